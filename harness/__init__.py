@@ -1,0 +1,1 @@
+"""Bootproof: boots proven before promotion."""

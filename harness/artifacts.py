@@ -1,0 +1,94 @@
+"""Artifacts: what a build made. Immutable; named by a digest over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import digest, record
+from harness.errors import UsageError
+
+KERNEL, INITRD, ROOTFS, MANIFEST = "vmlinuz", "initrd.img", "rootfs.squashfs", "manifest.json"
+FILES = (KERNEL, INITRD, ROOTFS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """One artifact's bytes."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What the artifacts are; nothing in it depends on when or where they were built.
+
+    ``files`` maps `FILES` to their bytes; ``packages`` maps name to version; ``initrd_drivers`` are kernel
+    modules without ``.ko``; ``sources`` maps each archive Release file to its SHA-256; ``builder`` maps each
+    program that took part to its version.
+    """
+
+    image: str
+    version: str
+    kernel_version: str
+    kernel_arguments: tuple[str, ...]
+    files: dict[str, FileRecord]
+    packages: dict[str, str]
+    dracut_modules: tuple[str, ...]
+    initrd_drivers: tuple[str, ...]
+    definition: str
+    sources: dict[str, str]
+    builder: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The artifacts' name: SHA-256 over the manifest, which holds each file's SHA-256."""
+        return digest.of_value(record.dump(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """A folder with `FILES` and their manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / KERNEL
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / INITRD
+
+    @property
+    def rootfs(self) -> Path:
+        return self.folder / ROOTFS
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+
+def describe(path: Path) -> FileRecord:
+    """The record of the file at ``path``."""
+    return FileRecord(sha256=digest.of_file(path), size_bytes=path.stat().st_size)
+
+
+def load_artifacts(folder: Path) -> Artifacts:
+    """The artifacts in ``folder``; sizes are compared with the manifest, contents are not read."""
+    try:
+        manifest = record.read(Manifest, folder / MANIFEST)
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no {MANIFEST}: not a folder of artifacts") from None
+    except Exception as error:
+        raise UsageError(f"{folder / MANIFEST} cannot be read as a manifest: {error}") from error
+    for name in FILES:
+        path, awaited = folder / name, manifest.files[name].size_bytes
+        seen = path.stat().st_size if path.is_file() else None
+        if seen != awaited:
+            raise UsageError(
+                f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again"
+            )
+    return Artifacts(folder=folder, manifest=manifest)

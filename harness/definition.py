@@ -1,0 +1,282 @@
+"""Image definitions: what an image shall be, read from ``images/<name>/image.toml``.
+
+description = "…"                # one line
+version = "2026.11"              # becomes IMAGE_VERSION
+
+[build]
+distribution = "debian"
+suite = "trixie"
+packages = ["systemd-sysv", …]
+playbook = "playbook.yml"        # beside image.toml
+kernel_arguments = ["…"]         # what the image itself needs; boot paths add root=, ip= and console=
+
+[persist]
+disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
+paths = ["/etc/nova", …]         # links into /data
+
+[expect]
+services = ["ssh.service", …]    # enabled and active once ready
+sockets = ["libvirtd.socket", …] # enabled and listening once ready
+waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
+
+[boot]
+paths = ["direct", "ipxe-bios"]
+memory_mib = 2048
+cpus = 2
+
+[budget]
+boot_s = 120                     # kernel's first line to ready, on the reference machine under TCG
+rootfs_mib = 700
+initrd_mib = 80
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import digest
+from harness.errors import DefinitionError, UsageError
+from harness.spec import BootPath
+
+DEFINITION_FILE = "image.toml"
+_DISTRIBUTIONS = ("debian",)
+_UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSelector:
+    """How the image knows its persistent disk; exactly one of the three is set."""
+
+    serial: str | None = None
+    path: str | None = None
+    minimum_gib: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDefinition:
+    """What an image shall be. ``folder`` holds ``image.toml``, the playbook and its files."""
+
+    name: str
+    folder: Path
+    description: str
+    version: str
+    distribution: str
+    suite: str
+    packages: tuple[str, ...]
+    playbook: str
+    kernel_arguments: tuple[str, ...]
+    disk: DiskSelector
+    persistent_paths: tuple[str, ...]
+    services: tuple[str, ...]
+    sockets: tuple[str, ...]
+    waiting: tuple[str, ...]
+    boot_paths: tuple[BootPath, ...]
+    memory_mib: int
+    cpus: int
+    boot_s: int
+    rootfs_mib: int
+    initrd_mib: int
+
+    @property
+    def roles(self) -> Path:
+        """The roles that several images share."""
+        return self.folder.parent / "roles"
+
+
+def sources_digest(definition: ImageDefinition) -> str:
+    """SHA-256 over everything a definition is made of: its folder and the shared roles."""
+    parts = [digest.of_folder(folder) for folder in (definition.folder, definition.roles) if folder.is_dir()]
+    return digest.of_value([definition.name, *parts])
+
+
+class _Table:
+    """One TOML table being read; what nobody took is a misspelt key."""
+
+    def __init__(self, file: Path, name: str, content: Any) -> None:
+        self.file, self.name, self.known = file, name, list[str]()
+        if not isinstance(content, dict):
+            raise DefinitionError(str(file), name, "is not a table", f"write [{name}] with its keys below")
+        self.content = dict(content)
+
+    def error(self, key: str, problem: str, remedy: str) -> DefinitionError:
+        full_key = f"{self.name}.{key}" if self.name else key
+        return DefinitionError(str(self.file), full_key, problem, remedy)
+
+    def take(self, key: str, kind: type, example: str, default: Any = None) -> Any:
+        self.known.append(key)
+        if key not in self.content:
+            if default is None:
+                raise self.error(key, "is missing", f"for example {key} = {example}")
+            return default
+        value = self.content.pop(key)
+        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value <= 0)):
+            raise self.error(key, f"{value!r} will not do", f"for example {key} = {example}")
+        return value
+
+    def strings(self, key: str, example: str, default: Any = None) -> tuple[str, ...]:
+        values = self.take(key, list, example, default)
+        for value in values:
+            if not isinstance(value, str) or not value:
+                raise self.error(key, f"{value!r} is not a name", f"for example {key} = {example}")
+            if values.count(value) > 1:
+                raise self.error(key, f"{value!r} is listed twice", "list it once")
+        return tuple(values)
+
+    def finish(self) -> None:
+        for key in self.content:
+            near = difflib.get_close_matches(key, self.known, 1)
+            known = ", ".join(self.known)
+            raise self.error(
+                key, "is not a known key", f"did you mean {near[0]}?" if near else f"known: {known}"
+            )
+
+
+def load_definition(folder: Path) -> ImageDefinition:
+    """The definition in ``folder``; raises `DefinitionError` naming file, key and what would be right."""
+    file = folder / DEFINITION_FILE
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no {DEFINITION_FILE}; an image definition needs one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(str(file), "syntax", str(error), "see toml.io") from error
+    return _read(file, _Table(file, "", content))
+
+
+def _read(file: Path, top: _Table) -> ImageDefinition:
+    build, persist, expect, boot, budget = (
+        _Table(file, name, top.take(name, dict, "…, a table", {}))
+        for name in ("build", "persist", "expect", "boot", "budget")
+    )
+    definition = ImageDefinition(
+        name=file.parent.name,
+        folder=file.parent.resolve(),
+        description=top.take("description", str, '"Debian with libvirt"'),
+        version=_version(top),
+        distribution=_distribution(build),
+        suite=build.take("suite", str, '"trixie"'),
+        packages=build.strings("packages", '["openssh-server"]'),
+        playbook=_playbook(build),
+        kernel_arguments=build.strings("kernel_arguments", '["mitigations=auto"]', []),
+        disk=_disk(persist),
+        persistent_paths=_persistent_paths(persist),
+        services=_units(expect, "services"),
+        sockets=_units(expect, "sockets"),
+        waiting=_units(expect, "waiting"),
+        boot_paths=_boot_paths(boot),
+        memory_mib=boot.take("memory_mib", int, "2048"),
+        cpus=boot.take("cpus", int, "2", 2),
+        boot_s=budget.take("boot_s", int, "120"),
+        rootfs_mib=budget.take("rootfs_mib", int, "700"),
+        initrd_mib=budget.take("initrd_mib", int, "80"),
+    )
+    for table in (build, persist, expect, boot, budget, top):
+        table.finish()
+    both = set(definition.services) & set(definition.waiting)
+    if both:
+        remedy = "keep it in services if it must be active, in waiting if it needs a control plane"
+        raise expect.error("waiting", f"{sorted(both)[0]} is in services too", remedy)
+    return definition
+
+
+def _version(top: _Table) -> str:
+    version = str(top.take("version", str, '"2026.11"'))
+    if not re.fullmatch(r"[a-zA-Z0-9._+~^-]+", version):  # os-release(5): IMAGE_VERSION
+        raise top.error("version", f"{version!r} will not do", "letters, digits and ._+~^- only")
+    return version
+
+
+def _distribution(build: _Table) -> str:
+    name = str(build.take("distribution", str, '"debian"'))
+    if name not in _DISTRIBUTIONS:
+        raise build.error("distribution", f"{name!r} is not supported", f"known: {', '.join(_DISTRIBUTIONS)}")
+    return name
+
+
+def _playbook(build: _Table) -> str:
+    name = str(build.take("playbook", str, '"playbook.yml"', "playbook.yml"))
+    if not (build.file.parent / name).is_file():
+        raise build.error("playbook", f"{name} does not exist", f"put it beside {build.file}")
+    return name
+
+
+def _disk(persist: _Table) -> DiskSelector:
+    example = "{ minimum_gib = 4 }"
+    table = _Table(persist.file, "persist.disk", persist.take("disk", dict, example))
+    if len(table.content) != 1:
+        raise persist.error("disk", f"{len(table.content)} keys given", f"exactly one, for example {example}")
+    selector = DiskSelector(
+        serial=table.take("serial", str, '"S123"', "") or None,
+        path=table.take("path", str, '"/dev/sda"', "") or None,
+        minimum_gib=table.take("minimum_gib", int, "4", 0) or None,
+    )
+    table.finish()
+    if selector.path and not selector.path.startswith("/dev/"):
+        raise table.error("path", f"{selector.path!r} is not a device", 'for example path = "/dev/sda"')
+    return selector
+
+
+def _persistent_paths(persist: _Table) -> tuple[str, ...]:
+    paths = persist.strings("paths", '["/etc/nova"]')
+    for path in paths:
+        if not re.fullmatch(r"(/[^/\s]+)+", path) or ".." in path.split("/"):
+            raise persist.error("paths", f"{path!r} will not do", "absolute, no trailing slash: /etc/nova")
+        if path == "/data" or path.startswith("/data/"):
+            raise persist.error("paths", f"{path!r} is on /data already", "name the path services use")
+        inside = [other for other in paths if other.startswith(path + "/")]
+        if inside:
+            raise persist.error("paths", f"{inside[0]} lies inside {path}", "name only the outer one")
+    return paths
+
+
+def _units(expect: _Table, key: str) -> tuple[str, ...]:
+    suffix = _UNITS[key]
+    units = expect.strings(key, f'["name{suffix}"]', [])
+    for unit in units:
+        if not unit.endswith(suffix):
+            raise expect.error(
+                key, f"{unit!r} is no {suffix[1:]}", f"for example {unit.split('.')[0]}{suffix}"
+            )
+    return units
+
+
+def _boot_paths(boot: _Table) -> tuple[BootPath, ...]:
+    names = boot.strings("paths", '["direct", "ipxe-bios"]')
+    known = [path.value for path in BootPath]
+    for name in names:
+        if name not in known:
+            raise boot.error("paths", f"{name!r} is not a boot path", f"known: {', '.join(known)}")
+    if not names:
+        raise boot.error("paths", "is empty", f"name at least one of {', '.join(known)}")
+    return tuple(BootPath(name) for name in names)
+
+
+def find_images(start: Path) -> Path:
+    """The nearest ``images`` folder with a definition in it, upwards from ``start``."""
+    for folder in (start, *start.parents):
+        if next(_definitions(folder / "images"), None):
+            return folder / "images"
+    raise UsageError(
+        f"no images/<name>/{DEFINITION_FILE} in {start} or above it; --images-dir names the folder"
+    )
+
+
+def find_definition(name: str, images: Path) -> ImageDefinition:
+    """The definition of that name; an unknown name lists those that exist."""
+    if name and (images / name / DEFINITION_FILE).is_file() and "/" not in name:
+        return load_definition(images / name)
+    known = sorted(_definitions(images))
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+    raise UsageError(f"no image {name!r} in {images}; {hint}")
+
+
+def _definitions(images: Path) -> Iterator[str]:
+    for file in images.glob(f"*/{DEFINITION_FILE}"):
+        yield file.parent.name

@@ -1,0 +1,34 @@
+"""Names by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_value(value: Any) -> str:
+    """SHA-256 of a JSON value in its one canonical spelling, in hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_folder(folder: Path) -> str:
+    """SHA-256 over names, executable bits, link targets and contents below ``folder``, in hex."""
+    rows = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if "__pycache__" in path.parts:
+            continue
+        if path.is_symlink():
+            rows.append([name, "link", str(path.readlink())])
+        elif path.is_file():
+            rows.append([name, "x" if path.stat().st_mode & 0o100 else "-", of_file(path)])
+    return of_value(rows)

@@ -1,0 +1,113 @@
+"""Programs run from this process. The only importer of ``subprocess``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+
+from harness.errors import HostError
+
+_KEPT_LINES = 30
+
+
+class CommandFailed(HostError):
+    """A program ended with another status than 0; ``tail`` is the end of what it printed."""
+
+    def __init__(self, argv: tuple[str, ...], status: int, tail: str, log: str | None = None) -> None:
+        super().__init__(argv, status, tail, log)
+        self.argv, self.status, self.tail, self.log = argv, status, tail, log
+
+    def __str__(self) -> str:
+        where = f" ({self.log})" if self.log else ""
+        return f"{self.argv[0]} ended with status {self.status}{where}:\n{self.tail}"
+
+
+def tied_to_us(argv: Sequence[str]) -> list[str]:
+    """``argv`` so that it is killed when the thread that starts it ends: start it from the main thread."""
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
+
+
+def require(program: str, package: str) -> str:
+    """The full path of ``program``; `HostError` names the Debian ``package`` that brings it."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        raise HostError(f"{program} is not installed (PATH was searched): apt-get install {package}")
+    return path
+
+
+def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
+    """What ``argv`` printed; `CommandFailed` for any status but 0, with its standard error."""
+    with _start(argv, stdout=PIPE, stderr=PIPE, env=env) as child:
+        stdout, stderr = child.communicate()
+    if child.returncode:
+        raise CommandFailed(tuple(argv), child.returncode, _tail(stderr))
+    return stdout.decode("utf-8", "replace")
+
+
+def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    """Run ``argv`` to its end, all it prints into ``log``; `CommandFailed` quotes the log's end.
+
+    Interrupted, the child is dead and reaped before the interrupt goes on.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(log.open("ab"))
+        start = file.tell()
+        child = stack.enter_context(spawn(argv, stdout=file.fileno(), stderr=file.fileno(), env=env))
+        status = child.wait()
+    if status:
+        raise CommandFailed(tuple(argv), status, _tail(log.read_bytes()[start:]), str(log))
+
+
+@contextmanager
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    grace_s: float = 5.0,
+) -> Iterator[Popen[bytes]]:
+    """Run ``argv`` while the block lasts; on leaving, it is dead and reaped."""
+    child = _start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
+    try:
+        yield child
+    finally:
+        _end(child, grace_s)
+
+
+def _start(
+    argv: Sequence[str],
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Popen[bytes]:
+    try:
+        return Popen(list(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
+    except FileNotFoundError as error:
+        raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
+
+
+def _end(child: Popen[bytes], grace_s: float) -> None:
+    """Ask politely, then insist."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    child.wait()
+
+
+def _tail(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").rstrip().splitlines()
+    return "\n".join(lines[-_KEPT_LINES:])

@@ -1,0 +1,85 @@
+"""Machines and labs on paper: frozen values; nothing here opens, starts or waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
+
+from harness.errors import SpecError
+
+
+class BootPath(StrEnum):
+    """How a machine comes up."""
+
+    DIRECT = "direct"
+    IPXE_BIOS = "ipxe-bios"
+
+
+class Accelerator(StrEnum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class DiskFormat(StrEnum):
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSpec:
+    """A disk behind the machine's virtio-scsi controller: ``/dev/sda`` is the first."""
+
+    path: Path
+    serial: str
+    format: DiskFormat = DiskFormat.RAW
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """One machine on paper.
+
+    ``number`` is its place in the lab (0 to 63) and decides its MAC and address, which are the same in every
+    lab. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11 (systemd.system-credentials(7)).
+    """
+
+    name: str
+    number: int = 0
+    uuid: UUID
+    boot_path: BootPath
+    accelerator: Accelerator = Accelerator.TCG
+    cpus: int = 2
+    memory_mib: int = 2048
+    disks: tuple[DiskSpec, ...] = ()
+    credentials: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < 64:
+            raise SpecError(f"{self.name}: number {self.number}; a lab has places 0 to 63")
+        serials = [disk.serial for disk in self.disks]
+        if len(set(serials)) != len(serials):
+            raise SpecError(f"{self.name}: each disk needs its own serial, got {serials}")
+
+    @property
+    def mac(self) -> str:
+        return mac_of(self.number)
+
+    @property
+    def address(self) -> str:
+        return address_of(self.number)
+
+
+GATEWAY = "10.77.0.1"
+"""The lab's own address: DHCP, TFTP, DNS and HTTP."""
+PREFIX_LENGTH = 24
+
+
+def mac_of(number: int) -> str:
+    """52:54:00 is QEMU's own prefix."""
+    return f"52:54:00:77:00:{number:02x}"
+
+
+def address_of(number: int) -> str:
+    return f"10.77.0.{10 + number}"

@@ -1,0 +1,72 @@
+"""Findings and verdicts: what was seen, and what it means for one set of artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.errors import Subject
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+
+    @property
+    def exit_status(self) -> int:
+        """0, 1, and 75 of sysexits.h (EX_TEMPFAIL) for what says nothing about the image."""
+        return {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.INCONCLUSIVE: 75}[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing observed. ``evidence`` is quoted, ``cause`` is suspected; ``where`` is a machine, test or file."""
+
+    id: str
+    what: str
+    where: str
+    subject: Subject = Subject.IMAGE
+    evidence: tuple[str, ...] = ()
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Which checks were required, and what became of each: by name, in ``passed``, ``failed`` or ``missing``."""
+
+    boot_paths: tuple[str, ...]
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds."""
+
+    machine: str
+    number: int
+    boot_path: str
+    artifacts: str
+    phases: dict[str, float]
+    ready_s: float | None
+    console: str
+    added_arguments: tuple[str, ...]
+    downloads: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
+
+    outcome: Outcome
+    image: str
+    version: str
+    digests: dict[str, str]
+    findings: tuple[Finding, ...]
+    coverage: Coverage
+    boots: tuple[Boot, ...]
+    host: dict[str, str]
+    started: str
+    elapsed_s: float
