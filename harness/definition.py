@@ -115,7 +115,9 @@ class _Table:
                 raise self.error(key, "is missing", f"for example {key} = {example}")
             return default
         value = self.content.pop(key)
-        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value <= 0)):
+        if not isinstance(value, kind) or (
+            isinstance(value, int) and (isinstance(value, bool) or value <= 0)
+        ):
             raise self.error(key, f"{value!r} will not do", f"for example {key} = {example}")
         return value
 

@@ -42,7 +42,8 @@ class MachineSpec:
     """One machine on paper.
 
     ``number`` is its place in the lab (0 to 63) and decides its MAC and address, which are the same in every
-    lab. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11 (systemd.system-credentials(7)).
+    lab. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11
+    (systemd.system-credentials(7)).
     """
 
     name: str

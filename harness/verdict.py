@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing observed. ``evidence`` is quoted, ``cause`` is suspected; ``where`` is a machine, test or file."""
+    """One thing observed: ``evidence`` is quoted, ``cause`` suspected, ``where`` a machine, test or file."""
 
     id: str
     what: str
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """Which checks were required, and what became of each: by name, in ``passed``, ``failed`` or ``missing``."""
+    """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run)."""
 
     boot_paths: tuple[str, ...]
     passed: tuple[str, ...]

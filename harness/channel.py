@@ -1,0 +1,201 @@
+"""Channels: how commands reach a guest. A framed root shell on a serial port, or SSH.
+
+The serial shell is brought in by systemd credentials (systemd ≥ 256, systemd-debug-generator(8)), so the image
+carries nothing of it. Its frames:
+
+    host → guest   NONCE LENGTH \\n COMMAND                    COMMAND has LENGTH bytes
+    guest → host   \\n NONCE STATUS OUT ERR \\n STDOUT STDERR   of OUT and ERR bytes
+
+The nonce is new for every command, so whatever a late answer left on the line is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import select
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.deadline import Deadline
+from harness.errors import ImageError
+
+COMMAND_S = 120.0
+"""How long one command may take on the reference machine unless the caller says otherwise."""
+
+_SCRIPT = """\
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+umask 022
+cd /
+LC_ALL=C
+stty raw -echo
+work=/run/bootproof-shell
+mkdir -p -m 700 "$work"
+printf '\\nbootproof-shell\\n'
+while IFS= read -r nonce length; do
+    IFS= read -r -N "$length" command
+    (umask 022; eval "$command") </dev/null >"$work/out" 2>"$work/err"
+    status=$?
+    sizes=$(stat -c %s "$work/out" "$work/err")
+    printf '\\n%s %s %s\\n' "$nonce" "$status" "${sizes/$'\\n'/ }"
+    cat "$work/out" "$work/err"
+done
+"""
+"""The guest's end: forks only a subshell, stat and cat a command, since a fork costs milliseconds under TCG."""
+
+_UNIT = """\
+[Unit]
+Description=Root shell on a serial port for Bootproof
+ConditionPathExists=!/etc/initrd-release
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+ExecStart=/bin/bash /run/credentials/@system/bootproof.shell
+StandardInput=tty-force
+StandardOutput=tty
+StandardError=journal
+TTYPath=/dev/ttyS1
+Restart=always
+RestartSec=1
+IgnoreSIGPIPE=no
+"""
+
+SHELL_UNIT = "bootproof-shell.service"
+
+SHELL_CREDENTIALS = {
+    "bootproof.shell": _SCRIPT,
+    f"systemd.extra-unit.{SHELL_UNIT}": _UNIT,
+    "systemd.unit-dropin.sysinit.target~bootproof": f"[Unit]\nWants={SHELL_UNIT}\n",
+}
+"""The credentials that bring the serial shell into an unmodified guest on its second serial port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """What a command in the guest did."""
+
+    command: str
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the last newline."""
+        return self.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+class Channel(Protocol):
+    """The one seam between the harness and a guest."""
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        """Run a shell command as root; any status is an answer, no answer in time is an error."""
+
+
+class ChannelTimeout(ImageError):
+    """The guest did not answer."""
+
+    def __init__(self, machine: str, command: str, waited_s: float, hint: str) -> None:
+        super().__init__(machine, command, waited_s, hint)
+        self.machine, self.command, self.waited_s, self.hint = machine, command, waited_s, hint
+
+    def __str__(self) -> str:
+        return f"{self.machine}: waited {self.waited_s:.0f} s for {self.command!r} to end, in vain. {self.hint}"
+
+
+class ChannelClosed(ImageError):
+    """The other end went away: QEMU ended, or is ending."""
+
+
+class SerialChannel:
+    """The framed root shell on the guest's second serial port.
+
+    ``alive`` is asked while waiting and raises what ended the machine, so that a panic or a reset is an error at
+    once and not a time-out.
+    """
+
+    def __init__(self, machine: str, wire: socket.socket, alive: Callable[[], None]) -> None:
+        self._machine, self._wire, self._alive = machine, wire, alive
+        self._received = bytearray()
+
+    def wait_for_shell(self, deadline: Deadline) -> None:
+        """Until the guest has started the shell."""
+        self._until(re.compile(rb"bootproof-shell\n"), "the root shell on the second serial port", deadline)
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        deadline = deadline or Deadline(COMMAND_S)
+        nonce = secrets.token_hex(8)
+        payload = command.encode()
+        self._wire.sendall(f"{nonce} {len(payload)}\n".encode() + payload)
+        header = self._until(re.compile(rb"\n%s (\d+) (\d+) (\d+)\n" % nonce.encode()), command, deadline)
+        status, out_bytes, err_bytes = (int(number) for number in header.groups())
+        body = self._take(out_bytes + err_bytes, command, deadline)
+        return Completed(command=command, status=status, stdout=body[:out_bytes], stderr=body[out_bytes:])
+
+    def _until(self, pattern: re.Pattern[bytes], awaited: str, deadline: Deadline) -> re.Match[bytes]:
+        while not (match := pattern.search(self._received)):
+            self._receive(awaited, deadline)
+        found = match.end()
+        match = pattern.search(bytes(self._received[:found]))
+        assert match is not None
+        del self._received[:found]
+        return match
+
+    def _take(self, count: int, awaited: str, deadline: Deadline) -> bytes:
+        while len(self._received) < count:
+            self._receive(awaited, deadline)
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken
+
+    def _receive(self, awaited: str, deadline: Deadline) -> None:
+        self._alive()
+        if deadline.is_over:
+            hint = "The shell itself may hang: look at the console, and at what the command waits for."
+            raise ChannelTimeout(self._machine, awaited, deadline.passed_s, hint)
+        readable, _, _ = select.select([self._wire], [], [], min(0.2, deadline.left_s))
+        if readable:
+            chunk = self._wire.recv(1 << 20)
+            if not chunk:
+                self._alive()
+                raise ChannelClosed(f"{self._machine}: the serial line was closed while waiting for {awaited!r}")
+            self._received += chunk
+
+
+class SshChannel:
+    """SSH, for images without the serial shell and for proving that SSH itself works.
+
+    ``run_ssh`` runs an ssh command line where the lab's network is and returns status, stdout and stderr.
+    """
+
+    def __init__(
+        self, machine: str, ssh: list[str], run_ssh: Callable[[list[str], Deadline], tuple[int, bytes, bytes]]
+    ) -> None:
+        self._machine, self._ssh, self._run_ssh = machine, ssh, run_ssh
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        deadline = deadline or Deadline(COMMAND_S)
+        status, stdout, stderr = self._run_ssh([*self._ssh, command], deadline)
+        if status == 255:  # ssh(1): "or with 255 if an error occurred"
+            reason = stderr.decode("utf-8", "replace").strip()
+            raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")
+        return Completed(command=command, status=status, stdout=stdout, stderr=stderr)
+
+
+def ssh_command(address: str, key: str, known_hosts: str) -> list[str]:
+    """The ssh command line to root on ``address``: every machine has its own ``known_hosts``."""
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": known_hosts,
+        "StrictHostKeyChecking": "accept-new",
+        "BatchMode": "yes",
+        "ConnectTimeout": "30",
+        "LogLevel": "ERROR",
+        "ControlPath": "none",
+    }
+    settings = [part for key_, value in options.items() for part in ("-o", f"{key_}={value}")]
+    return ["ssh", "-F", "none", "-i", key, *settings, f"root@{address}", "--"]

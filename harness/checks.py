@@ -1,0 +1,178 @@
+"""Boot checks: what is looked at during and after every boot, whether a test asks or not."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.artifacts import Manifest
+from harness.channel import SHELL_UNIT, Channel
+from harness.console import Sighting
+from harness.deadline import Deadline
+from harness.definition import ImageDefinition
+from harness.errors import ImageError
+from harness.verdict import Finding
+
+_WAIT_UNTIL_READY = """
+demanded={demanded}
+waiting=" {waiting} "
+while :; do
+    busy=
+    while read -r _ unit _ state; do
+        [ -n "$unit" ] || continue
+        case "$waiting" in *" $unit "*) continue ;; esac
+        if [ "$state" = running ]; then busy="$busy $unit"; fi
+    done <<EOF
+$(systemctl list-jobs --no-legend --plain)
+EOF
+    if [ -z "$busy" ]; then
+        broken=
+        for unit in $demanded; do
+            state=$(systemctl is-active "$unit")
+            case $state in
+                active) ;;
+                failed) echo "failed $unit"; exit 1 ;;
+                *) broken="$broken $unit($state)" ;;
+            esac
+        done
+        [ -n "$broken" ] || exit 0
+        idle=$((${{idle:-0}} + 1))
+        if [ "$idle" -ge 15 ]; then echo "inactive$broken"; exit 1; fi
+    fi
+    sleep 1
+done
+"""
+"""One command that ends when the guest is ready: the guest waits, not the wire. Ready is DESIGN's word: no running
+job but of units that may wait for a control plane (the jobs queued behind those wait with them), and every
+demanded unit active. A demanded unit that has no job and stays inactive for 15 s never will be active."""
+
+_LOOK = r"""
+printf 'uname=%s\n' "$(uname -r)"
+. /etc/os-release
+printf 'image=%s\nversion=%s\n' "$IMAGE_ID" "$IMAGE_VERSION"
+printf 'boot_id=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
+printf 'tainted=%s\n' "$(cat /proc/sys/kernel/tainted)"
+systemctl list-units --failed --plain --no-legend | while read -r unit _; do printf 'failed=%s\n' "$unit"; done
+systemctl show '*.service' -p Id -p NRestarts | while IFS='=' read -r key value; do
+    case $key in
+        Id) unit=$value ;;
+        NRestarts) restarts=$value ;;
+        '') [ "${restarts:-0}" = 0 ] || printf 'restarted=%s %s\n' "$unit" "$restarts"; restarts=0 ;;
+    esac
+done
+"""
+
+
+class NotReady(ImageError):
+    """A demanded unit failed or never started; ``unit`` says which, ``state`` what it was."""
+
+    def __init__(self, machine: str, state: str, unit: str, journal: str) -> None:
+        super().__init__(machine, state, unit, journal)
+        self.machine, self.state, self.unit, self.journal = machine, state, unit, journal
+
+    def __str__(self) -> str:
+        return f"{self.machine}: awaited active {self.unit}, seen {self.state}. Its journal ends:\n{self.journal}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one round trip into a ready guest shows."""
+
+    kernel: str
+    image: str
+    version: str
+    boot_id: str
+    tainted: int
+    failed_units: tuple[str, ...]
+    restarted_units: tuple[str, ...]
+
+
+def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition, deadline: Deadline) -> None:
+    """Until the guest is ready; `NotReady` as soon as it is certain that it will not be."""
+    script = _WAIT_UNTIL_READY.format(
+        demanded=shlex.quote(" ".join([*definition.services, *definition.sockets])),
+        waiting=" ".join(definition.waiting),
+    )
+    done = channel.run(script, deadline)
+    if done.status:
+        state, _, units = done.text.strip().partition(" ")
+        unit = units.split()[0].split("(")[0] if units else "?"
+        journal = channel.run(f"journalctl -b -u {shlex.quote(unit)} -n 15 --no-pager -o cat").text
+        raise NotReady(machine, state, unit, journal)
+
+
+def look(channel: Channel) -> Look:
+    """One round trip: who the guest says it is, and what is wrong with it by its own account."""
+    pairs = [line.partition("=")[::2] for line in channel.run(_LOOK).text.splitlines()]
+    single = dict(pairs)
+    return Look(
+        kernel=single.get("uname", ""),
+        image=single.get("image", ""),
+        version=single.get("version", ""),
+        boot_id=single.get("boot_id", ""),
+        tainted=int(single.get("tainted", "0") or 0),
+        failed_units=tuple(value for key, value in pairs if key == "failed"),
+        restarted_units=tuple(value for key, value in pairs if key == "restarted"),
+    )
+
+
+def judge(seen: Look, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
+    """The findings of a look: pure."""
+    running = (seen.image, seen.version, seen.kernel)
+    awaited = (manifest.image, manifest.version, manifest.kernel_version)
+    if running != awaited:
+        yield Finding(
+            id="wrong-image",
+            what=f"{' '.join(running)} is running, {' '.join(awaited)} was to boot",
+            where=where,
+            cause="an old local copy started, or kernel, initrd and root file system are of different builds",
+        )
+    for unit in seen.failed_units:
+        if unit not in definition.waiting:
+            yield Finding(
+                id="unit-failed",
+                what=f"{unit} failed",
+                where=where,
+                cause="see its journal in the run's folder",
+            )
+    for row in seen.restarted_units:
+        unit, _, count = row.partition(" ")
+        if unit not in (*definition.waiting, SHELL_UNIT):
+            yield Finding(
+                id="unit-flapping",
+                what=f"{unit} was restarted {count} times before the machine was ready",
+                where=where,
+                cause="it fails at start and systemd tries again; see its journal",
+            )
+    if seen.tainted:
+        yield Finding(
+            id="kernel-tainted",
+            what=f"the kernel is tainted ({seen.tainted}: {', '.join(taints(seen.tainted))})",
+            where=where,
+            cause="see the kernel's log for the first warning or foreign module",
+        )
+
+
+_TAINTS = {
+    0: "proprietary module", 1: "module forced", 2: "out of specification", 4: "machine check", 5: "bad page",
+    7: "died (oops)", 9: "warning", 11: "firmware workaround", 12: "out-of-tree module", 13: "unsigned module",
+    14: "soft lockup", 15: "live patched",
+}  # fmt: skip
+"""Bits of /proc/sys/kernel/tainted: Linux's Documentation/admin-guide/tainted-kernels.rst."""
+
+
+def taints(value: int) -> list[str]:
+    return [_TAINTS.get(bit, f"bit {bit}") for bit in range(value.bit_length()) if value >> bit & 1]
+
+
+def finding_of(sighting: Sighting, where: str) -> Finding:
+    """What a sign on the console means for the verdict."""
+    return Finding(
+        id=sighting.sign.id,
+        what=sighting.sign.what,
+        where=where,
+        subject=sighting.sign.subject,
+        evidence=sighting.evidence,
+        cause=sighting.sign.cause,
+    )

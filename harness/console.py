@@ -1,0 +1,150 @@
+"""A machine's serial console: followed while it runs, kept in a file, matched against signs."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pexpect import EOF, TIMEOUT
+from pexpect.spawnbase import SpawnBase
+
+from harness.deadline import Changes, Deadline
+from harness.errors import ImageError
+from harness.signs import Sign, begins_phase, read_line
+
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>c78M])|[\r\x00\x07\x0f]")
+_CONTEXT_LINES = 6
+_PARTIAL_LINE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A sign as it was seen; ``evidence`` ends with the guilty line."""
+
+    sign: Sign
+    evidence: tuple[str, ...]
+
+
+class ConsoleTimeout(ImageError):
+    """The console did not print what was awaited."""
+
+    def __init__(self, awaited: str, waited_s: float, log: str, tail: str) -> None:
+        super().__init__(awaited, waited_s, log, tail)
+        self.awaited, self.waited_s, self.log, self.tail = awaited, waited_s, log, tail
+
+    def __str__(self) -> str:
+        return f"waited {self.waited_s:.0f} s for {self.awaited!r} on the console, in vain ({self.log}):\n{self.tail}"
+
+
+class Console:
+    """What a console printed so far. Lines carry seconds since the machine's start.
+
+    ``phases`` maps each phase that began to the second it did; ``sightings`` are the signs seen, oldest first,
+    each sign once.
+    """
+
+    def __init__(self, wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None]) -> None:
+        self.log = log
+        self.lines: list[str] = []
+        self.phases: dict[str, float] = {}
+        self.sightings: list[Sighting] = []
+        self.is_closed = False
+        self._wire, self._changes, self._on_phase = wire, changes, on_phase
+        self._raw = bytearray()
+        self._started_s = time.monotonic()
+
+    def send(self, text: str) -> None:
+        """Type ``text`` on the console."""
+        self._wire.sendall(text.encode())
+
+    def expect(self, pattern: str, deadline: Deadline, *, start: int = 0) -> re.Match[str]:
+        """Wait until ``pattern`` (a regular expression) is printed, from byte ``start`` on; `ConsoleTimeout` if not."""
+        reader = _Reader(self._raw, start, self._changes, lambda: self.is_closed)
+        outcome = reader.expect([pattern, TIMEOUT, EOF], timeout=deadline.left_s)
+        if outcome:
+            raise ConsoleTimeout(pattern, deadline.passed_s, str(self.log), self.tail())
+        match = reader.match
+        assert isinstance(match, re.Match)
+        return match
+
+    def tail(self, count: int = 15) -> str:
+        """The last lines, for a message."""
+        return "\n".join(self.lines[-count:])
+
+    def follow(self) -> None:
+        """Read until the other end closes; runs in a thread of its own."""
+        rest = b""
+        with self.log.open("w", encoding="utf-8") as log:
+            while chunk := self._receive():
+                self._raw += chunk
+                *whole, rest = (rest + chunk).split(b"\n")
+                if len(rest) > _PARTIAL_LINE_BYTES:
+                    whole, rest = [*whole, rest], b""
+                for line in whole:
+                    self._take(line, log)
+                log.flush()
+                self._changes.note()
+            if rest:
+                self._take(rest, log)
+        self.is_closed = True
+        self._changes.note()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._wire.recv(65536)
+        except OSError:
+            return b""
+
+    def _take(self, raw: bytes, log: IO[str]) -> None:
+        line = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+        since_start_s = time.monotonic() - self._started_s
+        log.write(f"[{since_start_s:8.2f}] {line}\n")
+        self.lines.append(line)
+        phase = begins_phase(line)
+        if phase and phase not in self.phases:
+            self.phases[phase] = since_start_s
+            self._on_phase(phase)
+        for sign in read_line(line):
+            if all(seen.sign.id != sign.id for seen in self.sightings):
+                self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
+
+
+class _Reader(SpawnBase[str]):
+    """pexpect over what a console has printed and will print."""
+
+    def __init__(self, raw: bytearray, position: int, changes: Changes, closed: Callable[[], bool]) -> None:
+        super().__init__(encoding="utf-8", searchwindowsize=4096)
+        self._raw, self._position, self._changes, self._closed = raw, position, changes, closed
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
+        deadline = Deadline(60.0 if timeout is None or timeout < 0 else timeout, scaled=False)
+        self._changes.wait_for(lambda: len(self._raw) > self._position or self._closed(), deadline)
+        chunk = bytes(self._raw[self._position : self._position + size])
+        self._position += len(chunk)
+        if chunk:
+            return chunk.decode("utf-8", "replace")
+        if self._closed():
+            self.flag_eof = True
+            raise EOF("the machine's console was closed")
+        raise TIMEOUT("nothing new on the console")
+
+
+@contextmanager
+def follow(wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None]) -> Iterator[Console]:
+    """Follow ``wire`` into ``log`` while the block lasts."""
+    console = Console(wire, log, changes, on_phase)
+    thread = threading.Thread(target=console.follow, name=f"console {log}", daemon=True)
+    thread.start()
+    try:
+        yield console
+    finally:
+        with suppress(OSError):  # the other end was first
+            wire.shutdown(socket.SHUT_RDWR)
+        thread.join()

@@ -1,0 +1,97 @@
+"""The run's folder: logs, findings and verdict of one invocation, written by all of its workers.
+
+    verdict.json  junit.xml  events.jsonl  id_ed25519  <machine>/boot-<n>/{console.log,qmp.log,argv,…}
+
+``events.jsonl`` is appended to at once and line by line, since a crashed worker brings nothing home.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import process, record
+from harness.verdict import Boot, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned or note; ``data`` depends on it."""
+
+    kind: str
+    worker: str
+    time_s: float
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Writes and reads one run's folder; ``worker`` is xdist's name for this process, or "main"."""
+
+    folder: Path
+    worker: str
+
+    @property
+    def key(self) -> Path:
+        """The SSH key of this run; its public half lies beside it."""
+        return self.folder / "id_ed25519"
+
+    def add(self, kind: str, data: dict[str, Any]) -> None:
+        """Append one event, whole: a single write to a file opened for appending."""
+        event = Event(kind=kind, worker=self.worker, time_s=round(time.time(), 3), data=data)
+        line = json.dumps(record.dump(event)) + "\n"
+        descriptor = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def add_finding(self, finding: Finding) -> None:
+        self.add("finding", record.dump(finding))
+
+    def add_boot(self, boot: Boot) -> None:
+        self.add("boot", record.dump(boot))
+
+    def add_phase(self, machine: str, boot: int, phase: str) -> None:
+        self.add("phase", {"machine": machine, "boot": boot, "phase": phase})
+
+    def events(self) -> Iterator[Event]:
+        """All events so far, in the order they were written."""
+        file = self.folder / "events.jsonl"
+        if file.exists():
+            for line in file.read_text("utf-8").splitlines():
+                yield record.load(Event, json.loads(line))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, each once, in the order they were made."""
+        found = [record.load(Finding, event.data) for event in self.events() if event.kind == "finding"]
+        return tuple(dict.fromkeys(found))
+
+    def boots(self) -> tuple[Boot, ...]:
+        return tuple(record.load(Boot, event.data) for event in self.events() if event.kind == "boot")
+
+
+def make_key(run: Run) -> None:
+    """The SSH key that machines of this run accept for root."""
+    process.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootproof", "-f", str(run.key)])
+
+
+def make_run_folder(parent: Path, name: str) -> Path:
+    """A new folder below ``parent``; ``parent/latest`` points to it."""
+    stem = time.strftime("%Y-%m-%dT%H-%M-%S-") + name
+    for attempt in range(100):
+        folder = parent / (stem if not attempt else f"{stem}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        break
+    link = parent / f".latest-{os.getpid()}"
+    link.symlink_to(folder.name)
+    link.replace(parent / "latest")
+    return folder

@@ -1,0 +1,182 @@
+"""Signs of trouble on a console: patterns and diagnoses, as data.
+
+Each pattern is matched against one console line, without colours and carriage return. A sign must be quiet: it
+never matches anything that a healthy boot prints. Sources name where the text comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from harness.errors import Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """A line that means trouble; ``cause`` is the usual suspect, ``next_step`` what to look at."""
+
+    id: str
+    pattern: str
+    what: str
+    cause: str
+    subject: Subject = Subject.IMAGE
+
+    def matches(self, line: str) -> bool:
+        return _compiled(self.pattern).search(line) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+SIGNS: tuple[Sign, ...] = (
+    # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c
+    Sign(
+        id="no-boot-device",
+        pattern=r"No bootable device|Nothing to boot: No such file|No more network devices",
+        what="the firmware found nothing to boot",
+        cause="no DHCP answer for this NIC, or no boot script in it",
+    ),
+    Sign(
+        id="ipxe-download-failed",
+        pattern=r"https?://\S+\.\.\. .*(timed out|refused|reset|error|No such file|not found) ?\(http",
+        what="iPXE could not download a file",
+        cause="the HTTP server refused or does not have it",
+    ),
+    Sign(
+        id="ipxe-script-failed",
+        pattern=r"^bootproof: boot script failed",
+        what="the iPXE boot script gave up",
+        cause="kernel or initrd could not be loaded; the lines above name the URL",
+    ),
+    # kernel: panic.c, traps.c, watchdog.c, hung_task.c, oom_kill.c, initramfs.c, squashfs, ext4
+    Sign(
+        id="kernel-panic",
+        pattern=r"Kernel panic - not syncing",
+        what="the kernel panicked",
+        cause="see the lines before it; without a root file system, the initrd or its drivers",
+    ),
+    Sign(
+        id="kernel-oops",
+        pattern=r"\b(BUG: |Oops: |general protection fault|kernel BUG at )",
+        what="the kernel hit a bug",
+        cause="a kernel or driver fault: compare with the previous kernel",
+    ),
+    Sign(
+        id="kernel-warning",
+        # until Linux 6.18 "WARNING: CPU: 0 PID: 1 at file:line fn"; since 6.19 "WARNING: file:line at fn, CPU#0"
+        pattern=r"WARNING: (CPU: \d+ PID: \d+ at |\S+:\d+ at .*CPU#\d+)",
+        what="the kernel warned about itself",
+        cause="a kernel or driver fault: compare with the previous kernel",
+    ),
+    Sign(
+        id="kernel-lockup",
+        pattern=r"watchdog: BUG: soft lockup|rcu: INFO: .* detected stalls|blocked for more than \d+ seconds",
+        what="the kernel stopped making progress",
+        cause="a driver that waits for its device, or a host that starves the machine",
+    ),
+    Sign(
+        id="out-of-memory",
+        pattern=r"Out of memory: Kill|invoked oom-killer|Initramfs unpacking failed: write error",
+        what="the machine ran out of memory",
+        cause="the image needs more memory than boot.memory_mib gives",
+    ),
+    Sign(
+        id="initrd-corrupt",
+        pattern=r"Initramfs unpacking failed: (?!write error)",
+        what="the kernel could not unpack the initrd",
+        cause="initrd.img is truncated, corrupt, or compressed in a way this kernel cannot read",
+    ),
+    Sign(
+        id="rootfs-corrupt",
+        pattern=r"SQUASHFS error:|attempt to access beyond end of device",
+        what="the root file system cannot be read",
+        cause="rootfs.squashfs is truncated or corrupt, as served or as downloaded",
+    ),
+    Sign(
+        id="disk-error",
+        pattern=r"EXT4-fs error|JBD2: .*error|I/O error, dev (?!fd0)|Remounting filesystem read-only",
+        what="a file system or disk failed",
+        cause="the persistent disk is damaged or failing",
+    ),
+    # dracut: livenet's fetch-liveupdate and livenetroot, dmsquash-live-root, dracut-lib die()
+    Sign(
+        id="rootfs-download-failed",
+        pattern=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)",
+        what="the initrd could not download the root file system",
+        cause="the server refused it, or the network went away between iPXE and the initrd",
+    ),
+    Sign(
+        id="rootfs-not-found",
+        pattern=r"Failed to find a root filesystem|Don't know how to handle 'root=",
+        what="the initrd has no root file system",
+        cause="a truncated download, or dracut's livenet or dmsquash-live module is missing from the initrd",
+    ),
+    Sign(
+        id="initrd-timeout",
+        pattern=r"dracut-initqueue.*(starting timeout scripts|[Tt]imeout)|Warning: Not all disks have been found",
+        what="the initrd waited in vain for its root",
+        cause="no driver, no link or no address in the initrd",
+    ),
+    Sign(
+        id="persist-failed",
+        pattern=r"persist: FAILED: ",
+        what="the persistent disk could not be taken into use",
+        cause="as the message says; no service was started, and the disk was left as it was",
+    ),
+    Sign(
+        id="initrd-gave-up",
+        pattern=r"dracut: (FATAL|Refusing to continue)",
+        what="the initrd gave up",
+        cause="as its message says",
+    ),
+    # systemd: manager and job messages on the console
+    Sign(
+        id="emergency-mode",
+        pattern=r"You are in (emergency|rescue) mode|Entering emergency mode|Reached target emergency\.target",
+        what="systemd fell into emergency mode",
+        cause="a mount or unit that the boot requires failed; the lines before name it",
+    ),
+    Sign(
+        id="unit-failed",
+        pattern=r"\[ ?FAILED ?\] Failed to (start|mount|listen)|systemd\[1\]: Failed to (start|mount|listen)",
+        what="a unit failed during boot",
+        cause="see its journal in the run's folder",
+    ),
+    Sign(
+        id="unit-dependency-failed",
+        pattern=r"\[DEPEND\] Dependency failed for",
+        what="a unit was not started because another failed",
+        cause="the unit it needs failed before it",
+    ),
+    Sign(
+        id="ordering-cycle",
+        pattern=r"Found ordering cycle|Job .* deleted to break ordering cycle",
+        what="units are ordered in a circle",
+        cause="systemd deleted a job to break the circle: which one is chance",
+    ),
+)
+
+
+def read_line(line: str) -> Iterator[Sign]:
+    """The signs that ``line`` shows."""
+    return (sign for sign in SIGNS if sign.matches(line))
+
+
+PHASES: tuple[tuple[str, str], ...] = (
+    # phase that begins with the first line that matches; QEMU's start begins "firmware"
+    ("ipxe", r"^iPXE \d|iPXE initialising devices"),
+    ("kernel", r"Linux version \d"),
+    ("initrd", r"Run /init as init process"),
+    ("userspace", r"systemd\[1\]: Switching root|Switching root\."),
+)
+"""How the phases of a boot show on its console, in order. "ready" is the guest's own word."""
+
+
+def begins_phase(line: str) -> str | None:
+    """The phase that begins with ``line``, if one does."""
+    return next((name for name, pattern in PHASES if _compiled(pattern).search(line)), None)
