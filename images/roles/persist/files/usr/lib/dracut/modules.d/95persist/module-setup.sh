@@ -1,0 +1,23 @@
+#!/bin/bash
+# dracut module: /data, the machine-id and the SSH host keys, before the real root starts.
+
+check() {
+    return 255 # only when asked for
+}
+
+depends() {
+    echo bash systemd dracut-systemd fs-lib
+}
+
+installkernel() {
+    hostonly="" instmods ext4 vfat nls_ascii nls_cp437 loop
+}
+
+install() {
+    inst_multiple cat chroot cp e2fsck lsblk mkdir mkfs.ext4 mkfs.vfat mount mv readlink rm sleep sync \
+        systemd-repart tr udevadm wipefs /etc/mke2fs.conf
+    inst_multiple /usr/lib/persist/persist /usr/lib/persist/config /usr/lib/persist/repart.d/*.conf
+    inst_simple /usr/lib/systemd/system/persist.service
+    # shellcheck disable=SC2154 # both are dracut's
+    $SYSTEMCTL -q --root "$initdir" enable persist.service
+}
