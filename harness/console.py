@@ -50,15 +50,27 @@ class Console:
     each sign once.
     """
 
-    def __init__(self, wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        wire: socket.socket,
+        log: Path,
+        changes: Changes,
+        on_phase: Callable[[str], None],
+        quiet_about: tuple[str, ...] = (),
+    ) -> None:
         self.log = log
         self.lines: list[str] = []
         self.phases: dict[str, float] = {}
         self.sightings: list[Sighting] = []
         self.is_closed = False
-        self._wire, self._changes, self._on_phase = wire, changes, on_phase
+        self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._raw = bytearray()
-        self._started_s = time.monotonic()
+        self._started_s = self._printed_s = time.monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since it last printed something."""
+        return time.monotonic() - self._printed_s
 
     def send(self, text: str) -> None:
         """Type ``text`` on the console."""
@@ -84,6 +96,7 @@ class Console:
         with self.log.open("w", encoding="utf-8") as log:
             while chunk := self._receive():
                 self._raw += chunk
+                self._printed_s = time.monotonic()
                 *whole, rest = (rest + chunk).split(b"\n")
                 if len(rest) > _PARTIAL_LINE_BYTES:
                     whole, rest = [*whole, rest], b""
@@ -111,6 +124,8 @@ class Console:
         if phase and phase not in self.phases:
             self.phases[phase] = since_start_s
             self._on_phase(phase)
+        if any(name in line for name in self._quiet_about):
+            return
         for sign in read_line(line):
             if all(seen.sign.id != sign.id for seen in self.sightings):
                 self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
@@ -137,9 +152,15 @@ class _Reader(SpawnBase[str]):
 
 
 @contextmanager
-def follow(wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None]) -> Iterator[Console]:
-    """Follow ``wire`` into ``log`` while the block lasts."""
-    console = Console(wire, log, changes, on_phase)
+def follow(
+    wire: socket.socket,
+    log: Path,
+    changes: Changes,
+    on_phase: Callable[[str], None],
+    quiet_about: tuple[str, ...] = (),
+) -> Iterator[Console]:
+    """Follow ``wire`` into ``log`` while the block lasts; lines that name ``quiet_about`` are never signs."""
+    console = Console(wire, log, changes, on_phase, quiet_about)
     thread = threading.Thread(target=console.follow, name=f"console {log}", daemon=True)
     thread.start()
     try:

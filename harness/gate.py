@@ -1,0 +1,69 @@
+"""The gate: what has to be proven of an image, and what the results mean. Pure functions of values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from harness.definition import ImageDefinition
+from harness.errors import Subject
+from harness.verdict import Coverage, Finding, Outcome
+
+
+class Result(StrEnum):
+    """What became of one test."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    MISSING = "missing"  # planned, but skipped, deselected, crashed or never reached
+
+
+_BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
+
+
+def required_checks(definition: ImageDefinition) -> tuple[str, ...]:
+    """The names of the checks that this image must pass, as ``@pytest.mark.check`` gives them."""
+    names = ["image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival"]
+    absent = {
+        "waiting": not definition.waiting,
+        "sockets": not definition.sockets,
+        "services": not definition.services,
+        "links": not definition.persistent_paths,
+    }
+    names = [name for name in names if not absent.get(name, False)]
+    names += [f"boot:{path}" for path in definition.boot_paths]
+    names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
+    return tuple(dict.fromkeys(names))
+
+
+def cover(
+    definition: ImageDefinition,
+    boot_paths: Iterable[str],
+    planned: Mapping[str, str],
+    results: Mapping[str, Result],
+) -> Coverage:
+    """Which required checks hold: each needs at least one test, and all of its planned tests to have passed.
+
+    ``planned`` maps a test's id to its check, as collected before anything was deselected; ``results`` maps
+    the ids of those that ran to what became of them.
+    """
+    passed, failed, missing = [], [], []
+    for check in required_checks(definition):
+        outcomes = [results.get(test, Result.MISSING) for test, name in planned.items() if name == check]
+        if Result.FAILED in outcomes:
+            failed.append(check)
+        elif not outcomes or Result.MISSING in outcomes:
+            missing.append(check)
+        else:
+            passed.append(check)
+    return Coverage(boot_paths=tuple(boot_paths), passed=tuple(passed), failed=tuple(failed), missing=tuple(missing))
+
+
+def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:
+    """One proven failure of the image outranks everything; what was not proven is inconclusive."""
+    subjects = {finding.subject for finding in findings}
+    if Subject.IMAGE in subjects:
+        return Outcome.FAILED
+    if subjects or coverage.missing or coverage.failed:
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASSED

@@ -1,0 +1,75 @@
+"""The promotion decision is a pure function, so every corner of it can be tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.definition import ImageDefinition, load_definition
+from harness.errors import Subject
+from harness.gate import Result, cover, decide, required_checks
+from harness.verdict import Coverage, Finding, Outcome
+
+IMAGES = Path(__file__).parents[2] / "images"
+EVERYTHING = Coverage(boot_paths=("direct",), passed=("links",), failed=(), missing=())
+
+
+@pytest.fixture
+def nova() -> ImageDefinition:
+    return load_definition(IMAGES / "nova-kvm")
+
+
+def finding(subject: Subject) -> Finding:
+    return Finding(id="x", what="something", where="somewhere", subject=subject)
+
+
+def test_all_checks_passed_and_no_finding_is_passed() -> None:
+    assert decide([], EVERYTHING) is Outcome.PASSED
+
+
+@pytest.mark.parametrize("other", list(Subject))
+def test_one_failure_of_the_image_outranks_everything(other: Subject) -> None:
+    worst = replace(EVERYTHING, missing=("identity",))
+
+    assert decide([finding(other), finding(Subject.IMAGE)], worst) is Outcome.FAILED
+
+
+@pytest.mark.parametrize("subject", [Subject.HOST, Subject.HARNESS])
+def test_what_the_host_or_the_harness_did_is_inconclusive(subject: Subject) -> None:
+    assert decide([finding(subject)], EVERYTHING) is Outcome.INCONCLUSIVE
+
+
+def test_a_missing_check_is_inconclusive() -> None:
+    assert decide([], replace(EVERYTHING, missing=("links",))) is Outcome.INCONCLUSIVE
+
+
+def test_a_check_that_failed_without_a_finding_is_not_passed() -> None:
+    assert decide([], replace(EVERYTHING, failed=("links",))) is Outcome.INCONCLUSIVE
+
+
+def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) -> None:
+    assert {"boot:direct", "boot:ipxe-bios", "libvirt", "openvswitch", "waiting"} <= set(required_checks(nova))
+
+
+def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
+    coverage = cover(nova, ["direct"], {}, {})
+
+    assert coverage.missing == required_checks(nova)
+
+
+def test_one_deselected_test_makes_its_check_missing(nova: ImageDefinition) -> None:
+    planned = {"a": "links", "b": "links"}
+
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED})
+
+    assert "links" in coverage.missing
+
+
+def test_one_failed_test_makes_its_check_failed(nova: ImageDefinition) -> None:
+    planned = {"a": "links", "b": "links"}
+
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED, "b": Result.FAILED})
+
+    assert coverage.failed == ("links",)
