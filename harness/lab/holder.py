@@ -1,0 +1,154 @@
+"""Process 1 of a lab: makes its network, starts everything in it, takes everything along when it ends.
+
+A program of its own, not a module to import: it runs under unshare(1) as
+``python -I -S holder.py CONTROL_FD`` and imports only what starts in milliseconds. Control is a
+SOCK_SEQPACKET socket; each message is one JSON object. Requests carry ``id`` and ``op``; each is answered with
+``{"id", "value"}`` or ``{"id", "error"}``. The end of a spawned program is told as ``{"exit": id of its
+spawn, "status"}``, always after the answer to its spawn. At the end of the control socket this program ends,
+and the kernel ends every other process of its PID namespace before it is gone (pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+MESSAGE_BYTES = 1 << 18
+MESSAGE_FDS = 64  # unix(7), SCM_RIGHTS, allows 253
+
+Answer = tuple[Any, tuple[int, ...]]
+Operation = Callable[[dict[str, Any], list[int]], Answer]
+
+
+class Holder:
+    """What runs in this lab, by the id of the request that started it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.pids: dict[int, int] = {}
+        self.operations: dict[str, Operation] = {
+            "run": self.run,
+            "spawn": self.spawn,
+            "signal": self.signal,
+            "listen": self.listen,
+        }
+
+    def answer(self) -> bool:
+        """Take one request and answer it; False at the end of the control socket."""
+        message, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, MESSAGE_FDS)
+        if not message:
+            return False
+        request = json.loads(message)
+        given: tuple[int, ...] = ()
+        try:
+            value, given = self.operations[request["op"]](request, fds)
+            reply = {"id": request["id"], "value": value}
+        except (OSError, ValueError) as error:
+            reply = {"id": request["id"], "error": f"{type(error).__name__}: {error}"}
+        self.tell(reply, given)
+        for fd in (*fds, *given):
+            os.close(fd)
+        return True
+
+    def tell(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the next read says so too, and ends us
+            socket.send_fds(self.control, [json.dumps(message).encode()], list(fds))
+
+    def run(self, request: dict[str, Any], fds: list[int]) -> Answer:
+        """A short program with ``input`` on its standard input, to its end."""
+        read, write = os.pipe()
+        os.set_blocking(write, True)
+        pid = self._start(request["argv"], [read, *fds], [0, 1, 2])
+        os.close(read)
+        os.write(write, request["input"].encode())  # shorter than a pipe holds: pipe(7), 64 KiB
+        os.close(write)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), ()
+
+    def spawn(self, request: dict[str, Any], fds: list[int]) -> Answer:
+        """Start ``argv``; ``fds`` become the numbers in ``targets``. Gives back a pidfd."""
+        pid = self._start(request["argv"], fds, request["targets"])
+        self.pids[request["id"]] = pid
+        return pid, (os.pidfd_open(pid),)
+
+    def signal(self, request: dict[str, Any], _fds: list[int]) -> Answer:
+        """Send a signal, unless the program is gone: its pid may be somebody else's by now."""
+        pid = self.pids.get(request["process"])
+        if pid is not None:
+            os.kill(pid, request["signal"])
+        return None, ()
+
+    def listen(self, request: dict[str, Any], _fds: list[int]) -> Answer:
+        """Bind and listen in here; the descriptor works anywhere."""
+        sock = socket.create_server((request["address"], request["port"]), backlog=128)
+        return None, (sock.detach(),)
+
+    def reap(self) -> None:
+        """Bury everything that ended, adopted orphans too; tell of what we started."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for key in [key for key, value in self.pids.items() if value == pid]:
+                del self.pids[key]
+                self.tell({"exit": key, "status": os.waitstatus_to_exitcode(status)})
+
+    def _start(self, argv: list[str], fds: list[int], targets: list[int]) -> int:
+        """Each fd goes to its target number by way of a number above all targets: none overwrites another."""
+        above = max([2, *targets]) + 1
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+        actions: list[Any] = [
+            (os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in (0, 1, 2) if number not in targets
+        ]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(moved, targets, strict=True)]
+        try:
+            return os.posix_spawnp(
+                argv[0],
+                argv,
+                os.environ,
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ],
+            )
+        finally:
+            for fd in moved:
+                os.close(fd)
+
+
+def main(control_fd: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the end of the control socket ends us, nothing else
+    os.set_inheritable(control_fd, False)
+    wakeup_read, wakeup_write = os.pipe()
+    for fd in (wakeup_read, wakeup_write):
+        os.set_blocking(fd, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+    with socket.socket(fileno=control_fd) as control, selectors.DefaultSelector() as selector:
+        holder = Holder(control)
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wakeup_read, selectors.EVENT_READ)
+        holder.tell({"ready": True})
+        while True:
+            for key, _ in selector.select():
+                if key.fd == wakeup_read:
+                    os.read(wakeup_read, 4096)
+                    holder.reap()
+                elif not holder.answer():
+                    return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

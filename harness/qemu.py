@@ -1,0 +1,215 @@
+"""QEMU's command line, the iPXE script and the kernel arguments, as functions of values (QEMU 7.2 or newer)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.spec import GATEWAY, Accelerator, BootPath, DiskSpec, MachineSpec
+
+PROGRAM = "qemu-system-x86_64"
+CONSOLE = "console=ttyS0,115200"
+"""The console log; ttyS1 carries the guest's shell."""
+
+_ROOTFS_SERIAL = "rootfs"
+_PVPANIC_PORT = "0x505"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wires:
+    """QEMU's connections: sockets as descriptor numbers in QEMU, the tap by its name in the lab.
+
+    A missing descriptor leaves its device out; no ``tap`` means no network card.
+    """
+
+    qmp_fd: int | None = None
+    console_fd: int | None = None
+    shell_fd: int | None = None
+    tap: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectBoot:
+    """What QEMU itself puts into memory; ``arguments`` are all of the kernel's."""
+
+    kernel: Path
+    initrd: Path | None
+    rootfs: Path | None
+    arguments: tuple[str, ...]
+
+
+def added_arguments(boot_path: BootPath, base_url: str = "") -> tuple[str, ...]:
+    """What the boot path must add to the manifest's kernel arguments, and nothing else.
+
+    dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``.
+    """
+    match boot_path:
+        case BootPath.DIRECT:
+            return (f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}", CONSOLE)
+        case BootPath.IPXE_BIOS:
+            return (f"root=live:{base_url}/rootfs.squashfs", "ip=dhcp", CONSOLE)
+
+
+def kernel_arguments(manifest_arguments: Sequence[str], boot_path: BootPath, base_url: str = "") -> tuple[str, ...]:
+    """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
+    return (*manifest_arguments, *added_arguments(boot_path, base_url))
+
+
+def base_url(digest: str) -> str:
+    """Where the lab serves the artifacts of that digest."""
+    return f"http://{GATEWAY}/{digest}"
+
+
+def ipxe_script(base_url: str, arguments: Sequence[str]) -> str:
+    """What a NIC's iPXE runs after its DHCP.
+
+    Every step that fails is named on the console, then the firmware gets its turn again: with nothing else to
+    boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a UEFI stub and
+    harmless elsewhere.
+    """
+    line = " ".join(arguments)
+    return f"""\
+#!ipxe
+echo bootproof: ${{net0/ip}} boots from {base_url}
+kernel {base_url}/vmlinuz initrd=initrd.img {line} || goto failed_kernel
+initrd {base_url}/initrd.img || goto failed_initrd
+boot || goto failed_boot
+:failed_kernel
+echo bootproof: iPXE failed to fetch the kernel from {base_url}/vmlinuz
+exit 1
+:failed_initrd
+echo bootproof: iPXE failed to fetch the initrd from {base_url}/initrd.img
+exit 1
+:failed_boot
+echo bootproof: iPXE failed to start the kernel
+exit 1
+"""
+
+
+def command(spec: MachineSpec, *, program: str = PROGRAM, wires: Wires, direct: DirectBoot | None = None) -> list[str]:
+    """QEMU's argv for one boot of ``spec``.
+
+    The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
+    parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
+    that says whose doing it was. A panic stops the machine instead, so that nothing is lost before it was seen.
+    """
+    return [
+        program,
+        *("-name", f"{_escaped(spec.name)},debug-threads=on"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-action", "panic=pause"),
+        *_board(spec),
+        *_identity(spec),
+        *_monitor(wires),
+        *_serial_ports(wires),
+        *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
+        *("-device", "virtio-scsi-pci,id=scsi0"),
+        *_flat(_disk(place, disk) for place, disk in enumerate(spec.disks)),
+        *_network(spec, wires),
+        *_kernel(direct),
+    ]
+
+
+def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
+    """A command line to paste: the same machine, console on the terminal, QEMU's own network.
+
+    It boots from ``direct`` whatever the spec's boot path, since a pasted line has no lab to serve it. Ctrl-A X
+    ends it.
+    """
+    argv = command(spec, wires=Wires(), direct=direct)
+    argv += ["-serial", "mon:stdio", "-netdev", "user,id=net0"]
+    argv += ["-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},romfile="]
+    return shlex.join(argv)
+
+
+def _board(spec: MachineSpec) -> list[str]:
+    kvm = spec.accelerator is Accelerator.KVM
+    return [
+        *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off,vmport=off,memory-backend=memory"),
+        *("-accel", "kvm" if kvm else "tcg,thread=multi"),
+        *("-cpu", "host" if kvm else "max"),
+        *("-smp", str(spec.cpus)),
+        *("-m", f"{spec.memory_mib}M"),
+        *("-object", f"memory-backend-ram,id=memory,size={spec.memory_mib}M"),
+        *("-rtc", "base=utc"),
+        *("-boot", "strict=on,reboot-timeout=1000"),
+    ]
+
+
+def _identity(spec: MachineSpec) -> list[str]:
+    """SMBIOS: the UUID of type 1, and systemd credentials as strings of type 11."""
+    argv = ["-uuid", str(spec.uuid)]
+    for name, value in sorted(spec.credentials.items()):
+        encoded = base64.b64encode(value.encode()).decode()
+        text = f"io.systemd.credential.binary:{name}={encoded}"
+        argv += ["-smbios", f"type=11,value={_escaped(text)}"]
+    return argv
+
+
+def _monitor(wires: Wires) -> list[str]:
+    if wires.qmp_fd is None:
+        return []
+    return ["-chardev", f"socket,id=qmp,fd={wires.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
+
+
+def _serial_ports(wires: Wires) -> list[str]:
+    """ttyS0 is the console, ttyS1 the shell."""
+    ports = (("console", wires.console_fd), ("shell", wires.shell_fd))
+    return _flat(
+        ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"] for name, fd in ports if fd is not None
+    )
+
+
+def _disk(place: int, disk: DiskSpec) -> list[str]:
+    """The first is /dev/sda: places on the controller are found in order (scsi-id)."""
+    serial = _escaped(disk.serial)
+    return [
+        *("-blockdev", _blockdev(f"disk{place}", disk.path, disk.format, disk.read_only)),
+        "-device",
+        f"scsi-hd,bus=scsi0.0,channel=0,scsi-id={place},lun=0,drive=disk{place},serial={serial}",
+    ]
+
+
+def _network(spec: MachineSpec, wires: Wires) -> list[str]:
+    if wires.tap is None:
+        return []
+    rom = "bootindex=1" if spec.boot_path is BootPath.IPXE_BIOS else "romfile="
+    return [
+        *("-netdev", f"tap,id=net0,ifname={wires.tap},script=no,downscript=no"),
+        *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},{rom}"),
+    ]
+
+
+def _kernel(direct: DirectBoot | None) -> list[str]:
+    """The root filesystem is a virtio disk, beside the SCSI disks that the guest counts."""
+    if direct is None:
+        return []
+    argv = ["-kernel", str(direct.kernel), "-append", " ".join(direct.arguments)]
+    if direct.initrd is not None:
+        argv += ["-initrd", str(direct.initrd)]
+    if direct.rootfs is not None:
+        argv += ["-blockdev", _blockdev("rootfs", direct.rootfs, "raw", read_only=True)]
+        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={_ROOTFS_SERIAL}"]
+    return argv
+
+
+def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:
+    """As JSON, which needs no escaping of what a path may contain."""
+    file = {"driver": "file", "filename": str(path), "read-only": read_only}
+    node = {"node-name": name, "driver": str(driver), "read-only": read_only, "file": file}
+    if not read_only:
+        node["discard"] = file["discard"] = "unmap"
+    return json.dumps(node)
+
+
+def _escaped(value: str) -> str:
+    """A comma in a QEMU option value is written twice."""
+    return value.replace(",", ",,")
+
+
+def _flat(parts: Iterable[list[str]]) -> list[str]:
+    return [word for part in parts for word in part]
