@@ -1,0 +1,355 @@
+"""One power-on of a machine: from QEMU's start to its end, watched all the way."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import checks, process, qemu
+from harness.artifacts import FILES, Artifacts
+from harness.channel import SerialChannel
+from harness.console import Console, follow
+from harness.deadline import Changes, Deadline
+from harness.definition import ImageDefinition
+from harness.errors import BootproofError, ImageError, Subject
+from harness.lab import Lab, LabProcess, Request
+from harness.qmp import Qmp, open_qmp
+from harness.run import Run
+from harness.spec import BootPath, MachineSpec
+from harness.verdict import Boot, Finding
+
+BOOT_S = 420.0
+"""How long a boot may take on the reference machine under TCG before it is called hung."""
+SILENCE_S = 90.0
+"""A console that printed within this time belongs to a guest that makes progress, which is not called hung."""
+
+Events = list[tuple[str, dict[str, Any]]]
+"""QMP events by name, with their data."""
+
+
+class BootFailed(ImageError):
+    """A boot ended, or cannot end well: ``finding`` says why, with its evidence."""
+
+    def __init__(self, machine: str, finding: Finding, folder: str, by_hand: str) -> None:
+        super().__init__(machine, finding, folder, by_hand)
+        self.machine, self.finding, self.folder, self.by_hand = machine, finding, folder, by_hand
+        self.subject = finding.subject
+
+    def __str__(self) -> str:
+        evidence = "\n".join(f"    {line}" for line in self.finding.evidence)
+        return (
+            f"{self.machine}: {self.finding.what} [{self.finding.id}]\n{evidence}\n"
+            f"  suspected cause: {self.finding.cause}\n"
+            f"  all logs:        {self.folder}\n"
+            f"  boot it by hand: {self.by_hand}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where machines run: a lab, the run they belong to, and the host's boot slots.
+
+    ``by_hand`` renders the command a person types to boot these artifacts again.
+    """
+
+    lab: Lab
+    run: Run
+    slots: Path
+    by_hand: Callable[[Artifacts, MachineSpec], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``."""
+
+    number: int
+    folder: Path
+    spec: MachineSpec
+    artifacts: Artifacts
+    definition: ImageDefinition
+    site: Site
+
+    @property
+    def where(self) -> str:
+        return f"{self.spec.name}, boot {self.number} ({self.spec.boot_path})"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """All kernel arguments."""
+        url = qemu.base_url(self.artifacts.digest)
+        return qemu.kernel_arguments(self.artifacts.manifest.kernel_arguments, self.spec.boot_path, url)
+
+    @property
+    def direct(self) -> qemu.DirectBoot | None:
+        """What QEMU itself loads on the ``direct`` path."""
+        if self.spec.boot_path is not BootPath.DIRECT:
+            return None
+        files = self.artifacts
+        return qemu.DirectBoot(kernel=files.kernel, initrd=files.initrd, rootfs=files.rootfs, arguments=self.arguments)
+
+    def note_phase(self, phase: str) -> None:
+        self.site.run.add_phase(self.spec.name, self.number, phase)
+
+
+class Power:
+    """A machine that is on. `power_on` makes one; it is not ready yet then."""
+
+    def __init__(self, plan: Plan, child: LabProcess, console: Console, changes: Changes, events: Events) -> None:
+        self.plan, self.child, self.console = plan, child, console
+        self._changes, self._events = changes, events
+        self._is_booting = True
+        self._started_s = time.monotonic()
+
+    def attach(self, qmp: Qmp, shell: socket.socket) -> None:
+        """The doors that need this object to exist."""
+        self.qmp = qmp
+        self.channel = SerialChannel(self.plan.spec.name, shell, self.alive)
+
+    def wait_until_ready(self) -> None:
+        """Until the guest is ready and its boot checks are done.
+
+        Raises `BootFailed` at the first bad sign; its findings are in the run's folder by then.
+        """
+        try:
+            self._wait()
+        except BootproofError as error:
+            self._is_booting = False
+            self._keep_journal()
+            self._note_boot(None)
+            raise self._as_boot_failure(error) from error
+        self._is_booting = False
+
+    def wait_until_off(self, deadline: Deadline, awaited: str) -> None:
+        """Until QEMU has ended; `BootFailed` if the guest does not get there."""
+        if self.child.wait(deadline) is None:
+            raise self.failed(
+                Finding(
+                    id="shutdown-hangs",
+                    what=f"waited {deadline.passed_s:.0f} s for {awaited}, in vain",
+                    where=self.plan.where,
+                    evidence=tuple(self.console.lines[-8:]),
+                    cause="a unit that does not stop; the console names it",
+                )
+            )
+        reasons = [data.get("reason", "") for name, data in self._events if name == "SHUTDOWN"]
+        if not any(reason.startswith("guest") for reason in reasons):
+            raise self.failed(self._end_finding())
+
+    def alive(self) -> None:
+        """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
+        if self._is_booting and self.console.sightings:
+            raise self.failed(checks.finding_of(self.console.sightings[0], self.plan.where))
+        if any(name == "GUEST_PANICKED" for name, _ in self._events):
+            self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
+            raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))
+        if self.child.status is not None:
+            raise self.failed(self._sighted() or self._end_finding())
+
+    def failed(self, finding: Finding) -> BootFailed:
+        """The error for ``finding``, which is noted in the run at once."""
+        plan = self.plan
+        plan.site.run.add_finding(finding)
+        by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
+        return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+
+    def note_late_signs(self) -> None:
+        """Signs that came after the machine was ready are findings too."""
+        for sighting in self.console.sightings:
+            self.plan.site.run.add_finding(checks.finding_of(sighting, self.plan.where))
+
+    def downloads(self) -> dict[str, int]:
+        """Bytes of each artifact that this machine got since it was powered on."""
+        sums: dict[str, int] = {}
+        for request in self.plan.site.lab.http.log:
+            is_ours = request.client == self.plan.spec.address and request.started_s >= self._started_s
+            name = request.path.rpartition("/")[2]
+            if is_ours and request.method == "GET" and name in FILES:
+                sums[name] = sums.get(name, 0) + request.bytes_sent
+        return sums
+
+    def _wait(self) -> None:
+        deadline = _PatientDeadline(self.console)
+        self.channel.wait_for_shell(deadline)
+        checks.wait_until_ready(self.plan.spec.name, self.channel, self.plan.definition, deadline)
+        self.alive()
+        self.plan.note_phase("ready")
+        ready_s = time.monotonic() - self._started_s
+        seen = checks.look(self.channel)
+        findings = [*checks.judge(seen, self.plan.artifacts.manifest, self.plan.definition, self.plan.where)]
+        findings += self._judge_downloads()
+        failures = [self.failed(finding) for finding in findings]
+        if failures:
+            raise failures[0]
+        self._note_boot(ready_s)
+
+    def _judge_downloads(self) -> Iterator[Finding]:
+        """What was served to this machine in this boot equals the manifest, to the byte."""
+        if self.plan.spec.boot_path is BootPath.DIRECT:
+            return
+        served = self.downloads()
+        for name in FILES:
+            awaited = self.plan.artifacts.manifest.files[name].size_bytes
+            if served.get(name, 0) != awaited:
+                yield Finding(
+                    id="served-bytes-differ",
+                    what=f"{served.get(name, 0)} bytes of {name} were served, {awaited} are in the manifest",
+                    where=self.plan.where,
+                    cause="a download was cut short, or something else was booted",
+                )
+
+    def _as_boot_failure(self, error: BootproofError) -> BootproofError:
+        if isinstance(error, BootFailed) or error.subject is not Subject.IMAGE:
+            return error
+        return self.failed(self._sighted() or self._hang_finding(error))
+
+    def _hang_finding(self, error: BootproofError) -> Finding:
+        phase = next(reversed(self.console.phases), "firmware")
+        return Finding(
+            id="unit-not-ready" if isinstance(error, checks.NotReady) else "boot-hangs",
+            what=str(error),
+            where=self.plan.where,
+            evidence=tuple(self.console.lines[-8:]),
+            cause=f"the last phase it reached was {phase}",
+        )
+
+    def _sighted(self) -> Finding | None:
+        sighting = next(iter(self.console.sightings), None)
+        return checks.finding_of(sighting, self.plan.where) if sighting else None
+
+    def _end_finding(self) -> Finding:
+        reason = next((data.get("reason", "") for name, data in self._events if name == "SHUTDOWN"), "")
+        if reason.startswith("guest"):
+            return self._last_words("unexpected-reset", f"the guest ended by itself ({reason})")
+        text = (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
+        return replace(
+            self._last_words("qemu-ended", f"QEMU ended with status {self.child.status} {reason}".rstrip()),
+            subject=Subject.HOST,
+            evidence=tuple(text.splitlines()[-5:]),
+            cause="see qemu.log; -9 usually means that the host ran out of memory",
+        )
+
+    def _last_words(self, finding_id: str, what: str) -> Finding:
+        lines = tuple(self.console.lines[-8:])
+        return Finding(id=finding_id, what=what, where=self.plan.where, evidence=lines, cause="see its last lines")
+
+    def _keep_journal(self) -> None:
+        with suppress(BootproofError, OSError):
+            journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
+            (self.plan.folder / "journal.log").write_bytes(journal.stdout)
+
+    def _note_boot(self, ready_s: float | None) -> None:
+        plan = self.plan
+        boot = Boot(
+            machine=plan.spec.name,
+            number=plan.number,
+            boot_path=plan.spec.boot_path.value,
+            artifacts=plan.artifacts.digest,
+            phases=durations(self.console.phases, ready_s),
+            ready_s=None if ready_s is None else round(ready_s, 2),
+            console=str(self.console.log),
+            added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
+            downloads=self.downloads(),
+        )
+        plan.site.run.add_boot(boot)
+
+
+class _PatientDeadline(Deadline):
+    """A boot's deadline: over when the time is up and the console has been silent, or after thrice the time."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(BOOT_S)
+        self._console = console
+
+    @property
+    def left_s(self) -> float:
+        left_s = self.length_s - self.passed_s
+        if left_s > 0:
+            return left_s
+        silence_left_s = SILENCE_S - self._console.silent_s
+        return max(0.0, min(silence_left_s, 3 * self.length_s - self.passed_s))
+
+
+@contextmanager
+def power_on(plan: Plan) -> Iterator[Power]:
+    """QEMU runs while the block lasts; on leaving, it is dead."""
+    plan.folder.mkdir(parents=True)
+    _serve(plan)
+    changes, events = Changes(), Events()
+    with ExitStack() as stack:
+        (qmp, qmp_in), (console, console_in), (shell, shell_in) = (_wire(stack) for _ in range(3))
+        wires = qemu.Wires(
+            qmp_fd=qmp_in.fileno(),
+            console_fd=console_in.fileno(),
+            shell_fd=shell_in.fileno(),
+            tap=plan.site.lab.tap(plan.spec.number),
+        )
+        follower = stack.enter_context(
+            follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
+        )
+        child = stack.enter_context(_started(plan, wires, changes))
+        power = Power(plan, child, follower, changes, events)
+        for inner in (qmp_in, console_in, shell_in):
+            inner.close()
+        plan.note_phase("firmware")
+        on_event = _collector(events, changes)
+        log = plan.folder / "qmp.log"
+        power.attach(stack.enter_context(open_qmp(qmp, name=plan.spec.name, on_event=on_event, log=log)), shell)
+        yield power
+        power.note_late_signs()
+
+
+@contextmanager
+def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabProcess]:
+    program = process.require(qemu.PROGRAM, "qemu-system-x86")
+    argv = qemu.command(plan.spec, program=program, wires=wires, direct=plan.direct)
+    (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
+    fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd) if fd is not None]
+    with (plan.folder / "qemu.log").open("wb") as log:
+        child = plan.site.lab.spawn(
+            argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=fds, on_exit=lambda _: changes.note()
+        )
+    try:
+        yield child
+    finally:
+        child.end(0.0)
+
+
+def _serve(plan: Plan) -> None:
+    """Let the lab's HTTP server hand the artifacts to this machine, and to each machine its own script."""
+    http, digest = plan.site.lab.http, plan.artifacts.digest
+    for name in FILES:
+        http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
+    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments)
+    http.serve(f"/boot/{plan.spec.address}.ipxe", script.encode())
+    http.serve("/boot.ipxe", lambda asked: http.answer_to(_own_script(asked)))
+
+
+def _own_script(asked: Request) -> Request:
+    return replace(asked, path=f"/boot/{asked.client}.ipxe")
+
+
+def durations(begins_s: dict[str, float], ready_s: float | None) -> dict[str, float]:
+    """Seconds each phase took, from the seconds they began: pure."""
+    rows = [("firmware", 0.0), *begins_s.items()]
+    ends = [begin for _, begin in rows[1:]] + [ready_s if ready_s is not None else rows[-1][1]]
+    return {name: round(end - begin, 2) for (name, begin), end in zip(rows, ends, strict=True)}
+
+
+def _wire(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    return stack.enter_context(ours), theirs
+
+
+def _collector(events: Events, changes: Changes) -> Callable[[str, dict[str, Any]], None]:
+    def collect(name: str, data: dict[str, Any]) -> None:
+        events.append((name, data))
+        changes.note()
+
+    return collect
