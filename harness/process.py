@@ -49,7 +49,9 @@ def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     return stdout.decode("utf-8", "replace")
 
 
-def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+def run(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0
+) -> None:
     """Run ``argv`` to its end, all it prints into ``log``; `CommandFailed` quotes the log's end.
 
     Interrupted, the child is dead and reaped before the interrupt goes on.
@@ -57,7 +59,10 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None)
     with ExitStack() as stack:
         file = stack.enter_context(log.open("ab"))
         start = file.tell()
-        child = stack.enter_context(spawn(argv, stdout=file.fileno(), stderr=file.fileno(), env=env))
+        output_fd = file.fileno()
+        child = stack.enter_context(
+            spawn(argv, stdout=output_fd, stderr=output_fd, env=env, grace_s=grace_s)
+        )
         status = child.wait()
     if status:
         raise CommandFailed(tuple(argv), status, _tail(log.read_bytes()[start:]), str(log))

@@ -1,0 +1,116 @@
+"""The first layer: a minimal Debian with the definition's packages, made by mmdebstrap."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import digest, process
+from harness.build import namespace
+from harness.definition import DEFINITION_FILE, ImageDefinition
+from harness.errors import BootproofError, HostError, ImageError
+from harness.store import Store
+
+_FORMAT = 1
+"""Another number makes every store bootstrap again."""
+
+_NO_NETWORK = (
+    "Could not resolve",
+    "Temporary failure resolving",
+    "Could not connect",
+    "Unable to connect",
+    "Connection timed out",
+    "Connection failed",
+    "Network is unreachable",
+    "Hash Sum mismatch",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Where a tree's packages came from.
+
+    ``releases`` maps each Release file (``trixie-updates/InRelease``) to its SHA-256; ``epoch_s`` is the
+    newest ``Date:`` in them, in seconds since 1970, and the build's SOURCE_DATE_EPOCH.
+    """
+
+    releases: dict[str, str]
+    epoch_s: int
+
+
+def layer_key(definition: ImageDefinition) -> str:
+    """The name of the first layer: the same for all definitions with the same packages, on every mirror."""
+    packages = sorted(definition.packages)
+    return digest.of_value([_FORMAT, definition.distribution, definition.suite, packages])
+
+
+def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:
+    """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``.
+
+    Raises `ImageError` for a package or suite that does not exist or does not install, `HostError` when the
+    archive cannot be reached.
+    """
+    tree, releases = folder / "tree", folder / "releases"
+    releases.mkdir()
+    (folder / "tmp").mkdir()
+    debs = store.folder(f"debs/{definition.suite}")
+    env = namespace.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
+    try:
+        with store.locked(f"debs-{definition.suite}"):
+            namespace.run(_command(definition, tree, mirror), log=log, env=env)
+        namespace.run(namespace.inside(tree, "bootstrapped", mirror or ""), log=log)
+    except process.CommandFailed as error:
+        raise diagnose(definition, log) from error
+    return read_archive(releases)
+
+
+def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> list[str]:
+    """What is kept between builds is bound over apt's own cache, and gone from there before mmdebstrap cleans."""
+    process.require("mmdebstrap", "mmdebstrap")
+    return [
+        "mmdebstrap",
+        "--variant=apt",
+        "--mode=root",
+        "--skip=download/empty",
+        "--skip=essential/unlink",
+        '--aptopt=APT::Sandbox::User "root"',  # the cache is ours; another user could not write there
+        '--setup-hook=mkdir -p "$1"/var/cache/apt/archives',
+        '--setup-hook=mount --bind "$DEBS" "$1"/var/cache/apt/archives',
+        '--customize-hook=cp "$1"/var/lib/apt/lists/*Release "$RELEASES"',
+        '--customize-hook=umount "$1"/var/cache/apt/archives',
+        f"--include={','.join(sorted(definition.packages))}",
+        definition.suite,
+        str(tree),
+        *([mirror] if mirror else []),
+    ]
+
+
+def read_archive(folder: Path) -> Archive:
+    """What apt's Release files in ``folder`` say; their names begin with a mirror, which is dropped."""
+    releases, dates = {}, [0]
+    for path in sorted(folder.iterdir()):
+        releases[path.name.partition("_dists_")[2].replace("_", "/")] = digest.of_file(path)
+        date = re.search(r"^Date: (.+)$", path.read_text("utf-8", "replace"), re.MULTILINE)
+        if date:
+            dates.append(int(email.utils.parsedate_to_datetime(date[1]).timestamp()))
+    return Archive(releases=releases, epoch_s=max(dates))
+
+
+def diagnose(definition: ImageDefinition, log: Path) -> BootproofError:
+    """Whose fault a failed mmdebstrap is, from what it printed."""
+    text = log.read_text("utf-8", "replace")
+    missing = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
+    if missing:
+        names = ", ".join(sorted({one or other for one, other in missing}))
+        return ImageError(
+            f"{definition.folder / DEFINITION_FILE}: build.packages: not in {definition.suite}: {names} ({log})"
+        )
+    said = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:", "dpkg: error")))
+    said = said[-2000:] or text[-2000:]
+    if any(sign in text for sign in _NO_NETWORK):
+        return HostError(f"the package archive cannot be reached; --mirror names another one ({log}):\n{said}")
+    if re.search(r"404 +Not Found", text) and "Release" in said:
+        return ImageError(f"{definition.folder / DEFINITION_FILE}: build.suite: no {definition.suite!r} there ({log})")
+    return ImageError(f"{definition.name}: mmdebstrap failed; all it said is in {log}:\n{said}")

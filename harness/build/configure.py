@@ -1,0 +1,96 @@
+"""The second layer: the tree after Ansible ran the definition's playbook in it, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import digest, process
+from harness.build import namespace
+from harness.build.bootstrap import Archive
+from harness.definition import DEFINITION_FILE, ImageDefinition, sources_digest
+from harness.errors import ImageError
+from harness.store import Store
+
+_FORMAT = 1
+"""Another number makes every store configure again."""
+
+_CONFIG = """\
+[defaults]
+roles_path = {roles}
+home = {folder}
+local_tmp = {folder}/local
+remote_tmp = /tmp/.ansible
+interpreter_python = /usr/bin/python3
+retry_files_enabled = False
+host_key_checking = False
+nocows = True
+deprecation_warnings = False
+collections_path = {folder}/collections
+
+[connection]
+pipelining = True
+"""
+
+
+def layer_key(definition: ImageDefinition, base: str) -> str:
+    """The name of the second layer over the first one, whose content has the digest ``base``."""
+    return digest.of_value([_FORMAT, base, sources_digest(definition)])
+
+
+def configure(definition: ImageDefinition, store: Store, folder: Path, *, archive: Archive, log: Path) -> None:
+    """Run the playbook over ``folder/tree``; `ImageError` quotes the task that failed."""
+    tree, work = folder / "tree", folder / "ansible"
+    if not os.path.lexists(tree / "usr/bin/python3"):
+        file = definition.folder / DEFINITION_FILE
+        raise ImageError(f'{file}: build.packages: Ansible needs a Python in the image; add "python3"')
+    _write_inputs(definition, work)
+    env = namespace.environment(
+        ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No"
+    )
+    ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory")]
+    ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
+    debs = store.folder(f"debs/{definition.suite}")
+    try:
+        with store.locked(f"debs-{definition.suite}"):
+            namespace.run(namespace.entering(tree, ansible, debs=debs), log=log, env=env)
+        namespace.run(namespace.inside(tree, "anonymous", str(archive.epoch_s)), log=log)
+    except process.CommandFailed as error:
+        raise diagnose(definition, log) from error
+
+
+def variables(definition: ImageDefinition) -> dict[str, Any]:
+    """What a playbook is told of its definition."""
+    return {
+        "image_id": definition.name,
+        "persistent_paths": list(definition.persistent_paths),
+        "persistent_disk": asdict(definition.disk),
+    }
+
+
+def _write_inputs(definition: ImageDefinition, work: Path) -> None:
+    """Ansible's configuration, inventory and variables: nothing of the user's own Ansible takes part."""
+    work.mkdir()
+    (work / "ansible.cfg").write_text(_CONFIG.format(roles=definition.roles, folder=work), "utf-8")
+    tree = work.parent / "tree"
+    connection = f"ansible_host={tree} ansible_connection=community.general.chroot"
+    (work / "inventory").write_text(f"{definition.name} {connection}\n", "utf-8")
+    (work / "variables.json").write_text(json.dumps(variables(definition)), "utf-8")
+
+
+def diagnose(definition: ImageDefinition, log: Path) -> ImageError:
+    """The failing task in Ansible's own words."""
+    text = log.read_text("utf-8", "replace")
+    return ImageError(f"{definition.folder / definition.playbook} failed ({log}):\n{failing_task(text)}")
+
+
+def failing_task(text: str) -> str:
+    """From the heading of the last task that failed to the recap; else the end of what Ansible printed."""
+    tasks = re.split(r"^(?=(?:TASK|RUNNING HANDLER|PLAY) \[|PLAY RECAP)", text, flags=re.MULTILINE)
+    failed = [task for task in tasks if re.search(r"^(fatal|failed): ", task, re.MULTILINE)]
+    return (failed[-1] if failed else text)[-3000:].strip()

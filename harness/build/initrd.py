@@ -1,0 +1,93 @@
+"""Kernel and initrd: made with the tree's own dracut, and checked to belong to each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import process
+from harness.artifacts import INITRD, KERNEL
+from harness.build import namespace
+from harness.build.bootstrap import Archive
+from harness.definition import ImageDefinition
+from harness.errors import ImageError
+
+_MODULE = re.compile(r"\blib/modules/([^/]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Initrd:
+    """What is in an initrd: dracut's modules, and kernel modules without ``.ko`` with their kernel versions."""
+
+    dracut_modules: tuple[str, ...]
+    drivers: tuple[str, ...]
+    kernel_versions: tuple[str, ...]
+
+
+def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, log: Path) -> tuple[str, Initrd]:
+    """Put kernel and initrd of ``folder/tree`` into ``folder/out``; the kernel's version and what is inside.
+
+    Raises `ImageError` when dracut fails, or kernel, modules and initrd are not of one version.
+    """
+    tree, out = folder / "tree", folder / "out"
+    version = module_version(tree)
+    dracut = f"dracut --force --no-hostonly --reproducible --kver {version} /mnt/{INITRD}".split()
+    env = namespace.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
+    try:
+        namespace.run(namespace.entering(tree, ["chroot", str(tree), *dracut], out=out), log=log, env=env)
+    except process.CommandFailed as error:
+        raise ImageError(f"{definition.name}: dracut failed ({log}):\n{error.tail}") from error
+    shutil.copyfile(tree / "boot" / f"vmlinuz-{version}", out / KERNEL)
+    (out / INITRD).chmod(0o644)
+    listing = ["chroot", str(tree), "lsinitrd", f"/mnt/{INITRD}"]
+    contents = read_listing(namespace.output(namespace.entering(tree, listing, out=out)))
+    check_kernel(definition.name, kernel_version(out / KERNEL), version, contents)
+    return version, contents
+
+
+def module_version(tree: Path) -> str:
+    """The kernel version whose modules are in ``tree``; there must be exactly one, and its kernel."""
+    folder = tree / "usr/lib/modules"
+    versions = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if len(versions) != 1:
+        found = f"modules of {', '.join(versions)}" if versions else "no kernel modules"
+        raise ImageError(f"/usr/lib/modules holds {found}; an image needs one kernel, so list one linux-image-…")
+    if not (tree / "boot" / f"vmlinuz-{versions[0]}").is_file():
+        raise ImageError(f"/usr/lib/modules/{versions[0]} is there, /boot/vmlinuz-{versions[0]} is not")
+    if not (tree / "usr/bin/dracut").is_file():
+        raise ImageError('there is no /usr/bin/dracut to make an initrd with: add "dracut" to the packages')
+    return versions[0]
+
+
+def kernel_version(kernel: Path) -> str:
+    """The version that a bzImage states of itself (Linux, arch/x86/boot.rst: "HdrS", kernel_version)."""
+    with kernel.open("rb") as file:
+        head = file.read(0x8000)
+    if head[0x202:0x206] != b"HdrS":
+        raise ImageError(f"{kernel.name} is no bzImage: no HdrS at offset 0x202")
+    start = int.from_bytes(head[0x20E:0x210], "little") + 0x200
+    return head[start : head.index(b"\0", start)].decode("ascii", "replace").split(" ")[0]
+
+
+def read_listing(text: str) -> Initrd:
+    """What lsinitrd printed: "dracut modules:", a name a line, "====…", then ``ls -l`` of every file."""
+    after = text.partition("dracut modules:\n")[2]
+    modules = after.partition("\n===")[0].split()
+    found = _MODULE.findall(text)
+    return Initrd(
+        dracut_modules=tuple(sorted(modules)),
+        drivers=tuple(sorted({driver for _, driver in found})),
+        kernel_versions=tuple(sorted({version for version, _ in found})),
+    )
+
+
+def check_kernel(image: str, kernel: str, modules: str, initrd: Initrd) -> None:
+    """`ImageError` unless all three are of one version."""
+    in_initrd = initrd.kernel_versions or ("no version at all",)
+    if kernel != modules or in_initrd != (modules,):
+        raise ImageError(
+            f"{image}: the kernel is {kernel}, its modules are for {modules}, the initrd's for "
+            f"{', '.join(in_initrd)}: a machine would come up without its drivers"
+        )

@@ -1,0 +1,195 @@
+"""What is done to a tree's own files, run with the tree as root folder: ``inside.py TREE ACTION …``.
+
+A program of its own, and the standard library only: it runs in the build's namespaces, where links in the
+tree must lead into the tree and every owner in it can be written.
+
+    inside.py TREE bootstrapped MIRROR   make what mmdebstrap leaves the same everywhere
+    inside.py TREE entered RESOLVER      nothing may start; names resolve
+    inside.py TREE anonymous EPOCH       no identity, no trace of this build
+    inside.py TREE stamped IMAGE VERSION  os-release says what this is
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_DEBIAN = "http://deb.debian.org/debian"
+"""mmdebstrap's own default, and what a host that was built from a mirror nearer by shall have."""
+
+_EMPTIED = [
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "var/tmp",
+    "var/backups",
+    "var/lib/apt/lists",
+    "var/cache/apt",
+    "var/cache/debconf",
+    "var/cache/man",
+    "var/cache/ldconfig",
+    "var/cache/fontconfig",
+]
+"""Folders that stay, without anything in them."""
+
+_IDENTITY = [
+    "etc/hostname",
+    "etc/ssh/ssh_host_*_key*",
+    "etc/iscsi/initiatorname.iscsi",
+    "etc/nvme/hostid",
+    "etc/nvme/hostnqn",
+    "etc/openvswitch/system-id.conf",
+    "etc/openvswitch/conf.db",
+    "var/lib/openvswitch/conf.db",
+    "var/lib/dbus/machine-id",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem",
+    "etc/ssl/private/ssl-cert-snakeoil.key",
+    "var/lib/libvirt/secrets/*",
+    "etc/libvirt/secrets/*",
+]
+"""What must not be the same on two hosts, or must not be known to whoever has the image."""
+
+_TRACES = [
+    "etc/.pwd.lock",
+    "etc/passwd-",
+    "etc/group-",
+    "etc/shadow-",
+    "etc/gshadow-",
+    "etc/subuid-",
+    "etc/subgid-",
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/.resolv.conf.systemd-resolved.bak",
+    "usr/sbin/policy-rc.d",
+    "root/.ansible",
+    "root/.cache",
+    "root/.bash_history",
+    "var/lib/dpkg/*-old",
+    "var/lib/dpkg/lock*",
+    "var/lib/dpkg/triggers/Lock",
+    "var/lib/apt/periodic",
+    "var/lib/ucf/*.[0-9]",
+    "var/lib/command-not-found",
+    "initrd.img",
+    "initrd.img.old",
+    "vmlinuz",
+    "vmlinuz.old",
+    "boot/initrd*",
+    "boot/vmlinuz.old",
+]
+"""What only this build knows. Kernel and initrd are files of their own; the packages' kernel stays."""
+
+_RESOLVER = "# Written by the build, removed at its end."
+_POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts in a tree.\nexit 101\n"
+
+
+def bootstrapped(root: Path, mirror: str) -> None:
+    """Only the packages decide what the tree is, not the mirror that they came from."""
+    for sources in (root / "etc/apt").glob("sources.list*"):
+        if mirror and sources.is_file():
+            text = sources.read_text("utf-8")
+            sources.write_text(text.replace(mirror.rstrip("/"), _DEBIAN), "utf-8")
+    for name in ("etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"):
+        (root / name).unlink(missing_ok=True)
+    for name in ("dev", "run", "tmp", "proc", "sys"):
+        _empty(root / name)
+    _forget_resolver(root)
+
+
+def entered(root: Path, resolver: str) -> None:
+    """Services stay down whatever a package or a playbook asks for; names resolve as they do outside."""
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text(_POLICY, "utf-8")
+    policy.chmod(0o755)
+    place = root / "etc/resolv.conf"
+    place.parent.mkdir(exist_ok=True)
+    target = place.resolve() if place.is_symlink() else place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(f"{_RESOLVER}\n{resolver}", "utf-8")
+
+
+def anonymous(root: Path, epoch_s: str) -> None:
+    """What is left says nothing about this machine, this hour, or any host that will run it."""
+    for pattern in (*_IDENTITY, *_TRACES):
+        for path in root.glob(pattern):
+            _remove(path)
+    for name in _EMPTIED:
+        _empty(root / name)
+    for path in _files(root / "var/log"):
+        path.unlink()
+    for path in _files(root / "etc/ssl/certs"):
+        if path.is_symlink() and path.readlink().name == "ssl-cert-snakeoil.pem":
+            path.unlink()
+    (root / "etc/machine-id").unlink(missing_ok=True)
+    (root / "etc/machine-id").touch(mode=0o444)  # empty, not missing: machine-id(5), "First Boot Semantics"
+    _forget_resolver(root)
+    _forget_passwords(root / "etc/shadow", int(epoch_s) // 86400)
+
+
+def stamped(root: Path, image: str, version: str) -> None:
+    """os-release(5): IMAGE_ID and IMAGE_VERSION."""
+    path = (root / "etc/os-release").resolve()
+    lines = path.read_text("utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("IMAGE_ID=", "IMAGE_VERSION="))]
+    path.write_text("\n".join([*kept, f'IMAGE_ID="{image}"', f'IMAGE_VERSION="{version}"', ""]), "utf-8")
+
+
+def _forget_resolver(root: Path) -> None:
+    path = root / "etc/resolv.conf"
+    if not path.is_symlink():
+        path.unlink(missing_ok=True)
+
+
+def _forget_passwords(shadow: Path, day: int) -> None:
+    """No password opens anything, and no account was changed after the day the archive is from: shadow(5)."""
+    if not shadow.exists():
+        return
+    rows = [line.split(":") for line in shadow.read_text("utf-8").splitlines()]
+    for row in rows:
+        if not re.match(r"[*!]", row[1]):
+            row[1] = "*"
+        if row[2].isdigit():
+            row[2] = str(min(int(row[2]), day))
+    shadow.write_text("".join(":".join(row) + "\n" for row in rows), "utf-8")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+
+
+def _empty(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+_ACTIONS: dict[str, Callable[..., None]] = {
+    "bootstrapped": bootstrapped,
+    "entered": entered,
+    "anonymous": anonymous,
+    "stamped": stamped,
+}
+
+
+def main(tree: str, action: str, *arguments: str) -> None:
+    os.chroot(tree)
+    os.chdir("/")
+    _ACTIONS[action](Path("/"), *arguments)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

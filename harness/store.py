@@ -1,0 +1,206 @@
+"""The store: a content-addressed folder of artifacts, build layers and what else is worth keeping.
+
+    artifacts/<digest>/     what builds made; read-only files
+    builds/<key>.json       which artifacts a build's inputs led to
+    layers/<key>.tar, .json  trees between the steps of a build, and what is known of them
+    debs/<suite>/           downloaded packages
+    logs/                   the last log of each image's build steps
+    locks/                  one file a key; held with flock(2) while somebody makes what the key names
+    tmp/<name>/             work in progress; whoever holds its lock is alive
+
+Things are made in ``tmp``, on the same file system, and renamed into place: what is there is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import record
+from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, load_artifacts
+from harness.errors import HostError, UsageError
+
+_LOCK = "lock"
+
+
+def find_store() -> Store:
+    """The store of this user: ``$BOOTPROOF_STORE``, ``$XDG_CACHE_HOME/bootproof`` or ``~/.cache/bootproof``."""
+    named = os.environ.get("BOOTPROOF_STORE")
+    if named:
+        return Store(Path(named).expanduser().absolute())
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return Store((Path(caches) if caches else Path.home() / ".cache").absolute() / "bootproof")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place on disk. Nothing is written before a method that writes is called."""
+
+    root: Path
+
+    def folder(self, name: str) -> Path:
+        """The folder ``name`` of the store, made if it is missing; `HostError` when that is impossible."""
+        path = self.root / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"{path} cannot be made: {error.strerror}; set BOOTPROOF_STORE to another folder"
+            ) from error
+        return path
+
+    def artifacts(self, digest: str) -> Artifacts:
+        """The artifacts of that digest, or of the only one that begins with it (8 characters or more)."""
+        if re.fullmatch(r"[0-9a-f]{8,64}", digest):
+            found = sorted((self.root / "artifacts").glob(f"{digest}*"))
+            if len(found) == 1:
+                return load_artifacts(found[0])
+        raise UsageError(f"no artifacts {digest!r} in {self.root}; bootproof build makes some")
+
+    def add_artifacts(self, folder: Path, manifest: Manifest) -> Artifacts:
+        """Move the three files in ``folder``, which lies in a work folder, to their place in the store."""
+        place = self.folder("artifacts") / manifest.digest
+        record.write(folder / MANIFEST, manifest)
+        for name in (*FILES, MANIFEST):
+            _seal(folder / name)
+        if place.exists() and not _is_whole(place):
+            place.rename(folder.parent / f"damaged-{manifest.digest}")
+        if not place.exists():
+            _sync(folder)
+            folder.rename(place)
+            _sync(place.parent)
+        return load_artifacts(place)
+
+    def built(self, key: str) -> Artifacts | None:
+        """The artifacts that a build with these inputs made, if they are still there and whole."""
+        try:
+            note = json.loads((self.root / "builds" / f"{key}.json").read_text("utf-8"))
+            return load_artifacts(self.root / "artifacts" / note["artifacts"])
+        except (FileNotFoundError, UsageError, KeyError, ValueError):
+            return None
+
+    def remember_build(self, key: str, artifacts: Artifacts) -> None:
+        note = {"artifacts": artifacts.digest, "image": artifacts.manifest.image}
+        record.write(self.folder("builds") / f"{key}.json", note)
+
+    def layer(self, key: str) -> Path | None:
+        """The tar of that layer, if the store holds it."""
+        path = self.root / "layers" / f"{key}.tar"
+        return path if path.is_file() else None
+
+    def layer_note(self, key: str) -> Any:
+        """What was written about that layer, as plain JSON; None if it never was."""
+        try:
+            return json.loads((self.root / "layers" / f"{key}.json").read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def add_layer(self, key: str, tar: Path, note: Any, *, kept: int = 2) -> None:
+        """Move ``tar`` into the store; of layers with the same ``note["for"]`` the last ``kept`` stay.
+
+        A note outlives its tar: what it says is enough to know that a build changes nothing.
+        """
+        folder = self.folder("layers")
+        _sync(tar)
+        tar.replace(folder / f"{key}.tar")
+        record.write(folder / f"{key}.json", note)
+        _sync(folder)
+        siblings = [path for path in folder.glob("*.tar") if self._is_for(path, note["for"])]
+        for path in sorted(siblings, key=lambda path: path.stat().st_mtime_ns, reverse=True)[kept:]:
+            path.unlink(missing_ok=True)
+
+    def _is_for(self, tar: Path, purpose: str) -> bool:
+        note = self.layer_note(tar.stem)
+        return isinstance(note, dict) and note.get("for") == purpose
+
+    def log(self, image: str, step: str) -> Path:
+        """A fresh log for that step; the one of the last build is gone."""
+        path = self.folder("logs") / f"{image}-{step}.log"
+        path.write_bytes(b"")
+        return path
+
+    @contextmanager
+    def locked(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While the block lasts, nobody else on this host makes what ``key`` names.
+
+        ``waiting`` is called once if somebody else is at it.
+        """
+        with (self.folder("locks") / key).open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def workfolder(self, *, remove: Callable[[Path], None] = shutil.rmtree) -> Iterator[Path]:
+        """An empty folder on the store's file system, removed when the block ends.
+
+        What dead processes left behind is removed first. ``remove`` is for trees with owners that this user
+        may not touch.
+        """
+        place = self.folder("tmp")
+        with self.locked("tmp"):
+            stale = [path for path in place.iterdir() if not _is_held(path)]
+            for path in stale:
+                remove(path)
+            folder = Path(tempfile.mkdtemp(dir=place))
+            holder = (folder / _LOCK).open("wb")
+            fcntl.flock(holder, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            remove(folder)
+            holder.close()
+
+
+def disk_full(folder: Path) -> HostError:
+    """The error for a write to ``folder`` that found no room."""
+    free_mib = shutil.disk_usage(folder).free >> 20
+    return HostError(
+        f"no space left below {folder} ({free_mib} MiB free): make room there, "
+        "or set BOOTPROOF_STORE to a folder on a larger disk"
+    )
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process works in the folder ``path``."""
+    try:
+        with (path / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        load_artifacts(folder)
+    except UsageError:
+        return False
+    return True
+
+
+def _seal(path: Path) -> None:
+    path.chmod(0o444)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
