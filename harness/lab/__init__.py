@@ -47,6 +47,7 @@ link add {BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0 mcast_snoopin
 link set {BRIDGE} addrgenmode none
 link set {BRIDGE} up
 addr add {GATEWAY}/{PREFIX_LENGTH} dev {BRIDGE}
+addr add fe80::1/64 dev {BRIDGE} nodad
 """
 _TAP = f"""\
 tuntap add {{tap}} mode tap
@@ -128,6 +129,7 @@ def open_lab(workdir: Path, *, names: dict[int, str] | None = None) -> Iterator[
         control = stack.enter_context(_held(workdir / "lab.log", log.fileno()))
         lab = Lab(workdir, control, log.fileno())
         lab._ip(_NETWORK)
+        control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
         names_server = _start_dnsmasq(lab, dhcp)
         lab._http = stack.enter_context(serving(lab.listen(80)))
         _await_dnsmasq(names_server, dhcp)

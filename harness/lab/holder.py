@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,11 @@ from typing import Any
 MESSAGE_BYTES = 1 << 18
 MESSAGE_FDS = 64  # unix(7), SCM_RIGHTS, allows 253
 
+_ALL_NODES, _ALL_ROUTERS = "ff02::1", "ff02::2"
+_ICMP6_FILTER = 1  # linux/icmpv6.h
+_ONLY_SOLICITATIONS = struct.pack("@8I", *(0xFFFFFFFF ^ (1 << 5 if word == 4 else 0) for word in range(8)))
+"""A set bit blocks its type; 133, router solicitation, is bit 5 of word 4."""
+
 Answer = tuple[Any, tuple[int, ...]]
 Operation = Callable[[dict[str, Any], list[int]], Answer]
 
@@ -31,14 +37,15 @@ Operation = Callable[[dict[str, Any], list[int]], Answer]
 class Holder:
     """What runs in this lab, by the id of the request that started it."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
+    def __init__(self, control: socket.socket, selector: selectors.BaseSelector) -> None:
+        self.control, self.selector = control, selector
         self.pids: dict[int, int] = {}
         self.operations: dict[str, Operation] = {
             "run": self.run,
             "spawn": self.spawn,
             "signal": self.signal,
             "listen": self.listen,
+            "advertise": self.advertise,
         }
 
     def answer(self) -> bool:
@@ -91,6 +98,27 @@ class Holder:
         sock = socket.create_server((request["address"], request["port"]), backlog=128)
         return None, (sock.detach(),)
 
+    def advertise(self, request: dict[str, Any], _fds: list[int]) -> Answer:
+        """From now on, tell whoever solicits an IPv6 router on ``interface`` that there is none.
+
+        iPXE keeps its DHCPv4 lease waiting for up to 16 s for an answer to its solicitation.
+        """
+        index = socket.if_nametoindex(request["interface"])
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, request["interface"].encode())
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # RFC 4861, 6.1.2
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        group = socket.inet_pton(socket.AF_INET6, _ALL_ROUTERS) + struct.pack("@I", index)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ONLY_SOLICITATIONS)
+        self.selector.register(sock, selectors.EVENT_READ, lambda: _advertise_nothing(sock))
+        return None, ()
+
+    def wake(self, wakeup: int) -> bool:
+        os.read(wakeup, 4096)
+        self.reap()
+        return True
+
     def reap(self) -> None:
         """Bury everything that ended, adopted orphans too; tell of what we started."""
         while True:
@@ -127,6 +155,14 @@ class Holder:
                 os.close(fd)
 
 
+def _advertise_nothing(sock: socket.socket) -> bool:
+    """A router advertisement of lifetime 0 without options (RFC 4861, 4.2); the kernel adds the checksum."""
+    sock.recv(2048)
+    with suppress(OSError):  # such as no carrier any more: then nobody waits for it
+        sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 0, 0, 0, 0, 0), (_ALL_NODES, 0))
+    return True
+
+
 def main(control_fd: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the end of the control socket ends us, nothing else
@@ -137,17 +173,12 @@ def main(control_fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     with socket.socket(fileno=control_fd) as control, selectors.DefaultSelector() as selector:
-        holder = Holder(control)
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(wakeup_read, selectors.EVENT_READ)
+        holder = Holder(control, selector)
+        selector.register(control, selectors.EVENT_READ, holder.answer)
+        selector.register(wakeup_read, selectors.EVENT_READ, lambda: holder.wake(wakeup_read))
         holder.tell({"ready": True})
-        while True:
-            for key, _ in selector.select():
-                if key.fd == wakeup_read:
-                    os.read(wakeup_read, 4096)
-                    holder.reap()
-                elif not holder.answer():
-                    return
+        while all(key.data() for key, _ in selector.select()):
+            pass
 
 
 if __name__ == "__main__":
