@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from harness.definition import ImageDefinition
@@ -39,17 +39,21 @@ def required_checks(definition: ImageDefinition) -> tuple[str, ...]:
 def cover(
     definition: ImageDefinition,
     boot_paths: Iterable[str],
-    planned: Mapping[str, str],
+    planned: Mapping[str, Collection[str]],
     results: Mapping[str, Result],
+    booted: Collection[str],
 ) -> Coverage:
     """Which required checks hold: each needs at least one test, and all of its planned tests to have passed.
 
-    ``planned`` maps a test's id to its check, as collected before anything was deselected; ``results`` maps
-    the ids of those that ran to what became of them.
+    ``planned`` maps a test's id to its checks, as collected before anything was deselected; ``results`` maps
+    the ids of those that ran to what became of them. ``booted`` are the boot paths on which the image under
+    test became ready: a ``boot:`` check needs no test, it is proven by the boot.
     """
     passed, failed, missing = [], [], []
     for check in required_checks(definition):
-        outcomes = [results.get(test, Result.MISSING) for test, name in planned.items() if name == check]
+        outcomes = [results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks]
+        if check.startswith("boot:"):
+            outcomes = [Result.PASSED] if check.removeprefix("boot:") in booted else []
         if Result.FAILED in outcomes:
             failed.append(check)
         elif not outcomes or Result.MISSING in outcomes:

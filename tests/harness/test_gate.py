@@ -54,22 +54,29 @@ def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) ->
 
 
 def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
-    coverage = cover(nova, ["direct"], {}, {})
+    coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
 
 
 def test_one_deselected_test_makes_its_check_missing(nova: ImageDefinition) -> None:
-    planned = {"a": "links", "b": "links"}
+    planned = {"a": ["links"], "b": ["links"]}
 
-    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED})
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED}, [])
 
     assert "links" in coverage.missing
 
 
 def test_one_failed_test_makes_its_check_failed(nova: ImageDefinition) -> None:
-    planned = {"a": "links", "b": "links"}
+    planned = {"a": ["links"], "b": ["links"]}
 
-    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED, "b": Result.FAILED})
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED, "b": Result.FAILED}, [])
 
     assert coverage.failed == ("links",)
+
+
+def test_a_boot_path_is_proven_by_a_boot_that_became_ready(nova: ImageDefinition) -> None:
+    coverage = cover(nova, ["direct"], {}, {}, ["direct"])
+
+    assert "boot:direct" in coverage.passed
+    assert "boot:ipxe-bios" in coverage.missing

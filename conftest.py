@@ -1,0 +1,3 @@
+"""Bootproof's own tests use Bootproof's own plugin, installed or not."""
+
+pytest_plugins = ["harness.plugin"]

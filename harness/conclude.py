@@ -1,0 +1,122 @@
+"""From a run's folder to its verdict: everything that counts was written there while it happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import gate
+from harness.artifacts import INITRD, ROOTFS, Artifacts, load_artifacts
+from harness.deadline import host_scale
+from harness.definition import ImageDefinition
+from harness.gate import Result
+from harness.run import Run
+from harness.session import Prepared, digests, host_facts
+from harness.spec import Accelerator, BootPath
+from harness.verdict import Boot, Finding, Outcome, Verdict
+
+_MIB = 1 << 20
+
+
+def conclude(
+    definition: ImageDefinition,
+    prepared: Prepared | None,
+    run: Run,
+    suite: Path,
+    boot_paths: Iterable[BootPath],
+    started_s: float,
+) -> Verdict:
+    """The verdict on what a run's folder holds; ``prepared`` is None when there is nothing to boot."""
+    artifacts = load_artifacts(prepared.under_test) if prepared else None
+    boots = run.boots()
+    findings = list(run.findings())
+    if prepared and artifacts:
+        findings += over_budget(definition, artifacts, boots, prepared.accelerator)
+    booted = {boot.boot_path for boot in boots if artifacts and boot.ready_s and boot.artifacts == artifacts.digest}
+    paths = [path.value for path in boot_paths]
+    coverage = gate.cover(definition, paths, _planned(run), _results(run), booted)
+    return Verdict(
+        outcome=gate.decide(findings, coverage),
+        image=definition.name,
+        version=definition.version,
+        digests=digests(definition, artifacts, suite) if artifacts else {},
+        findings=tuple(findings),
+        coverage=coverage,
+        boots=boots,
+        host=host_facts(prepared) if prepared else {},
+        started=datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"),
+        elapsed_s=round(time.time() - started_s, 1),
+    )
+
+
+def over_budget(
+    definition: ImageDefinition, artifacts: Artifacts, boots: Iterable[Boot], accelerator: Accelerator
+) -> Iterator[Finding]:
+    """Sizes over budget always count; boot time by the quickest boot, and only under TCG on a host that keeps up."""
+    budgets = {ROOTFS: definition.rootfs_mib, INITRD: definition.initrd_mib}
+    for name, budget_mib in budgets.items():
+        size_mib = artifacts.manifest.files[name].size_bytes / _MIB
+        if size_mib > budget_mib:
+            yield Finding(
+                id="over-budget",
+                what=f"{name} has {size_mib:.0f} MiB, the budget is {budget_mib}",
+                where=f"image {definition.name}",
+                cause="compare the package list with the previous version's",
+            )
+    times = [boot.ready_s - _before_kernel_s(boot) for boot in boots if boot.ready_s is not None]
+    limit_s = definition.boot_s * host_scale()
+    if times and accelerator is Accelerator.TCG and min(times) > limit_s:
+        yield Finding(
+            id="over-budget",
+            what=f"the quickest of {len(times)} boots took {min(times):.0f} s, the budget is {limit_s:.0f} s here",
+            where=f"image {definition.name}",
+            cause="systemd-analyze blame in a machine of `bootproof boot` names the units that take long",
+        )
+
+
+def _before_kernel_s(boot: Boot) -> float:
+    return sum(seconds for phase, seconds in boot.phases.items() if phase in ("firmware", "ipxe"))
+
+
+def _planned(run: Run) -> dict[str, list[str]]:
+    return {event.data["test"]: event.data["checks"] for event in run.events() if event.kind == "planned"}
+
+
+def _results(run: Run) -> dict[str, Result]:
+    """A test passed if its call did and nothing around it failed."""
+    results: dict[str, Result] = {}
+    for event in run.events():
+        if event.kind != "result":
+            continue
+        test, outcome = event.data["test"], event.data["outcome"]
+        if outcome == "failed":
+            results[test] = Result.FAILED
+        elif outcome == "passed" and event.data["when"] == "call":
+            results.setdefault(test, Result.PASSED)
+    return results
+
+
+def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
+    """The verdict as lines for a person, the most important first."""
+    for finding in verdict.findings:
+        yield f"{finding.subject}: {finding.what} [{finding.id}]"
+        yield f"    where: {finding.where}"
+        for line in finding.evidence[-6:]:
+            yield f"    | {line}"
+        if finding.cause:
+            yield f"    cause: {finding.cause}"
+    coverage = verdict.coverage
+    if coverage.missing:
+        yield f"required, but did not run or not all of it: {', '.join(coverage.missing)}"
+    passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
+    ready = sum(boot.ready_s is not None for boot in verdict.boots)
+    yield (
+        f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}. {passed} of {required} required checks passed, "
+        f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
+        f"{verdict.elapsed_s:.0f} s"
+    )
+    yield f"verdict: {folder / 'verdict.json'}"
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        yield "inconclusive is neither passed nor failed: mend the host or run all checks, then run it again"

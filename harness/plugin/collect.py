@@ -1,0 +1,91 @@
+"""Collection: from the definition alone, never from host or build, or workers would disagree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.definition import find_images
+from harness.errors import UsageError
+from harness.plugin.state import Bootproof
+
+_LISTS = {
+    "service": "services",
+    "socket_unit": "sockets",
+    "waiting_unit": "waiting",
+    "persistent_path": "persistent_paths",
+}
+"""A test that names one of these arguments runs once for each entry of that list of the definition."""
+
+
+def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
+    """Run tests for each image, and for what the image's definition lists."""
+    if "image" not in metafunc.fixturenames:
+        return
+    names = ["image", *(name for name in (*_LISTS, "other_boot_path") if name in metafunc.fixturenames)]
+    rows = [[definition.name] for definition in state.definitions.values()]
+    for name in names[1:]:
+        rows = [[*row, value] for row in rows for value in _values(name, state, row[0])]
+    metafunc.parametrize(names, rows, indirect=["image"], scope="session")
+
+
+def _values(name: str, state: Bootproof, image: str) -> list[str]:
+    if name == "other_boot_path":
+        return [path.value for path in state.paths_of(image) if path is not state.favourite_path_of(image)]
+    return list(getattr(state.definitions[image], _LISTS[name]))
+
+
+def arrange(items: list[pytest.Item], state: Bootproof) -> None:
+    """Before anything is deselected: drop what concerns no image, note the plan, group and sort for the workers."""
+    items[:] = [item for item in items if not _has_no_image(item)]
+    for item in items:
+        image = _image_of(item)
+        if image is not None:
+            _note(item, image, state)
+    items.sort(key=_boots, reverse=True)
+
+
+def _has_no_image(item: pytest.Item) -> bool:
+    """pytest's stand-in for a parameter set without rows."""
+    return any(
+        mark.kwargs.get("reason", "").startswith("got empty parameter set") for mark in item.iter_markers("skip")
+    )
+
+
+def _note(item: pytest.Item, image: str, state: Bootproof) -> None:
+    names = set(getattr(item, "fixturenames", ()))
+    if {"host", "machine"} <= names:
+        raise pytest.UsageError(f"{item.nodeid}: take host (shared, to look) or machine (own, to change), not both")
+    if "shared_machine" in names:
+        item.add_marker(pytest.mark.xdist_group(f"{image}-shared"))
+    item.user_properties.append(("image", image))
+    item.user_properties.append(("test", item.nodeid))
+    if image in state.runs and state.worker in ("main", "gw0"):  # each worker collects the same
+        checks = [mark.args[0] for mark in item.iter_markers("check")]
+        state.runs[image].add("planned", {"test": item.nodeid, "checks": checks})
+
+
+def _boots(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("boots")
+    return int(mark.args[0]) if mark else 0
+
+
+def _image_of(item: pytest.Item) -> str | None:
+    return _params(item).get("image")
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec else {}
+
+
+def would_test_the_local_machine(request: pytest.FixtureRequest) -> bool:
+    """True for testinfra's default host in a repository that has image definitions."""
+    if request.config.option.hosts is not None or hasattr(request.module, "testinfra_hosts"):
+        return False
+    try:
+        find_images(request.config.rootpath)
+    except UsageError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""What a failed test means: whose doing it was, and what a person wants to see of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import BootproofError, Subject
+from harness.machine import Machine
+from harness.plugin.state import Bootproof
+from harness.power import BootFailed
+from harness.session import by_hand
+from harness.verdict import Finding
+
+_EVIDENCE_LINES = 12
+
+
+def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException, state: Bootproof) -> None:
+    """Note the finding in the run at once, and show its machine in the report."""
+    properties = dict(item.user_properties)
+    run = state.runs.get(str(properties.get("image", "")))
+    if run is None:
+        return
+    machine = _machine_of(item)
+    if not isinstance(error, BootFailed):  # which noted its finding when it was raised
+        run.add_finding(
+            Finding(
+                id=_id(error),
+                what=_first_line(error),
+                where=str(properties["test"]),
+                subject=_subject(error, machine),
+                evidence=tuple(str(error).splitlines()[1 : 1 + _EVIDENCE_LINES]),
+                cause=_cause(error, item),
+            )
+        )
+    if machine is not None:
+        report.sections.append(("Bootproof: the machine", _portrait(machine)))
+
+
+def _subject(error: BaseException, machine: Machine | None) -> Subject:
+    """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive."""
+    if isinstance(error, BootproofError):
+        return error.subject
+    if isinstance(error, AssertionError | pytest.fail.Exception):
+        return Subject.IMAGE
+    return Subject.IMAGE if machine is not None and _answers(machine) else Subject.HARNESS
+
+
+def _answers(machine: Machine) -> bool:
+    try:
+        return machine.is_on and machine.run("true", Deadline(20)).status == 0
+    except BootproofError:
+        return False
+
+
+def _machine_of(item: pytest.Item) -> Machine | None:
+    values: dict[str, Any] = getattr(item, "funcargs", {})
+    return next((value for value in values.values() if isinstance(value, Machine)), None)
+
+
+def _portrait(machine: Machine) -> str:
+    lines = [f"logs of all boots:  {machine.folder}"]
+    lines.append(f"boot it by hand:    {by_hand(machine.artifacts, machine.spec)}")
+    if machine.is_on:
+        lines += ["the console ends:", *(f"    {line}" for line in machine.console.lines[-_EVIDENCE_LINES:])]
+    return "\n".join(lines)
+
+
+def _id(error: BaseException) -> str:
+    return "check-failed" if isinstance(error, AssertionError | pytest.fail.Exception) else type(error).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _cause(error: BaseException, item: pytest.Item) -> str:
+    doc = getattr(getattr(item, "function", None), "__doc__", None)
+    if isinstance(error, AssertionError) and doc:
+        return str(doc).strip().splitlines()[0]
+    return ""

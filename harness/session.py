@@ -1,0 +1,90 @@
+"""What the controller prepares and its workers use: definitions, artifacts and a run's folder for each image."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import accelerator, digest
+from harness.artifacts import Artifacts, load_artifacts
+from harness.build import Progress, build
+from harness.definition import ImageDefinition, sources_digest
+from harness.run import Run, make_key
+from harness.spec import Accelerator, MachineSpec
+from harness.store import Store
+
+NEXT = "+next"
+"""Appended to the version of the second build that a machine is upgraded to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """One image, ready to be booted. ``old`` upgrades to ``new``; one of the two is ``under_test``."""
+
+    image: str
+    run_folder: Path
+    under_test: Path
+    old: Path
+    new: Path
+    accelerator: Accelerator
+    accelerator_reason: str
+
+
+def prepare(
+    definition: ImageDefinition,
+    store: Store,
+    run_folder: Path,
+    *,
+    previous: Path | None,
+    wanted_accelerator: str,
+    progress: Progress,
+) -> Prepared:
+    """Build what is missing and find out how this host can run it.
+
+    With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
+    to a second build of the same definition that differs in its version.
+    """
+    make_key(Run(run_folder, "main"))
+    under_test = build(definition, store, progress=progress)
+    if previous is None:
+        other = build(definition, store, version=definition.version + NEXT, progress=progress)
+        old, new = under_test, other
+    else:
+        old, new = load_artifacts(previous), under_test
+    choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
+    return Prepared(
+        image=definition.name,
+        run_folder=run_folder,
+        under_test=under_test.folder,
+        old=old.folder,
+        new=new.folder,
+        accelerator=choice.accelerator,
+        accelerator_reason=choice.reason,
+    )
+
+
+def digests(definition: ImageDefinition, artifacts: Artifacts, suite: Path) -> dict[str, str]:
+    """What a verdict is bound to, each by SHA-256."""
+    return {
+        "artifacts": artifacts.digest,
+        **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
+        "definition": sources_digest(definition),
+        "suite": digest.of_folder(suite),
+        "harness": digest.of_folder(Path(__file__).parent),
+    }
+
+
+def host_facts(prepared: Prepared) -> dict[str, str]:
+    """What a reader of the verdict wants to know about the host."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+    }
+
+
+def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
+    """The command that boots the same artifacts by hand, on a copy-on-write view of the same disk."""
+    disks = "".join(f" --disk {disk.path}" for disk in spec.disks[:1])
+    return f"bootproof boot {artifacts.folder} --boot-path {spec.boot_path}{disks} --memory {spec.memory_mib}"

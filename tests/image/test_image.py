@@ -1,0 +1,58 @@
+"""What runs is what was built."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.guest import Host
+from harness.machine import Machine
+
+pytestmark = pytest.mark.check("image")
+
+
+def test_the_running_kernel_is_the_manifests(host: Host, artifacts: Artifacts) -> None:
+    """Kernel and root file system are of different builds."""
+    assert host.check_output("uname -r") == artifacts.manifest.kernel_version
+
+
+def test_the_running_image_is_the_manifests(host: Host, artifacts: Artifacts) -> None:
+    """An old copy was booted, or os-release was not stamped."""
+    release = dict(
+        line.split("=", 1) for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line
+    )
+    running = (release.get("IMAGE_ID", "").strip('"'), release.get("IMAGE_VERSION", "").strip('"'))
+
+    assert running == (artifacts.manifest.image, artifacts.manifest.version)
+
+
+def test_the_modules_are_the_running_kernels(host: Host, artifacts: Artifacts) -> None:
+    """The image carries modules of another kernel."""
+    assert host.check_output("ls /lib/modules").split() == [artifacts.manifest.kernel_version]
+
+
+def test_a_module_of_the_root_file_system_can_be_loaded(host: Host) -> None:
+    """The module index is missing or broken: depmod did not run."""
+    assert host.run("modprobe --dry-run --first-time dummy").rc == 0
+
+
+def test_the_root_is_ram_over_the_image(host: Host) -> None:
+    """Something else than the live root was mounted."""
+    assert host.check_output("findmnt -no FSTYPE /") == "overlay"
+
+
+def test_the_installed_packages_are_the_manifests(host: Host, artifacts: Artifacts) -> None:
+    """The manifest does not describe this root file system."""
+    listing = host.check_output(r"dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n'")
+    installed = dict(line[3:].split(" ") for line in listing.splitlines() if line.startswith("ii"))
+
+    assert installed == artifacts.manifest.packages
+
+
+def test_no_kernel_argument_is_unaccounted_for(shared_machine: Machine, host: Host) -> None:
+    """A boot loader or image adds arguments that the verdict does not list."""
+    given = set(shared_machine.power.plan.arguments)
+    running = set(host.check_output("cat /proc/cmdline").split())
+
+    assert running - given <= {"initrd=initrd.img", "BOOT_IMAGE=vmlinuz"}
+    assert given <= running

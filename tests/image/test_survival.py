@@ -1,0 +1,140 @@
+"""What is on /data survives everything; what is elsewhere survives nothing."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness import disks
+from harness.definition import ImageDefinition
+from harness.fixtures.artifacts import Versions
+from harness.fixtures.machine import MakeMachine
+from harness.lab import Lab
+from harness.machine import Machine
+from harness.spec import DiskSpec
+
+NONCE = "bootproof-nonce"
+DOMAIN = """<domain type='qemu'><name>bootproof</name><memory unit='MiB'>64</memory>
+<os><type arch='x86_64'>hvm</type></os></domain>"""
+
+
+@dataclass(slots=True)
+class Journey:
+    """One machine's belongings, and what became of them on the way."""
+
+    machine: Machine
+    paths: tuple[str, ...]
+    nonces: dict[str, str] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
+
+    def write(self, stage: str) -> None:
+        """A nonce through each ordinary path, fsynced with its folder (fsync(2)); and one that must not survive."""
+        commands = ["echo gone > /root/scratch", "echo gone > /etc/scratch", "echo gone > /var/lib/scratch"]
+        for path in self.paths:
+            file = f"{path}/{NONCE}-{stage}"
+            self.nonces[file] = secrets.token_hex(16)
+            commands.append(f"printf %s {self.nonces[file]} > {shlex.quote(file)}")
+            commands.append(f"sync {shlex.quote(file)} {shlex.quote(path)}/.")
+        self.machine.check(" && ".join(commands))
+
+    def look(self, stage: str) -> None:
+        """All that was written is there; what was written elsewhere is not."""
+        for file, nonce in self.nonces.items():
+            seen = self.machine.run(f"cat {shlex.quote(file)}").text
+            if seen != nonce:
+                self.losses.append(f"{stage}: {file}: awaited {nonce}, seen {seen!r}")
+        left = self.machine.run("ls -d /root/scratch /etc/scratch /var/lib/scratch").text
+        if left:
+            self.losses.append(f"{stage}: still there, though not on /data: {left}")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Something an operator makes on a host: how it is made, and how it is seen that it is still there."""
+
+    path: str
+    make: str
+    seen: str
+
+
+FEATURES = (
+    Feature(
+        path="/etc/libvirt",
+        make=f"echo {shlex.quote(DOMAIN)} > /run/domain.xml && virsh define /run/domain.xml && virsh start bootproof "
+        "&& virsh domstate bootproof | grep -q running && virsh destroy bootproof",
+        seen="virsh dominfo bootproof",
+    ),
+    Feature(
+        path="/etc/openvswitch",
+        make="ovs-vsctl add-br br-proof -- set bridge br-proof external-ids:proof=kept && ip link show br-proof",
+        seen='test "$(ovs-vsctl br-get-external-id br-proof proof)" = kept && ip link show br-proof',
+    ),
+)
+
+
+def features_of(definition: ImageDefinition) -> Iterator[Feature]:
+    return (feature for feature in FEATURES if feature.path in definition.persistent_paths)
+
+
+@pytest.mark.boots(5)
+@pytest.mark.check("survival")
+@pytest.mark.check("libvirt")
+@pytest.mark.check("openvswitch")
+def test_data_survives_reboot_power_cut_upgrade_and_rollback(
+    machine: Machine, versions: Versions, definition: ImageDefinition, disk: DiskSpec
+) -> None:
+    """State was written to RAM, not brought to disk by fsync, or overwritten by a version's defaults."""
+    journey = Journey(machine, definition.persistent_paths)
+    features = list(features_of(definition))
+    identity = machine.check("cat /etc/machine-id")
+    for feature in features:
+        machine.check(feature.make)
+    journey.write("first")
+
+    machine.reboot()
+    journey.look("after a reboot")
+    journey.write("rebooted")
+
+    machine.kill()
+    machine.power_on()
+    journey.look("after a power cut")
+    journey.write("cut")
+
+    machine.reboot(into=versions.new)
+    journey.look("after the upgrade")
+    for feature in features:
+        machine.check(feature.seen)
+    journey.write("upgraded")
+
+    machine.reboot(into=versions.old)
+    journey.look("after the rollback")
+    assert machine.check("cat /etc/machine-id") == identity
+    machine.power_off()
+
+    for file, nonce in journey.nonces.items():
+        seen = disks.read_file(disk.path, 2, file).decode()
+        if seen != nonce:
+            journey.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
+    assert not journey.losses, "\n".join(journey.losses)
+
+
+@pytest.mark.boots(2)
+def test_machine_comes_up_and_upgrades_on_its_other_boot_paths(
+    make_machine: MakeMachine, lab: Lab, disk: DiskSpec, versions: Versions, other_boot_path: str,
+    definition: ImageDefinition
+) -> None:  # fmt: skip
+    """This boot path brings up another image, or none, or does not find /data."""
+    name = f"machine-{other_boot_path}"
+    with make_machine(name, lab=lab, disks=(disk,), boot_path=other_boot_path, artifacts=versions.old) as machine:
+        journey = Journey(machine, definition.persistent_paths)
+        journey.write("first")
+
+        machine.reboot(into=versions.new)
+        journey.look("after the upgrade")
+
+        machine.power_off()
+        assert not journey.losses, "\n".join(journey.losses)
