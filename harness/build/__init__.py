@@ -24,7 +24,6 @@ from harness.store import Store, disk_full
 _FORMAT = 1
 """Another number makes every store pack again."""
 
-_TAR_OPTIONS = ("--xattrs", "--xattrs-include=*", "--numeric-owner")
 _DISK_FULL = ("No space left on device", "have enough free space")
 
 
@@ -60,11 +59,14 @@ class _Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """What is known of a first layer. ``content`` is the same for the same packages of the same archive."""
+    """What is known of a first layer: ``packages`` maps name to version."""
 
-    key: str
-    content: str
+    packages: dict[str, str]
     archive: bootstrap.Archive
+
+    @property
+    def content(self) -> str:
+        return digest.of_value(record.dump(self))
 
 
 def build(
@@ -93,64 +95,67 @@ def build(
         mirror=mirror,
         progress=progress,
     )
-    base = _base(task, refresh=refresh)
-    found = store.built(_build_key(task, base))
-    return found or _artifacts(task, base)
+    base = _read_base(task)
+    found = base and store.built(_build_key(task, base))
+    if found and not refresh:
+        return found
+    # One lock for all versions of an image: they share the log files, and mostly the second layer.
+    with _alone(task, f"image-{definition.name}"), store.workfolder(remove=namespace.remove) as folder:
+        return _make(task, folder, refresh=refresh)
 
 
-def _base(task: _Build, *, refresh: bool) -> _Base:
-    key = bootstrap.layer_key(task.definition)
-    known = _read_base(task.store, key)
-    return known if known and not refresh else _bootstrap(task, key, refresh=refresh)
-
-
-def _read_base(store: Store, key: str) -> _Base | None:
-    note = store.layer_note(key)
-    if note is None:
-        return None
-    return _Base(key=key, content=note["content"], archive=record.load(bootstrap.Archive, note["archive"]))
-
-
-def _bootstrap(task: _Build, key: str, *, refresh: bool) -> _Base:
-    """The first layer, made anew. The same packages as before are the same layer, whatever the archive's date."""
-    with _alone(task, key), _workfolder(task) as folder:
-        known = _read_base(task.store, key)
-        if known and task.store.layer(key) and not refresh:
-            return known
-        detail = f"{task.definition.distribution} {task.definition.suite}"
-        with _step(task, "bootstrap", detail) as log:
-            archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
-        packages = pack.packages(folder / "tree")
-        note = task.store.layer_note(key)
-        if not known or note["packages"] != packages:
-            plain = record.dump(archive)
-            content = digest.of_value([packages, plain])
-            note = {"for": f"packages {key}", "content": content, "archive": plain, "packages": packages}
-        elif task.store.layer(key):
-            return known
-        _save_layer(task, folder, key, note, kept=1)
-    return _Base(key=key, content=note["content"], archive=record.load(bootstrap.Archive, note["archive"]))
-
-
-def _artifacts(task: _Build, base: _Base) -> Artifacts:
-    """The last three steps, over the second layer."""
-    base, layer = _configured(task, base)
-    key = _build_key(task, base)
-    with _alone(task, key), _workfolder(task) as folder:
-        found = task.store.built(key)
-        if found:
-            return found
-        (folder / "out").mkdir()
-        with _step(task, "unpack", "") as log:
-            _unpack_layer(task, folder, layer, log)
-        manifest = _finish(task, base, folder)
-        artifacts = task.store.add_artifacts(folder / "out", manifest)
-        task.store.remember_build(key, artifacts)
+def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
+    """What the store lacks of the three steps. Between them, ``folder/tree`` is the last layer made, or missing."""
+    known = _read_base(task)
+    base = known if known and not refresh else _bootstrapped(task, folder, refresh=refresh)
+    found = task.store.built(_build_key(task, base))
+    if found:
+        return found
+    base = _configured(task, base, folder)
+    manifest = _finish(task, base, folder)
+    artifacts = task.store.add_artifacts(folder / "out", manifest)
+    task.store.remember_build(_build_key(task, base), artifacts)
     return artifacts
+
+
+def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
+    """The first layer, in the store. The same packages are the same layer, whatever the archive's date."""
+    key = bootstrap.layer_key(task.definition)
+    with _alone(task, key):
+        known, held = _read_base(task), task.store.layer(key)
+        if known and held and not refresh:
+            return known
+        with _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log:
+            archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
+            packages = pack.packages(folder / "tree")
+        base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
+        if held and base == known:
+            namespace.remove(folder / "tree")
+        else:
+            _keep_layer(task, folder, key, {"for": f"packages {key}", **record.dump(base)}, kept=1)
+    return base
+
+
+def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
+    """Make ``folder/tree`` the second layer; what is returned is the first layer under it."""
+    tree, first = folder / "tree", bootstrap.layer_key(task.definition)
+    key = configure.layer_key(task.definition, base.content)
+    if task.store.layer(key):
+        _unpack_layer(task, tree, key)
+        return base
+    if not tree.exists() and not task.store.layer(first):
+        return _configured(task, _bootstrapped(task, folder, refresh=False), folder)
+    if not tree.exists():
+        _unpack_layer(task, tree, first)
+    with _step(task, "configure", f"{task.definition.playbook} of {task.definition.name}") as log:
+        configure.configure(task.definition, task.store, folder, archive=base.archive, log=log)
+    _keep_layer(task, folder, key, {"for": f"image {task.definition.name}"}, kept=2)
+    return base
 
 
 def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
+    (folder / "out").mkdir()
     with _step(task, "initrd", f"IMAGE_VERSION {task.version}") as log:
         stamp = namespace.inside(tree, "stamped", task.definition.name, task.version)
         namespace.run(stamp, log=log)
@@ -165,21 +170,11 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
         )
 
 
-def _configured(task: _Build, base: _Base) -> tuple[_Base, str]:
-    """The key of the second layer, which is in the store when this returns, and the first one under it."""
-    key = configure.layer_key(task.definition, base.content)
-    if task.store.layer(key):
-        return base, key
-    if not task.store.layer(base.key):
-        base = _bootstrap(task, base.key, refresh=False)
-        key = configure.layer_key(task.definition, base.content)
-    with _alone(task, key), _workfolder(task) as folder:
-        if not task.store.layer(key):
-            with _step(task, "configure", f"{task.definition.playbook} of {task.definition.name}") as log:
-                _unpack_layer(task, folder, base.key, log)
-                configure.configure(task.definition, task.store, folder, archive=base.archive, log=log)
-            _save_layer(task, folder, key, {"for": f"image {task.definition.name}"}, kept=2)
-    return base, key
+def _read_base(task: _Build) -> _Base | None:
+    note = task.store.layer_note(bootstrap.layer_key(task.definition))
+    if note is None:
+        return None
+    return record.load(_Base, {name: note[name] for name in ("packages", "archive")})
 
 
 def _build_key(task: _Build, base: _Base) -> str:
@@ -187,17 +182,18 @@ def _build_key(task: _Build, base: _Base) -> str:
     return digest.of_value([_FORMAT, layer, task.version])
 
 
-def _save_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -> None:
+def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -> None:
     tar = folder / "layer.tar"
     with _step(task, "keep", "") as log:
-        namespace.run(["tar", "--create", "--file", str(tar), *_TAR_OPTIONS, "-C", str(folder / "tree"), "."], log=log)
+        pack.tar(folder / "tree", tar, log=log)
         task.store.add_layer(key, tar, note, kept=kept)
 
 
-def _unpack_layer(task: _Build, folder: Path, key: str, log: Path) -> None:
-    tree, tar = folder / "tree", task.store.root / "layers" / f"{key}.tar"
-    tree.mkdir()
-    namespace.run(["tar", "--extract", "--file", str(tar), *_TAR_OPTIONS, "-C", str(tree)], log=log)
+def _unpack_layer(task: _Build, tree: Path, key: str) -> None:
+    with _step(task, "unpack", "") as log:
+        if tree.exists():
+            namespace.remove(tree)
+        pack.untar(task.store.root / "layers" / f"{key}.tar", tree, log=log)
 
 
 @contextmanager
@@ -222,7 +218,3 @@ def _alone(task: _Build, key: str) -> AbstractContextManager[None]:
         task.progress.started("wait", f"another build of {task.definition.name} is at it")
 
     return task.store.locked(key, waiting=waiting)
-
-
-def _workfolder(task: _Build) -> AbstractContextManager[Path]:
-    return task.store.workfolder(remove=namespace.remove)

@@ -16,6 +16,8 @@ from harness.errors import ImageError
 _ZSTD_LEVEL = "3"
 """3 to 4 s for 1 GB; level 15 makes it 7 % smaller and takes ten times as long."""
 
+_TAR_OPTIONS = ("--xattrs", "--xattrs-include=*", "--numeric-owner")
+
 
 def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     """``folder/tree`` as ``folder/out/rootfs.squashfs``; files newer than the archive get its date."""
@@ -26,6 +28,17 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     env = namespace.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     options = ["-noappend", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", _ZSTD_LEVEL]
     namespace.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
+
+
+def tar(tree: Path, archive: Path, *, log: Path) -> None:
+    """``tree`` as one file, with all owners, capabilities and links."""
+    namespace.run(["tar", "--create", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree), "."], log=log)
+
+
+def untar(archive: Path, tree: Path, *, log: Path) -> None:
+    """The tree that `tar` made ``archive`` of, in the new folder ``tree``."""
+    tree.mkdir()
+    namespace.run(["tar", "--extract", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree)], log=log)
 
 
 def packages(tree: Path) -> dict[str, str]:
