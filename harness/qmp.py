@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +24,7 @@ from qemu.qmp import (
     Message,
     QMPClient,
     QMPError,
+    Runstate,
     StateError,
 )
 
@@ -65,6 +67,7 @@ class Qmp:
 
     def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log) -> None:
         self._name, self._client, self._loop, self._log = name, client, loop, log
+        self._gone = loop.start(_until_gone(client))
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: Deadline) -> Any:
         """QEMU's answer. Raises `QmpRefused`, `QmpTimeout` or `QmpGone`; the last at once when QEMU ends."""
@@ -80,6 +83,14 @@ class Qmp:
             raise QmpGone(self._name, command, "QEMU is gone; its exit status and stderr say why") from error
         self._log.write({"return": answer})
         return answer
+
+    def wait_until_gone(self, deadline: Deadline) -> bool:
+        """Whether QEMU has hung up in time; all its events have been handed on then.
+
+        QEMU's exit may be known some milliseconds before its last event: wait here before asking why it ended.
+        """
+        futures.wait([self._gone], deadline.left_s)
+        return self._gone.done()
 
 
 @contextmanager
@@ -120,6 +131,11 @@ async def _connect(name: str, sock: socket.socket, hand_on: EventFilter) -> QMPC
     except ConnectError as error:
         raise QmpGone(name, "greeting", f"QEMU ended before it ({error.exc!r})") from error
     return client
+
+
+async def _until_gone(client: QMPClient) -> None:
+    while client.runstate is Runstate.RUNNING:
+        await client.runstate_changed()
 
 
 def _close(loop: EventLoop, client: QMPClient) -> None:

@@ -58,34 +58,24 @@ link set {{tap}} up
 
 
 class Lab:
-    """An open lab; everything it keeps on disk is in ``workdir``."""
+    """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``."""
 
-    def __init__(self, workdir: Path, control: Control, log: int) -> None:
-        self.workdir = workdir
-        self._control, self._log = control, log
+    def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
+        self.workdir, self.http = workdir, http
+        self._control = control
         self._taps: set[int] = set()
-        self._http: HttpServer | None = None
-
-    @property
-    def http(self) -> HttpServer:
-        """The server at ``http://10.77.0.1/``, which lives in this process."""
-        if self._http is None:
-            raise LabError("serve HTTP", "it is not open yet", self._control.log)
-        return self._http
 
     def tap(self, number: int) -> str:
         """The name of the tap of that place, attached to the bridge; made when first asked for."""
         name = f"tap{number}"
         if number not in self._taps:
-            self._ip(_TAP.format(tap=name))
+            _ip(self._control, _TAP.format(tap=name))
             self._taps.add(number)
         return name
 
     def listen(self, port: int) -> socket.socket:
         """A TCP socket that listens inside the lab, at 10.77.0.1, and is served from here."""
-        what = f"listen on {GATEWAY}:{port}"
-        _, (fd,) = self._control.ask(what, "listen", address=GATEWAY, port=port)
-        return socket.socket(fileno=fd)
+        return _listen(self._control, port)
 
     def spawn(
         self,
@@ -107,14 +97,6 @@ class Lab:
         files = {number: fd for number, fd in given.items() if fd is not None}
         return self._control.spawn(argv, files | {fd: fd for fd in pass_fds}, on_exit)
 
-    def _ip(self, batch: str) -> None:
-        status = self._control.run(["ip", "-batch", "-"], batch, self._log)
-        if status:
-            raise HostError(
-                f"ip ended with status {status} in the lab, on:\n{batch}{_quoted(self._control.log)}\n"
-                "a kernel without the bridge or tun module says 'Unknown device type': modprobe bridge tun"
-            )
-
 
 @contextmanager
 def open_lab(workdir: Path, *, names: dict[int, str] | None = None) -> Iterator[Lab]:
@@ -125,29 +107,44 @@ def open_lab(workdir: Path, *, names: dict[int, str] | None = None) -> Iterator[
     dhcp = DhcpConfig(folder=workdir, names=names or {})
     _check_host()
     with ExitStack() as stack:
-        log = stack.enter_context((workdir / "lab.log").open("ab"))
-        control = stack.enter_context(_held(workdir / "lab.log", log.fileno()))
-        lab = Lab(workdir, control, log.fileno())
-        lab._ip(_NETWORK)
+        control = stack.enter_context(_held(workdir / "lab.log"))
+        _ip(control, _NETWORK)
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
-        names_server = _start_dnsmasq(lab, dhcp)
-        lab._http = stack.enter_context(serving(lab.listen(80)))
-        _await_dnsmasq(names_server, dhcp)
-        yield lab
+        server = _start_dnsmasq(control, dhcp)
+        http = stack.enter_context(serving(_listen(control, 80)))
+        _await_dnsmasq(server, dhcp)
+        yield Lab(workdir, control, http)
+
+
+def _ip(control: Control, batch: str) -> None:
+    with control.log.open("ab") as log:
+        status = control.run(["ip", "-batch", "-"], batch, log.fileno())
+    if status:
+        raise HostError(
+            f"ip ended with status {status} in the lab, on:\n{batch}{_quoted(control.log)}\n"
+            "a kernel without the bridge or tun module says 'Unknown device type': modprobe bridge tun"
+        )
+
+
+def _listen(control: Control, port: int) -> socket.socket:
+    _, (fd,) = control.ask(f"listen on {GATEWAY}:{port}", "listen", address=GATEWAY, port=port)
+    return socket.socket(fileno=fd)
 
 
 @contextmanager
-def _held(log: Path, log_fd: int) -> Iterator[Control]:
+def _held(log: Path) -> Iterator[Control]:
     """A holder in its own namespaces; on leaving, it and everything below it is gone."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # A session of its own: Ctrl-C at the terminal is for pytest, which ends the lab in order.
     argv = ["setsid", "unshare", "--user", "--map-root-user", "--net", "--pid", "--mount", "--mount-proc"]
     argv += ["--fork", "--kill-child", sys.executable, "-I", "-S", holder.__file__, str(theirs.fileno())]
     env = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    with ours, ExitStack() as stack:
+    with ours, log.open("ab") as file, ExitStack() as stack:
+        output = file.fileno()
         with theirs:
-            streams = {"stdout": log_fd, "stderr": log_fd}
-            child = stack.enter_context(process.spawn(argv, env=env, pass_fds=[theirs.fileno()], **streams))
+            child = stack.enter_context(
+                process.spawn(argv, env=env, stdout=output, stderr=output, pass_fds=[theirs.fileno()])
+            )
         _await_holder(ours, log)
         try:
             with controlled(ours, log) as control:
@@ -184,12 +181,12 @@ def _check_host() -> None:
         raise HostError(f"no lab without {_TUN}, which user {os.getuid()} cannot open; as root: {remedy}")
 
 
-def _start_dnsmasq(lab: Lab, dhcp: DhcpConfig) -> LabProcess:
+def _start_dnsmasq(control: Control, dhcp: DhcpConfig) -> LabProcess:
     dhcp.tftp_root.mkdir(exist_ok=True)
-    file = lab.workdir / "dnsmasq.conf"
+    file = dhcp.folder / "dnsmasq.conf"
     file.write_text(dnsmasq.configuration(dhcp), "utf-8")
     with dhcp.log.open("wb") as log:
-        return lab.spawn(["dnsmasq", f"--conf-file={file}"], stdout=log.fileno(), stderr=log.fileno())
+        return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
 
 
 def _await_dnsmasq(child: LabProcess, dhcp: DhcpConfig) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.deadline import Changes, Deadline
-from harness.errors import HarnessError
+from harness.errors import HarnessError, HostError
 from harness.lab.holder import MESSAGE_BYTES, MESSAGE_FDS
 
 _ANSWER_S = 30.0
@@ -98,8 +98,10 @@ class Control:
         fields = {"op": "spawn", "argv": list(argv), "targets": list(files)}
         try:
             _, (pidfd,) = self._ask(f"start {argv[0]}", key, fields, list(files.values()))
-        except LabError:
+        except LabError as error:
             self._processes.pop(key, None)
+            if error.problem.startswith(FileNotFoundError.__name__):
+                raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
             raise
         process.pid = _pid_outside(pidfd)
         return process
