@@ -91,7 +91,9 @@ class Control:
         status, _ = self._ask(f"run {argv[0]}", self._new_key(), fields, [output, output])
         return int(status)
 
-    def spawn(self, argv: Sequence[str], files: dict[int, int], on_exit: Callable[[int], None] | None) -> LabProcess:
+    def spawn(
+        self, argv: Sequence[str], files: dict[int, int], on_exit: Callable[[int], None] | None = None
+    ) -> LabProcess:
         """Start ``argv``; ``files`` maps each number inside to a descriptor here."""
         key = self._new_key()
         process = self._processes[key] = LabProcess(self, key, on_exit)
