@@ -1,0 +1,229 @@
+"""Disk images on the host: made, layered, and read without root and without mounting.
+
+Reading goes to a copy of one partition, holes kept, whose journal is replayed first: without that, a file system
+that lost its power shows a fraction of its files and errors that are none. The image itself is never written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from harness import process
+from harness.errors import HostError, ImageError, UsageError
+from harness.process import CommandFailed
+from harness.spec import DiskFormat
+
+_COPY_BYTES = 1 << 30
+_CORRECTED = (1, 2)
+"""e2fsck(8): errors corrected; 2 asks for a reboot besides."""
+
+
+class DamagedFilesystem(ImageError):
+    """The file system in ``where`` cannot be used as it is: ``said`` by e2fsck."""
+
+    def __init__(self, where: str, said: str) -> None:
+        super().__init__(where, said)
+        self.where, self.said = where, said
+
+    def __str__(self) -> str:
+        return f"{self.where}: e2fsck finds it damaged beyond its journal:\n{self.said}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """One row of a GPT; ``number`` is that of /dev/sdaN."""
+
+    number: int
+    start_bytes: int
+    size_bytes: int
+    type: UUID
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name in a folder; ``mode`` is that of stat(2)."""
+
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    size_bytes: int
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+def make_raw(path: Path, *, size_bytes: int) -> None:
+    """A blank disk that takes no space yet; `FileExistsError` rather than emptying one that is there."""
+    with path.open("xb") as file:
+        file.truncate(size_bytes)
+
+
+def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat.RAW) -> None:
+    """A qcow2 disk over ``base``, which must stay as it is while the overlay is used."""
+    program = process.require("qemu-img", "qemu-utils")
+    process.output([program, "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base.resolve()), str(path)])
+
+
+def partitions(image: Path) -> tuple[Partition, ...]:
+    """The partition table of a raw ``image``; empty if it has none."""
+    try:
+        text = process.output([process.require("sfdisk", "fdisk"), "--json", str(image)])
+    except CommandFailed as error:
+        if "does not contain a recognized partition table" in error.tail:
+            return ()
+        raise
+    table = json.loads(text)["partitiontable"]
+    if table["label"] != "gpt":
+        raise UsageError(f"{image}: its partition table is {table['label']}; only gpt is understood")
+    sector_bytes = int(table["sectorsize"])
+    return tuple(
+        Partition(
+            number=int(row["node"][len(table["device"]) :].lstrip("p")),
+            start_bytes=row["start"] * sector_bytes,
+            size_bytes=row["size"] * sector_bytes,
+            type=UUID(row["type"]),
+            name=row.get("name", ""),
+        )
+        for row in table.get("partitions", ())
+    )
+
+
+def find_partition(image: Path, which: int | UUID) -> Partition:
+    """The one partition of that number or type; `ImageError` if the image has none or several."""
+    known = partitions(image)
+    found = [partition for partition in known if which in (partition.number, partition.type)]
+    if len(found) != 1:
+        there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none at all"
+        raise ImageError(f"{image}: {len(found)} partitions are {which}; there: {there}")
+    return found[0]
+
+
+class Ext4:
+    """A file system to look at: ``copy`` is a private copy whose journal has been replayed."""
+
+    def __init__(self, copy: Path, where: str) -> None:
+        self.copy, self.where = copy, where
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file; `FileNotFoundError` if the file system has no such file."""
+        with tempfile.TemporaryDirectory(dir=self.copy.parent) as folder:
+            target = Path(folder) / "content"
+            self._ask(f'dump "{_quotable(path)}" "{target}"')
+            if not target.exists():
+                raise FileNotFoundError(f"{self.where}: no file {path}")
+            return target.read_bytes()
+
+    def entries(self, path: str) -> tuple[Entry, ...]:
+        """What is in a folder, without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
+        rows = [row for row in self._ask(f'ls -p "{_quotable(path)}"').splitlines() if row.startswith("/")]
+        if not rows:
+            raise FileNotFoundError(f"{self.where}: no folder {path}")
+        found = (_entry(row) for row in rows)
+        return tuple(entry for entry in found if entry.name not in (".", ".."))
+
+    def entry(self, path: str) -> Entry | None:
+        """The entry at ``path``, links not followed; None if there is none."""
+        folder, _, name = path.rstrip("/").rpartition("/")
+        try:
+            return next((entry for entry in self.entries(folder or "/") if entry.name == name), None)
+        except FileNotFoundError:
+            return None
+
+    def problems(self) -> str:
+        """What a full check finds, in e2fsck's words; empty if the file system is sound."""
+        try:
+            _e2fsck("-fn", self.copy)
+        except CommandFailed as error:
+            return error.tail
+        return ""
+
+    def _ask(self, request: str) -> str:
+        return process.output([process.require("debugfs", "e2fsprogs"), "-R", request, str(self.copy)])
+
+
+@contextmanager
+def open_ext4(image: Path, which: int | UUID, *, folder: Path | None = None) -> Iterator[Ext4]:
+    """The ext4 in that partition of a raw ``image`` that nobody writes to, while the block lasts.
+
+    ``folder`` is where the copy is kept meanwhile, by default that of the image. Raises `DamagedFilesystem` if its
+    journal cannot be replayed.
+    """
+    partition = find_partition(image, which)
+    where = f"{image}, partition {partition.number}"
+    with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or image.parent) as scratch:
+        copy = Path(scratch) / "ext4"
+        _copy(image, partition, copy)
+        _replay_journal(copy, where)
+        yield Ext4(copy, where)
+
+
+def read_file(image: Path, which: int | UUID, path: str) -> bytes:
+    """The bytes of a file in the ext4 of that partition (a number or a type) of a raw ``image``."""
+    with open_ext4(image, which) as file_system:
+        return file_system.read(path)
+
+
+def _copy(image: Path, partition: Partition, target: Path) -> None:
+    """The partition's data, its holes left out: lseek(2), SEEK_DATA."""
+    end = partition.start_bytes + partition.size_bytes
+    with image.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
+        if os.fstat(source.fileno()).st_size < end:
+            raise ImageError(f"{image}: shorter than its partition {partition.number}, which ends at {end} bytes")
+        sink.truncate(partition.size_bytes)
+        for start, stop in _extents(source.fileno(), partition.start_bytes, end):
+            at = start
+            while at < stop:
+                length = min(_COPY_BYTES, stop - at)
+                at += os.copy_file_range(source.fileno(), sink.fileno(), length, at, at - partition.start_bytes)
+
+
+def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        try:
+            data = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError:  # ENXIO: only a hole is left
+            return
+        start = os.lseek(fd, data, os.SEEK_HOLE)
+        if data < end:
+            yield data, min(start, end)
+
+
+def _replay_journal(copy: Path, where: str) -> None:
+    try:
+        _e2fsck("-p", copy)
+    except CommandFailed as error:
+        if error.status not in _CORRECTED:
+            raise DamagedFilesystem(where, error.tail) from error
+
+
+def _e2fsck(option: str, copy: Path) -> None:
+    """It names what it finds on standard output, so that must be in the error too."""
+    program = process.require("e2fsck", "e2fsprogs")
+    process.run([program, option, str(copy)], log=copy.with_name("e2fsck.log"))
+
+
+def _entry(row: str) -> Entry:
+    """``/inode/mode/uid/gid/name/size/`` of debugfs(8), ls -p; a name has no slash, a folder no size."""
+    _, _, mode, uid, gid, name, size, _ = row.split("/")
+    return Entry(name=name, mode=int(mode, 8), uid=int(uid), gid=int(gid), size_bytes=int(size or 0))
+
+
+def _quotable(path: str) -> str:
+    if '"' in path or "\n" in path:
+        raise HostError(f"debugfs cannot be asked for {path!r}: it takes no quotes or line ends in names")
+    return path
