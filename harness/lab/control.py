@@ -132,7 +132,7 @@ class Control:
         """Give out answers and exit notices until the holder is gone."""
         with suppress(ConnectionResetError):
             while True:
-                message, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES, MESSAGE_FDS)
+                message, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES, MESSAGE_FDS, socket.MSG_CMSG_CLOEXEC)
                 if not message:
                     break
                 self._take(json.loads(message), fds)

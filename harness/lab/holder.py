@@ -50,7 +50,7 @@ class Holder:
 
     def answer(self) -> bool:
         """Take one request and answer it; False at the end of the control socket."""
-        message, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, MESSAGE_FDS)
+        message, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, MESSAGE_FDS, socket.MSG_CMSG_CLOEXEC)
         if not message:
             return False
         request = json.loads(message)
