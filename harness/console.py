@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pexpect import EOF, TIMEOUT
 from pexpect.spawnbase import SpawnBase
@@ -78,13 +78,18 @@ class Console:
 
     def expect(self, pattern: str, deadline: Deadline, *, start: int = 0) -> re.Match[str]:
         """Wait until ``pattern`` (a regular expression) is printed, from byte ``start`` on; `ConsoleTimeout` if not."""
-        reader = _Reader(self._raw, start, self._changes, lambda: self.is_closed)
+        reader = _Reader(self, start)
         outcome = reader.expect([pattern, TIMEOUT, EOF], timeout=deadline.left_s)
         if outcome:
             raise ConsoleTimeout(pattern, deadline.passed_s, str(self.log), self.tail())
         match = reader.match
         assert isinstance(match, re.Match)
         return match
+
+    def read(self, start: int, deadline: Deadline) -> bytes:
+        """What was printed from byte ``start`` on, as it came; empty when the deadline is over or it was closed."""
+        self._changes.wait_for(lambda: len(self._raw) > start or self.is_closed, deadline)
+        return bytes(self._raw[start:])
 
     def tail(self, count: int = 15) -> str:
         """The last lines, for a message."""
@@ -131,21 +136,26 @@ class Console:
                 self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
 
 
-class _Reader(SpawnBase[str]):
+if TYPE_CHECKING:
+    _TextSpawn = SpawnBase[str]
+else:
+    _TextSpawn = SpawnBase  # generic for the type checker only
+
+
+class _Reader(_TextSpawn):
     """pexpect over what a console has printed and will print."""
 
-    def __init__(self, raw: bytearray, position: int, changes: Changes, closed: Callable[[], bool]) -> None:
+    def __init__(self, console: Console, position: int) -> None:
         super().__init__(encoding="utf-8", searchwindowsize=4096)
-        self._raw, self._position, self._changes, self._closed = raw, position, changes, closed
+        self._console, self._position = console, position
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
         deadline = Deadline(60.0 if timeout is None or timeout < 0 else timeout, scaled=False)
-        self._changes.wait_for(lambda: len(self._raw) > self._position or self._closed(), deadline)
-        chunk = bytes(self._raw[self._position : self._position + size])
+        chunk = self._console.read(self._position, deadline)[:size]
         self._position += len(chunk)
         if chunk:
             return chunk.decode("utf-8", "replace")
-        if self._closed():
+        if self._console.is_closed:
             self.flag_eof = True
             raise EOF("the machine's console was closed")
         raise TIMEOUT("nothing new on the console")

@@ -137,9 +137,18 @@ class Power:
                     cause="a unit that does not stop; the console names it",
                 )
             )
-        reasons = [data.get("reason", "") for name, data in self._events if name == "SHUTDOWN"]
-        if not any(reason.startswith("guest") for reason in reasons):
+        if not self._end_reason.startswith("guest"):
             raise self.failed(self._end_finding())
+
+    @property
+    def wants_reboot(self) -> bool:
+        """The guest asked for a reset, which the owner makes by another power-on."""
+        return self._end_reason == "guest-reset"
+
+    @property
+    def _end_reason(self) -> str:
+        """Why QEMU ended, in QMP's words (ShutdownCause); empty if it did not say."""
+        return next((str(data.get("reason", "")) for name, data in self._events if name == "SHUTDOWN"), "")
 
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
@@ -223,7 +232,7 @@ class Power:
         return checks.finding_of(sighting, self.plan.where) if sighting else None
 
     def _end_finding(self) -> Finding:
-        reason = next((data.get("reason", "") for name, data in self._events if name == "SHUTDOWN"), "")
+        reason = self._end_reason
         if reason.startswith("guest"):
             return self._last_words("unexpected-reset", f"the guest ended by itself ({reason})")
         text = (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()

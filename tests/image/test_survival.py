@@ -115,10 +115,11 @@ def test_data_survives_reboot_power_cut_upgrade_and_rollback(
     assert machine.check("cat /etc/machine-id") == identity
     machine.power_off()
 
-    for file, nonce in journey.nonces.items():
-        seen = disks.read_file(disk.path, 2, file).decode()
-        if seen != nonce:
-            journey.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
+    with disks.open_ext4(disk.path, 2) as data:
+        for file, nonce in journey.nonces.items():
+            seen = data.read(file).decode()
+            if seen != nonce:
+                journey.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
     assert not journey.losses, "\n".join(journey.losses)
 
 

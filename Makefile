@@ -1,0 +1,50 @@
+# Two commands for newcomers: `make verify` and `make test`. `make help` lists the rest.
+IMAGE ?= nova-kvm
+JOBS ?= 8
+
+PYTHON ?= python3
+VENV := .venv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Debian package names; what each is for is in the README.
+PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu mmdebstrap uidmap squashfs-tools dnsmasq-base \
+	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring
+
+.PHONY: help setup test verify faults bench clean
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(VENV)/installed ## install what is missing: Debian packages (with sudo), Python packages in .venv
+	@missing=$$(for name in $(PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
+	if [ -n "$$missing" ]; then echo "installing:" $$missing; $(MAKE) --no-print-directory packages NAMES="$$missing"; fi
+
+.PHONY: packages
+packages:
+	$(SUDO) apt-get update -q
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(NAMES)
+
+$(VENV)/installed: pyproject.toml
+	@dpkg-query -W -f '$${db:Status-Status}\n' python3-venv 2>/dev/null | grep -qx installed || \
+		$(MAKE) --no-print-directory packages NAMES=python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: setup ## lint, types, the harness's quick tests, one smoke boot of base
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest -q
+	$(VENV)/bin/pytest -q tests/system/test_smoke.py
+
+verify: setup ## build IMAGE, boot it, examine it, judge it
+	$(VENV)/bin/pytest -n $(JOBS) --image $(IMAGE)
+
+faults: setup ## the harness's own tests that boot: lifecycle, detectors, planted faults
+	$(VENV)/bin/pytest tests/system
+
+bench: setup ## figures, as ratios within one run
+	$(VENV)/bin/python -m tests.bench
+
+clean: ## forget runs and the virtual environment; the store stays
+	rm -rf runs $(VENV)

@@ -1,0 +1,146 @@
+"""The command ``bootproof``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.errors import BootproofError
+
+_DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
+_EPILOG = """\
+examples:
+  bootproof build base                 build the image, or say at once that nothing changed
+  bootproof boot base                  boot it on a blank disk with a root shell on this terminal; Ctrl-] ends it
+  bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
+  bootproof doctor                     what this host can do, what is missing, and the line that mends it
+  pytest -n 8 --image base             prove it: boots, reboots, upgrades, and a verdict
+
+exit status: 0 done, 1 the image is at fault, 4 a wrong option or definition, 75 this host is at fault
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bootproof",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_build(commands)
+    _add_boot(commands)
+    doctor = commands.add_parser("doctor", help="what this host can do, and how to mend what is missing")
+    doctor.add_argument("--json", action="store_true", help="for scripts: a list of checks")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = commands.add_parser(
+        "build",
+        help="build an image from its definition",
+        description="Build IMAGE from images/IMAGE/image.toml. What did not change is taken from the store; "
+        "the folder with the artifacts is printed last.",
+    )
+    build.add_argument("image", metavar="IMAGE", help="the name of a folder in images/")
+    build.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
+    build.add_argument("--version", dest="image_version", metavar="V", help="instead of the definition's version")
+    build.add_argument("--refresh", action="store_true", help="ask the archive for newer packages")
+    build.add_argument("--mirror", metavar="URL", help="fetch packages here (default: mmdebstrap's own choice)")
+    build.add_argument("--json", action="store_true", help="for scripts: digest, folder, files and sizes")
+    build.set_defaults(run=_build)
+
+
+def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    boot = commands.add_parser(
+        "boot",
+        help="boot an image by hand, its console on this terminal",
+        description="Boot an image, or a folder of artifacts, in a network of its own. The console is on this "
+        "terminal, root is logged in; a reboot in the guest boots it again, its poweroff or Ctrl-] here ends it. "
+        "Nothing is left running, and without --disk nothing is kept.",
+    )
+    boot.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
+    boot.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
+    boot.add_argument("--boot-path", choices=["direct", "ipxe-bios"], default="direct", help="default: direct")
+    boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
+    boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
+    boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")
+    boot.set_defaults(run=_boot)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from harness import record
+    from harness.build import build
+    from harness.definition import find_definition, find_images
+    from harness.progress import Lines
+    from harness.store import find_store
+
+    images = options.images_dir or find_images(Path.cwd())
+    definition = find_definition(options.image, images)
+    artifacts = build(
+        definition,
+        find_store(),
+        version=options.image_version,
+        refresh=options.refresh,
+        mirror=options.mirror,
+        progress=Lines(_to_stderr, definition.name),
+    )
+    if options.json:
+        files = record.dump(artifacts.manifest.files)
+        print(json.dumps({"digest": artifacts.digest, "folder": str(artifacts.folder), "files": files}))
+    else:
+        print(artifacts.folder)
+    return 0
+
+
+def _boot(options: argparse.Namespace) -> int:
+    from harness.interactive import boot_by_hand
+
+    return boot_by_hand(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from harness.doctor import examine, table
+
+    checks = examine()
+    if options.json:
+        from harness import record
+
+        print(json.dumps(record.dump(checks), indent=2))
+    else:
+        print(table(checks))
+    return 0 if all(check.is_fine for check in checks) else 75
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status. Bad input and a wanting host get a sentence, not a traceback."""
+    options = _parse(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except BootproofError as error:
+        _to_stderr(f"bootproof: {error}")
+        return error.exit_status
+    except KeyboardInterrupt:
+        _to_stderr("bootproof: interrupted")
+        return 130
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """argparse says 2 for a wrong option; here that is 4, as in pytest."""
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit as error:
+        raise SystemExit(4 if error.code == 2 else error.code) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

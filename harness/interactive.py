@@ -1,0 +1,139 @@
+"""``bootproof boot``: a machine whose console is this terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import tempfile
+import termios
+import threading
+import tty
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from harness import accelerator, disks
+from harness.artifacts import MANIFEST, Artifacts, load_artifacts
+from harness.build import build
+from harness.console import Console
+from harness.deadline import Deadline
+from harness.definition import ImageDefinition, find_definition, find_images
+from harness.lab import open_lab
+from harness.power import Plan, Power, Site, power_on
+from harness.progress import Lines
+from harness.run import Run
+from harness.session import by_hand
+from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.store import find_store
+
+DISK_GIB = 8
+_QUIT = b"\x1d"  # Ctrl-], as in telnet(1) and virsh console
+_AUTOLOGIN = """\
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
+"""
+_CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUTOLOGIN}
+
+
+def boot_by_hand(options: Namespace) -> int:
+    """Boot until the guest powers off or the person quits; a reboot boots again."""
+    definition, artifacts = _what(options)
+    store = find_store()
+    choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
+    _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
+        lab = stack.enter_context(open_lab(folder))
+        spec = MachineSpec(
+            name=definition.name,
+            uuid=uuid.uuid4(),
+            boot_path=BootPath(options.boot_path),
+            accelerator=choice.accelerator,
+            cpus=definition.cpus,
+            memory_mib=options.memory or definition.memory_mib,
+            disks=(_disk(options.disk or folder / "data.raw"),),
+            credentials=_CREDENTIALS,
+        )
+        site = Site(lab=lab, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
+        number = 1
+        while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
+                              definition=definition, site=site)):  # fmt: skip
+            number += 1
+    return 0
+
+
+def _what(options: Namespace) -> tuple[ImageDefinition, Artifacts]:
+    folder = Path(options.image)
+    is_folder = (folder / MANIFEST).exists()
+    images = options.images_dir or find_images(Path.cwd())
+    if is_folder:
+        artifacts = load_artifacts(folder.absolute())
+        return find_definition(artifacts.manifest.image, images), artifacts
+    definition = find_definition(options.image, images)
+    return definition, build(definition, find_store(), progress=Lines(_say, definition.name))
+
+
+def _disk(path: Path) -> DiskSpec:
+    if not path.exists():
+        disks.make_raw(path, size_bytes=DISK_GIB << 30)
+    return DiskSpec(path=path.absolute(), serial="BOOTPROOF-DATA")
+
+
+def _boot_once(plan: Plan) -> bool:
+    """One boot, console on this terminal; True if the guest asked for another."""
+    with power_on(plan) as power, _raw_terminal():
+        over = threading.Event()
+        printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
+        printer.start()
+        has_quit = _type(power)
+        if not has_quit:
+            power.child.wait(Deadline(5))
+        over.set()
+        printer.join()
+        return not has_quit and power.wants_reboot
+
+
+def _type(power: Power) -> bool:
+    """Hand on what is typed until QEMU ends (False) or the person quits (True)."""
+    typing = [sys.stdin.fileno()]
+    while power.child.status is None:
+        readable, _, _ = select.select(typing, [], [], 0.2)
+        if not readable:
+            continue
+        typed = os.read(typing[0], 1024)
+        if _QUIT in typed:
+            return True
+        if not typed:
+            typing = []  # no more input; it goes on until the guest powers off
+        power.console.send(typed.decode("utf-8", "replace"))
+    return False
+
+
+def _print(console: Console, over: threading.Event) -> None:
+    position = 0
+    while not (over.is_set() or console.is_closed):
+        chunk = console.read(position, Deadline(0.2, scaled=False))
+        position += len(chunk)
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
