@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.deadline import Changes, Deadline
 from harness.errors import HarnessError, HostError
-from harness.lab.holder import MESSAGE_BYTES, MESSAGE_FDS
+from harness.lab.holder import receive
 
 _ANSWER_S = 30.0
 """No request takes the holder longer than some milliseconds; this long means that it is stuck."""
@@ -132,7 +132,7 @@ class Control:
         """Give out answers and exit notices until the holder is gone."""
         with suppress(ConnectionResetError):
             while True:
-                message, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES, MESSAGE_FDS, socket.MSG_CMSG_CLOEXEC)
+                message, fds = receive(self._sock)
                 if not message:
                     break
                 self._take(json.loads(message), fds)

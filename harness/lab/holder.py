@@ -34,6 +34,17 @@ Answer = tuple[Any, tuple[int, ...]]
 Operation = Callable[[dict[str, Any], list[int]], Answer]
 
 
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and its descriptors, which no program started later inherits.
+
+    (Python 3.11's recv_fds takes MSG_CMSG_CLOEXEC and ignores it.)
+    """
+    message, fds, _, _ = socket.recv_fds(sock, MESSAGE_BYTES, MESSAGE_FDS)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return message, fds
+
+
 class Holder:
     """What runs in this lab, by the id of the request that started it."""
 
@@ -50,7 +61,7 @@ class Holder:
 
     def answer(self) -> bool:
         """Take one request and answer it; False at the end of the control socket."""
-        message, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, MESSAGE_FDS, socket.MSG_CMSG_CLOEXEC)
+        message, fds = receive(self.control)
         if not message:
             return False
         request = json.loads(message)

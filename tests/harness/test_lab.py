@@ -122,7 +122,8 @@ def test_the_exit_status_is_told_once(lab: Lab) -> None:
 def test_the_pid_is_that_outside(lab: Lab) -> None:
     child = lab.spawn(["sleep", "60"])
 
-    assert Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n"
+    name = Path(f"/proc/{child.pid}/comm")
+    assert poll(lambda: name.read_text() == "sleep\n", Deadline(5), every_s=0.01)
     assert child.wait(Deadline(0.05, scaled=False)) is None
     assert child.end() == -signal.SIGTERM
 
