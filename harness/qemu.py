@@ -15,6 +15,9 @@ PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
 """The console log; ttyS1 carries the guest's shell."""
 
+NOTHING_TO_BOOT_S = 1
+"""So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
+
 _ROOTFS_SERIAL = "rootfs"
 _PVPANIC_PORT = "0x505"
 
@@ -136,7 +139,7 @@ def _board(spec: MachineSpec) -> list[str]:
         *("-m", f"{spec.memory_mib}M"),
         *("-object", f"memory-backend-ram,id=memory,size={spec.memory_mib}M"),
         *("-rtc", "base=utc"),
-        *("-boot", "strict=on,reboot-timeout=1000"),
+        *("-boot", f"strict=on,reboot-timeout={NOTHING_TO_BOOT_S * 1000}"),
     ]
 
 

@@ -1,0 +1,92 @@
+"""The accelerator is proven by a kernel's first line; QEMU is played by a shell script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import accelerator
+from harness.accelerator import choose
+from harness.errors import HostError, UsageError
+from harness.spec import Accelerator
+
+needs_kvm = pytest.mark.skipif(not accelerator.DEVICE.exists(), reason="without /dev/kvm nothing is tried")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Path:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(b"a kernel")
+    return path
+
+
+def _program(tmp_path: Path, script: str) -> str:
+    """A QEMU that counts its starts in ``starts`` and then does ``script``."""
+    path = tmp_path / "qemu"
+    path.write_text(f"#!/bin/sh\necho x >>{tmp_path}/starts\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _starts(tmp_path: Path) -> int:
+    file = tmp_path / "starts"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_tcg_needs_no_proof(kernel: Path, tmp_path: Path) -> None:
+    assert choose("tcg", kernel, tmp_path, program="/bin/false").accelerator is Accelerator.TCG
+
+
+def test_another_word_is_a_usage_error(kernel: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no accelerator 'hvf'; known: auto, kvm, tcg"):
+        choose("hvf", kernel, tmp_path)
+
+
+@needs_kvm
+def test_a_first_line_is_the_proof(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "echo 'SeaBIOS'; echo '[0.0] Linux version 6.12'; exec sleep 60")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert choice.accelerator is Accelerator.KVM
+    assert choose("kvm", kernel, tmp_path / "memory", program=program) == choice
+
+
+@needs_kvm
+def test_the_answer_is_remembered_by_kernel(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "exit 1")
+    answers = {choose("auto", kernel, tmp_path / "memory", program=program) for _ in range(3)}
+    assert (len(answers), _starts(tmp_path)) == (1, 1)
+
+    kernel.write_bytes(b"another kernel")
+    choose("auto", kernel, tmp_path / "memory", program=program)
+    assert _starts(tmp_path) == 2
+
+
+@needs_kvm
+def test_a_qemu_that_gives_up_is_quoted(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "echo 'failed to set MSR' >&2; exit 3")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert choice.accelerator is Accelerator.TCG
+    assert "QEMU ended with status 3 and had printed 'failed to set MSR'" in choice.reason
+
+
+@needs_kvm
+def test_a_kernel_that_spins_for_ever_is_given_up(
+    kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator, "_PROBE_S", 0.3)
+    program = _program(tmp_path, "echo SeaBIOS; exec sleep 60")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert "QEMU still ran and had printed 'SeaBIOS'" in choice.reason
+
+
+@needs_kvm
+def test_asking_for_a_kvm_that_lies_is_the_host_s_fault(kernel: Path, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"kvm was asked for, but .* did not start under it"):
+        choose("kvm", kernel, tmp_path / "memory", program=_program(tmp_path, "exit 1"))

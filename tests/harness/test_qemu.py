@@ -1,0 +1,133 @@
+"""QEMU's command line, the iPXE script and the kernel arguments, without a machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from uuid import UUID
+
+from harness import qemu
+from harness.qemu import DirectBoot, Wires
+from harness.spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
+
+UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
+WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, tap="tap3")
+DIRECT = DirectBoot(
+    kernel=Path("/a/vmlinuz"),
+    initrd=Path("/a/initrd.img"),
+    rootfs=Path("/a/rootfs.squashfs"),
+    arguments=("quiet", "x=1"),
+)
+
+
+def _spec(boot_path: BootPath = BootPath.DIRECT, **more: object) -> MachineSpec:
+    return MachineSpec(name="one", number=3, uuid=UUID_1, boot_path=boot_path, **more)  # type: ignore[arg-type]
+
+
+def _values(argv: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(argv) if name == option]
+
+
+def test_a_machine_never_resets_and_stops_when_it_panics() -> None:
+    argv = qemu.command(_spec(), wires=WIRES)
+
+    assert "-no-reboot" in argv
+    assert _values(argv, "-action") == ["panic=pause"]
+    assert any(value.startswith("pvpanic") for value in _values(argv, "-device"))
+
+
+def test_the_accelerator_decides_the_cpu() -> None:
+    by_tcg = qemu.command(_spec(), wires=WIRES)
+    by_kvm = qemu.command(_spec(accelerator=Accelerator.KVM), wires=WIRES)
+
+    assert (_values(by_tcg, "-accel"), _values(by_tcg, "-cpu")) == (["tcg,thread=multi"], ["max"])
+    assert (_values(by_kvm, "-accel"), _values(by_kvm, "-cpu")) == (["kvm"], ["host"])
+
+
+def test_the_console_is_the_first_serial_port_and_the_shell_the_second() -> None:
+    argv = qemu.command(_spec(), wires=WIRES)
+
+    assert _values(argv, "-serial") == ["chardev:console", "chardev:shell"]
+    assert "socket,id=console,fd=11" in _values(argv, "-chardev")
+    assert "socket,id=shell,fd=12" in _values(argv, "-chardev")
+    assert "socket,id=qmp,fd=10" in _values(argv, "-chardev")
+
+
+def test_only_ipxe_machines_boot_from_their_card() -> None:
+    direct = qemu.command(_spec(), wires=WIRES, direct=DIRECT)
+    netboot = qemu.command(_spec(BootPath.IPXE_BIOS), wires=WIRES)
+
+    assert "virtio-net-pci,netdev=net0,mac=52:54:00:77:00:03,romfile=" in _values(direct, "-device")
+    assert "virtio-net-pci,netdev=net0,mac=52:54:00:77:00:03,bootindex=1" in _values(netboot, "-device")
+    assert "-kernel" not in netboot
+    assert "strict=on" in _values(netboot, "-boot")[0]
+
+
+def test_disks_are_in_order_and_a_path_may_contain_anything() -> None:
+    disks = (
+        DiskSpec(path=Path('/d/a,b "c".raw'), serial="S,1"),
+        DiskSpec(path=Path("/d/two.qcow2"), serial="S2", format=DiskFormat.QCOW2, read_only=True),
+    )
+    argv = qemu.command(_spec(disks=disks), wires=WIRES, direct=DIRECT)
+
+    first, second, rootfs = (json.loads(value) for value in _values(argv, "-blockdev"))
+    assert (first["driver"], first["file"]["filename"]) == ("raw", '/d/a,b "c".raw')
+    assert (second["driver"], second["read-only"]) == ("qcow2", True)
+    assert (rootfs["file"]["filename"], rootfs["read-only"]) == ("/a/rootfs.squashfs", True)
+    scsi = [value for value in _values(argv, "-device") if value.startswith("scsi-hd")]
+    assert "scsi-id=0" in scsi[0]
+    assert scsi[0].endswith("serial=S,,1")
+    assert "scsi-id=1" in scsi[1]
+
+
+def test_the_rootfs_is_no_scsi_disk() -> None:
+    argv = qemu.command(_spec(), wires=WIRES, direct=DIRECT)
+
+    assert "virtio-blk-pci,drive=rootfs,serial=rootfs" in _values(argv, "-device")
+    assert _values(argv, "-append") == ["quiet x=1"]
+
+
+def test_credentials_go_in_as_smbios_strings() -> None:
+    argv = qemu.command(_spec(credentials={"b": "two", "a": "one, with a comma"}), wires=WIRES)
+
+    first, second = _values(argv, "-smbios")
+    assert first == "type=11,value=io.systemd.credential.binary:a=" + base64.b64encode(b"one, with a comma").decode()
+    assert second.startswith("type=11,value=io.systemd.credential.binary:b=")
+    assert _values(argv, "-uuid") == [str(UUID_1)]
+
+
+def test_a_boot_path_adds_only_what_it_must() -> None:
+    url = qemu.base_url("d1gest")
+
+    assert qemu.kernel_arguments(["quiet"], BootPath.DIRECT) == (
+        "quiet",
+        "root=live:/dev/disk/by-id/virtio-rootfs",
+        "console=ttyS0,115200",
+    )
+    assert qemu.kernel_arguments(["quiet"], BootPath.IPXE_BIOS, url) == (
+        "quiet",
+        "root=live:http://10.77.0.1/d1gest/rootfs.squashfs",
+        "ip=dhcp",
+        "console=ttyS0,115200",
+    )
+
+
+def test_the_ipxe_script_names_each_step_that_can_fail() -> None:
+    script = qemu.ipxe_script("http://10.77.0.1/d", ("quiet", "ip=dhcp"))
+
+    assert script.startswith("#!ipxe\n")
+    assert "kernel http://10.77.0.1/d/vmlinuz initrd=initrd.img quiet ip=dhcp || goto failed_kernel\n" in script
+    labels = {line[1:] for line in script.splitlines() if line.startswith(":")}
+    assert labels == {word for word in script.split() if word.startswith("failed_")}
+
+
+def test_the_command_to_paste_needs_no_lab() -> None:
+    argv = shlex.split(qemu.command_by_hand(_spec(BootPath.IPXE_BIOS), DIRECT))
+
+    assert "fd=" not in " ".join(argv)
+    assert _values(argv, "-netdev") == ["user,id=net0"]
+    assert _values(argv, "-serial") == ["mon:stdio"]
+    assert _values(argv, "-kernel") == ["/a/vmlinuz"]
