@@ -16,6 +16,12 @@ from harness.store import Store
 _FORMAT = 1
 """Another number makes every store bootstrap again."""
 
+DEBIAN = "http://deb.debian.org/debian"
+_SECURITY = "http://security.debian.org/debian-security"
+"""What a host shall have in its sources.list, whatever mirror its image was built from."""
+
+_DEVELOPED = ("sid", "unstable", "testing", "experimental")
+
 _NO_NETWORK = (
     "Could not resolve",
     "Temporary failure resolving",
@@ -60,7 +66,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     try:
         with store.locked(f"debs-{definition.suite}"):
             namespace.run(_command(definition, tree, mirror), log=log, env=env)
-        namespace.run(namespace.inside(tree, "bootstrapped", mirror or ""), log=log)
+        namespace.run(namespace.inside(tree, "bootstrapped", mirror or DEBIAN, DEBIAN), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
     return read_archive(releases)
@@ -83,8 +89,17 @@ def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> lis
         f"--include={','.join(sorted(definition.packages))}",
         definition.suite,
         str(tree),
-        *([mirror] if mirror else []),
+        *sources(definition.suite, mirror or DEBIAN),
     ]
+
+
+def sources(suite: str, mirror: str) -> list[str]:
+    """The lines of sources.list(5); what is being developed has neither updates nor a security archive."""
+    lines = [f"deb {mirror.rstrip('/')} {suite} main"]
+    if suite not in _DEVELOPED:
+        lines += [f"deb {mirror.rstrip('/')} {suite}-updates main"]
+        lines += [f"deb {_SECURITY} {suite}-security main"]
+    return lines
 
 
 def read_archive(folder: Path) -> Archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from harness import digest, process
 from harness.build import namespace
 from harness.build.bootstrap import Archive
 from harness.definition import DEFINITION_FILE, ImageDefinition, sources_digest
-from harness.errors import ImageError
+from harness.errors import HostError, ImageError
 from harness.store import Store
 
 _FORMAT = 1
@@ -49,6 +50,8 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     if not os.path.lexists(tree / "usr/bin/python3"):
         file = definition.folder / DEFINITION_FILE
         raise ImageError(f'{file}: build.packages: Ansible needs a Python in the image; add "python3"')
+    if not importlib.util.find_spec("ansible_collections.community.general"):
+        raise HostError(f"{sys.executable} has no Ansible with community.general: pip install ansible")
     _write_inputs(definition, work)
     env = namespace.environment(
         ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No"

@@ -3,9 +3,9 @@
 A program of its own, and the standard library only: it runs in the build's namespaces, where links in the
 tree must lead into the tree and every owner in it can be written.
 
-    inside.py TREE bootstrapped MIRROR   make what mmdebstrap leaves the same everywhere
-    inside.py TREE entered RESOLVER      nothing may start; names resolve
-    inside.py TREE anonymous EPOCH       no identity, no trace of this build
+    inside.py TREE bootstrapped MIRROR ARCHIVE  the same tree, whatever mirror it came from
+    inside.py TREE entered RESOLVER       nothing may start; names resolve
+    inside.py TREE anonymous EPOCH        no identity, no trace of this build
     inside.py TREE stamped IMAGE VERSION  os-release says what this is
 """
 
@@ -17,9 +17,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-_DEBIAN = "http://deb.debian.org/debian"
-"""mmdebstrap's own default, and what a host that was built from a mirror nearer by shall have."""
 
 _EMPTIED = [
     "dev",
@@ -90,12 +87,10 @@ _RESOLVER = "# Written by the build, removed at its end."
 _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts in a tree.\nexit 101\n"
 
 
-def bootstrapped(root: Path, mirror: str) -> None:
+def bootstrapped(root: Path, mirror: str, archive: str) -> None:
     """Only the packages decide what the tree is, not the mirror that they came from."""
-    for sources in (root / "etc/apt").glob("sources.list*"):
-        if mirror and sources.is_file():
-            text = sources.read_text("utf-8")
-            sources.write_text(text.replace(mirror.rstrip("/"), _DEBIAN), "utf-8")
+    sources = root / "etc/apt/sources.list"
+    sources.write_text(sources.read_text("utf-8").replace(f" {mirror.rstrip('/')} ", f" {archive} "), "utf-8")
     for name in ("etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"):
         (root / name).unlink(missing_ok=True)
     for name in ("dev", "run", "tmp", "proc", "sys"):
