@@ -21,6 +21,8 @@ from harness.signs import Sign, begins_phase, read_line
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>c78M])|[\r\x00\x07\x0f]")
 _CONTEXT_LINES = 6
+_SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
+"""systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
 _PARTIAL_LINE_BYTES = 4096
 
 
@@ -124,6 +126,8 @@ class Console:
         line = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
         since_start_s = time.monotonic() - self._started_s
         log.write(f"[{since_start_s:8.2f}] {line}\n")
+        if _SPINNER.match(line):
+            return
         self.lines.append(line)
         phase = begins_phase(line)
         if phase and phase not in self.phases:

@@ -104,6 +104,7 @@ class Power:
         self.plan, self.child, self.console = plan, child, console
         self._changes, self._events = changes, events
         self._is_booting = True
+        self._is_ready = False
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
@@ -168,8 +169,8 @@ class Power:
         return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
 
     def note_late_signs(self) -> None:
-        """Signs that came after the machine was ready are findings too."""
-        for sighting in self.console.sightings:
+        """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
+        for sighting in self.console.sightings if self._is_ready else ():
             self.plan.site.run.add_finding(checks.finding_of(sighting, self.plan.where))
 
     def downloads(self) -> dict[str, int]:
@@ -187,6 +188,7 @@ class Power:
         self.channel.wait_for_shell(deadline)
         checks.wait_until_ready(self.plan.spec.name, self.channel, self.plan.definition, deadline)
         self.alive()
+        self._is_ready = True
         self.plan.note_phase("ready")
         ready_s = time.monotonic() - self._started_s
         seen = checks.look(self.channel)

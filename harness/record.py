@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ def _converter() -> JsonConverter:
 
     converter = make_converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
+    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(Path, lambda text, _: Path(text))
     return converter
 

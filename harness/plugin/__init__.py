@@ -43,12 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/).")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Tests of one shared machine belong to one worker; this comes before xdist picks its own default."""
-    option = config.option
-    if option.image and getattr(option, "numprocesses", None) and option.dist == "no":
-        option.dist = "loadgroup"
+    """Tests of one shared machine belong to one worker: xdist's ``loadgroup`` is its default ``load`` with groups."""
+    if config.option.image and getattr(config.option, "dist", "no") == "load":
+        config.option.dist = "loadgroup"
 
 
 @pytest.hookimpl(tryfirst=True)
