@@ -14,7 +14,7 @@ from harness.build.bootstrap import Archive
 from harness.definition import ImageDefinition
 from harness.errors import ImageError
 
-_MODULE = re.compile(r"\blib/modules/([^/]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
+_MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
