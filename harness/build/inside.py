@@ -42,7 +42,6 @@ _IDENTITY = [
     "etc/nvme/hostid",
     "etc/nvme/hostnqn",
     "etc/openvswitch/system-id.conf",
-    "etc/openvswitch/conf.db",
     "var/lib/openvswitch/conf.db",
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
@@ -53,6 +52,9 @@ _IDENTITY = [
     "etc/libvirt/secrets/*",
 ]
 """What must not be the same on two hosts, or must not be known to whoever has the image."""
+
+_DEFAULTS = "usr/share/persist"
+"""Where the role ``persist`` keeps what a new /data is filled with, under the paths it had."""
 
 _TRACES = [
     "etc/.pwd.lock",
@@ -112,7 +114,7 @@ def entered(root: Path, resolver: str) -> None:
 
 def anonymous(root: Path, epoch_s: str) -> None:
     """What is left says nothing about this machine, this hour, or any host that will run it."""
-    for pattern in (*_IDENTITY, *_TRACES):
+    for pattern in (*_IDENTITY, *(f"{_DEFAULTS}/{pattern}" for pattern in _IDENTITY), *_TRACES):
         for path in root.glob(pattern):
             _remove(path)
     for name in _EMPTIED:

@@ -230,6 +230,7 @@ IDENTITY = [
     "etc/openvswitch/system-id.conf",
     "var/lib/systemd/random-seed",
     "var/lib/dbus/machine-id",
+    "usr/share/persist/var/lib/openvswitch/conf.db",
 ]
 
 
