@@ -192,6 +192,16 @@ def test_a_dead_holder_is_noticed_by_everybody_who_waits(tmp_path: Path) -> None
         assert child.wait(Deadline(5)) == -signal.SIGKILL
 
 
+def test_a_host_without_namespaces_is_told_how_to_allow_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "unshare"
+    fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with pytest.raises(HostError, match=r"(?s)Operation not permitted.*max_user_namespaces"), open_lab(tmp_path):
+        pass
+
+
 _VICTIM = """
 import sys, time
 from pathlib import Path
