@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,12 +120,15 @@ def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
 
 def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
     """The first layer, in the store. The same packages are the same layer, whatever the archive's date."""
-    key = bootstrap.layer_key(task.definition)
+    key, debs = bootstrap.layer_key(task.definition), f"debs-{task.definition.suite}"
     with _alone(task, key):
         known, held = _read_base(task), task.store.layer(key)
         if known and held and not refresh:
             return known
-        with _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log:
+        with (
+            _alone(task, debs),
+            _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log,
+        ):
             archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
             packages = pack.packages(folder / "tree")
         base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
@@ -147,7 +150,8 @@ def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
         return _configured(task, _bootstrapped(task, folder, refresh=False), folder)
     if not tree.exists():
         _unpack_layer(task, tree, first)
-    with _step(task, "configure", f"{task.definition.playbook} of {task.definition.name}") as log:
+    what = f"{task.definition.playbook} of {task.definition.name}"
+    with _alone(task, f"debs-{task.definition.suite}"), _step(task, "configure", what) as log:
         configure.configure(task.definition, task.store, folder, archive=base.archive, log=log)
     _keep_layer(task, folder, key, {"for": f"image {task.definition.name}"}, kept=2)
     return base
@@ -213,8 +217,16 @@ def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
         task.progress.ended(name, time.monotonic() - started_s)
 
 
-def _alone(task: _Build, key: str) -> AbstractContextManager[None]:
-    def waiting() -> None:
-        task.progress.started("wait", f"another build of {task.definition.name} is at it")
+@contextmanager
+def _alone(task: _Build, key: str) -> Iterator[None]:
+    """While the block lasts, no other build on this host does what ``key`` names; waiting for it is a step."""
+    waited: list[float] = []
 
-    return task.store.locked(key, waiting=waiting)
+    def waiting() -> None:
+        task.progress.started("wait", "another build on this host is at it")
+        waited.append(time.monotonic())
+
+    with task.store.locked(key, waiting=waiting):
+        for started_s in waited:
+            task.progress.ended("wait", time.monotonic() - started_s)
+        yield

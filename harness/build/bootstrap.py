@@ -53,7 +53,7 @@ def layer_key(definition: ImageDefinition) -> str:
 
 
 def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:
-    """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``.
+    """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``, which is this build's alone.
 
     Raises `ImageError` for a package or suite that does not exist or does not install, `HostError` when the
     archive cannot be reached.
@@ -64,8 +64,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     debs = store.folder(f"debs/{definition.suite}")
     env = namespace.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
-        with store.locked(f"debs-{definition.suite}"):
-            namespace.run(_command(definition, tree, mirror), log=log, env=env)
+        namespace.run(_command(definition, tree, mirror), log=log, env=env)
         namespace.run(namespace.inside(tree, "bootstrapped", mirror or DEBIAN, DEBIAN), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error

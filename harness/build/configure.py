@@ -60,8 +60,7 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
     debs = store.folder(f"debs/{definition.suite}")
     try:
-        with store.locked(f"debs-{definition.suite}"):
-            namespace.run(namespace.entering(tree, ansible, debs=debs), log=log, env=env)
+        namespace.run(namespace.entering(tree, ansible, debs=debs), log=log, env=env)
         namespace.run(namespace.inside(tree, "anonymous", str(archive.epoch_s)), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
