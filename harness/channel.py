@@ -3,7 +3,7 @@
 The serial shell is brought in by systemd credentials (systemd ≥ 256, systemd-debug-generator(8)), so the image
 carries nothing of it. Its frames:
 
-    host → guest   NONCE LENGTH \\n COMMAND                    COMMAND has LENGTH bytes
+    host → guest   NONCE COMMAND \\n                            COMMAND as printf's %b reads it
     guest → host   \\n NONCE STATUS OUT ERR \\n STDOUT STDERR   of OUT and ERR bytes
 
 The nonce is new for every command, so whatever a late answer left on the line is skipped.
@@ -34,8 +34,8 @@ stty raw -echo
 work=/run/bootproof-shell
 mkdir -p -m 700 "$work"
 printf '\\nbootproof-shell\\n'
-while IFS= read -r nonce length; do
-    IFS= read -r -N "$length" command
+while read -r nonce encoded; do
+    printf -v command %b "$encoded"
     (umask 022; eval "$command") </dev/null >"$work/out" 2>"$work/err"
     status=$?
     sizes=$(stat -c %s "$work/out" "$work/err")
@@ -129,8 +129,7 @@ class SerialChannel:
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
         nonce = secrets.token_hex(8)
-        payload = command.encode()
-        self._wire.sendall(f"{nonce} {len(payload)}\n".encode() + payload)
+        self._wire.sendall(f"{nonce} {_encoded(command)}\n".encode())
         header = self._until(re.compile(rb"\n%s (\d+) (\d+) (\d+)\n" % nonce.encode()), command, deadline)
         status, out_bytes, err_bytes = (int(number) for number in header.groups())
         body = self._take(out_bytes + err_bytes, command, deadline)
@@ -164,6 +163,12 @@ class SerialChannel:
                 self._alive()
                 raise ChannelClosed(f"{self._machine}: the serial line was closed while waiting for {awaited!r}")
             self._received += chunk
+
+
+def _encoded(command: str) -> str:
+    """``command`` on one line of ASCII, for bash's ``printf %b``; its ``\\c`` ends it, so that no blank is lost."""
+    plain = (chr(byte) if 32 <= byte < 127 and byte != ord("\\") else f"\\0{byte:03o}" for byte in command.encode())
+    return "".join(plain) + "\\c"
 
 
 class SshChannel:

@@ -19,7 +19,11 @@ from harness.deadline import Changes, Deadline
 from harness.errors import ImageError
 from harness.signs import Sign, begins_phase, read_line
 
-_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>c78M])|[\r\x00\x07\x0f]")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48 control sequences: colours, cursor
+    r"|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # operating system commands: titles, links
+    r"|\x1b[ -/]*[0-~]|[\r\x00\x07\x0f]"
+)
 _CONTEXT_LINES = 6
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 """systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
@@ -138,6 +142,11 @@ class Console:
         for sign in read_line(line):
             if all(seen.sign.id != sign.id for seen in self.sightings):
                 self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
+
+    @property
+    def final_sighting(self) -> Sighting | None:
+        """The first sign after which nothing good can come."""
+        return next((sighting for sighting in self.sightings if sighting.sign.is_final), None)
 
 
 if TYPE_CHECKING:

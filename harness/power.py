@@ -153,8 +153,8 @@ class Power:
 
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
-        if self._is_booting and self.console.sightings:
-            raise self.failed(checks.finding_of(self.console.sightings[0], self.plan.where))
+        if self._is_booting and self.console.final_sighting:
+            raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
         if any(name == "GUEST_PANICKED" for name, _ in self._events):
             self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
             raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))
@@ -171,6 +171,8 @@ class Power:
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
         for sighting in self.console.sightings if self._is_ready else ():
+            if not sighting.sign.is_final:
+                continue
             self.plan.site.run.add_finding(checks.finding_of(sighting, self.plan.where))
 
     def downloads(self) -> dict[str, int]:
@@ -230,7 +232,7 @@ class Power:
         )
 
     def _sighted(self) -> Finding | None:
-        sighting = next(iter(self.console.sightings), None)
+        sighting = self.console.final_sighting or next(iter(self.console.sightings), None)
         return checks.finding_of(sighting, self.plan.where) if sighting else None
 
     def _end_finding(self) -> Finding:

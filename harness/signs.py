@@ -16,13 +16,17 @@ from harness.errors import Subject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """A line that means trouble; ``cause`` is the usual suspect, ``next_step`` what to look at."""
+    """A line that means trouble; ``cause`` is the usual suspect.
+
+    After one that is not ``is_final`` a boot may still go well, and then it counts for nothing.
+    """
 
     id: str
     pattern: str
     what: str
     cause: str
     subject: Subject = Subject.IMAGE
+    is_final: bool = True
 
     def matches(self, line: str) -> bool:
         return _compiled(self.pattern).search(line) is not None
@@ -61,8 +65,16 @@ SIGNS: tuple[Sign, ...] = (
         cause="see the lines before it; without a root file system, the initrd or its drivers",
     ),
     Sign(
+        id="kernel-lockup",
+        pattern=r"BUG: (soft lockup|workqueue lockup)|rcu: INFO: .* detected stalls|blocked for more than \d+ seconds",
+        what="the kernel stopped making progress for a while",
+        cause="a host that starves the machine, or a driver that waits for its device",
+        subject=Subject.HOST,
+        is_final=False,
+    ),
+    Sign(
         id="kernel-oops",
-        pattern=r"\b(BUG: |Oops: |general protection fault|kernel BUG at )",
+        pattern=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: |general protection fault|kernel BUG at )",
         what="the kernel hit a bug",
         cause="a kernel or driver fault: compare with the previous kernel",
     ),
@@ -72,12 +84,6 @@ SIGNS: tuple[Sign, ...] = (
         pattern=r"WARNING: (CPU: \d+ PID: \d+ at |\S+:\d+ at .*CPU#\d+)",
         what="the kernel warned about itself",
         cause="a kernel or driver fault: compare with the previous kernel",
-    ),
-    Sign(
-        id="kernel-lockup",
-        pattern=r"watchdog: BUG: soft lockup|rcu: INFO: .* detected stalls|blocked for more than \d+ seconds",
-        what="the kernel stopped making progress",
-        cause="a driver that waits for its device, or a host that starves the machine",
     ),
     Sign(
         id="out-of-memory",

@@ -1,0 +1,103 @@
+"""Planted faults: an image, lab or disk is spoilt on purpose, and the verdict must say so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import accelerator, record
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.definition import ImageDefinition, load_definition
+from harness.fixtures.disk import make_disk
+from harness.lab import Lab, open_lab
+from harness.machine import Machine, Site, boot
+from harness.run import Run, make_key
+from harness.session import by_hand
+from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.store import find_store
+from harness.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+PLANTED = Path(__file__).parent / "images"
+
+Judge = Callable[..., tuple[int, Verdict]]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    """``judge("base", "tests/image/test_links.py")``: what a pipeline would run, its exit status and verdict."""
+
+    def judge(image: str, *arguments: str, images: Path = ROOT / "images") -> tuple[int, Verdict]:
+        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image", image, "--images-dir", str(images)]
+        done = subprocess.run(
+            [*argv, "--run-dir", str(tmp_path), *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+        )
+        print(done.stdout, done.stderr)
+        return done.returncode, record.read(Verdict, tmp_path / "latest" / "verdict.json")
+
+    return judge
+
+
+@pytest.fixture(scope="session")
+def base() -> ImageDefinition:
+    return load_definition(ROOT / "images" / "base")
+
+
+@pytest.fixture(scope="session")
+def artifacts(base: ImageDefinition) -> Artifacts:
+    """The good image that faults are planted around."""
+    return build(base, find_store())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    with open_lab(folder) as lab:
+        yield lab
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> DiskSpec:
+    return make_disk(tmp_path / "data.raw")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Where the findings of this test's machines go."""
+    run = Run(tmp_path, "main")
+    make_key(run)
+    return run
+
+
+@pytest.fixture
+def spec(artifacts: Artifacts, base: ImageDefinition, disk: DiskSpec) -> MachineSpec:
+    """The machine that the base image comes up on; tests change one thing of it."""
+    return MachineSpec(
+        name="machine",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.DIRECT,
+        accelerator=accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators")).accelerator,
+        memory_mib=base.memory_mib,
+        disks=(disk,),
+    )
+
+
+@pytest.fixture
+def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> Callable[..., object]:
+    """``with booting(spec) as machine``: the base image on that machine, or on changed artifacts."""
+
+    @contextmanager
+    def booting(spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True) -> Iterator[Machine]:
+        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        with boot(spec, artifacts, base, site=site, power=power) as machine:
+            yield machine
+
+    return booting

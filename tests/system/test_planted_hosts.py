@@ -1,0 +1,129 @@
+"""A good image in a spoilt lab, on a spoilt disk or board: found at once, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import process
+from harness.artifacts import ROOTFS, Artifacts
+from harness.deadline import Deadline
+from harness.fixtures.disk import make_disk
+from harness.lab import Answer, Lab
+from harness.machine import BootFailed, Machine
+from harness.run import Run
+from harness.spec import BootPath, MachineSpec
+
+Booting = Callable[..., AbstractContextManager[Machine]]
+
+
+def serve_rootfs(machine: Machine, answer: Answer) -> None:
+    """From the next request on; `power_on` has its own idea of this path, so the route is set while it boots."""
+    machine.site.lab.http.serve(f"/{machine.artifacts.digest}/{ROOTFS}", lambda _: answer)
+
+
+@pytest.fixture
+def over_network(spec: MachineSpec) -> MachineSpec:
+    return replace(spec, boot_path=BootPath.IPXE_BIOS)
+
+
+def fail_with_rootfs(booting: Booting, spec: MachineSpec, lab: Lab, artifacts: Artifacts, body: Path | None) -> str:
+    """Boot while the lab serves ``body`` (nothing: 404) as root file system; the finding's id."""
+    served = lab.http.serve
+    path = f"/{artifacts.digest}/{ROOTFS}"
+
+    def spoilt(url_path: str, route: object) -> None:
+        if url_path != path:
+            served(url_path, route)  # type: ignore[arg-type]  # handed on as it came
+        elif body is not None:
+            served(url_path, body)
+
+    lab.http.serve = spoilt  # type: ignore[method-assign]  # the lab, not the harness, is what is spoilt
+    with pytest.raises(BootFailed) as failure, booting(spec):
+        pass
+    return failure.value.finding.id
+
+
+def test_missing_rootfs_is_found_at_its_first_failed_download(
+    booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts
+) -> None:
+    assert fail_with_rootfs(booting, over_network, lab, artifacts, None) == "rootfs-download-failed"
+
+
+def test_truncated_rootfs_is_found(
+    booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    short = tmp_path / "short"
+    short.write_bytes(artifacts.rootfs.read_bytes()[: 8 << 20])
+
+    found = fail_with_rootfs(booting, over_network, lab, artifacts, short)
+
+    assert found in {"rootfs-corrupt", "rootfs-not-found"}
+
+
+def test_panic_is_found_at_once(booting: Booting, spec: MachineSpec) -> None:
+    with booting(spec) as machine:
+        started_s = time.monotonic()
+        with pytest.raises(BootFailed) as failure:
+            machine.run("echo c > /proc/sysrq-trigger; sleep 300")
+
+    assert failure.value.finding.id in {"kernel-panic", "kernel-oops"}
+    assert time.monotonic() - started_s < Deadline(60).length_s
+
+
+def test_reset_of_its_own_is_found(booting: Booting, spec: MachineSpec) -> None:
+    with booting(spec) as machine, pytest.raises(BootFailed) as failure:
+        machine.run("echo b > /proc/sysrq-trigger; sleep 300")
+
+    assert failure.value.finding.id == "unexpected-reset"
+
+
+def test_foreign_disk_is_named_and_left_untouched(booting: Booting, spec: MachineSpec) -> None:
+    process.output([process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-L", "precious", str(spec.disks[0].path)])
+    before = digest_of(spec.disks[0].path)
+
+    with pytest.raises(BootFailed) as failure, booting(spec):
+        pass
+
+    assert failure.value.finding.id == "persist-failed"
+    assert "ext4" in "".join(failure.value.finding.evidence)
+    assert digest_of(spec.disks[0].path) == before
+
+
+def test_absent_disk_is_a_loud_failure(booting: Booting, spec: MachineSpec) -> None:
+    with pytest.raises(BootFailed) as failure, booting(replace(spec, disks=())):
+        pass
+
+    assert failure.value.finding.id == "persist-failed"
+
+
+def test_two_bare_disks_are_a_loud_failure(booting: Booting, spec: MachineSpec, tmp_path: Path) -> None:
+    both = (*spec.disks, make_disk(tmp_path / "other.raw", "OTHER"))
+
+    with pytest.raises(BootFailed) as failure, booting(replace(spec, disks=both)):
+        pass
+
+    assert "several bare disks" in "".join(failure.value.finding.evidence)
+
+
+def test_findings_are_in_the_runs_folder_before_the_test_ends(booting: Booting, spec: MachineSpec, run: Run) -> None:
+    with pytest.raises(BootFailed), booting(replace(spec, disks=())):
+        pass
+
+    assert [finding.id for finding in run.findings()] == ["persist-failed"]
+
+
+def digest_of(path: Path) -> str:
+    """Of a sparse file of 8 GiB: only what is allocated costs time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            if chunk.strip(b"\0"):
+                digest.update(file.tell().to_bytes(8, "big") + chunk)
+    return digest.hexdigest()

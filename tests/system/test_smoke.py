@@ -1,0 +1,27 @@
+"""The thinnest real path from end to end: build base, boot it over the network, look inside, judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.verdict import Outcome
+
+from .conftest import Judge
+
+
+def test_base_boots_over_the_network_and_is_healthy(judge: Judge) -> None:
+    status, verdict = judge("base", "tests/image/test_services.py", "tests/image/test_links.py")
+
+    assert verdict.findings == ()
+    assert [boot.boot_path for boot in verdict.boots if boot.ready_s] == ["ipxe-bios"]
+    assert {"services", "links"} <= set(verdict.coverage.passed)
+    assert (status, verdict.outcome) == (75, Outcome.INCONCLUSIVE), "part of the suite is not the whole of it"
+    assert "survival" in verdict.coverage.missing
+
+
+def test_every_boot_keeps_its_own_console(judge: Judge) -> None:
+    _, verdict = judge("base", "tests/image/test_ssh.py")
+
+    console = Path(verdict.boots[0].console).read_text("utf-8")
+    assert "Linux version" in console
+    assert list(verdict.boots[0].phases) == ["firmware", "ipxe", "kernel", "initrd", "userspace"]
