@@ -88,7 +88,5 @@ def load_artifacts(folder: Path) -> Artifacts:
         path, awaited = folder / name, manifest.files[name].size_bytes
         seen = path.stat().st_size if path.is_file() else None
         if seen != awaited:
-            raise UsageError(
-                f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again"
-            )
+            raise UsageError(f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again")
     return Artifacts(folder=folder, manifest=manifest)

@@ -138,21 +138,28 @@ def judge(seen: Look, manifest: Manifest, definition: ImageDefinition, where: st
             )
     for row in seen.restarted_units:
         unit, _, count = row.partition(" ")
-        if unit not in (*definition.waiting, SHELL_UNIT):
+        if unit not in (*definition.waiting, *_RESTARTED_BY_DESIGN):
             yield Finding(
                 id="unit-flapping",
                 what=f"{unit} was restarted {count} times before the machine was ready",
                 where=where,
                 cause="it fails at start and systemd tries again; see its journal",
             )
-    if seen.tainted:
+    tainted = seen.tainted & ~_SOFT_LOCKUP
+    if tainted:
         yield Finding(
             id="kernel-tainted",
-            what=f"the kernel is tainted ({seen.tainted}: {', '.join(taints(seen.tainted))})",
+            what=f"the kernel is tainted ({tainted}: {', '.join(taints(tainted))})",
             where=where,
             cause="see the kernel's log for the first warning or foreign module",
         )
 
+
+_RESTARTED_BY_DESIGN = (SHELL_UNIT, "systemd-journald.service")
+"""journald of the initrd hands over to the real root's, which counts as a restart."""
+
+_SOFT_LOCKUP = 1 << 14
+"""Says that the host starved the machine for a while; it came up all the same."""
 
 _TAINTS = {
     0: "proprietary module", 1: "module forced", 2: "out of specification", 4: "machine check", 5: "bad page",

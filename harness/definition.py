@@ -115,9 +115,7 @@ class _Table:
                 raise self.error(key, "is missing", f"for example {key} = {example}")
             return default
         value = self.content.pop(key)
-        if not isinstance(value, kind) or (
-            isinstance(value, int) and (isinstance(value, bool) or value <= 0)
-        ):
+        if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value <= 0)):
             raise self.error(key, f"{value!r} will not do", f"for example {key} = {example}")
         return value
 
@@ -134,9 +132,7 @@ class _Table:
         for key in self.content:
             near = difflib.get_close_matches(key, self.known, 1)
             known = ", ".join(self.known)
-            raise self.error(
-                key, "is not a known key", f"did you mean {near[0]}?" if near else f"known: {known}"
-            )
+            raise self.error(key, "is not a known key", f"did you mean {near[0]}?" if near else f"known: {known}")
 
 
 def load_definition(folder: Path) -> ImageDefinition:
@@ -242,9 +238,7 @@ def _units(expect: _Table, key: str) -> tuple[str, ...]:
     units = expect.strings(key, f'["name{suffix}"]', [])
     for unit in units:
         if not unit.endswith(suffix):
-            raise expect.error(
-                key, f"{unit!r} is no {suffix[1:]}", f"for example {unit.split('.')[0]}{suffix}"
-            )
+            raise expect.error(key, f"{unit!r} is no {suffix[1:]}", f"for example {unit.split('.')[0]}{suffix}")
     return units
 
 
@@ -264,9 +258,7 @@ def find_images(start: Path) -> Path:
     for folder in (start, *start.parents):
         if next(_definitions(folder / "images"), None):
             return folder / "images"
-    raise UsageError(
-        f"no images/<name>/{DEFINITION_FILE} in {start} or above it; --images-dir names the folder"
-    )
+    raise UsageError(f"no images/<name>/{DEFINITION_FILE} in {start} or above it; --images-dir names the folder")
 
 
 def find_definition(name: str, images: Path) -> ImageDefinition:

@@ -138,6 +138,7 @@ class Power:
                     cause="a unit that does not stop; the console names it",
                 )
             )
+        self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if not self._end_reason.startswith("guest"):
             raise self.failed(self._end_finding())
 
@@ -155,6 +156,8 @@ class Power:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
         if self._is_booting and self.console.final_sighting:
             raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
+        if self.child.status is not None:
+            self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if any(name == "GUEST_PANICKED" for name, _ in self._events):
             self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
             raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))

@@ -49,9 +49,7 @@ def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     return stdout.decode("utf-8", "replace")
 
 
-def run(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0
-) -> None:
+def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0) -> None:
     """Run ``argv`` to its end, all it prints into ``log``; `CommandFailed` quotes the log's end.
 
     Interrupted, the child is dead and reaped before the interrupt goes on.
@@ -60,9 +58,7 @@ def run(
         file = stack.enter_context(log.open("ab"))
         start = file.tell()
         output_fd = file.fileno()
-        child = stack.enter_context(
-            spawn(argv, stdout=output_fd, stderr=output_fd, env=env, grace_s=grace_s)
-        )
+        child = stack.enter_context(spawn(argv, stdout=output_fd, stderr=output_fd, env=env, grace_s=grace_s))
         status = child.wait()
     if status:
         raise CommandFailed(tuple(argv), status, _tail(log.read_bytes()[start:]), str(log))

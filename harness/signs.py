@@ -53,7 +53,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="ipxe-script-failed",
-        pattern=r"^bootproof: boot script failed",
+        pattern=r"^bootproof: iPXE failed to ",
         what="the iPXE boot script gave up",
         cause="kernel or initrd could not be loaded; the lines above name the URL",
     ),

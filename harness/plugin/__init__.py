@@ -62,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[KEY] = state
+    if not state.is_controller:
+        config.option.loadgroup = True  # xdist's workers parse the command line anew and do not see our choice
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args[:] = [str(state.suite)]
     if state.is_controller and not config.option.collectonly:
