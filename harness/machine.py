@@ -137,7 +137,7 @@ class Machine:
 
     def _leave(self, verb: str) -> None:
         power = self.power
-        self.run(f"systemctl --no-block {verb}")
+        self.run(f"(sleep 0.2; exec systemctl --no-block {verb}) &")  # later, or the shell ends before it answers
         try:
             power.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
         finally:

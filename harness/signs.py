@@ -178,7 +178,7 @@ PHASES: tuple[tuple[str, str], ...] = (
     ("ipxe", r"^iPXE \d|iPXE initialising devices"),
     ("kernel", r"Linux version \d"),
     ("initrd", r"Run /init as init process"),
-    ("userspace", r"systemd\[1\]: Switching root|Switching root\."),
+    ("userspace", r"Starting initrd-switch-root\.service|Switching root\."),
 )
 """How the phases of a boot show on its console, in order. "ready" is the guest's own word."""
 
