@@ -18,7 +18,7 @@ from harness.deadline import Deadline
 from harness.definition import ImageDefinition
 from harness.errors import HarnessError, ImageError
 from harness.guest import Host, open_guest
-from harness.power import BootFailed, Plan, Power, Site, power_on
+from harness.power import BootFailed, EmulatorFault, Plan, Power, Site, power_on
 from harness.spec import MachineSpec
 
 __all__ = ["BootFailed", "Machine", "Site", "boot"]
@@ -94,11 +94,22 @@ class Machine:
         return done.text
 
     def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None) -> None:
-        """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on."""
+        """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
+
+        A boot that the emulator broke is made once more; both are in the verdict.
+        """
         if self.is_on:
             raise HarnessError(f"{self.name} is on already")
         self.artifacts = artifacts or self.artifacts
         self.spec = replace(self.spec, uuid=uuid or self.spec.uuid)
+        try:
+            self._boot_once()
+        except EmulatorFault as fault:
+            self.site.run.add("note", {"text": f"{fault}: it is booted once more"})
+            self.off()
+            self._boot_once()
+
+    def _boot_once(self) -> None:
         self._boots += 1
         plan = Plan(
             number=self._boots,

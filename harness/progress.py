@@ -65,6 +65,8 @@ def tell(event: Event) -> str | None:
             phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["phases"].items())
             where = f"{data['machine']} boot {data['number']} ({data['boot_path']})"
             return f"{clock} {event.worker:>4} {where}: ready in {data['ready_s']:.0f} s ({phases})"
+        case "note":
+            return f"{clock} {event.worker:>4} {data['text']}"
         case "finding":
             return f"{clock} {event.worker:>4} {data['where']}: {data['what'].splitlines()[0]} [{data['id']}]"
     return None

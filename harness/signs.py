@@ -73,8 +73,15 @@ SIGNS: tuple[Sign, ...] = (
         is_final=False,
     ),
     Sign(
+        id="emulator-fault",
+        pattern=r"Oops: int3:",
+        what="the kernel ran into a breakpoint of its own",
+        cause="QEMU's TCG with several CPUs missed code that the kernel patched; no fault of the image",
+        subject=Subject.HOST,
+    ),
+    Sign(
         id="kernel-oops",
-        pattern=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: |general protection fault|kernel BUG at )",
+        pattern=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: (?!int3)|general protection fault|kernel BUG at )",
         what="the kernel hit a bug",
         cause="a kernel or driver fault: compare with the previous kernel",
     ),

@@ -1,0 +1,75 @@
+"""What one look into a ready guest means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import FileRecord, Manifest
+from harness.checks import Look, judge, taints
+from harness.definition import ImageDefinition, load_definition
+
+NOVA = load_definition(Path(__file__).parents[2] / "images" / "nova-kvm")
+MANIFEST = Manifest(
+    image="nova-kvm",
+    version="1",
+    kernel_version="6.12.1",
+    kernel_arguments=(),
+    files={"vmlinuz": FileRecord(sha256="0" * 64, size_bytes=1)},
+    packages={},
+    dracut_modules=(),
+    initrd_drivers=(),
+    definition="0" * 64,
+    sources={},
+    builder={},
+)
+GOOD = Look(
+    kernel="6.12.1",
+    image="nova-kvm",
+    version="1",
+    boot_id="x",
+    tainted=0,
+    failed_units=(),
+    restarted_units=("systemd-journald.service 1",),
+)
+
+
+def ids(seen: Look, definition: ImageDefinition = NOVA) -> list[str]:
+    return [finding.id for finding in judge(seen, MANIFEST, definition, "here")]
+
+
+def test_a_healthy_guest_has_no_finding() -> None:
+    assert ids(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ({"kernel": "6.12.0"}, "wrong-image"),
+        ({"image": "base"}, "wrong-image"),
+        ({"version": "2"}, "wrong-image"),
+        ({"failed_units": ("ssh.service",)}, "unit-failed"),
+        ({"restarted_units": ("ssh.service 2",)}, "unit-flapping"),
+        ({"tainted": 1 << 9}, "kernel-tainted"),
+    ],
+)
+def test_each_flaw_is_one_finding(change: dict[str, object], finding: str) -> None:
+    assert ids(replace(GOOD, **change)) == [finding]  # type: ignore[arg-type]  # values as the fields want them
+
+
+@pytest.mark.parametrize("field", ["failed_units", "restarted_units"])
+def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(field: str) -> None:
+    rows = {"failed_units": ("nova-compute.service",), "restarted_units": ("nova-compute.service 3",)}
+
+    assert ids(replace(GOOD, **{field: rows[field]})) == []
+
+
+def test_a_soft_lockup_alone_is_the_hosts_doing() -> None:
+    assert ids(replace(GOOD, tainted=1 << 14)) == []
+    assert ids(replace(GOOD, tainted=1 << 14 | 1 << 7)) == ["kernel-tainted"]
+
+
+def test_taints_are_named() -> None:
+    assert taints(1 << 7 | 1 << 9) == ["died (oops)", "warning"]

@@ -1,0 +1,78 @@
+"""The run's folder keeps what happened, whoever wrote it."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import record
+from harness.errors import Subject
+from harness.power import BootFailed, durations
+from harness.run import Run, make_run_folder
+from harness.verdict import Finding
+
+
+def finding(number: int) -> Finding:
+    return Finding(id=f"f{number}", what="x" * 3000, where="here", subject=Subject.HOST, evidence=("a", "b"))
+
+
+def test_findings_read_back_equal_and_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, "gw0")
+    for number in (1, 2, 1):
+        run.add_finding(finding(number))
+
+    assert run.findings() == (finding(1), finding(2))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from harness.run import Run
+from harness.verdict import Finding
+for number in range(200):
+    finding = Finding(id=f"{sys.argv[2]}-{number}", what="x" * 3000, where="here")
+    Run(Path(sys.argv[1]), sys.argv[2]).add_finding(finding)
+"""
+
+
+def test_workers_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", WRITER, str(tmp_path)]
+    workers = [subprocess.Popen([*argv, f"gw{number}"]) for number in range(4)]
+
+    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
+    assert len(Run(tmp_path, "main").findings()) == 800
+
+
+def test_two_runs_in_one_second_have_two_folders(tmp_path: Path) -> None:
+    first, second = (make_run_folder(tmp_path, "base") for _ in range(2))
+
+    assert first != second
+    assert (tmp_path / "latest").resolve() == second
+
+
+def test_a_finding_survives_json() -> None:
+    assert record.load(Finding, record.dump(finding(1))) == finding(1)
+
+
+def test_a_failed_boot_crosses_processes_as_xdist_sends_it() -> None:
+    error = BootFailed("m", finding(1), "/folder", "bootproof boot x")
+
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("begins", "ready", "awaited"),
+    [
+        ({"ipxe": 1.0, "kernel": 5.0}, 9.0, {"firmware": 1.0, "ipxe": 4.0, "kernel": 4.0}),
+        ({"kernel": 2.0}, None, {"firmware": 2.0, "kernel": 0.0}),
+        ({}, None, {"firmware": 0.0}),
+    ],
+)
+def test_phases_last_until_the_next_begins(
+    begins: dict[str, float], ready: float | None, awaited: dict[str, float]
+) -> None:
+    assert durations(begins, ready) == awaited
