@@ -1,8 +1,8 @@
 """Admission: how many machines boot at once on this host, over all workers of all runs.
 
-A booting machine keeps all of its CPUs busy, an idle one nearly none. More of them at once than the host has cores
-take longer in all, and starve each other (QEMU 7.2, TCG: three at once 109-130 s, one alone 34-44 s). Slots are
-locked files rather than a daemon's counters, so a dead worker's slot is free at once.
+A booting machine keeps busy as many cores as its accelerator has threads, an idle one nearly none; more of them at
+once than the host has cores starve each other. Slots are locked files rather than a daemon's counters, so a dead
+worker's slot is free at once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PATIENCE_S = 3600.0
 
 
 @contextmanager
-def boot_slot(folder: Path, cpus: int) -> Iterator[None]:
-    """Hold one of the host's boot slots for a machine of ``cpus``; ``folder`` is shared by all who boot here."""
+def boot_slot(folder: Path) -> Iterator[None]:
+    """Hold one of the host's boot slots, one per core; ``folder`` is shared by all who boot on this host."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [
         os.open(folder / f"boot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        for number in range(max(1, (os.cpu_count() or 1) // cpus))
+        for number in range(os.cpu_count() or 1)
     ]
     try:
         deadline = Deadline(_PATIENCE_S)

@@ -170,7 +170,7 @@ class Power:
             raise self.failed(self._sighted() or self._end_finding())
 
     def _raise_emulator_fault(self) -> None:
-        """Seen once in 16 boots of Linux 6.12 under QEMU 7.2's multi-threaded TCG, in the kernel's first seconds."""
+        """Linux patches its own code in its first seconds, which QEMU's TCG may miss."""
         sighting = self.console.final_sighting
         is_early = self._is_booting and "userspace" not in self.console.phases
         is_emulated = self.plan.spec.accelerator is Accelerator.TCG

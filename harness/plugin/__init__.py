@@ -43,12 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/).")
 
 
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Tests of one shared machine belong to one worker: xdist's ``loadgroup`` is its default ``load`` with groups."""
-    if config.option.image and getattr(config.option, "dist", "no") == "load":
-        config.option.dist = "loadgroup"
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the required check that this test belongs to")
@@ -62,8 +56,6 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[KEY] = state
-    if not state.is_controller:
-        config.option.loadgroup = True  # xdist's workers parse the command line anew and do not see our choice
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args[:] = [str(state.suite)]
     if state.is_controller and not config.option.collectonly:
@@ -86,6 +78,13 @@ def pytest_configure_node(node: Any) -> None:
     state: Bootproof | None = node.config.stash.get(KEY, None)
     if state:
         node.workerinput["bootproof"] = {name: record.dump(value) for name, value in state.prepared.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In place of xdist's default; what a person asked for with ``--dist`` stays."""
+    state = config.stash.get(KEY, None)
+    return collect.make_scheduler(config, log, state) if state and config.option.dist == "load" else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

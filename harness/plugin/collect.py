@@ -57,13 +57,36 @@ def _note(item: pytest.Item, image: str, state: Bootproof) -> None:
     names = set(getattr(item, "fixturenames", ()))
     if {"host", "machine"} <= names:
         raise pytest.UsageError(f"{item.nodeid}: take host (shared, to look) or machine (own, to change), not both")
-    if "shared_machine" in names:
-        item.add_marker(pytest.mark.xdist_group(f"{image}-shared"))
     item.user_properties.append(("image", image))
     item.user_properties.append(("test", item.nodeid))
     if image in state.runs and state.worker in ("main", "gw0"):  # each worker collects the same
         checks = [mark.args[0] for mark in item.iter_markers("check")]
-        state.runs[image].add("planned", {"test": item.nodeid, "checks": checks})
+        group = f"{image} shared" if "shared_machine" in names else item.nodeid
+        state.runs[image].add("planned", {"test": item.nodeid, "checks": checks, "group": group})
+
+
+def make_scheduler(config: pytest.Config, log: Any, state: Bootproof) -> Any:
+    """Tests of one shared machine go to one worker, every other test wherever there is room.
+
+    xdist's own ``loadgroup`` would do, but changes node ids in a way that pytest 9.2 does not have any more.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    groups: dict[str, str] = {}
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+        def _split_scope(self, nodeid: str) -> str:
+            if not groups:
+                groups.update(_groups(state))
+            return groups.get(nodeid, nodeid)
+
+    return Groups(config, log)
+
+
+def _groups(state: Bootproof) -> dict[str, str]:
+    """By node id, as the workers have noted it while they collected."""
+    events = [event for run in state.runs.values() for event in run.events() if event.kind == "planned"]
+    return {event.data["test"]: event.data["group"] for event in events}
 
 
 def _boots(item: pytest.Item) -> int:
