@@ -119,8 +119,8 @@ def _store() -> HostCheck:
 
 
 def _memory() -> HostCheck:
-    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    free_mib = pages * size >> 20
+    rows = (line.split() for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+    free_mib = next(int(row[1]) for row in rows if row[0] == "MemAvailable:") >> 10  # proc(5): in KiB
     cores = os.cpu_count() or 1
     detail = f"{cores} cores, {free_mib} MiB free: {max(1, free_mib // _MIB_PER_BOOT)} machines of 2 GiB at once"
     return HostCheck(name="memory", is_fine=free_mib >= _MIB_PER_BOOT, detail=detail)
