@@ -7,6 +7,7 @@ changes, but that ``host`` refuses to test the local machine in a repository of 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from harness import record
 from harness.errors import UsageError
-from harness.plugin import collect, controller, outcome
+from harness.plugin import collect, controller, outcome, worker
 from harness.plugin.state import KEY, Bootproof, read_state
 from harness.spec import BootPath
 
@@ -56,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[KEY] = state
+    if not state.is_controller:
+        worker.leave_with(os.getppid())
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args[:] = [str(state.suite)]
     if state.is_controller and not config.option.collectonly:
