@@ -73,7 +73,8 @@ def _sayer(config: pytest.Config) -> Any:
 
     def say(line: str) -> None:
         if reporter is not None and config.option.verbose >= 0:
-            reporter.ensure_newline()
+            if reporter._tw.width_of_current_line:  # dots; ensure_newline() does not see those of xdist
+                reporter._tw.line()
             reporter.write_line(line)
             reporter.flush()
 

@@ -1,0 +1,94 @@
+"""The console is followed, kept with times, matched against signs, and can be expected from."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.console import Console, ConsoleTimeout, follow
+from harness.deadline import Changes, Deadline
+
+
+class Machine:
+    """The other end of a console's wire."""
+
+    def __init__(self, wire: socket.socket, console: Console, changes: Changes) -> None:
+        self.wire, self.console, self._changes = wire, console, changes
+
+    def prints(self, text: str) -> None:
+        """Returns when the console has taken all of it."""
+        awaited = len(self.console.read(0, Deadline(0, scaled=False))) + len(text.encode())
+        self.wire.sendall(text.encode())
+        taken = self._changes.wait_for(lambda: len(self.console.read(0, Deadline(0))) >= awaited, Deadline(5))
+        assert taken
+
+
+@pytest.fixture
+def phases() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def machine(tmp_path: Path, phases: list[str]) -> Iterator[Machine]:
+    ours, theirs = socket.socketpair()
+    changes = Changes()
+    with ours, theirs, follow(ours, tmp_path / "console.log", changes, phases.append, ("nova-compute",)) as console:
+        yield Machine(theirs, console, changes)
+
+
+def test_a_sign_is_seen_once_with_the_lines_before_it(machine: Machine) -> None:
+    machine.prints("one\r\ntwo\r\nKernel panic - not syncing: a\r\nKernel panic - not syncing: b\r\n")
+
+    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
+    assert machine.console.sightings[0].evidence == ("one", "two", "Kernel panic - not syncing: a")
+
+
+def test_colours_titles_and_spinners_are_no_evidence(machine: Machine) -> None:
+    machine.prints("\x1b[0;1;31m[FAILED]\x1b[0m Failed to start x.service\r\n")
+    machine.prints("\x1b[!p\x1b]104\x07[ ***  ] Job y (5s / no limit)\r\n")
+
+    assert machine.console.lines == ["[FAILED] Failed to start x.service"]
+    assert machine.console.sightings[0].sign.id == "unit-failed"
+
+
+def test_a_unit_that_waits_for_a_control_plane_is_no_sign(machine: Machine) -> None:
+    machine.prints("[FAILED] Failed to start nova-compute.service - OpenStack Compute.\r\n")
+
+    assert machine.console.sightings == []
+
+
+def test_a_sign_cut_in_two_by_the_wire_is_seen(machine: Machine) -> None:
+    machine.prints("Kernel pa")
+    machine.prints("nic - not syncing\n")
+
+    assert machine.console.final_sighting is not None
+
+
+def test_phases_are_told_as_they_begin(machine: Machine, phases: list[str]) -> None:
+    machine.prints("iPXE 1.0.0\nLinux version 6.12\nLinux version 6.12\nSwitching root.\n")
+
+    assert phases == ["ipxe", "kernel", "userspace"]
+    assert list(machine.console.phases) == phases
+
+
+def test_what_was_printed_before_can_be_expected(machine: Machine) -> None:
+    machine.prints("GRUB version 2.12\nlogin: ")
+
+    assert machine.console.expect(r"GRUB version (\S+)", Deadline(5)).group(1) == "2.12"
+    machine.console.expect("login: $", Deadline(5))
+
+
+def test_what_never_comes_is_named_with_the_last_lines(machine: Machine) -> None:
+    machine.prints("something else\n")
+
+    with pytest.raises(ConsoleTimeout, match=r"(?s)for 'login:' on the console, in vain.*something else"):
+        machine.console.expect("login:", Deadline(0.2, scaled=False))
+
+
+def test_what_is_typed_reaches_the_machine(machine: Machine) -> None:
+    machine.console.send("root\n")
+
+    assert machine.wire.recv(100) == b"root\n"
