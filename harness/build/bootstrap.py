@@ -16,10 +16,6 @@ from harness.store import Store
 _FORMAT = 1
 """Another number makes every store bootstrap again."""
 
-DEBIAN = "http://deb.debian.org/debian"
-_SECURITY = "http://security.debian.org/debian-security"
-"""What a host shall have in its sources.list, whatever mirror its image was built from."""
-
 _DEVELOPED = ("sid", "unstable", "testing", "experimental")
 
 _NO_NETWORK = (
@@ -65,7 +61,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     env = namespace.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
         namespace.run(_command(definition, tree, mirror), log=log, env=env)
-        namespace.run(namespace.inside(tree, "bootstrapped", mirror or DEBIAN, DEBIAN), log=log)
+        namespace.run(namespace.inside(tree, "bootstrapped", mirror or ""), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
     return read_archive(releases)
@@ -88,17 +84,19 @@ def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> lis
         f"--include={','.join(sorted(definition.packages))}",
         definition.suite,
         str(tree),
-        *sources(definition.suite, mirror or DEBIAN),
+        *sources(definition.suite, mirror),
     ]
 
 
-def sources(suite: str, mirror: str) -> list[str]:
-    """The lines of sources.list(5); what is being developed has neither updates nor a security archive."""
-    lines = [f"deb {mirror.rstrip('/')} {suite} main"]
-    if suite not in _DEVELOPED:
-        lines += [f"deb {mirror.rstrip('/')} {suite}-updates main"]
-        lines += [f"deb {_SECURITY} {suite}-security main"]
-    return lines
+def sources(suite: str, mirror: str | None) -> list[str]:
+    """The lines of sources.list(5) for a mirror; none without one, which leaves the choice to mmdebstrap(1).
+
+    A mirror of the archive need not have the security archive; what is being developed has no updates either.
+    """
+    if mirror is None:
+        return []
+    suites = [suite] if suite in _DEVELOPED else [suite, f"{suite}-updates"]
+    return [f"deb {mirror.rstrip('/')} {name} main" for name in suites]
 
 
 def read_archive(folder: Path) -> Archive:

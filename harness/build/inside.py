@@ -3,7 +3,7 @@
 A program of its own, and the standard library only: it runs in the build's namespaces, where links in the
 tree must lead into the tree and every owner in it can be written.
 
-    inside.py TREE bootstrapped MIRROR ARCHIVE  the same tree, whatever mirror it came from
+    inside.py TREE bootstrapped MIRROR    no trace of the mirror, if there was one
     inside.py TREE entered RESOLVER       nothing may start; names resolve
     inside.py TREE anonymous EPOCH        no identity, no trace of this build
     inside.py TREE stamped IMAGE VERSION  os-release says what this is
@@ -89,10 +89,12 @@ _RESOLVER = "# Written by the build, removed at its end."
 _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts in a tree.\nexit 101\n"
 
 
-def bootstrapped(root: Path, mirror: str, archive: str) -> None:
-    """Only the packages decide what the tree is, not the mirror that they came from."""
+def bootstrapped(root: Path, mirror: str) -> None:
+    """A mirror is the build's affair: its lines go from sources.list, and apt in the image has none then."""
     sources = root / "etc/apt/sources.list"
-    sources.write_text(sources.read_text("utf-8").replace(f" {mirror.rstrip('/')} ", f" {archive} "), "utf-8")
+    lines = sources.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not mirror or f" {mirror.rstrip('/')} " not in line]
+    sources.write_text("".join(kept), "utf-8")
     for name in ("etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"):
         (root / name).unlink(missing_ok=True)
     for name in ("dev", "run", "tmp", "proc", "sys"):

@@ -68,13 +68,16 @@ def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: Ima
 # Where packages come from
 
 
-def test_a_stable_suite_brings_updates_and_security_fixes() -> None:
+def test_a_mirror_is_asked_for_the_suite_and_its_updates() -> None:
     assert bootstrap.sources("trixie", "http://near.example/debian/") == [
         "deb http://near.example/debian trixie main",
         "deb http://near.example/debian trixie-updates main",
-        "deb http://security.debian.org/debian-security trixie-security main",
     ]
     assert len(bootstrap.sources("sid", "http://near.example/debian")) == 1
+
+
+def test_without_a_mirror_mmdebstrap_chooses() -> None:
+    assert bootstrap.sources("trixie", None) == []
 
 
 def test_release_files_are_known_without_their_mirror_and_the_newest_is_the_date(tmp_path: Path) -> None:
@@ -298,9 +301,9 @@ def test_nothing_starts_in_a_tree_that_is_worked_on(tmp_path: Path) -> None:
 def test_a_mirror_leaves_no_trace(tmp_path: Path) -> None:
     _tree(tmp_path, {"etc/apt/sources.list": "deb http://near.example/debian trixie main\n"})
 
-    inside.bootstrapped(tmp_path, "http://near.example/debian/", bootstrap.DEBIAN)
+    inside.bootstrapped(tmp_path, "http://near.example/debian/")
 
-    assert (tmp_path / "etc/apt/sources.list").read_text() == f"deb {bootstrap.DEBIAN} trixie main\n"
+    assert (tmp_path / "etc/apt/sources.list").read_text() == ""
 
 
 # Namespaces
