@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, poll
 from harness.errors import ImageError
 
 COMMAND_S = 120.0
@@ -160,7 +160,7 @@ class SerialChannel:
         if readable:
             chunk = self._wire.recv(1 << 20)
             if not chunk:
-                self._alive()
+                poll(self._alive, Deadline(5), every_s=0.05)  # why QEMU ended is known a little later
                 raise ChannelClosed(f"{self._machine}: the serial line was closed while waiting for {awaited!r}")
             self._received += chunk
 

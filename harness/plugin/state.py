@@ -57,16 +57,23 @@ KEY = pytest.StashKey[Bootproof]()
 def read_state(config: pytest.Config) -> Bootproof:
     """The state at the start of this process; a worker gets what the controller prepared."""
     option = config.option
-    images = Path(option.images_dir).absolute() if option.images_dir else find_images(config.rootpath)
+    root = _root(config)
+    images = Path(option.images_dir).absolute() if option.images_dir else find_images(root)
     given = getattr(config, "workerinput", {})
     state = Bootproof(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         worker=given.get("workerid", "main"),
-        suite=config.rootpath / SUITE,
+        suite=root / SUITE,
     )
     if not state.suite.is_dir():
         raise UsageError(f"{state.suite} does not exist: it holds what an image must prove")
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
     return state
+
+
+def _root(config: pytest.Config) -> Path:
+    """pytest takes the values of ``--run-dir DIR`` and its like for test paths when it looks for its rootdir."""
+    invoked = config.invocation_params.dir
+    return config.rootpath if (config.rootpath / SUITE).is_dir() else invoked

@@ -35,9 +35,9 @@ def judge(tmp_path: Path) -> Judge:
     """``judge("base", "tests/image/test_links.py")``: what a pipeline would run, its exit status and verdict."""
 
     def judge(image: str, *arguments: str, images: Path = ROOT / "images") -> tuple[int, Verdict]:
-        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image", image, "--images-dir", str(images)]
+        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image", image, f"--images-dir={images}"]
         done = subprocess.run(
-            [*argv, "--run-dir", str(tmp_path), *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+            [*argv, f"--run-dir={tmp_path}", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
         )
         print(done.stdout, done.stderr)
         return done.returncode, record.read(Verdict, tmp_path / "latest" / "verdict.json")

@@ -24,7 +24,7 @@ def processes_about(folder: Path) -> list[str]:
 
 
 def test_nothing_is_left_two_seconds_after_the_controller_was_killed(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "pytest", "-n", "2", "--image", "base", "--run-dir", str(tmp_path)]
+    argv = [sys.executable, "-m", "pytest", "-n", "2", "--image", "base", f"--run-dir={tmp_path}"]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
         is_up = poll(lambda: has_booted_a_kernel(tmp_path), Deadline(300), every_s=0.5)
         before = processes_about(tmp_path)
