@@ -41,7 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="How QEMU runs the guest (default: auto)."
     )
-    group.addoption("--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/).")
+    group.addoption(
+        "--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/); written --run-dir=DIR."
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
