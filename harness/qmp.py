@@ -115,7 +115,7 @@ def _filter(on_event: OnEvent, log: _Log) -> EventFilter:
 
     def hand_on(message: Message) -> bool:
         log.write(dict(message))
-        on_event(str(message["event"]), dict(message.get("data", {})))  # type: ignore[call-overload]
+        on_event(str(message["event"]), dict(message.get("data", {})))  # type: ignore[call-overload]  # typed as object
         return False
 
     return hand_on
