@@ -15,7 +15,7 @@ help: ## list what can be made
 
 setup: $(VENV)/installed ## install what is missing: Debian packages (with sudo), Python packages in .venv
 	@missing=$$(for name in $(PACKAGES); do \
-		dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || printf '%s ' $$name; done); \
 	if [ -n "$$missing" ]; then echo "installing:" $$missing; $(MAKE) --no-print-directory packages NAMES="$$missing"; fi
 
 .PHONY: packages
