@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def conclude(
     booted = {boot.boot_path for boot in boots if artifacts and boot.ready_s and boot.artifacts == artifacts.digest}
     paths = [path.value for path in boot_paths]
     coverage = gate.cover(definition, paths, _planned(run), _results(run), booted)
+    coverage = replace(coverage, unchecked=run.unchecked())
     return Verdict(
         outcome=gate.decide(findings, coverage),
         image=definition.name,
@@ -110,6 +112,7 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     coverage = verdict.coverage
     if coverage.missing:
         yield f"required, but did not run or not all of it: {', '.join(coverage.missing)}"
+    yield from (f"could not be checked: {what}" for what in coverage.unchecked)
     passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
     yield (

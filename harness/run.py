@@ -21,7 +21,7 @@ from harness.verdict import Boot, Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned or note; ``data`` depends on it."""
+    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned, result, unchecked or note."""
 
     kind: str
     worker: str
@@ -59,6 +59,13 @@ class Run:
 
     def add_phase(self, machine: str, boot: int, phase: str) -> None:
         self.add("phase", {"machine": machine, "boot": boot, "phase": phase})
+
+    def add_unchecked(self, what: str) -> None:
+        """``what``, a sentence, could not be looked at here; said as often as you like, it counts once."""
+        self.add("unchecked", {"what": what})
+
+    def unchecked(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(event.data["what"] for event in self.events() if event.kind == "unchecked"))
 
     def events(self) -> Iterator[Event]:
         """All events so far, in the order they were written."""

@@ -33,12 +33,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run)."""
+    """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
+
+    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides.
+    """
 
     boot_paths: tuple[str, ...]
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     missing: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
