@@ -64,6 +64,8 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "Nothing is left running, and without --disk nothing is kept.",
     )
     boot.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
+    boot.add_argument("--artifacts", type=Path, metavar="DIR", help="what another builder made of IMAGE")
+    boot.add_argument("--kernel-arguments", metavar="TEXT", help="for --artifacts without manifest.json")
     boot.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     boot.add_argument("--boot-path", choices=["direct", "ipxe-bios"], default="direct", help="default: direct")
     boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")

@@ -1,7 +1,8 @@
-"""Artifacts: what a build made. Immutable; named by a digest over all of them."""
+"""Artifacts: what a build made, ours or another builder's. Immutable; named by a digest over all of them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from harness.errors import UsageError
 
 KERNEL, INITRD, ROOTFS, MANIFEST = "vmlinuz", "initrd.img", "rootfs.squashfs", "manifest.json"
 FILES = (KERNEL, INITRD, ROOTFS)
+"""What our builder makes; of another builder's artifacts the root filesystem is `ROOTFS_NAMES`'s by its format."""
+
+ROOTFS_NAMES = {"squashfs": ROOTFS, "ext4": "rootfs.ext4", "xfs": "rootfs.xfs", "tar": "rootfs.img"}
+"""``tar`` is a gzipped tar with a file system image ``rootfs.img`` in it; a squashfs may hold ``LiveOS/rootfs.img``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +29,9 @@ class FileRecord:
 class Manifest:
     """What the artifacts are; nothing in it depends on when or where they were built.
 
-    ``files`` maps `FILES` to their bytes; ``packages`` maps name to version; ``initrd_drivers`` are kernel
+    ``files`` maps each file's name to its bytes; ``packages`` maps name to version; ``initrd_drivers`` are kernel
     modules without ``.ko``; ``sources`` maps each archive Release file to its SHA-256; ``builder`` maps each
-    program that took part to its version.
+    program that took part to its version. What is not known of another builder's artifacts is empty.
     """
 
     image: str
@@ -46,10 +51,26 @@ class Manifest:
         """The artifacts' name: SHA-256 over the manifest, which holds each file's SHA-256."""
         return digest.of_value(record.dump(self))
 
+    @property
+    def rootfs(self) -> str:
+        """The name of the root filesystem's file, one of `ROOTFS_NAMES`."""
+        return next(name for name in self.files if name in ROOTFS_NAMES.values())
+
+    @property
+    def is_ours(self) -> bool:
+        """Made by our builder, so os-release carries the image's name and version."""
+        return bool(self.builder)
+
+    @property
+    def systemd(self) -> int | None:
+        """The systemd release in the image, for example 257; None if its packages are not known."""
+        found = re.match(r"(?:\d+:)?(\d+)", self.packages.get("systemd", ""))
+        return int(found[1]) if found else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """A folder with `FILES` and their manifest."""
+    """A folder with kernel, initrd, root filesystem and their manifest."""
 
     folder: Path
     manifest: Manifest
@@ -64,7 +85,7 @@ class Artifacts:
 
     @property
     def rootfs(self) -> Path:
-        return self.folder / ROOTFS
+        return self.folder / self.manifest.rootfs
 
     @property
     def digest(self) -> str:
@@ -84,8 +105,12 @@ def load_artifacts(folder: Path) -> Artifacts:
         raise UsageError(f"{folder} holds no {MANIFEST}: not a folder of artifacts") from None
     except Exception as error:
         raise UsageError(f"{folder / MANIFEST} cannot be read as a manifest: {error}") from error
-    for name in FILES:
-        path, awaited = folder / name, manifest.files[name].size_bytes
+    listed = set(manifest.files)
+    if not {KERNEL, INITRD} <= listed or len(listed & set(ROOTFS_NAMES.values())) != 1:
+        wanted = f"{KERNEL}, {INITRD} and one of {', '.join(ROOTFS_NAMES.values())}"
+        raise UsageError(f"{folder / MANIFEST} must list {wanted}; it lists {', '.join(sorted(listed)) or 'nothing'}")
+    for name, file in manifest.files.items():
+        path, awaited = folder / name, file.size_bytes
         seen = path.stat().st_size if path.is_file() else None
         if seen != awaited:
             raise UsageError(f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again")

@@ -1,7 +1,7 @@
 """Channels: how commands reach a guest. A framed root shell on a serial port, or SSH.
 
 The serial shell is brought in by systemd credentials (systemd ≥ 256, systemd-debug-generator(8)), so the image
-carries nothing of it. Its frames:
+carries nothing of it. Older systems take root's SSH key the same way, and nothing more. The serial shell's frames:
 
     host → guest   NONCE COMMAND \\n                            COMMAND as printf's %b reads it
     guest → host   \\n NONCE STATUS OUT ERR \\n STDOUT STDERR   of OUT and ERR bytes
@@ -25,11 +25,15 @@ from harness.errors import ImageError
 COMMAND_S = 120.0
 """How long one command may take on the reference machine unless the caller says otherwise."""
 
-_SCRIPT = """\
+_SETTING = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 umask 022
 cd /
-LC_ALL=C
+"""
+"""What commands find, whichever channel they come by."""
+
+_SCRIPT = f"""\
+{_SETTING}LC_ALL=C
 stty raw -echo
 work=/run/bootproof-shell
 mkdir -p -m 700 "$work"
@@ -39,7 +43,7 @@ while read -r nonce encoded; do
     (umask 022; eval "$command") </dev/null >"$work/out" 2>"$work/err"
     status=$?
     sizes=$(stat -c %s "$work/out" "$work/err")
-    printf '\\n%s %s %s\\n' "$nonce" "$status" "${sizes/$'\\n'/ }"
+    printf '\\n%s %s %s\\n' "$nonce" "$status" "${{sizes/$'\\n'/ }}"
     cat "$work/out" "$work/err"
 done
 """
@@ -65,6 +69,15 @@ IgnoreSIGPIPE=no
 """
 
 SHELL_UNIT = "bootproof-shell.service"
+
+SERIAL_SHELL_SINCE = 256
+"""The systemd release that takes whole units as credentials."""
+
+
+def takes_serial_shell(systemd: int | None) -> bool | None:
+    """Whether that release of systemd takes a shell on a serial port; None if it is not known which one it is."""
+    return None if systemd is None else systemd >= SERIAL_SHELL_SINCE
+
 
 SHELL_CREDENTIALS = {
     "bootproof.shell": _SCRIPT,
@@ -126,6 +139,14 @@ class SerialChannel:
         """Until the guest has started the shell."""
         self._until(re.compile(rb"bootproof-shell\n"), "the root shell on the second serial port", deadline)
 
+    def has_shell(self, deadline: Deadline) -> bool:
+        """Whether the guest starts the shell before the deadline."""
+        try:
+            self.wait_for_shell(deadline)
+        except ChannelTimeout:
+            return False
+        return True
+
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
         nonce = secrets.token_hex(8)
@@ -172,7 +193,7 @@ def _encoded(command: str) -> str:
 
 
 class SshChannel:
-    """SSH, for images without the serial shell and for proving that SSH itself works.
+    """SSH, for images that take no serial shell and for proving that SSH itself works.
 
     ``run_ssh`` runs an ssh command line where the lab's network is and returns status, stdout and stderr.
     """
@@ -184,7 +205,7 @@ class SshChannel:
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
-        status, stdout, stderr = self._run_ssh([*self._ssh, command], deadline)
+        status, stdout, stderr = self._run_ssh([*self._ssh, _SETTING + command], deadline)
         if status == 255:  # ssh(1): "or with 255 if an error occurred"
             reason = stderr.decode("utf-8", "replace").strip()
             raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")

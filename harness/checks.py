@@ -120,7 +120,8 @@ def look(channel: Channel) -> Look:
 def judge(seen: Look, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
     """The findings of a look: pure."""
     running = (seen.image, seen.version, seen.kernel)
-    awaited = (manifest.image, manifest.version, manifest.kernel_version)
+    image = manifest.image if manifest.is_ours else seen.image
+    awaited = (image, manifest.version or seen.version, manifest.kernel_version)
     if running != awaited:
         yield Finding(
             id="wrong-image",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import gate
-from harness.artifacts import INITRD, ROOTFS, Artifacts, load_artifacts
+from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
 from harness.gate import Result
@@ -57,7 +57,7 @@ def over_budget(
     definition: ImageDefinition, artifacts: Artifacts, boots: Iterable[Boot], accelerator: Accelerator
 ) -> Iterator[Finding]:
     """Sizes over budget always count; boot time by the quickest boot, and only under TCG on a host that keeps up."""
-    budgets = {ROOTFS: definition.rootfs_mib, INITRD: definition.initrd_mib}
+    budgets = {artifacts.manifest.rootfs: definition.rootfs_mib, INITRD: definition.initrd_mib}
     for name, budget_mib in budgets.items():
         size_mib = artifacts.manifest.files[name].size_bytes / _MIB
         if size_mib > budget_mib:

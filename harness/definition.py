@@ -3,7 +3,7 @@
 description = "…"                # one line
 version = "2026.11"              # becomes IMAGE_VERSION
 
-[build]
+[build]                          # not there for images that another builder makes
 distribution = "debian"
 suite = "trixie"
 packages = ["systemd-sysv", …]
@@ -60,7 +60,11 @@ class DiskSelector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDefinition:
-    """What an image shall be. ``folder`` holds ``image.toml``, the playbook and its files."""
+    """What an image shall be. ``folder`` holds ``image.toml``, the playbook and its files.
+
+    Without a table ``[build]`` the five fields from ``distribution`` to ``kernel_arguments`` are empty, and the
+    artifacts are another builder's.
+    """
 
     name: str
     folder: Path
@@ -82,6 +86,10 @@ class ImageDefinition:
     boot_s: int
     rootfs_mib: int
     initrd_mib: int
+
+    @property
+    def can_be_built(self) -> bool:
+        return bool(self.suite)
 
     @property
     def roles(self) -> Path:
@@ -148,6 +156,7 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 
 def _read(file: Path, top: _Table) -> ImageDefinition:
+    is_built = "build" in top.content
     build, persist, expect, boot, budget = (
         _Table(file, name, top.take(name, dict, "…, a table", {}))
         for name in ("build", "persist", "expect", "boot", "budget")
@@ -157,10 +166,10 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         folder=file.parent.resolve(),
         description=top.take("description", str, '"Debian with libvirt"'),
         version=_version(top),
-        distribution=_distribution(build),
-        suite=build.take("suite", str, '"trixie"'),
-        packages=build.strings("packages", '["openssh-server"]'),
-        playbook=_playbook(build),
+        distribution=_distribution(build) if is_built else "",
+        suite=build.take("suite", str, '"trixie"') if is_built else "",
+        packages=build.strings("packages", '["openssh-server"]') if is_built else (),
+        playbook=_playbook(build) if is_built else "",
         kernel_arguments=build.strings("kernel_arguments", '["mitigations=auto"]', []),
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),

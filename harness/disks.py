@@ -103,14 +103,25 @@ def partitions(image: Path) -> tuple[Partition, ...]:
     )
 
 
-def find_partition(image: Path, which: int | UUID) -> Partition:
-    """The one partition of that number or type; `ImageError` if the image has none or several."""
+def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
+    """The one partition of that number or type, or that holds an ext4; `ImageError` if there are none or several."""
     known = partitions(image)
-    found = [partition for partition in known if which in (partition.number, partition.type)]
+    if which is None:
+        found = [partition for partition in known if _holds_ext4(image, partition)]
+    else:
+        found = [partition for partition in known if which in (partition.number, partition.type)]
     if len(found) != 1:
         there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none at all"
-        raise ImageError(f"{image}: {len(found)} partitions are {which}; there: {there}")
+        wanted = "ext4" if which is None else str(which)
+        raise ImageError(f"{image}: {len(found)} partitions are {wanted}; there: {there}")
     return found[0]
+
+
+def _holds_ext4(image: Path, partition: Partition) -> bool:
+    """Linux, Documentation/filesystems/ext4/super.rst: s_magic, 56 bytes into the superblock at 1024."""
+    with image.open("rb") as file:
+        file.seek(partition.start_bytes + 0x438)
+        return file.read(2) == b"\x53\xef"
 
 
 class Ext4:
@@ -157,8 +168,8 @@ class Ext4:
 
 
 @contextmanager
-def open_ext4(image: Path, which: int | UUID, *, folder: Path | None = None) -> Iterator[Ext4]:
-    """The ext4 in that partition of a raw ``image`` that nobody writes to, while the block lasts.
+def open_ext4(image: Path, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
+    """The ext4 in that partition, or the only one, of a raw ``image`` that nobody writes to, while the block lasts.
 
     ``folder`` is where the copy is kept meanwhile, by default that of the image. Raises `DamagedFilesystem` if its
     journal cannot be replayed.

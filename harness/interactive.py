@@ -23,6 +23,7 @@ from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.lab import open_lab
 from harness.power import Plan, Power, Site, power_on
+from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run
 from harness.session import by_hand
@@ -74,6 +75,9 @@ def _what(options: Namespace) -> tuple[ImageDefinition, Artifacts]:
         artifacts = load_artifacts(folder.absolute())
         return find_definition(artifacts.manifest.image, images), artifacts
     definition = find_definition(options.image, images)
+    if options.artifacts:
+        arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
+        return definition, take_in(options.artifacts.absolute(), definition, find_store(), kernel_arguments=arguments)
     return definition, build(definition, find_store(), progress=Lines(_say, definition.name))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
 from uuid import UUID
 
 from harness import admission
 from harness.artifacts import Artifacts
-from harness.channel import SHELL_CREDENTIALS, Channel, ChannelTimeout, Completed, SshChannel, ssh_command
+from harness.channel import SHELL_CREDENTIALS, Channel, Completed
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
@@ -75,11 +73,10 @@ class Machine:
         channel = self.channel
         return self._guests.setdefault(self._boots, open_guest(self.name, channel))
 
-    @cached_property
+    @property
     def ssh(self) -> Channel:
         """SSH as root with the run's key, over the lab's network."""
-        argv = ssh_command(self.spec.address, str(self.site.run.key), str(self.folder / "known_hosts"))
-        return SshChannel(self.name, argv, self._run_in_lab)
+        return self.power.ssh
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         """Run a shell command in the guest as root; any status is an answer."""
@@ -148,22 +145,12 @@ class Machine:
 
     def _leave(self, verb: str) -> None:
         power = self.power
-        self.run(f"(sleep 0.2; exec systemctl --no-block {verb}) &")  # later, or the shell ends before it answers
+        # Later, or the shell ends before it answers; with no output, or ssh waits for its end.
+        self.run(f"(sleep 0.2; exec systemctl --no-block {verb}) >/dev/null 2>&1 &")
         try:
             power.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
         finally:
             self.off()
-
-    def _run_in_lab(self, argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
-        with TemporaryFile() as stdout, TemporaryFile() as stderr:
-            child = self.site.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
-            status = child.wait(deadline)
-            if status is None:
-                child.end(0.0)
-                raise ChannelTimeout(self.name, argv[-1], deadline.passed_s, "sshd or the network may hang.")
-            stdout.seek(0)
-            stderr.seek(0)
-            return status, stdout.read(), stderr.read()
 
 
 @contextmanager

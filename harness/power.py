@@ -9,11 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from harness import checks, process, qemu
-from harness.artifacts import FILES, Artifacts
-from harness.channel import SerialChannel
+from harness.artifacts import Artifacts
+from harness.channel import (
+    Channel,
+    ChannelClosed,
+    ChannelTimeout,
+    SerialChannel,
+    SshChannel,
+    ssh_command,
+    takes_serial_shell,
+)
 from harness.console import Console, follow
 from harness.deadline import Changes, Deadline
 from harness.definition import ImageDefinition
@@ -28,6 +37,13 @@ BOOT_S = 420.0
 """How long a boot may take on the reference machine under TCG before it is called hung."""
 SILENCE_S = 90.0
 """A console that printed within this time belongs to a guest that makes progress, which is not called hung."""
+
+_TRY_EVERY_S = 2.0
+_SSH_TRY_S = 40.0
+_WITHOUT_SERIAL = (
+    "what happens before the network is up or while it is down: this image takes no shell on a serial port "
+    "(systemd 256 and newer do), so commands went over SSH"
+)
 
 Events = list[tuple[str, dict[str, Any]]]
 """QMP events by name, with their data."""
@@ -86,8 +102,22 @@ class Plan:
     @property
     def arguments(self) -> tuple[str, ...]:
         """All kernel arguments."""
-        url = qemu.base_url(self.artifacts.digest)
-        return qemu.kernel_arguments(self.artifacts.manifest.kernel_arguments, self.spec.boot_path, url)
+        manifest, url = self.artifacts.manifest, qemu.base_url(self.artifacts.digest)
+        needs_network = not takes_serial_shell(manifest.systemd)
+        path = self.spec.boot_path
+        return qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, url, needs_network=needs_network)
+
+    @property
+    def _rootfs_is_a_disk(self) -> bool:
+        manifest = self.artifacts.manifest
+        return qemu.loads_from_disk(manifest.kernel_arguments, manifest.rootfs, self.spec.boot_path)
+
+    @property
+    def fetched(self) -> tuple[str, ...]:
+        """The files that this boot gets over HTTP."""
+        if self.spec.boot_path is not BootPath.DIRECT:
+            return tuple(self.artifacts.manifest.files)
+        return () if self._rootfs_is_a_disk else (self.artifacts.manifest.rootfs,)
 
     @property
     def direct(self) -> qemu.DirectBoot | None:
@@ -95,7 +125,8 @@ class Plan:
         if self.spec.boot_path is not BootPath.DIRECT:
             return None
         files = self.artifacts
-        return qemu.DirectBoot(kernel=files.kernel, initrd=files.initrd, rootfs=files.rootfs, arguments=self.arguments)
+        rootfs = files.rootfs if self._rootfs_is_a_disk else None
+        return qemu.DirectBoot(kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments)
 
     def note_phase(self, phase: str) -> None:
         self.site.run.add_phase(self.spec.name, self.number, phase)
@@ -112,9 +143,13 @@ class Power:
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
-        """The doors that need this object to exist."""
+        """The doors that need this object to exist. ``channel`` is the serial shell until that proves impossible."""
+        spec, run = self.plan.spec, self.plan.site.run
         self.qmp = qmp
-        self.channel = SerialChannel(self.plan.spec.name, shell, self.alive)
+        self._serial = SerialChannel(spec.name, shell, self.alive)
+        self.channel: Channel = self._serial
+        argv = ssh_command(spec.address, str(run.key), str(self.plan.folder.parent / "known_hosts"))
+        self.ssh = SshChannel(spec.name, argv, self._run_in_lab)
 
     def wait_until_ready(self) -> None:
         """Until the guest is ready and its boot checks are done.
@@ -197,13 +232,13 @@ class Power:
         for request in self.plan.site.lab.http.log:
             is_ours = request.client == self.plan.spec.address and request.started_s >= self._started_s
             name = request.path.rpartition("/")[2]
-            if is_ours and request.method == "GET" and name in FILES:
+            if is_ours and request.method == "GET" and name in self.plan.artifacts.manifest.files:
                 sums[name] = sums.get(name, 0) + request.bytes_sent
         return sums
 
     def _wait(self) -> None:
         deadline = _PatientDeadline(self.console)
-        self.channel.wait_for_shell(deadline)
+        self.channel = self._reach(deadline)
         checks.wait_until_ready(self.plan.spec.name, self.channel, self.plan.definition, deadline)
         self.alive()
         self._is_ready = True
@@ -217,12 +252,48 @@ class Power:
             raise failures[0]
         self._note_boot(ready_s)
 
+    def _reach(self, deadline: Deadline) -> Channel:
+        """The serial shell where the image can take one, SSH where it cannot, else what answers first."""
+        is_serial = takes_serial_shell(self.plan.artifacts.manifest.systemd)
+        if is_serial:
+            self._serial.wait_for_shell(deadline)
+            return self._serial
+        last_words = "nothing yet"
+        while not deadline.is_over:
+            if is_serial is None and self._serial.has_shell(Deadline(_TRY_EVERY_S)):
+                return self._serial
+            self._changes.wait_for(lambda: self.child.status is not None, Deadline(_TRY_EVERY_S, scaled=False))
+            self.alive()
+            if "userspace" not in self.console.phases:
+                continue
+            try:
+                self.ssh.run("true", Deadline(_SSH_TRY_S))
+            except (ChannelClosed, ChannelTimeout) as error:
+                last_words = str(error)
+            else:
+                self.plan.site.run.add_unchecked(_WITHOUT_SERIAL)
+                return self.ssh
+        raise ChannelTimeout(self.plan.spec.name, "a root shell over SSH", deadline.passed_s, f"ssh said: {last_words}")
+
+    def _run_in_lab(self, argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
+        """ssh, where the lab's network is; what ends the machine ends the wait."""
+        with TemporaryFile() as stdout, TemporaryFile() as stderr:
+            child = self.plan.site.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
+            try:
+                status = poll_alive(child, self.alive, deadline)
+            finally:
+                child.end(0.0)
+            if status is None:
+                hint = "sshd or the network may hang."
+                raise ChannelTimeout(self.plan.spec.name, argv[-1], deadline.passed_s, hint)
+            stdout.seek(0)
+            stderr.seek(0)
+            return status, stdout.read(), stderr.read()
+
     def _judge_downloads(self) -> Iterator[Finding]:
         """What was served to this machine in this boot equals the manifest, to the byte."""
-        if self.plan.spec.boot_path is BootPath.DIRECT:
-            return
         served = self.downloads()
-        for name in FILES:
+        for name in self.plan.fetched:
             awaited = self.plan.artifacts.manifest.files[name].size_bytes
             if served.get(name, 0) != awaited:
                 yield Finding(
@@ -286,6 +357,13 @@ class Power:
             downloads=self.downloads(),
         )
         plan.site.run.add_boot(boot)
+
+
+def poll_alive(child: LabProcess, alive: Callable[[], None], deadline: Deadline) -> int | None:
+    """The exit status of ``child``, None when the deadline is over; ``alive`` raises when waiting makes no sense."""
+    while (status := child.wait(Deadline(min(0.5, deadline.left_s), scaled=False))) is None and not deadline.is_over:
+        alive()
+    return status
 
 
 class _PatientDeadline(Deadline):
@@ -352,7 +430,7 @@ def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabPro
 def _serve(plan: Plan) -> None:
     """Let the lab's HTTP server hand the artifacts to this machine, and to each machine its own script."""
     http, digest = plan.site.lab.http, plan.artifacts.digest
-    for name in FILES:
+    for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
     script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments)
     http.serve(f"/boot/{plan.spec.address}.ipxe", script.encode())

@@ -56,21 +56,48 @@ class DirectBoot:
     arguments: tuple[str, ...]
 
 
-def added_arguments(boot_path: BootPath, base_url: str = "") -> tuple[str, ...]:
-    """What the boot path must add to the manifest's kernel arguments, and nothing else.
+URL_PLACEHOLDER = "{rootfs}"
+"""In a manifest's kernel arguments: where the root filesystem is served, for initrds that are not dracut's."""
 
-    dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``.
+
+def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) -> bool:
+    """Whether the root filesystem is a disk of the machine; else it is fetched over HTTP.
+
+    dracut's dmsquash-live finds a squashfs on a bare disk, but not another file system; ``root=`` in the manifest's
+    arguments may name what it likes.
     """
-    match boot_path:
-        case BootPath.DIRECT:
-            return (f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}", CONSOLE)
-        case BootPath.IPXE_BIOS:
-            return (f"root=live:{base_url}/rootfs.squashfs", "ip=dhcp", CONSOLE)
+    fetches = any(URL_PLACEHOLDER in argument for argument in arguments)
+    names_root = any(argument.startswith("root=") for argument in arguments)
+    return boot_path is BootPath.DIRECT and not fetches and (names_root or rootfs.endswith(".squashfs"))
 
 
-def kernel_arguments(manifest_arguments: Sequence[str], boot_path: BootPath, base_url: str = "") -> tuple[str, ...]:
+def added_arguments(
+    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
+) -> tuple[str, ...]:
+    """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
+
+    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
+    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again.
+    """
+    has_disk = loads_from_disk(arguments, rootfs, boot_path)
+    url = f"{base_url}/{rootfs}"
+    wanted = {
+        "root=": f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}" if has_disk else f"root=live:{url}",
+        "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
+        "ip=": "ip=dhcp" if needs_network or not has_disk else "",
+        CONSOLE.split(",")[0]: CONSOLE,
+    }
+    if any(URL_PLACEHOLDER in argument for argument in arguments):
+        wanted["root="] = ""
+    return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
+
+
+def kernel_arguments(
+    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
+) -> tuple[str, ...]:
     """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
-    return (*manifest_arguments, *added_arguments(boot_path, base_url))
+    added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
+    return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)
 
 
 def base_url(digest: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import accelerator, digest
-from harness.artifacts import Artifacts, load_artifacts
+from harness.artifacts import Artifacts, Manifest
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
+from harness.prebuilt import take_in
 from harness.run import Run, make_key
 from harness.spec import Accelerator, MachineSpec
 from harness.store import Store
@@ -36,22 +38,33 @@ def prepare(
     store: Store,
     run_folder: Path,
     *,
+    prebuilt: Path | None = None,
+    kernel_arguments: Sequence[str] | None = None,
     previous: Path | None,
     wanted_accelerator: str,
     progress: Progress,
 ) -> Prepared:
-    """Build what is missing and find out how this host can run it.
+    """Build what is missing, or take in what is ``prebuilt``, and find out how this host can run it.
 
     With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
-    to a second build of the same definition that differs in its version.
+    to a second build of the same definition that differs in its version. ``kernel_arguments`` are for prebuilt
+    artifacts without a manifest.
     """
-    make_key(Run(run_folder, "main"))
-    under_test = build(definition, store, progress=progress)
-    if previous is None:
-        other = build(definition, store, version=definition.version + NEXT, progress=progress)
-        old, new = under_test, other
+    run = Run(run_folder, "main")
+    make_key(run)
+    if prebuilt:
+        under_test = take_in(prebuilt, definition, store, kernel_arguments=kernel_arguments)
     else:
-        old, new = load_artifacts(previous), under_test
+        under_test = build(definition, store, progress=progress)
+    old, new = under_test, under_test
+    if previous:
+        old = take_in(previous, definition, store)
+    elif prebuilt:
+        run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
+    else:
+        new = build(definition, store, version=definition.version + NEXT, progress=progress)
+    for what in unknown(under_test.manifest):
+        run.add_unchecked(what)
     choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
     return Prepared(
         image=definition.name,
@@ -62,6 +75,14 @@ def prepare(
         accelerator=choice.accelerator,
         accelerator_reason=choice.reason,
     )
+
+
+def unknown(manifest: Manifest) -> Iterator[str]:
+    """What the manifest of another builder's artifacts does not say, and so cannot be compared."""
+    if not manifest.packages:
+        yield "the installed packages: the manifest lists none"
+    if not manifest.version:
+        yield "which version runs: the image's os-release has no IMAGE_VERSION; its kernel was compared"
 
 
 def digests(definition: ImageDefinition, artifacts: Artifacts, suite: Path) -> dict[str, str]:

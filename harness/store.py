@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import record
-from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, load_artifacts
+from harness.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.errors import HostError, UsageError
 
 _LOCK = "lock"
@@ -67,10 +67,10 @@ class Store:
         raise UsageError(f"no artifacts {digest!r} in {self.root}; bootproof build makes some")
 
     def add_artifacts(self, folder: Path, manifest: Manifest) -> Artifacts:
-        """Move the three files in ``folder``, which lies in a work folder, to their place in the store."""
+        """Move the manifest's files in ``folder``, which lies in a work folder, to their place in the store."""
         place = self.folder("artifacts") / manifest.digest
         record.write(folder / MANIFEST, manifest)
-        for name in (*FILES, MANIFEST):
+        for name in (*manifest.files, MANIFEST):
             _seal(folder / name)
         if place.exists() and not _is_whole(place):
             place.rename(folder.parent / f"damaged-{manifest.digest}")

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from harness import digest, record
 from harness.artifacts import Artifacts, Manifest
 from harness.build import bootstrap, configure, initrd, namespace, pack
-from harness.definition import ImageDefinition
-from harness.errors import BootproofError
+from harness.definition import DEFINITION_FILE, ImageDefinition
+from harness.errors import BootproofError, UsageError
 from harness.store import Store, disk_full
 
 _FORMAT = 1
@@ -95,6 +95,10 @@ def build(
         mirror=mirror,
         progress=progress,
     )
+    if not definition.can_be_built:
+        raise UsageError(
+            f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR takes what another builder made"
+        )
     base = _read_base(task)
     found = base and store.built(_build_key(task, base))
     if found and not refresh:

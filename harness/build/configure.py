@@ -70,6 +70,7 @@ def variables(definition: ImageDefinition) -> dict[str, Any]:
     """What a playbook is told of its definition."""
     return {
         "image_id": definition.name,
+        "suite": definition.suite,
         "persistent_paths": list(definition.persistent_paths),
         "persistent_disk": asdict(definition.disk),
     }

@@ -36,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Come up only this way (repeatable; default: all that the definition names).",
     )
     group.addoption(
+        "--artifacts", metavar="DIR", help="Judge what another builder made: kernel, initrd and root filesystem in DIR."
+    )
+    group.addoption(
+        "--kernel-arguments",
+        metavar="TEXT",
+        help="For --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).",
+    )
+    group.addoption(
         "--previous", metavar="DIR", help="Artifacts to upgrade from (default: upgrade to a second build of the image)."
     )
     group.addoption(

@@ -49,6 +49,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 definition,
                 find_store(),
                 run.folder,
+                prebuilt=Path(option.artifacts).absolute() if option.artifacts else None,
+                kernel_arguments=option.kernel_arguments.split() if option.kernel_arguments is not None else None,
                 previous=previous,
                 wanted_accelerator=option.accel,
                 progress=Lines(say, name),

@@ -57,6 +57,10 @@ KEY = pytest.StashKey[Bootproof]()
 def read_state(config: pytest.Config) -> Bootproof:
     """The state at the start of this process; a worker gets what the controller prepared."""
     option = config.option
+    if option.artifacts and len(set(option.image)) > 1:
+        raise UsageError("--artifacts are those of one image; name one --image")
+    if option.kernel_arguments is not None and not option.artifacts:
+        raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
     root = _root(config)
     images = Path(option.images_dir).absolute() if option.images_dir else find_images(root)
     given = getattr(config, "workerinput", {})

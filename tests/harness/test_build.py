@@ -122,6 +122,7 @@ def test_a_failed_bootstrap_names_who_must_act(
 def test_a_playbook_is_told_its_paths_and_disk(definition: ImageDefinition) -> None:
     assert configure.variables(definition) == {
         "image_id": "mine",
+        "suite": "trixie",
         "persistent_paths": ["/etc/nova"],
         "persistent_disk": {"serial": None, "path": None, "minimum_gib": 4},
     }

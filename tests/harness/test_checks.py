@@ -23,7 +23,7 @@ MANIFEST = Manifest(
     initrd_drivers=(),
     definition="0" * 64,
     sources={},
-    builder={},
+    builder={"mmdebstrap": "1.5"},
 )
 GOOD = Look(
     kernel="6.12.1",
@@ -69,6 +69,15 @@ def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(field: s
 def test_a_soft_lockup_alone_is_the_hosts_doing() -> None:
     assert ids(replace(GOOD, tainted=1 << 14)) == []
     assert ids(replace(GOOD, tainted=1 << 14 | 1 << 7)) == ["kernel-tainted"]
+
+
+def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
+    foreign = replace(MANIFEST, builder={}, version="")
+
+    seen = replace(GOOD, image="theirs", version="7")
+    assert list(judge(seen, foreign, NOVA, "here")) == []
+    (finding,) = judge(replace(seen, kernel="6.1"), foreign, NOVA, "here")
+    assert finding.id == "wrong-image"
 
 
 def test_taints_are_named() -> None:

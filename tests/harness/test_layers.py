@@ -13,6 +13,7 @@ errors deadline digest record
 spec definition artifacts verdict signs
 process eventloop qmp console channel guest
 store build disks qemu accelerator lab admission run progress
+rootfs prebuilt
 checks power machine template
 session gate conclude bundle report interactive doctor
 plugin fixtures __main__ __init__

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from harness import qemu
 from harness.qemu import DirectBoot, Wires
 from harness.spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
@@ -102,17 +104,45 @@ def test_credentials_go_in_as_smbios_strings() -> None:
 def test_a_boot_path_adds_only_what_it_must() -> None:
     url = qemu.base_url("d1gest")
 
-    assert qemu.kernel_arguments(["quiet"], BootPath.DIRECT) == (
+    assert qemu.kernel_arguments(["quiet"], "rootfs.squashfs", BootPath.DIRECT, url) == (
         "quiet",
         "root=live:/dev/disk/by-id/virtio-rootfs",
         "console=ttyS0,115200",
     )
-    assert qemu.kernel_arguments(["quiet"], BootPath.IPXE_BIOS, url) == (
+    assert qemu.kernel_arguments(["quiet"], "rootfs.squashfs", BootPath.IPXE_BIOS, url) == (
         "quiet",
         "root=live:http://10.77.0.1/d1gest/rootfs.squashfs",
         "ip=dhcp",
         "console=ttyS0,115200",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "rootfs", "added"),
+    [
+        ([], "rootfs.ext4", "root=live:U/rootfs.ext4 ip=dhcp C"),
+        ([], "rootfs.img", "root=live:U/rootfs.img rd.writable.fsimg ip=dhcp C"),
+        (["rd.writable.fsimg=1", "ip=eth0:dhcp"], "rootfs.img", "root=live:U/rootfs.img C"),
+        (["root=/dev/vda", "console=ttyS0,9600"], "rootfs.ext4", ""),
+        (["boot=live", "fetch={rootfs}"], "rootfs.squashfs", "ip=dhcp C"),
+    ],
+)
+def test_what_other_builders_arguments_say_already_is_not_added(given: list[str], rootfs: str, added: str) -> None:
+    expanded = added.replace("U/", "http://h/d/").replace("C", qemu.CONSOLE)
+
+    assert qemu.added_arguments(given, rootfs, BootPath.DIRECT, "http://h/d") == tuple(expanded.split())
+
+
+def test_the_place_of_the_root_filesystem_is_filled_in() -> None:
+    arguments = qemu.kernel_arguments(["fetch={rootfs}"], "rootfs.squashfs", BootPath.DIRECT, "http://h/d")
+
+    assert arguments[0] == "fetch=http://h/d/rootfs.squashfs"
+
+
+def test_a_guest_that_is_reached_over_ssh_gets_an_address_on_every_path() -> None:
+    arguments = qemu.added_arguments((), "rootfs.squashfs", BootPath.DIRECT, "http://h/d", needs_network=True)
+
+    assert "ip=dhcp" in arguments
 
 
 def test_the_ipxe_script_names_each_step_that_can_fail() -> None:

@@ -115,7 +115,7 @@ def test_data_survives_reboot_power_cut_upgrade_and_rollback(
     assert machine.check("cat /etc/machine-id") == identity
     machine.power_off()
 
-    with disks.open_ext4(disk.path, 2) as data:
+    with disks.open_ext4(disk.path) as data:
         for file, nonce in journey.nonces.items():
             seen = data.read(file).decode()
             if seen != nonce:

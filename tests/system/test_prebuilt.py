@@ -1,0 +1,103 @@
+"""Artifacts of other builders: each format a root filesystem comes in, taken in from a bare folder and booted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.build import namespace
+from harness.definition import ImageDefinition
+from harness.errors import UsageError
+from harness.machine import Machine
+from harness.prebuilt import take_in
+from harness.spec import BootPath, MachineSpec
+from harness.store import Store, find_store
+
+Booting = Callable[..., AbstractContextManager[Machine]]
+
+_UNPACK = "unsquashfs -q -n -d {tree} {squashfs} >/dev/null"
+_EXT4 = "truncate -s 1G {image} && mkfs.ext4 -q -E no_copy_xattrs=0 -d {tree} {image}"
+_FORMATS = {
+    "ext4": f"{_UNPACK} && {_EXT4} && mv {{image}} {{out}}/rootfs.ext4",
+    "live": f"{_UNPACK} && {_EXT4} && mkdir -p {{work}}/live/LiveOS && mv {{image}} {{work}}/live/LiveOS/ "
+    "&& mksquashfs {work}/live {out}/rootfs.squashfs -comp zstd -Xcompression-level 1 -quiet -no-progress",
+    "tar": f"{_UNPACK} && {_EXT4} && tar -C {{work}} -cSzf {{out}}/rootfs.img rootfs.img",
+}
+"""How others make a root filesystem of the tree that is in our squashfs."""
+
+_ARGUMENTS = {"tar": ["systemd.condition_needs_update=no"]}
+"""An image that is unpacked and mounted writable needs no overlay."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, artifacts: Artifacts) -> Path:
+    """Kernel and initrd of base under names of their builder's choice, nothing else."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    shutil.copy(artifacts.kernel, folder / f"vmlinuz-{artifacts.manifest.kernel_version}")
+    shutil.copy(artifacts.initrd, folder / "initramfs.img")
+    return folder
+
+
+def _pack(form: str, artifacts: Artifacts, folder: Path, work: Path) -> None:
+    work.mkdir()
+    names = {"work": work, "tree": work / "tree", "image": work / "rootfs.img", "out": folder}
+    script = _FORMATS[form].format(squashfs=artifacts.rootfs, **names)
+    namespace.run(["sh", "-c", script], log=work.with_suffix(".log"))
+    namespace.remove(work)
+
+
+@pytest.mark.parametrize(
+    ("form", "path"),
+    [("ext4", BootPath.IPXE_BIOS), ("live", BootPath.DIRECT), ("tar", BootPath.DIRECT)],
+)
+def test_a_root_filesystem_of_this_format_is_described_and_boots(
+    form: str, path: BootPath, artifacts: Artifacts, folder: Path, base: ImageDefinition, spec: MachineSpec,
+    booting: Booting, tmp_path: Path
+) -> None:  # fmt: skip
+    _pack(form, artifacts, folder, tmp_path / "work")
+
+    theirs = take_in(folder, base, Store(tmp_path / "store"), kernel_arguments=_ARGUMENTS.get(form))
+
+    assert theirs.manifest.packages == artifacts.manifest.packages
+    assert theirs.manifest.version == artifacts.manifest.version
+    assert not theirs.manifest.is_ours
+    with booting(replace(spec, boot_path=path, memory_mib=6144), artifacts=theirs) as machine:
+        assert machine.check("cat /etc/machine-id")
+
+
+def test_the_same_folder_is_the_same_artifacts_and_stays_as_it_was(
+    artifacts: Artifacts, folder: Path, base: ImageDefinition, tmp_path: Path
+) -> None:
+    shutil.copy(artifacts.rootfs, folder / "filesystem.squashfs")
+    names = sorted(folder.iterdir())
+    store = Store(tmp_path / "store")
+
+    taken = [take_in(folder, base, store) for _ in range(2)]
+
+    assert taken[0] == taken[1]
+    assert sorted(folder.iterdir()) == names
+
+
+def test_a_manifest_that_came_along_is_checked_to_the_byte(
+    artifacts: Artifacts, base: ImageDefinition, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifacts.folder, copy)
+    assert take_in(copy, base, find_store()) == artifacts
+
+    rootfs = copy / artifacts.rootfs.name
+    rootfs.chmod(0o644)
+    with rootfs.open("r+b") as file:
+        file.seek(1 << 20)
+        byte = file.read(1)
+        file.seek(1 << 20)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UsageError, match=r"rootfs\.squashfs is not what its manifest says"):
+        take_in(copy, base, find_store())
