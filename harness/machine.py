@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import UUID
@@ -75,10 +74,11 @@ class Machine:
         channel = self.channel
         return self._guests.setdefault(self._boots, open_guest(self.name, channel))
 
-    @cached_property
+    @property
     def ssh(self) -> Channel:
-        """SSH as root with the run's key, over the lab's network."""
-        argv = ssh_command(self.spec.address, str(self.site.run.key), str(self.folder / "known_hosts"))
+        """SSH as root with the run's key, over the lab's network; after a reboot, ask again."""
+        options = self.site.lab.ssh_options(self.spec, self.power.ask_monitor)
+        argv = ssh_command(self.spec.address, str(self.site.run.key), str(self.folder / "known_hosts"), options)
         return SshChannel(self.name, argv, self._run_in_lab)
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:

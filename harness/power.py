@@ -116,6 +116,10 @@ class Power:
         self.qmp = qmp
         self.channel = SerialChannel(self.plan.spec.name, shell, self.alive)
 
+    def ask_monitor(self, line: str) -> str:
+        """What QEMU's human monitor answers."""
+        return str(self.qmp.execute("human-monitor-command", {"command-line": line}, deadline=Deadline(10)))
+
     def wait_until_ready(self) -> None:
         """Until the guest is ready and its boot checks are done.
 
@@ -316,7 +320,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
             qmp_fd=qmp_in.fileno(),
             console_fd=console_in.fileno(),
             shell_fd=shell_in.fileno(),
-            tap=plan.site.lab.tap(plan.spec.number),
+            netdev=plan.site.lab.netdev(plan.spec),
         )
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)

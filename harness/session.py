@@ -6,12 +6,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest
+from harness import accelerator, digest, lab
 from harness.artifacts import Artifacts, load_artifacts
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
 from harness.run import Run, make_key
-from harness.spec import Accelerator, MachineSpec
+from harness.spec import Accelerator, MachineSpec, Network
 from harness.store import Store
 
 NEXT = "+next"
@@ -29,6 +29,8 @@ class Prepared:
     new: Path
     accelerator: Accelerator
     accelerator_reason: str
+    network: Network
+    network_reason: str
 
 
 def prepare(
@@ -38,6 +40,7 @@ def prepare(
     *,
     previous: Path | None,
     wanted_accelerator: str,
+    wanted_network: str,
     progress: Progress,
 ) -> Prepared:
     """Build what is missing and find out how this host can run it.
@@ -45,7 +48,11 @@ def prepare(
     With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
     to a second build of the same definition that differs in its version.
     """
-    make_key(Run(run_folder, "main"))
+    run = Run(run_folder, "main")
+    make_key(run)
+    network = lab.choose(wanted_network)
+    for what in lab.UNPROVEN if network.network is Network.USER else ():
+        run.add_unchecked(what)
     under_test = build(definition, store, progress=progress)
     if previous is None:
         other = build(definition, store, version=definition.version + NEXT, progress=progress)
@@ -61,6 +68,8 @@ def prepare(
         new=new.folder,
         accelerator=choice.accelerator,
         accelerator_reason=choice.reason,
+        network=network.network,
+        network_reason=network.reason,
     )
 
 
@@ -81,6 +90,7 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        "network": f"{prepared.network}: {prepared.network_reason}",
     }
 
 
