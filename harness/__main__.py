@@ -71,6 +71,7 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
     boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
     boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")
+    boot.add_argument("--network", choices=["auto", "lab", "user"], default="auto", help="default: auto")
     boot.set_defaults(run=_boot)
 
 

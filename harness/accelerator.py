@@ -7,6 +7,7 @@ kernel. Only a kernel's own first line says that one runs.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ DEVICE = Path("/dev/kvm")
 FIRST_LINE = b"Linux version"
 _PROBE_S = 5.0
 """A kernel under working KVM prints its first line within 0.3 s, under TCG within 1 s (reference machine)."""
+_QUOTED_WORDS = 12
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)")
 _CPU_KEYS = ("vendor_id", "model name", "flags")
 
 
@@ -87,11 +90,10 @@ def _probe(kernel: Path, program: str) -> AcceleratorChoice:
     if FIRST_LINE in printed:
         reason = f"the kernel's first line came after {deadline.passed_s:.1f} s under KVM"
         return AcceleratorChoice(accelerator=Accelerator.KVM, reason=reason)
-    said = " ".join(printed.decode("utf-8", "replace").split()[-30:])
+    said = " ".join(_ESCAPE.sub("", printed.decode("utf-8", "replace")).split()[-_QUOTED_WORDS:])
     ending = f"QEMU ended with status {status}" if status is not None else "QEMU still ran"
     reason = (
-        f"{DEVICE} is there, but this kernel did not start under it: after {deadline.passed_s:.1f} s {ending} "
-        f"and had printed {said!r}"
+        f"this kernel does not start under {DEVICE}: after {deadline.passed_s:.1f} s {ending} and had printed {said!r}"
     )
     return AcceleratorChoice(accelerator=Accelerator.TCG, reason=reason)
 

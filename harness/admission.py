@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.deadline import Deadline, poll
+from harness.deadline import Deadline, poll, usable_cores
 from harness.errors import HostError
 
 _PATIENCE_S = 3600.0
@@ -25,7 +25,7 @@ def boot_slot(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [
         os.open(folder / f"boot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        for number in range(os.cpu_count() or 1)
+        for number in range(usable_cores())
     ]
     try:
         deadline = Deadline(_PATIENCE_S)

@@ -15,7 +15,7 @@ import re
 import secrets
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -212,8 +212,8 @@ class SshChannel:
         return Completed(command=command, status=status, stdout=stdout, stderr=stderr)
 
 
-def ssh_command(address: str, key: str, known_hosts: str) -> list[str]:
-    """The ssh command line to root on ``address``: every machine has its own ``known_hosts``."""
+def ssh_command(address: str, key: str, known_hosts: str, more: Mapping[str, str]) -> list[str]:
+    """The ssh command line to root on ``address``, with ``more`` options: every machine has its own ``known_hosts``."""
     options = {
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": known_hosts,
@@ -222,6 +222,7 @@ def ssh_command(address: str, key: str, known_hosts: str) -> list[str]:
         "ConnectTimeout": "30",
         "LogLevel": "ERROR",
         "ControlPath": "none",
+        **more,
     }
     settings = [part for key_, value in options.items() for part in ("-o", f"{key_}={value}")]
     return ["ssh", "-F", "none", "-i", key, *settings, f"root@{address}", "--"]

@@ -23,6 +23,11 @@ def _work() -> None:
         digest.update(block)
 
 
+def usable_cores() -> int:
+    """The cores that this process may run on: fewer than the host's under taskset(1) or in a container's cpuset."""
+    return len(os.sched_getaffinity(0))
+
+
 @cache
 def host_scale() -> float:
     """How many times slower this host is than the reference machine; at least 1, at most 8.
@@ -32,7 +37,7 @@ def host_scale() -> float:
     started_s = time.perf_counter()
     _work()
     slowness = (time.perf_counter() - started_s) / _REFERENCE_S
-    crowding = os.getloadavg()[0] / (os.cpu_count() or 1)
+    crowding = os.getloadavg()[0] / usable_cores()
     return min(8.0, max(1.0, slowness, crowding))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
+from harness.deadline import usable_cores
 from harness.errors import BootproofError
 from harness.store import find_store
 
@@ -43,7 +43,7 @@ class HostCheck:
 def examine() -> list[HostCheck]:
     """Every check, tried and not assumed; the lab is really opened."""
     checks = [_program(*row) for row in _PROGRAMS]
-    checks += [_rom(), _attempt("lab", _open_lab), _attempt("namespaces for builds", _build_namespace)]
+    checks += [_rom(), _lab(), _attempt("namespaces for builds", _build_namespace)]
     return [*checks, _accelerator(), _store(), _memory()]
 
 
@@ -81,11 +81,16 @@ def _attempt(name: str, try_it: Callable[[], str]) -> HostCheck:
         return HostCheck(name=name, is_fine=False, detail=first, remedy=remedy)
 
 
-def _open_lab() -> str:
-    from harness.lab import open_lab
+def _lab() -> HostCheck:
+    from harness import lab
 
-    with tempfile.TemporaryDirectory(prefix="bootproof-") as folder, open_lab(Path(folder)):
-        return "a virtual network with DHCP and HTTP opens"
+    problem = lab.unavailable()
+    if problem is None:
+        return HostCheck(name="lab", is_fine=True, detail="a virtual network with DHCP and HTTP opens")
+    lines = problem.splitlines()
+    return HostCheck(
+        name="lab", is_fine=False, detail=f"{lines[0]}; the user network takes its place", remedy=lines[-1]
+    )
 
 
 def _build_namespace() -> str:
@@ -121,6 +126,6 @@ def _store() -> HostCheck:
 def _memory() -> HostCheck:
     rows = (line.split() for line in Path("/proc/meminfo").read_text("ascii").splitlines())
     free_mib = next(int(row[1]) for row in rows if row[0] == "MemAvailable:") >> 10  # proc(5): in KiB
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     detail = f"{cores} cores, {free_mib} MiB free: {max(1, free_mib // _MIB_PER_BOOT)} machines of 2 GiB at once"
     return HostCheck(name="memory", is_fine=free_mib >= _MIB_PER_BOOT, detail=detail)

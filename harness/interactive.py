@@ -15,19 +15,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness import accelerator, disks
+from harness import accelerator, disks, lab
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
-from harness.lab import open_lab
 from harness.power import Plan, Power, Site, power_on
 from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run
 from harness.session import by_hand
-from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.spec import BootPath, DiskSpec, MachineSpec, Network
 from harness.store import find_store
 
 DISK_GIB = 8
@@ -45,10 +44,13 @@ def boot_by_hand(options: Namespace) -> int:
     definition, artifacts = _what(options)
     store = find_store()
     choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
+    network = lab.choose(options.network)
     _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
+    if network.network is Network.USER:
+        _say(f"on the user network ({network.reason})")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
-        lab = stack.enter_context(open_lab(folder))
+        opened = stack.enter_context(lab.open_lab(folder, network.network))
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
@@ -59,7 +61,7 @@ def boot_by_hand(options: Namespace) -> int:
             disks=(_disk(options.disk or folder / "data.raw"),),
             credentials=_CREDENTIALS,
         )
-        site = Site(lab=lab, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
+        site = Site(lab=opened, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
         number = 1
         while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
                               definition=definition, site=site)):  # fmt: skip

@@ -75,7 +75,7 @@ class Machine:
 
     @property
     def ssh(self) -> Channel:
-        """SSH as root with the run's key, over the lab's network."""
+        """SSH as root with the run's key, over its network; after a reboot, ask again."""
         return self.power.ssh
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -144,12 +145,21 @@ class Power:
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
         """The doors that need this object to exist. ``channel`` is the serial shell until that proves impossible."""
-        spec, run = self.plan.spec, self.plan.site.run
         self.qmp = qmp
-        self._serial = SerialChannel(spec.name, shell, self.alive)
+        self._serial = SerialChannel(self.plan.spec.name, shell, self.alive)
         self.channel: Channel = self._serial
-        argv = ssh_command(spec.address, str(run.key), str(self.plan.folder.parent / "known_hosts"))
-        self.ssh = SshChannel(spec.name, argv, self._run_in_lab)
+
+    @cached_property
+    def ssh(self) -> Channel:
+        """SSH as root with the run's key, over the machine's network."""
+        spec, site = self.plan.spec, self.plan.site
+        options = site.lab.ssh_options(spec, self.ask_monitor)
+        argv = ssh_command(spec.address, str(site.run.key), str(self.plan.folder.parent / "known_hosts"), options)
+        return SshChannel(spec.name, argv, self._run_in_lab)
+
+    def ask_monitor(self, line: str) -> str:
+        """What QEMU's human monitor answers."""
+        return str(self.qmp.execute("human-monitor-command", {"command-line": line}, deadline=Deadline(10)))
 
     def wait_until_ready(self) -> None:
         """Until the guest is ready and its boot checks are done.
@@ -394,7 +404,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
             qmp_fd=qmp_in.fileno(),
             console_fd=console_in.fileno(),
             shell_fd=shell_in.fileno(),
-            tap=plan.site.lab.tap(plan.spec.number),
+            netdev=plan.site.lab.netdev(plan.spec),
         )
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)

@@ -32,9 +32,14 @@ def tied_to_us(argv: Sequence[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", *argv]
 
 
+def find(program: str) -> str | None:
+    """The full path of ``program``; None if it is not installed."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
 def require(program: str, package: str) -> str:
     """The full path of ``program``; `HostError` names the Debian ``package`` that brings it."""
-    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    path = find(program)
     if path is None:
         raise HostError(f"{program} is not installed (PATH was searched): apt-get install {package}")
     return path

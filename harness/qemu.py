@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.spec import GATEWAY, Accelerator, BootPath, DiskSpec, MachineSpec
+from harness.spec import BOOT_URL, GATEWAY, PREFIX_LENGTH, Accelerator, BootPath, DiskSpec, MachineSpec
 
 PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
@@ -31,19 +31,21 @@ up to half a minute and its kernel reports a soft lockup. Three boots at once on
 claim, 109 to 130 s without; one alone: no difference beyond 5 %."""
 
 _PVPANIC_PORT = "0x505"
+_SLIRP_HOST, _SLIRP_DNS = "10.77.0.2", "10.77.0.3"
+SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wires:
-    """QEMU's connections: sockets as descriptor numbers in QEMU, the tap by its name in the lab.
+    """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
 
-    A missing descriptor leaves its device out; no ``tap`` means no network card.
+    A missing descriptor leaves its device out; no ``netdev`` means no network card.
     """
 
     qmp_fd: int | None = None
     console_fd: int | None = None
     shell_fd: int | None = None
-    tap: str | None = None
+    netdev: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,38 @@ exit 1
 """
 
 
+def tap_netdev(tap: str) -> str:
+    """The network card's other end is ``tap``."""
+    return f"tap,id=net0,ifname={tap},script=no,downscript=no"
+
+
+def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
+    """QEMU's user network, so that the guest sees the addresses and URLs of a lab, and nothing of the host's network.
+
+    QEMU leases the machine its address and ``name``; each connection to the lab's web server becomes standard
+    input and output of a new ``relay``; a port of 127.0.0.1 that the kernel chooses leads to the guest's sshd
+    (`forwarded_port`). ``restrict`` drops everything else.
+    """
+    options = {
+        "restrict": "on",
+        "net": f"{GATEWAY}/{PREFIX_LENGTH}",
+        "host": _SLIRP_HOST,  # answers DHCP; the lab's own address must stay free for guestfwd
+        "dns": _SLIRP_DNS,
+        "dhcpstart": spec.address,
+        "bootfile": BOOT_URL,
+        "hostname": name,
+        "hostfwd": f"tcp:127.0.0.1:0-{spec.address}:{SSH_PORT}",
+        "guestfwd": f"tcp:{GATEWAY}:80-cmd:{shlex.join(relay)}",
+    }
+    return ",".join(["user,id=net0", *(f"{name}={_escaped(value)}" for name, value in options.items())])
+
+
+def forwarded_port(usernet: str) -> int | None:
+    """The port of 127.0.0.1 that leads to the guest's sshd, from what the monitor's ``info usernet`` says."""
+    rows = (line.split() for line in usernet.splitlines() if "[HOST_FORWARD]" in line)
+    return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
+
+
 def command(spec: MachineSpec, *, program: str = PROGRAM, wires: Wires, direct: DirectBoot | None = None) -> list[str]:
     """QEMU's argv for one boot of ``spec``.
 
@@ -216,11 +250,11 @@ def _disk(place: int, disk: DiskSpec) -> list[str]:
 
 
 def _network(spec: MachineSpec, wires: Wires) -> list[str]:
-    if wires.tap is None:
+    if wires.netdev is None:
         return []
     rom = "bootindex=1" if spec.boot_path is BootPath.IPXE_BIOS else "romfile="
     return [
-        *("-netdev", f"tap,id=net0,ifname={wires.tap},script=no,downscript=no"),
+        *("-netdev", wires.netdev),
         *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},{rom}"),
     ]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest
+from harness import accelerator, digest, lab
 from harness.artifacts import Artifacts, Manifest
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
-from harness.spec import Accelerator, MachineSpec
+from harness.spec import Accelerator, MachineSpec, Network
 from harness.store import Store
 
 NEXT = "+next"
@@ -31,6 +31,8 @@ class Prepared:
     new: Path
     accelerator: Accelerator
     accelerator_reason: str
+    network: Network
+    network_reason: str
 
 
 def prepare(
@@ -42,6 +44,7 @@ def prepare(
     kernel_arguments: Sequence[str] | None = None,
     previous: Path | None,
     wanted_accelerator: str,
+    wanted_network: str,
     progress: Progress,
 ) -> Prepared:
     """Build what is missing, or take in what is ``prebuilt``, and find out how this host can run it.
@@ -52,6 +55,9 @@ def prepare(
     """
     run = Run(run_folder, "main")
     make_key(run)
+    network = lab.choose(wanted_network)
+    for what in lab.UNPROVEN if network.network is Network.USER else ():
+        run.add_unchecked(what)
     if prebuilt:
         under_test = take_in(prebuilt, definition, store, kernel_arguments=kernel_arguments)
     else:
@@ -74,6 +80,8 @@ def prepare(
         new=new.folder,
         accelerator=choice.accelerator,
         accelerator_reason=choice.reason,
+        network=network.network,
+        network_reason=network.reason,
     )
 
 
@@ -102,6 +110,7 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        "network": f"{prepared.network}: {prepared.network_reason}",
     }
 
 

@@ -22,6 +22,13 @@ class Accelerator(StrEnum):
     TCG = "tcg"
 
 
+class Network(StrEnum):
+    """What carries a machine's packets: a lab of its own, or QEMU's user network."""
+
+    LAB = "lab"
+    USER = "user"
+
+
 class DiskFormat(StrEnum):
     RAW = "raw"
     QCOW2 = "qcow2"
@@ -75,6 +82,8 @@ class MachineSpec:
 GATEWAY = "10.77.0.1"
 """The lab's own address: DHCP, TFTP, DNS and HTTP."""
 PREFIX_LENGTH = 24
+BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
+"""What iPXE is told to run."""
 
 
 def mac_of(number: int) -> str:

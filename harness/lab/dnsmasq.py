@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.spec import GATEWAY, address_of, mac_of
+from harness.spec import BOOT_URL, GATEWAY, address_of, mac_of
 
 PLACES = 64
 DOMAIN = "lab.test"
-BOOT_SCRIPT = "/boot.ipxe"
 READY_SIGN = b"started, version"
 
 
@@ -25,7 +24,7 @@ class DhcpConfig:
     interface: str = "br0"
     lease_s: int = 3600
     names: dict[int, str] = field(default_factory=dict)
-    boot_url: str = f"http://{GATEWAY}{BOOT_SCRIPT}"
+    boot_url: str = BOOT_URL
     plain_pxe_file: str = "undionly.kpxe"
 
     @property

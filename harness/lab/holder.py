@@ -1,11 +1,11 @@
-"""Process 1 of a lab: makes its network, starts everything in it, takes everything along when it ends.
+"""The first process of a lab: makes its network, starts everything in it, takes everything along when it ends.
 
-A program of its own, not a module to import: it runs under unshare(1) as
+A program of its own, not a module to import: it runs (under unshare(1), where the lab has namespaces) as
 ``python -I -S holder.py CONTROL_FD`` and imports only what starts in milliseconds. Control is a
 SOCK_SEQPACKET socket; each message is one JSON object. Requests carry ``id`` and ``op``; each is answered with
 ``{"id", "value"}`` or ``{"id", "error"}``. The end of a spawned program is told as ``{"exit": id of its
-spawn, "status"}``, always after the answer to its spawn. At the end of the control socket this program ends,
-and the kernel ends every other process of its PID namespace before it is gone (pid_namespaces(7)).
+spawn, "status"}``, always after the answer to its spawn. At the end of the control socket this program kills what it
+started and ends; as process 1 of a PID namespace it takes every other process in there along (pid_namespaces(7)).
 """
 
 from __future__ import annotations
@@ -143,6 +143,14 @@ class Holder:
                 del self.pids[key]
                 self.tell({"exit": key, "status": os.waitstatus_to_exitcode(status)})
 
+    def end(self) -> None:
+        """Kill the process group of everything that still runs; return when it is gone."""
+        for pid in self.pids.values():
+            with suppress(ProcessLookupError):  # it ended, unnoticed yet, and its group with it
+                os.killpg(pid, signal.SIGKILL)
+        for pid in self.pids.values():
+            os.waitpid(pid, 0)
+
     def _start(self, argv: list[str], fds: list[int], targets: list[int]) -> int:
         """Each fd goes to its target number by way of a number above all targets: none overwrites another."""
         above = max([2, *targets]) + 1
@@ -190,6 +198,7 @@ def main(control_fd: int) -> None:
         holder.tell({"ready": True})
         while all(key.data() for key, _ in selector.select()):
             pass
+        holder.end()
 
 
 if __name__ == "__main__":

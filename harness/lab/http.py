@@ -1,4 +1,5 @@
-"""The lab's HTTP server: aiohttp in a thread of the test process, on a socket that listens in the lab.
+"""The lab's HTTP server: aiohttp in a thread of the test process, on a socket that listens in the lab, or on
+connections that come one by one.
 
 A test can change what is served while machines download, answer each machine differently, plant faults
 (`Answer`), and read who fetched what (`HttpServer.log`).
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from harness.deadline import Changes, Deadline
 from harness.eventloop import EventLoop, event_loop
+from harness.lab.holder import receive
 
 _SHUTDOWN_S = 0.2
 
@@ -112,25 +114,58 @@ def serving(listening: socket.socket) -> Iterator[HttpServer]:
             _stop(loop, server, listener)
 
 
-async def _start(routes: HttpServer, listening: socket.socket) -> tuple[web.Server, asyncio.Server]:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await _handle(routes, request)
+@contextmanager
+def serving_relayed(routes: HttpServer, entrance: socket.socket, client: str) -> Iterator[None]:
+    """Serve the connections that `relay` sends to ``entrance`` while the block lasts; all of them are ``client``'s."""
+    with entrance, event_loop(f"lab http of {client}") as loop:
+        server = loop.call(_start_relayed(routes, entrance, client))
+        try:
+            yield
+        finally:
+            _stop(loop, server, entrance)
 
-    server = web.Server(handle, access_log=None)
+
+async def _start(routes: HttpServer, listening: socket.socket) -> tuple[web.Server, asyncio.Server]:
+    server = _server(routes)
     listener = await asyncio.get_running_loop().create_server(server, sock=listening)
     return server, listener
 
 
-def _stop(loop: EventLoop, server: web.Server, listener: asyncio.Server) -> None:
+async def _start_relayed(routes: HttpServer, entrance: socket.socket, client: str) -> web.Server:
+    server = _server(routes, client)
+    loop = asyncio.get_running_loop()
+    greetings: set[asyncio.Task[object]] = set()  # the loop itself keeps weak references
+
+    def admit() -> None:
+        for fd in receive(entrance)[1]:
+            greeting = loop.create_task(loop.connect_accepted_socket(server, socket.socket(fileno=fd)))
+            greetings.add(greeting)
+            greeting.add_done_callback(greetings.discard)
+
+    entrance.setblocking(False)
+    loop.add_reader(entrance, admit)
+    return server
+
+
+def _server(routes: HttpServer, client: str = "") -> web.Server:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return await _handle(routes, request, client or request.remote or "")
+
+    return web.Server(handle, access_log=None)
+
+
+def _stop(loop: EventLoop, server: web.Server, door: asyncio.Server | socket.socket) -> None:
     async def stop() -> None:
-        listener.close()
+        if isinstance(door, socket.socket):
+            asyncio.get_running_loop().remove_reader(door)
+        door.close()
         await server.shutdown(_SHUTDOWN_S)
 
     loop.call(stop())
 
 
-async def _handle(routes: HttpServer, raw: web.BaseRequest) -> web.StreamResponse:
-    request = Request(client=raw.remote or "", method=raw.method, path=raw.path, headers=dict(raw.headers))
+async def _handle(routes: HttpServer, raw: web.BaseRequest, client: str) -> web.StreamResponse:
+    request = Request(client=client, method=raw.method, path=raw.path, headers=dict(raw.headers))
     started_s = time.monotonic()
     sent = _Sent()
     answer = Answer(status=500)

@@ -50,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="How QEMU runs the guest (default: auto)."
     )
     group.addoption(
+        "--network",
+        choices=["auto", "lab", "user"],
+        default="auto",
+        help="What connects machines: a lab, or QEMU's user network where the host cannot open one (default: auto).",
+    )
+    group.addoption(
         "--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/); written --run-dir=DIR."
     )
 

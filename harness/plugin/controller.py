@@ -14,6 +14,7 @@ from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
 from harness.run import Run, make_run_folder
 from harness.session import prepare
+from harness.spec import Network
 from harness.store import find_store
 from harness.verdict import Finding, Outcome
 
@@ -53,6 +54,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 kernel_arguments=option.kernel_arguments.split() if option.kernel_arguments is not None else None,
                 previous=previous,
                 wanted_accelerator=option.accel,
+                wanted_network=option.network,
                 progress=Lines(say, name),
             )
         except BootproofError as error:
@@ -61,6 +63,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         say(
             f"{name}: artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
         )
+        if prepared.network is Network.USER:
+            say(f"{name}: network user ({prepared.network_reason})")
         say(f"{name}: logs and verdict in {run.folder}")
     _open.append(state)
     config.add_cleanup(_open.clear)

@@ -16,7 +16,7 @@ from harness.qemu import DirectBoot, Wires
 from harness.spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
 
 UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
-WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, tap="tap3")
+WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, netdev=qemu.tap_netdev("tap3"))
 DIRECT = DirectBoot(
     kernel=Path("/a/vmlinuz"),
     initrd=Path("/a/initrd.img"),
@@ -152,6 +152,31 @@ def test_the_ipxe_script_names_each_step_that_can_fail() -> None:
     assert "kernel http://10.77.0.1/d/vmlinuz initrd=initrd.img quiet ip=dhcp || goto failed_kernel\n" in script
     labels = {line[1:] for line in script.splitlines() if line.startswith(":")}
     assert labels == {word for word in script.split() if word.startswith("failed_")}
+
+
+def test_the_user_network_looks_like_the_lab_and_leads_nowhere_else() -> None:
+    relay = ["/opt/a, b/python", "relay.py", "/run/machine-3.http"]
+    argv = qemu.command(_spec(), wires=Wires(netdev=qemu.user_netdev(_spec(), name="compute", relay=relay)))
+
+    [netdev] = _values(argv, "-netdev")
+    kind, *words = netdev.replace(",,", "\0").split(",")
+    options = {name: value.replace("\0", ",") for name, _, value in (word.partition("=") for word in words)}
+    assert (kind, options["restrict"], options["dhcpstart"]) == ("user", "on", "10.77.0.13")
+    assert options["bootfile"] == "http://10.77.0.1/boot.ipxe"
+    assert options["hostfwd"] == "tcp:127.0.0.1:0-10.77.0.13:22"
+    target, _, command = options["guestfwd"].partition("-cmd:")
+    assert (target, shlex.split(command)) == ("tcp:10.77.0.1:80", relay)
+    assert "10.77.0.1" not in (options["host"], options["dns"])
+
+
+def test_the_port_that_leads_to_sshd_is_read_from_the_monitor() -> None:
+    seen = """Hub -1 (net0):
+  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+  TCP[ESTABLISHED]   19       127.0.0.1 50182       10.77.0.13    22     0     0
+  TCP[HOST_FORWARD]  14       127.0.0.1 38541       10.77.0.13    22     0     0
+"""
+    assert qemu.forwarded_port(seen) == 38541
+    assert qemu.forwarded_port("") is None
 
 
 def test_the_command_to_paste_needs_no_lab() -> None:

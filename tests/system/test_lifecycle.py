@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from harness.deadline import Deadline, poll
 from harness.run import Run
 
@@ -23,8 +25,9 @@ def processes_about(folder: Path) -> list[str]:
     return [line for line in lines if str(folder) in line]
 
 
-def test_nothing_is_left_two_seconds_after_the_controller_was_killed(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "pytest", "-n", "2", "--image", "base", f"--run-dir={tmp_path}"]
+@pytest.mark.parametrize("network", ["lab", "user"])
+def test_nothing_is_left_two_seconds_after_the_controller_was_killed(tmp_path: Path, network: str) -> None:
+    argv = [sys.executable, "-m", "pytest", "-n", "2", "--image", "base", f"--run-dir={tmp_path}", "--network", network]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as controller:
         is_up = poll(lambda: has_booted_a_kernel(tmp_path), Deadline(300), every_s=0.5)
         before = processes_about(tmp_path)

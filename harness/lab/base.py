@@ -1,0 +1,64 @@
+"""What every kind of lab offers to machines and tests."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.errors import HostError
+from harness.lab.control import Control, LabProcess
+from harness.lab.http import HttpServer
+from harness.spec import MachineSpec, Network
+
+
+class Lab(ABC):
+    """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``."""
+
+    network: Network
+
+    def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
+        self.workdir, self.http = workdir, http
+        self._control = control
+
+    @abstractmethod
+    def netdev(self, spec: MachineSpec) -> str:
+        """QEMU's ``-netdev`` for this machine; what it leads to is there when this returns."""
+
+    def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002
+        """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
+        return {}
+
+    def tap(self, number: int) -> str:
+        """The name of the tap of that place, attached to the bridge; made when first asked for."""
+        raise self._lacks(f"tap {number}")
+
+    def listen(self, port: int) -> socket.socket:
+        """A TCP socket that listens inside the lab, at 10.77.0.1, and is served from here."""
+        raise self._lacks(f"a server on port {port}")
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        pass_fds: Sequence[int] = (),
+        on_exit: Callable[[int], None] | None = None,
+    ) -> LabProcess:
+        """Start ``argv`` in the lab, in which it lives until it ends or the lab does.
+
+        ``pass_fds`` keep their numbers, so that ``argv`` can name them; the caller closes its own copies.
+        Standard streams that are None are /dev/null. ``on_exit`` is called once, with the exit status (-N after
+        signal N), from the thread that reads the holder's answers: it must not ask the lab for anything.
+        """
+        given = {0: stdin, 1: stdout, 2: stderr}
+        files = {number: fd for number, fd in given.items() if fd is not None}
+        return self._control.spawn(argv, files | {fd: fd for fd in pass_fds}, on_exit)
+
+    def _lacks(self, what: str) -> HostError:
+        return HostError(
+            f"not on the {self.network} network: {what}; --network lab has it, where the host can open one"
+        )

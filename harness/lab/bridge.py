@@ -1,0 +1,163 @@
+"""A lab in namespaces: a bridge, a tap for each machine, dnsmasq.
+
+It is one process tree in its own network, PID and mount namespace, and in a user namespace around them where the
+host has those. `holder` is its process 1; when that ends, the kernel ends everything else in it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from harness import process
+from harness.deadline import Deadline, poll
+from harness.errors import HostError
+from harness.lab import dnsmasq
+from harness.lab.base import Lab
+from harness.lab.control import Control, LabProcess
+from harness.lab.dnsmasq import DhcpConfig
+from harness.lab.held import START_S, NoHolder, held
+from harness.lab.http import HttpServer, serving
+from harness.qemu import tap_netdev
+from harness.spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
+
+BRIDGE = "br0"
+BRIDGE_MAC = "52:54:00:77:ff:01"
+"""Fixed: a machine restored from a frozen state still has it in its ARP cache."""
+
+_TUN = Path("/dev/net/tun")
+_IN_NAMESPACES = ("unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child")
+_AS_USER = ("--user", "--map-root-user")
+_NETWORK = f"""\
+link set lo up
+link add {BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0 mcast_snooping 0
+link set {BRIDGE} addrgenmode none
+link set {BRIDGE} up
+addr add {GATEWAY}/{PREFIX_LENGTH} dev {BRIDGE}
+addr add fe80::1/64 dev {BRIDGE} nodad
+"""
+_TAP = f"""\
+tuntap add {{tap}} mode tap
+link set {{tap}} addrgenmode none
+link set {{tap}} master {BRIDGE}
+link set {{tap}} up
+"""
+
+
+class BridgeLab(Lab):
+    """Machines see each other; addresses, names and boot files are dnsmasq's."""
+
+    network = Network.LAB
+
+    def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
+        super().__init__(workdir, control, http)
+        self._taps: set[int] = set()
+
+    def netdev(self, spec: MachineSpec) -> str:
+        return tap_netdev(self.tap(spec.number))
+
+    def tap(self, number: int) -> str:
+        name = f"tap{number}"
+        if number not in self._taps:
+            _ip(self._control, _TAP.format(tap=name))
+            self._taps.add(number)
+        return name
+
+    def listen(self, port: int) -> socket.socket:
+        return _listen(self._control, port)
+
+
+@contextmanager
+def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]:
+    """A lab while the block lasts, its servers answering; ``names`` are host names by place.
+
+    Raises `HostError` where the host has no namespaces, no /dev/net/tun or no dnsmasq.
+    """
+    dhcp = DhcpConfig(folder=workdir, names=names)
+    _check_host()
+    with ExitStack() as stack:
+        control = _enter_namespaces(stack, workdir / "lab.log")
+        _ip(control, _NETWORK)
+        control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
+        server = _start_dnsmasq(control, dhcp)
+        http = stack.enter_context(serving(_listen(control, 80)))
+        _await_dnsmasq(server, dhcp)
+        yield BridgeLab(workdir, control, http)
+
+
+def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
+    """Root needs no user namespace, but is better off with one: what runs in the lab is then not the host's root."""
+    problems = []
+    for more in (_AS_USER,) if os.geteuid() else (_AS_USER, ()):
+        try:
+            return stack.enter_context(held([*_IN_NAMESPACES, *more], log))
+        except NoHolder as error:
+            problems.append(error)
+    raise HostError(
+        f"no lab without namespaces; unshare said: {problems[0]}\n"
+        "run as root, run the container with --privileged, or allow them to everybody:\n"
+        f"sudo sysctl -w {' '.join(_settings())}"
+    ) from problems[-1]
+
+
+def _settings() -> Iterator[str]:
+    """Those that this kernel has: the second is Debian's, the third Ubuntu's."""
+    yield "user.max_user_namespaces=10000"
+    for name, value in (("unprivileged_userns_clone", 1), ("apparmor_restrict_unprivileged_userns", 0)):
+        if Path("/proc/sys/kernel", name).exists():
+            yield f"kernel.{name}={value}"
+
+
+def _ip(control: Control, batch: str) -> None:
+    with control.log.open("ab") as log:
+        status = control.run(["ip", "-batch", "-"], batch, log.fileno())
+    if status:
+        raise HostError(
+            f"no lab without bridge and tap; ip said: {_last_line(control.log)}\non:\n{batch}({control.log})\n"
+            "a kernel without the bridge or tun module says 'Unknown device type'\nsudo modprobe -a bridge tun"
+        )
+
+
+def _listen(control: Control, port: int) -> socket.socket:
+    _, (fd,) = control.ask(f"listen on {GATEWAY}:{port}", "listen", address=GATEWAY, port=port)
+    return socket.socket(fileno=fd)
+
+
+def _check_host() -> None:
+    for program, package in (
+        ("unshare", "util-linux"),
+        ("ip", "iproute2"),
+        ("dnsmasq", "dnsmasq-base"),
+    ):
+        process.require(program, package)
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))  # a container's may be there and yet be forbidden
+    except OSError as error:
+        remedy = "chmod 0666 /dev/net/tun" if _TUN.exists() else "modprobe tun"
+        raise HostError(
+            f"no lab without {_TUN}, which user {os.getuid()} cannot open ({error.strerror})\nsudo {remedy}"
+        ) from error
+
+
+def _start_dnsmasq(control: Control, dhcp: DhcpConfig) -> LabProcess:
+    dhcp.tftp_root.mkdir(exist_ok=True)
+    file = dhcp.folder / "dnsmasq.conf"
+    file.write_text(dnsmasq.configuration(dhcp), "utf-8")
+    with dhcp.log.open("wb") as log:
+        return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
+
+
+def _await_dnsmasq(child: LabProcess, dhcp: DhcpConfig) -> None:
+    def has_started() -> bool:
+        return child.status is not None or dnsmasq.READY_SIGN in dhcp.log.read_bytes()
+
+    poll(has_started, Deadline(START_S), every_s=0.002)
+    if child.status is not None or dnsmasq.READY_SIGN not in dhcp.log.read_bytes():
+        raise HostError(f"no lab without dnsmasq, which did not start; it said: {_last_line(dhcp.log)}\n({dhcp.log})")
+
+
+def _last_line(log: Path) -> str:
+    return next(reversed(log.read_text("utf-8", "replace").splitlines()), "nothing")

@@ -1,0 +1,91 @@
+"""A lab on QEMU's user network, for hosts without namespaces, without /dev/net/tun, without root.
+
+Each machine is alone on a network inside its own QEMU and sees the addresses and URLs of a lab. QEMU hands every
+connection to the lab's web server, by way of `relay`, to this process. Nothing reaches the host's network.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from harness import process
+from harness.errors import HostError
+from harness.lab import relay
+from harness.lab.base import Lab
+from harness.lab.control import Control, LabProcess
+from harness.lab.held import held
+from harness.lab.http import HttpServer, serving_relayed
+from harness.qemu import forwarded_port, user_netdev
+from harness.spec import MachineSpec, Network
+
+UNPROVEN = (
+    "how machines on one network see each other: on the user network each is alone",
+    "a router, DNS and faults of DHCP: on the user network QEMU gives an address, a name and a boot file, no more",
+)
+"""What a verdict must say was not looked at."""
+
+
+class UserLab(Lab):
+    """Machines see the lab's web server, and nothing else."""
+
+    network = Network.USER
+
+    def __init__(self, workdir: Path, control: Control, names: dict[int, str], stack: ExitStack) -> None:
+        super().__init__(workdir, control, HttpServer())
+        self._names, self._stack = names, stack
+        self._entrances: dict[int, Path] = {}
+
+    def netdev(self, spec: MachineSpec) -> str:
+        if spec.number not in self._entrances:
+            entrance = self._entrances[spec.number] = self.workdir / f"machine-{spec.number}.http"
+            self._stack.callback(entrance.unlink, missing_ok=True)
+            self._stack.enter_context(serving_relayed(self.http, _bound(entrance), spec.address))
+        argv = [sys.executable, "-I", "-S", relay.__file__, str(self._entrances[spec.number])]
+        return user_netdev(spec, name=self._names.get(spec.number, f"machine-{spec.number}"), relay=argv)
+
+    def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:
+        port = forwarded_port(answer := ask("info usernet"))
+        if port is None:
+            raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet said:\n{answer}")
+        return {"HostName": "127.0.0.1", "Port": str(port), "HostKeyAlias": spec.address}
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        pass_fds: Sequence[int] = (),
+        on_exit: Callable[[int], None] | None = None,
+    ) -> LabProcess:
+        """As in any lab. There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
+        if process.find(argv[0]) is None:
+            raise HostError(f"{argv[0]} is not installed (PATH was searched)")
+        return super().spawn(
+            process.tied_to_us(argv), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, on_exit=on_exit
+        )
+
+
+@contextmanager
+def open_user_lab(workdir: Path, names: dict[int, str]) -> Iterator[UserLab]:
+    """A lab while the block lasts; any user can open it on any host."""
+    with held([], workdir / "lab.log") as control, ExitStack() as stack:
+        yield UserLab(workdir, control, names, stack)
+
+
+def _bound(path: Path) -> socket.socket:
+    """A datagram socket at ``path``, which may be longer than the 108 bytes of unix(7): its folder is a descriptor."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        path.unlink(missing_ok=True)  # of a lab that was killed
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
+    return sock

@@ -1,0 +1,38 @@
+"""Hosts unlike the reference machine, as far as namespaces can play them; what needs no boot is in test_lab."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import lab, record
+from harness.verdict import Outcome, Verdict
+
+from .conftest import ROOT
+
+_POOR_HOST = """
+mount -t tmpfs tmpfs /dev/net
+echo 1 > /proc/sys/user/max_user_namespaces
+exec unshare --user --map-user=1000 --map-group=1000 taskset -c "$@"
+"""
+"""No /dev/net/tun; no user namespace but the one in which the run is an ordinary user's; the first word is its core."""
+
+
+def test_an_ordinary_user_with_one_core_and_no_namespaces_gets_a_verdict_that_names_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    tests = ["tests/image/test_services.py", "tests/image/test_ssh.py"]
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image=base", f"--run-dir={tmp_path}", *tests]
+    enter = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", _POOR_HOST, "sh", "0"]
+
+    done = subprocess.run([*enter, *argv], cwd=ROOT, check=False, capture_output=True, text=True)
+
+    print(done.stdout, done.stderr)
+    verdict = record.read(Verdict, tmp_path / "latest" / "verdict.json")
+    assert verdict.findings == ()
+    assert verdict.host["network"].startswith("user: no lab without /dev/net/tun, which user 1000 cannot open")
+    assert verdict.coverage.unchecked == lab.UNPROVEN
+    assert {"services", "ssh"} <= set(verdict.coverage.passed)
+    assert [boot.boot_path for boot in verdict.boots if boot.ready_s] == ["ipxe-bios"]
+    assert (done.returncode, verdict.outcome) == (75, Outcome.INCONCLUSIVE), "part of the suite is not the whole of it"
