@@ -18,7 +18,9 @@ from harness.machine import Machine
 from harness.prebuilt import take_in
 from harness.spec import BootPath, MachineSpec
 from harness.store import Store, find_store
+from harness.verdict import Outcome, Verdict
 
+Judge = Callable[..., tuple[int, Verdict]]
 Booting = Callable[..., AbstractContextManager[Machine]]
 
 _UNPACK = "unsquashfs -q -n -d {tree} {squashfs} >/dev/null"
@@ -101,3 +103,13 @@ def test_a_manifest_that_came_along_is_checked_to_the_byte(
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(UsageError, match=r"rootfs\.squashfs is not what its manifest says"):
         take_in(copy, base, find_store())
+
+
+def test_an_older_system_is_judged_over_ssh_and_what_that_leaves_unseen_is_named(judge: Judge) -> None:
+    status, verdict = judge("base-bookworm", "--boot-path=direct", "tests/image/test_links.py")
+
+    assert "links" in verdict.coverage.passed
+    assert not verdict.findings
+    assert any("SSH" in what for what in verdict.coverage.unchecked)
+    assert status == Outcome.INCONCLUSIVE.exit_status  # the other checks were not asked for
+    assert all("ip=dhcp" in boot.added_arguments for boot in verdict.boots)
