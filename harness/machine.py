@@ -117,7 +117,7 @@ class Machine:
             site=self.site,
         )
         plan.note_phase("queued")
-        with admission.boot_slot(self.site.slots):
+        with admission.boot_slot(self.site.slots, self.spec.memory_mib):
             power = self._stack.enter_context(power_on(plan))
             self._powers.append(power)
             power.wait_until_ready()
