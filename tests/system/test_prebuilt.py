@@ -24,7 +24,7 @@ Judge = Callable[..., tuple[int, Verdict]]
 Booting = Callable[..., AbstractContextManager[Machine]]
 
 _UNPACK = "unsquashfs -q -n -d {tree} {squashfs} >/dev/null"
-_EXT4 = "truncate -s 1G {image} && mkfs.ext4 -q -E no_copy_xattrs=0 -d {tree} {image}"
+_EXT4 = "truncate -s 1G {image} && mkfs.ext4 -q -d {tree} {image}"
 _FORMATS = {
     "ext4": f"{_UNPACK} && {_EXT4} && mv {{image}} {{out}}/rootfs.ext4",
     "live": f"{_UNPACK} && {_EXT4} && mkdir -p {{work}}/live/LiveOS && mv {{image}} {{work}}/live/LiveOS/ "
