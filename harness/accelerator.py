@@ -24,7 +24,8 @@ FIRST_LINE = b"Linux version"
 _PROBE_S = 5.0
 """A kernel under working KVM prints its first line within 0.3 s, under TCG within 1 s (reference machine)."""
 _QUOTED_WORDS = 12
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)")
+_NOISE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)|^(extra data\[|\w{2,4} *=).*$", re.MULTILINE)
+"""What a terminal would swallow, and the register dump behind QEMU's "KVM internal error"."""
 _CPU_KEYS = ("vendor_id", "model name", "flags")
 
 
@@ -90,7 +91,7 @@ def _probe(kernel: Path, program: str) -> AcceleratorChoice:
     if FIRST_LINE in printed:
         reason = f"the kernel's first line came after {deadline.passed_s:.1f} s under KVM"
         return AcceleratorChoice(accelerator=Accelerator.KVM, reason=reason)
-    said = " ".join(_ESCAPE.sub("", printed.decode("utf-8", "replace")).split()[-_QUOTED_WORDS:])
+    said = " ".join(_NOISE.sub("", printed.decode("utf-8", "replace")).split()[-_QUOTED_WORDS:])
     ending = f"QEMU ended with status {status}" if status is not None else "QEMU still ran"
     reason = (
         f"this kernel does not start under {DEVICE}: after {deadline.passed_s:.1f} s {ending} and had printed {said!r}"

@@ -79,11 +79,12 @@ def test_a_kernel_that_spins_for_ever_is_given_up(
     kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accelerator, "_PROBE_S", 0.3)
-    program = _program(tmp_path, "printf '\\033[2JSeaBIOS\\033c\\n'; exec sleep 60")
+    dump = "KVM internal error. Suberror: 1\\nextra data[0]: 0x1\\nRAX=02 R8 =01\\nCR0=80050033\\nCode=05 83 <c4>\\n"
+    program = _program(tmp_path, f"printf '\\033[2JSeaBIOS\\033c\\n{dump}'; exec sleep 60")
 
     choice = choose("auto", kernel, tmp_path / "memory", program=program)
 
-    assert "QEMU still ran and had printed 'SeaBIOS'" in choice.reason
+    assert "QEMU still ran and had printed 'SeaBIOS KVM internal error. Suberror: 1'" in choice.reason
 
 
 @needs_kvm
