@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.errors import BootproofError
 
@@ -17,9 +19,28 @@ examples:
   bootproof boot base                  boot it on a blank disk with a root shell on this terminal; Ctrl-] ends it
   bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
+  bootproof store                      what is kept from builds, and how much room it takes
+  bootproof store prune                remove what no run will use again
   pytest -n 8 --image base             prove it: boots, reboots, upgrades, and a verdict
 
 exit status: 0 done, 1 the image is at fault, 4 a wrong option or definition, 75 this host is at fault
+"""
+
+
+_PRUNE = """\
+Without options, remove what no image's next build or run would use: artifacts of which newer ones of the same image
+and version were used since, the layers they came of, older versions of downloaded packages, what is damaged, and what
+builds that died left half made. The next run of every image finds all that it needs.
+
+What a run, a boot or a build uses now stays, whatever the options say, and is named.
+"""
+_PRUNE_EPILOG = """\
+examples:
+  bootproof store prune --dry-run              only say what would go
+  bootproof store prune --older-than 30d       and what was not used for 30 days
+  bootproof store prune --max-size 20G         and the least recently used, until 20 GiB are left
+  bootproof store prune --image base           all that is kept of base, and nothing else
+  bootproof store prune --image base --older-than 1w
 """
 
 
@@ -33,9 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_boot(commands)
-    doctor = commands.add_parser("doctor", help="what this host can do, and how to mend what is missing")
-    doctor.add_argument("--json", action="store_true", help="for scripts: a list of checks")
-    doctor.set_defaults(run=_doctor)
+    _add_store(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -75,6 +95,44 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.set_defaults(run=_boot)
 
 
+def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    store = commands.add_parser(
+        "store",
+        help="what is kept from builds, and removing it",
+        description="Show what the store keeps: artifacts, build layers, downloaded packages, logs; by whom it is "
+        "used now and what no run will use again. `bootproof store prune` removes that, and more if told so.",
+    )
+    store.add_argument("--json", action="store_true", help="for scripts: everything that is kept, with its paths")
+    store.set_defaults(run=_store)
+    prune = store.add_subparsers(metavar="prune").add_parser(
+        "prune",
+        help="remove what no run will use again, or what the options say",
+        description=_PRUNE,
+        epilog=_PRUNE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prune.add_argument("--older-than", metavar="AGE", help="also what was not used for that long: 30d, 12h, 2w")
+    prune.add_argument("--max-size", metavar="SIZE", help="also the least recently used, until SIZE is left: 20G, 500M")
+    prune.add_argument(
+        "--image", action="append", default=[], metavar="NAME",
+        help="nothing but this image's; without another option, all of it (repeatable)",
+    )  # fmt: skip
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    prune.set_defaults(run=_prune)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this host can do, and how to mend what is missing",
+        description="Try what builds and boots need of this host, offline and without leaving anything behind. What is "
+        "'limited' works, but not all of it, or slower; without what is MISSING, images cannot be proven here, and "
+        "the exit status is 75. The lines that mend it come last, ready to paste.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for scripts: a list of checks")
+    doctor.set_defaults(run=_doctor)
+
+
 def _build(options: argparse.Namespace) -> int:
     from harness import record
     from harness.build import build
@@ -106,8 +164,42 @@ def _boot(options: argparse.Namespace) -> int:
     return boot_by_hand(options)
 
 
+def _store(options: argparse.Namespace) -> int:
+    from harness import inventory, record
+    from harness.store import find_store
+
+    found = inventory.survey(find_store())
+    if options.json:
+        print(json.dumps(record.dump(found), indent=2))
+        return 0
+    if found.kept:
+        _show(inventory.table(found, time.time()))
+        print()
+    print(inventory.summary(found))
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from harness import inventory, prune
+    from harness.store import find_store
+
+    rules = prune.Rules(
+        older_than_s=prune.parse_age(options.older_than) if options.older_than else None,
+        max_bytes=prune.parse_size(options.max_size) if options.max_size else None,
+        images=tuple(options.image),
+    )
+    store = find_store()
+    removals = prune.prune(store, rules, dry_run=options.dry_run)
+    if removals:
+        _show(prune.removal_table(removals, dry_run=options.dry_run))
+        print()
+    verb = "would be freed" if options.dry_run else "freed"
+    print(f"{inventory.size(prune.removed_bytes(removals))} {verb}; {inventory.summary(inventory.survey(store))}")
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
-    from harness.doctor import examine, table
+    from harness.doctor import examine, remedies, table
 
     checks = examine()
     if options.json:
@@ -115,8 +207,22 @@ def _doctor(options: argparse.Namespace) -> int:
 
         print(json.dumps(record.dump(checks), indent=2))
     else:
-        print(table(checks))
-    return 0 if all(check.is_fine for check in checks) else 75
+        _show(table(checks))
+        print("\n".join(remedies(checks)))
+    return 75 if any(check.is_missing for check in checks) else 0
+
+
+def _show(table: Any) -> None:
+    """A table of rich: as wide as the terminal, in colours; plain, unwrapped lines elsewhere."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=1000, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _to_stderr(line: str) -> None:

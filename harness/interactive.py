@@ -27,7 +27,7 @@ from harness.progress import Lines
 from harness.run import Run
 from harness.session import by_hand
 from harness.spec import BootPath, DiskSpec, MachineSpec, Network
-from harness.store import find_store
+from harness.store import Store, find_store
 
 DISK_GIB = 8
 _QUIT = b"\x1d"  # Ctrl-], as in telnet(1) and virsh console
@@ -41,14 +41,14 @@ _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUT
 
 def boot_by_hand(options: Namespace) -> int:
     """Boot until the guest powers off or the person quits; a reboot boots again."""
-    definition, artifacts = _what(options)
     store = find_store()
-    choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
-    network = lab.choose(options.network)
-    _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
-    if network.network is Network.USER:
-        _say(f"on the user network ({network.reason})")
     with ExitStack() as stack:
+        definition, artifacts = _what(options, store, stack)
+        choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
+        network = lab.choose(options.network)
+        _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
+        if network.network is Network.USER:
+            _say(f"on the user network ({network.reason})")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
         opened = stack.enter_context(lab.open_lab(folder, network.network))
         spec = MachineSpec(
@@ -69,18 +69,19 @@ def boot_by_hand(options: Namespace) -> int:
     return 0
 
 
-def _what(options: Namespace) -> tuple[ImageDefinition, Artifacts]:
+def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefinition, Artifacts]:
     folder = Path(options.image)
     is_folder = (folder / MANIFEST).exists()
     images = options.images_dir or find_images(Path.cwd())
     if is_folder:
-        artifacts = load_artifacts(folder.absolute())
+        artifacts = store.hold(lambda: load_artifacts(folder.absolute()), until)
         return find_definition(artifacts.manifest.image, images), artifacts
     definition = find_definition(options.image, images)
     if options.artifacts:
         arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
-        return definition, take_in(options.artifacts.absolute(), definition, find_store(), kernel_arguments=arguments)
-    return definition, build(definition, find_store(), progress=Lines(_say, definition.name))
+        given = options.artifacts.absolute()
+        return definition, store.hold(lambda: take_in(given, definition, store, kernel_arguments=arguments), until)
+    return definition, store.hold(lambda: build(definition, store, progress=Lines(_say, definition.name)), until)
 
 
 def _disk(path: Path) -> DiskSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def prepare(
     wanted_accelerator: str,
     wanted_network: str,
     progress: Progress,
+    until: ExitStack,
 ) -> Prepared:
-    """Build what is missing, or take in what is ``prebuilt``, and find out how this host can run it.
+    """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
     With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
     to a second build of the same definition that differs in its version. ``kernel_arguments`` are for prebuilt
@@ -58,17 +60,21 @@ def prepare(
     network = lab.choose(wanted_network)
     for what in lab.UNPROVEN if network.network is Network.USER else ():
         run.add_unchecked(what)
-    if prebuilt:
-        under_test = take_in(prebuilt, definition, store, kernel_arguments=kernel_arguments)
-    else:
-        under_test = build(definition, store, progress=progress)
+
+    def make(version: str | None = None) -> Artifacts:
+        return store.hold(lambda: build(definition, store, version=version, progress=progress), until)
+
+    def take(folder: Path, arguments: Sequence[str] | None = None) -> Artifacts:
+        return store.hold(lambda: take_in(folder, definition, store, kernel_arguments=arguments), until)
+
+    under_test = take(prebuilt, kernel_arguments) if prebuilt else make()
     old, new = under_test, under_test
     if previous:
-        old = take_in(previous, definition, store)
+        old = take(previous)
     elif prebuilt:
         run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
     else:
-        new = build(definition, store, version=definition.version + NEXT, progress=progress)
+        new = make(definition.version + NEXT)
     for what in unknown(under_test.manifest):
         run.add_unchecked(what)
     choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))

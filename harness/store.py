@@ -1,14 +1,15 @@
 """The store: a content-addressed folder of artifacts, build layers and what else is worth keeping.
 
-    artifacts/<digest>/     what builds made; read-only files
-    builds/<key>.json       which artifacts a build's inputs led to
+    artifacts/<digest>/     what builds made; read-only files; who uses them holds the folder with flock(2)
+    builds/<key>.json       which artifacts a build's inputs led to, over which layers
     layers/<key>.tar, .json  trees between the steps of a build, and what is known of them
     debs/<suite>/           downloaded packages
     logs/                   the last log of each image's build steps
     locks/                  one file a key; held with flock(2) while somebody makes what the key names
     tmp/<name>/             work in progress; whoever holds its lock is alive
 
-Things are made in ``tmp``, on the same file system, and renamed into place: what is there is whole.
+Things are made in ``tmp``, on the same file system, and renamed into place: what is there is whole. Artifacts,
+layers and the folders of packages have the time of their last use as modification time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,33 +73,59 @@ class Store:
         record.write(folder / MANIFEST, manifest)
         for name in (*manifest.files, MANIFEST):
             _seal(folder / name)
-        if place.exists() and not _is_whole(place):
-            place.rename(folder.parent / f"damaged-{manifest.digest}")
-        if not place.exists():
-            _sync(folder)
-            folder.rename(place)
-            _sync(place.parent)
-        return load_artifacts(place)
+        with self.locked("artifacts"):
+            if place.exists() and not _is_whole(place):
+                place.rename(folder.parent / f"damaged-{manifest.digest}")
+            if not place.exists():
+                _sync(folder)
+                folder.rename(place)
+                _sync(place.parent)
+            _note_use(place)
+            return load_artifacts(place)
+
+    def hold(self, make: Callable[[], Artifacts], until: ExitStack) -> Artifacts:
+        """What ``make`` finds or builds, in use until ``until`` closes: no prune removes it meanwhile.
+
+        If a prune was quicker, ``make`` is called again. Artifacts outside of the store are nobody's to hold.
+        """
+        while True:
+            artifacts = make()
+            if artifacts.folder.resolve().parent != (self.root / "artifacts").resolve():
+                return artifacts
+            descriptor = lock_folder(artifacts.folder, fcntl.LOCK_SH)
+            if descriptor is not None:
+                until.callback(os.close, descriptor)
+                _note_use(artifacts.folder)
+                return artifacts
 
     def built(self, key: str) -> Artifacts | None:
         """The artifacts that a build with these inputs made, if they are still there and whole."""
         try:
             note = json.loads((self.root / "builds" / f"{key}.json").read_text("utf-8"))
-            return load_artifacts(self.root / "artifacts" / note["artifacts"])
+            artifacts = load_artifacts(self.root / "artifacts" / note["artifacts"])
         except (FileNotFoundError, UsageError, KeyError, ValueError):
             return None
+        _note_use(artifacts.folder)
+        return artifacts
 
-    def remember_build(self, key: str, artifacts: Artifacts) -> None:
-        note = {"artifacts": artifacts.digest, "image": artifacts.manifest.image}
+    def remember_build(self, key: str, artifacts: Artifacts, layers: Sequence[str] = ()) -> None:
+        note = {"artifacts": artifacts.digest, "image": artifacts.manifest.image, "layers": layers}
         record.write(self.folder("builds") / f"{key}.json", note)
 
     def layer(self, key: str) -> Path | None:
-        """The tar of that layer, if the store holds it."""
+        """The tar of that layer, if the store holds it; asking for it is a use."""
         path = self.root / "layers" / f"{key}.tar"
-        return path if path.is_file() else None
+        if not path.is_file():
+            return None
+        _note_use(path)
+        return path
 
     def layer_note(self, key: str) -> Any:
-        """What was written about that layer, as plain JSON; None if it never was."""
+        """What was written about that layer, as plain JSON; None if it never was. Asking is a use."""
+        _note_use(self.root / "layers" / f"{key}.json")
+        return self._layer_note(key)
+
+    def _layer_note(self, key: str) -> Any:
         try:
             return json.loads((self.root / "layers" / f"{key}.json").read_text("utf-8"))
         except (FileNotFoundError, ValueError):
@@ -119,8 +146,14 @@ class Store:
             path.unlink(missing_ok=True)
 
     def _is_for(self, tar: Path, purpose: str) -> bool:
-        note = self.layer_note(tar.stem)
+        note = self._layer_note(tar.stem)
         return isinstance(note, dict) and note.get("for") == purpose
+
+    def packages(self, suite: str) -> Path:
+        """The folder of packages that were downloaded for ``suite``; asking for it is a use."""
+        path = self.folder(f"debs/{suite}")
+        _note_use(path)
+        return path
 
     def log(self, image: str, step: str) -> Path:
         """A fresh log for that step; the one of the last build is gone."""
@@ -151,7 +184,7 @@ class Store:
         """
         place = self.folder("tmp")
         with self.locked("tmp"):
-            stale = [path for path in place.iterdir() if not _is_held(path)]
+            stale = [path for path in place.iterdir() if not is_worked_in(path)]
             for path in stale:
                 remove(path)
             folder = Path(tempfile.mkdtemp(dir=place))
@@ -173,8 +206,30 @@ def disk_full(folder: Path) -> HostError:
     )
 
 
-def _is_held(path: Path) -> bool:
-    """Whether a living process works in the folder ``path``."""
+def lock_folder(folder: Path, operation: int) -> int | None:
+    """A descriptor that holds ``folder`` by flock(2) until it is closed or this process ends.
+
+    None if the folder is gone, also while waiting for the lock, or somebody else's with ``LOCK_NB``.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, operation)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        os.close(descriptor)
+        raise HostError(f"{folder} cannot be locked: {error.strerror}; bootproof doctor tells more") from error
+    os.close(descriptor)
+    return None
+
+
+def is_worked_in(path: Path) -> bool:
+    """Whether a living process works in ``path``, a folder in ``tmp``."""
     try:
         with (path / _LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,6 +246,12 @@ def _is_whole(folder: Path) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _note_use(path: Path) -> None:
+    """Now is the last time that ``path`` was used. (No mount keeps access times well enough to tell.)"""
+    with suppress(OSError):  # gone, or a store that this user may only read
+        os.utime(path)
 
 
 def _seal(path: Path) -> None:

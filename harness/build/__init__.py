@@ -118,7 +118,8 @@ def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
     base = _configured(task, base, folder)
     manifest = _finish(task, base, folder)
     artifacts = task.store.add_artifacts(folder / "out", manifest)
-    task.store.remember_build(_build_key(task, base), artifacts)
+    layers = [bootstrap.layer_key(task.definition), configure.layer_key(task.definition, base.content)]
+    task.store.remember_build(_build_key(task, base), artifacts, layers)
     return artifacts
 
 

@@ -57,7 +57,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     tree, releases = folder / "tree", folder / "releases"
     releases.mkdir()
     (folder / "tmp").mkdir()
-    debs = store.folder(f"debs/{definition.suite}")
+    debs = store.packages(definition.suite)
     env = namespace.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
         namespace.run(_command(definition, tree, mirror), log=log, env=env)

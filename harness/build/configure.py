@@ -58,7 +58,7 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     )
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
-    debs = store.folder(f"debs/{definition.suite}")
+    debs = store.packages(definition.suite)
     try:
         namespace.run(namespace.entering(tree, ansible, debs=debs), log=log, env=env)
         namespace.run(namespace.inside(tree, "anonymous", str(archive.epoch_s)), log=log)

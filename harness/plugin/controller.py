@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,6 +44,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
     """Build what is missing for every image; what cannot be built ends the run with its verdict."""
     option, say = config.option, _sayer(config)
     previous = Path(option.previous).absolute() if option.previous else None
+    until = ExitStack()  # pytest closes it last; what ends pytest otherwise ends it too
+    config.add_cleanup(until.close)
     for name, definition in state.definitions.items():
         run = state.runs[name]
         try:
@@ -56,6 +59,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 wanted_accelerator=option.accel,
                 wanted_network=option.network,
                 progress=Lines(say, name),
+                until=until,
             )
         except BootproofError as error:
             _end_unprepared(state, name, error)

@@ -15,7 +15,7 @@ process eventloop qmp console channel guest
 store build disks qemu accelerator lab admission run progress
 rootfs prebuilt
 checks power machine template
-session gate conclude bundle report interactive doctor
+session gate conclude bundle report interactive inventory prune doctor
 plugin fixtures __main__ __init__
 """
 DOORS = {  # who alone may import what
