@@ -208,7 +208,9 @@ def _doctor(options: argparse.Namespace) -> int:
         print(json.dumps(record.dump(checks), indent=2))
     else:
         _show(table(checks))
-        print("\n".join(remedies(checks)))
+        lines = remedies(checks)
+        if lines:
+            print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
 
 
@@ -217,9 +219,9 @@ def _show(table: Any) -> None:
     from rich.console import Console
 
     if sys.stdout.isatty():
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False).print(table)
         return
-    console = Console(width=1000, color_system=None)
+    console = Console(width=1000, color_system=None, highlight=False, markup=False)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))

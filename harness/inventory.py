@@ -86,8 +86,7 @@ def survey(store: Store) -> Survey:
     builds = list(_builds(root))
     artifacts = _judge_artifacts([_artifacts(folder, builds) for folder in _children(root / "artifacts")])
     layers = _judge_layers(list(_layers(root, builds)), builds, artifacts)
-    there = {kept.name for kept in artifacts}
-    notes = [kept if kept.name in there else replace(kept, flaw="of artifacts that are gone") for kept, _ in builds]
+    notes = _judge_notes(builds, artifacts)
     work = list(_work(root))
     others = [*layers, *_packages(root), *notes, *_small(root), *_half_made(root)]
     if any(kept.user for kept in work):
@@ -147,6 +146,17 @@ def _judge_artifacts(found: list[Kept]) -> list[Kept]:
     return [judge(kept) for kept in found]
 
 
+def _judge_notes(builds: Sequence[Build], artifacts: Sequence[Kept]) -> Iterator[Kept]:
+    """The note of a build is used when and by whom its artifacts are."""
+    led_to = {kept.name: kept for kept in artifacts}
+    for note, _ in builds:
+        kept = led_to.get(note.name)
+        if kept is None:
+            yield replace(note, flaw="of artifacts that are gone")
+        else:
+            yield replace(note, used_s=kept.used_s, user=kept.user)
+
+
 def _layers(root: Path, builds: Sequence[Build]) -> Iterator[Kept]:
     """The tar of each layer, and its note, which is used as often or, without the tar, more often."""
     files = [*_children(root / "layers", "*.tar"), *_children(root / "layers", "*.json")]
@@ -160,7 +170,9 @@ def _layers(root: Path, builds: Sequence[Build]) -> Iterator[Kept]:
             yield _kept(Kind.LAYER, key, [tar], images=sorted(images))
         if note in files:
             used_s = max(_modified_s(tar), _modified_s(note))
-            yield replace(_kept(Kind.NOTE, key, [note], images=sorted(images)), used_s=used_s)
+            is_of_use = tar in files or any(key in layers for _, layers in builds)
+            flaw = "" if is_of_use else "of a layer that is gone"
+            yield replace(_kept(Kind.NOTE, key, [note], images=sorted(images), flaw=flaw), used_s=used_s)
 
 
 def _judge_layers(found: list[Kept], builds: Sequence[Build], artifacts: Sequence[Kept]) -> list[Kept]:

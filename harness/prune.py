@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from harness.build import namespace
 from harness.errors import HostError, UsageError
-from harness.inventory import Kept, Kind, Survey, ago, cells, grouped, new_table, size, survey
+from harness.inventory import Kept, Kind, Survey, cells, grouped, new_table, size, survey
 from harness.store import Store, is_worked_in, lock_folder
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def _reason(kept: Kept, rules: Rules, now_s: float) -> str:
     if kept.kind in (Kind.WORK, Kind.OTHER):
         return ""
     if rules.older_than_s is not None:
-        age_s = now_s - kept.used_s
-        return f"last used {ago(age_s)}" if age_s > rules.older_than_s else ""
+        return "not used for that long" if now_s - kept.used_s > rules.older_than_s else ""
     return f"of {', '.join(kept.images)}" if rules.images and rules.max_bytes is None else ""
 
 

@@ -109,13 +109,14 @@ def _user_namespace() -> list[str]:
     process.require("newuidmap", "uidmap")
     user = getpass.getuser()
     for file in ("/etc/subuid", "/etc/subgid"):
-        if not _has_ids(Path(file), user):
+        if not has_ids(Path(file), user):
             mend = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
             raise HostError(f"{user} has no 65536 subordinate ids in {file}: {mend}, or build as root")
     return ["unshare", "--user", "--map-root-user", "--map-auto"]
 
 
-def _has_ids(file: Path, user: str) -> bool:
+def has_ids(file: Path, user: str) -> bool:
+    """Whether ``file``, as in subuid(5), gives ``user`` 65536 ids."""
     names = (user, str(os.getuid()))
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     rows = [line.split(":") for line in lines]
