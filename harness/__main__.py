@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -28,9 +29,9 @@ exit status: 0 done, 1 the image is at fault, 4 a wrong option or definition, 75
 
 
 _PRUNE = """\
-Without options, remove what no image's next build or run would use: artifacts of which newer ones of the same image
+Without options, remove what no image's next build or run would use: artifacts of which others of the same image
 and version were used since, the layers they came of, older versions of downloaded packages, what is damaged, and what
-builds that died left half made. The next run of every image finds all that it needs.
+builds that died left half made. Whatever ran last finds all that it needs.
 
 What a run, a boot or a build uses now stays, whatever the options say, and is named.
 """
@@ -99,12 +100,13 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     store = commands.add_parser(
         "store",
         help="what is kept from builds, and removing it",
+        usage="bootproof store [-h] [--json] [prune ...]",
         description="Show what the store keeps: artifacts, build layers, downloaded packages, logs; by whom it is "
         "used now and what no run will use again. `bootproof store prune` removes that, and more if told so.",
     )
     store.add_argument("--json", action="store_true", help="for scripts: everything that is kept, with its paths")
     store.set_defaults(run=_store)
-    prune = store.add_subparsers(metavar="prune").add_parser(
+    prune = store.add_subparsers(metavar="prune", prog="bootproof store").add_parser(
         "prune",
         help="remove what no run will use again, or what the options say",
         description=_PRUNE,
@@ -243,6 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _to_stderr("bootproof: interrupted")
         return 130
+    except BrokenPipeError:  # of `| head`; Python would complain once more when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -84,7 +84,7 @@ def survey(store: Store) -> Survey:
     """Look at everything in the store; nothing is written."""
     root = store.root
     builds = list(_builds(root))
-    artifacts = _judge_artifacts([_artifacts(folder, builds) for folder in _children(root / "artifacts")])
+    artifacts = _judge_artifacts([_artifacts(folder, builds) for folder in _children(root / "artifacts")], builds)
     layers = _judge_layers(list(_layers(root, builds)), builds, artifacts)
     notes = _judge_notes(builds, artifacts)
     work = list(_work(root))
@@ -132,15 +132,19 @@ def _user(folder: Path) -> str:
     return ""
 
 
-def _judge_artifacts(found: list[Kept]) -> list[Kept]:
-    """Of the same image and version, only those that were used last will be used again unasked."""
+def _judge_artifacts(found: list[Kept], builds: Sequence[Build]) -> list[Kept]:
+    """Of the same image and version, only those that were used last will be used again unasked.
+
+    What no build of ours led to was taken in from elsewhere; whether that is still there is not known here.
+    """
+    built = {note.name for note, _ in builds}
     last: dict[tuple[str, ...], Kept] = {}
     for kept in sorted(found, key=lambda kept: kept.used_s):
-        if not kept.flaw:
+        if not kept.flaw and kept.name in built:
             last[*kept.images, kept.version] = kept
 
     def judge(kept: Kept) -> Kept:
-        latest = kept if kept.flaw else last[*kept.images, kept.version]
+        latest = kept if kept.flaw or kept.name not in built else last[*kept.images, kept.version]
         return kept if kept is latest else replace(kept, flaw=f"superseded by {latest.name[:12]}")
 
     return [judge(kept) for kept in found]

@@ -22,8 +22,10 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 def for_builds() -> Iterator[HostCheck]:
     yield _keyring()
     yield _ansible()
-    yield from _subordinate_ids()
-    yield attempt("build namespaces", State.MISSING, _build_namespace)
+    ids = list(_subordinate_ids())
+    yield from ids
+    if not any(check.is_missing for check in ids):
+        yield attempt("build namespaces", State.MISSING, _build_namespace)
     yield attempt("zstd", State.MISSING, _pack)
 
 

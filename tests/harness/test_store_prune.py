@@ -129,6 +129,17 @@ def test_to_build_is_to_use(store: Store) -> None:
     assert "new" not in there(store)
 
 
+def test_what_another_builder_made_is_not_superseded(store: Store) -> None:
+    add(store, "ours", age_s=5)
+    foreign = add(store, "foreign", age_s=9)
+    (store.root / "builds" / "foreign.json").unlink()
+
+    prune(store, Rules())
+
+    assert load_artifacts(foreign.folder) == foreign
+    assert "ours" in there(store)
+
+
 def test_a_layer_that_no_build_has_finished_with_stays(store: Store) -> None:
     with store.workfolder() as work:
         (work / "layer.tar").write_text("x")
