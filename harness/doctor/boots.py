@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import grp
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from harness import accelerator, process
-from harness.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, attempt, first_line, user_name
+from harness import accelerator, lab, process
+from harness.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, first_line, user_name
 from harness.errors import BootproofError
-from harness.lab import open_lab
 from harness.spec import Accelerator
 from harness.store import find_store
 
@@ -28,9 +26,9 @@ _SLOW = "so machines are emulated, at about a minute a boot"
 
 def for_boots() -> Iterator[HostCheck]:
     yield _rom()
-    yield _tun()
-    yield _user_namespaces()
-    yield attempt("lab", WITHOUT_LAB, _open_lab)
+    needed = [_tun(), _user_namespaces()]
+    yield from needed
+    yield _lab(is_explained=any(check.remedy for check in needed))
     yield _accelerator()
 
 
@@ -66,7 +64,8 @@ def _user_namespaces() -> HostCheck:
         wrong = [f"{name}={right}" for name, bad, right in _SYSCTLS if _sysctl(name) == bad]
         remedy = f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
         hint = "" if wrong else "; in a container, start it with --privileged"
-        detail = f"no lab without them: {_first_line_of_output(error)}{hint}"
+        need = "no lab without them" if os.geteuid() else "a lab is then less apart from this host"
+        detail = f"{need}: {_first_line_of_output(error)}{hint}"
         return HostCheck(name="user namespaces", state=WITHOUT_LAB, detail=detail, remedy=remedy)
     return HostCheck(name="user namespaces", state=State.OK, detail="isolate a lab, without root")
 
@@ -85,9 +84,15 @@ def _is_container() -> bool:
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
 
 
-def _open_lab() -> str:
-    with tempfile.TemporaryDirectory(prefix="bootproof-") as folder, open_lab(Path(folder)):
-        return "a virtual network with DHCP and HTTP opens"
+def _lab(*, is_explained: bool) -> HostCheck:
+    """``is_explained`` if something that it needs already says how to mend it."""
+    problem = lab.unavailable()
+    if problem is None:
+        return HostCheck(name="lab", state=State.OK, detail="a virtual network with DHCP and HTTP opens")
+    first, *_, last = *problem.splitlines(), ""
+    detail = f"{first}; the user network takes its place, on which each machine is alone: no router, DNS, DHCP faults"
+    remedy = SUDO + last.removeprefix("sudo ") if last.startswith("sudo ") and not is_explained else ""
+    return HostCheck(name="lab", state=WITHOUT_LAB, detail=detail, remedy=remedy)
 
 
 def _accelerator() -> HostCheck:

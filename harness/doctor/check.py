@@ -36,8 +36,8 @@ class HostCheck:
         return self.state is State.MISSING
 
 
-WITHOUT_LAB = State.MISSING
-"""What it means for a host when what only a lab needs is not there."""
+WITHOUT_LAB = State.LIMITED
+"""What it means for a host when what only a lab needs is not there: the user network takes its place."""
 
 
 def attempt(name: str, without: State, try_it: Callable[[], str]) -> HostCheck:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.deadline import usable_cores
 from harness.doctor.check import SUDO, HostCheck, State
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -47,7 +47,7 @@ def _available_mib() -> int:
 
 
 def _cores() -> HostCheck:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     detail = f"{cores}: as many machines boot at once"
     if cores == 1:
         detail = "1: one machine boots at a time, and it takes its time; nothing else is lost"
