@@ -6,12 +6,11 @@ import codecs
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+from harness import admission
 from harness.deadline import usable_cores
 from harness.doctor.check import SUDO, HostCheck, State
 
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _MIB_PER_BOOT = 2600
 _LEAST_MIB = 1500
 """What a machine of 2 GiB touches until `base` is ready, and QEMU's own."""
@@ -27,7 +26,7 @@ def resources() -> Iterator[HostCheck]:
 
 
 def _memory() -> HostCheck:
-    available_mib = _available_mib()
+    _, available_mib = admission.memory()
     machines = available_mib // _MIB_PER_BOOT
     if machines:
         detail = f"{available_mib} MiB free: {machines} machines of 2 GiB at once"
@@ -36,14 +35,6 @@ def _memory() -> HostCheck:
     what = "a machine of 2 GiB may run out of it" if is_enough else f"a boot takes {_LEAST_MIB} and more"
     detail = f"{available_mib} MiB free: {what}; end other programs, or give this host 4 GiB"
     return HostCheck(name="memory", state=State.LIMITED if is_enough else State.MISSING, detail=detail)
-
-
-def _available_mib() -> int:
-    """What can be had: of the host (proc(5), MemAvailable, in KiB), and by this container's limit."""
-    rows = (line.split() for line in Path("/proc/meminfo").read_text("ascii").splitlines())
-    host_mib = next(int(row[1]) for row in rows if row[0] == "MemAvailable:") >> 10
-    limits = [file.read_text("ascii").strip() for file in _CGROUP_LIMITS if file.exists()]
-    return min([host_mib, *(int(limit) >> 20 for limit in limits if limit.isdecimal())])
 
 
 def _cores() -> HostCheck:
