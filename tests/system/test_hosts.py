@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness import lab, record
+import pytest
+
+from harness import record
+from harness.lab import UNPROVEN, Lab, open_lab
+from harness.machine import Machine
+from harness.spec import MachineSpec
 from harness.verdict import Outcome, Verdict
 
 from .conftest import ROOT
@@ -32,7 +40,26 @@ def test_an_ordinary_user_with_one_core_and_no_namespaces_gets_a_verdict_that_na
     verdict = record.read(Verdict, tmp_path / "latest" / "verdict.json")
     assert verdict.findings == ()
     assert verdict.host["network"].startswith("user: no lab without /dev/net/tun, which user 1000 cannot open")
-    assert verdict.coverage.unchecked == lab.UNPROVEN
+    assert verdict.coverage.unchecked == UNPROVEN
     assert {"services", "ssh"} <= set(verdict.coverage.passed)
     assert [boot.boot_path for boot in verdict.boots if boot.ready_s] == ["ipxe-bios"]
     assert (done.returncode, verdict.outcome) == (75, Outcome.INCONCLUSIVE), "part of the suite is not the whole of it"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with open_lab(tmp_path, "user") as lab:
+        yield lab
+
+
+def test_a_guest_on_the_user_network_reaches_the_lab_and_nothing_of_the_host(
+    booting: Callable[..., AbstractContextManager[Machine]], spec: MachineSpec, lab: Lab
+) -> None:
+    lab.http.serve("/greeting", b"hello")
+    with socket.create_server(("127.0.0.1", 0)) as on_the_host, booting(spec) as machine:
+        get = r"exec 3<>/dev/tcp/10.77.0.1/80; printf 'GET /greeting HTTP/1.0\r\n\r\n' >&3; cat <&3"
+        assert machine.check(get).endswith("\r\n\r\nhello")
+        assert machine.ssh.run("echo hello").text == "hello"
+        for address in ("10.77.0.1", "10.77.0.2"):  # the second is the host itself, were it not for restrict
+            connect = f"exec 3<>/dev/tcp/{address}/{on_the_host.getsockname()[1]}"
+            assert machine.run(f"timeout 10 bash -c '{connect}'").status != 0
