@@ -25,7 +25,7 @@ def conclude(
     definition: ImageDefinition,
     prepared: Prepared | None,
     run: Run,
-    suite: Path,
+    suites: Iterable[Path],
     boot_paths: Iterable[BootPath],
     started_s: float,
 ) -> Verdict:
@@ -43,7 +43,7 @@ def conclude(
         outcome=gate.decide(findings, coverage),
         image=definition.name,
         version=definition.version,
-        digests=digests(definition, artifacts, suite) if artifacts else {},
+        digests=digests(definition, artifacts, _tests(run, suites)) if artifacts else {},
         findings=tuple(findings),
         coverage=coverage,
         boots=boots,
@@ -84,6 +84,13 @@ def _before_kernel_s(boot: Boot) -> float:
 
 def _planned(run: Run) -> dict[str, list[str]]:
     return {event.data["test"]: event.data["checks"] for event in run.events() if event.kind == "planned"}
+
+
+def _tests(run: Run, suites: Iterable[Path]) -> list[Path]:
+    """The folders of the suites, and each file outside of them that a test came from."""
+    folders = list(suites)
+    files = {Path(event.data["file"]).resolve() for event in run.events() if event.kind == "planned"}
+    return folders + sorted(file for file in files if not any(file.is_relative_to(folder) for folder in folders))
 
 
 def _results(run: Run) -> dict[str, Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from pathlib import Path
@@ -32,3 +33,14 @@ def of_folder(folder: Path) -> str:
         elif path.is_file():
             rows.append([name, "x" if path.stat().st_mode & 0o100 else "-", of_file(path)])
     return of_value(rows)
+
+
+def of_package(folder: Path, *, without: str) -> str:
+    """SHA-256 over the Python files below ``folder`` but those in its folder ``without``, in hex.
+
+    Links are followed: a checkout, where parts of the package are links, has the digest of its wheel.
+    """
+    names = [
+        name for name in glob.glob("**/*.py", root_dir=folder, recursive=True) if not name.startswith(f"{without}/")
+    ]
+    return of_value([[name, of_file(folder / name)] for name in sorted(names)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +99,19 @@ def unknown(manifest: Manifest) -> Iterator[str]:
         yield "which version runs: the image's os-release has no IMAGE_VERSION; its kernel was compared"
 
 
-def digests(definition: ImageDefinition, artifacts: Artifacts, suite: Path) -> dict[str, str]:
-    """What a verdict is bound to, each by SHA-256."""
+def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
+    """What a verdict is bound to, each by SHA-256; ``tests`` are folders and files."""
     return {
         "artifacts": artifacts.digest,
         **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
         "definition": sources_digest(definition),
-        "suite": digest.of_folder(suite),
-        "harness": digest.of_folder(Path(__file__).parent),
+        "suite": digest.of_value([_of_tests(path) for path in tests]),
+        "harness": digest.of_package(Path(__file__).parent, without="suite"),
     }
+
+
+def _of_tests(path: Path) -> str:
+    return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
 
 
 def host_facts(prepared: Prepared) -> dict[str, str]:

@@ -1,22 +1,17 @@
 """The pytest plugin: ``pytest -n 8 --image nova-kvm`` builds, boots, examines and judges.
 
-The controller prepares (DESIGN decision 13), workers boot, the controller decides. Without ``--image`` nothing
-changes, but that ``host`` refuses to test the local machine in a repository of images.
+Without ``--image`` nothing changes, but that ``host`` refuses to test the local machine in a repository of images;
+and nothing is imported, since pytest loads this in every repository of the environment it is installed in.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from harness import record
-from harness.errors import UsageError
-from harness.plugin import collect, controller, outcome, worker
-from harness.plugin.state import KEY, Bootproof, read_state
 from harness.spec import BootPath
 
 FIXTURES = ("artifacts", "disk", "guest", "lab", "machine")
@@ -64,8 +59,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the required check that this test belongs to")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
-    if not config.option.image:
-        return
+    if config.option.image:
+        _begin(config)
+
+
+def _begin(config: pytest.Config) -> None:
+    from harness.errors import UsageError
+    from harness.plugin import controller, hooks, suite, worker
+    from harness.plugin.state import KEY, read_state
+
     if config.option.hosts is not None:
         raise pytest.UsageError("--image and --hosts exclude each other: is an image tested, or a host?")
     try:
@@ -75,80 +77,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[KEY] = state
     if not state.is_controller:
         worker.leave_with(os.getppid())
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        config.args[:] = [str(state.suite)]
+    config.args[:], state.suite_ids = suite.choose(config)
     if state.is_controller and not config.option.collectonly:
         controller.open_runs(config, state)
+    config.pluginmanager.register(hooks, "bootproof-hooks")
     for name in FIXTURES:
         config.pluginmanager.register(importlib.import_module(f"harness.fixtures.{name}"), f"bootproof-{name}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Build before xdist starts its workers, where progress can be shown."""
-    state = session.config.stash.get(KEY, None)
-    if state and state.is_controller and not session.config.option.collectonly:
-        controller.prepare_all(session.config, state)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """xdist asks what each worker shall be told."""
-    state: Bootproof | None = node.config.stash.get(KEY, None)
-    if state:
-        node.workerinput["bootproof"] = {name: record.dump(value) for name, value in state.prepared.items()}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """In place of xdist's default; what a person asked for with ``--dist`` stays."""
-    state = config.stash.get(KEY, None)
-    return collect.make_scheduler(config, log, state) if state and config.option.dist == "load" else None
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    state = metafunc.config.stash.get(KEY, None)
-    if state:
-        collect.generate(metafunc, state)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    state = config.stash.get(KEY, None)
-    if state:
-        collect.arrange(items, state)
-
-
 def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:
     """testinfra's own ``host`` tests the local machine when nobody says what else to test."""
-    if fixturedef.argname == "_testinfra_host" and collect.would_test_the_local_machine(request):
+    if fixturedef.argname == "_testinfra_host" and _would_test_the_local_machine(request):
         raise pytest.UsageError("host: no --image and no --hosts given, and the local machine is not what you mean")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure is classified where its machine is: here, in the worker."""
-    report = yield
-    state = item.config.stash.get(KEY, None)
-    if state and call.excinfo is not None and report.failed:
-        outcome.classify(item, report, call.excinfo.value, state)
-    return report
+def _would_test_the_local_machine(request: pytest.FixtureRequest) -> bool:
+    """True for testinfra's default host in a repository that has image definitions."""
+    from harness.definition import find_images
+    from harness.errors import UsageError
 
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    controller.note(report)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    state = session.config.stash.get(KEY, None)
-    if state and state.is_controller and state.prepared:
-        session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    state = config.stash.get(KEY, None)
-    if state:
-        controller.summarize(terminalreporter, state)
+    if request.config.option.hosts is not None or hasattr(request.module, "testinfra_hosts"):
+        return False
+    try:
+        find_images(request.config.rootpath)
+    except UsageError:
+        return False
+    return True

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from harness.definition import find_images
-from harness.errors import UsageError
 from harness.plugin.state import Bootproof
 
 _LISTS = {
@@ -57,12 +55,15 @@ def _note(item: pytest.Item, image: str, state: Bootproof) -> None:
     names = set(getattr(item, "fixturenames", ()))
     if {"host", "machine"} <= names:
         raise pytest.UsageError(f"{item.nodeid}: take host (shared, to look) or machine (own, to change), not both")
+    if "host" in names and hasattr(getattr(item, "module", None), "testinfra_hosts"):
+        raise pytest.UsageError(f"{item.nodeid}: --image tests an image, testinfra_hosts in its module names a host")
     item.user_properties.append(("image", image))
     item.user_properties.append(("test", item.nodeid))
     if image in state.runs and state.worker in ("main", "gw0"):  # each worker collects the same
         checks = [mark.args[0] for mark in item.iter_markers("check")]
         group = f"{image} shared" if "shared_machine" in names else item.nodeid
-        state.runs[image].add("planned", {"test": item.nodeid, "checks": checks, "group": group})
+        plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": group}
+        state.runs[image].add("planned", plan)
 
 
 def make_scheduler(config: pytest.Config, log: Any, state: Bootproof) -> Any:
@@ -101,14 +102,3 @@ def _image_of(item: pytest.Item) -> str | None:
 def _params(item: pytest.Item) -> dict[str, Any]:
     callspec = getattr(item, "callspec", None)
     return dict(callspec.params) if callspec else {}
-
-
-def would_test_the_local_machine(request: pytest.FixtureRequest) -> bool:
-    """True for testinfra's default host in a repository that has image definitions."""
-    if request.config.option.hosts is not None or hasattr(request.module, "testinfra_hosts"):
-        return False
-    try:
-        find_images(request.config.rootpath)
-    except UsageError:
-        return False
-    return True

@@ -97,7 +97,7 @@ def _end_unprepared(state: Bootproof, image: str, error: BootproofError) -> NoRe
     finding_id = "build-failed" if error.subject is Subject.IMAGE else f"{error.subject}-error"
     run, definition = state.runs[image], state.definitions[image]
     run.add_finding(Finding(id=finding_id, what=str(error), where=f"image {image}", subject=error.subject))
-    verdict = conclude(definition, None, run, state.suite, state.paths_of(image), state.started_s)
+    verdict = conclude(definition, None, run, state.suites, state.paths_of(image), state.started_s)
     record.write(run.folder / "verdict.json", verdict)
     pytest.exit("\n".join(describe(verdict, run.folder)), returncode=verdict.outcome.exit_status)
 
@@ -115,13 +115,18 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
     """Write every verdict; the exit status of the worst, unless pytest has a graver one of its own."""
     for name, definition in state.definitions.items():
         run, prepared = state.runs[name], state.prepared[name]
-        verdict = conclude(definition, prepared, run, state.suite, state.paths_of(name), state.started_s)
+        verdict = conclude(definition, prepared, run, state.suites, state.paths_of(name), state.started_s)
         record.write(run.folder / "verdict.json", verdict)
         state.verdicts.append(verdict)
-    if exit_status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return exit_status
+    return final_status([verdict.outcome for verdict in state.verdicts], exit_status)
+
+
+def final_status(outcomes: list[Outcome], pytest_status: int) -> int:
+    """The worst verdict's; pytest's own if that is graver, or if what failed was a test that concerns no image."""
+    if pytest_status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return pytest_status
     worst = [Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED]
-    return min((verdict.outcome for verdict in state.verdicts), key=worst.index).exit_status
+    return min(outcomes, key=worst.index).exit_status or pytest_status
 
 
 def summarize(reporter: Any, state: Bootproof) -> None:

@@ -11,12 +11,11 @@ import pytest
 from harness import record
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
+from harness.plugin import suite
 from harness.run import Run
 from harness.session import Prepared
 from harness.spec import BootPath
 from harness.verdict import Verdict
-
-SUITE = "tests/image"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +25,8 @@ class Bootproof:
     definitions: dict[str, ImageDefinition]
     boot_paths: tuple[BootPath, ...]
     worker: str
-    suite: Path
+    suites: tuple[Path, ...]
+    suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -61,23 +61,22 @@ def read_state(config: pytest.Config) -> Bootproof:
         raise UsageError("--artifacts are those of one image; name one --image")
     if option.kernel_arguments is not None and not option.artifacts:
         raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
-    root = _root(config)
-    images = Path(option.images_dir).absolute() if option.images_dir else find_images(root)
+    images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
     given = getattr(config, "workerinput", {})
     state = Bootproof(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         worker=given.get("workerid", "main"),
-        suite=root / SUITE,
+        suites=suite.folders(config),
     )
-    if not state.suite.is_dir():
-        raise UsageError(f"{state.suite} does not exist: it holds what an image must prove")
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
     return state
 
 
-def _root(config: pytest.Config) -> Path:
-    """pytest takes the values of ``--run-dir DIR`` and its like for test paths when it looks for its rootdir."""
-    invoked = config.invocation_params.dir
-    return config.rootpath if (config.rootpath / SUITE).is_dir() else invoked
+def _find_images(config: pytest.Config) -> Path:
+    first, second = suite.roots(config)
+    try:
+        return find_images(first)
+    except UsageError:
+        return find_images(second)

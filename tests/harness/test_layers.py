@@ -16,13 +16,13 @@ store build disks qemu accelerator lab admission run progress
 rootfs prebuilt
 checks power machine template
 session gate conclude bundle report interactive inventory prune doctor
-plugin fixtures __main__ __init__
+plugin fixtures suite __main__ __init__
 """
 DOORS = {  # who alone may import what
     "subprocess": ("process",),
     "qemu.qmp": ("qmp",),
     "testinfra": ("guest",),
-    "pytest": ("plugin", "fixtures"),
+    "pytest": ("plugin", "fixtures", "suite"),
 }
 ORDER = ROWS.split()
 HARNESS = Path(__file__).parents[2] / "harness"

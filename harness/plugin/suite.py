@@ -1,0 +1,99 @@
+"""The tests of a run: the suite that comes along, and the repository's own.
+
+The suite is not one of pytest's paths. It may lie in a virtual environment inside the repository, and pytest would
+then look for tests in all of that; its modules would meet the repository's of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "suite"
+NAME = "harness/suite"
+OWN = "tests/image"
+
+
+def roots(config: pytest.Config) -> tuple[Path, Path]:
+    """Where the repository may be: pytest takes DIR of ``--run-dir DIR`` for a path when it looks for its rootdir."""
+    return config.rootpath, config.invocation_params.dir
+
+
+def folders(config: pytest.Config) -> tuple[Path, ...]:
+    """The suite that comes along and, if there is another one, the repository's own."""
+    own = _own(config)
+    return tuple(dict.fromkeys(folder.resolve() for folder in (FOLDER, own) if folder))
+
+
+def _own(config: pytest.Config) -> Path | None:
+    return next((root / OWN for root in roots(config) if (root / OWN).is_dir()), None)
+
+
+def choose(config: pytest.Config) -> tuple[list[str], list[str]]:
+    """What pytest shall collect, and the beginnings of the ids of the suite's tests that come first.
+
+    Paths on the command line are all there is. Without any it is the suite and ``tests/image``, or whatever pytest
+    collects in a repository that has no such folder.
+    """
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        ids = [argument for argument in config.args if _is_id(argument, config.invocation_params.dir)]
+        return [argument for argument in config.args if argument not in ids], ids
+    own = _own(config)
+    if own and own.samefile(FOLDER):
+        return [str(own)], []
+    return [str(own)] if own else config.args, [NAME]
+
+
+def _is_id(argument: str, invoked: Path) -> bool:
+    return _begins(argument, NAME) and not (invoked / argument.partition("::")[0]).exists()
+
+
+def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:
+    """The suite's tests whose id begins with one of ``ids``."""
+    if not ids:
+        return []
+    suite = _Suite.from_parent(session, name=NAME, nodeid=NAME)
+    suite.ids = ids
+    items = list(session.genitems(suite))
+    for beginning in ids:
+        if not session.testsfailed and not any(_begins(item.nodeid, beginning) for item in items):
+            raise pytest.UsageError(f"{beginning}: no such test in the suite of Bootproof")
+    return items
+
+
+def _begins(nodeid: str, beginning: str) -> bool:
+    """Whether ``beginning`` names that test, or its function, module or folder."""
+    return f"{nodeid}/".startswith(tuple(f"{beginning.rstrip('/')}{end}" for end in ("/", "::", "[")))
+
+
+class _Suite(pytest.Collector):
+    """No `pytest.Directory`, for which pytest loads every conftest.py above the place where this is installed."""
+
+    ids: list[str]
+
+    def collect(self) -> Iterator[_Module]:
+        for path in sorted(FOLDER.glob("test_*.py")):
+            module = _Module.from_parent(self, path=path, nodeid=f"{NAME}/{path.name}")
+            module.ids = self.ids
+            yield module
+
+
+class _Module(pytest.Module):
+    """A module of the suite, by its full name; the repository's settings are for the repository's own."""
+
+    ids: list[str]
+
+    def _getobj(self) -> ModuleType:
+        return importlib.import_module(f"{NAME.replace('/', '.')}.{self.path.stem}")
+
+    def funcnamefilter(self, name: str) -> bool:
+        return name.startswith("test_")
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        for item in super().collect():
+            if any(_begins(item.nodeid, beginning) for beginning in self.ids):
+                yield item

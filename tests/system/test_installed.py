@@ -1,0 +1,112 @@
+"""The built wheel, installed in a clean virtual environment inside somebody else's repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import digest, record
+from harness.run import Run
+from harness.verdict import Outcome, Verdict
+
+from .conftest import ROOT
+
+SUITE = ROOT / "tests" / "image"
+TESTS = """
+def test_what_runs_is_theirs(host):
+    assert 'IMAGE_ID="theirs"' in host.file("/etc/os-release").content_string
+"""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Theirs, with Bootproof in its .venv."""
+
+    folder: Path
+
+    def pytest(self, *arguments: str) -> tuple[int, str]:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        argv = [self.folder / ".venv/bin/pytest", *arguments]
+        done = subprocess.run(argv, cwd=self.folder, env=environment, check=False, capture_output=True, text=True)
+        print(done.stdout, done.stderr)
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """No settings for pytest, an image like base, a test module with the name of one of the suite's."""
+    folder = tmp_path_factory.mktemp("theirs")
+    install(folder)
+    shutil.copytree(ROOT / "images" / "roles", folder / "images" / "roles")
+    image = folder / "images" / "theirs"
+    shutil.copytree(ROOT / "images" / "base", image)
+    text = (image / "image.toml").read_text("utf-8")
+    (image / "image.toml").write_text(text.replace('["direct", "ipxe-bios"]', '["direct"]'), "utf-8")
+    (folder / "tests" / "image").mkdir(parents=True)
+    (folder / "tests" / "image" / "test_services.py").write_text(TESTS, "utf-8")
+    return Repository(folder)
+
+
+def install(folder: Path) -> None:
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    wheel = [sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "--wheel-dir", folder / "dist", ROOT]
+    subprocess.run(wheel, check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder / ".venv"], check=True)
+    (file,) = (folder / "dist").iterdir()
+    subprocess.run([folder / ".venv/bin/python", "-m", "pip", "install", *quiet, "--no-compile", file], check=True)
+
+
+def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository) -> None:
+    status, text = theirs.pytest("-n", "4", "--image", "theirs")
+
+    run = Run((theirs.folder / "runs" / "latest").resolve(), "main")
+    verdict = record.read(Verdict, run.folder / "verdict.json")
+    assert (status, verdict.outcome) == (0, Outcome.PASSED), text
+    assert verdict.coverage.passed == ("image", "services", "links", "ssh", "identity", "survival", "boot:direct")
+    own = "tests/image/test_services.py::test_what_runs_is_theirs[theirs]"
+    assert {"test": own, "when": "call", "outcome": "passed"} in [
+        event.data for event in run.events() if event.kind == "result"
+    ]
+    assert len(list(run.folder.glob("shared-gw*"))) == 1, "their test had a machine of its own"
+    folders = (SUITE, theirs.folder / "tests" / "image")
+    assert verdict.digests["suite"] == digest.of_value([digest.of_folder(folder) for folder in folders])
+    assert verdict.digests["harness"] == digest.of_package(ROOT / "harness", without="suite")
+
+
+def test_the_virtual_environment_is_not_searched_for_tests(theirs: Repository) -> None:
+    """Without tests/image the own tests are those of the whole repository, and the suite is installed in it."""
+    tests = theirs.folder / "tests"
+    (tests / "image").rename(tests / "hosts")
+    try:
+        _, text = theirs.pytest("--collect-only", "-q", "--image", "theirs")
+    finally:
+        (tests / "hosts").rename(tests / "image")
+
+    files = {line.partition("::")[0] for line in text.splitlines() if "::" in line}
+    assert files == {
+        "tests/hosts/test_services.py",
+        *(f"harness/suite/{file.name}" for file in SUITE.glob("test_*.py")),
+    }
+
+
+def test_without_an_image_testinfra_is_as_it_was(theirs: Repository, tmp_path: Path) -> None:
+    (tmp_path / "test_local.py").write_text("def test_local(host):\n    assert host.file('/').exists\n", "utf-8")
+
+    status, text = theirs.pytest("-p", "no:cacheprovider", "-W", "error", "--rootdir", str(tmp_path), str(tmp_path))
+
+    assert status == 0, text
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"test_local.py"}
+
+
+def test_the_command_finds_their_images(theirs: Repository) -> None:
+    argv = [theirs.folder / ".venv/bin/bootproof", "build", "thiers"]
+    done = subprocess.run(argv, cwd=theirs.folder, check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "did you mean theirs?" in done.stderr
