@@ -8,10 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BootproofError
+from harness import process
+from harness.errors import BootproofError, HostError
 
 _DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
 _EPILOG = """\
@@ -156,7 +158,8 @@ def _build(options: argparse.Namespace) -> int:
         files = record.dump(artifacts.manifest.files)
         print(json.dumps({"digest": artifacts.digest, "folder": str(artifacts.folder), "files": files}))
     else:
-        print(artifacts.folder)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(artifacts.folder) + b"\n")  # as the file system has it, in any locale
     return 0
 
 
@@ -235,10 +238,15 @@ def _to_stderr(line: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Bad input and a wanting host get a sentence, not a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # an encoding that lacks a character is no error
     options = _parse(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
+    process.unwind_when_told_to_end()
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except BootproofError as error:
         _to_stderr(f"bootproof: {error}")
         return error.exit_status
@@ -248,6 +256,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # of `| head`; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # such as a full disk, or a folder that is gone
+        _to_stderr(f"bootproof: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
+        return HostError.exit_status
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

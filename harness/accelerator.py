@@ -6,6 +6,7 @@ kernel. Only a kernel's own first line says that one runs.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
@@ -66,12 +67,27 @@ def _without_kvm() -> AcceleratorChoice | None:
 
 def _remembered(kernel: Path, memory: Path, program: str) -> AcceleratorChoice:
     file = memory / f"{digest.of_value([_host(), program, digest.of_file(kernel)])}.json"
-    if file.is_file():
+    known = _recall(file)
+    if known:
+        return known
+    try:
+        memory.mkdir(parents=True, exist_ok=True)
+        with (memory / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two probes at once would starve each other
+            known = _recall(file)
+            if known is None:
+                known = _probe(kernel, program)
+                record.write(file, known)
+    except OSError as error:
+        raise HostError(f"{memory} cannot be written: {error.strerror}; BOOTPROOF_STORE names another place") from error
+    return known
+
+
+def _recall(file: Path) -> AcceleratorChoice | None:
+    try:
         return record.read(AcceleratorChoice, file)
-    choice = _probe(kernel, program)
-    memory.mkdir(parents=True, exist_ok=True)
-    record.write(file, choice)
-    return choice
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _host() -> list[str]:
@@ -102,7 +118,7 @@ def _probe(kernel: Path, program: str) -> AcceleratorChoice:
 def _boot(kernel: Path, program: str, deadline: Deadline) -> tuple[bytes, int | None]:
     """What came on the console until the first line or the deadline, and QEMU's exit status if it ended."""
     ours, theirs = socket.socketpair()
-    argv = probe_command(kernel, program)
+    argv = process.tied_to_us(probe_command(kernel, program), parent=os.getpid())
     with ours, ExitStack() as stack:
         with theirs:
             output = theirs.fileno()

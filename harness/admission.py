@@ -32,12 +32,8 @@ def boot_slot(folder: Path, memory_mib: int) -> Iterator[None]:
 
     ``folder`` is shared by all who boot on this host. Raises `HostError` when either does not come.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     total_mib, _ = memory()
-    files = [
-        os.open(folder / f"boot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        for number in range(max(1, min(usable_cores(), total_mib // _MIB_PER_SLOT)))
-    ]
+    files = _open(folder, max(1, min(usable_cores(), total_mib // _MIB_PER_SLOT)))
     try:
         deadline = Deadline(_PATIENCE_S)
         if poll(lambda: any(_lock(file) for file in files), deadline, every_s=0.3) is None:
@@ -47,6 +43,18 @@ def boot_slot(folder: Path, memory_mib: int) -> Iterator[None]:
     finally:
         for file in files:
             os.close(file)
+
+
+def _open(folder: Path, count: int) -> list[int]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        return [os.open(folder / f"boot-{number}", flags, 0o666) for number in range(count)]
+    except OSError as error:
+        raise HostError(
+            f"{error.filename}: {error.strerror}; boots of this host need to be counted there: BOOTPROOF_STORE names "
+            "another folder"
+        ) from error
 
 
 def _await_memory(needed_mib: int) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from harness import gate
@@ -27,7 +26,9 @@ def conclude(
     run: Run,
     suites: Iterable[Path],
     boot_paths: Iterable[BootPath],
-    started_s: float,
+    *,
+    started: datetime,
+    elapsed_s: float,
 ) -> Verdict:
     """The verdict on what a run's folder holds; ``prepared`` is None when there is nothing to boot."""
     artifacts = load_artifacts(prepared.under_test) if prepared else None
@@ -48,8 +49,8 @@ def conclude(
         coverage=coverage,
         boots=boots,
         host=host_facts(prepared) if prepared else {},
-        started=datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"),
-        elapsed_s=round(time.time() - started_s, 1),
+        started=started.isoformat(timespec="seconds"),
+        elapsed_s=round(elapsed_s, 1),
     )
 
 

@@ -16,7 +16,7 @@ from pexpect import EOF, TIMEOUT
 from pexpect.spawnbase import SpawnBase
 
 from harness.deadline import Changes, Deadline
-from harness.errors import ImageError
+from harness.errors import HostError, ImageError
 from harness.signs import Sign, begins_phase, read_line
 
 _ESCAPES = re.compile(
@@ -53,7 +53,7 @@ class Console:
     """What a console printed so far. Lines carry seconds since the machine's start.
 
     ``phases`` maps each phase that began to the second it did; ``sightings`` are the signs seen, oldest first,
-    each sign once.
+    each sign once. ``problem`` is what kept lines from being noted.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Console:
         self.phases: dict[str, float] = {}
         self.sightings: list[Sighting] = []
         self.is_closed = False
+        self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._raw = bytearray()
         self._started_s = self._printed_s = time.monotonic()
@@ -104,21 +105,27 @@ class Console:
     def follow(self) -> None:
         """Read until the other end closes; runs in a thread of its own."""
         rest = b""
-        with self.log.open("w", encoding="utf-8") as log:
-            while chunk := self._receive():
-                self._raw += chunk
-                self._printed_s = time.monotonic()
-                *whole, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _PARTIAL_LINE_BYTES:
-                    whole, rest = [*whole, rest], b""
-                for line in whole:
-                    self._take(line, log)
-                log.flush()
-                self._changes.note()
-            if rest:
-                self._take(rest, log)
+        while chunk := self._receive():
+            self._raw += chunk
+            self._printed_s = time.monotonic()
+            *whole, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _PARTIAL_LINE_BYTES:
+                whole, rest = [*whole, rest], b""
+            self._take_all(whole)
+            self._changes.note()
+        self._take_all([rest] if rest else [])
         self.is_closed = True
         self._changes.note()
+
+    def _take_all(self, lines: list[bytes]) -> None:
+        try:
+            with self.log.open("ab", buffering=0) as log:
+                for line in lines:
+                    self._take(line, log)
+        except OSError as error:
+            self.problem = HostError(f"{self.log} cannot be written: {error.strerror}; make room there")
+        except HostError as error:
+            self.problem = error
 
     def _receive(self) -> bytes:
         try:
@@ -126,10 +133,10 @@ class Console:
         except OSError:
             return b""
 
-    def _take(self, raw: bytes, log: IO[str]) -> None:
+    def _take(self, raw: bytes, log: IO[bytes]) -> None:
         line = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
         since_start_s = time.monotonic() - self._started_s
-        log.write(f"[{since_start_s:8.2f}] {line}\n")
+        log.write(f"[{since_start_s:8.2f}] {line}\n".encode())
         if _SPINNER.match(line):
             return
         self.lines.append(line)

@@ -48,6 +48,15 @@ DEFINITION_FILE = "image.toml"
 _DISTRIBUTIONS = ("debian",)
 _UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""os-release(5): IMAGE_ID."""
+_VERSION = re.compile(r"[a-zA-Z0-9._+~^-]+")
+"""os-release(5): IMAGE_VERSION."""
+_VERSION_RULE = "letters, digits and ._+~^- only"
+_SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
+"""Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSelector:
@@ -136,6 +145,12 @@ class _Table:
                 raise self.error(key, f"{value!r} is listed twice", "list it once")
         return tuple(values)
 
+    def matching(self, key: str, pattern: re.Pattern[str], example: str, remedy: str) -> str:
+        value = str(self.take(key, str, f'"{example}"'))
+        if not pattern.fullmatch(value):
+            raise self.error(key, f"{value!r} will not do", remedy)
+        return value
+
     def finish(self) -> None:
         for key in self.content:
             near = difflib.get_close_matches(key, self.known, 1)
@@ -146,10 +161,14 @@ class _Table:
 def load_definition(folder: Path) -> ImageDefinition:
     """The definition in ``folder``; raises `DefinitionError` naming file, key and what would be right."""
     file = folder / DEFINITION_FILE
+    if not _NAME.fullmatch(file.absolute().parent.name):
+        raise UsageError(f"{folder}: an image's name is its folder's: lower-case letters, digits and ._- only")
     try:
         content = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{folder} holds no {DEFINITION_FILE}; an image definition needs one") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DefinitionError(str(file), "syntax", str(error), "see toml.io") from error
     return _read(file, _Table(file, "", content))
@@ -165,12 +184,12 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         name=file.parent.name,
         folder=file.parent.resolve(),
         description=top.take("description", str, '"Debian with libvirt"'),
-        version=_version(top),
+        version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
         distribution=_distribution(build) if is_built else "",
-        suite=build.take("suite", str, '"trixie"') if is_built else "",
-        packages=build.strings("packages", '["openssh-server"]') if is_built else (),
+        suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
+        packages=_packages(build) if is_built else (),
         playbook=_playbook(build) if is_built else "",
-        kernel_arguments=build.strings("kernel_arguments", '["mitigations=auto"]', []),
+        kernel_arguments=_kernel_arguments(build),
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),
         services=_units(expect, "services"),
@@ -192,11 +211,27 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
     return definition
 
 
-def _version(top: _Table) -> str:
-    version = str(top.take("version", str, '"2026.11"'))
-    if not re.fullmatch(r"[a-zA-Z0-9._+~^-]+", version):  # os-release(5): IMAGE_VERSION
-        raise top.error("version", f"{version!r} will not do", "letters, digits and ._+~^- only")
+def check_version(version: str) -> str:
+    """``version``, if an image can have it; `UsageError` if not."""
+    if not _VERSION.fullmatch(version):
+        raise UsageError(f"version {version!r} will not do; {_VERSION_RULE}")
     return version
+
+
+def _packages(build: _Table) -> tuple[str, ...]:
+    names = build.strings("packages", '["openssh-server"]')
+    for name in names:
+        if not _PACKAGE.fullmatch(name):
+            raise build.error("packages", f"{name!r} is no package's name", 'one name a string, for example "dracut"')
+    return names
+
+
+def _kernel_arguments(build: _Table) -> tuple[str, ...]:
+    arguments = build.strings("kernel_arguments", '["mitigations=auto"]', [])
+    for argument in arguments:
+        if argument.split() != [argument]:
+            raise build.error("kernel_arguments", f"{argument!r} has blanks in it", "one argument a string")
+    return arguments
 
 
 def _distribution(build: _Table) -> str:

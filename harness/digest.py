@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,13 @@ def of_value(value: Any) -> str:
 def of_folder(folder: Path) -> str:
     """SHA-256 over names, executable bits, link targets and contents below ``folder``, in hex."""
     rows = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+    for name, path in sorted((_utf8(path.relative_to(folder)).split("/"), path) for path in folder.rglob("*")):
         if "__pycache__" in path.parts:
             continue
         if path.is_symlink():
-            rows.append([name, "link", str(path.readlink())])
+            rows.append(["/".join(name), "link", _utf8(path.readlink())])
         elif path.is_file():
-            rows.append([name, "x" if path.stat().st_mode & 0o100 else "-", of_file(path)])
+            rows.append(["/".join(name), "x" if path.stat().st_mode & 0o100 else "-", of_file(path)])
     return of_value(rows)
 
 
@@ -44,3 +44,8 @@ def of_package(folder: Path, *, without: str) -> str:
         name for name in glob.glob("**/*.py", root_dir=folder, recursive=True) if not name.startswith(f"{without}/")
     ]
     return of_value([[name, of_file(folder / name)] for name in sorted(names)])
+
+
+def _utf8(path: Path) -> str:
+    """The same in every locale: a name is bytes."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-import tempfile
 import termios
 import threading
 import tty
@@ -17,10 +16,11 @@ from pathlib import Path
 
 from harness import accelerator, disks, lab
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
-from harness.build import build
+from harness.build import build, namespace
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
+from harness.errors import UsageError
 from harness.power import Plan, Power, Site, power_on
 from harness.prebuilt import take_in
 from harness.progress import Lines
@@ -30,6 +30,7 @@ from harness.spec import BootPath, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
 
 DISK_GIB = 8
+_LEAST_MIB = 256
 _QUIT = b"\x1d"  # Ctrl-], as in telnet(1) and virsh console
 _AUTOLOGIN = """\
 [Service]
@@ -41,6 +42,8 @@ _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUT
 
 def boot_by_hand(options: Namespace) -> int:
     """Boot until the guest powers off or the person quits; a reboot boots again."""
+    if options.memory is not None and options.memory < _LEAST_MIB:
+        raise UsageError(f"--memory {options.memory} is too little to boot anything; at least {_LEAST_MIB}")
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
@@ -49,7 +52,7 @@ def boot_by_hand(options: Namespace) -> int:
         _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
             _say(f"on the user network ({network.reason})")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
+        folder = stack.enter_context(store.workfolder(remove=namespace.remove))
         opened = stack.enter_context(lab.open_lab(folder, network.network))
         spec = MachineSpec(
             name=definition.name,
@@ -57,7 +60,7 @@ def boot_by_hand(options: Namespace) -> int:
             boot_path=BootPath(options.boot_path),
             accelerator=choice.accelerator,
             cpus=definition.cpus,
-            memory_mib=options.memory or definition.memory_mib,
+            memory_mib=definition.memory_mib if options.memory is None else options.memory,
             disks=(_disk(options.disk or folder / "data.raw"),),
             credentials=_CREDENTIALS,
         )
@@ -76,6 +79,8 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
     if is_folder:
         artifacts = store.hold(lambda: load_artifacts(folder.absolute()), until)
         return find_definition(artifacts.manifest.image, images), artifacts
+    if folder.is_dir() and "/" in options.image:
+        raise UsageError(f"{folder} holds no {MANIFEST}; bootproof boot IMAGE --artifacts {folder} makes one")
     definition = find_definition(options.image, images)
     if options.artifacts:
         arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
@@ -85,8 +90,15 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
 
 
 def _disk(path: Path) -> DiskSpec:
-    if not path.exists():
-        disks.make_raw(path, size_bytes=DISK_GIB << 30)
+    try:
+        if not path.exists():
+            disks.make_raw(path, size_bytes=DISK_GIB << 30)
+        with path.open("r+b"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--disk {path} cannot be used: {error.strerror}; it is a file, and made if missing"
+        ) from error
     return DiskSpec(path=path.absolute(), serial="BOOTPROOF-DATA")
 
 

@@ -29,7 +29,7 @@ from harness.deadline import Changes, Deadline
 from harness.definition import ImageDefinition
 from harness.errors import BootproofError, HostError, ImageError, Subject
 from harness.lab import Lab, LabProcess, Request
-from harness.qmp import Qmp, open_qmp
+from harness.qmp import Qmp, QmpGone, open_qmp
 from harness.run import Run
 from harness.spec import Accelerator, BootPath, MachineSpec
 from harness.verdict import Boot, Finding
@@ -57,6 +57,8 @@ class BootFailed(ImageError):
         super().__init__(machine, finding, folder, by_hand)
         self.machine, self.finding, self.folder, self.by_hand = machine, finding, folder, by_hand
         self.subject = finding.subject
+        if self.subject is not Subject.IMAGE:
+            self.exit_status = HostError.exit_status
 
     def __str__(self) -> str:
         evidence = "\n".join(f"    {line}" for line in self.finding.evidence)
@@ -189,7 +191,7 @@ class Power:
             )
         self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if not self._end_reason.startswith("guest"):
-            raise self.failed(self._end_finding())
+            raise self.failed(self.end_finding())
 
     @property
     def wants_reboot(self) -> bool:
@@ -203,6 +205,7 @@ class Power:
 
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
+        self._raise_full_disk()
         self._raise_emulator_fault()
         if self._is_booting and self.console.final_sighting:
             raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
@@ -212,7 +215,15 @@ class Power:
             self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
             raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))
         if self.child.status is not None:
-            raise self.failed(self._sighted() or self._end_finding())
+            raise self.failed(self._sighted() or self.end_finding())
+
+    def _raise_full_disk(self) -> None:
+        """The host's, not the machine's: QEMU stops the machine then, which looks as if it hung."""
+        if self.console.problem:
+            raise self.console.problem
+        if any(name == "BLOCK_IO_ERROR" and data.get("nospace") for name, data in self._events):
+            disks = ", ".join(str(disk.path) for disk in self.plan.spec.disks)
+            raise HostError(f"{self.plan.where}: the host has no space left for {disks}; make room there")
 
     def _raise_emulator_fault(self) -> None:
         """Linux patches its own code in its first seconds, which QEMU's TCG may miss."""
@@ -332,7 +343,8 @@ class Power:
         sighting = self.console.final_sighting or next(iter(self.console.sightings), None)
         return checks.finding_of(sighting, self.plan.where) if sighting else None
 
-    def _end_finding(self) -> Finding:
+    def end_finding(self) -> Finding:
+        """Why QEMU ended, in its own words."""
         reason = self._end_reason
         if reason.startswith("guest"):
             return self._last_words("unexpected-reset", f"the guest ended by itself ({reason})")
@@ -416,7 +428,12 @@ def power_on(plan: Plan) -> Iterator[Power]:
         plan.note_phase("firmware")
         on_event = _collector(events, changes)
         log = plan.folder / "qmp.log"
-        power.attach(stack.enter_context(open_qmp(qmp, name=plan.spec.name, on_event=on_event, log=log)), shell)
+        try:
+            monitor = stack.enter_context(open_qmp(qmp, name=plan.spec.name, on_event=on_event, log=log))
+        except QmpGone as error:
+            child.wait(Deadline(5))
+            raise power.failed(power.end_finding()) from error
+        power.attach(monitor, shell)
         yield power
         power.note_late_signs()
 

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import rootfs
-from harness.artifacts import INITRD, KERNEL, MANIFEST, ROOTFS_NAMES, Artifacts, Manifest, describe, load_artifacts
+from harness.artifacts import (
+    INITRD,
+    KERNEL,
+    MANIFEST,
+    ROOTFS_NAMES,
+    Artifacts,
+    Manifest,
+    describe,
+    difference,
+    load_artifacts,
+)
 from harness.build.initrd import kernel_version
 from harness.definition import ImageDefinition, sources_digest
 from harness.errors import ImageError, UsageError
@@ -43,7 +53,8 @@ def take_in(
         found = load_artifacts(folder)
         files = {name: folder / name for name in found.manifest.files}
         manifest = found.manifest
-        _verify(files, manifest)
+        if what := difference(found):
+            raise UsageError(f"{what}; copy the folder again from where it was built")
     else:
         files = find_files(folder)
         manifest = _describe(folder, files, definition, kernel_arguments)
@@ -134,13 +145,3 @@ def _arguments(folder: Path, definition: ImageDefinition, given: Sequence[str] |
         return tuple(given)
     file = folder / CMDLINE
     return tuple(file.read_text("utf-8").split()) if file.is_file() else definition.kernel_arguments
-
-
-def _verify(files: dict[str, Path], manifest: Manifest) -> None:
-    for name, path in files.items():
-        seen, awaited = describe(path).sha256, manifest.files[name].sha256
-        if seen != awaited:
-            raise UsageError(
-                f"{path} is not what its manifest says: SHA-256 {awaited[:12]}… awaited, {seen[:12]}… there; "
-                "copy the folder again from where it was built"
-            )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from harness.errors import HostError
 
 _KEPT_LINES = 30
+_KEPT_BYTES = 1 << 14
 
 
 class CommandFailed(HostError):
@@ -27,9 +30,25 @@ class CommandFailed(HostError):
         return f"{self.argv[0]} ended with status {self.status}{where}:\n{self.tail}"
 
 
-def tied_to_us(argv: Sequence[str]) -> list[str]:
-    """``argv`` so that it is killed when the thread that starts it ends: start it from the main thread."""
-    return ["setpriv", "--pdeathsig", "KILL", *argv]
+def unwind_when_told_to_end() -> None:
+    """From now on SIGTERM and SIGHUP interrupt this process as Ctrl-C does, so that it leaves in order.
+
+    Call it in the main thread. A signal that is ignored, as by nohup(1), stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def tied_to_us(argv: Sequence[str], *, parent: int | None = None) -> list[str]:
+    """``argv`` so that it is killed when the thread that starts it ends: start it from the main thread.
+
+    With the number of the process that will start it, ``parent``, also if that ends before it can be so tied.
+    """
+    tied = ["setpriv", "--pdeathsig", "KILL"]
+    if parent is None:
+        return [*tied, *argv]
+    return [*tied, "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(parent), *argv]
 
 
 def find(program: str) -> str | None:
@@ -55,18 +74,24 @@ def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
 
 
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0) -> None:
-    """Run ``argv`` to its end, all it prints into ``log``; `CommandFailed` quotes the log's end.
+    """Run ``argv``, and whatever it starts that prints, to the end, all it prints into ``log``.
 
-    Interrupted, the child is dead and reaped before the interrupt goes on.
+    `CommandFailed` quotes its end, also where a full disk keeps it out of ``log``. Interrupted, the child is dead
+    and reaped before the interrupt goes on.
     """
+    said = b""
     with ExitStack() as stack:
-        file = stack.enter_context(log.open("ab"))
-        start = file.tell()
-        output_fd = file.fileno()
-        child = stack.enter_context(spawn(argv, stdout=output_fd, stderr=output_fd, env=env, grace_s=grace_s))
+        file = stack.enter_context(log.open("ab", buffering=0))
+        child = stack.enter_context(spawn(argv, stdout=PIPE, stderr=STDOUT, env=env, grace_s=grace_s))
+        assert isinstance(child.stdout, BufferedReader)
+        printed = stack.enter_context(child.stdout)
+        while chunk := printed.read1():
+            said = (said + chunk)[-_KEPT_BYTES:]
+            with suppress(OSError):
+                file.write(chunk)
         status = child.wait()
     if status:
-        raise CommandFailed(tuple(argv), status, _tail(log.read_bytes()[start:]), str(log))
+        raise CommandFailed(tuple(argv), status, _tail(said), str(log))
 
 
 @contextmanager
@@ -101,6 +126,8 @@ def _start(
         return Popen(list(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
+    except OSError as error:
+        raise HostError(f"{argv[0]} cannot be started: {error.strerror}") from error
 
 
 def _end(child: Popen[bytes], grace_s: float) -> None:

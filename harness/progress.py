@@ -27,6 +27,9 @@ class Lines:
     def ended(self, step: str, took_s: float) -> None:
         self._say(f"{self._image}: {step} {took_s:.0f} s {self._detail}".rstrip())
 
+    def damaged(self, what: str) -> None:
+        self._say(f"{self._image}: {what}")
+
 
 class Tail:
     """Follows the events of runs, whichever worker writes them, and tells when a machine is ready or failed."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from qemu.qmp import (
     ConnectError,
@@ -144,14 +144,16 @@ def _close(loop: EventLoop, client: QMPClient) -> None:
 
 
 class _Log:
-    """A JSON object a line, with the monotonic time."""
+    """A JSON object a line, with the monotonic time. A full disk costs the log, not the machine."""
 
-    def __init__(self, file: TextIO | None) -> None:
+    def __init__(self, file: IO[bytes] | None) -> None:
         self._file = file
 
     def write(self, message: Mapping[str, object]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps({"monotonic_s": round(time.monotonic(), 6), **message}) + "\n")
+            line = json.dumps({"monotonic_s": round(time.monotonic(), 6), **message}) + "\n"
+            with suppress(OSError):
+                self._file.write(line.encode())
 
 
 @contextmanager
@@ -159,7 +161,7 @@ def _opened(log: Path | None) -> Iterator[_Log]:
     if log is None:
         yield _Log(None)
         return
-    with log.open("a", encoding="utf-8", buffering=1) as file:
+    with log.open("ab", buffering=0) as file:
         yield _Log(file)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -33,22 +32,27 @@ def dump(value: Any) -> Any:
 
 
 def load(kind: type[T], plain: Any) -> T:
-    """The ``kind`` that ``plain`` describes.
+    """The ``kind`` that ``plain`` describes; `ValueError` says where anything else differs."""
+    from cattrs import transform_error
 
-    Raises what cattrs raises for anything else; callers that read a user's file turn it into their own error.
-    """
-    return _converter().structure(plain, kind)
+    try:
+        return _converter().structure(plain, kind)
+    except Exception as error:  # the many of cattrs
+        raise ValueError("; ".join(transform_error(error)[:3])) from error
 
 
 def write(path: Path, value: Any) -> None:
-    """``value`` as indented JSON at ``path``: all of it or, if interrupted, what was there before."""
+    """``value`` as indented JSON at ``path``: all of it or, if interrupted, what was there before.
+
+    For one writer at a time. What a killed one left half written is overwritten by the next.
+    """
     text = json.dumps(dump(value), indent=2, sort_keys=False) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    half_made = path.with_name(f".{path.name}.new")
+    with half_made.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    half_made.replace(path)
 
 
 def read(kind: type[T], path: Path) -> T:

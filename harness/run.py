@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import process, record
+from harness.errors import HostError, Subject
 from harness.verdict import Boot, Finding
 
 
@@ -37,19 +39,24 @@ class Run:
     worker: str
 
     @property
+    def _events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
     def key(self) -> Path:
         """The SSH key of this run; its public half lies beside it."""
         return self.folder / "id_ed25519"
 
     def add(self, kind: str, data: dict[str, Any]) -> None:
-        """Append one event, whole: a single write to a file opened for appending."""
+        """Append one event, whole: a single write to a file opened for appending; `HostError` if that fails."""
         event = Event(kind=kind, worker=self.worker, time_s=round(time.time(), 3), data=data)
-        line = json.dumps(record.dump(event)) + "\n"
-        descriptor = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        line = (json.dumps(record.dump(event)) + "\n").encode()
         try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+            with self._events.open("ab", buffering=0) as file:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
 
     def add_finding(self, finding: Finding) -> None:
         self.add("finding", record.dump(finding))
@@ -68,11 +75,24 @@ class Run:
         return tuple(dict.fromkeys(event.data["what"] for event in self.events() if event.kind == "unchecked"))
 
     def events(self) -> Iterator[Event]:
-        """All events so far, in the order they were written."""
-        file = self.folder / "events.jsonl"
-        if file.exists():
-            for line in file.read_text("utf-8").splitlines():
+        """All events so far, in the order they were written. One that cannot be read is a finding of the host."""
+        text = self._events.read_text("utf-8", "replace") if self._events.exists() else ""
+        for line in text.split("\n")[:-1]:
+            try:
                 yield record.load(Event, json.loads(line))
+            except ValueError:
+                yield self._unreadable(line)
+
+    def _unreadable(self, line: str) -> Event:
+        finding = Finding(
+            id="event-unreadable",
+            what=f"{self._events} has a line that is no event, so the verdict may lack what it said",
+            where=str(self.folder),
+            subject=Subject.HOST,
+            evidence=(line[:200],),
+            cause="the disk was full, or somebody else wrote there",
+        )
+        return Event(kind="finding", worker=self.worker, time_s=0.0, data=record.dump(finding))
 
     def findings(self) -> tuple[Finding, ...]:
         """All findings, each once, in the order they were made."""
@@ -88,6 +108,11 @@ def make_key(run: Run) -> None:
     process.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootproof", "-f", str(run.key)])
 
 
+def unwritable(folder: Path, error: OSError) -> HostError:
+    """The error for a write to the run's ``folder`` that failed."""
+    return HostError(f"{folder} cannot be written: {error.strerror}; make room there, or --run-dir names another")
+
+
 def make_run_folder(parent: Path, name: str) -> Path:
     """A new folder below ``parent``; ``parent/latest`` points to it."""
     stem = time.strftime("%Y-%m-%dT%H-%M-%S-") + name
@@ -98,7 +123,7 @@ def make_run_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         break
-    link = parent / f".latest-{os.getpid()}"
+    link = folder / "latest"
     link.symlink_to(folder.name)
     link.replace(parent / "latest")
     return folder

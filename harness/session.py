@@ -51,6 +51,7 @@ def prepare(
 ) -> Prepared:
     """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
+    Every byte of what is booted has been compared with its manifest then; what was damaged is built again.
     With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
     to a second build of the same definition that differs in its version. ``kernel_arguments`` are for prebuilt
     artifacts without a manifest.
@@ -62,7 +63,7 @@ def prepare(
         run.add_unchecked(what)
 
     def make(version: str | None = None) -> Artifacts:
-        return store.hold(lambda: build(definition, store, version=version, progress=progress), until)
+        return store.hold(lambda: build(definition, store, version=version, verify=True, progress=progress), until)
 
     def take(folder: Path, arguments: Sequence[str] | None = None) -> Artifacts:
         return store.hold(lambda: take_in(folder, definition, store, kernel_arguments=arguments), until)

@@ -14,6 +14,7 @@ layers and the folders of packages have the time of their last use as modificati
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -26,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import record
-from harness.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
+from harness import digest, record
+from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.errors import HostError, UsageError
 
 _LOCK = "lock"
@@ -74,7 +75,7 @@ class Store:
         for name in (*manifest.files, MANIFEST):
             _seal(folder / name)
         with self.locked("artifacts"):
-            if place.exists() and not _is_whole(place):
+            if place.exists() and _damage(place, manifest.digest, contents=True):
                 place.rename(folder.parent / f"damaged-{manifest.digest}")
             if not place.exists():
                 _sync(folder)
@@ -98,15 +99,27 @@ class Store:
                 _note_use(artifacts.folder)
                 return artifacts
 
-    def built(self, key: str) -> Artifacts | None:
-        """The artifacts that a build with these inputs made, if they are still there and whole."""
+    def built(
+        self, key: str, *, contents: bool = False, damaged: Callable[[str], None] = lambda _: None
+    ) -> Artifacts | None:
+        """The artifacts that a build with these inputs made, if they are still there and whole.
+
+        Sizes are compared with the manifest, and with ``contents`` every byte. ``damaged`` is told what is wrong
+        with artifacts that are there.
+        """
         try:
             note = json.loads((self.root / "builds" / f"{key}.json").read_text("utf-8"))
-            artifacts = load_artifacts(self.root / "artifacts" / note["artifacts"])
-        except (FileNotFoundError, UsageError, KeyError, ValueError):
+            place = self.root / "artifacts" / note["artifacts"]
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             return None
-        _note_use(artifacts.folder)
-        return artifacts
+        if not place.is_dir():
+            return None
+        what = _damage(place, place.name, contents=contents)
+        if what:
+            damaged(what)
+            return None
+        _note_use(place)
+        return load_artifacts(place)
 
     def remember_build(self, key: str, artifacts: Artifacts, layers: Sequence[str] = ()) -> None:
         note = {"artifacts": artifacts.digest, "image": artifacts.manifest.image, "layers": layers}
@@ -131,18 +144,30 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
 
-    def add_layer(self, key: str, tar: Path, note: Any, *, kept: int = 2) -> None:
-        """Move ``tar`` into the store; of layers with the same ``note["for"]`` the last ``kept`` stay.
+    def is_whole_layer(self, key: str) -> bool:
+        """Whether that layer's tar, which the store holds, has the bytes that were put there."""
+        note, tar = self._layer_note(key), self.root / "layers" / f"{key}.tar"
+        return isinstance(note, dict) and note.get("sha256") == digest.of_file(tar)
 
-        A note outlives its tar: what it says is enough to know that a build changes nothing.
+    def remove_layer(self, key: str) -> None:
+        """Its tar; what is known of it stays."""
+        (self.root / "layers" / f"{key}.tar").unlink(missing_ok=True)
+
+    def add_layer(self, key: str, tar: Path, note: dict[str, Any], *, kept: int = 2) -> None:
+        """Move ``tar`` into the store; of layers with the same ``note["for"]`` this and the last others stay.
+
+        ``kept`` is how many in all. A note outlives its tar: what it says is enough to know that a build changes
+        nothing.
         """
         folder = self.folder("layers")
+        place = folder / f"{key}.tar"
         _sync(tar)
-        tar.replace(folder / f"{key}.tar")
-        record.write(folder / f"{key}.json", note)
+        sha256 = digest.of_file(tar)
+        tar.replace(place)
+        record.write(folder / f"{key}.json", {**note, "sha256": sha256})
         _sync(folder)
-        siblings = [path for path in folder.glob("*.tar") if self._is_for(path, note["for"])]
-        for path in sorted(siblings, key=lambda path: path.stat().st_mtime_ns, reverse=True)[kept:]:
+        others = [path for path in folder.glob("*.tar") if path != place and self._is_for(path, note["for"])]
+        for path in sorted(others, key=_modified_ns, reverse=True)[kept - 1 :]:
             path.unlink(missing_ok=True)
 
     def _is_for(self, tar: Path, purpose: str) -> bool:
@@ -193,15 +218,28 @@ class Store:
         try:
             yield folder
         finally:
-            remove(folder)
+            with suppress(HostError):  # what keeps it from going now may not when the next comes by
+                remove(folder)
             holder.close()
+
+    @contextmanager
+    def writable(self) -> Iterator[None]:
+        """What the store's file system refuses in the block is a `HostError` that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_full(self.root) from error
+            where = error.filename or self.root
+            remedy = f"; the store, {self.root}, must be one folder that you can write: BOOTPROOF_STORE names another"
+            raise HostError(f"{where}: {error.strerror}{remedy}") from error
 
 
 def disk_full(folder: Path) -> HostError:
     """The error for a write to ``folder`` that found no room."""
     free_mib = shutil.disk_usage(folder).free >> 20
     return HostError(
-        f"no space left below {folder} ({free_mib} MiB free): make room there, "
+        f"no space left below {folder} ({free_mib} MiB free): make room there, as by bootproof store prune, "
         "or set BOOTPROOF_STORE to a folder on a larger disk"
     )
 
@@ -240,12 +278,22 @@ def is_worked_in(path: Path) -> bool:
     return False
 
 
-def _is_whole(folder: Path) -> bool:
+def _damage(folder: Path, name: str, *, contents: bool) -> str:
+    """Why ``folder`` does not hold the artifacts whose digest is ``name``; empty if it does."""
     try:
-        load_artifacts(folder)
-    except UsageError:
-        return False
-    return True
+        artifacts = load_artifacts(folder)
+    except UsageError as error:
+        return str(error)
+    if artifacts.digest != name:
+        return f"{folder / MANIFEST} is another manifest: its digest is {artifacts.digest[:12]}…"
+    return difference(artifacts) if contents else ""
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _note_use(path: Path) -> None:

@@ -7,22 +7,28 @@ Each arrow is skipped when the store holds what it would make.
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness import digest, record
 from harness.artifacts import Artifacts, Manifest
 from harness.build import bootstrap, configure, initrd, namespace, pack
-from harness.definition import DEFINITION_FILE, ImageDefinition
-from harness.errors import BootproofError, UsageError
+from harness.definition import DEFINITION_FILE, ImageDefinition, check_version
+from harness.errors import BootproofError, HostError, UsageError
 from harness.store import Store, disk_full
 
 _FORMAT = 1
 """Another number makes every store pack again."""
+
+_EARLIEST_S = 1735689600
+"""2025-01-01: there was no Bootproof before."""
 
 _DISK_FULL = ("No space left on device", "have enough free space")
 
@@ -36,6 +42,9 @@ class Progress(Protocol):
     def ended(self, step: str, took_s: float) -> None:
         """``step`` is over, well or not."""
 
+    def damaged(self, what: str) -> None:
+        """Something in the store cannot be used: ``what`` is a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Silent:
@@ -44,6 +53,8 @@ class Silent:
     def started(self, step: str, detail: str) -> None: ...
 
     def ended(self, step: str, took_s: float) -> None: ...
+
+    def damaged(self, what: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,7 @@ class _Build:
     store: Store
     version: str
     mirror: str | None
+    verify: bool
     progress: Progress
 
 
@@ -76,43 +88,66 @@ def build(
     version: str | None = None,
     refresh: bool = False,
     mirror: str | None = None,
+    verify: bool = False,
     progress: Progress = Silent(),
 ) -> Artifacts:
     """The artifacts of ``definition``, from the store if nothing changed since they were made.
 
     ``version`` takes the place of the definition's own: only os-release, initrd and packing are done again.
     ``refresh`` asks the archive for newer packages; the same packages give the same artifacts. ``mirror`` is
-    where packages are fetched, and leaves no trace. Call it from the main thread: when that ends, however it
-    ends, so does every program of the build.
+    where packages are fetched, and leaves no trace. With ``verify`` every byte of what the store holds is compared
+    with its manifest. What is damaged there is made again. Call it from the main thread: when that ends, however
+    it ends, so does every program of the build.
 
     Raises `ImageError` when the definition does not build, quoting the step's log, which is kept in the
-    store's ``logs``; `HostError` when this machine lacks a program, namespaces, room or the network.
+    store's ``logs``; `HostError` when this machine lacks a program, namespaces, room, the network or the time.
     """
     task = _Build(
         definition=definition,
         store=store,
-        version=version or definition.version,
+        version=definition.version if version is None else check_version(version),
         mirror=mirror,
+        verify=verify,
         progress=progress,
     )
+    if mirror is not None and not re.fullmatch(r"[a-z+]+:/\S+", mirror):
+        raise UsageError(f"--mirror {mirror!r} is no URL; for example http://deb.debian.org/debian")
     if not definition.can_be_built:
         raise UsageError(
             f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR takes what another builder made"
         )
-    base = _read_base(task)
-    found = base and store.built(_build_key(task, base))
-    if found and not refresh:
-        return found
-    # One lock for all versions of an image: they share the log files, and mostly the second layer.
-    with _alone(task, f"image-{definition.name}"), store.workfolder(remove=namespace.remove) as folder:
-        return _make(task, folder, refresh=refresh)
+    with store.writable():
+        base = _read_base(task)
+        found = base and store.built(_build_key(task, base), contents=verify)
+        if found and not refresh:
+            return found
+        # One lock for all versions of an image: they share the log files, and mostly the second layer.
+        with _alone(task, f"image-{definition.name}"), store.workfolder(remove=namespace.remove) as folder:
+            check_clock(time.time(), base.archive.epoch_s if base else _EARLIEST_S)
+            _check_mount(folder)
+            return _make(task, folder, refresh=refresh)
+
+
+def check_clock(now_s: float, earliest_s: int) -> None:
+    """`HostError` if it cannot be ``now_s``: no signature would be valid, and new files older than the archive's."""
+    if now_s < earliest_s:
+        now, earliest = (datetime.fromtimestamp(moment, UTC).date() for moment in (now_s, earliest_s))
+        raise HostError(f"this host's clock says {now}, but it is at least {earliest}: timedatectl set-ntp true")
+
+
+def _check_mount(folder: Path) -> None:
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise HostError(
+            f"{folder.parent} is mounted noexec, and builds run the image's own programs there; "
+            "BOOTPROOF_STORE names another folder"
+        )
 
 
 def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
     """What the store lacks of the three steps. Between them, ``folder/tree`` is the last layer made, or missing."""
     known = _read_base(task)
     base = known if known and not refresh else _bootstrapped(task, folder, refresh=refresh)
-    found = task.store.built(_build_key(task, base))
+    found = task.store.built(_build_key(task, base), contents=task.verify, damaged=lambda what: _tell(task, what))
     if found:
         return found
     base = _configured(task, base, folder)
@@ -148,13 +183,10 @@ def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
     """Make ``folder/tree`` the second layer; what is returned is the first layer under it."""
     tree, first = folder / "tree", bootstrap.layer_key(task.definition)
     key = configure.layer_key(task.definition, base.content)
-    if task.store.layer(key):
-        _unpack_layer(task, tree, key)
+    if _unpack_layer(task, tree, key):
         return base
-    if not tree.exists() and not task.store.layer(first):
+    if not tree.exists() and not _unpack_layer(task, tree, first):
         return _configured(task, _bootstrapped(task, folder, refresh=False), folder)
-    if not tree.exists():
-        _unpack_layer(task, tree, first)
     what = f"{task.definition.playbook} of {task.definition.name}"
     with _alone(task, f"debs-{task.definition.suite}"), _step(task, "configure", what) as log:
         configure.configure(task.definition, task.store, folder, archive=base.archive, log=log)
@@ -180,10 +212,12 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
 
 
 def _read_base(task: _Build) -> _Base | None:
+    """What the store knows of the first layer; None also if that cannot be read."""
     note = task.store.layer_note(bootstrap.layer_key(task.definition))
-    if note is None:
+    try:
+        return record.load(_Base, {name: note[name] for name in ("packages", "archive")})
+    except (KeyError, TypeError, ValueError):
         return None
-    return record.load(_Base, {name: note[name] for name in ("packages", "archive")})
 
 
 def _build_key(task: _Build, base: _Base) -> str:
@@ -198,11 +232,24 @@ def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -
         task.store.add_layer(key, tar, note, kept=kept)
 
 
-def _unpack_layer(task: _Build, tree: Path, key: str) -> None:
+def _unpack_layer(task: _Build, tree: Path, key: str) -> bool:
+    """Make ``tree`` that layer; False if the store does not hold it, or not as it was put there."""
+    tar = task.store.layer(key)
+    if tar is None:
+        return False
     with _step(task, "unpack", "") as log:
+        if not task.store.is_whole_layer(key):
+            _tell(task, f"{tar} is not what was put there")
+            task.store.remove_layer(key)
+            return False
         if tree.exists():
             namespace.remove(tree)
-        pack.untar(task.store.root / "layers" / f"{key}.tar", tree, log=log)
+        pack.untar(tar, tree, log=log)
+    return True
+
+
+def _tell(task: _Build, what: str) -> None:
+    task.progress.damaged(f"{what}; it is made again")
 
 
 @contextmanager
@@ -214,8 +261,8 @@ def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
     try:
         yield log
     except (BootproofError, OSError) as error:
-        text = log.read_text("utf-8", "replace")
-        if any(sign in text or sign in str(error) for sign in _DISK_FULL):
+        said = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
+        if any(sign in said for sign in _DISK_FULL):
             raise disk_full(task.store.root) from error
         raise
     finally:

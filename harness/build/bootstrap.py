@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import digest, process
 from harness.build import namespace
 from harness.definition import DEFINITION_FILE, ImageDefinition
-from harness.errors import BootproofError, HostError, ImageError
+from harness.errors import BootproofError, HostError, ImageError, UsageError
 from harness.store import Store
 
 _FORMAT = 1
@@ -63,7 +63,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
         namespace.run(_command(definition, tree, mirror), log=log, env=env)
         namespace.run(namespace.inside(tree, "bootstrapped", mirror or ""), log=log)
     except process.CommandFailed as error:
-        raise diagnose(definition, log) from error
+        raise diagnose(definition, log, mirror=mirror, debs=debs) from error
     return read_archive(releases)
 
 
@@ -110,19 +110,41 @@ def read_archive(folder: Path) -> Archive:
     return Archive(releases=releases, epoch_s=max(dates))
 
 
-def diagnose(definition: ImageDefinition, log: Path) -> BootproofError:
-    """Whose fault a failed mmdebstrap is, from what it printed."""
-    text = log.read_text("utf-8", "replace")
+def diagnose(definition: ImageDefinition, log: Path, *, mirror: str | None, debs: Path) -> BootproofError:
+    """Whose fault a failed mmdebstrap is, from what it printed. Damaged packages are gone from ``debs`` then."""
+    text, file = log.read_text("utf-8", "replace"), definition.folder / DEFINITION_FILE
     missing = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
     if missing:
         names = ", ".join(sorted({one or other for one, other in missing}))
-        return ImageError(
-            f"{definition.folder / DEFINITION_FILE}: build.packages: not in {definition.suite}: {names} ({log})"
-        )
-    said = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:", "dpkg: error")))
+        return ImageError(f"{file}: build.packages: not in {definition.suite}: {names}; correct or remove it ({log})")
+    said = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "Err:", "dpkg: error")))
     said = said[-2000:] or text[-2000:]
-    if any(sign in text for sign in _NO_NETWORK):
-        return HostError(f"the package archive cannot be reached; --mirror names another one ({log}):\n{said}")
-    if re.search(r"404 +Not Found", text) and "Release" in said:
-        return ImageError(f"{definition.folder / DEFINITION_FILE}: build.suite: no {definition.suite!r} there ({log})")
+    if needs_network(text):
+        return HostError(
+            "the package archive cannot be reached; mend the network (or http_proxy), "
+            f"or name another archive: bootproof build {definition.name} --mirror URL ({log}):\n{said}"
+        )
+    damaged = _forget_damaged(text, debs)
+    if damaged:
+        return HostError(f"damaged in the store, and now removed from it: {', '.join(damaged)}; build again ({log})")
+    if re.search(r"40[034] +(Bad Request|Forbidden|Not Found)", text) and "Release" in said:
+        if mirror:
+            return UsageError(f"--mirror {mirror} has no {definition.suite}; it must hold dists/{definition.suite}/")
+        return ImageError(f"{file}: build.suite: the archive has no {definition.suite!r} ({log})")
     return ImageError(f"{definition.name}: mmdebstrap failed; all it said is in {log}:\n{said}")
+
+
+def needs_network(said: str) -> bool:
+    """Whether what apt, or something like it, printed when it failed is about the network."""
+    return any(sign in said for sign in _NO_NETWORK)
+
+
+def _forget_damaged(said: str, debs: Path) -> list[str]:
+    """apt takes a package that it downloaded once for whole if its size is right; dpkg finds out."""
+    if "dpkg-deb: error" not in said:
+        return []
+    found = re.findall(r"^dpkg: error processing archive \S*/(?:\d+-)?([^/\s]+\.deb) ", said, re.MULTILINE)
+    damaged = [name for name in dict.fromkeys(found) if (debs / name).is_file()]
+    for name in damaged:
+        (debs / name).unlink()
+    return damaged

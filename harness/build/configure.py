@@ -13,9 +13,9 @@ from typing import Any
 
 from harness import digest, process
 from harness.build import namespace
-from harness.build.bootstrap import Archive
+from harness.build.bootstrap import Archive, needs_network
 from harness.definition import DEFINITION_FILE, ImageDefinition, sources_digest
-from harness.errors import HostError, ImageError
+from harness.errors import BootproofError, HostError, ImageError
 from harness.store import Store
 
 _FORMAT = 1
@@ -56,7 +56,7 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     env = namespace.environment(
         ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No"
     )
-    ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory")]
+    ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
     debs = store.packages(definition.suite)
     try:
@@ -79,17 +79,20 @@ def variables(definition: ImageDefinition) -> dict[str, Any]:
 def _write_inputs(definition: ImageDefinition, work: Path) -> None:
     """Ansible's configuration, inventory and variables: nothing of the user's own Ansible takes part."""
     work.mkdir()
-    (work / "ansible.cfg").write_text(_CONFIG.format(roles=definition.roles, folder=work), "utf-8")
-    tree = work.parent / "tree"
-    connection = f"ansible_host={tree} ansible_connection=community.general.chroot"
-    (work / "inventory").write_text(f"{definition.name} {connection}\n", "utf-8")
+    (work / "ansible.cfg").write_bytes(os.fsencode(_CONFIG.format(roles=definition.roles, folder=work)))
+    tree = {"ansible_host": str(work.parent / "tree"), "ansible_connection": "community.general.chroot"}
+    inventory = json.dumps({"all": {"hosts": {definition.name: tree}}}, ensure_ascii=False)
+    (work / "inventory.json").write_bytes(os.fsencode(inventory))
     (work / "variables.json").write_text(json.dumps(variables(definition)), "utf-8")
 
 
-def diagnose(definition: ImageDefinition, log: Path) -> ImageError:
-    """The failing task in Ansible's own words."""
-    text = log.read_text("utf-8", "replace")
-    return ImageError(f"{definition.folder / definition.playbook} failed ({log}):\n{failing_task(text)}")
+def diagnose(definition: ImageDefinition, log: Path) -> BootproofError:
+    """The failing task in Ansible's own words; without a network it is the host's fault."""
+    said = failing_task(log.read_text("utf-8", "replace"))
+    what = f"{definition.folder / definition.playbook} failed"
+    if needs_network(said):
+        return HostError(f"{what} for want of the network; mend that, or http_proxy ({log}):\n{said}")
+    return ImageError(f"{what} ({log}):\n{said}")
 
 
 def failing_task(text: str) -> str:

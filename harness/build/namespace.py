@@ -63,15 +63,20 @@ def prefix() -> list[str]:
     words = [
         *user,
         # Entering a user namespace clears the death signal, so it is set behind that.
-        *process.tied_to_us(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]),
+        *process.tied_to_us(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()
+        ),
     ]
     _try(tuple(words))
     return words
 
 
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
-    """Run ``argv`` in namespaces of its own; `CommandFailed` quotes the end of ``log``."""
-    process.run([*prefix(), *argv], log=log, env=env or environment(), grace_s=0.0)
+    """Run ``argv`` in namespaces of its own; `CommandFailed` quotes the end of what it printed."""
+    try:
+        process.run([*prefix(), *argv], log=log, env=env or environment(), grace_s=0.0)
+    except process.CommandFailed as error:
+        raise process.CommandFailed(tuple(argv), error.status, error.tail, error.log) from None
 
 
 def output(argv: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ and nothing is imported, since pytest loads this in every repository of the envi
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
 import pytest
@@ -64,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _begin(config: pytest.Config) -> None:
+    from harness import process
     from harness.errors import UsageError
     from harness.plugin import controller, hooks, suite, worker
     from harness.plugin.state import KEY, read_state
@@ -75,8 +75,10 @@ def _begin(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[KEY] = state
-    if not state.is_controller:
-        worker.leave_with(os.getppid())
+    if state.is_controller:
+        process.unwind_when_told_to_end()
+    else:
+        worker.leave_with(state.controller)
     config.args[:], state.suite_ids = suite.choose(config)
     if state.is_controller and not config.option.collectonly:
         controller.open_runs(config, state)

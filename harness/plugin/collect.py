@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from harness.plugin.state import Bootproof
@@ -34,13 +32,26 @@ def _values(name: str, state: Bootproof, image: str) -> list[str]:
     return list(getattr(state.definitions[image], _LISTS[name]))
 
 
-def arrange(items: list[pytest.Item], state: Bootproof) -> None:
-    """Before anything is deselected: drop what concerns no image, note the plan, group and sort for the workers."""
+def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> None:
+    """What is planned is what a file holds, not what is asked for: what was left out is missing in the verdict."""
+    if state.worker not in ("main", "gw0"):  # each worker collects the same
+        return
+    for item in found:
+        image = _image_of(item)
+        if isinstance(item, pytest.Item) and image in state.runs and not _has_no_image(item):
+            checks = [mark.args[0] for mark in item.iter_markers("check")]
+            group = f"{image} shared" if "shared_machine" in getattr(item, "fixturenames", ()) else item.nodeid
+            plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": group}
+            state.runs[image].add("planned", plan)
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Before anything is deselected: drop what concerns no image, group and sort for the workers."""
     items[:] = [item for item in items if not _has_no_image(item)]
     for item in items:
         image = _image_of(item)
         if image is not None:
-            _note(item, image, state)
+            _note(item, image)
     items.sort(key=_boots, reverse=True)
 
 
@@ -51,7 +62,7 @@ def _has_no_image(item: pytest.Item) -> bool:
     )
 
 
-def _note(item: pytest.Item, image: str, state: Bootproof) -> None:
+def _note(item: pytest.Item, image: str) -> None:
     names = set(getattr(item, "fixturenames", ()))
     if {"host", "machine"} <= names:
         raise pytest.UsageError(f"{item.nodeid}: take host (shared, to look) or machine (own, to change), not both")
@@ -59,35 +70,6 @@ def _note(item: pytest.Item, image: str, state: Bootproof) -> None:
         raise pytest.UsageError(f"{item.nodeid}: --image tests an image, testinfra_hosts in its module names a host")
     item.user_properties.append(("image", image))
     item.user_properties.append(("test", item.nodeid))
-    if image in state.runs and state.worker in ("main", "gw0"):  # each worker collects the same
-        checks = [mark.args[0] for mark in item.iter_markers("check")]
-        group = f"{image} shared" if "shared_machine" in names else item.nodeid
-        plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": group}
-        state.runs[image].add("planned", plan)
-
-
-def make_scheduler(config: pytest.Config, log: Any, state: Bootproof) -> Any:
-    """Tests of one shared machine go to one worker, every other test wherever there is room.
-
-    xdist's own ``loadgroup`` would do, but changes node ids in a way that pytest 9.2 does not have any more.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    groups: dict[str, str] = {}
-
-    class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-        def _split_scope(self, nodeid: str) -> str:
-            if not groups:
-                groups.update(_groups(state))
-            return groups.get(nodeid, nodeid)
-
-    return Groups(config, log)
-
-
-def _groups(state: Bootproof) -> dict[str, str]:
-    """By node id, as the workers have noted it while they collected."""
-    events = [event for run in state.runs.values() for event in run.events() if event.kind == "planned"]
-    return {event.data["test"]: event.data["group"] for event in events}
 
 
 def _boots(item: pytest.Item) -> int:
@@ -95,10 +77,6 @@ def _boots(item: pytest.Item) -> int:
     return int(mark.args[0]) if mark else 0
 
 
-def _image_of(item: pytest.Item) -> str | None:
-    return _params(item).get("image")
-
-
-def _params(item: pytest.Item) -> dict[str, Any]:
+def _image_of(item: pytest.Item | pytest.Collector) -> str | None:
     callspec = getattr(item, "callspec", None)
-    return dict(callspec.params) if callspec else {}
+    return callspec.params.get("image") if callspec else None

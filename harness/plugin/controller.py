@@ -13,18 +13,20 @@ from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
-from harness.run import Run, make_run_folder
+from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare
 from harness.spec import Network
 from harness.store import find_store
-from harness.verdict import Finding, Outcome
+from harness.verdict import Finding, Outcome, Verdict
 
 _open: list[Bootproof] = []
-"""The state of this process, for the one hook that pytest calls without a config."""
+"""The state of this process, for the hooks that pytest calls without a config."""
 
 
 def open_runs(config: pytest.Config, state: Bootproof) -> None:
     """A run's folder for each image, before anything can fail."""
+    _open.append(state)
+    config.add_cleanup(_open.clear)
     parent = Path(config.option.run_dir or config.rootpath / "runs").absolute()
     for name in state.definitions:
         state.runs[name] = Run(_folder(parent, name), state.worker)
@@ -61,6 +63,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 progress=Lines(say, name),
                 until=until,
             )
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
         except BootproofError as error:
             _end_unprepared(state, name, error)
         state.use(prepared)
@@ -70,8 +74,6 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         if prepared.network is Network.USER:
             say(f"{name}: network user ({prepared.network_reason})")
         say(f"{name}: logs and verdict in {run.folder}")
-    _open.append(state)
-    config.add_cleanup(_open.clear)
     if option.verbose >= 0:
         tail = Tail(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
@@ -92,46 +94,125 @@ def _sayer(config: pytest.Config) -> Any:
 
 
 def _end_unprepared(state: Bootproof, image: str, error: BootproofError) -> NoReturn:
-    if isinstance(error, UsageError):
-        raise pytest.UsageError(str(error)) from None
     finding_id = "build-failed" if error.subject is Subject.IMAGE else f"{error.subject}-error"
-    run, definition = state.runs[image], state.definitions[image]
-    run.add_finding(Finding(id=finding_id, what=str(error), where=f"image {image}", subject=error.subject))
-    verdict = conclude(definition, None, run, state.suites, state.paths_of(image), state.started_s)
-    record.write(run.folder / "verdict.json", verdict)
-    pytest.exit("\n".join(describe(verdict, run.folder)), returncode=verdict.outcome.exit_status)
+    finding = Finding(id=finding_id, what=str(error), where=f"image {image}", subject=error.subject)
+    _note(state, image, "finding", record.dump(finding))
+    pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
 
 
 def note(report: pytest.TestReport) -> None:
     """Keep what became of a test, from whatever worker it comes."""
     properties = dict(report.user_properties)
     for state in _open:
-        run = state.runs.get(str(properties.get("image", "")))
-        if run is not None:
-            run.add("result", {"test": properties["test"], "when": report.when, "outcome": report.outcome})
+        image = str(properties.get("image", ""))
+        if image in state.runs:
+            _note(state, image, "result", {"test": properties["test"], "when": report.when, "outcome": report.outcome})
+
+
+def note_uncollected(file: str) -> None:
+    """``file`` cannot be read as tests, and nobody knows what it would have proven."""
+    for state in _open:
+        _blame_harness(state, "not-collected", "its tests could not be collected", where=file,
+                       cause="as pytest quotes above")  # fmt: skip
+
+
+def note_crash(test: str) -> None:
+    """A worker ended in the middle of ``test``."""
+    for state in _open:
+        _blame_harness(state, "worker-crashed", "the worker that ran it ended unexpectedly", where=test,
+                       cause="the test, or the host for want of memory: see dmesg")  # fmt: skip
+
+
+def note_interrupt(error: BaseException) -> None:
+    """By Ctrl-C or SIGTERM; pytest's own ways to stop early, as ``-x``, are kinds of interrupts too."""
+    for state in _open:
+        if type(error) is KeyboardInterrupt:
+            state.is_interrupted = True
+            _blame_harness(state, "interrupted", "the run was interrupted", where="pytest")
+        if isinstance(error, KeyboardInterrupt):
+            conclude_all(state, pytest.ExitCode.INTERRUPTED)
+
+
+def note_failed_end(state: Bootproof, error: BaseException) -> None:
+    """Another plugin failed at the end; what it would have said or written may be missing, the verdict is not."""
+    said = str(error).partition("\n")[0]
+    _blame_harness(
+        state, "pytest-failed", f"pytest could not end in order: {type(error).__name__}: {said}", where="pytest"
+    )
+
+
+def _blame_harness(state: Bootproof, finding_id: str, what: str, *, where: str, cause: str = "") -> None:
+    finding = Finding(id=finding_id, what=what, where=where, subject=Subject.HARNESS, cause=cause)
+    for image in state.runs:
+        _note(state, image, "finding", record.dump(finding))
+
+
+def _note(state: Bootproof, image: str, kind: str, data: dict[str, Any]) -> None:
+    """Where that is impossible, no verdict is to be trusted."""
+    try:
+        state.runs[image].add(kind, data)
+    except HostError as error:
+        state.problems.append(str(error))
 
 
 def conclude_all(state: Bootproof, exit_status: int) -> int:
     """Write every verdict; the exit status of the worst, unless pytest has a graver one of its own."""
-    for name, definition in state.definitions.items():
-        run, prepared = state.runs[name], state.prepared[name]
-        verdict = conclude(definition, prepared, run, state.suites, state.paths_of(name), state.started_s)
+    if exit_status == pytest.ExitCode.INTERNAL_ERROR:
+        _blame_harness(state, "pytest-failed", "an error inside pytest or one of its plugins", where="pytest")
+    state.verdicts.clear()
+    for name in state.runs:
+        try:
+            state.verdicts.append(_conclude(state, name))
+        except BootproofError as error:
+            state.problems.append(str(error))
+    if state.problems:
+        return HostError.exit_status
+    return final_status(
+        [verdict.outcome for verdict in state.verdicts], exit_status, is_interrupted=state.is_interrupted
+    )
+
+
+def _conclude(state: Bootproof, image: str) -> Verdict:
+    run, prepared = state.runs[image], state.prepared.get(image)
+    verdict = conclude(
+        state.definitions[image],
+        prepared,
+        run,
+        state.suites,
+        state.paths_of(image),
+        started=state.started,
+        elapsed_s=state.elapsed_s,
+    )
+    try:
         record.write(run.folder / "verdict.json", verdict)
-        state.verdicts.append(verdict)
-    return final_status([verdict.outcome for verdict in state.verdicts], exit_status)
+    except OSError as error:
+        raise unwritable(run.folder, error) from error
+    return verdict
 
 
-def final_status(outcomes: list[Outcome], pytest_status: int) -> int:
-    """The worst verdict's; pytest's own if that is graver, or if what failed was a test that concerns no image."""
-    if pytest_status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+def final_status(outcomes: list[Outcome], pytest_status: int, *, is_interrupted: bool) -> int:
+    """The worst verdict's; pytest's own if that is graver, or if what failed was a test that concerns no image.
+
+    That pytest stopped early by itself, as for ``-x``, is not graver.
+    """
+    own = [pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED]
+    if not is_interrupted:
+        own.append(pytest.ExitCode.INTERRUPTED)
+    if pytest_status not in own:
         return pytest_status
     worst = [Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED]
     return min(outcomes, key=worst.index).exit_status or pytest_status
 
 
 def summarize(reporter: Any, state: Bootproof) -> None:
+    """Once: the verdicts, or why there are none."""
+    if state.is_told:
+        return
+    state.is_told = True
     colours = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.INCONCLUSIVE: "yellow"}
     for verdict in state.verdicts:
         reporter.section(f"{verdict.image}: {verdict.outcome}", **{colours[verdict.outcome]: True, "bold": True})
         for line in describe(verdict, state.runs[verdict.image].folder):
             reporter.write_line(line)
+    for problem in dict.fromkeys(state.problems):
+        reporter.write_line(f"no verdict that counts: {problem}", red=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -24,24 +25,40 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_configure_node(node: Any) -> None:
     """xdist asks what each worker shall be told."""
     prepared = node.config.stash[KEY].prepared
+    node.workerinput["bootproof_controller"] = os.getpid()
     node.workerinput["bootproof"] = {name: record.dump(value) for name, value in prepared.items()}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """In place of xdist's default; what a person asked for with ``--dist`` stays."""
-    return collect.make_scheduler(config, log, config.stash[KEY]) if config.option.dist == "load" else None
+    if config.option.dist != "load":
+        return None
+    from harness.plugin.scheduler import Groups
+
+    return Groups(config, log, config.stash[KEY])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     collect.generate(metafunc, metafunc.config.stash[KEY])
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file's tests are planned before ``--lf`` or an id on the command line can leave any of them out."""
+    report = yield
+    if report.passed:
+        collect.note_plan(report.result, collector.config.stash[KEY])
+    return report
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[KEY]
     items[:0] = suite.collect(session, state.suite_ids)
-    collect.arrange(items, state)
+    collect.arrange(items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,12 +76,43 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     controller.note(report)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        controller.note_uncollected(report.nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """xdist lost a worker in the middle of a test."""
+    controller.note_crash(crashitem)
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Whoever interrupts may not wait until the workers have gone: the verdict is written now, and again at the end."""
+    controller.note_interrupt(excinfo.value)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Whatever other plugins do at the end, there is a verdict."""
     state = session.config.stash[KEY]
-    if state.is_controller and state.prepared:
+    if not state.is_controller or session.config.option.collectonly:
+        yield
+        return
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        controller.note_failed_end(state, error)
+    finally:
         session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     controller.summarize(terminalreporter, config.stash[KEY])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What ended before there were any tests has no summary of pytest's."""
+    if config.stash[KEY].is_controller:
+        controller.summarize(config.pluginmanager.get_plugin("terminalreporter"), config.stash[KEY])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import BootproofError, Subject
+from harness.errors import BootproofError, HostError, Subject
 from harness.machine import Machine
 from harness.plugin.state import Bootproof
 from harness.power import BootFailed
@@ -25,16 +26,16 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         return
     machine = _machine_of(item)
     if not isinstance(error, BootFailed):  # which noted its finding when it was raised
-        run.add_finding(
-            Finding(
-                id=_id(error),
-                what=_first_line(error),
-                where=str(properties["test"]),
-                subject=_subject(error, machine),
-                evidence=tuple(str(error).splitlines()[1 : 1 + _EVIDENCE_LINES]),
-                cause=_cause(error, item),
-            )
+        finding = Finding(
+            id=_id(error),
+            what=_first_line(error),
+            where=str(properties["test"]),
+            subject=_subject(error, machine),
+            evidence=tuple(str(error).splitlines()[1 : 1 + _EVIDENCE_LINES]),
+            cause=_cause(error, item),
         )
+        with suppress(HostError):  # a full disk; the test has failed, so its check has
+            run.add_finding(finding)
     if machine is not None:
         report.sections.append(("Bootproof: the machine", _portrait(machine)))
 

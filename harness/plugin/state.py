@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,17 +22,29 @@ from harness.verdict import Verdict
 
 @dataclass(slots=True, kw_only=True)
 class Bootproof:
-    """The definitions are known from the start, the rest once the controller has prepared it."""
+    """The definitions are known from the start, the rest once the controller has prepared it.
+
+    ``problems`` are sentences about what kept a verdict from being written, or from being whole.
+    """
 
     definitions: dict[str, ImageDefinition]
     boot_paths: tuple[BootPath, ...]
     worker: str
+    controller: int
     suites: tuple[Path, ...]
     suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
-    started_s: float = field(default_factory=time.time)
+    problems: list[str] = field(default_factory=list)
+    is_interrupted: bool = False
+    is_told: bool = False
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_s
 
     @property
     def is_controller(self) -> bool:
@@ -67,6 +81,7 @@ def read_state(config: pytest.Config) -> Bootproof:
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         worker=given.get("workerid", "main"),
+        controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
     )
     for plain in given.get("bootproof", {}).values():

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+from typing import NoReturn
 
 
 def leave_with(controller: int) -> None:
@@ -13,10 +14,18 @@ def leave_with(controller: int) -> None:
 
     xdist's workers would notice some 16 s later; nobody is left to report to.
     """
-    watched = os.pidfd_open(controller)
+    try:
+        watched = os.pidfd_open(controller)
+    except ProcessLookupError:  # it was quicker
+        _leave()
     threading.Thread(target=_watch, args=(watched,), name="controller", daemon=True).start()
 
 
 def _watch(watched: int) -> None:
     select.select([watched], [], [])  # pidfd_open(2): readable when the process has ended
+    _leave()
+
+
+def _leave() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL cannot be survived")

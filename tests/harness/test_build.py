@@ -14,7 +14,7 @@ from harness import process
 from harness.build import bootstrap, configure, initrd, inside, namespace
 from harness.deadline import Deadline, poll
 from harness.definition import DiskSelector, ImageDefinition
-from harness.errors import HostError, ImageError
+from harness.errors import HostError, ImageError, UsageError
 from harness.spec import BootPath
 
 
@@ -99,7 +99,7 @@ def test_release_files_are_known_without_their_mirror_and_the_newest_is_the_date
         ("E: Unable to locate package novacompute", ImageError, "build.packages: not in trixie: novacompute"),
         ("E: Package 'ntp' has no installation candidate", ImageError, "not in trixie: ntp"),
         ("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have", ImageError, "build.suite"),
-        ("E: Failed to fetch x  Temporary failure resolving 'd'", HostError, "cannot be reached"),
+        ("E: Failed to fetch x  Temporary failure resolving 'd'", HostError, "--mirror URL"),
         ("dpkg: error processing package nova (--configure):", ImageError, "dpkg: error processing"),
     ],
 )
@@ -109,11 +109,47 @@ def test_a_failed_bootstrap_names_who_must_act(
     log = tmp_path / "log"
     log.write_text(f"I: running apt-get\n{said}\nE: mmdebstrap failed to run\n")
 
-    diagnosis = bootstrap.diagnose(definition, log)
+    diagnosis = bootstrap.diagnose(definition, log, mirror=None, debs=tmp_path)
 
     assert type(diagnosis) is error
     assert words in str(diagnosis)
     assert str(log) in str(diagnosis)
+
+
+def test_a_mirror_without_the_suite_is_a_wrong_option(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have\n")
+
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror="http://near.example", debs=tmp_path)
+
+    assert type(diagnosis) is UsageError
+    assert "http://near.example has no trixie" in str(diagnosis)
+
+
+def test_a_package_that_was_damaged_in_the_store_is_removed_from_it(
+    definition: ImageDefinition, tmp_path: Path
+) -> None:
+    for name in ("curl_8_amd64.deb", "dbus_1_amd64.deb"):
+        (tmp_path / name).touch()
+    (tmp_path / "log").write_text(
+        "dpkg-deb: error: <decompress> subprocess returned error exit status 2\n"
+        "dpkg: error processing archive /tmp/apt-dpkg-install-x/26-curl_8_amd64.deb (--unpack):\n"
+        " cannot copy extracted data for './x' to '/x.dpkg-new': unexpected end of file or stream\n"
+    )
+
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror=None, debs=tmp_path)
+
+    assert type(diagnosis) is HostError
+    assert "curl_8_amd64.deb; build again" in str(diagnosis)
+    assert [path.name for path in tmp_path.glob("*.deb")] == ["dbus_1_amd64.deb"]
+
+
+def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('TASK [x] ***\nfatal: [mine]: FAILED! => {"msg": "Temporary failure resolving"}\n')
+
+    diagnosis = configure.diagnose(definition, tmp_path / "log")
+
+    assert type(diagnosis) is HostError
+    assert "Temporary failure resolving" in str(diagnosis)
 
 
 # What the playbook is told, and what it says
@@ -305,6 +341,26 @@ def test_a_mirror_leaves_no_trace(tmp_path: Path) -> None:
     inside.bootstrapped(tmp_path, "http://near.example/debian/")
 
     assert (tmp_path / "etc/apt/sources.list").read_text() == ""
+
+
+# Programs
+
+
+def test_what_a_program_said_is_quoted_though_its_log_has_no_room(tmp_path: Path) -> None:
+    with pytest.raises(process.CommandFailed, match="all is lost"):
+        process.run(["sh", "-c", "echo all is lost; exit 3"], log=Path("/dev/full"))
+
+    process.run(["sh", "-c", "echo all is well"], log=tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "all is well\n"
+
+
+def test_a_program_whose_parent_was_quicker_to_end_does_not_run() -> None:
+    ours = process.tied_to_us(["echo", "running"], parent=os.getpid())
+    theirs = process.tied_to_us(["echo", "running"], parent=1)
+
+    assert process.output(ours) == "running\n"
+    with pytest.raises(process.CommandFailed):
+        process.output(theirs)
 
 
 # Namespaces

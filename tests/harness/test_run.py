@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import record
-from harness.errors import Subject
+from harness.errors import HostError, Subject
 from harness.power import BootFailed, durations
 from harness.run import Run, make_run_folder
 from harness.verdict import Finding
@@ -45,6 +45,34 @@ def test_workers_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
 
     assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
     assert len(Run(tmp_path, "main").findings()) == 800
+
+
+def test_an_event_that_cannot_be_read_is_a_finding_and_the_others_stay(tmp_path: Path) -> None:
+    run = Run(tmp_path, "gw0")
+    run.add_finding(finding(1))
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"kind": "find')  # as on a full disk
+        file.write('{"kind": "note"}\n')
+    run.add_finding(finding(2))
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"kind"')  # still being written
+
+    assert [found.id for found in run.findings()] == ["f1", "event-unreadable", "f2"]
+    assert [found.subject for found in run.findings()] == [Subject.HOST] * 3
+
+
+def test_a_run_that_cannot_be_written_says_where_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"gone cannot be written: No such file or directory; .*--run-dir"):
+        Run(tmp_path / "gone", "main").add("note", {})
+
+
+def test_a_value_that_was_half_written_is_overwritten_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".value.json.new").write_text("[1, 2, 3, 4, 5")
+
+    record.write(tmp_path / "value.json", [1])
+
+    assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
+    assert record.read(list[int], tmp_path / "value.json") == [1]
 
 
 def test_two_runs_in_one_second_have_two_folders(tmp_path: Path) -> None:

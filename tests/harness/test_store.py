@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -97,6 +98,92 @@ def test_damaged_artifacts_count_as_not_built_and_are_replaced(store: Store) -> 
     with store.workfolder() as work:
         store.add_artifacts(work / "out", _manifest(work / "out", "one"))
     assert store.built("key") == added
+
+
+def test_changed_bytes_are_found_when_asked_for_told_and_replaced(store: Store) -> None:
+    with store.workfolder() as work:
+        added = store.add_artifacts(work / "out", _manifest(work / "out", "one"))
+    store.remember_build("key", added)
+    text = added.initrd.read_text()
+    added.initrd.chmod(0o644)
+    added.initrd.write_text(text.swapcase())
+    told = list[str]()
+
+    assert store.built("key") == added
+    assert store.built("key", contents=True, damaged=told.append) is None
+    assert [what.split(":")[0] for what in told] == [f"{added.initrd} is not what its manifest says"]
+
+    with store.workfolder() as work:
+        store.add_artifacts(work / "out", _manifest(work / "out", "one"))
+    assert store.built("key", contents=True) == added
+
+
+def test_artifacts_under_the_name_of_others_count_as_not_built(store: Store) -> None:
+    with store.workfolder() as work:
+        one, two = (store.add_artifacts(work / name, _manifest(work / name, name)) for name in ("one", "two"))
+    store.remember_build("key", one)
+    for file in two.folder.iterdir():
+        file.replace(one.folder / file.name)
+    told = list[str]()
+
+    assert store.built("key", damaged=told.append) is None
+    assert "is another manifest" in told[0]
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"artifacts": 3}', '{"artifacts": "gone"}', "\0"])
+def test_a_note_of_a_build_that_cannot_be_used_counts_as_none(store: Store, note: str) -> None:
+    (store.folder("builds") / "key.json").write_text(note)
+
+    assert store.built("key") is None
+
+
+def test_a_layer_is_whole_until_a_byte_of_it_changes(store: Store) -> None:
+    with store.workfolder() as work:
+        (work / "layer.tar").write_text("tree")
+        store.add_layer("key", work / "layer.tar", {"for": "image base"})
+    assert store.is_whole_layer("key")
+
+    tar = store.layer("key")
+    assert tar is not None
+    tar.write_text("treE")
+    assert not store.is_whole_layer("key")
+
+    store.remove_layer("key")
+    assert store.layer("key") is None
+    assert store.layer_note("key")
+
+
+def test_the_layer_just_made_stays_though_the_clock_makes_it_the_oldest(store: Store) -> None:
+    for key in ("future", "older", "made-in-1970"):
+        with store.workfolder() as work:
+            (work / "layer.tar").write_text(key)
+            store.add_layer(key, work / "layer.tar", {"for": "image base"})
+        if key == "future":
+            os.utime(store.root / "layers" / "future.tar", (4e9, 4e9))
+        if key == "older":
+            os.utime(store.root / "layers" / "older.tar", (3e9, 3e9))
+
+    assert [key for key in ("future", "older", "made-in-1970") if store.layer(key)] == ["future", "made-in-1970"]
+
+
+def test_what_the_store_refuses_is_said_with_what_to_do(store: Store) -> None:
+    def write() -> None:
+        with store.writable():
+            (store.root / "nowhere" / "file").touch()
+
+    store.folder("tmp")
+    with pytest.raises(HostError, match=r"nowhere/file: No such file or directory; .*BOOTPROOF_STORE"):
+        write()
+
+
+def test_a_work_folder_that_cannot_be_removed_now_does_not_hide_what_happened(store: Store) -> None:
+    def refuse(_: Path) -> None:
+        raise HostError("busy")
+
+    with pytest.raises(KeyboardInterrupt), store.workfolder(remove=refuse):
+        raise KeyboardInterrupt
+    with store.workfolder() as work:
+        assert [path.name for path in (store.root / "tmp").iterdir()] == [work.name]
 
 
 def test_of_an_image_only_the_last_layers_stay_but_all_notes(store: Store) -> None:

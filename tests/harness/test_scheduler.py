@@ -1,0 +1,76 @@
+"""Who runs what when a worker is lost: everything that can run runs once, and the run ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = """
+import os
+from pathlib import Path
+
+from harness.plugin.scheduler import Groups
+from harness.plugin.state import Bootproof
+from harness.run import Run
+
+
+def pytest_xdist_make_scheduler(config, log):
+    run = Run(Path(__file__).parent, "main")
+    for number in range(3):
+        test = f"test_it.py::test_of_a_shared_machine[{number}]"
+        run.add("planned", {"test": test, "checks": [], "group": "shared"})
+    return Groups(config, log, Bootproof(
+        definitions={}, boot_paths=(), worker="main", controller=os.getpid(), suites=(), runs={"base": run}
+    ))
+"""
+
+TESTS = """
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+
+def ran(what):
+    with (Path(__file__).parent / "ran").open("a") as file:
+        print(what, os.environ["PYTEST_XDIST_WORKER"], file=file)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_of_a_shared_machine(number):
+    ran(f"shared {number}")
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_of_its_own(number):
+    ran(f"own {number}")
+    if number in LOST:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run(folder: Path, workers: int, lost: tuple[int, ...]) -> tuple[str, list[list[str]]]:
+    """pytest's last line, and who ran what."""
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_it.py").write_text(TESTS.replace("LOST", str(list(lost))))
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"-n{workers}"]
+    done = subprocess.run(argv, cwd=folder, check=False, capture_output=True, text=True, timeout=120)
+    print(done.stdout, done.stderr)
+    return done.stdout.splitlines()[-1], [line.split() for line in (folder / "ran").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("workers", "lost"), [(1, (0, 2, 4)), (2, (0,)), (2, (0, 2, 4)), (3, (5,))])
+def test_lost_worker_takes_one_test_with_it_and_no_more(tmp_path: Path, workers: int, lost: tuple[int, ...]) -> None:
+    last_line, ran = run(tmp_path, workers, lost)
+
+    assert sorted(row[:2] for row in ran) == [["own", str(n)] for n in range(6)] + [
+        ["shared", str(n)] for n in range(3)
+    ]
+    assert f"{9 - len(lost)} passed" in last_line
+    assert f"{len(lost)} failed" in last_line
+    assert len({worker for what, _, worker in ran if what == "shared"}) == 1
