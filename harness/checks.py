@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.artifacts import Manifest
 from harness.channel import SHELL_UNIT, Channel
 from harness.console import Sighting
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
-from harness.errors import ImageError
+from harness.errors import ImageError, Subject
 from harness.verdict import Finding
 
 _WAIT_UNTIL_READY = """
@@ -172,6 +173,24 @@ _TAINTS = {
 
 def taints(value: int) -> list[str]:
     return [_TAINTS.get(bit, f"bit {bit}") for bit in range(value.bit_length()) if value >> bit & 1]
+
+
+def excused(finding: Finding, starved_share: float) -> Finding:
+    """``finding``, or the host's doing: what ran out of time in a machine that mostly waited for a CPU: pure."""
+    is_late = finding.id in _LATE or any(_TIMED_OUT.search(line) for line in finding.evidence)
+    if starved_share < _STARVED_SHARE or not is_late:
+        return finding
+    cause = (
+        f"the host starved this machine, which waited for a CPU {starved_share:.0%} of the time it wanted one; take "
+        "fewer workers (-n), or a host that does nothing else"
+    )
+    return replace(finding, subject=Subject.HOST, cause=cause)
+
+
+_LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
+_TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out")
+_STARVED_SHARE = 0.4
+"""Two booting machines on two cores wait some 10 % of the time, on an idle host next to nothing."""
 
 
 def finding_of(sighting: Sighting, where: str) -> Finding:

@@ -236,6 +236,7 @@ class Power:
     def failed(self, finding: Finding) -> BootFailed:
         """The error for ``finding``, which is noted in the run at once."""
         plan = self.plan
+        finding = checks.excused(finding, process.starved_share(self.child.pid))
         plan.site.run.add_finding(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)

@@ -94,6 +94,20 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
         raise CommandFailed(tuple(argv), status, _tail(said), str(log))
 
 
+def starved_share(pid: int) -> float:
+    """How much of the time that the threads of ``pid`` wanted a CPU they waited for one; 0.0 if the kernel is silent.
+
+    Linux, Documentation/scheduler/sched-stats.rst: each /proc/<pid>/task/<tid>/schedstat begins with the
+    nanoseconds spent on a CPU and those spent waiting on a run queue.
+    """
+    ran = waited = 0
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError):  # that thread, or the process, is gone
+            on_cpu, on_queue, _ = (int(word) for word in file.read_text("ascii").split())
+            ran, waited = ran + on_cpu, waited + on_queue
+    return waited / (ran + waited) if ran + waited else 0.0
+
+
 @contextmanager
 def spawn(
     argv: Sequence[str],

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.artifacts import FileRecord, Manifest
-from harness.checks import Look, judge, taints
+from harness.checks import Look, excused, judge, taints
+from harness.deadline import Deadline, poll
 from harness.definition import ImageDefinition, load_definition
+from harness.errors import Subject
+from harness.process import starved_share
+from harness.verdict import Finding
 
 NOVA = load_definition(Path(__file__).parents[2] / "images" / "nova-kvm")
 MANIFEST = Manifest(
@@ -78,6 +84,34 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
     assert list(judge(seen, foreign, NOVA, "here")) == []
     (finding,) = judge(replace(seen, kernel="6.1"), foreign, NOVA, "here")
     assert finding.id == "wrong-image"
+
+
+@pytest.mark.parametrize(
+    ("finding_id", "evidence", "starved_share", "subject"),
+    [
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/ttyS0.", 0.6, Subject.HOST),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/ttyS0.", 0.1, Subject.IMAGE),
+        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, Subject.IMAGE),
+        ("boot-hangs", "", 0.6, Subject.HOST),
+    ],
+)
+def test_what_runs_out_of_time_on_a_starved_host_is_not_the_images_doing(
+    finding_id: str, evidence: str, starved_share: float, subject: Subject
+) -> None:
+    finding = Finding(id=finding_id, what="…", where="here", evidence=(evidence,), cause="its own")
+
+    assert excused(finding, starved_share).subject is subject
+
+
+def test_a_process_that_shares_its_cpu_waits_for_it() -> None:
+    spin = ["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as one, subprocess.Popen(spin) as other:
+        poll(lambda: starved_share(one.pid) > 0.3, Deadline(20), every_s=0.2)
+        share = starved_share(one.pid)
+        one.kill()
+        other.kill()
+
+    assert 0.3 < share < 1.0
 
 
 def test_taints_are_named() -> None:
