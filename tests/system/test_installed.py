@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Repository:
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """No settings for pytest, an image like base, a test module with the name of one of the suite's."""
     folder = tmp_path_factory.mktemp("theirs")
     install(folder)
@@ -50,7 +51,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     (image / "image.toml").write_text(text.replace('["direct", "ipxe-bios"]', '["direct"]'), "utf-8")
     (folder / "tests" / "image").mkdir(parents=True)
     (folder / "tests" / "image" / "test_services.py").write_text(TESTS, "utf-8")
-    return Repository(folder)
+    yield Repository(folder)
+    shutil.rmtree(folder / ".venv")  # Ansible is large, and pytest keeps the folders of three runs
 
 
 def install(folder: Path) -> None:
