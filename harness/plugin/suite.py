@@ -59,7 +59,8 @@ def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:
     suite = _Suite.from_parent(session, name=NAME, nodeid=NAME)
     found = list(session.genitems(suite))  # all of it is planned
     items = [item for item in found if any(_begins(item.nodeid, beginning) for beginning in ids)]
-    session.testscollected -= len(found) - len(items)
+    if len(items) < len(found):
+        session.config.hook.pytest_deselected(items=[item for item in found if item not in items])
     for beginning in ids:
         if not session.testsfailed and not any(_begins(item.nodeid, beginning) for item in items):
             raise pytest.UsageError(f"{beginning}: no such test in the suite of Bootproof")
