@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness import record
+from harness.errors import HostError
 from harness.plugin import collect, controller, outcome, suite
 from harness.plugin.state import KEY
 
@@ -50,7 +51,11 @@ def pytest_make_collect_report(
     """A file's tests are planned before ``--lf`` or an id on the command line can leave any of them out."""
     report = yield
     if report.passed:
-        collect.note_plan(report.result, collector.config.stash[KEY])
+        try:
+            collect.note_plan(report.result, collector.config.stash[KEY])
+        except HostError as error:  # a full disk
+            report.outcome, report.longrepr, report.result = "failed", str(error), []
+        suite.leave_out(collector, report)
     return report
 
 

@@ -57,14 +57,18 @@ def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:
     if not ids:
         return []
     suite = _Suite.from_parent(session, name=NAME, nodeid=NAME)
-    found = list(session.genitems(suite))  # all of it is planned
-    items = [item for item in found if any(_begins(item.nodeid, beginning) for beginning in ids)]
-    if len(items) < len(found):
-        session.config.hook.pytest_deselected(items=[item for item in found if item not in items])
+    suite.ids = ids
+    items = list(session.genitems(suite))
     for beginning in ids:
         if not session.testsfailed and not any(_begins(item.nodeid, beginning) for item in items):
             raise pytest.UsageError(f"{beginning}: no such test in the suite of Bootproof")
     return items
+
+
+def leave_out(collector: pytest.Collector, report: pytest.CollectReport) -> None:
+    """Of a module of the suite, keep what was asked for."""
+    if isinstance(collector, _Module):
+        report.result = [item for item in report.result if any(_begins(item.nodeid, asked) for asked in collector.ids)]
 
 
 def _begins(nodeid: str, beginning: str) -> bool:
@@ -75,13 +79,19 @@ def _begins(nodeid: str, beginning: str) -> bool:
 class _Suite(pytest.Collector):
     """No `pytest.Directory`, for which pytest loads every conftest.py above the place where this is installed."""
 
+    ids: list[str]
+
     def collect(self) -> Iterator[_Module]:
         for path in sorted(FOLDER.glob("test_*.py")):
-            yield _Module.from_parent(self, path=path, nodeid=f"{NAME}/{path.name}")
+            module = _Module.from_parent(self, path=path, nodeid=f"{NAME}/{path.name}")
+            module.ids = self.ids
+            yield module
 
 
 class _Module(pytest.Module):
     """A module of the suite, by its full name; the repository's settings are for the repository's own."""
+
+    ids: list[str]
 
     def _getobj(self) -> ModuleType:
         return importlib.import_module(f"{NAME.replace('/', '.')}.{self.path.stem}")

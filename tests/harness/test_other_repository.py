@@ -68,7 +68,7 @@ def test_paths_are_all_that_is_collected_and_an_id_of_the_suite_is_one(repositor
     assert "harness/suite" not in own
     assert re.findall(r"^[\w/]+\.py", module, re.MULTILINE) == ["harness/suite/test_ssh.py"] * 2
     assert one.splitlines()[0] == wanted
-    assert re.search(r"\b1/\d+ tests collected", one)
+    assert "1 test collected" in one
 
 
 def test_unknown_test_of_the_suite_is_one_sentence_and_status_4(repository: Path) -> None:
