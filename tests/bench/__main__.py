@@ -1,108 +1,66 @@
-"""``make bench``: what people wait for, as ratios within one run where there is something to compare with."""
+"""``make bench``: what people wait for, as ratios within one run where there is something to compare with.
+
+Every figure is a median of samples that were taken in turns with those it is compared with. The exit status is 1 if a
+binding limit is missed or a row could not be measured.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import argparse
 import sys
-import tempfile
-import time
-import uuid
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
-from harness import accelerator
-from harness.build import build
-from harness.definition import load_definition
-from harness.fixtures.disk import make_disk
-from harness.guest import open_guest
-from harness.lab import open_lab
-from harness.machine import Site, boot
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, MachineSpec
-from harness.store import find_store
+from rich.console import Console
 
-IMAGES = Path(__file__).parents[2] / "images"
-Rows = dict[str, float]
+from harness import record
 
+from . import boot, build, channel, start
+from .table import Figure, Report, host_facts, now, render, versions
 
-def seconds(work: Callable[[], object], times: int) -> float:
-    """The median of ``times`` runs."""
-    taken = []
-    for _ in range(times):
-        started_s = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started_s)
-    return median(taken)
+ROWS: dict[str, Callable[..., list[Figure]]] = {
+    "start": start.measure_start,
+    "lab": start.measure_lab,
+    "channel": channel.measure,
+    "build": build.measure,
+    "boot": boot.measure,
+}
+RESULT = Path("runs/bench.json")
 
 
-def measure_lab(folder: Path) -> Rows:
-    def up_and_down() -> None:
-        with tempfile.TemporaryDirectory(dir=folder) as work, open_lab(Path(work)):
-            pass
-
-    plain = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--mount", "--fork", "true"]
-    lab_s = seconds(up_and_down, 11)
-    unshare_s = seconds(lambda: subprocess.run(plain, check=True), 11)
-    return {"lab up and down, s": lab_s, "lab up and down / unshare true": lab_s / unshare_s}
-
-
-def measure_build() -> Rows:
-    definition = load_definition(IMAGES / "base")
-    build(definition, find_store())
-    return {"build of base, nothing changed, s": seconds(lambda: build(definition, find_store()), 5)}
-
-
-def measure_start() -> Rows:
-    help_argv = [sys.executable, "-m", "harness", "--help"]
-    collect_argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--image", "base"]
-    return {
-        "bootproof --help, s": seconds(lambda: subprocess.run(help_argv, check=True, capture_output=True), 5),
-        "collect base, s": seconds(lambda: subprocess.run(collect_argv, check=True, capture_output=True), 5),
-    }
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="few samples: does it work at all?")
+    options = parser.parse_args()
+    unknown = [row for row in options.rows if row not in ROWS]
+    if unknown:
+        parser.error(f"no row {unknown[0]!r}; known: {', '.join(ROWS)}")
+    report = measure(options.rows or list(ROWS), quick=options.quick)
+    RESULT.parent.mkdir(exist_ok=True)
+    plain = record.dump(report)
+    for row, figure in zip(plain["figures"], report.figures, strict=True):
+        row["is_met"] = figure.is_met
+    record.write(RESULT, plain)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(render(report))
+    console.print(f"raw samples: {RESULT}")
+    return 0 if report.is_good else 1
 
 
-def measure_channels(folder: Path) -> Rows:
-    definition = load_definition(IMAGES / "base")
-    artifacts = build(definition, find_store())
-    run = Run(folder, "main")
-    make_key(run)
-    (folder / "lab").mkdir()
-    spec = MachineSpec(
-        name="machine",
-        uuid=uuid.uuid4(),
-        boot_path=BootPath.DIRECT,
-        accelerator=accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators")).accelerator,
-        disks=(make_disk(folder / "data.raw"),),
-    )
-    with open_lab(folder / "lab") as lab:
-        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
-        with boot(spec, artifacts, definition, site=site) as machine:
-            over_ssh = open_guest("ssh", machine.ssh)
-            serial_s = seconds(lambda: machine.guest.file("/etc/os-release").exists, 11)
-            ssh_s = seconds(lambda: over_ssh.file("/etc/os-release").exists, 5)
-            true_s = seconds(lambda: machine.run("true"), 21)
-            ready_s = run.boots()[-1].ready_s or 0.0
-    return {
-        "boot of base to ready, s": ready_s,
-        "true over the serial channel, s": true_s,
-        "a testinfra property over the serial channel, s": serial_s,
-        "a testinfra property over ssh, s": ssh_s,
-        "serial channel / ssh": serial_s / ssh_s,
-    }
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = measure_start() | measure_build() | measure_lab(folder) | measure_channels(folder)
-    for what, figure in rows.items():
-        print(f"{what:50} {figure:8.3f}")
-    Path("runs").mkdir(exist_ok=True)
-    Path("runs/bench.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+def measure(rows: list[str], *, quick: bool) -> Report:
+    """All that can be measured; a row that fails is reported, and the others go on."""
+    facts, figures, failures = host_facts(), list[Figure](), dict[str, str]()
+    for row in rows:
+        print(f"measuring {row} …", file=sys.stderr, flush=True)
+        try:
+            figures += ROWS[row](quick=quick)
+        except Exception as error:
+            traceback.print_exc()
+            failures[row] = str(error)[-200:] or type(error).__name__
+    return Report(date=now(), host=facts, versions=versions(), figures=figures, failures=failures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

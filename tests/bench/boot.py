@@ -1,0 +1,181 @@
+"""What the harness costs beside the guest: CPU seconds of a boot until the guest is ready, against a bare QEMU.
+
+Ready is the same moment for both: the guest's systemd has started all it was to start. The harness asks through its
+serial shell. The bare machine has no way in, so one unit more, brought in by the same kind of credential and ordered
+behind the last targets, prints a line on the console. That costs a shell; asking systemd or waiting for its word
+(``systemctl is-system-running --wait``) would cost the bare machine what is to be measured of the harness.
+
+Of the bare machine QEMU alone counts. Of the harness everything does: QEMU, the lab (its process 1, dnsmasq, the
+short programs it ran), and this process with all its threads, from before the lab is opened on. The boot checks after
+ready are no part of booting. Artifacts, CPUs, memory, board and a new blank disk are the same; the network is the lab's
+for the harness and QEMU's own for the bare machine, since that is what one has without a lab.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from harness import accelerator, qemu
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.definition import ImageDefinition, load_definition
+from harness.errors import BootproofError
+from harness.fixtures.disk import make_disk
+from harness.lab import open_lab
+from harness.machine import Site, boot
+from harness.run import Run, make_key
+from harness.session import by_hand
+from harness.spec import BootPath, MachineSpec
+from harness.store import find_store
+
+from .start import ROOT
+from .table import Figure, Limit, alternate, compared
+
+_READY = "BARE-READY"
+_UNIT = f"""\
+[Unit]
+DefaultDependencies=no
+After=multi-user.target graphical.target
+
+[Service]
+ExecStart=/bin/sh -c '(echo; echo {_READY}) >/dev/ttyS0'
+"""
+_CREDENTIALS = {
+    "systemd.extra-unit.bare-ready.service": _UNIT,
+    "systemd.unit-dropin.multi-user.target~bare": "[Unit]\nWants=bare-ready.service\n",
+}
+_PATIENCE_S = 600.0
+BootOnce = Callable[[ImageDefinition, Artifacts, Path], float]
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    definition = load_definition(ROOT / "images" / "base")
+    artifacts = build(definition, find_store())
+
+    def measured(boot_once: BootOnce) -> float:
+        with TemporaryDirectory() as folder:
+            return boot_once(definition, artifacts, Path(folder))
+
+    def patiently(boot_once: BootOnce) -> float:
+        try:
+            return measured(boot_once)
+        except (RuntimeError, BootproofError) as error:
+            print(f"measured once more, since a boot failed: {error}", file=sys.stderr)
+            return measured(boot_once)
+
+    ours, bare = alternate(1 if quick else 6, lambda: patiently(boot_in_harness), lambda: patiently(boot_bare))
+    what = "CPU of a boot to ready"
+    return [compared("boot", what, ours, "bare QEMU", bare, unit="s", limit=Limit(most=1.05))]
+
+
+def specify(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> MachineSpec:
+    store = find_store()
+    return MachineSpec(
+        name="machine",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.DIRECT,
+        accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+        cpus=definition.cpus,
+        memory_mib=definition.memory_mib,
+        disks=(make_disk(folder / "data.raw"),),
+    )
+
+
+def run_in(folder: Path) -> Run:
+    run = Run(folder, "main")
+    make_key(run)
+    return run
+
+
+class _Stopped(Run):
+    """A run that notes what everything has cost when its machine is ready."""
+
+    def add_phase(self, machine: str, boot: int, phase: str) -> None:
+        if phase == "ready":
+            (self.folder / "cpu").write_text(str(_family_s()), "ascii")
+        super().add_phase(machine, boot, phase)
+
+
+def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
+    """CPU seconds from before the lab is opened until the machine is ready."""
+    spec = specify(definition, artifacts, folder)
+    run = _Stopped(run_in(folder).folder, "main")
+    (folder / "lab").mkdir()
+    before_s = _family_s()
+    with open_lab(folder / "lab") as lab:
+        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        with boot(spec, artifacts, definition, site=site):
+            return float((folder / "cpu").read_text("ascii")) - before_s
+
+
+def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
+    """CPU seconds of QEMU until the guest has printed that it is ready."""
+    spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
+    manifest = artifacts.manifest
+    arguments = qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    direct = qemu.DirectBoot(
+        kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
+    )
+    argv = shlex.split(qemu.command_by_hand(spec, direct).replace("mon:stdio", "stdio"))
+    with (folder / "bare.log").open("wb") as log:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+    impatience = threading.Timer(_PATIENCE_S, child.kill)
+    impatience.start()
+    try:
+        assert child.stdout is not None
+        _wait_for_line(child.stdout)
+        return _process_s(Path(f"/proc/{child.pid}/stat").read_text("ascii"))
+    finally:
+        impatience.cancel()
+        child.kill()
+        child.wait()
+
+
+def _wait_for_line(console: IO[bytes]) -> None:
+    last = [b""]
+    for line in console:
+        if line.startswith(_READY.encode()):
+            return
+        last = [*last[-7:], line]
+    raise RuntimeError("the bare machine did not become ready; its console ends:\n" + b"".join(last).decode())
+
+
+def _family_s() -> float:
+    """CPU seconds so far of this process, of its descendants, and of those of them that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stats: dict[int, tuple[int, str]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = file.read_text("utf-8", "replace")
+        except OSError:  # it ended meanwhile
+            continue
+        stats[int(file.parent.name)] = (int(_fields(text)[1]), text)
+    family, found = set[int](), {os.getpid()}
+    while found:
+        family |= found
+        found = {pid for pid, (parent, _) in stats.items() if parent in family} - family
+    living = sum(_process_s(stats[pid][1]) for pid in family - {os.getpid()})
+    return time.process_time() + ended.ru_utime + ended.ru_stime + living
+
+
+def _process_s(stat: str) -> float:
+    """CPU seconds of a process and of its ended children: utime, stime, cutime and cstime of proc(5)."""
+    return sum(map(int, _fields(stat)[11:15])) / _TICKS
+
+
+def _fields(stat: str) -> list[str]:
+    """What follows the name, which may contain anything; the state is the first."""
+    return stat.rpartition(")")[2].split()

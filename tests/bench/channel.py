@@ -1,0 +1,43 @@
+"""What a test waits for when it asks one thing of the guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.build import build
+from harness.definition import load_definition
+from harness.guest import Host, open_guest
+from harness.lab import open_lab
+from harness.machine import Site, boot
+from harness.session import by_hand
+from harness.store import find_store
+
+from .boot import run_in, specify
+from .start import ROOT, seconds
+from .table import Figure, Limit, alternate, compared
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    """One command each, a new ssh process for each over SSH, in one machine and in turns."""
+    definition = load_definition(ROOT / "images" / "base")
+    artifacts = build(definition, find_store())
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        run, spec = run_in(folder), specify(definition, artifacts, folder)
+        (folder / "lab").mkdir()
+        with open_lab(folder / "lab") as lab:
+            site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+            with boot(spec, artifacts, definition, site=site) as machine:
+                over_serial, over_ssh = machine.guest, open_guest("ssh", machine.ssh)
+                for guest in (over_serial, over_ssh):
+                    ask(guest)  # the first question finds out what system it is, which testinfra keeps
+                pairs = 3 if quick else 21
+                serial, ssh = alternate(pairs, lambda: ask(over_serial), lambda: ask(over_ssh))
+    what = "testinfra property over the serial channel"
+    return [compared("channel", what, serial, "over ssh", ssh, unit="s", limit=Limit(most=0.1))]
+
+
+def ask(guest: Host) -> float:
+    """How long one property takes."""
+    return seconds(lambda: guest.file("/etc/passwd").user)

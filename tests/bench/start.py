@@ -1,0 +1,69 @@
+"""How long a person looks at an empty terminal, and what a network of one's own costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.lab import open_lab
+
+from .table import Figure, Limit, alternate, compared
+
+ROOT = Path(__file__).parents[2]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started_s = time.perf_counter()
+    work()
+    return time.perf_counter() - started_s
+
+
+def command_s(argv: Sequence[str | Path], cwd: Path = ROOT) -> float:
+    """How long a command takes. pytest's 5 says that nothing was collected, which is what an empty folder has."""
+    started_s = time.perf_counter()
+    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True)
+    taken_s = time.perf_counter() - started_s
+    if done.returncode not in (0, 5):
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").rstrip()[-2000:]
+        raise RuntimeError(f"{argv[0]} … {argv[-1]} ended with status {done.returncode}:\n{said}")
+    return taken_s
+
+
+def measure_start(*, quick: bool) -> list[Figure]:
+    pairs = 2 if quick else 9
+    bootproof, pytest = (Path(sys.executable).with_name(name) for name in ("bootproof", "pytest"))
+    collect: list[str | Path] = [pytest, "--collect-only", "-q", "-p", "no:cacheprovider"]
+    with TemporaryDirectory() as empty:
+        started = alternate(
+            pairs, lambda: command_s([bootproof, "--help"]), lambda: command_s([sys.executable, "-c", "pass"])
+        )
+        collected = alternate(
+            pairs, lambda: command_s([*collect, "--image", "base"]), lambda: command_s(collect, Path(empty))
+        )
+    return [
+        compared(
+            "start", "bootproof --help", started[0], "python -c pass", started[1],
+            unit="s", limit=Limit(most=0.5, unit="s", binding=False),
+        ),
+        compared(
+            "start", "pytest --collect-only --image base", collected[0], "in an empty folder", collected[1],
+            unit="s", limit=Limit(most=1.0, unit="s", binding=False),
+        ),
+    ]  # fmt: skip
+
+
+def measure_lab(*, quick: bool) -> list[Figure]:
+    plain = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--mount", "--fork", "true"]
+
+    def up_and_down() -> None:
+        with TemporaryDirectory() as folder, open_lab(Path(folder)):
+            pass
+
+    up_and_down()  # the first one imports
+    ours, theirs = alternate(3 if quick else 15, lambda: 1000 * seconds(up_and_down), lambda: 1000 * command_s(plain))
+    limit = Limit(most=150.0, unit="ms", binding=False)
+    return [compared("lab", "lab up and down", ours, "unshare true", theirs, unit="ms", limit=limit)]
