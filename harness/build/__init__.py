@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ _FORMAT = 1
 _EARLIEST_S = 1735689600
 """2025-01-01: there was no Bootproof before."""
 
+_LEAST_BYTES = 1 << 20
 _DISK_FULL = ("No space left on device", "have enough free space")
 
 
@@ -262,7 +264,8 @@ def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
         yield log
     except (BootproofError, OSError) as error:
         said = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
-        if any(sign in said for sign in _DISK_FULL):
+        is_full = shutil.disk_usage(task.store.root).free < _LEAST_BYTES
+        if is_full or any(sign in said for sign in _DISK_FULL):
             raise disk_full(task.store.root) from error
         raise
     finally:

@@ -148,7 +148,7 @@ def traces(site: Site) -> Traces:
     return Traces(
         mounts=Path("/proc/self/mounts").read_text(),
         interfaces=tuple(sorted(os.listdir("/sys/class/net"))),
-        temporary=tuple(str(path) for path in site.temporary.rglob("*")),
+        temporary=tuple(str(path) for path in site.temporary.glob("*") if not path.name.startswith("pytest-of-")),
         kept={str(path): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in files},
     )
 
