@@ -18,6 +18,9 @@ from harness.spec import Accelerator, BootPath
 from harness.verdict import Boot, Finding, Outcome, Verdict
 
 _MIB = 1 << 20
+_SWING = 2.0
+"""An emulated boot takes up to twice as long from one hour to the next on the same idle host (seen: base, 43 and 88 s),
+which no quick measurement of the host tells."""
 
 
 def conclude(
@@ -69,7 +72,7 @@ def over_budget(
                 cause="compare the package list with the previous version's",
             )
     times = [boot.ready_s - _before_kernel_s(boot) for boot in boots if boot.ready_s is not None]
-    limit_s = definition.boot_s * host_scale()
+    limit_s = definition.boot_s * host_scale() * _SWING
     if times and accelerator is Accelerator.TCG and min(times) > limit_s:
         yield Finding(
             id="over-budget",
