@@ -113,7 +113,7 @@ def build(
         progress=progress,
     )
     if mirror is not None and not re.fullmatch(r"[a-z+]+:/\S+", mirror):
-        raise UsageError(f"--mirror {mirror!r} is no URL; for example http://deb.debian.org/debian")
+        raise UsageError(f"--mirror {mirror!r} is no URL; for example http://mirror.example/debian")
     if not definition.can_be_built:
         raise UsageError(
             f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR takes what another builder made"
