@@ -19,7 +19,7 @@ from harness.errors import HostError
 _PATIENCE_S = 3600.0
 _MEMORY_PATIENCE_S = 900.0
 _SHARE_TOUCHED = 0.75
-"""Of a guest's memory, what a boot really touches (base and nova-kvm, 2 GiB each, over iPXE: 1.2 to 1.5 GiB)."""
+"""Of a guest's memory, what a boot really touches: QEMU's resident size for base over iPXE was 1.5 GiB of 2."""
 _MIB_PER_SLOT = 4096
 """Machines that start together all see the same free memory, so few may where memory is short."""
 _MIB = 1 << 20

@@ -51,6 +51,8 @@ def take_in(
         if kernel_arguments is not None:
             raise UsageError(f"{folder} has a {MANIFEST}, which says the kernel arguments; leave yours out, or it")
         found = load_artifacts(folder)
+        if found.manifest.image != definition.name:
+            raise UsageError(f"{folder} holds {found.manifest.image} by its {MANIFEST}, not {definition.name}")
         files = {name: folder / name for name in found.manifest.files}
         manifest = found.manifest
         if what := difference(found):
@@ -58,7 +60,7 @@ def take_in(
     else:
         files = find_files(folder)
         manifest = _describe(folder, files, definition, kernel_arguments)
-    with store.workfolder() as work:
+    with store.writable(), store.workfolder() as work:
         place = work / "out"
         place.mkdir()
         for name, path in files.items():

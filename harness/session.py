@@ -126,6 +126,6 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
 
 
 def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
-    """The command that boots the same artifacts by hand, on a copy-on-write view of the same disk."""
+    """The command that boots the same artifacts by hand, on the same disk."""
     disks = "".join(f" --disk {disk.path}" for disk in spec.disks[:1])
     return f"bootproof boot {artifacts.folder} --boot-path {spec.boot_path}{disks} --memory {spec.memory_mib}"

@@ -26,7 +26,7 @@ class Lab(ABC):
     def netdev(self, spec: MachineSpec) -> str:
         """QEMU's ``-netdev`` for this machine; what it leads to is there when this returns."""
 
-    def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002
+    def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002  # kinds of labs that need something use them
         """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
         return {}
 
@@ -56,7 +56,11 @@ class Lab(ABC):
         """
         given = {0: stdin, 1: stdout, 2: stderr}
         files = {number: fd for number, fd in given.items() if fd is not None}
-        return self._control.spawn(argv, files | {fd: fd for fd in pass_fds}, on_exit)
+        return self._control.spawn(self._contained(argv), files | {fd: fd for fd in pass_fds}, on_exit)
+
+    def _contained(self, argv: Sequence[str]) -> Sequence[str]:
+        """``argv`` so that it ends with the lab, where no namespace sees to that."""
+        return argv
 
     def _lacks(self, what: str) -> HostError:
         return HostError(

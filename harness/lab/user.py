@@ -17,7 +17,7 @@ from harness import process
 from harness.errors import HostError
 from harness.lab import relay
 from harness.lab.base import Lab
-from harness.lab.control import Control, LabProcess
+from harness.lab.control import Control
 from harness.lab.held import held
 from harness.lab.http import HttpServer, serving_relayed
 from harness.qemu import forwarded_port, user_netdev
@@ -54,22 +54,11 @@ class UserLab(Lab):
             raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet said:\n{answer}")
         return {"HostName": "127.0.0.1", "Port": str(port), "HostKeyAlias": spec.address}
 
-    def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
-        pass_fds: Sequence[int] = (),
-        on_exit: Callable[[int], None] | None = None,
-    ) -> LabProcess:
-        """As in any lab. There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
+    def _contained(self, argv: Sequence[str]) -> Sequence[str]:
+        """There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
         if process.find(argv[0]) is None:
             raise HostError(f"{argv[0]} is not installed (PATH was searched)")
-        return super().spawn(
-            process.tied_to_us(argv), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, on_exit=on_exit
-        )
+        return process.tied_to_us(argv)
 
 
 @contextmanager
