@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from harness import record
+from harness.artifacts import FILES, MANIFEST, Manifest, describe
 from harness.build.initrd import kernel_version
+from harness.definition import load_definition
 from harness.errors import UsageError
-from harness.prebuilt import find_files
+from harness.prebuilt import find_files, take_in
 from harness.rootfs import format_of, reading
+from harness.store import Store
 
+IMAGES = Path(__file__).parents[2] / "images"
 SQUASHFS, XFS = b"hsqs".ljust(0x440, b"\0"), b"XFSB".ljust(0x440, b"\0")
 EXT4 = bytes(0x438) + b"\x53\xef".ljust(8, b"\0")
 
@@ -53,6 +58,21 @@ def test_the_three_files_are_found_whatever_they_are_called(
     assert list(found) == ["vmlinuz", "initrd.img", stored_as]
     assert found[stored_as] == folder / name
     assert kernel_version(found["vmlinuz"]) == "6.1.0-1-amd64"
+
+
+def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in FILES:
+        (made / name).write_text(name)
+    files = {name: describe(made / name) for name in FILES}
+    record.write(made / MANIFEST, Manifest(
+        image="kvm", version="1", kernel_version="6.12", kernel_arguments=(), files=files, packages={},
+        dracut_modules=(), initrd_drivers=(), definition="", sources={}, builder={"mmdebstrap": "1"},
+    ))  # fmt: skip
+
+    with pytest.raises(UsageError, match=r"holds kvm by its manifest\.json, not base"):
+        take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"))
 
 
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
