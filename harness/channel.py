@@ -4,14 +4,13 @@ The serial shell is brought in by systemd credentials (systemd ≥ 256, systemd-
 carries nothing of it. Older systems take root's SSH key the same way, and nothing more. The serial shell's frames:
 
     host → guest   NONCE COMMAND \\n                            COMMAND as printf's %b reads it
-    guest → host   \\n NONCE STATUS OUT ERR \\n STDOUT STDERR   of OUT and ERR bytes
+    guest → host   \\n NONCE \\n STDOUT \\n NONCE STATUS \\n STDERR \\n NONCE \\n
 
 The nonce is new for every command, so whatever a late answer left on the line is skipped.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 import select
 import socket
@@ -37,17 +36,18 @@ _SCRIPT = f"""\
 stty raw -echo
 work=/run/bootproof-shell
 mkdir -p -m 700 "$work"
-printf '\\nbootproof-shell\\n'
+exec 3> >(exec cat)
+printf '\\nbootproof-shell\\n' >&3
 while read -r nonce encoded; do
     printf -v command %b "$encoded"
-    (umask 022; eval "$command") </dev/null >"$work/out" 2>"$work/err"
-    status=$?
-    sizes=$(stat -c %s "$work/out" "$work/err")
-    printf '\\n%s %s %s\\n' "$nonce" "$status" "${{sizes/$'\\n'/ }}"
-    cat "$work/out" "$work/err"
+    printf '\\n%s\\n' "$nonce" >&3
+    (umask 022; eval "$command") </dev/null 2>"$work/err" >&3 3>&-
+    printf '\\n%s %s\\n' "$nonce" "$?" >&3
+    [ -s "$work/err" ] && cat "$work/err" >&3
+    printf '\\n%s\\n' "$nonce" >&3
 done
 """
-"""The guest's end: forks only a subshell, stat and cat a command, since a fork costs milliseconds under TCG."""
+"""The guest's end: one cat for all commands keeps the terminal from them, since a fork costs milliseconds under TCG."""
 
 _UNIT = """\
 [Unit]
@@ -137,7 +137,7 @@ class SerialChannel:
 
     def wait_for_shell(self, deadline: Deadline) -> None:
         """Until the guest has started the shell."""
-        self._until(re.compile(rb"bootproof-shell\n"), "the root shell on the second serial port", deadline)
+        self._until(b"bootproof-shell\n", "the root shell on the second serial port", deadline)
 
     def has_shell(self, deadline: Deadline) -> bool:
         """Whether the guest starts the shell before the deadline."""
@@ -151,25 +151,21 @@ class SerialChannel:
         deadline = deadline or Deadline(COMMAND_S)
         nonce = secrets.token_hex(8)
         self._wire.sendall(f"{nonce} {_encoded(command)}\n".encode())
-        header = self._until(re.compile(rb"\n%s (\d+) (\d+) (\d+)\n" % nonce.encode()), command, deadline)
-        status, out_bytes, err_bytes = (int(number) for number in header.groups())
-        body = self._take(out_bytes + err_bytes, command, deadline)
-        return Completed(command=command, status=status, stdout=body[:out_bytes], stderr=body[out_bytes:])
+        mark = b"\n" + nonce.encode()
+        self._until(mark + b"\n", command, deadline)
+        stdout = self._until(mark + b" ", command, deadline)
+        status = self._until(b"\n", command, deadline)
+        stderr = self._until(mark + b"\n", command, deadline)
+        return Completed(command=command, status=int(status), stdout=stdout, stderr=stderr)
 
-    def _until(self, pattern: re.Pattern[bytes], awaited: str, deadline: Deadline) -> re.Match[bytes]:
-        while not (match := pattern.search(self._received)):
+    def _until(self, mark: bytes, awaited: str, deadline: Deadline) -> bytes:
+        """What comes before ``mark``; both are taken from what was received."""
+        looked_at = 0
+        while (found := self._received.find(mark, looked_at)) < 0:
+            looked_at = max(0, len(self._received) - len(mark) + 1)
             self._receive(awaited, deadline)
-        found = match.end()
-        match = pattern.search(bytes(self._received[:found]))
-        assert match is not None
-        del self._received[:found]
-        return match
-
-    def _take(self, count: int, awaited: str, deadline: Deadline) -> bytes:
-        while len(self._received) < count:
-            self._receive(awaited, deadline)
-        taken = bytes(self._received[:count])
-        del self._received[:count]
+        taken = bytes(self._received[:found])
+        del self._received[: found + len(mark)]
         return taken
 
     def _receive(self, awaited: str, deadline: Deadline) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,6 +95,8 @@ def alternate(pairs: int, first: Callable[[], float], second: Callable[[], float
         else:
             ones.append(first())
             others.append(second())
+        said = f"pair {number + 1} of {pairs}: {ones[-1]:.3g} and {others[-1]:.3g}"
+        print(f"  {said}", file=sys.stderr, flush=True)
     return ones, others
 
 
