@@ -150,7 +150,10 @@ class SerialChannel:
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
         nonce = secrets.token_hex(8)
-        self._wire.sendall(f"{nonce} {_encoded(command)}\n".encode())
+        try:
+            self._wire.sendall(f"{nonce} {_encoded(command)}\n".encode())
+        except OSError:
+            raise self._closed(command) from None
         mark = b"\n" + nonce.encode()
         self._until(mark + b"\n", command, deadline)
         stdout = self._until(mark + b" ", command, deadline)
@@ -175,11 +178,18 @@ class SerialChannel:
             raise ChannelTimeout(self._machine, awaited, deadline.passed_s, hint)
         readable, _, _ = select.select([self._wire], [], [], min(0.2, deadline.left_s))
         if readable:
-            chunk = self._wire.recv(1 << 20)
+            try:
+                chunk = self._wire.recv(1 << 20)
+            except ConnectionResetError:  # QEMU was killed
+                chunk = b""
             if not chunk:
-                poll(self._alive, Deadline(5), every_s=0.05)  # why QEMU ended is known a little later
-                raise ChannelClosed(f"{self._machine}: the serial line was closed while waiting for {awaited!r}")
+                raise self._closed(awaited)
             self._received += chunk
+
+    def _closed(self, awaited: str) -> ChannelClosed:
+        """Why QEMU ended is known a little later, and is the better error."""
+        poll(self._alive, Deadline(5), every_s=0.05)
+        return ChannelClosed(f"{self._machine}: the serial line was closed while waiting for {awaited!r}")
 
 
 def _encoded(command: str) -> str:

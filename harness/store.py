@@ -211,7 +211,7 @@ class Store:
         with self.locked("tmp"):
             stale = [path for path in place.iterdir() if not is_worked_in(path)]
             for path in stale:
-                remove(path)
+                _remove(path, remove)
             folder = Path(tempfile.mkdtemp(dir=place))
             holder = (folder / _LOCK).open("wb")
             fcntl.flock(holder, fcntl.LOCK_EX)
@@ -219,7 +219,7 @@ class Store:
             yield folder
         finally:
             with suppress(HostError):  # what keeps it from going now may not when the next comes by
-                remove(folder)
+                _remove(folder, remove)
             holder.close()
 
     @contextmanager
@@ -276,6 +276,13 @@ def is_worked_in(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _remove(folder: Path, remove: Callable[[Path], None]) -> None:
+    """Once its lock has gone, a folder that is being removed looks stale to others, who remove it too."""
+    while folder.exists():
+        with suppress(FileNotFoundError):
+            remove(folder)
 
 
 def _damage(folder: Path, name: str, *, contents: bool) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -240,3 +242,18 @@ def test_a_full_disk_is_reported_with_its_folder_and_what_is_free(tmp_path: Path
     assert str(tmp_path) in message
     assert "MiB free" in message
     assert "BOOTPROOF_STORE" in message
+
+
+def test_work_folders_may_end_while_others_look_for_stale_ones(tmp_path: Path) -> None:
+    """Their ends meet: both remove the same folder."""
+    script = (
+        "import sys; from pathlib import Path; from harness.store import Store\n"
+        "for _ in range(40):\n"
+        "    with Store(Path(sys.argv[1])).workfolder() as folder:\n"
+        "        [(folder / f'a{n}').touch() for n in range(60)]; [(folder / f'z{n}').touch() for n in range(60)]\n"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    children = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+
+    assert [child.communicate()[1] for child in children] == [""] * 4
+    assert list((tmp_path / "tmp").iterdir()) == []
