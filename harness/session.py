@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest, lab
+from harness import accelerator, digest, lab, learned
 from harness.artifacts import Artifacts, Manifest
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
+from harness.learned import Learned
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
 from harness.spec import Accelerator, MachineSpec, Network
@@ -34,6 +35,7 @@ class Prepared:
     accelerator_reason: str
     network: Network
     network_reason: str
+    learned: Learned
 
 
 def prepare(
@@ -57,7 +59,7 @@ def prepare(
     artifacts without a manifest.
     """
     run = Run(run_folder, "main")
-    make_key(run)
+    make_key(run, store)
     network = lab.choose(wanted_network)
     for what in lab.UNPROVEN if network.network is Network.USER else ():
         run.add_unchecked(what)
@@ -89,6 +91,7 @@ def prepare(
         accelerator_reason=choice.reason,
         network=network.network,
         network_reason=network.reason,
+        learned=learned.recall(store, definition.name),
     )
 
 

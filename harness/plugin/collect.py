@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.errors import UsageError
 from harness.plugin.state import Bootproof
+from harness.states import path_to
 
 _LISTS = {
     "service": "services",
@@ -13,6 +15,9 @@ _LISTS = {
     "persistent_path": "persistent_paths",
 }
 """A test that names one of these arguments runs once for each entry of that list of the definition."""
+
+_BOOT_S = 75.0
+"""A boot of nova-kvm on the reference machine."""
 
 
 def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
@@ -37,22 +42,30 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> 
     if state.worker not in ("main", "gw0"):  # each worker collects the same
         return
     for item in found:
-        image = _image_of(item)
+        image = image_of(item)
         if isinstance(item, pytest.Item) and image in state.runs and not _has_no_image(item):
             checks = [mark.args[0] for mark in item.iter_markers("check")]
-            group = f"{image} shared" if "shared_machine" in getattr(item, "fixturenames", ()) else item.nodeid
-            plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": group}
+            plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": _group(item, image)}
             state.runs[image].add("planned", plan)
 
 
-def arrange(items: list[pytest.Item]) -> None:
-    """Before anything is deselected: drop what concerns no image, group and sort for the workers."""
+def looks(item: pytest.Item) -> bool:
+    """Whether the test only looks at a machine that it shares with others."""
+    return "shared" in getattr(item, "fixturenames", ())
+
+
+def arrange(items: list[pytest.Item], state: Bootproof) -> None:
+    """Before anything is deselected: drop what concerns no image, group and sort for the workers, longest first."""
     items[:] = [item for item in items if not _has_no_image(item)]
     for item in items:
-        image = _image_of(item)
+        image = image_of(item)
         if image is not None:
             _note(item, image)
-    items.sort(key=_boots, reverse=True)
+    took_s = dict[str, float]()
+    for item in items:
+        group = _group(item, image_of(item))
+        took_s[group] = took_s.get(group, 0.0) + _expected_s(item, state)
+    items.sort(key=lambda item: took_s[_group(item, image_of(item))], reverse=True)
 
 
 def _has_no_image(item: pytest.Item) -> bool:
@@ -64,19 +77,36 @@ def _has_no_image(item: pytest.Item) -> bool:
 
 def _note(item: pytest.Item, image: str) -> None:
     names = set(getattr(item, "fixturenames", ()))
-    if {"host", "machine"} <= names:
+    if "shared" in names and {"machine", "cold_machine"} & names:
         raise pytest.UsageError(f"{item.nodeid}: take host (shared, to look) or machine (own, to change), not both")
+    for mark in item.iter_markers("state"):
+        if len(mark.args) != 1:
+            raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.state takes the name of one state")
+        try:
+            path_to(mark.args[0])
+        except UsageError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
     if "host" in names and hasattr(getattr(item, "module", None), "testinfra_hosts"):
         raise pytest.UsageError(f"{item.nodeid}: --image tests an image, testinfra_hosts in its module names a host")
     item.user_properties.append(("image", image))
     item.user_properties.append(("test", item.nodeid))
 
 
-def _boots(item: pytest.Item) -> int:
+def _group(item: pytest.Item, image: str | None) -> str:
+    """Those with the same are for one worker: tests that share a machine stay together, a file at a time."""
+    return f"{image} {item.path.name}" if looks(item) else item.nodeid
+
+
+def _expected_s(item: pytest.Item, state: Bootproof) -> float:
+    """As earlier runs on this host had it, as the controller read it for all workers; else by what is to be booted."""
+    prepared = state.prepared.get(image_of(item) or "")
+    known = prepared.learned.expected_s(item.nodeid) if prepared else None
+    if known is not None:
+        return known
     mark = item.get_closest_marker("boots")
-    return int(mark.args[0]) if mark else 0
+    return _BOOT_S * int(mark.args[0]) if mark else 1.0
 
 
-def _image_of(item: pytest.Item | pytest.Collector) -> str | None:
+def image_of(item: pytest.Item | pytest.Collector) -> str | None:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("image") if callspec else None

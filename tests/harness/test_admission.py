@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.admission import group_limits, memory
+from harness.admission import _admitted, group_limits, memory, memory_share
 
 MIB = 1 << 20
 
@@ -59,7 +59,7 @@ def test_the_limit_of_a_group_above_counts_too(tmp_path: Path) -> None:
 def test_the_slot_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from harness.admission import boot_slot\n"
-        "with boot_slot(Path(sys.argv[1]), 1): print('held', flush=True); time.sleep(60)"
+        "with boot_slot(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     argv = ["taskset", "-c", "0", sys.executable, "-c", script, str(tmp_path)]  # one core, so one slot
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
@@ -73,3 +73,44 @@ def test_the_slot_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
 
 def _is_held(file: Path) -> bool:
     return subprocess.run(["flock", "--nonblock", str(file), "true"], check=False).returncode != 0
+
+
+def test_memory_that_was_promised_is_not_promised_again(tmp_path: Path) -> None:
+    """A machine that was admitted a moment ago has not touched its memory yet, so it still looks free."""
+    most_mib = memory()[1] * 2 // 3
+
+    with memory_share(tmp_path, most_mib):
+        assert _admitted(tmp_path, most_mib) is None
+    with memory_share(tmp_path, most_mib):
+        pass
+
+
+def test_the_memory_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    most_mib = memory()[1] * 2 // 3
+    script = (
+        "import sys, time; from pathlib import Path; from harness.admission import memory_share\n"
+        "with memory_share(Path(sys.argv[1]), int(sys.argv[2])): print('held', flush=True); time.sleep(60)"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path), str(most_mib)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert _admitted(tmp_path, most_mib) is None
+        holder.kill()
+
+    with memory_share(tmp_path, most_mib):
+        assert len(list(tmp_path.glob("share-*"))) == 1
+
+
+def test_shares_may_end_while_others_count_them(tmp_path: Path) -> None:
+    """Whoever counts removes what the dead left, and must not take the ending for dead."""
+    script = (
+        "import sys; from pathlib import Path; from harness.admission import memory_share\n"
+        "for _ in range(300):\n"
+        "    with memory_share(Path(sys.argv[1]), 1): pass"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    children = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+
+    assert [child.communicate()[1] for child in children] == [""] * 4
+    assert list(tmp_path.glob("share-*")) == []
