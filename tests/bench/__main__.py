@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, start
+from . import boot, build, channel, clones, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -25,6 +25,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "channel": channel.measure,
     "build": build.measure,
     "boot": boot.measure,
+    "clones": clones.measure,
 }
 RESULT = Path("runs/bench.json")
 

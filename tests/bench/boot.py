@@ -96,7 +96,7 @@ def specify(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> 
 
 def run_in(folder: Path) -> Run:
     run = Run(folder, "main")
-    make_key(run)
+    make_key(run, find_store())
     return run
 
 

@@ -1,0 +1,262 @@
+"""What a machine of one's own costs: a clone against a cold boot, and a command in it against ssh and labgrid.
+
+The template is made in an empty store, so its boot is a cold one of the same machine in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from harness import accelerator, process, qemu, states
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.definition import ImageDefinition, load_definition
+from harness.disks import DATA_SERIAL, make_disk
+from harness.guest import open_guest
+from harness.lab import Lab, open_lab
+from harness.machine import Machine
+from harness.run import Run, make_key
+from harness.session import by_hand
+from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.states import BOOTED, Versions
+from harness.store import Store, find_store
+from harness.template import Templates
+
+from .start import ROOT, seconds
+from .table import Figure, Limit, alternate, compared
+
+_IMAGE = "nova-kvm"
+_IDLE = 8
+_CHANGING = 100
+_TESTS = f"""
+import pytest
+
+
+@pytest.mark.parametrize("number", range({_CHANGING}))
+def test_a_machine_is_changed(machine, number):
+    machine.check(f"echo {{number}} >/etc/number; echo {{number}} >/data/number; sync")
+    assert machine.check("cat /etc/number /data/number").split() == [str(number)] * 2
+"""
+_AUTOLOGIN = """\
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - dumb
+"""
+"""On a terminal that is called dumb, bash asks for no bracketed paste, which labgrid's prompt would trip over."""
+_LABGRID_PATIENCE_S = 300
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    definition = load_definition(ROOT / "images" / _IMAGE)
+    artifacts = build(definition, find_store())
+    with TemporaryDirectory(dir=find_store().folder("bench")) as name:
+        templates = _templates(definition, artifacts, Path(name))
+        with ExitStack() as stack:
+            templates._held(states.path_to(BOOTED), stack)  # made here, by one cold boot
+        (cold,) = (boot.ready_s for boot in templates.run.boots())
+        assert cold
+        (freeze_s,) = (event.data["took_s"] for event in templates.run.events() if event.kind == "frozen")
+        clones = [_to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
+        clone = compared("clones", "clone to its first answer", clones, "its cold boot", [cold] * len(clones),
+                         unit="s", limit=Limit(most=1 / 60))  # fmt: skip
+        return [
+            clone,
+            replace(clone, compared_with="", ratio=None, limit=Limit(most=0.5, unit="s", binding=False), samples={}),
+            _figure("freezing", [freeze_s], "s", 0.2),
+            _figure(f"{_IDLE} idle clones of {definition.memory_mib} MiB", [_idle_gib(templates)], "GiB", 3.5),
+            _figure(f"pytest -n 8: {_CHANGING} tests, each changes its own", [_changing_s()], "s", 120),
+            *_channel(templates, artifacts, Path(name), quick=quick),
+        ]
+
+
+def _figure(what: str, samples: list[float], unit: str, most: float) -> Figure:
+    limit = Limit(most=most, unit=unit, binding=False)
+    return Figure(row="clones", what=what, value=median(samples), unit=unit, limit=limit, samples={what: samples})
+
+
+def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
+    store = Store(folder / "store")
+    run = Run(folder, "main")
+    make_key(run, store)
+    choice = accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators"))
+    spec = MachineSpec(
+        name="machine",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.IPXE_BIOS,
+        accelerator=choice.accelerator,
+        cpus=definition.cpus,
+        memory_mib=definition.memory_mib,
+        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
+    )
+    return Templates(
+        definition=definition,
+        versions=Versions(artifacts, artifacts, artifacts),
+        spec=spec,
+        network=Network.LAB,
+        run=run,
+        store=store,
+        open_lab=_opened,
+        by_hand=by_hand,
+    )
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Lab]:
+    folder.mkdir(parents=True)
+    with open_lab(folder) as lab:
+        yield lab
+
+
+@contextmanager
+def _cloned(templates: Templates, name: str) -> Iterator[Machine]:
+    folder = templates.run.folder / name
+    with _opened(folder / "lab") as lab, templates.machine(BOOTED, name, lab=lab, folder=folder) as machine:
+        assert machine.is_clone
+        yield machine
+
+
+def _to_first_answer(templates: Templates, name: str) -> float:
+    """With a lab of its own, until it has answered a command; `Templates` has sent it the time by then."""
+    started_s = time.monotonic()
+    with _cloned(templates, name) as machine:
+        machine.check("true")
+        return time.monotonic() - started_s
+
+
+def _idle_gib(templates: Templates) -> float:
+    """What all their QEMUs have in memory (proc(5), Pss): each page that they share of the template counts once."""
+    with ExitStack() as stack:
+        machines = [stack.enter_context(_cloned(templates, f"idle-{n}")) for n in range(_IDLE)]
+        time.sleep(5)
+        pids = [machine.power.child.pid for machine in machines]
+        return sum(map(_pss_kib, pids)) / (1 << 20)
+
+
+def _pss_kib(pid: int) -> int:
+    rows = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
+    return next(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+
+
+def _changing_s() -> float:
+    """The whole command, with the template there: pytest's start, eight workers, a hundred machines."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "test_changing.py"
+        file.write_text(_TESTS, "utf-8")
+        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "8", "--image", _IMAGE]
+        argv += [f"--images-dir={ROOT / 'images'}", f"--run-dir={folder}/runs", str(file)]
+
+        def run(*more: str) -> None:
+            done = subprocess.run([*argv, *more], cwd=folder, check=False, capture_output=True, text=True)
+            if f" {_CHANGING} passed" not in done.stdout.replace("\n", " ") and not more:
+                raise RuntimeError(done.stdout[-3000:])
+
+        run("-k", "machine_is_changed and 77")
+        return seconds(run)
+
+
+def _channel(templates: Templates, artifacts: Artifacts, folder: Path, *, quick: bool) -> Iterator[Figure]:
+    times = 5 if quick else 21
+    with _cloned(templates, "asked") as machine:
+        ssh, guest = open_guest("ssh", machine.ssh), machine.guest
+        asks: dict[str, tuple[Callable[[], object], Callable[[], object], str, float]] = {
+            "true": (lambda: machine.run("true"), lambda: machine.ssh.run("true"), "true", 0.02),
+            "service(…).is_running": (
+                lambda: guest.service("ssh").is_running,
+                lambda: ssh.service("ssh").is_running,
+                "systemctl is-active ssh",
+                0.1,
+            ),
+        }
+        for ours, over_ssh, _, _ in asks.values():
+            ours()
+            over_ssh()
+        with _labgrid(artifacts, templates, folder) as ask_labgrid:
+            for what, (ours, over_ssh, command, most_s) in asks.items():
+                one, other = alternate(times, lambda ours=ours: seconds(ours), lambda ssh=over_ssh: seconds(ssh))
+                yield _figure(f"{what}, warm", one, "s", most_s)
+                yield compared("clones", what, one, "over ssh", other, unit="s", limit=Limit(most=0.1))
+                ask_labgrid(command)
+                one, other = alternate(
+                    times, lambda ours=ours: seconds(ours), lambda command=command: ask_labgrid(command)
+                )
+                yield compared("clones", what, one, "labgrid's shell", other, unit="s", limit=Limit(most=1 / 3))
+
+
+@contextmanager
+def _labgrid(artifacts: Artifacts, templates: Templates, folder: Path) -> Iterator[Callable[[str], float]]:
+    """A machine of the same artifacts under labgrid, from the package index: how long a command takes in its shell."""
+    environment = folder / "labgrid"
+    process.output([sys.executable, "-m", "venv", str(environment)])
+    process.output([str(environment / "bin" / "pip"), "install", "--quiet", "labgrid>=24.0"])
+    config = folder / "labgrid.yaml"  # JSON is YAML
+    config.write_text(json.dumps(_labgrid_config(artifacts, templates, folder)), "utf-8")
+    argv = [str(environment / "bin" / "python"), str(Path(__file__).with_name("labgrid_shell.py")), str(config)]
+    log = (folder / "labgrid.log").open("wb")
+    with log, subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        if child.stdout.readline() != "ready\n":
+            raise RuntimeError((folder / "labgrid.log").read_text("utf-8")[-2000:])
+
+        def ask(command: str) -> float:
+            print(command, file=child.stdin, flush=True)
+            assert child.stdout
+            return float(child.stdout.readline())
+
+        try:
+            yield ask
+        finally:
+            child.stdin.close()
+            child.wait()
+
+
+def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) -> dict[str, object]:
+    """Our machine in labgrid's words: the same argv, but for what its driver adds by itself."""
+    credentials = {"systemd.unit-dropin.serial-getty@ttyS0.service~bench": _AUTOLOGIN}
+    disk = make_disk(folder / "labgrid.raw")
+    spec = replace(templates.spec, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)
+    manifest = artifacts.manifest
+    arguments = qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    direct = qemu.DirectBoot(
+        kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
+    )
+    argv = qemu.command(spec, wires=qemu.Wires(), direct=direct)
+    own = {name: argv[argv.index(name) + 1] for name in ("-machine", "-cpu", "-m", "-kernel", "-append", "-display")}
+    for name, value in own.items():
+        place = argv.index(name)
+        assert argv[place + 1] == value
+        del argv[place : place + 2]
+    driver = {
+        "qemu_bin": "qemu",
+        "machine": own["-machine"],
+        "cpu": own["-cpu"],
+        "memory": own["-m"],
+        "kernel": "kernel",
+        "boot_args": own["-append"],
+        "display": "fb-headless",
+        "extra_args": shlex.join(argv[1:]),
+    }
+    shell = {
+        "prompt": r"root@[^:\r\n]+:[^#\r\n]*# ",
+        "login_prompt": " login: ",
+        "username": "root",
+        "login_timeout": _LABGRID_PATIENCE_S,
+        "await_login_timeout": 10,
+    }
+    return {
+        "targets": {"main": {"resources": {}, "drivers": {"QEMUDriver": driver, "ShellDriver": shell}}},
+        "tools": {"qemu": process.require(qemu.PROGRAM, "qemu-system-x86")},
+        "images": {"kernel": os.fspath(artifacts.kernel)},
+    }

@@ -1,0 +1,21 @@
+"""What labgrid's QEMUDriver and ShellDriver take for a command: run by the Python of an environment that has labgrid.
+
+labgrid_shell.py CONFIG    boots the machine of CONFIG, prints "ready"; then for each line on standard input,
+                           a command, prints the seconds that it took
+"""
+
+import sys
+import time
+
+from labgrid import Environment
+
+target = Environment(sys.argv[1]).get_target("main")
+power, shell = target.get_driver("QEMUDriver"), target.get_driver("ShellDriver", activate=False)
+power.on()
+target.activate(shell)
+print("ready", flush=True)
+for line in sys.stdin:
+    started_s = time.monotonic()
+    shell.run_check(line.strip())
+    print(time.monotonic() - started_s, flush=True)
+power.off()
