@@ -66,7 +66,7 @@ def _without_kvm() -> AcceleratorChoice | None:
 
 
 def _remembered(kernel: Path, memory: Path, program: str) -> AcceleratorChoice:
-    file = memory / f"{digest.of_value([_host(), program, digest.of_file(kernel)])}.json"
+    file = memory / f"{digest.of_value([host_identity(), program, digest.of_file(kernel)])}.json"
     known = _recall(file)
     if known:
         return known
@@ -90,11 +90,16 @@ def _recall(file: Path) -> AcceleratorChoice | None:
         return None
 
 
-def _host() -> list[str]:
+def boot_id() -> str:
+    """This boot of this host; random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def host_identity() -> list[str]:
     """This boot of this host: its boot id, kernel and CPU."""
     cpu = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n")[0].splitlines()
     return [
-        Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
+        boot_id(),
         os.uname().release,
         *(line for line in cpu if line.split("\t")[0] in _CPU_KEYS),
     ]

@@ -12,7 +12,7 @@ from harness.channel import SHELL_UNIT, Channel
 from harness.console import Sighting
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
-from harness.errors import ImageError, Subject
+from harness.errors import HostError, ImageError, Subject
 from harness.verdict import Finding
 
 _WAIT_UNTIL_READY = """
@@ -48,6 +48,19 @@ done
 job but of units that may wait for a control plane (the jobs queued behind those wait with them), and every
 demanded unit active. A demanded unit that has no job and stays inactive for 15 s never will be active."""
 
+_WAIT_UNTIL_QUIET = """
+busy=0 all=0
+for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    busy_before=$busy all_before=$all
+    read -r _ user nice system idle iowait irq softirq _ </proc/stat
+    busy=$((user + nice + system + irq + softirq)) all=$((user + nice + system + irq + softirq + idle + iowait))
+    [ $second = 1 ] || [ $(((busy - busy_before) * 100)) -ge $(((all - all_before) * {most_percent})) ] || exit 0
+    sleep 1
+done
+exit 1
+"""
+_QUIET_PERCENT = 10
+
 _LOOK = r"""
 printf 'uname=%s\n' "$(uname -r)"
 . /etc/os-release
@@ -76,6 +89,30 @@ class NotReady(ImageError):
         return f"{self.machine}: awaited active {self.unit}, seen {self.state}. Its journal ends:\n{self.journal}"
 
 
+class BootFailed(ImageError):
+    """A boot ended, or cannot end well: ``finding`` says why, with its evidence."""
+
+    def __init__(self, machine: str, finding: Finding, folder: str, by_hand: str) -> None:
+        super().__init__(machine, finding, folder, by_hand)
+        self.machine, self.finding, self.folder, self.by_hand = machine, finding, folder, by_hand
+        self.subject = finding.subject
+        if self.subject is not Subject.IMAGE:
+            self.exit_status = HostError.exit_status
+
+    def __str__(self) -> str:
+        evidence = "\n".join(f"    {line}" for line in self.finding.evidence)
+        return (
+            f"{self.machine}: {self.finding.what} [{self.finding.id}]\n{evidence}\n"
+            f"  suspected cause: {self.finding.cause}\n"
+            f"  all logs:        {self.folder}\n"
+            f"  boot it by hand: {self.by_hand}"
+        )
+
+
+class EmulatorFault(HostError):
+    """QEMU's emulation, not the image, broke this boot, early; another one will do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What one round trip into a ready guest shows."""
@@ -101,6 +138,14 @@ def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition
         unit = units.split()[0].split("(")[0] if units else "?"
         journal = channel.run(f"journalctl -b -u {shlex.quote(unit)} -n 15 --no-pager -o cat").text
         raise NotReady(machine, state, unit, journal)
+
+
+def wait_until_quiet(channel: Channel) -> bool:
+    """Until the guest's CPUs have little to do for a second; False if they still had after half a minute.
+
+    Services go on starting after they said that they are ready: every copy of the machine would do that work again.
+    """
+    return channel.run(_WAIT_UNTIL_QUIET.format(most_percent=_QUIET_PERCENT)).status == 0
 
 
 def look(channel: Channel) -> Look:
@@ -185,6 +230,11 @@ def excused(finding: Finding, starved_share: float) -> Finding:
         "fewer workers (-n), or a host that does nothing else"
     )
     return replace(finding, subject=Subject.HOST, cause=cause)
+
+
+def doubted(finding: Finding, doubt: str) -> Finding:
+    """``finding``, or the host's doing where there is a ``doubt`` that the image is what it was: pure."""
+    return replace(finding, subject=Subject.HOST, cause=doubt) if doubt else finding
 
 
 _LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,12 +13,14 @@ from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
 from harness.gate import Result
+from harness.process import cores_s
 from harness.run import Run
 from harness.session import Prepared, digests, host_facts
 from harness.spec import Accelerator, BootPath
-from harness.verdict import Boot, Finding, Outcome, Verdict
+from harness.verdict import Boot, Cost, Finding, Outcome, Verdict
 
 _MIB = 1 << 20
+_LONGEST = 3
 _SWING = 2.0
 """An emulated boot takes up to twice as long from one hour to the next on the same idle host (seen: base, 43 and 88 s),
 which no quick measurement of the host tells."""
@@ -54,6 +57,31 @@ def conclude(
         host=host_facts(prepared) if prepared else {},
         started=started.isoformat(timespec="seconds"),
         elapsed_s=round(elapsed_s, 1),
+        cost=_cost(run, boots),
+    )
+
+
+def _cost(run: Run, boots: Iterable[Boot]) -> Cost | None:
+    """What is known of it so far; None before there was anything to test."""
+    events = list(run.events())
+    prepared = next((event.data for event in events if event.kind == "prepared"), None)
+    if prepared is None:
+        return None
+    worked_s, all_s = cores_s()
+    clones = [event.data["took_s"] for event in events if event.kind == "clone"]
+    booted = [boot.ready_s for boot in boots if boot.ready_s and not boot.run]
+    tests = Counter[str]()
+    for event in events:
+        if event.kind == "result":
+            tests[event.data["test"]] += event.data["took_s"]
+    return Cost(
+        prepared_s=prepared["took_s"],
+        boots=len(booted),
+        boots_s=round(sum(booted), 1),
+        clones=len(clones),
+        clones_s=round(sum(clones), 1),
+        cores_busy=round((worked_s - prepared["worked_s"]) / max(0.01, all_s - prepared["all_s"]), 3),
+        longest_s={test: round(took_s, 1) for test, took_s in tests.most_common(_LONGEST)},
     )
 
 
@@ -111,6 +139,17 @@ def _results(run: Run) -> dict[str, Result]:
     return results
 
 
+def _describe(cost: Cost) -> Iterator[str]:
+    yield (
+        f"time: {cost.prepared_s:.0f} s until the first test; {cost.boots} boots took {cost.boots_s:.0f} s, "
+        f"{cost.clones} clones {cost.clones_s:.0f} s; the cores were {cost.cores_busy:.0%} busy"
+    )
+    if cost.longest_s:
+        yield "longest: " + ", ".join(
+            f"{test.rpartition('::')[2]} {took_s:.0f} s" for test, took_s in cost.longest_s.items()
+        )
+
+
 def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     """The verdict as lines for a person, the most important first."""
     for finding in verdict.findings:
@@ -131,6 +170,8 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
         f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
         f"{verdict.elapsed_s:.0f} s"
     )
+    if verdict.cost:
+        yield from _describe(verdict.cost)
     yield f"verdict: {folder / 'verdict.json'}"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         yield "inconclusive is neither passed nor failed: mend the host or run all checks, then run it again"

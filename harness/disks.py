@@ -19,8 +19,10 @@ from uuid import UUID
 from harness import process
 from harness.errors import HostError, ImageError, UsageError
 from harness.process import CommandFailed
-from harness.spec import DiskFormat
+from harness.spec import DiskFormat, DiskSpec
 
+DATA_GIB = 8
+DATA_SERIAL = "BOOTPROOF-DATA"
 _COPY_BYTES = 1 << 30
 _CORRECTED = (1, 2)
 """e2fsck(8): errors corrected; 2 asks for a reboot besides."""
@@ -71,6 +73,39 @@ def make_raw(path: Path, *, size_bytes: int) -> None:
     """A blank disk that takes no space yet; `FileExistsError` rather than emptying one that is there."""
     with path.open("xb") as file:
         file.truncate(size_bytes)
+
+
+def make_disk(path: Path, serial: str = DATA_SERIAL) -> DiskSpec:
+    """A blank, sparse disk of 8 GiB, for /data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_raw(path, size_bytes=DATA_GIB << 30)
+    return DiskSpec(path=path, serial=serial)
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """``target`` becomes a copy of ``source``, its holes kept."""
+    with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+        size_bytes = os.fstat(reader.fileno()).st_size
+        writer.truncate(size_bytes)
+        _copy_data(reader.fileno(), writer.fileno(), 0, size_bytes)
+
+
+def flatten(overlay: Path, target: Path) -> None:
+    """A raw disk ``target`` of all that ``overlay`` shows."""
+    program = process.require("qemu-img", "qemu-utils")
+    process.output([program, "convert", "-O", "raw", str(overlay), str(target)])
+
+
+def detach(overlay: Path) -> None:
+    """What ``overlay`` shows of its base becomes its own."""
+    program = process.require("qemu-img", "qemu-utils")
+    process.output([program, "rebase", "-f", "qcow2", "-b", "", str(overlay)])
+
+
+def format_of(path: Path) -> DiskFormat:
+    """By its first bytes (QEMU, docs/interop/qcow2.txt); what is no qcow2 is raw."""
+    with path.open("rb") as file:
+        return DiskFormat.QCOW2 if file.read(4) == b"QFI\xfb" else DiskFormat.RAW
 
 
 def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat.RAW) -> None:
@@ -168,15 +203,19 @@ class Ext4:
 
 
 @contextmanager
-def open_ext4(image: Path, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
-    """The ext4 in that partition, or the only one, of a raw ``image`` that nobody writes to, while the block lasts.
+def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
+    """The ext4 in that partition, or the only one, of a disk that nobody writes to, while the block lasts.
 
-    ``folder`` is where the copy is kept meanwhile, by default that of the image. Raises `DamagedFilesystem` if its
-    journal cannot be replayed.
+    ``disk`` is a machine's, or a raw image. ``folder`` is where the copy is kept meanwhile, by default that of the
+    image. Raises `DamagedFilesystem` if its journal cannot be replayed.
     """
-    partition = find_partition(image, which)
-    where = f"{image}, partition {partition.number}"
-    with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or image.parent) as scratch:
+    path = disk if isinstance(disk, Path) else disk.path
+    with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or path.parent) as scratch:
+        image = path
+        if isinstance(disk, DiskSpec) and disk.format is not DiskFormat.RAW:
+            flatten(path, image := Path(scratch) / "raw")
+        partition = find_partition(image, which)
+        where = f"{path}, partition {partition.number}"
         copy = Path(scratch) / "ext4"
         _copy(image, partition, copy)
         _replay_journal(copy, where)
@@ -196,11 +235,15 @@ def _copy(image: Path, partition: Partition, target: Path) -> None:
         if os.fstat(source.fileno()).st_size < end:
             raise ImageError(f"{image}: shorter than its partition {partition.number}, which ends at {end} bytes")
         sink.truncate(partition.size_bytes)
-        for start, stop in _extents(source.fileno(), partition.start_bytes, end):
-            at = start
-            while at < stop:
-                length = min(_COPY_BYTES, stop - at)
-                at += os.copy_file_range(source.fileno(), sink.fileno(), length, at, at - partition.start_bytes)
+        _copy_data(source.fileno(), sink.fileno(), partition.start_bytes, end)
+
+
+def _copy_data(source: int, sink: int, begin: int, end: int) -> None:
+    """What is between ``begin`` and ``end`` of ``source``, holes apart, to the beginning of ``sink``."""
+    for start, stop in _extents(source, begin, end):
+        at = start
+        while at < stop:
+            at += os.copy_file_range(source, sink, min(_COPY_BYTES, stop - at), at, at - begin)
 
 
 def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,8 @@ from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
-from harness.power import Plan, Power, Site, power_on
+from harness.plan import Plan, Site
+from harness.power import Power, power_on
 from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run
@@ -99,7 +100,7 @@ def _disk(path: Path) -> DiskSpec:
         raise UsageError(
             f"--disk {path} cannot be used: {error.strerror}; it is a file, and made if missing"
         ) from error
-    return DiskSpec(path=path.absolute(), serial="BOOTPROOF-DATA")
+    return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 
 def _boot_once(plan: Plan) -> bool:

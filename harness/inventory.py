@@ -14,9 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import record
+from harness.accelerator import boot_id
 from harness.artifacts import load_artifacts
 from harness.errors import HostError, UsageError
 from harness.store import Store, is_worked_in, lock_folder
+from harness.template import RECORD, Template
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +32,7 @@ class Kind(StrEnum):
     """What sort of thing is kept."""
 
     ARTIFACTS = "artifacts"
+    TEMPLATE = "template"
     LAYER = "layer"
     PACKAGES = "packages"
     WORK = "work"
@@ -40,7 +44,7 @@ class Kind(StrEnum):
     @property
     def is_large(self) -> bool:
         """Whether removing it makes room."""
-        return self in (Kind.ARTIFACTS, Kind.LAYER, Kind.PACKAGES)
+        return self in (Kind.ARTIFACTS, Kind.TEMPLATE, Kind.LAYER, Kind.PACKAGES)
 
     @property
     def is_told_together(self) -> bool:
@@ -93,7 +97,8 @@ def survey(store: Store) -> Survey:
         others = [replace(kept, user="a build") for kept in others]
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_bytes = shutil.disk_usage(existing).free
-    return Survey(root=root, kept=(*artifacts, *work, *others), free_bytes=free_bytes)
+    templates = [_template(folder) for folder in _children(root / "templates")]
+    return Survey(root=root, kept=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
 
 
 Build = tuple[Kept, tuple[str, ...]]
@@ -120,8 +125,24 @@ def _artifacts(folder: Path, builds: Sequence[Build]) -> Kept:
     return replace(kept, images=(manifest.image,), version=manifest.version)
 
 
+def _template(folder: Path) -> Kept:
+    kept = replace(_kept(Kind.TEMPLATE, folder.name, [folder]), user=_user(folder))
+    try:
+        template = record.read(Template, folder / RECORD)
+    except (OSError, ValueError):
+        return replace(kept, flaw="damaged")
+    flaw = "" if template.boot_id == boot_id() else "of another boot of this host"
+    return replace(
+        kept,
+        name=f"{template.state}, {template.spec.boot_path}",
+        images=(template.image,),
+        version=template.version,
+        flaw=flaw or template.alteration(),
+    )
+
+
 def _user(folder: Path) -> str:
-    """Who needs these artifacts now. Whoever does so without a process of his own is to be asked here too."""
+    """Who needs what is in ``folder`` now. Whoever does so without a process of his own is to be asked here too."""
     try:
         descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except HostError:
@@ -208,9 +229,11 @@ def _small(root: Path) -> Iterator[Kept]:
         yield _kept(Kind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
     for path in _children(root / "accelerators", "*.json"):
         yield _kept(Kind.ACCELERATOR, path.stem, [path])
-    known = ("artifacts", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
+    known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
+    for path in _children(root / "learned", "*.json"):
+        yield _kept(Kind.NOTE, path.stem, [path], images=[path.stem])
     for path in _children(root):
-        if path.name not in known:
+        if path.name not in (*known, "learned", "ssh"):
             yield _kept(Kind.OTHER, path.name, [path])
 
 
@@ -305,7 +328,8 @@ def grouped(found: Iterable[Kept], apart: Callable[[Kept], str]) -> list[list[Ke
 def cells(group: Sequence[Kept]) -> tuple[str, str, str, str]:
     """Kind, name, image and version of a line."""
     first = group[0]
-    name = first.name[:12] if first.kind in (Kind.ARTIFACTS, Kind.LAYER) else first.name
+    is_digest = first.kind in (Kind.ARTIFACTS, Kind.LAYER) or (first.kind is Kind.TEMPLATE and first.flaw == "damaged")
+    name = first.name[:12] if is_digest else first.name
     if first.kind is Kind.PACKAGES:
         name = f"{first.name}, {len(first.paths)}"
     if first.kind.is_told_together:

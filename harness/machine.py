@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +11,18 @@ from uuid import UUID
 from harness import admission
 from harness.artifacts import Artifacts
 from harness.channel import SHELL_CREDENTIALS, Channel, Completed
+from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
 from harness.errors import HarnessError, ImageError
-from harness.guest import Host, open_guest
-from harness.power import BootFailed, EmulatorFault, Plan, Power, Site, power_on
+from harness.guest import Facts, Host, open_guest
+from harness.plan import Frozen, Plan, Site
+from harness.power import Power, power_on
+from harness.run import Run
 from harness.spec import MachineSpec
 
-__all__ = ["BootFailed", "Machine", "Site", "boot"]
+__all__ = ["BootFailed", "Machine", "Site", "boot", "thaw"]
 
 SHUTDOWN_S = 150.0
 """Longer than systemd's DefaultTimeoutStopSec of 90 s, so that the guest can name the unit that would not stop."""
@@ -29,12 +32,25 @@ SIGKILL = 9
 class Machine:
     """One machine over its boots: its disks and identity stay, everything else is new each time.
 
-    Only `boot` makes one. Findings of its boots are in the run's folder at once.
+    Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. Its memory is in the file
+    ``memory``, if that is given. ``doubt`` says why what it shows may not be the image's doing, or nothing.
     """
 
-    def __init__(self, spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, site: Site) -> None:
+    def __init__(
+        self,
+        spec: MachineSpec,
+        artifacts: Artifacts,
+        definition: ImageDefinition,
+        site: Site,
+        memory: Path | None = None,
+        doubt: Callable[[], str] = str,
+    ) -> None:
         self.spec, self.artifacts, self.definition, self.site = spec, artifacts, definition, site
-        self._boots = 0
+        self.memory, self.doubt = memory, doubt
+        self.facts: Facts = {}
+        self._boots = sum(1 for _ in self.folder.glob("boot-*"))  # another of that name was here before
+        self.first = self._boots + 1
+        """The number of its first boot."""
         self._stack = ExitStack()
         self._powers: list[Power] = []
         self._guests: dict[int, Host] = {}
@@ -53,6 +69,11 @@ class Machine:
         return bool(self._powers)
 
     @property
+    def is_clone(self) -> bool:
+        """Whether it runs, and did not boot but went on where another machine stood still."""
+        return self.is_on and self.power.plan.frozen is not None
+
+    @property
     def power(self) -> Power:
         """The boot that runs now: its console, QMP and downloads."""
         if not self._powers:
@@ -69,9 +90,9 @@ class Machine:
 
     @property
     def guest(self) -> Host:
-        """A testinfra Host over the serial channel; a new one after each boot, since it caches facts."""
-        channel = self.channel
-        return self._guests.setdefault(self._boots, open_guest(self.name, channel))
+        """A testinfra Host over the channel; a new one after each boot, since it caches facts."""
+        facts = self.facts if self.is_clone else {}
+        return self._guests.setdefault(self._boots, open_guest(self.name, self.channel, facts))
 
     @property
     def ssh(self) -> Channel:
@@ -107,20 +128,52 @@ class Machine:
             self._boot_once()
 
     def _boot_once(self) -> None:
+        if self.memory:
+            self.memory.unlink(missing_ok=True)
+        plan = self._plan(None)
+        plan.note_phase("queued")
+        share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
+        with admission.boot_slot(self.site.slots):
+            share.begin()
+            power = self._power_on(plan)
+            if self.memory:
+                power.check_freezable()
+            power.wait_until_ready()
+
+    def thaw(self, frozen: Frozen) -> None:
+        """Go on where ``frozen`` stood still, whose spec but for name and disks this machine has.
+
+        Raises `CannotFreeze` where QEMU does not take its state.
+        """
+        self._memory_share(frozen.takes_mib).begin()
+        self._power_on(self._plan(frozen)).thaw()
+
+    def freeze(self, state: Path) -> None:
+        """It stands still from now on, its memory in ``memory``, its device state in ``state``, and is off."""
+        self.power.freeze(state)
+        self.off()
+
+    def _memory_share(self, needed_mib: int) -> admission.Share:
+        return self._stack.enter_context(admission.memory_share(self.site.slots, needed_mib))
+
+    def _power_on(self, plan: Plan) -> Power:
+        power = self._stack.enter_context(power_on(plan))
+        self._powers.append(power)
+        return power
+
+    def _plan(self, frozen: Frozen | None) -> Plan:
         self._boots += 1
-        plan = Plan(
+        return Plan(
             number=self._boots,
             folder=self.folder / f"boot-{self._boots}",
             spec=self.spec,
             artifacts=self.artifacts,
             definition=self.definition,
             site=self.site,
+            memory=self.memory,
+            frozen=frozen,
+            doubt=self.doubt,
         )
-        plan.note_phase("queued")
-        with admission.boot_slot(self.site.slots, self.spec.memory_mib):
-            power = self._stack.enter_context(power_on(plan))
-            self._powers.append(power)
-            power.wait_until_ready()
 
     def power_off(self) -> None:
         """Shut down cleanly; returns when the power is off."""
@@ -155,15 +208,51 @@ class Machine:
 
 @contextmanager
 def boot(
-    spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, *, site: Site, power: bool = True
+    spec: MachineSpec,
+    artifacts: Artifacts,
+    definition: ImageDefinition,
+    *,
+    site: Site,
+    power: bool = True,
+    memory: Path | None = None,
 ) -> Iterator[Machine]:
-    """A machine that is on and ready (off, with ``power=False``) while the block lasts."""
-    key = site.run.key.with_suffix(".pub").read_text("utf-8")
-    credentials = {**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials}
-    machine = Machine(replace(spec, credentials=credentials), artifacts, definition, site)
+    """A machine that is on and ready (off, with ``power=False``) while the block lasts.
+
+    With ``memory``, a file to be made, it can be frozen.
+    """
+    machine = Machine(reachable(spec, site.run), artifacts, definition, site, memory)
     try:
         if power:
             machine.power_on()
         yield machine
     finally:
         machine.off()
+
+
+@contextmanager
+def thaw(
+    frozen: Frozen,
+    spec: MachineSpec,
+    artifacts: Artifacts,
+    definition: ImageDefinition,
+    *,
+    site: Site,
+    memory: Path | None = None,
+    doubt: Callable[[], str] = str,
+) -> Iterator[Machine]:
+    """A machine that goes on where ``frozen`` stood still, while the block lasts; see `Machine.thaw`.
+
+    With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
+    """
+    machine = Machine(spec, artifacts, definition, site, memory, doubt)
+    try:
+        machine.thaw(frozen)
+        yield machine
+    finally:
+        machine.off()
+
+
+def reachable(spec: MachineSpec, run: Run) -> MachineSpec:
+    """``spec`` with the credentials by which the guest is reached: the serial shell, and the run's SSH key."""
+    key = run.key.with_suffix(".pub").read_text("utf-8")
+    return replace(spec, credentials={**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials})

@@ -7,14 +7,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, process, qemu
-from harness.artifacts import Artifacts
+from harness import checks, migration, process, qemu
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -24,14 +23,15 @@ from harness.channel import (
     ssh_command,
     takes_serial_shell,
 )
+from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console, follow
 from harness.deadline import Changes, Deadline
-from harness.definition import ImageDefinition
-from harness.errors import BootproofError, HostError, ImageError, Subject
-from harness.lab import Lab, LabProcess, Request
+from harness.errors import BootproofError, HostError, Subject
+from harness.lab import LabProcess, Request
+from harness.migration import CannotFreeze
+from harness.plan import Plan
 from harness.qmp import Qmp, QmpGone, open_qmp
-from harness.run import Run
-from harness.spec import Accelerator, BootPath, MachineSpec
+from harness.spec import Accelerator
 from harness.verdict import Boot, Finding
 
 BOOT_S = 420.0
@@ -39,8 +39,14 @@ BOOT_S = 420.0
 SILENCE_S = 90.0
 """A console that printed within this time belongs to a guest that makes progress, which is not called hung."""
 
+FREEZE_S = 30.0
+"""How long QEMU may take to write or read a machine's state; it is half a megabyte."""
+
 _TRY_EVERY_S = 2.0
 _SSH_TRY_S = 40.0
+_THAW_S = 60.0
+_CLOCK_LATE_S = 0.05
+"""About as long a thawed guest takes until it sets the clock it is told."""
 _WITHOUT_SERIAL = (
     "what happens before the network is up or while it is down: this image takes no shell on a serial port "
     "(systemd 256 and newer do), so commands went over SSH"
@@ -48,91 +54,6 @@ _WITHOUT_SERIAL = (
 
 Events = list[tuple[str, dict[str, Any]]]
 """QMP events by name, with their data."""
-
-
-class BootFailed(ImageError):
-    """A boot ended, or cannot end well: ``finding`` says why, with its evidence."""
-
-    def __init__(self, machine: str, finding: Finding, folder: str, by_hand: str) -> None:
-        super().__init__(machine, finding, folder, by_hand)
-        self.machine, self.finding, self.folder, self.by_hand = machine, finding, folder, by_hand
-        self.subject = finding.subject
-        if self.subject is not Subject.IMAGE:
-            self.exit_status = HostError.exit_status
-
-    def __str__(self) -> str:
-        evidence = "\n".join(f"    {line}" for line in self.finding.evidence)
-        return (
-            f"{self.machine}: {self.finding.what} [{self.finding.id}]\n{evidence}\n"
-            f"  suspected cause: {self.finding.cause}\n"
-            f"  all logs:        {self.folder}\n"
-            f"  boot it by hand: {self.by_hand}"
-        )
-
-
-class EmulatorFault(HostError):
-    """QEMU's emulation, not the image, broke this boot, early; another one will do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where machines run: a lab, the run they belong to, and the host's boot slots.
-
-    ``by_hand`` renders the command a person types to boot these artifacts again.
-    """
-
-    lab: Lab
-    run: Run
-    slots: Path
-    by_hand: Callable[[Artifacts, MachineSpec], str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``."""
-
-    number: int
-    folder: Path
-    spec: MachineSpec
-    artifacts: Artifacts
-    definition: ImageDefinition
-    site: Site
-
-    @property
-    def where(self) -> str:
-        return f"{self.spec.name}, boot {self.number} ({self.spec.boot_path})"
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """All kernel arguments."""
-        manifest, url = self.artifacts.manifest, qemu.base_url(self.artifacts.digest)
-        needs_network = not takes_serial_shell(manifest.systemd)
-        path = self.spec.boot_path
-        return qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, url, needs_network=needs_network)
-
-    @property
-    def _rootfs_is_a_disk(self) -> bool:
-        manifest = self.artifacts.manifest
-        return qemu.loads_from_disk(manifest.kernel_arguments, manifest.rootfs, self.spec.boot_path)
-
-    @property
-    def fetched(self) -> tuple[str, ...]:
-        """The files that this boot gets over HTTP."""
-        if self.spec.boot_path is not BootPath.DIRECT:
-            return tuple(self.artifacts.manifest.files)
-        return () if self._rootfs_is_a_disk else (self.artifacts.manifest.rootfs,)
-
-    @property
-    def direct(self) -> qemu.DirectBoot | None:
-        """What QEMU itself loads on the ``direct`` path."""
-        if self.spec.boot_path is not BootPath.DIRECT:
-            return None
-        files = self.artifacts
-        rootfs = files.rootfs if self._rootfs_is_a_disk else None
-        return qemu.DirectBoot(kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments)
-
-    def note_phase(self, phase: str) -> None:
-        self.site.run.add_phase(self.spec.name, self.number, phase)
 
 
 class Power:
@@ -143,6 +64,7 @@ class Power:
         self._changes, self._events = changes, events
         self._is_booting = True
         self._is_ready = False
+        self._is_thawing = plan.frozen is not None
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
@@ -176,6 +98,34 @@ class Power:
             self._note_boot(None)
             raise self._as_boot_failure(error) from error
         self._is_booting = False
+
+    def check_freezable(self) -> None:
+        """Raise `CannotFreeze` where `freeze` would."""
+        migration.check(self.qmp, Deadline(FREEZE_S))
+
+    def freeze(self, state: Path) -> None:
+        """Stop the machine for good, its device state in ``state``; `CannotFreeze` where that is impossible."""
+        if self.console.final_sighting:
+            raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
+        migration.save(self.qmp, state, Deadline(FREEZE_S))
+        with suppress(QmpGone):
+            self.qmp.execute("quit", deadline=Deadline(10))
+        self.child.wait(Deadline(10))
+
+    def thaw(self) -> None:
+        """Go on where the plan's frozen machine stood still, with this host's clock; `CannotFreeze` if it does not."""
+        frozen = self.plan.frozen
+        assert frozen is not None
+        self.channel = self._serial if frozen.is_serial else self.ssh
+        self._is_booting = False
+        migration.load(self.qmp, frozen.state, Deadline(FREEZE_S))
+        try:
+            self.channel.run(f"date -s @{time.time() + _CLOCK_LATE_S:.3f}", Deadline(_THAW_S))
+        except (ChannelTimeout, ChannelClosed) as error:
+            raise CannotFreeze(f"a copy of a frozen machine does not answer: {error}") from error
+        self._is_ready, self._is_thawing = True, False
+        if not frozen.is_serial:
+            self.plan.site.run.add_unchecked(_WITHOUT_SERIAL)
 
     def wait_until_off(self, deadline: Deadline, awaited: str) -> None:
         """Until QEMU has ended; `BootFailed` if the guest does not get there."""
@@ -235,8 +185,10 @@ class Power:
 
     def failed(self, finding: Finding) -> BootFailed:
         """The error for ``finding``, which is noted in the run at once."""
+        if self._is_thawing:
+            raise CannotFreeze(f"a copy of a frozen machine did not go on: {finding.what}")
         plan = self.plan
-        finding = checks.excused(finding, process.starved_share(self.child.pid))
+        finding = checks.doubted(checks.excused(finding, process.starved_share(self.child.pid)), plan.doubt())
         plan.site.run.add_finding(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
@@ -246,7 +198,8 @@ class Power:
         for sighting in self.console.sightings if self._is_ready else ():
             if not sighting.sign.is_final:
                 continue
-            self.plan.site.run.add_finding(checks.finding_of(sighting, self.plan.where))
+            finding = checks.finding_of(sighting, self.plan.where)
+            self.plan.site.run.add_finding(checks.doubted(finding, self.plan.doubt()))
 
     def downloads(self) -> dict[str, int]:
         """Bytes of each artifact that this machine got since it was powered on."""
@@ -442,7 +395,9 @@ def power_on(plan: Plan) -> Iterator[Power]:
 @contextmanager
 def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabProcess]:
     program = process.require(qemu.PROGRAM, "qemu-system-x86")
-    argv = qemu.command(plan.spec, program=program, wires=wires, direct=plan.direct)
+    argv = qemu.command(
+        plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, is_frozen=bool(plan.frozen)
+    )
     (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd) if fd is not None]
     with (plan.folder / "qemu.log").open("wb") as log:

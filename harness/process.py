@@ -108,6 +108,26 @@ def starved_share(pid: int) -> float:
     return waited / (ran + waited) if ran + waited else 0.0
 
 
+def cores_s() -> tuple[float, float]:
+    """Seconds that this host's cores worked since it booted, and that there were, all cores together.
+
+    proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; waiting for a disk is no work.
+    """
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, idle, iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    worked = user + nice + system + irq + softirq + steal
+    ticks = os.sysconf("SC_CLK_TCK")
+    return worked / ticks, (worked + idle + iowait) / ticks
+
+
+def private_mib(pid: int) -> int | None:
+    """Memory that only the process ``pid`` has, in MiB; None if it cannot be told (proc(5), smaps_rollup)."""
+    with suppress(OSError, ValueError):
+        rows = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:])
+        return {row[0]: int(row[1]) for row in rows}["Anonymous:"] >> 10
+    return None
+
+
 @contextmanager
 def spawn(
     argv: Sequence[str],

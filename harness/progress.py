@@ -64,7 +64,7 @@ def tell(event: Event) -> str | None:
     match event.kind:
         case "phase" if data["phase"] not in ("ready", "queued", "firmware"):
             return f"{clock} {event.worker:>4} {data['machine']} boot {data['boot']}: {data['phase']}"
-        case "boot" if data["ready_s"] is not None:
+        case "boot" if data["ready_s"] is not None and not data["run"]:
             phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["phases"].items())
             where = f"{data['machine']} boot {data['number']} ({data['boot_path']})"
             return f"{clock} {event.worker:>4} {where}: ready in {data['ready_s']:.0f} s ({phases})"

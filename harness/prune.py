@@ -25,6 +25,8 @@ from harness.store import Store, is_worked_in, lock_folder
 if TYPE_CHECKING:
     from rich.table import Table
 
+_HELD = (Kind.ARTIFACTS, Kind.TEMPLATE)
+"""Who uses these holds their folder."""
 _AGES_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -125,15 +127,15 @@ def _check_images(found: Survey, images: Iterable[str]) -> None:
 
 def _carry_out(store: Store, removals: list[Removal], bin_folder: Path) -> Iterator[Removal]:
     for removal in removals:
-        if removal.kept.kind is Kind.ARTIFACTS:
-            yield removal if removal.spared else _discard_artifacts(store, removal, bin_folder)
+        if removal.kept.kind in _HELD:
+            yield removal if removal.spared else _discard_held(store, removal, bin_folder)
     with _quiet(store, bin_folder) as is_quiet:
         for removal in removals:
-            if removal.kept.kind is not Kind.ARTIFACTS:
+            if removal.kept.kind not in _HELD:
                 yield _discard_other(removal, bin_folder, is_quiet=is_quiet)
 
 
-def _discard_artifacts(store: Store, removal: Removal, bin_folder: Path) -> Removal:
+def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
     (folder,) = removal.kept.paths
     with store.locked("artifacts"):
         descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.spec import BOOT_URL, GATEWAY, PREFIX_LENGTH, Accelerator, BootPath, DiskSpec, MachineSpec
+from harness.spec import BOOT_URL, GATEWAY, PREFIX_LENGTH, Accelerator, BootPath, DiskBus, DiskSpec, MachineSpec
 
 PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
@@ -46,6 +46,14 @@ class Wires:
     console_fd: int | None = None
     shell_fd: int | None = None
     netdev: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A machine's memory in a file: its own, which it writes to, or one that it has a private copy-on-write view of."""
+
+    file: Path
+    is_own: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +173,16 @@ def forwarded_port(usernet: str) -> int | None:
     return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
 
 
-def command(spec: MachineSpec, *, program: str = PROGRAM, wires: Wires, direct: DirectBoot | None = None) -> list[str]:
-    """QEMU's argv for one boot of ``spec``.
+def command(
+    spec: MachineSpec,
+    *,
+    program: str = PROGRAM,
+    wires: Wires,
+    direct: DirectBoot | None = None,
+    memory: Memory | None = None,
+    is_frozen: bool = False,
+) -> list[str]:
+    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead.
 
     The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
     parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
@@ -178,14 +194,17 @@ def command(spec: MachineSpec, *, program: str = PROGRAM, wires: Wires, direct: 
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
         *_board(spec),
+        *_memory(spec, memory),
         *_identity(spec),
         *_monitor(wires),
         *_serial_ports(wires),
         *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
+        *("-device", "vmgenid,guid=auto"),
         *("-device", "virtio-scsi-pci,id=scsi0"),
         *_flat(_disk(place, disk) for place, disk in enumerate(spec.disks)),
         *_network(spec, wires),
         *_kernel(direct),
+        *(("-incoming", "defer") if is_frozen else ()),
     ]
 
 
@@ -209,10 +228,17 @@ def _board(spec: MachineSpec) -> list[str]:
         *("-cpu", "host" if kvm else _TCG_CPU),
         *("-smp", str(spec.cpus)),
         *("-m", f"{spec.memory_mib}M"),
-        *("-object", f"memory-backend-ram,id=memory,size={spec.memory_mib}M"),
         *("-rtc", "base=utc"),
         *("-boot", f"strict=on,reboot-timeout={NOTHING_TO_BOOT_S * 1000}"),
     ]
+
+
+def _memory(spec: MachineSpec, memory: Memory | None) -> list[str]:
+    size = f"id=memory,size={spec.memory_mib}M"
+    if memory is None:
+        return ["-object", f"memory-backend-ram,{size}"]
+    share = "on" if memory.is_own else "off"
+    return ["-object", f"memory-backend-file,{size},share={share},mem-path={_escaped(str(memory.file))}"]
 
 
 def _identity(spec: MachineSpec) -> list[str]:
@@ -241,11 +267,13 @@ def _serial_ports(wires: Wires) -> list[str]:
 
 def _disk(place: int, disk: DiskSpec) -> list[str]:
     """The first is /dev/sda: places on the controller are found in order (scsi-id)."""
-    serial = _escaped(disk.serial)
+    device = {
+        DiskBus.SCSI: f"scsi-hd,bus=scsi0.0,channel=0,scsi-id={place},lun=0",
+        DiskBus.NVME: "nvme",
+    }[disk.bus]
     return [
         *("-blockdev", _blockdev(f"disk{place}", disk.path, disk.format, disk.read_only)),
-        "-device",
-        f"scsi-hd,bus=scsi0.0,channel=0,scsi-id={place},lun=0,drive=disk{place},serial={serial}",
+        *("-device", f"{device},drive=disk{place},serial={_escaped(disk.serial)}"),
     ]
 
 

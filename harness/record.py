@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
@@ -21,8 +22,10 @@ def _converter() -> JsonConverter:
 
     converter = make_converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
+    converter.register_unstructure_hook(UUID, str)
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(Path, lambda text, _: Path(text))
+    converter.register_structure_hook(UUID, lambda text, _: UUID(text))
     return converter
 
 

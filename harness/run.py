@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 from harness import process, record
 from harness.errors import HostError, Subject
+from harness.store import Store
 from harness.verdict import Boot, Finding
 
 
@@ -103,9 +105,21 @@ class Run:
         return tuple(record.load(Boot, event.data) for event in self.events() if event.kind == "boot")
 
 
-def make_key(run: Run) -> None:
-    """The SSH key that machines of this run accept for root."""
-    process.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootproof", "-f", str(run.key)])
+def make_key(run: Run, store: Store) -> None:
+    """The SSH key that machines of this run accept for root: the store's, since frozen machines have it in them."""
+    with store.writable(), store.locked("ssh"):
+        key = store.folder("ssh") / run.key.name
+        if not key.exists():
+            with store.workfolder() as work:
+                made = work / key.name
+                process.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootproof", "-f", str(made)])
+                made.with_suffix(".pub").replace(key.with_suffix(".pub"))
+                made.replace(key)
+    try:
+        for name in (key, key.with_suffix(".pub")):
+            shutil.copy2(name, run.folder)
+    except OSError as error:
+        raise unwritable(run.folder, error) from error
 
 
 def unwritable(folder: Path, error: OSError) -> HostError:

@@ -34,12 +34,20 @@ class DiskFormat(StrEnum):
     QCOW2 = "qcow2"
 
 
+class DiskBus(StrEnum):
+    """What a disk hangs on: the machine's virtio-scsi controller, or an NVMe controller of its own."""
+
+    SCSI = "scsi"
+    NVME = "nvme"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpec:
-    """A disk behind the machine's virtio-scsi controller: ``/dev/sda`` is the first."""
+    """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe."""
 
     path: Path
     serial: str
+    bus: DiskBus = DiskBus.SCSI
     format: DiskFormat = DiskFormat.RAW
     read_only: bool = False
 

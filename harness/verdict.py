@@ -47,7 +47,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds."""
+    """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
+
+    ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
+    """
 
     machine: str
     number: int
@@ -58,6 +61,22 @@ class Boot:
     console: str
     added_arguments: tuple[str, ...]
     downloads: dict[str, int] = field(default_factory=dict)
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Where a run's time went. ``prepared_s`` passed before the first test; ``boots_s`` and ``clones_s`` are those of
+    all ``boots`` and ``clones`` together; ``cores_busy`` is the share of the host's cores' time that was used, by
+    whomever, while tests ran; ``longest_s`` are the tests that took longest."""
+
+    prepared_s: float
+    boots: int
+    boots_s: float
+    clones: int
+    clones_s: float
+    cores_busy: float
+    longest_s: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +93,4 @@ class Verdict:
     host: dict[str, str]
     started: str
     elapsed_s: float
+    cost: Cost | None = None

@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the required check that this test belongs to")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
+    config.addinivalue_line("markers", "state(name): the state in which the test wants its machine (default: booted)")
     if config.option.image:
         _begin(config)
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import record
+from harness import learned, process, record
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
 from harness.plugin.state import Bootproof
@@ -74,6 +74,12 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         if prepared.network is Network.USER:
             say(f"{name}: network user ({prepared.network_reason})")
         say(f"{name}: logs and verdict in {run.folder}")
+    worked_s, all_s = process.cores_s()
+    for name, run in state.runs.items():
+        try:
+            run.add("prepared", {"took_s": round(state.elapsed_s, 1), "worked_s": worked_s, "all_s": all_s})
+        except HostError as error:
+            _end_unprepared(state, name, error)
     if option.verbose >= 0:
         tail = Tail(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
@@ -106,7 +112,9 @@ def note(report: pytest.TestReport) -> None:
     for state in _open:
         image = str(properties.get("image", ""))
         if image in state.runs:
-            _note(state, image, "result", {"test": properties["test"], "when": report.when, "outcome": report.outcome})
+            _note(state, image, "result",
+                  {"test": properties["test"], "when": report.when, "outcome": report.outcome,
+                   "took_s": round(report.duration, 3)})  # fmt: skip
 
 
 def note_uncollected(file: str) -> None:
@@ -170,6 +178,13 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
     return final_status(
         [verdict.outcome for verdict in state.verdicts], exit_status, is_interrupted=state.is_interrupted
     )
+
+
+def learn(state: Bootproof) -> None:
+    """What this run taught is for the next."""
+    for name, run in state.runs.items():
+        if name in state.prepared:
+            learned.keep(find_store(), name, run)
 
 
 def _conclude(state: Bootproof, image: str) -> Verdict:

@@ -10,7 +10,7 @@ import pytest
 
 from harness import record
 from harness.errors import HostError
-from harness.plugin import collect, controller, outcome, suite
+from harness.plugin import collect, controller, outcome, suite, watch
 from harness.plugin.state import KEY
 
 
@@ -37,6 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from harness.plugin.scheduler import Groups
 
+    config.option.loadscopereorder = False  # ours are in order: the longest first
     return Groups(config, log, config.stash[KEY])
 
 
@@ -63,7 +64,7 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[KEY]
     items[:0] = suite.collect(session, state.suite_ids)
-    collect.arrange(items)
+    collect.arrange(items, config.stash[KEY])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,6 +76,18 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and report.failed:
         outcome.classify(item, report, call.excinfo.value, item.config.stash[KEY])
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Before a test's fixtures end: did it change what it shares? After: is the shared machine still needed?"""
+    try:
+        watch.look_after(item)
+    finally:  # a warning may be an error here
+        try:
+            yield
+        finally:
+            watch.release_before(item.config.stash[KEY], nextitem)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -110,6 +123,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         controller.note_failed_end(state, error)
     finally:
         session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
+        controller.learn(state)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from harness.checks import BootFailed
 from harness.deadline import Deadline
 from harness.errors import BootproofError, HostError, Subject
 from harness.machine import Machine
 from harness.plugin.state import Bootproof
-from harness.power import BootFailed
 from harness.session import by_hand
+from harness.shared import Shared
+from harness.template import StateFailed
 from harness.verdict import Finding
 
 _EVIDENCE_LINES = 12
@@ -41,7 +43,12 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
 
 
 def _subject(error: BaseException, machine: Machine | None) -> Subject:
-    """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive."""
+    """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive.
+
+    Of a machine that goes on from altered files nothing can be said.
+    """
+    if machine is not None and machine.doubt():
+        return Subject.HOST
     if isinstance(error, BootproofError):
         return error.subject
     if isinstance(error, AssertionError | pytest.fail.Exception):
@@ -58,7 +65,9 @@ def _answers(machine: Machine) -> bool:
 
 def _machine_of(item: pytest.Item) -> Machine | None:
     values: dict[str, Any] = getattr(item, "funcargs", {})
-    return next((value for value in values.values() if isinstance(value, Machine)), None)
+    own = next((value for value in values.values() if isinstance(value, Machine)), None)
+    shared = next((value for value in values.values() if isinstance(value, Shared)), None)
+    return own or (shared.running if shared else None)
 
 
 def _portrait(machine: Machine) -> str:
@@ -70,6 +79,8 @@ def _portrait(machine: Machine) -> str:
 
 
 def _id(error: BaseException) -> str:
+    if isinstance(error, StateFailed):
+        return "state-failed"
     return "check-failed" if isinstance(error, AssertionError | pytest.fail.Exception) else type(error).__name__
 
 

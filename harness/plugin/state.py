@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.plugin import suite
 from harness.run import Run
 from harness.session import Prepared
+from harness.shared import Shared
 from harness.spec import BootPath
 from harness.verdict import Verdict
 
@@ -35,6 +36,7 @@ class Bootproof:
     suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    shared: dict[str, Shared] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     is_interrupted: bool = False

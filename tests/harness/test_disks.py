@@ -12,6 +12,7 @@ import pytest
 from harness import disks
 from harness.disks import DamagedFilesystem, Partition, open_ext4
 from harness.errors import ImageError
+from harness.spec import DiskFormat, DiskSpec
 
 DATA_TYPE = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 BOOT_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
@@ -126,3 +127,24 @@ def test_a_wiped_file_system_is_damaged(image: Path) -> None:
         open_ext4(image, 2),
     ):
         pass
+
+
+def test_a_copy_keeps_holes_and_what_is_between_them(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    disks.make_raw(source, size_bytes=64 * MIB)
+    with source.open("r+b") as file:
+        file.seek(32 * MIB)
+        file.write(b"kept" * 1000)
+
+    disks.copy_sparse(source, tmp_path / "copy")
+
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    assert (tmp_path / "copy").stat().st_blocks * 512 < MIB
+
+
+def test_a_machines_overlay_is_read_as_the_guest_saw_it(image: Path, tmp_path: Path) -> None:
+    overlay = DiskSpec(path=tmp_path / "top.qcow2", serial="x", format=DiskFormat.QCOW2)
+    disks.make_overlay(overlay.path, image)
+
+    with open_ext4(overlay, 2) as data:
+        assert data.read("/nova/a file") == b"kept\x00"

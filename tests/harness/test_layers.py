@@ -11,10 +11,10 @@ import pytest
 ROWS = """
 errors deadline digest record
 spec definition artifacts verdict signs
-process eventloop qmp console channel guest
-store build disks qemu accelerator lab admission run progress
+process eventloop qmp migration console channel guest
+store build disks qemu accelerator lab admission run learned progress
 rootfs prebuilt
-checks power machine template
+checks plan power machine states template shared
 session gate conclude bundle report interactive inventory prune doctor
 plugin fixtures suite __main__ __init__
 """

@@ -88,3 +88,32 @@ def test_testinfra_is_untouched_where_there_are_no_images(tmp_path: Path) -> Non
     status, said = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
 
     assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("@pytest.mark.state('upgradet')\ndef test_x(machine): ...", "no state 'upgradet'; known: booted"),
+        ("@pytest.mark.state()\ndef test_x(machine): ...", "state takes the name of one state"),
+        ("def test_x(host, machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
+        ("def test_x(host, cold_machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
+    ],
+)
+def test_a_test_that_asks_for_what_cannot_be_is_one_sentence(tmp_path: Path, body: str, sentence: str) -> None:
+    (tmp_path / "test_mine.py").write_text(f"import pytest\n\n{body}\n")
+    status, text = run_pytest("--collect-only", "--image", "base", str(tmp_path / "test_mine.py"))
+
+    assert status == 4, text
+    assert sentence in text
+    assert "Traceback" not in text
+
+
+def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import harness\n\n@harness.state('mine')\ndef mine(machine, versions):\n    machine.check('true')\n"
+    )
+    (tmp_path / "test_mine.py").write_text("import pytest\n@pytest.mark.state('mine')\ndef test_x(machine): ...\n")
+    status, text = run_pytest("--collect-only", "-q", "--image", "base", str(tmp_path / "test_mine.py"))
+
+    assert status == 0, text
+    assert "test_x[base]" in text

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from harness import qemu
-from harness.qemu import DirectBoot, Wires
+from harness.qemu import DirectBoot, Memory, Wires
 from harness.spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
 
 UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
@@ -186,3 +186,13 @@ def test_the_command_to_paste_needs_no_lab() -> None:
     assert _values(argv, "-netdev") == ["user,id=net0"]
     assert _values(argv, "-serial") == ["mon:stdio"]
     assert _values(argv, "-kernel") == ["/a/vmlinuz"]
+
+
+def test_memory_in_a_file_is_its_own_or_a_private_view() -> None:
+    own = qemu.command(_spec(), wires=Wires(), memory=Memory(file=Path("/m,1"), is_own=True))
+    view = qemu.command(_spec(), wires=Wires(), memory=Memory(file=Path("/m,1"), is_own=False), is_frozen=True)
+
+    assert "memory-backend-file,id=memory,size=2048M,share=on,mem-path=/m,,1" in own
+    assert "memory-backend-file,id=memory,size=2048M,share=off,mem-path=/m,,1" in view
+    assert view[-2:] == ["-incoming", "defer"]
+    assert "defer" not in own

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness import record
+from harness.checks import BootFailed
 from harness.errors import HostError, Subject
-from harness.power import BootFailed, durations
+from harness.power import durations
 from harness.run import Run, make_run_folder
 from harness.verdict import Finding
 

@@ -73,7 +73,7 @@ def disk(tmp_path: Path) -> DiskSpec:
 def run(tmp_path: Path) -> Run:
     """Where the findings of this test's machines go."""
     run = Run(tmp_path, "main")
-    make_key(run)
+    make_key(run, find_store())
     return run
 
 

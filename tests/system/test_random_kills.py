@@ -23,11 +23,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import record
 from harness.artifacts import difference, load_artifacts
 from harness.build import bootstrap, build, namespace
 from harness.deadline import Deadline, poll
 from harness.definition import load_definition
 from harness.store import Store, find_store
+from harness.template import RECORD, Template
 
 from .conftest import ROOT
 
@@ -176,7 +178,7 @@ def _read(file: Path) -> str:
 
 
 def locks_held(store: Store) -> list[str]:
-    paths = [path for name in ("locks", "slots", "artifacts") for path in (store.root / name).glob("*")]
+    paths = [path for name in ("locks", "slots", "artifacts", "templates") for path in (store.root / name).glob("*")]
     return [str(path) for path in paths if _is_held(path)]
 
 
@@ -192,10 +194,12 @@ def _is_held(path: Path) -> bool:
 
 
 def damaged(store: Store, files: set[str]) -> list[str]:
-    """What is wrong with the artifacts and layers that ``files`` belong to."""
+    """What is wrong with the artifacts and layers that ``files`` belong to, and with any template."""
     artifacts = {Path(file).parent for file in files if Path(file).parent.parent.name == "artifacts"}
     layers = {Path(file).stem for file in files if file.endswith(".tar")}
     found = [what for folder in artifacts if (what := difference(load_artifacts(folder)))]
+    templates = (record.read(Template, folder / RECORD) for folder in (store.root / "templates").glob("*"))
+    found += [what for template in templates if (what := template.alteration())]
     return found + [key for key in layers if not store.is_whole_layer(key)]
 
 

@@ -1,0 +1,105 @@
+"""What is to be powered on, and where: values that a machine, its boots and its clones are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import qemu
+from harness.artifacts import Artifacts
+from harness.channel import takes_serial_shell
+from harness.definition import ImageDefinition
+from harness.lab import Lab
+from harness.run import Run
+from harness.spec import BootPath, MachineSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where machines run: a lab, the run they belong to, and the host's boot slots.
+
+    ``by_hand`` renders the command a person types to boot these artifacts again.
+    """
+
+    lab: Lab
+    run: Run
+    slots: Path
+    by_hand: Callable[[Artifacts, MachineSpec], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A machine that stands still on disk: its memory, its device state, and how its guest is reached.
+
+    ``is_serial`` says that the serial shell runs in it; ``takes_mib`` is what a copy takes of the host's memory. The
+    memory is never written to.
+    """
+
+    memory: Path
+    state: Path
+    is_serial: bool
+    takes_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``.
+
+    Its memory is ``memory``, a file that it makes and writes to, where it shall be frozen later. With ``frozen`` it
+    does not boot, but goes on where that one stood still. ``doubt`` says why what it shows may not be the image's
+    doing, or nothing.
+    """
+
+    number: int
+    folder: Path
+    spec: MachineSpec
+    artifacts: Artifacts
+    definition: ImageDefinition
+    site: Site
+    memory: Path | None = None
+    frozen: Frozen | None = None
+    doubt: Callable[[], str] = str
+
+    @property
+    def where(self) -> str:
+        return f"{self.spec.name}, boot {self.number} ({self.spec.boot_path})"
+
+    @property
+    def backing(self) -> qemu.Memory | None:
+        """What backs the machine's memory, if that is a file."""
+        if self.memory:
+            return qemu.Memory(file=self.memory, is_own=True)
+        return qemu.Memory(file=self.frozen.memory, is_own=False) if self.frozen else None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """All kernel arguments."""
+        manifest, url = self.artifacts.manifest, qemu.base_url(self.artifacts.digest)
+        needs_network = not takes_serial_shell(manifest.systemd)
+        path = self.spec.boot_path
+        return qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, url, needs_network=needs_network)
+
+    @property
+    def _rootfs_is_a_disk(self) -> bool:
+        manifest = self.artifacts.manifest
+        return qemu.loads_from_disk(manifest.kernel_arguments, manifest.rootfs, self.spec.boot_path)
+
+    @property
+    def fetched(self) -> tuple[str, ...]:
+        """The files that this boot gets over HTTP."""
+        if self.spec.boot_path is not BootPath.DIRECT:
+            return tuple(self.artifacts.manifest.files)
+        return () if self._rootfs_is_a_disk else (self.artifacts.manifest.rootfs,)
+
+    @property
+    def direct(self) -> qemu.DirectBoot | None:
+        """What QEMU itself loads on the ``direct`` path."""
+        if self.spec.boot_path is not BootPath.DIRECT:
+            return None
+        files = self.artifacts
+        rootfs = files.rootfs if self._rootfs_is_a_disk else None
+        return qemu.DirectBoot(kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments)
+
+    def note_phase(self, phase: str) -> None:
+        self.site.run.add_phase(self.spec.name, self.number, phase)

@@ -1,0 +1,87 @@
+"""What tests are given, in a run as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.verdict import Verdict
+
+Judge = Callable[..., tuple[int, Verdict]]
+
+CHANGES = """
+def test_looks(host):
+    assert host.service("ssh").is_running
+
+def test_changes_a_file_and_a_service(host):
+    host.check_output("echo changed >/etc/changed; systemctl stop cron || systemctl stop systemd-networkd")
+
+def test_looks_at_another_machine(host):
+    assert not host.file("/etc/changed").exists
+
+def test_writes_to_data(host):
+    host.check_output("echo changed >/data/changed")
+
+def test_looks_at_other_data(host):
+    assert not host.file("/data/changed").exists
+"""
+
+MACHINES = """
+import pytest
+from harness.errors import ImageError
+
+@pytest.mark.parametrize("number", range(8))
+def test_each_has_its_own(machine, guest, number):
+    assert not guest.file("/etc/mine").exists
+    guest.check_output("echo %s >/etc/mine; rm /usr/bin/ls", str(number))
+
+@pytest.mark.state("broken")
+@pytest.mark.parametrize("number", range(3))
+def test_waits_for_a_broken_state(machine, number): ...
+"""
+STATE = """
+import harness
+
+@harness.state("broken")
+def broken(machine, versions):
+    machine.check("echo nothing will come of it >&2; exit 3")
+"""
+
+
+def events(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "latest" / "events.jsonl").read_text().splitlines()]
+
+
+def test_who_changes_the_shared_machine_is_named_and_the_next_gets_another(
+    judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_mine.py").write_text(CHANGES)
+    judge("base", str(tmp_path / "test_mine.py"))
+
+    said = capsys.readouterr().out
+    assert "5 passed" in said
+    assert said.count("SharedMachineChanged:") == 2
+    assert "test_changes_a_file_and_a_service[base] changed the machine it shares" in said
+    assert "(/etc/changed is new" in said
+    assert ".service is no longer active" in said
+    assert "test_writes_to_data[base] changed the machine it shares (/data/changed is new)" in said
+
+
+def test_workers_share_one_template_and_a_broken_state_is_tried_once(
+    judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_mine.py").write_text(MACHINES)
+    (tmp_path / "conftest.py").write_text(STATE)
+    status, verdict = judge("base", "-n", "8", str(tmp_path / "test_mine.py"))
+
+    assert status == 1
+    assert re.search("8 passed,.* 3 errors", capsys.readouterr().out)
+    clones = [event["data"] for event in events(tmp_path) if event["kind"] == "clone"]
+    assert len(clones) == 9  # of the eight tests, and the one that should have become the state
+    findings = [finding for finding in verdict.findings if "nothing will come of it" in finding.what]
+    assert sum("not tried again in this run" in finding.what for finding in findings) == 2
+    assert len({boot.console for boot in verdict.boots}) == 1
