@@ -14,11 +14,13 @@ import pytest
 
 from harness import digest, states
 from harness.artifacts import Artifacts
+from harness.checks import BootFailed
 from harness.definition import ImageDefinition
 from harness.disks import open_ext4
 from harness.errors import Subject
 from harness.lab import Lab, open_lab
-from harness.machine import BootFailed, Machine
+from harness.machine import Machine
+from harness.migration import CannotFreeze
 from harness.run import Run, make_key
 from harness.session import by_hand
 from harness.spec import DiskBus, DiskSpec, MachineSpec, Network
@@ -209,6 +211,22 @@ def test_another_qemu_has_another_template(
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
 
     assert templates._key(way) != before
+
+
+def test_another_boot_of_the_host_has_another_template(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash of the host left half written is never found again."""
+    way = states.path_to("booted")
+    before = templates._key(way)
+    monkeypatch.setattr("harness.template.host_identity", lambda: ["another boot"])
+
+    assert templates._key(way) != before
+
+
+def test_a_store_without_room_for_a_guests_memory_freezes_nothing(templates: Templates) -> None:
+    large = replace(templates, spec=replace(templates.spec, memory_mib=1 << 30))
+
+    with pytest.raises(CannotFreeze, match=r"freezing needs 10737.* MiB below .*store.*, [0-9]+ MiB are free"):
+        large._check_room()
 
 
 def test_a_machine_that_cannot_be_frozen_is_booted_and_the_run_says_why(templates: Templates, tmp_path: Path) -> None:
