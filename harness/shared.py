@@ -28,6 +28,9 @@ systemctl list-units --state=active,failed --plain --no-legend --type=service,so
 """The overlay's upper folder; files in it and on /data, each with the time of its last change (that of its links and
 permissions too) and its size; then units that are active or failed. Logs are written all the time."""
 
+_SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
+"""Units that a login brings, and takes along some time later."""
+
 Snapshot = dict[str, str]
 MakeMachine = Callable[[str, Lab, Path], AbstractContextManager[Machine]]
 OpenLab = Callable[[Path], AbstractContextManager[Lab]]
@@ -115,7 +118,8 @@ def _snapshot(machine: Machine) -> Snapshot:
     upper, _, text = machine.run(_SNAPSHOT).stdout.decode("utf-8", "replace").partition("\n")
     files, _, units = text.partition("\n\n")
     changed = {line.rsplit(" ", 2)[0].removeprefix(upper): line for line in files.splitlines()}
-    return changed | {row[0]: row[2] for row in map(str.split, units.splitlines()) if len(row) > 2}
+    rows = (row for row in map(str.split, units.splitlines()) if len(row) > 2)
+    return changed | {row[0]: row[2] for row in rows if not row[0].startswith(_SESSIONS)}
 
 
 def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
