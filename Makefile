@@ -43,7 +43,7 @@ verify: setup ## build IMAGE, boot it, examine it, judge it
 faults: setup ## the harness's own tests that boot: lifecycle, detectors, planted faults
 	$(VENV)/bin/pytest tests/system
 
-bench: setup ## figures, as ratios within one run, alone on this host; ROWS="lab start" for some
+bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside)
 	$(VENV)/bin/python -m tests.bench $(ROWS)
 
 clean: ## forget runs and the virtual environment; the store stays

@@ -57,7 +57,7 @@ class Share:
 
     def __init__(self, folder: Path, needed_mib: int) -> None:
         self._needed_mib = needed_mib
-        self.file = tempfile.NamedTemporaryFile(dir=folder, prefix="share-", delete=False)  # noqa: SIM115
+        self.file = tempfile.NamedTemporaryFile(dir=folder, prefix="share-", delete=False)  # noqa: SIM115 - open as long as the share
         fcntl.flock(self.file, fcntl.LOCK_EX)
         self._write(math.inf)
 

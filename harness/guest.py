@@ -63,7 +63,7 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
         return self.result(done.status, line.encode(), done.stdout, done.stderr)
 
 
-class _KnownHost(Host):  # type: ignore[misc]
+class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
     """A Host that asks what cannot change only if that is not known yet."""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -35,18 +36,22 @@ def recall(store: Store, image: str) -> Learned:
 
 def keep(store: Store, image: str, run: Run) -> None:
     """Add what ``run`` taught. A store that cannot be written to learns nothing."""
-    known = recall(store, image)
-    tests_s, mib, totals, ran = dict(known.tests_s), list[int](), dict[str, float](), set[str]()
+    took_s, clone_mib = _lessons(run)
+    with suppress(HostError, OSError), store.locked(f"learned-{image}"):
+        known = recall(store, image)
+        tests_s = known.tests_s | {test: [*known.tests_s.get(test, []), s][-_RUNS:] for test, s in took_s.items()}
+        learned = Learned(clone_mib=clone_mib or known.clone_mib, tests_s=tests_s)
+        record.write(store.folder("learned") / f"{image}.json", learned)
+
+
+def _lessons(run: Run) -> tuple[dict[str, float], int]:
+    """Seconds of each test that was called, with those of its fixtures; the most MiB that a clone took, or 0."""
+    totals_s, called, clones_mib = Counter[str](), set[str](), [0]
     for event in run.events():
         if event.kind == "result":
+            totals_s[event.data["test"]] += event.data["took_s"]
             if event.data["when"] == "call":
-                ran.add(event.data["test"])
-            totals[event.data["test"]] = totals.get(event.data["test"], 0.0) + event.data["took_s"]
-        if event.kind == "clone" and event.data["mib"]:
-            mib.append(event.data["mib"])
-    for test in ran:
-        took_s = totals[test]
-        tests_s[test] = [*tests_s.get(test, []), round(took_s, 1)][-_RUNS:]
-    learned = Learned(clone_mib=max(mib, default=known.clone_mib), tests_s=tests_s)
-    with suppress(HostError, OSError):
-        record.write(store.folder("learned") / f"{image}.json", learned)
+                called.add(event.data["test"])
+        if event.kind == "clone":
+            clones_mib.append(event.data["mib"] or 0)
+    return {test: round(totals_s[test], 1) for test in called}, max(clones_mib)

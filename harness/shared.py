@@ -12,7 +12,7 @@ from harness.channel import Channel, Completed
 from harness.deadline import Deadline
 from harness.errors import BootproofError
 from harness.guest import Facts, Host, open_guest
-from harness.lab import Lab
+from harness.lab import Lab, OpenLab
 from harness.machine import Machine
 
 _MOST_NAMED = 5
@@ -33,7 +33,6 @@ _SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
 
 Snapshot = dict[str, str]
 MakeMachine = Callable[[str, Lab, Path], AbstractContextManager[Machine]]
-OpenLab = Callable[[Path], AbstractContextManager[Lab]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Store:
                 _sync(folder)
                 folder.rename(place)
                 _sync(place.parent)
-            _note_use(place)
+            note_use(place)
             return load_artifacts(place)
 
     def hold(self, make: Callable[[], Artifacts], until: ExitStack) -> Artifacts:
@@ -96,7 +96,7 @@ class Store:
             descriptor = lock_folder(artifacts.folder, fcntl.LOCK_SH)
             if descriptor is not None:
                 until.callback(os.close, descriptor)
-                _note_use(artifacts.folder)
+                note_use(artifacts.folder)
                 return artifacts
 
     def built(
@@ -118,7 +118,7 @@ class Store:
         if what:
             damaged(what)
             return None
-        _note_use(place)
+        note_use(place)
         return load_artifacts(place)
 
     def remember_build(self, key: str, artifacts: Artifacts, layers: Sequence[str] = ()) -> None:
@@ -130,12 +130,12 @@ class Store:
         path = self.root / "layers" / f"{key}.tar"
         if not path.is_file():
             return None
-        _note_use(path)
+        note_use(path)
         return path
 
     def layer_note(self, key: str) -> Any:
         """What was written about that layer, as plain JSON; None if it never was. Asking is a use."""
-        _note_use(self.root / "layers" / f"{key}.json")
+        note_use(self.root / "layers" / f"{key}.json")
         return self._layer_note(key)
 
     def _layer_note(self, key: str) -> Any:
@@ -167,7 +167,7 @@ class Store:
         record.write(folder / f"{key}.json", {**note, "sha256": sha256})
         _sync(folder)
         others = [path for path in folder.glob("*.tar") if path != place and self._is_for(path, note["for"])]
-        for path in sorted(others, key=_modified_ns, reverse=True)[kept - 1 :]:
+        for path in sorted(others, key=modified_ns, reverse=True)[kept - 1 :]:
             path.unlink(missing_ok=True)
 
     def _is_for(self, tar: Path, purpose: str) -> bool:
@@ -177,7 +177,7 @@ class Store:
     def packages(self, suite: str) -> Path:
         """The folder of packages that were downloaded for ``suite``; asking for it is a use."""
         path = self.folder(f"debs/{suite}")
-        _note_use(path)
+        note_use(path)
         return path
 
     def log(self, image: str, step: str) -> Path:
@@ -296,14 +296,14 @@ def _damage(folder: Path, name: str, *, contents: bool) -> str:
     return difference(artifacts) if contents else ""
 
 
-def _modified_ns(path: Path) -> int:
+def modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def _note_use(path: Path) -> None:
+def note_use(path: Path) -> None:
     """Now is the last time that ``path`` was used. (No mount keeps access times well enough to tell.)"""
     with suppress(OSError):  # gone, or a store that this user may only read
         os.utime(path)

@@ -1,10 +1,11 @@
 """Templates and clones: ready machines, frozen once a host, and running copy-on-write copies of them.
 
-    templates/<key>/    memory  state  disk0.raw …  template.json
+    templates/<key>/    memory  state  disk0.raw …  boot-<n>/  template.json
 
 The key is a digest of all that decides whether a frozen machine can go on here: the artifacts, QEMU's argv and program,
 the accelerator, this boot of this host, its CPU, and what was done before freezing. So a template that no longer fits
-is never found. One that was altered is known by its files' sizes and times, and made anew.
+is never found. One that was altered is known by its files' sizes and times, and made anew. The logs of the boots that
+led to it are kept with it: a run that uses it has them in its own folder, whatever became of the run that made it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,14 +29,14 @@ from harness.channel import SerialChannel
 from harness.definition import ImageDefinition
 from harness.errors import BootproofError, HostError, Subject
 from harness.guest import Facts, gather_facts
-from harness.lab import Lab
+from harness.lab import Lab, OpenLab
 from harness.machine import Machine, Site, boot, reachable, thaw
 from harness.migration import CannotFreeze
 from harness.plan import Frozen
-from harness.run import Run
+from harness.run import Run, unwritable
 from harness.spec import DiskFormat, DiskSpec, MachineSpec, Network
 from harness.states import State, Versions
-from harness.store import Store, lock_folder
+from harness.store import Store, lock_folder, modified_ns, note_use
 from harness.verdict import Boot, Finding
 
 MOST_BYTES = 12 << 30
@@ -46,8 +47,6 @@ _CLONE_SHARE = 0.25
 _MIB = 1 << 20
 _WARM = "date -s @$(date +%s); find /data -maxdepth 0; stat /; readlink /bin; systemctl list-units"
 """Programs that each copy needs at once: read from the image, and unpacked, before freezing."""
-
-OpenLab = Callable[[Path], AbstractContextManager[Lab]]
 
 
 class StateFailed(BootproofError):
@@ -243,14 +242,25 @@ class Templates:
 
     def _note_reuse(self, template: Template) -> None:
         """A boot that an earlier run made, on this host and with these artifacts, counts in this run's verdict."""
-        with suppress(OSError):
-            folder = self.run.folder / "states"
+        folder = self.run.folder / "states"
+        try:
             folder.mkdir(exist_ok=True)
             (folder / f"{template.folder.name}.used").touch(exist_ok=False)
-            if template.run != self.run.folder:
-                self.run.add("note", {"text": f"state {template.state}: frozen by an earlier run, {template.run}"})
-                for boot in template.boots:
-                    self.run.add_boot(replace(boot, run=str(template.run)))
+        except OSError:  # it is noted already, or there is no room: then the boots are missing, which never passes
+            return
+        if template.run != self.run.folder:
+            self.run.add("note", {"text": f"state {template.state}: frozen by an earlier run, {template.run}"})
+            for boot in template.boots:
+                self.run.add_boot(self._with_own_logs(boot, template))
+
+    def _with_own_logs(self, boot: Boot, template: Template) -> Boot:
+        """The boot of an earlier run, its logs in the folder of this one."""
+        logs = self.run.folder / boot.machine / f"boot-{boot.number}"
+        try:
+            shutil.copytree(template.folder / logs.name, logs, dirs_exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.run.folder, error) from error
+        return replace(boot, run=str(template.run), console=str(logs / "console.log"))
 
     def _place(self, key: str) -> Path:
         return self.store.folder("templates") / key
@@ -268,7 +278,7 @@ class Templates:
             except (OSError, ValueError) as error:
                 flaw = str(error)
             if not flaw:
-                os.utime(folder)
+                note_use(folder)
                 until.push(stack.pop_all())
                 return template
         if not discard(self.store, folder):
@@ -320,6 +330,9 @@ class Templates:
                 facts=facts,
                 files={},
             )
+            for boot in template.boots:
+                logs = Path(boot.console).parent
+                shutil.copytree(logs, folder / logs.name)
             self._publish(folder, template)
 
     @contextmanager
@@ -346,9 +359,10 @@ class Templates:
 
     def _publish(self, folder: Path, template: Template) -> None:
         """From a work folder to its place. No fsync: after a crash the host has another boot id and no key is found."""
-        for file in folder.iterdir():
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+        for file in files:
             file.chmod(0o600 if file.name == "memory" else 0o400)  # QEMU 7.2 opens memory for writing, and only maps it
-        template = replace(template, files={file.name: _stamp(file) for file in sorted(folder.iterdir())})
+        template = replace(template, files={file.name: _stamp(file) for file in files})
         record.write(folder / RECORD, template)
         folder.rename(template.folder)
 
@@ -356,12 +370,11 @@ class Templates:
 
     def _remember_failure(self, key: str, error: BaseException, *, is_only_unfrozen: bool) -> None:
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        with suppress(OSError):  # a full disk: then it is tried again
+        failure = _Failure(said=said, subject=_blamed(error), is_only_unfrozen=is_only_unfrozen)
+        with suppress(OSError, HostError), self.store.locked(f"failure-{key[:16]}"):  # a full disk: it is tried again
             folder = self.run.folder / "states"
             folder.mkdir(exist_ok=True)
-            record.write(
-                folder / f"{key}.json", _Failure(said=said, subject=_blamed(error), is_only_unfrozen=is_only_unfrozen)
-            )
+            record.write(folder / f"{key}.json", failure)
 
     def _raise_known_failure(self, key: str, state: State) -> None:
         try:
@@ -391,7 +404,7 @@ def discard(store: Store, folder: Path) -> bool:
 
 def evict(store: Store, most_bytes: int) -> None:
     """Remove templates that nobody uses, the least recently used first, until the rest takes ``most_bytes``."""
-    folders = sorted(store.folder("templates").iterdir(), key=_used_s)
+    folders = sorted(store.folder("templates").iterdir(), key=modified_ns)
     sizes = {folder: size_bytes(folder) for folder in folders}
     left = sum(sizes.values())
     for folder in folders:
@@ -399,15 +412,9 @@ def evict(store: Store, most_bytes: int) -> None:
             left -= sizes[folder]
 
 
-def _used_s(folder: Path) -> float:
-    with suppress(FileNotFoundError):  # another was quicker
-        return folder.stat().st_mtime
-    return 0.0
-
-
 def size_bytes(folder: Path) -> int:
     """What a template takes on disk."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # another was quicker
         return sum(file.stat().st_blocks * 512 for file in folder.iterdir())  # stat(2): units of 512 bytes
     return 0
 

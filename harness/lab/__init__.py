@@ -7,8 +7,8 @@ machines, DHCP, TFTP and DNS. `user` is what any host has: QEMU's own network, e
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,12 +29,16 @@ __all__ = [
     "LabError",
     "LabProcess",
     "NetworkChoice",
+    "OpenLab",
     "Request",
     "RequestRecord",
     "choose",
     "open_lab",
     "unavailable",
 ]
+
+OpenLab = Callable[[Path], AbstractContextManager[Lab]]
+"""Opens a lab whose logs go to the given folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +81,10 @@ def unavailable() -> str | None:
 def open_lab(workdir: Path, network: str = "auto", *, names: dict[int, str] | None = None) -> Iterator[Lab]:
     """A lab while the block lasts, its servers answering; ``names`` are host names by place.
 
-    ``network`` is as in `choose`. Raises `HostError` where the host cannot open what is asked for.
+    Its logs go to ``workdir``, made if it is missing. ``network`` is as in `choose`.
+    Raises `HostError` where the host cannot open what is asked for.
     """
     is_user = network == Network.USER or (network != Network.LAB and choose(network).network is Network.USER)
+    workdir.mkdir(parents=True, exist_ok=True)
     with (open_user_lab if is_user else open_bridge_lab)(workdir, names or {}) as lab:
         yield lab

@@ -37,7 +37,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from harness.plugin.scheduler import Groups
 
-    config.option.loadscopereorder = False  # ours are in order: the longest first
     return Groups(config, log, config.stash[KEY])
 
 

@@ -20,6 +20,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
 
     def __init__(self, config: Any, log: Any, state: Bootproof) -> None:
         super().__init__(config, log)
+        config.option.loadscopereorder = False  # ours are in order: the longest first
         self._state = state
         self._groups: dict[str, str] = {}
 

@@ -25,7 +25,7 @@ from harness.build import build
 from harness.definition import ImageDefinition, load_definition
 from harness.disks import DATA_SERIAL, make_disk
 from harness.guest import open_guest
-from harness.lab import Lab, open_lab
+from harness.lab import open_lab
 from harness.machine import Machine
 from harness.run import Run, make_key
 from harness.session import by_hand
@@ -107,22 +107,15 @@ def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) 
         network=Network.LAB,
         run=run,
         store=store,
-        open_lab=_opened,
+        open_lab=open_lab,
         by_hand=by_hand,
     )
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[Lab]:
-    folder.mkdir(parents=True)
-    with open_lab(folder) as lab:
-        yield lab
-
-
-@contextmanager
 def _cloned(templates: Templates, name: str) -> Iterator[Machine]:
     folder = templates.run.folder / name
-    with _opened(folder / "lab") as lab, templates.machine(BOOTED, name, lab=lab, folder=folder) as machine:
+    with open_lab(folder / "lab") as lab, templates.machine(BOOTED, name, lab=lab, folder=folder) as machine:
         assert machine.is_clone
         yield machine
 

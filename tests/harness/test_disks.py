@@ -52,6 +52,7 @@ def test_an_overlay_names_its_base(tmp_path: Path) -> None:
 
     text = subprocess.check_output(["qemu-img", "info", "--output=json", str(tmp_path / "top.qcow2")])
     assert json.loads(text)["backing-filename"] == str(tmp_path / "base")
+    assert [disks.format_of(tmp_path / name) for name in ("base", "top.qcow2")] == [DiskFormat.RAW, DiskFormat.QCOW2]
 
 
 def test_partitions_are_found_by_number_and_by_type(image: Path) -> None:

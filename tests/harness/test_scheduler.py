@@ -40,16 +40,16 @@ def ran(what):
         print(what, os.environ["PYTEST_XDIST_WORKER"], file=file)
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_of_a_shared_machine(number):
-    ran(f"shared {number}")
-
-
 @pytest.mark.parametrize("number", range(6))
 def test_of_its_own(number):
     ran(f"own {number}")
     if number in LOST:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_of_a_shared_machine(number):
+    ran(f"shared {number}")
 """
 
 
@@ -74,3 +74,9 @@ def test_lost_worker_takes_one_test_with_it_and_no_more(tmp_path: Path, workers:
     assert f"{9 - len(lost)} passed" in last_line
     assert f"{len(lost)} failed" in last_line
     assert len({worker for what, _, worker in ran if what == "shared"}) == 1
+
+
+def test_tests_begin_in_the_order_they_were_collected_in(tmp_path: Path) -> None:
+    _, ran = run(tmp_path, workers=1, lost=())
+
+    assert [what for what, _, _ in ran] == ["own"] * 6 + ["shared"] * 3

@@ -18,7 +18,7 @@ from harness.checks import BootFailed
 from harness.definition import ImageDefinition
 from harness.disks import open_ext4
 from harness.errors import Subject
-from harness.lab import Lab, open_lab
+from harness.lab import open_lab
 from harness.machine import Machine
 from harness.migration import CannotFreeze
 from harness.run import Run, make_key
@@ -29,13 +29,6 @@ from harness.store import Store
 from harness.template import StateFailed, Templates, discard
 
 SIGKILL = 9
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[Lab]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_lab(folder) as lab:
-        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +53,7 @@ def templates(run: Run, store: Store, spec: MachineSpec, base: ImageDefinition, 
         network=Network.LAB,
         run=run,
         store=store,
-        open_lab=opened,
+        open_lab=open_lab,
         by_hand=by_hand,
     )
 
@@ -68,7 +61,7 @@ def templates(run: Run, store: Store, spec: MachineSpec, base: ImageDefinition, 
 @contextmanager
 def machine_of(templates: Templates, name: str = "machine", state: str = "booted") -> Iterator[Machine]:
     folder = templates.run.folder / name
-    with opened(folder / "lab") as lab, templates.machine(state, name, lab=lab, folder=folder) as machine:
+    with open_lab(folder / "lab") as lab, templates.machine(state, name, lab=lab, folder=folder) as machine:
         yield machine
 
 
@@ -77,8 +70,24 @@ def template_folder(templates: Templates) -> Path:
         return templates._held(states.path_to("booted"), stack).folder
 
 
+def test_a_later_run_has_the_logs_of_the_boot_whatever_became_of_the_run_that_made_it(
+    templates: Templates, tmp_path: Path
+) -> None:
+    template_folder(templates)
+    for machine in tmp_path.glob("template-*"):
+        shutil.rmtree(machine)
+    later = replace(templates, run=Run(tmp_path / "later", "main"))
+    later.run.folder.mkdir()
+
+    template_folder(later)
+
+    (boot,) = later.run.boots()
+    assert Path(boot.console).is_relative_to(later.run.folder)
+    assert "Linux version" in Path(boot.console).read_text("utf-8")
+
+
 def contents(folder: Path) -> dict[str, str]:
-    return {file.name: digest.of_file(file) for file in sorted(folder.iterdir())}
+    return {file.name: digest.of_file(file) for file in sorted(folder.iterdir()) if file.is_file()}
 
 
 def test_no_clone_sees_what_another_writes_and_the_template_stays_as_it_is(templates: Templates) -> None:
