@@ -23,6 +23,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
         config.option.loadscopereorder = False  # ours are in order: the longest first
         self._state = state
         self._groups: dict[str, str] = {}
+        self._closed = set[Any]()
 
     def _split_scope(self, nodeid: str) -> str:
         """By node id, as the workers have noted it while they collected."""
@@ -44,10 +45,25 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
             self._reschedule(other)
         return lost
 
+    def _assign_work_unit(self, node: Any) -> None:
+        """What does not reach a worker any more, whose end is only about to be known, is for others."""
+        known = set(self.assigned_work.get(node, ()))
+        try:
+            super()._assign_work_unit(node)
+        except OSError:
+            self._closed.add(node)
+            units = self.assigned_work[node]
+            for scope in [scope for scope in units if scope not in known]:
+                self.workqueue[scope] = units.pop(scope)
+                self.workqueue.move_to_end(scope, last=False)
+
     def _reschedule(self, node: Any) -> None:
         """A worker begins a test when it has the next one too, or knows that there is none."""
         if self.collection is None or node not in self.registered_collections:
             return
         super()._reschedule(node)
-        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+        while not self._is_lost(node) and self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
+
+    def _is_lost(self, node: Any) -> bool:
+        return node.shutting_down or node in self._closed

@@ -5,8 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from harness.plugin.scheduler import Groups
+from harness.plugin.state import Bootproof
+from harness.run import Run
 
 CONFTEST = """
 import os
@@ -80,3 +85,40 @@ def test_tests_begin_in_the_order_they_were_collected_in(tmp_path: Path) -> None
     _, ran = run(tmp_path, workers=1, lost=())
 
     assert [what for what, _, _ in ran] == ["own"] * 6 + ["shared"] * 3
+
+
+class Worker:
+    """What the scheduler knows of one; ``got`` are the places of the tests that reached it."""
+
+    shutting_down = False
+
+    def __init__(self, *, is_closed: bool) -> None:
+        self.is_closed, self.got = is_closed, list[int]()
+
+    def send_runtest_some(self, places: list[int]) -> None:
+        if self.is_closed:
+            raise OSError("cannot send (already closed?)")
+        self.got += places
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_what_does_not_reach_a_worker_that_is_about_to_be_lost_is_for_the_others(tmp_path: Path) -> None:
+    config = SimpleNamespace(getvalue=lambda _: ["2*popen"], option=SimpleNamespace(), getoption=lambda *_: 0)
+    state = Bootproof(
+        definitions={}, boot_paths=(), worker="main", controller=0, suites=(), runs={"base": Run(tmp_path, "main")}
+    )
+    groups = Groups(config, lambda *_: None, state)
+    closed, good = Worker(is_closed=True), Worker(is_closed=False)
+    tests = [f"test_it.py::test_{number}" for number in range(6)]
+    groups.collection = tests
+    groups.registered_collections |= dict.fromkeys((closed, good), tests)
+    groups.assigned_work |= {closed: {}, good: {}}
+    groups.workqueue |= {test: {test: False} for test in tests}
+
+    groups._reschedule(closed)
+    while groups.workqueue:
+        groups._assign_work_unit(good)
+
+    assert (closed.got, good.got) == ([], [0, 1, 2, 3, 4, 5])
