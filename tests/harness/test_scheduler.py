@@ -109,7 +109,7 @@ def test_what_does_not_reach_a_worker_that_is_about_to_be_lost_is_for_the_others
     state = Bootproof(
         definitions={}, boot_paths=(), worker="main", controller=0, suites=(), runs={"base": Run(tmp_path, "main")}
     )
-    groups = Groups(config, lambda *_: None, state)
+    groups = Groups(config, None, state)
     closed, good = Worker(is_closed=True), Worker(is_closed=False)
     tests = [f"test_it.py::test_{number}" for number in range(6)]
     groups.collection = tests
