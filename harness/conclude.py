@@ -35,6 +35,7 @@ def conclude(
     *,
     started: datetime,
     elapsed_s: float,
+    is_thorough: bool = False,
 ) -> Verdict:
     """The verdict on what a run's folder holds; ``prepared`` is None when there is nothing to boot."""
     artifacts = load_artifacts(prepared.under_test) if prepared else None
@@ -44,7 +45,7 @@ def conclude(
         findings += over_budget(definition, artifacts, boots, prepared.accelerator)
     booted = {boot.boot_path for boot in boots if artifacts and boot.ready_s and boot.artifacts == artifacts.digest}
     paths = [path.value for path in boot_paths]
-    coverage = gate.cover(definition, paths, _planned(run), _results(run), booted)
+    coverage = gate.cover(definition, paths, _planned(run), _results(run), booted, is_thorough=is_thorough)
     coverage = replace(coverage, unchecked=run.unchecked())
     return Verdict(
         outcome=gate.decide(findings, coverage),

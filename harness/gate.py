@@ -21,7 +21,10 @@ class Result(StrEnum):
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 
 
-def required_checks(definition: ImageDefinition) -> tuple[str, ...]:
+_THOROUGH = ("power-cuts",)
+
+
+def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
     """The names of the checks that this image must pass, as ``@pytest.mark.check`` gives them."""
     names = ["image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival"]
     absent = {
@@ -32,6 +35,7 @@ def required_checks(definition: ImageDefinition) -> tuple[str, ...]:
     }
     names = [name for name in names if not absent.get(name, False)]
     names += [f"boot:{path}" for path in definition.boot_paths]
+    names += _THOROUGH if is_thorough and definition.persistent_paths else ()
     names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
     return tuple(dict.fromkeys(names))
 
@@ -42,6 +46,8 @@ def cover(
     planned: Mapping[str, Collection[str]],
     results: Mapping[str, Result],
     booted: Collection[str],
+    *,
+    is_thorough: bool = False,
 ) -> Coverage:
     """Which required checks hold: each needs at least one test, and all of its planned tests to have passed.
 
@@ -50,7 +56,7 @@ def cover(
     test became ready: a ``boot:`` check needs no test, it is proven by the boot.
     """
     passed, failed, missing = [], [], []
-    for check in required_checks(definition):
+    for check in required_checks(definition, is_thorough=is_thorough):
         outcomes = [results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks]
         if check.startswith("boot:"):
             outcomes = [Result.PASSED] if check.removeprefix("boot:") in booted else []

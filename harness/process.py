@@ -73,6 +73,13 @@ def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     return stdout.decode("utf-8", "replace")
 
 
+def answer(argv: Sequence[str]) -> tuple[int, str]:
+    """The status of ``argv``, and all that it printed: for programs whose status is an answer."""
+    with _start(argv, stdout=PIPE, stderr=STDOUT) as child:
+        said, _ = child.communicate()
+    return child.returncode, said.decode("utf-8", "replace")
+
+
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0) -> None:
     """Run ``argv``, and whatever it starts that prints, to the end, all it prints into ``log``.
 

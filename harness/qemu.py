@@ -272,7 +272,7 @@ def _disk(place: int, disk: DiskSpec) -> list[str]:
         DiskBus.NVME: "nvme",
     }[disk.bus]
     return [
-        *("-blockdev", _blockdev(f"disk{place}", disk.path, disk.format, disk.read_only)),
+        *("-blockdev", _recorded(f"disk{place}", disk)),
         *("-device", f"{device},drive=disk{place},serial={_escaped(disk.serial)}"),
     ]
 
@@ -300,13 +300,38 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
     return argv
 
 
+def _recorded(name: str, disk: DiskSpec) -> str:
+    """The disk, all that is written to it recorded where that is asked for.
+
+    The log's superblock is brought up to date with each write, so that it is good whenever QEMU ends.
+    """
+    if disk.writes is None:
+        return _blockdev(name, disk.path, disk.format, disk.read_only)
+    log = {"driver": "file", "filename": str(disk.writes)}
+    return json.dumps(
+        {
+            "driver": "blklogwrites",
+            "node-name": name,
+            "discard": "unmap",
+            "file": _node(disk.path, disk.format, disk.read_only),
+            "log": log,
+            "log-append": True,
+            "log-super-update-interval": 1,
+        }
+    )
+
+
 def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:
     """As JSON, which needs no escaping of what a path may contain."""
-    file = {"driver": "file", "filename": str(path), "read-only": read_only}
-    node = {"node-name": name, "driver": str(driver), "read-only": read_only, "file": file}
+    return json.dumps({"node-name": name, **_node(path, driver, read_only)})
+
+
+def _node(path: Path, driver: str, read_only: bool) -> dict[str, object]:
+    file: dict[str, object] = {"driver": "file", "filename": str(path), "read-only": read_only}
+    node: dict[str, object] = {"driver": str(driver), "read-only": read_only, "file": file}
     if not read_only:
         node["discard"] = file["discard"] = "unmap"
-    return json.dumps(node)
+    return node
 
 
 def _escaped(value: str) -> str:

@@ -43,13 +43,17 @@ class DiskBus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpec:
-    """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe."""
+    """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe.
+
+    All that is written to it is recorded in ``writes``, a `WriteLog` that was made before, over all boots.
+    """
 
     path: Path
     serial: str
     bus: DiskBus = DiskBus.SCSI
     format: DiskFormat = DiskFormat.RAW
     read_only: bool = False
+    writes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

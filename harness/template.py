@@ -32,6 +32,7 @@ from harness.guest import Facts, gather_facts
 from harness.lab import Lab, OpenLab
 from harness.machine import Machine, Site, boot, reachable, thaw
 from harness.migration import CannotFreeze
+from harness.once import Failure
 from harness.plan import Frozen
 from harness.run import Run, unwritable
 from harness.spec import DiskFormat, DiskSpec, MachineSpec, Network
@@ -103,15 +104,6 @@ class Template:
             if now != stamp:
                 return f"{self.folder / name} was altered"
         return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    """What is remembered for the rest of a run: why a state was not reached, or cannot be frozen."""
-
-    said: str
-    subject: Subject
-    is_only_unfrozen: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,8 +361,7 @@ class Templates:
     # What is remembered for the rest of the run
 
     def _remember_failure(self, key: str, error: BaseException, *, is_only_unfrozen: bool) -> None:
-        said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        failure = _Failure(said=said, subject=_blamed(error), is_only_unfrozen=is_only_unfrozen)
+        failure = Failure.of(error, is_only_unfrozen=is_only_unfrozen)
         with suppress(OSError, HostError), self.store.locked(f"failure-{key[:16]}"):  # a full disk: it is tried again
             folder = self.run.folder / "states"
             folder.mkdir(exist_ok=True)
@@ -378,7 +369,7 @@ class Templates:
 
     def _raise_known_failure(self, key: str, state: State) -> None:
         try:
-            failure = record.read(_Failure, self.run.folder / "states" / f"{key}.json")
+            failure = record.read(Failure, self.run.folder / "states" / f"{key}.json")
         except (FileNotFoundError, ValueError, json.JSONDecodeError):
             return
         if failure.is_only_unfrozen:
@@ -417,16 +408,6 @@ def size_bytes(folder: Path) -> int:
     with suppress(OSError):  # another was quicker
         return sum(file.stat().st_blocks * 512 for file in folder.iterdir())  # stat(2): units of 512 bytes
     return 0
-
-
-def _blamed(error: BaseException) -> Subject:
-    """Whose doing it is that a state was not reached."""
-    if isinstance(error, BootproofError):
-        return error.subject
-    if isinstance(error, OSError):
-        return Subject.HOST
-    is_claim = isinstance(error, AssertionError) or type(error).__name__ == "Failed"  # that of pytest.fail()
-    return Subject.IMAGE if is_claim else Subject.HARNESS
 
 
 def _blank(blueprint: tuple[DiskSpec, ...], folder: Path) -> tuple[DiskSpec, ...]:

@@ -13,7 +13,7 @@ import pytest
 
 from harness.spec import BootPath
 
-FIXTURES = ("artifacts", "disk", "guest", "lab", "machine")
+FIXTURES = ("artifacts", "cuts", "disk", "guest", "lab", "machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +50,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What connects machines: a lab, or QEMU's user network where the host cannot open one (default: auto).",
     )
     group.addoption(
+        "--thorough",
+        action="store_true",
+        help="Prove besides what takes an hour: that every power cut is survived.",
+    )
+    group.addoption(
+        "--cuts",
+        type=int,
+        default=20000,
+        metavar="N",
+        help="With --thorough: judge N states of a disk after power cuts, and boot one in a thousand (default: 20000).",
+    )
+    group.addoption(
+        "--seed", type=int, default=1, metavar="N", help="Choose what is drawn by lot, such as power cuts (default: 1)."
+    )
+    group.addoption(
         "--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/); written --run-dir=DIR."
     )
 
@@ -57,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the required check that this test belongs to")
+    config.addinivalue_line("markers", "thorough: the test takes long, and runs only with --thorough")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
     config.addinivalue_line("markers", "state(name): the state in which the test wants its machine (default: booted)")
     if config.option.image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from harness.errors import UsageError
@@ -24,14 +26,17 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
     """Run tests for each image, and for what the image's definition lists."""
     if "image" not in metafunc.fixturenames:
         return
-    names = ["image", *(name for name in (*_LISTS, "other_boot_path") if name in metafunc.fixturenames)]
-    rows = [[definition.name] for definition in state.definitions.values()]
+    known = (*_LISTS, "other_boot_path", "cut_number")
+    names = ["image", *(name for name in known if name in metafunc.fixturenames)]
+    rows: list[list[object]] = [[definition.name] for definition in state.definitions.values()]
     for name in names[1:]:
-        rows = [[*row, value] for row in rows for value in _values(name, state, row[0])]
+        rows = [[*row, value] for row in rows for value in _values(name, state, str(row[0]))]
     metafunc.parametrize(names, rows, indirect=["image"], scope="session")
 
 
-def _values(name: str, state: Bootproof, image: str) -> list[str]:
+def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
+    if name == "cut_number":
+        return range(state.cut_boots)
     if name == "other_boot_path":
         return [path.value for path in state.paths_of(image) if path is not state.favourite_path_of(image)]
     return list(getattr(state.definitions[image], _LISTS[name]))
@@ -43,10 +48,17 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> 
         return
     for item in found:
         image = image_of(item)
-        if isinstance(item, pytest.Item) and image in state.runs and not _has_no_image(item):
+        if not isinstance(item, pytest.Item) or is_left_out(item, state) or _has_no_image(item):
+            continue
+        if image in state.runs:
             checks = [mark.args[0] for mark in item.iter_markers("check")]
             plan = {"test": item.nodeid, "file": str(item.path), "checks": checks, "group": _group(item, image)}
             state.runs[image].add("planned", plan)
+
+
+def is_left_out(item: pytest.Item, state: Bootproof) -> bool:
+    """Whether the test takes too long for this run, which does not ask for it."""
+    return not state.is_thorough and item.get_closest_marker("thorough") is not None
 
 
 def looks(item: pytest.Item) -> bool:

@@ -197,6 +197,7 @@ def _conclude(state: Bootproof, image: str) -> Verdict:
         state.paths_of(image),
         started=state.started,
         elapsed_s=state.elapsed_s,
+        is_thorough=state.is_thorough,
     )
     try:
         record.write(run.folder / "verdict.json", verdict)

@@ -63,7 +63,11 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[KEY]
     items[:0] = suite.collect(session, state.suite_ids)
-    collect.arrange(items, config.stash[KEY])
+    left_out = [item for item in items if collect.is_left_out(item, state)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    collect.arrange(items, state)
 
 
 @pytest.hookimpl(wrapper=True)

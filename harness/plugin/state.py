@@ -33,6 +33,9 @@ class Bootproof:
     worker: str
     controller: int
     suites: tuple[Path, ...]
+    is_thorough: bool = False
+    cuts: int = 0
+    seed: int = 1
     suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -47,6 +50,11 @@ class Bootproof:
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.started_s
+
+    @property
+    def cut_boots(self) -> int:
+        """How many machines boot from what a power cut left."""
+        return max(2, self.cuts // 1000)
 
     @property
     def is_controller(self) -> bool:
@@ -77,6 +85,8 @@ def read_state(config: pytest.Config) -> Bootproof:
         raise UsageError("--artifacts are those of one image; name one --image")
     if option.kernel_arguments is not None and not option.artifacts:
         raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
+    if option.cuts < 1:
+        raise UsageError(f"--cuts {option.cuts}: judge at least one")
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
     given = getattr(config, "workerinput", {})
     state = Bootproof(
@@ -85,6 +95,9 @@ def read_state(config: pytest.Config) -> Bootproof:
         worker=given.get("workerid", "main"),
         controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
+        is_thorough=option.thorough,
+        cuts=option.cuts,
+        seed=option.seed,
     )
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))

@@ -95,7 +95,7 @@ def test_modules_of_the_same_name_do_not_meet(repository: Path, mode: str, packa
     for package in packages:
         write(repository / package / "__init__.py", "")
 
-    status, text = run_pytest(*COLLECT, f"--import-mode={mode}", cwd=repository)
+    status, text = run_pytest(*COLLECT, "--thorough", f"--import-mode={mode}", cwd=repository)
 
     assert status == 0, text
     for file in FOLDER.glob("test_*.py"):

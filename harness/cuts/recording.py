@@ -1,0 +1,76 @@
+"""A machine's first boot, its life under load, an upgrade and its end: all writes of it, recorded."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+from harness.cuts.sweep import Recording
+from harness.cuts.writelog import count_entries, make_log
+from harness.disks import Partition, find_partition
+from harness.load import NAME, Load
+from harness.locations import Location, find_locations
+from harness.machine import Machine
+from harness.spec import DiskSpec
+from harness.states import Versions
+
+LOAD_S = 20.0
+"""How long the load runs before the upgrade, and half of it after."""
+
+
+def recorded(disk: DiskSpec) -> DiskSpec:
+    """``disk``, blank until now, with a new log of its writes beside it."""
+    log = disk.path.with_suffix(".writes")
+    make_log(log)
+    return replace(disk, writes=log)
+
+
+def record(machine: Machine, versions: Versions) -> Recording:
+    """Let ``machine``, which is off and whose first disk is `recorded`, live through all that a power cut could hit."""
+    disk = machine.spec.disks[0]
+    log = disk.writes
+    assert log is not None
+    machine.power_on(versions.old)
+    ready_at = count_entries(log)
+    locations = find_locations(machine.channel, machine.definition.persistent_paths)
+    file = _load_file(locations)
+    load = Load(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
+    load.start()
+    load.go_on(LOAD_S)
+    number = _partition_number(machine, file)
+    machine.reboot(into=versions.new)
+    load.listen()
+    load.start()
+    load.go_on(LOAD_S / 2)
+    machine.power_off()
+    load.listen()
+    return Recording(
+        log=log,
+        disk_bytes=disk.path.stat().st_size,
+        partition=_partition(disk.path, number),
+        ready_at=ready_at,
+        acknowledged=load.acknowledged,
+        seed=load.seed,
+        load=file.inner,
+        locations=tuple(location.inner for location in locations if location.device == file.device),
+    )
+
+
+def _load_file(locations: tuple[Location, ...]) -> Location:
+    """Beside what holds the first location, if all of that file system is mounted; else in the location."""
+    first = locations[0]
+    top, inner = (first.mount.rstrip("/"), "") if first.root == "/" else (first.path, first.inner)
+    return replace(first, path=f"{top}/{NAME}", inner=f"{inner}/{NAME}")
+
+
+def _partition_number(machine: Machine, file: Location) -> int:
+    """0 for a file system on a bare disk."""
+    return int(machine.check(f"cat /sys/class/block/$(basename {file.device})/partition 2>/dev/null || echo 0"))
+
+
+def _partition(disk: Path, number: int) -> Partition:
+    if number:
+        return find_partition(disk, number)
+    return Partition(number=0, start_bytes=0, size_bytes=disk.stat().st_size, type=UUID(int=0))

@@ -1,0 +1,48 @@
+"""Wherever the power goes, nothing is lost that was kept, and the machine comes up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.checks import BootFailed
+from harness.cuts.judge import Fate, Judgement
+from harness.cuts.study import Study, lay_out, look_at_disk
+from harness.disks import DATA_SERIAL, make_overlay
+from harness.fixtures.machine import MakeMachine
+from harness.lab import Lab
+from harness.run import Run
+from harness.session import by_hand
+from harness.spec import DiskFormat, DiskSpec
+
+pytestmark = [pytest.mark.thorough, pytest.mark.check("power-cuts")]
+
+
+@pytest.mark.boots(2)
+def test_no_power_cut_loses_what_was_kept(cuts: Study) -> None:
+    """Something was relied on before it was on the disk: fsync of a file or of its folder is missing."""
+    assert not cuts.fates.get(Fate.LOST), "\n".join(f"{one.cut}: {one.said}" for one in cuts.lost)
+
+
+@pytest.mark.boots(1)
+def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
+    cuts: Study, cut_number: int, make_machine: MakeMachine, lab: Lab, folder: Path, favourite_boot_path: str,
+    run: Run, artifacts: Artifacts,
+) -> None:  # fmt: skip
+    """What a power cut left is not recovered, not completed, or not noticed."""
+    judgement = cuts.sampled[cut_number % len(cuts.sampled)]
+    cut = DiskSpec(path=folder / "cut.raw", serial=DATA_SERIAL)
+    lay_out(cuts.recording, judgement.cut, cut.path)
+    disk = replace(cut, path=folder / "machine.qcow2", format=DiskFormat.QCOW2)
+    make_overlay(disk.path, cut.path)
+    with make_machine(f"cut-{cut_number}", lab=lab, disks=(disk,), boot_path=favourite_boot_path) as machine:
+        machine.power_off()
+    seen = look_at_disk(disk, cuts.recording.partition.number, folder, cuts.recording.load)
+    if flaw := cuts.flaw(judgement.cut, seen):
+        command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
+        finding = cuts.finding(Judgement(judgement.cut, Fate.LOST, flaw), folder, command)
+        run.add_finding(finding)
+        raise BootFailed(machine.name, finding, str(folder), command)
