@@ -35,40 +35,46 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
+    """What became of ``cut``: ``kind`` is the same for all that went wrong in the same way, ``detail`` is not."""
+
     cut: Cut
     fate: Fate
-    said: str
+    kind: str = ""
+    detail: str = ""
+
+    @property
+    def said(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 def judge(cut: Cut, seen: Seen, awaited: Expectation) -> Judgement:
     """A machine that had been ready has lost what is not there; in an earlier one, the next boot may still make it."""
     was_ready = cut.begin >= awaited.ready_at
-    missing = seen.problem or next(_missing(seen.files, awaited, was_ready=was_ready), "")
-    if missing:
-        return Judgement(cut, Fate.LOST if was_ready else Fate.OPEN, missing)
-    lost = unkept(cut, seen.load, awaited)
-    if lost:
-        return Judgement(cut, Fate.LOST, lost)
-    return Judgement(cut, Fate.KEPT, "")
-
-
-def unkept(cut: Cut, load: bytes, awaited: Expectation) -> str:
-    """Which of the records that were acknowledged before the cut are not there; empty if all are."""
+    worse = Fate.LOST if was_ready else Fate.OPEN
+    if seen.problem:
+        return Judgement(cut, worse, seen.problem)
+    for kind, path in _missing(seen.files, awaited, was_ready=was_ready):
+        return Judgement(cut, worse, kind, path)
     due = {record for record, at in awaited.acknowledged.items() if at <= cut.begin}
-    lost = sorted(due - records(load, awaited.seed))
-    return f"{len(lost)} of {len(due)} acknowledged records are lost, the first is {lost[0]}" if lost else ""
+    lost = sorted(due - records(seen.load, awaited.seed))
+    if lost:
+        detail = f"{len(lost)} of {len(due)}, the first is number {lost[0]}"
+        return Judgement(cut, Fate.LOST, "acknowledged records are lost", detail)
+    return Judgement(cut, Fate.KEPT)
 
 
-def _missing(files: Mapping[str, str], awaited: Expectation, *, was_ready: bool) -> Iterator[str]:
+def _missing(files: Mapping[str, str], awaited: Expectation, *, was_ready: bool) -> Iterator[tuple[str, str]]:
+    """The kind of each loss, and the path that is lost."""
     for path, digest in awaited.steady.items():
-        if path not in files:
-            location = next((place for place in awaited.locations if _is_in(path, place)), None)
-            if was_ready:
-                yield f"{path} is gone"
-            elif location and any(_is_in(other, location) for other in files):
-                yield f"{location} is there, but {path} is not"
-        elif files[path] != digest:
-            yield f"{path} is not what it was"
+        location = next((place for place in awaited.locations if _is_in(path, place)), None)
+        place = location or "outside of the persistent locations"
+        if path in files:
+            if files[path] != digest:
+                yield f"{place}: a file is not what it was", path
+        elif was_ready:
+            yield f"{place}: a file is gone", path
+        elif location and any(_is_in(other, location) for other in files):
+            yield f"{place} is there, but not all of it", f"{path} is missing"
 
 
 def _is_in(path: str, folder: str) -> bool:
@@ -99,10 +105,10 @@ def sample(judgements: Iterable[Judgement], count: int) -> list[Judgement]:
     The first of all, a blank disk, is among them. Kinds are more than ``count`` only where that many things are wrong.
     """
     ordered = list(judgements)
-    kinds: dict[tuple[Fate, str], list[Judgement]] = {}
+    kinds = dict[tuple[Fate, str], list[Judgement]]()
     for judgement in ordered:
         if judgement.fate is not Fate.KEPT:
-            kinds.setdefault((judgement.fate, judgement.said), []).append(judgement)
+            kinds.setdefault((judgement.fate, judgement.kind), []).append(judgement)
     by_gravity = sorted(kinds, key=lambda kind: kind[0] is not Fate.LOST)
     chosen = dict.fromkeys([*ordered[:1], *(one for kind in by_gravity for one in (kinds[kind][0], kinds[kind][-1]))])
     kept = [one for one in ordered if one.fate is Fate.KEPT]

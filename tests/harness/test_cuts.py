@@ -144,10 +144,20 @@ def without(*paths: str) -> dict[str, str]:
     ("begin", "files", "fate", "named"),
     [
         (100, GOOD, Fate.KEPT, ""),
-        (100, without("/etc/nova/nova.conf"), Fate.LOST, "/etc/nova/nova.conf is gone"),
-        (100, GOOD | {"/machine-id": "other"}, Fate.LOST, "/machine-id is not what it was"),
+        (100, without("/etc/nova/nova.conf"), Fate.LOST, "/etc/nova: a file is gone: /etc/nova/nova.conf"),
+        (
+            100,
+            GOOD | {"/machine-id": "other"},
+            Fate.LOST,
+            "outside of the persistent locations: a file is not what it was: /machine-id",
+        ),
         (99, without("/etc/nova", "/etc/nova/nova.conf"), Fate.KEPT, ""),
-        (99, without("/etc/nova/nova.conf"), Fate.OPEN, "/etc/nova is there, but /etc/nova/nova.conf is not"),
+        (
+            99,
+            without("/etc/nova/nova.conf"),
+            Fate.OPEN,
+            "/etc/nova is there, but not all of it: /etc/nova/nova.conf is missing",
+        ),
         (99, GOOD | {"/etc/nova/nova.conf": "half"}, Fate.OPEN, "is not what it was"),
         (99, {}, Fate.KEPT, ""),
     ],
@@ -177,7 +187,7 @@ def test_a_record_that_was_acknowledged_before_the_cut_must_be_there() -> None:
     assert records(content, "s") == {1, 3}
     fates = [judge(Cut(at), Seen("", {}, content), awaited) for at in (19, 20)]
     assert [one.fate for one in fates] == [Fate.KEPT, Fate.LOST]
-    assert "1 of 2 acknowledged records are lost, the first is 2" in fates[1].said
+    assert "1 of 2, the first is number 2" in fates[1].said
 
 
 def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None:
