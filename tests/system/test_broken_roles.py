@@ -32,7 +32,7 @@ PLAYBOOK = """
     - name: What the initrd does, changed
       ansible.builtin.copy: {{ src: persist, dest: /root/persist }}
     - name: After all that it defines, before it does anything
-      ansible.builtin.shell: sed -i '/^# --- the whole ---$/r /root/persist' /usr/lib/persist/persist && rm /root/persist
+      ansible.builtin.shell: sed -i '/^# --- the whole/r /root/persist' /usr/lib/persist/persist; rm /root/persist
     - name: The tree, changed
       ansible.builtin.shell: {tree}
 """
