@@ -13,6 +13,7 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 [persist]
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
 paths = ["/etc/nova", …]         # links into /data
+withstands = ["late", …]         # faults of the disk with which the image comes up all the same
 
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
@@ -42,7 +43,7 @@ from typing import Any
 
 from harness import digest
 from harness.errors import DefinitionError, UsageError
-from harness.spec import BootPath
+from harness.spec import BootPath, DiskFault
 
 DEFINITION_FILE = "image.toml"
 _DISTRIBUTIONS = ("debian",)
@@ -86,6 +87,7 @@ class ImageDefinition:
     kernel_arguments: tuple[str, ...]
     disk: DiskSelector
     persistent_paths: tuple[str, ...]
+    withstands: tuple[DiskFault, ...]
     services: tuple[str, ...]
     sockets: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -192,6 +194,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         kernel_arguments=_kernel_arguments(build),
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),
+        withstands=_withstands(persist),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
         waiting=_units(expect, "waiting"),
@@ -275,6 +278,15 @@ def _persistent_paths(persist: _Table) -> tuple[str, ...]:
         if inside:
             raise persist.error("paths", f"{inside[0]} lies inside {path}", "name only the outer one")
     return paths
+
+
+def _withstands(persist: _Table) -> tuple[DiskFault, ...]:
+    known = [fault.value for fault in DiskFault]
+    names = persist.strings("withstands", '["late", "nvme"]', [])
+    for name in names:
+        if name not in known:
+            raise persist.error("withstands", f"{name!r} is no fault of a disk", f"known: {', '.join(known)}")
+    return tuple(DiskFault(name) for name in names)
 
 
 def _units(expect: _Table, key: str) -> tuple[str, ...]:

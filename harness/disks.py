@@ -75,10 +75,10 @@ def make_raw(path: Path, *, size_bytes: int) -> None:
         file.truncate(size_bytes)
 
 
-def make_disk(path: Path, serial: str = DATA_SERIAL) -> DiskSpec:
-    """A blank, sparse disk of 8 GiB, for /data."""
+def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB) -> DiskSpec:
+    """A blank, sparse disk, for /data."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    make_raw(path, size_bytes=DATA_GIB << 30)
+    make_raw(path, size_bytes=size_gib << 30)
     return DiskSpec(path=path, serial=serial)
 
 
@@ -217,7 +217,7 @@ def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder:
         partition = find_partition(image, which)
         where = f"{path}, partition {partition.number}"
         copy = Path(scratch) / "ext4"
-        _copy(image, partition, copy)
+        copy_partition(image, partition, copy)
         _replay_journal(copy, where)
         yield Ext4(copy, where)
 
@@ -228,8 +228,8 @@ def read_file(image: Path, which: int | UUID, path: str) -> bytes:
         return file_system.read(path)
 
 
-def _copy(image: Path, partition: Partition, target: Path) -> None:
-    """The partition's data, its holes left out: lseek(2), SEEK_DATA."""
+def copy_partition(image: Path, partition: Partition, target: Path) -> None:
+    """The partition's data becomes a file, its holes left out: lseek(2), SEEK_DATA."""
     end = partition.start_bytes + partition.size_bytes
     with image.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
         if os.fstat(source.fileno()).st_size < end:
@@ -238,12 +238,26 @@ def _copy(image: Path, partition: Partition, target: Path) -> None:
         _copy_data(source.fileno(), sink.fileno(), partition.start_bytes, end)
 
 
-def _copy_data(source: int, sink: int, begin: int, end: int) -> None:
-    """What is between ``begin`` and ``end`` of ``source``, holes apart, to the beginning of ``sink``."""
+def put_partition(source: Path, image: Path, partition: Partition) -> None:
+    """The data of the file ``source`` becomes the partition's."""
+    end = partition.start_bytes + partition.size_bytes
+    half_made = image.with_name(f".{image.name}.new")
+    with image.open("rb", buffering=0) as old, source.open("rb", buffering=0) as new:
+        size_bytes = os.fstat(old.fileno()).st_size
+        with half_made.open("xb", buffering=0) as sink:
+            sink.truncate(size_bytes)
+            _copy_data(old.fileno(), sink.fileno(), 0, partition.start_bytes)
+            _copy_data(new.fileno(), sink.fileno(), 0, partition.size_bytes, partition.start_bytes)
+            _copy_data(old.fileno(), sink.fileno(), end, size_bytes, end)
+    half_made.replace(image)
+
+
+def _copy_data(source: int, sink: int, begin: int, end: int, to: int = 0) -> None:
+    """What is between ``begin`` and ``end`` of ``source``, holes apart, to ``sink`` from ``to`` on."""
     for start, stop in _extents(source, begin, end):
         at = start
         while at < stop:
-            at += os.copy_file_range(source, sink, min(_COPY_BYTES, stop - at), at, at - begin)
+            at += os.copy_file_range(source, sink, min(_COPY_BYTES, stop - at), at, at - begin + to)
 
 
 def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,7 +32,7 @@ from harness.lab import LabProcess, Request
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpGone, open_qmp
-from harness.spec import Accelerator
+from harness.spec import Accelerator, DiskSpec
 from harness.verdict import Boot, Finding
 
 BOOT_S = 420.0
@@ -388,8 +389,27 @@ def power_on(plan: Plan) -> Iterator[Power]:
             child.wait(Deadline(5))
             raise power.failed(power.end_finding()) from error
         power.attach(monitor, shell)
+        for place, disk in enumerate(plan.spec.disks):
+            stack.enter_context(_plugged_late(place, disk, monitor))
         yield power
         power.note_late_signs()
+
+
+@contextmanager
+def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
+    """A disk that appears late does so while the block lasts."""
+
+    def plug() -> None:
+        with suppress(QmpGone):
+            qmp.execute("device_add", qemu.disk_device(place, disk), deadline=Deadline(10))
+
+    timer = threading.Timer(disk.late_s, plug)
+    if disk.late_s:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

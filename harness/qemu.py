@@ -266,15 +266,23 @@ def _serial_ports(wires: Wires) -> list[str]:
 
 
 def _disk(place: int, disk: DiskSpec) -> list[str]:
-    """The first is /dev/sda: places on the controller are found in order (scsi-id)."""
-    device = {
-        DiskBus.SCSI: f"scsi-hd,bus=scsi0.0,channel=0,scsi-id={place},lun=0",
-        DiskBus.NVME: "nvme",
-    }[disk.bus]
-    return [
-        *("-blockdev", _recorded(f"disk{place}", disk)),
-        *("-device", f"{device},drive=disk{place},serial={_escaped(disk.serial)}"),
-    ]
+    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **_disk_node(place, disk)})]
+    if not disk.late_s:
+        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, disk).items())
+        argv += ["-device", device.removeprefix("driver=")]
+    return argv
+
+
+def disk_device(place: int, disk: DiskSpec) -> dict[str, str | int]:
+    """The device of the ``place``-th disk, for the command line and for QMP's ``device_add``.
+
+    The first is /dev/sda: places on the controller are found in order (scsi-id).
+    """
+    bus: dict[str, str | int] = {"driver": "nvme"}
+    if disk.bus is DiskBus.SCSI:
+        bus = {"driver": "scsi-hd", "bus": "scsi0.0", "channel": 0, "scsi-id": place, "lun": 0}
+    size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
+    return {**bus, "drive": f"disk{place}", "serial": disk.serial, **(size if disk.sector_bytes != 512 else {})}
 
 
 def _network(spec: MachineSpec, wires: Wires) -> list[str]:
@@ -300,25 +308,34 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
     return argv
 
 
-def _recorded(name: str, disk: DiskSpec) -> str:
-    """The disk, all that is written to it recorded where that is asked for.
+def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
+    """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
+    node = _node(disk.path, disk.format, disk.read_only)
+    if disk.fails_writes:
+        error = {"event": "none", "iotype": "write", "errno": 5}
+        node = {"driver": "blkdebug", "image": node, "inject-error": [error]}
+    if disk.reads_per_s:
+        node = {"driver": "throttle", "throttle-group": f"throttle{place}", "file": node}
+    if disk.writes:
+        node = _recorded(node, disk.writes)
+    return node
 
-    The log's superblock is brought up to date with each write, so that it is good whenever QEMU ends.
-    """
-    if disk.writes is None:
-        return _blockdev(name, disk.path, disk.format, disk.read_only)
-    log = {"driver": "file", "filename": str(disk.writes)}
-    return json.dumps(
-        {
-            "driver": "blklogwrites",
-            "node-name": name,
-            "discard": "unmap",
-            "file": _node(disk.path, disk.format, disk.read_only),
-            "log": log,
-            "log-append": True,
-            "log-super-update-interval": 1,
-        }
-    )
+
+def _throttle(place: int, disk: DiskSpec) -> list[str]:
+    limit = f"throttle-group,id=throttle{place},x-iops-read={disk.reads_per_s}"
+    return ["-object", limit] if disk.reads_per_s else []
+
+
+def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
+    """All writes go to ``log`` too, whose superblock is brought up to date with each, to be good whenever QEMU ends."""
+    return {
+        "driver": "blklogwrites",
+        "discard": "unmap",
+        "file": node,
+        "log": {"driver": "file", "filename": str(log)},
+        "log-append": True,
+        "log-super-update-interval": 1,
+    }
 
 
 def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:

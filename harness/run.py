@@ -73,6 +73,16 @@ class Run:
         """``what``, a sentence, could not be looked at here; said as often as you like, it counts once."""
         self.add("unchecked", {"what": what})
 
+    def aside(self, folder: Path) -> Run:
+        """A run in ``folder``, made for it, of which nothing counts in this one: for boots that may well fail."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (self.key, self.key.with_suffix(".pub")):
+                shutil.copy2(name, folder)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        return Run(folder, self.worker)
+
     def unchecked(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(event.data["what"] for event in self.events() if event.kind == "unchecked"))
 

@@ -41,11 +41,33 @@ class DiskBus(StrEnum):
     NVME = "nvme"
 
 
+class DiskFault(StrEnum):
+    """What the persistent disk of a machine may have, or may have become, when it is switched on."""
+
+    ABSENT = "absent"
+    LATE = "late"
+    TWIN = "twin"
+    FOREIGN_FIRST = "foreign-first"
+    NVME = "nvme"
+    FULL = "full"
+    NO_INODES = "no-inodes"
+    READ_ONLY = "read-only"
+    WRITE_ERRORS = "write-errors"
+    SLOW_READS = "slow-reads"
+    BAD_SUPERBLOCK = "bad-superblock"
+    BAD_JOURNAL = "bad-journal"
+    LONG_CHECK = "long-check"
+    BIG_SECTORS = "4k-sectors"
+    HUGE = "2-tib"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpec:
     """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe.
 
-    All that is written to it is recorded in ``writes``, a `WriteLog` that was made before, over all boots.
+    All that is written to it is recorded in ``writes``, a log that was made before, over all boots. It appears
+    ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes); where it
+    ``fails_writes``, all of them end with EIO.
     """
 
     path: Path
@@ -53,6 +75,10 @@ class DiskSpec:
     bus: DiskBus = DiskBus.SCSI
     format: DiskFormat = DiskFormat.RAW
     read_only: bool = False
+    sector_bytes: int = 512
+    late_s: float = 0.0
+    reads_per_s: int = 0
+    fails_writes: bool = False
     writes: Path | None = None
 
 

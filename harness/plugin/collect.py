@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.plugin.state import Bootproof
+from harness.spec import DiskFault
 from harness.states import path_to
 
 _LISTS = {
@@ -26,7 +27,7 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
     """Run tests for each image, and for what the image's definition lists."""
     if "image" not in metafunc.fixturenames:
         return
-    known = (*_LISTS, "other_boot_path", "cut_number")
+    known = (*_LISTS, "other_boot_path", "cut_number", "disk_fault")
     names = ["image", *(name for name in known if name in metafunc.fixturenames)]
     rows: list[list[object]] = [[definition.name] for definition in state.definitions.values()]
     for name in names[1:]:
@@ -37,6 +38,8 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
 def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
     if name == "cut_number":
         return range(state.cut_boots)
+    if name == "disk_fault":
+        return list(DiskFault)
     if name == "other_boot_path":
         return [path.value for path in state.paths_of(image) if path is not state.favourite_path_of(image)]
     return list(getattr(state.definitions[image], _LISTS[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from harness.cuts.writelog import Flag, Write, count_entries, make_log, open_log
 from harness.disks import Partition
 from harness.errors import HostError
 from harness.load import records
-from harness.qemu import _recorded
+from harness.qemu import _disk_node
 from harness.spec import DiskSpec
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -48,7 +49,11 @@ def test_what_qemu_records_reads_back(tmp_path: Path) -> None:
     make_log(tmp_path / "log")
     for commands in (["write -P 97 8k 4k", "flush"], ["write -z 64k 64k", "write -P 98 512 1024"]):
         argv = [process.require("qemu-io", "qemu-utils"), "--image-opts", "-t", "writeback"]
-        argv = [argv[0], *(word for command in commands for word in ("-c", command)), f"json:{_recorded('disk', disk)}"]
+        argv = [
+            argv[0],
+            *(word for command in commands for word in ("-c", command)),
+            "json:" + json.dumps(_disk_node(0, disk)),
+        ]
         subprocess.run(argv, check=True, capture_output=True)
 
     with open_log(tmp_path / "log") as log:

@@ -5,6 +5,7 @@ The good image is base, with a location of many files; a fault is what a shell c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,9 @@ def broken_image(tmp_path: Path) -> Callable[[str], Path]:
         (folder / "image.toml").write_text(definition.replace('"/var/local"]', f'"/var/local", "{SITE}"]'), "utf-8")
         fault = FAULTS[name]
         (folder / "persist").write_text(fault.persist + "\n", "utf-8")
-        (folder / "playbook.yml").write_text(PLAYBOOK.format(site=SITE, root=ROOT, tree=fault.tree), "utf-8")
+        (folder / "playbook.yml").write_text(
+            PLAYBOOK.format(site=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
+        )
         return images
 
     return make
