@@ -34,6 +34,18 @@ def test_two_images_are_collected_side_by_side() -> None:
     assert "is_a_link_to_its_place_on_data[base-/var/lib/nova]" not in text
 
 
+def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> None:
+    _, text = run_pytest("--collect-only", "-q", "--image", "base")
+    _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--cuts", "3000")
+
+    assert "deselected" in text
+    assert "power_cut" not in text
+    assert "with_all_that_was_kept[base-2]" in thorough
+    assert "with_all_that_was_kept[base-3]" not in thorough
+    assert "[base-4k-sectors]" in thorough
+    assert "deselected" not in thorough
+
+
 def test_boot_path_limits_what_is_collected() -> None:
     _, text = run_pytest("--collect-only", "-q", "--image", "base", "--boot-path", "ipxe-bios")
 
@@ -46,6 +58,7 @@ def test_boot_path_limits_what_is_collected() -> None:
         (["--image", "nova-kvn"], "did you mean nova-kvm?"),
         (["--image", "base", "--hosts", "ssh://somewhere"], "exclude each other"),
         (["--image", "base", "--images-dir", "/nonexistent"], "no image 'base' in /nonexistent"),
+        (["--image", "base", "--cuts", "0"], "judge at least one"),
         (["--image", "base", "--boot-path", "floppy"], "invalid choice: 'floppy'"),
     ],
 )

@@ -13,6 +13,7 @@ from harness import disks
 from harness.definition import ImageDefinition
 from harness.fixtures.artifacts import Versions
 from harness.fixtures.machine import MakeMachine
+from harness.identity import identity
 from harness.lab import Lab
 from harness.machine import Machine
 from harness.spec import DiskSpec
@@ -116,20 +117,21 @@ def test_data_survives_upgrade_and_rollback(
     """State was written to RAM, or overwritten by a version's defaults."""
     journey = Journey(machine, definition.persistent_paths)
     features = list(features_of(definition))
-    identity = machine.check("cat /etc/machine-id")
+    before = identity(machine)
     for feature in features:
         machine.check(feature.make)
     journey.write("first")
 
     machine.reboot(into=versions.new)
     journey.look("after the upgrade")
+    assert identity(machine) == before
     for feature in features:
         machine.check(feature.seen)
     journey.write("upgraded")
 
     machine.reboot(into=versions.old)
     journey.look("after the rollback")
-    assert machine.check("cat /etc/machine-id") == identity
+    assert identity(machine) == before
     machine.power_off()
     journey.look_at_disk()
     assert not journey.losses, "\n".join(journey.losses)

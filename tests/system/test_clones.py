@@ -78,6 +78,7 @@ def test_a_later_run_has_the_logs_of_the_boot_whatever_became_of_the_run_that_ma
         shutil.rmtree(machine)
     later = replace(templates, run=Run(tmp_path / "later", "main"))
     later.run.folder.mkdir()
+    make_key(later.run, templates.store)
 
     template_folder(later)
 
