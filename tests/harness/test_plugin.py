@@ -39,7 +39,7 @@ def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> 
     _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--cuts", "3000")
 
     assert "deselected" in text
-    assert "power_cut" not in text
+    assert "test_power_cuts" not in text
     assert "with_all_that_was_kept[base-2]" in thorough
     assert "with_all_that_was_kept[base-3]" not in thorough
     assert "[base-4k-sectors]" in thorough
