@@ -127,6 +127,18 @@ class Machine:
             self.off()
             self._boot_once()
 
+    def power_on_and_kill(self, after_s: float, artifacts: Artifacts | None = None) -> None:
+        """Boot, and pull the plug ``after_s`` seconds after power-on, wherever it is then; it is not looked at."""
+        if self.is_on:
+            raise HarnessError(f"{self.name} is on already")
+        self.artifacts = artifacts or self.artifacts
+        share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
+        with admission.boot_slot(self.site.slots):
+            share.begin()
+            power = self._power_on(self._plan(None))
+            power.child.wait(Deadline(after_s, scaled=False))
+            self.kill()
+
     def _boot_once(self) -> None:
         if self.memory:
             self.memory.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from harness.spec import Accelerator, MachineSpec, Network
 from harness.store import Store
 
 NEXT = "+next"
-"""Appended to the version of the second build that a machine is upgraded to."""
+"""Appended to the version of the second build that a machine is upgraded to, and again to that of the third."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Prepared:
     under_test: Path
     old: Path
     new: Path
+    newest: Path
     accelerator: Accelerator
     accelerator_reason: str
     network: Network
@@ -50,13 +51,14 @@ def prepare(
     wanted_network: str,
     progress: Progress,
     until: ExitStack,
+    is_thorough: bool = False,
 ) -> Prepared:
     """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
     Every byte of what is booted has been compared with its manifest then; what was damaged is built again.
     With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
     to a second build of the same definition that differs in its version. ``kernel_arguments`` are for prebuilt
-    artifacts without a manifest.
+    artifacts without a manifest. With ``is_thorough`` there is a third version, the newest; else it is the new one.
     """
     run = Run(run_folder, "main")
     make_key(run, store)
@@ -78,6 +80,7 @@ def prepare(
         run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
     else:
         new = make(definition.version + NEXT)
+    newest = make(definition.version + 2 * NEXT) if is_thorough and not (prebuilt or previous) else new
     for what in unknown(under_test.manifest):
         run.add_unchecked(what)
     choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
@@ -87,6 +90,7 @@ def prepare(
         under_test=under_test.folder,
         old=old.folder,
         new=new.folder,
+        newest=newest.folder,
         accelerator=choice.accelerator,
         accelerator_reason=choice.reason,
         network=network.network,

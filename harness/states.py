@@ -29,11 +29,13 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """``old`` is what machines run today, ``new`` what they are upgraded to; one of them is ``under_test``."""
+    """``old`` is what machines run today, ``new`` what they are upgraded to; one of them is ``under_test``. ``newest``
+    is what ``new`` is upgraded to; it is ``new`` itself where there is no third version."""
 
     under_test: Artifacts
     old: Artifacts
     new: Artifacts
+    newest: Artifacts
 
 
 Reach = Callable[[Machine, Versions], None]

@@ -62,6 +62,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 wanted_network=option.network,
                 progress=Lines(say, name),
                 until=until,
+                is_thorough=state.is_thorough,
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None

@@ -102,7 +102,7 @@ def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) 
     )
     return Templates(
         definition=definition,
-        versions=Versions(artifacts, artifacts, artifacts),
+        versions=Versions(artifacts, artifacts, artifacts, artifacts),
         spec=spec,
         network=Network.LAB,
         run=run,

@@ -57,7 +57,11 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
-    assert set(required_checks(nova, is_thorough=True)) - set(required_checks(nova)) == {"power-cuts", "disk-faults"}
+    assert set(required_checks(nova, is_thorough=True)) - set(required_checks(nova)) == {
+        "power-cuts",
+        "disk-faults",
+        "upgrades",
+    }
 
 
 def test_one_deselected_test_makes_its_check_missing(nova: ImageDefinition) -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from harness import disks
 from harness.definition import ImageDefinition
+from harness.features import features_of
 from harness.fixtures.artifacts import Versions
 from harness.fixtures.machine import MakeMachine
 from harness.identity import identity
 from harness.lab import Lab
 from harness.machine import Machine
 from harness.spec import DiskSpec
-from harness.states import DOMAIN
 
 NONCE = "bootproof-nonce"
 
@@ -60,34 +59,6 @@ class Journey:
                     self.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """Something an operator makes on a host: how it is made, and how it is seen that it is still there."""
-
-    path: str
-    make: str
-    seen: str
-
-
-FEATURES = (
-    Feature(
-        path="/etc/libvirt",
-        make=f"echo {shlex.quote(DOMAIN)} > /run/domain.xml && virsh define /run/domain.xml && virsh start bootproof "
-        "&& virsh domstate bootproof | grep -q running && virsh destroy bootproof",
-        seen="virsh dominfo bootproof",
-    ),
-    Feature(
-        path="/etc/openvswitch",
-        make="ovs-vsctl add-br br-proof -- set bridge br-proof external-ids:proof=kept && ip link show br-proof",
-        seen='test "$(ovs-vsctl br-get-external-id br-proof proof)" = kept && ip link show br-proof',
-    ),
-)
-
-
-def features_of(definition: ImageDefinition) -> Iterator[Feature]:
-    return (feature for feature in FEATURES if feature.path in definition.persistent_paths)
-
-
 @pytest.mark.boots(2)
 @pytest.mark.check("survival")
 def test_data_survives_reboot_and_power_cut(machine: Machine, definition: ImageDefinition) -> None:
@@ -126,7 +97,7 @@ def test_data_survives_upgrade_and_rollback(
     journey.look("after the upgrade")
     assert identity(machine) == before
     for feature in features:
-        machine.check(feature.seen)
+        assert machine.run(feature.seen).status == 0, f"{feature.name} is gone after the upgrade"
     journey.write("upgraded")
 
     machine.reboot(into=versions.old)

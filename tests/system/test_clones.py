@@ -48,7 +48,7 @@ def run(tmp_path: Path, store: Store) -> Run:
 def templates(run: Run, store: Store, spec: MachineSpec, base: ImageDefinition, artifacts: Artifacts) -> Templates:
     return Templates(
         definition=base,
-        versions=Versions(artifacts, artifacts, artifacts),
+        versions=Versions(artifacts, artifacts, artifacts, artifacts),
         spec=spec,
         network=Network.LAB,
         run=run,
