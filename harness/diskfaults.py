@@ -53,10 +53,21 @@ def _twin(disk: DiskSpec, _: Partition) -> Faulty:
 
 
 def _foreign_first(disk: DiskSpec, _: Partition) -> Faulty:
+    other = _foreign(disk)
+    return Faulty(disks=(other, disk), foreign=(other,))
+
+
+def _foreign_instead(disk: DiskSpec, _: Partition) -> Faulty:
+    other = _foreign(disk)
+    return Faulty(disks=(other,), has_data=False, foreign=(other,))
+
+
+def _foreign(disk: DiskSpec) -> DiskSpec:
+    """Somebody else's: a file system on the whole of it."""
     other = make_disk(disk.path.with_name("foreign.raw"), "FOREIGN", size_gib=_FOREIGN_GIB)
     argv = [process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-L", "precious", str(other.path)]
     process.output(argv)
-    return Faulty(disks=(other, disk), foreign=(other,))
+    return other
 
 
 def _full(disk: DiskSpec, partition: Partition) -> Faulty:
@@ -117,6 +128,7 @@ _MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], Faulty]] = {
     DiskFault.ABSENT: lambda _, __: Faulty(disks=(), has_data=False),
     DiskFault.LATE: lambda disk, _: Faulty(disks=(replace(disk, late_s=_LATE_S),)),
     DiskFault.TWIN: _twin,
+    DiskFault.FOREIGN: _foreign_instead,
     DiskFault.FOREIGN_FIRST: _foreign_first,
     DiskFault.NVME: lambda disk, _: Faulty(disks=(replace(disk, bus=DiskBus.NVME),)),
     DiskFault.FULL: _full,

@@ -25,7 +25,7 @@ from harness.verdict import Boot, Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned, result, unchecked or note."""
+    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned, result, note, …"""
 
     kind: str
     worker: str

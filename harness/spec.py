@@ -47,6 +47,7 @@ class DiskFault(StrEnum):
     ABSENT = "absent"
     LATE = "late"
     TWIN = "twin"
+    FOREIGN = "foreign"
     FOREIGN_FIRST = "foreign-first"
     NVME = "nvme"
     FULL = "full"

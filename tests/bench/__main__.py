@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, start
+from . import boot, build, channel, clones, cuts, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -26,6 +26,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "build": build.measure,
     "boot": boot.measure,
     "clones": clones.measure,
+    "cuts": cuts.measure,
 }
 RESULT = Path("runs/bench.json")
 

@@ -91,6 +91,9 @@ def test_what_the_machine_sees_of_it(disk: DiskSpec) -> None:
     assert made[DiskFault.LATE][0].late_s == 30
     assert made[DiskFault.READ_ONLY][0].read_only
     assert make_faulty(DiskFault.ABSENT, disk, 2).disks == ()
+    (other,) = make_faulty(DiskFault.FOREIGN, disk, 2).disks
+    assert other.serial == "FOREIGN"
+    other.path.unlink()
     first, second = make_faulty(DiskFault.FOREIGN_FIRST, disk, 2).disks
     assert (first.serial, second) == ("FOREIGN", disk)
     (huge,) = make_faulty(DiskFault.HUGE, disk, 2).disks

@@ -37,3 +37,19 @@ def test_data_is_the_second_partition_of_its_disk(host: Host) -> None:
 def test_data_can_be_written(host: Host) -> None:
     """/data is mounted read-only."""
     assert "rw" in host.check_output("findmnt -n -o OPTIONS /data").split(",")
+
+
+def test_no_link_in_a_location_dangles(host: Host, persistent_path: str) -> None:
+    """Something in the location is kept elsewhere, where it is not kept: a database behind a link without a target."""
+    assert host.check_output("find -L %s -type l", f"{persistent_path}/.") == ""
+
+
+def test_defaults_came_with_their_owners_and_modes(host: Host, persistent_path: str) -> None:
+    """They were copied by something that does not keep owners or modes."""
+    defaults = f"/usr/share/persist{persistent_path}"
+    if not host.file(defaults).exists:
+        return  # another mechanism than the role persist's
+    listing = "cd %s && find . -printf '%%P %%u:%%g %%m\\n' | sort"
+
+    wanted, seen = (host.check_output(listing, place).splitlines() for place in (defaults, f"{persistent_path}/."))
+    assert set(wanted) <= set(seen)

@@ -23,7 +23,8 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - name: A location of forty files
-      ansible.builtin.shell: mkdir {site} && for n in $(seq 40); do yes $n | head -c 20000 >{site}/$n; done
+      ansible.builtin.shell: |
+        mkdir {site} && for n in $(seq 40); do yes $n | head -c 20000 >{site}/$n; done; chown daemon {site}/1
 
 - import_playbook: {root}/images/base/playbook.yml
 
@@ -54,8 +55,14 @@ class Fault:
 
 
 _CUTS = ("--thorough", "--cuts=4000", "tests/image/test_power_cuts.py")
+_DISKS = ("--thorough", "tests/image/test_disk_faults.py", "-k")
+_LINKS = ("tests/image/test_links.py",)
+_IDENTITY = ("tests/image/test_identity.py",)
+_NEVER_MOUNTED = """
+    mount_data() { mkdir -p $root/data; }
+    find_partition() { :; }"""
 FAULTS = {
-    "no-fsync": Fault(persist="sync() { true; }", suite=_CUTS, id="power-cut-loses-data", named=SITE),
+    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named=SITE),
     "seeding-in-place": Fault(
         persist="""
             seed() { # path
@@ -67,6 +74,52 @@ FAULTS = {
                 done
             }""",
         suite=_CUTS, id="power-cut-loses-data", named=SITE,
+    ),
+    "mount-by-name": Fault(
+        persist="""
+            eval "$(declare -f find_partition | sed '1s/find_partition/make_partition/')"
+            find_partition() {
+                if compgen -G '/dev/sd?2' >/dev/null; then partition=/dev/sda2; else make_partition; fi
+            }""",
+        suite=(*_DISKS, "foreign-first"), id="check-failed", named="withstands names it",
+    ),
+    "missing-order": Fault(
+        persist="""
+            eval "$(declare -f say | sed '1s/say/tell/')"
+            say() { tell "$@"; [[ $1 != ready ]] || umount $root/data; }""",
+        tree="systemctl disable persist-guard.service; printf '%s\\n' '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' "
+        "'ExecStart=/bin/sh -c \"sleep 3; mount PARTLABEL=data /data\"' '[Install]' 'WantedBy=multi-user.target' "
+        ">/etc/systemd/system/mount-data.service && systemctl enable mount-data.service",
+        suite=_LINKS, id="unit-flapping", named="ssh.service",
+    ),
+    "no-check": Fault(
+        persist=_NEVER_MOUNTED, tree="systemctl disable persist-guard.service",
+        suite=(*_DISKS, "absent"), id="check-failed", named="not on the persistent disk",
+    ),
+    "wrong-link": Fault(
+        tree=f"ln -sfn /data/elsewhere {SITE}", suite=_LINKS, id="persist-failed", named="/data/elsewhere",
+    ),
+    "location-left-out": Fault(
+        tree=f"sed -i 's| {SITE}||' /usr/lib/persist/config && rm {SITE} && cp -a /usr/share/persist{SITE} {SITE}",
+        suite=_LINKS, id="check-failed", named=f"{SITE} is no link",
+    ),
+    "wrong-owner": Fault(
+        persist='cp() { command cp -r "${@:2}"; }',
+        suite=_LINKS, id="check-failed", named="owners",
+    ),
+    "formats-anything": Fault(
+        persist="content() { :; }", suite=(*_DISKS, "foreign and not first"), id="check-failed", named="foreign disk",
+    ),
+    "machine-id-in-ram": Fault(
+        persist="set_machine_id() { :; }", suite=_IDENTITY, id="check-failed", named="machine-id",
+    ),
+    "host-keys-baked-in": Fault(
+        tree="rm /etc/ssh/sshd_config.d/persist.conf && ssh-keygen -A && sed -i '/^HostKey/d' /etc/ssh/sshd_config",
+        suite=_IDENTITY, id="check-failed", named="SSH host keys is the same",
+    ),
+    "database-link-without-target": Fault(
+        tree=f"ln -s /var/lib/site/database /usr/share/persist{SITE}/database",
+        suite=_LINKS, id="check-failed", named=f"{SITE}/./database",
     ),
 }  # fmt: skip
 

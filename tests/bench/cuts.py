@@ -1,0 +1,37 @@
+"""What it takes to prove that power cuts are survived: a whole run on base, as a person would start it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.run import Run
+from harness.store import find_store
+
+from .start import ROOT
+from .table import Figure, Limit
+
+_CUTS = 20000
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    """Seconds that judging took, and from then to the end of the run, in which a thousandth of the states is booted."""
+    count = 2000 if quick else _CUTS
+    with TemporaryDirectory(dir=find_store().folder("bench")) as folder:
+        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n8", "--image", "base", "--thorough"]
+        argv += [f"--cuts={count}", f"--run-dir={folder}", "tests/image/test_power_cuts.py"]
+        done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
+        run = Run((Path(folder) / "latest").resolve(), "main")
+        swept = [event for event in run.events() if event.kind == "swept"]
+        ends_s = [event.time_s for event in run.events() if event.kind == "result"]
+        if not swept or " failed" in done.stdout.splitlines()[-1]:
+            raise RuntimeError(done.stdout[-2000:])
+    took_s, boots_s = swept[0].data["took_s"], max(ends_s) - swept[0].time_s
+    return [
+        Figure(row="cuts", what=f"{count} states of a disk judged", value=took_s, unit="s",
+               limit=Limit(most=300, unit="s", binding=False)),
+        Figure(row="cuts", what=f"{max(2, count // 1000)} of them booted, -n 8", value=boots_s, unit="s",
+               limit=Limit(most=480, unit="s", binding=False)),
+    ]  # fmt: skip
