@@ -13,6 +13,7 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 [persist]
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
 paths = ["/etc/nova", …]         # links into /data
+follow = ["/etc/nova/api.ini"]   # defaults inside of them that are the image's until somebody replaces them
 withstands = ["late", …]         # faults of the disk with which the image comes up all the same
 
 [expect]
@@ -87,6 +88,7 @@ class ImageDefinition:
     kernel_arguments: tuple[str, ...]
     disk: DiskSelector
     persistent_paths: tuple[str, ...]
+    follow: tuple[str, ...]
     withstands: tuple[DiskFault, ...]
     services: tuple[str, ...]
     sockets: tuple[str, ...]
@@ -122,6 +124,7 @@ class _Table:
         if not isinstance(content, dict):
             raise DefinitionError(str(file), name, "is not a table", f"write [{name}] with its keys below")
         self.content = dict(content)
+        self.found = dict(content)
 
     def error(self, key: str, problem: str, remedy: str) -> DefinitionError:
         full_key = f"{self.name}.{key}" if self.name else key
@@ -194,6 +197,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         kernel_arguments=_kernel_arguments(build),
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),
+        follow=_follow(persist),
         withstands=_withstands(persist),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
@@ -278,6 +282,15 @@ def _persistent_paths(persist: _Table) -> tuple[str, ...]:
         if inside:
             raise persist.error("paths", f"{inside[0]} lies inside {path}", "name only the outer one")
     return paths
+
+
+def _follow(persist: _Table) -> tuple[str, ...]:
+    names = persist.strings("follow", '["/etc/nova/api-paste.ini"]', [])
+    locations = persist.found["paths"]
+    for name in names:
+        if not any(name.startswith(f"{location}/") for location in locations) or ".." in name.split("/"):
+            raise persist.error("follow", f"{name!r} is in no persistent path", "a path below one of persist.paths")
+    return names
 
 
 def _withstands(persist: _Table) -> tuple[DiskFault, ...]:

@@ -32,6 +32,8 @@ def definition(tmp_path: Path) -> ImageDefinition:
         kernel_arguments=(),
         disk=DiskSelector(minimum_gib=4),
         persistent_paths=("/etc/nova",),
+        follow=("/etc/nova/policy",),
+        withstands=(),
         services=(),
         sockets=(),
         waiting=(),
@@ -160,6 +162,7 @@ def test_a_playbook_is_told_its_paths_and_disk(definition: ImageDefinition) -> N
         "image_id": "mine",
         "suite": "trixie",
         "persistent_paths": ["/etc/nova"],
+        "persistent_follow": ["/etc/nova/policy"],
         "persistent_disk": {"serial": None, "path": None, "minimum_gib": 4},
     }
 

@@ -92,6 +92,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('"/etc/nova", "/srv"', '"/etc/../srv"', "persist.paths", "absolute"),
         ('"/etc/nova", "/srv"', '"/data/nova"', "persist.paths", "path services use"),
         ('"/etc/nova", "/srv"', '"/srv", "/srv/www"', "persist.paths", "outer"),
+        ("[persist]", '[persist]\nfollow = ["/etc/other/x"]', "persist.follow", "below one of"),
         ("[persist]", '[persist]\nwithstands = ["fire"]', "persist.withstands", "known: absent, late"),
         ('"ssh.service"', '"ssh"', "expect.services", "ssh.service"),
         ('"libvirtd.socket"', '"libvirtd.service"', "expect.sockets", "libvirtd.socket"),

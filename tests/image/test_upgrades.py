@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.belongings import Belongings
+from harness.defaults import unreached
 from harness.definition import ImageDefinition
 from harness.features import features_of
 from harness.identity import identity
@@ -37,6 +38,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
     belongings.make(machine)
     for feature in features:
         machine.check(feature.make)
+    unreached_before = unreached(machine)
     machine.power_off()
 
     losses = list[str]()
@@ -52,6 +54,8 @@ def test_an_upgrade_keeps_what_an_operator_made(
             f"{stage}: {name} is another" for name, said in identity(machine).items() if said != before.get(name, said)
         ]
         losses += [f"{stage}: {one.name} is gone" for one in features if machine.run(one.seen).status]
+        news = sorted(unreached(machine) - unreached_before)
+        losses += [f"{stage}: a default did not reach the host: {one}" for one in news]
         machine.power_off()
     losses += belongings.losses
     assert not losses, "\n".join(losses)

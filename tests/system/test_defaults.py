@@ -1,0 +1,73 @@
+"""Defaults meet state: an image, its next version with other defaults, and a host that has lived with the first."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.defaults import unreached
+from harness.definition import ImageDefinition, load_definition
+from harness.lab import Lab
+from harness.machine import Site, boot
+from harness.run import Run
+from harness.session import by_hand
+from harness.spec import MachineSpec
+from harness.store import find_store
+
+from .conftest import ROOT
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Defaults of this version
+      ansible.builtin.shell: |
+        mkdir /etc/site && cd /etc/site
+        echo {version} >changed; echo {version} >follows; echo same >touched; echo same >deleted; echo x >{version}
+
+- import_playbook: {root}/images/base/playbook.yml
+"""
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageDefinition, Artifacts], ...]:
+    """Two versions of one image."""
+    made = []
+    for version in ("one", "two"):
+        folder = tmp_path_factory.mktemp(version) / "site"
+        folder.mkdir()
+        (folder.parent / "roles").symlink_to(ROOT / "images" / "roles")
+        text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
+        text = text.replace('"/var/local"]', '"/var/local", "/etc/site"]\nfollow = ["/etc/site/follows"]')
+        (folder / "image.toml").write_text(text.replace('"2026.11"', f'"{version}"'), "utf-8")
+        (folder / "playbook.yml").write_text(PLAYBOOK.format(version=version, root=ROOT), "utf-8")
+        definition = load_definition(folder)
+        made.append((definition, build(definition, find_store())))
+    return tuple(made)
+
+
+def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
+    versions: tuple[tuple[ImageDefinition, Artifacts], ...], spec: MachineSpec, lab: Lab, run: Run
+) -> None:
+    (definition, old), (_, new) = versions
+    site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+    with boot(spec, old, definition, site=site) as machine:
+        before = unreached(machine)
+        machine.check("cd /etc/site && echo mine >touched && rm deleted && sync touched .")
+        machine.reboot(into=new)
+        seen = machine.check("cd /etc/site/. && ls && cat changed follows touched").split()
+        after = unreached(machine)
+        machine.check("cd /etc/site && rm follows && echo mine >follows && sync follows .")
+        machine.reboot(into=old)
+        replaced = machine.check("cat /etc/site/follows")
+
+    assert before == frozenset()
+    assert seen == ["changed", "follows", "one", "touched", "one", "two", "mine"]
+    assert after == {
+        "/etc/site/changed is another in the image",
+        "/etc/site/deleted is new in the image",
+        "/etc/site/touched is another in the image",
+        "/etc/site/two is new in the image",
+    }
+    assert replaced == "mine"
