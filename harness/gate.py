@@ -21,7 +21,7 @@ class Result(StrEnum):
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 
 
-_THOROUGH = ("power-cuts", "disk-faults", "upgrades")
+_THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
 
 
 def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:

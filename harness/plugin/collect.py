@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.errors import UsageError
+from harness.ordering import orders
 from harness.plugin.state import Bootproof
 from harness.spec import DiskFault
 from harness.states import path_to
@@ -27,7 +28,7 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
     """Run tests for each image, and for what the image's definition lists."""
     if "image" not in metafunc.fixturenames:
         return
-    known = (*_LISTS, "other_boot_path", "cut_number", "disk_fault")
+    known = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
     names = ["image", *(name for name in known if name in metafunc.fixturenames)]
     rows: list[list[object]] = [[definition.name] for definition in state.definitions.values()]
     for name in names[1:]:
@@ -40,6 +41,8 @@ def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
         return range(state.cut_boots)
     if name == "disk_fault":
         return list(DiskFault)
+    if name == "order":
+        return orders(state.definitions[image], state.seed)
     if name == "other_boot_path":
         return [path.value for path in state.paths_of(image) if path is not state.favourite_path_of(image)]
     return list(getattr(state.definitions[image], _LISTS[name]))

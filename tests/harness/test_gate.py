@@ -61,6 +61,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "power-cuts",
         "disk-faults",
         "upgrades",
+        "ordering",
     }
 
 

@@ -12,7 +12,7 @@ ROWS = """
 errors deadline digest record
 spec definition artifacts verdict signs
 process eventloop qmp migration console channel guest
-store build disks diskfaults qemu accelerator lab admission run learned progress
+ordering store build disks diskfaults qemu accelerator lab admission run learned progress
 rootfs prebuilt
 checks plan power machine once states template shared features defaults identity locations belongings load cuts
 session gate conclude bundle report interactive inventory prune doctor

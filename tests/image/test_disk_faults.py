@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from harness.errors import Subject
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.lab import Lab
-from harness.locations import find_locations
-from harness.machine import BootFailed, Machine
+from harness.machine import BootFailed
 from harness.run import Run
 from harness.spec import DiskFault, DiskSpec
 
@@ -32,12 +30,11 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
     copy_sparse(seeded_disk.path, disk.path)
     faulty = make_faulty(disk_fault, disk, seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
-    nonces = seeded_disk.nonces if faulty.has_data else {}
     name, boots = f"disk-{disk_fault}", run.aside(folder / "boots")
     losses, failure = list[str](), None
     try:
         with make_machine(name, lab=lab, disks=faulty.disks, boot_path=favourite_boot_path, run=boots) as machine:
-            losses += _losses(machine, nonces)
+            losses += seeded_disk.losses(machine, has_data=faulty.has_data)
     except BootFailed as error:
         if error.subject is not Subject.IMAGE:
             raise
@@ -52,15 +49,3 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
     if failure:
         assert disk_fault not in definition.withstands, f"[persist] withstands names it, but:\n{failure}"
         assert failure.finding.id != "boot-hangs", f"nothing says why it does not come up:\n{failure}"
-
-
-def _losses(machine: Machine, nonces: dict[str, str]) -> Iterator[str]:
-    """What is not as it should be in a machine that says it is ready."""
-    for location in find_locations(machine.channel, machine.definition.persistent_paths):
-        serials = machine.run(f"lsblk -n -s -d -o SERIAL {location.device}; lsblk -n -s -o SERIAL {location.device}")
-        if DATA_SERIAL not in serials.text.split():
-            yield f"{location.path} is on {location.device}, which is not on the persistent disk"
-    for file, nonce in nonces.items():
-        seen = machine.run(f"cat {file}").text
-        if seen != nonce:
-            yield f"{file} holds {seen!r}, {nonce!r} was kept"

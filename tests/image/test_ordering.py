@@ -1,0 +1,40 @@
+"""Whichever unit is late, the machine becomes what it is to be: nothing depends on who comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.channel import takes_serial_shell
+from harness.disks import DATA_SERIAL, copy_sparse
+from harness.fixtures.disk import Seeded
+from harness.fixtures.machine import MakeMachine
+from harness.lab import Lab
+from harness.ordering import delays
+from harness.run import Run
+from harness.spec import DiskSpec
+
+pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
+
+
+@pytest.mark.boots(1)
+def test_a_late_unit_changes_nothing(
+    order: str, seeded_disk: Seeded, make_machine: MakeMachine, lab: Lab, folder: Path, favourite_boot_path: str,
+    run: Run, artifacts: Artifacts,
+) -> None:  # fmt: skip
+    """A unit does not wait for what it needs: it was just always late enough."""
+    if not takes_serial_shell(artifacts.manifest.systemd):
+        run.add_unchecked("what happens when units start late: this image's systemd takes no drop-ins as credentials")
+        return
+    disk = DiskSpec(path=folder / "data.raw", serial=DATA_SERIAL)
+    copy_sparse(seeded_disk.path, disk.path)
+    name = f"late-{order.replace('.service', '')}"
+    with make_machine(
+        name, lab=lab, disks=(disk,), boot_path=favourite_boot_path, credentials=delays(order)
+    ) as machine:
+        late = machine.check("systemctl cat " + order.replace("+", " ")).count("ExecStartPre=-+/bin/sleep")
+        losses = list(seeded_disk.losses(machine))
+    assert late == order.count("+") + 1, "the delay did not get into the guest"
+    assert not losses, "; ".join(losses)
