@@ -52,7 +52,7 @@ class ConsoleTimeout(ImageError):
 class Console:
     """What a console printed so far. Lines carry seconds since the machine's start.
 
-    ``phases`` maps each phase that began to the second it did; ``sightings`` are the signs seen, oldest first,
+    ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began to the second it did; ``sightings`` are the signs seen, oldest first,
     each sign once. ``problem`` is what kept lines from being noted.
     """
 
@@ -66,6 +66,7 @@ class Console:
     ) -> None:
         self.log = log
         self.lines: list[str] = []
+        self.listeners: list[Callable[[str], None]] = []
         self.phases: dict[str, float] = {}
         self.sightings: list[Sighting] = []
         self.is_closed = False
@@ -140,6 +141,8 @@ class Console:
         if _SPINNER.match(line):
             return
         self.lines.append(line)
+        for listener in self.listeners:
+            listener(line)
         phase = begins_phase(line)
         if phase and phase not in self.phases:
             self.phases[phase] = since_start_s

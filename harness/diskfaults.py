@@ -73,20 +73,25 @@ def _foreign(disk: DiskSpec) -> DiskSpec:
 def _full(disk: DiskSpec, partition: Partition) -> Faulty:
     """All blocks are taken, also those that are kept for root."""
     with _mended(disk, partition) as state:
-        _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {_count(state, 'Free blocks') - 1}"])
+        _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {int(_said(state, 'Free blocks')) - 1}"])
     return Faulty(disks=(disk,))
 
 
 def _no_inodes(disk: DiskSpec, partition: Partition) -> Faulty:
-    """The same files in a file system that was made with few inodes, all taken."""
+    """The same files in a file system of the same name that was made with few inodes, all taken.
+
+    Only root can keep the files' owners.
+    """
     with _mended(disk, partition) as state, tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
         _debugfs(state, [f'rdump / "{tree}"'])
         blocks = partition.size_bytes // 4096
+        label = _said(state, "Filesystem volume name").replace("<none>", "")
+        names = ["-L", label, "-U", _said(state, "Filesystem UUID")]
         argv = [process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-b", "4096", "-N", "1", "-d", str(tree)]
-        process.output([*argv, str(state), str(blocks)])
-        free = _count(state, "Free inodes")
+        process.output([*argv, *names, str(state), str(blocks)])
+        free = int(_said(state, "Free inodes"))
         folders = [f"mkdir fill{number}" for number in range(free // _INODES_A_FOLDER + 1)]
         files = [f"write /dev/null fill{n // _INODES_A_FOLDER}/{n}" for n in range(free - len(folders))]
         _debugfs(state, [*folders, *files])
@@ -168,7 +173,8 @@ def _debugfs(state: Path, requests: Sequence[str]) -> None:
     process.answer([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(state)])
 
 
-def _count(state: Path, what: str) -> int:
+def _said(state: Path, what: str) -> str:
+    """What dumpe2fs(8) says of it."""
     said = process.output([process.require("dumpe2fs", "e2fsprogs"), "-h", str(state)])
-    found = re.search(rf"^{what}: +(\d+)$", said, re.MULTILINE)
-    return int(found[1]) if found else 0
+    found = re.search(rf"^{what}: +(.*)$", said, re.MULTILINE)
+    return found[1] if found else ""

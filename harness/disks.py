@@ -139,7 +139,12 @@ def partitions(image: Path) -> tuple[Partition, ...]:
 
 
 def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
-    """The one partition of that number or type, or that holds an ext4; `ImageError` if there are none or several."""
+    """The one partition of that number or type, or that holds an ext4; `ImageError` if there are none or several.
+
+    Number 0 is the whole disk.
+    """
+    if which == 0:
+        return Partition(number=0, start_bytes=0, size_bytes=image.stat().st_size, type=UUID(int=0))
     known = partitions(image)
     if which is None:
         found = [partition for partition in known if _holds_ext4(image, partition)]

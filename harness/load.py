@@ -12,13 +12,12 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.console import Console
 from harness.deadline import Deadline, poll
 from harness.errors import ImageError
 from harness.machine import Machine
 
 NAME = "bootproof-load"
-_ACKNOWLEDGED = re.compile(r"bootproof-load: kept (\d+)")
+_ACKNOWLEDGED = re.compile(r"bootproof-load: kept (\d+)$")
 _WRITER = """
 file={file} number={number}
 while :; do
@@ -56,12 +55,10 @@ class Load:
     seed: str
     moment: Callable[[], int]
     acknowledged: dict[int, int] = field(default_factory=dict)
-    _console: Console | None = None
-    _read: int = 0
 
     def start(self) -> None:
         """Begin, or go on after a reboot."""
-        self._console, self._read = self.machine.console, 0
+        self.machine.console.listeners.append(self._hear)
         file = shlex.quote(self.file)
         script = _WRITER.format(file=file, number=max(self.acknowledged, default=0), seed=self.seed)
         self.machine.check(
@@ -70,17 +67,14 @@ class Load:
         )
 
     def go_on(self, seconds: float) -> None:
-        """Let it run, and listen. `ImageError` if it acknowledges nothing."""
+        """Let it run. `ImageError` if it acknowledges nothing."""
         known = len(self.acknowledged)
-        poll(self.listen, Deadline(seconds, scaled=False), every_s=0.02)
+        poll(lambda: False, Deadline(seconds, scaled=False), every_s=seconds)
         if len(self.acknowledged) == known:
             said = self.machine.run("systemctl status --no-pager bootproof-load").text
             raise ImageError(f"{self.machine.name}: nothing was kept in {self.file} within {seconds:.0f} s:\n{said}")
 
-    def listen(self) -> None:
-        """Take note of what was acknowledged since; also after the machine is off."""
-        lines = self._console.lines if self._console else []
-        for line in lines[self._read :]:
-            self._read += 1
-            if found := _ACKNOWLEDGED.search(line):
-                self.acknowledged.setdefault(int(found[1]), self.moment())
+    def _hear(self, line: str) -> None:
+        """In the console's thread, at the moment that the line comes."""
+        if found := _ACKNOWLEDGED.search(line):
+            self.acknowledged.setdefault(int(found[1]), self.moment())

@@ -18,7 +18,7 @@ from harness.definition import ImageDefinition
 from harness.errors import HarnessError, ImageError
 from harness.guest import Facts, Host, open_guest
 from harness.plan import Frozen, Plan, Site
-from harness.power import Power, power_on
+from harness.power import BOOT_S, Power, power_on
 from harness.run import Run
 from harness.spec import MachineSpec
 
@@ -127,16 +127,26 @@ class Machine:
             self.off()
             self._boot_once()
 
-    def power_on_and_kill(self, after_s: float, artifacts: Artifacts | None = None) -> None:
-        """Boot, and pull the plug ``after_s`` seconds after power-on, wherever it is then; it is not looked at."""
+    def power_on_and_kill(
+        self, when: Callable[[Console], bool], then_s: float = 0.0, artifacts: Artifacts | None = None
+    ) -> None:
+        """Boot, and pull the plug ``then_s`` seconds after ``when`` became true of the console; it is not looked at.
+
+        `ImageError` if it never does.
+        """
         if self.is_on:
             raise HarnessError(f"{self.name} is on already")
         self.artifacts = artifacts or self.artifacts
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with admission.boot_slot(self.site.slots):
             share.begin()
-            power = self._power_on(self._plan(None))
-            power.child.wait(Deadline(after_s, scaled=False))
+            power, deadline = self._power_on(self._plan(None)), Deadline(BOOT_S)
+            while not when(power.console):
+                if power.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
+                    raise ImageError(
+                        f"{self.name}: it did not get to where its power was to be cut:\n{self.console.tail()}"
+                    )
+            power.child.wait(Deadline(then_s, scaled=False))
             self.kill()
 
     def _boot_once(self) -> None:

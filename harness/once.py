@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def blamed(error: BaseException) -> Subject:
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
     """The ``kind`` that ``make`` finds out, and ``file`` keeps for who asks next, or waits meanwhile.
 
-    ``file`` lies in a folder of its own. Raises what ``make`` raises, and `FailedBefore` to all others.
+    ``file`` lies in a folder of its own, in which there is nothing else when ``make`` begins. Raises what ``make`` raises, and `FailedBefore` to all others.
     """
     failed = file.with_suffix(".failed")
     descriptor = lock_folder(file.parent, fcntl.LOCK_EX)
@@ -65,6 +66,8 @@ def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
         if failed.exists():
             failure = record.read(Failure, failed)
             raise FailedBefore(what, failure.said, failure.subject)
+        for left in file.parent.iterdir():  # by one that was killed at it
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             value = make()
         except Exception as error:

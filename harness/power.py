@@ -31,7 +31,7 @@ from harness.errors import BootproofError, HostError, Subject
 from harness.lab import LabProcess, Request
 from harness.migration import CannotFreeze
 from harness.plan import Plan
-from harness.qmp import Qmp, QmpGone, open_qmp
+from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
 from harness.spec import Accelerator, DiskSpec
 from harness.verdict import Boot, Finding
 
@@ -397,19 +397,29 @@ def power_on(plan: Plan) -> Iterator[Power]:
 
 @contextmanager
 def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
-    """A disk that appears late does so while the block lasts."""
+    """A disk that appears late does so while the block lasts; `QmpError` at its end if QEMU would not have it."""
+    problems = list[QmpError]()
 
     def plug() -> None:
-        with suppress(QmpGone):
+        try:
             qmp.execute("device_add", qemu.disk_device(place, disk), deadline=Deadline(10))
+        except QmpGone:
+            pass  # the machine was off by then
+        except QmpError as error:
+            problems.append(error)
 
+    if not disk.late_s:
+        yield
+        return
     timer = threading.Timer(disk.late_s, plug)
-    if disk.late_s:
-        timer.start()
+    timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        timer.join()
+        for problem in problems:
+            raise problem
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
+from harness.errors import HostError
 
 _CORRECTED = 2
 """e2fsck(8): up to this status, what was wrong is corrected."""
@@ -35,21 +37,42 @@ def look(state: Path, scratch: Path, load: str = "") -> Seen:
     ``load`` is the path of the live load's file.
     """
     e2fsck = process.require("e2fsck", "e2fsprogs")
-    status, said = process.answer([e2fsck, "-p", str(state)])
+    status, said = _answer([e2fsck, "-p", str(state)])
     if status > _CORRECTED:
         return Seen(f"e2fsck -p: {_sentence(said, state)}", {})
     if _FORCED not in said:
-        status, said = process.answer([e2fsck, "-fn", str(state)])
+        status, said = _answer([e2fsck, "-fn", str(state)])
         if status:
             return Seen(f"e2fsck -fn: {_sentence(said, state)}", {})
     scratch.mkdir()
     try:
-        process.answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
+        _answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
+        if os.geteuid():
+            _make_readable(scratch)
         files = dict(_walk(scratch))
         kept = Path(f"{scratch}{load}").read_bytes() if files.pop(load, None) else b""
         return Seen("", files, kept)
     finally:
         shutil.rmtree(scratch)
+
+
+def _answer(argv: list[str]) -> tuple[int, str]:
+    status, said = process.answer(argv)
+    if os.strerror(errno.ENOSPC) in said:
+        raise HostError(
+            f"the host has no room for what is laid out to judge power cuts: {said.strip().splitlines()[-1]}"
+        )
+    return status, said
+
+
+def _make_readable(folder: Path) -> None:
+    """debugfs gives files the modes they had; who is not root may then not read them, nor remove the folder."""
+    folder.chmod(0o700)
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(at, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, str]]:

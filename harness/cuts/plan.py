@@ -1,6 +1,7 @@
 """Which states a power cut may leave: every flush boundary, and of what was on its way then any part. Pure.
 
-What was written before a flush that the guest saw completed is there. Of the writes after it, the disk may have any
+What was written before a flush is there. (QEMU logs a request when it gets it: what was on its way when the flush came
+is taken to be there too, as no guest relies on it.) Of the writes after it, the disk may have any
 subset, and of each of these any beginning, in whole blocks of 4 KiB. Disks with physical blocks of 512 bytes promise
 less, and there the superblock of an ext4, which is written in place, can be torn beyond what e2fsck(8) mends by itself.
 """
@@ -28,18 +29,24 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """All before write ``begin``, which follows a flush or is the first, and ``parts`` of those until the next one."""
+    """All before write ``begin``, which follows a flush or is the first, and ``parts`` of those until the next one.
+
+    That one is, or would be, write ``end``: what was kept by then by anybody's word must be among what is before
+    ``begin``, since nothing was flushed in between.
+    """
 
     begin: int
     parts: tuple[Part, ...] = ()
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The writes from ``begin`` up to the next flush, without discards and flushes of their own."""
+    """The writes from ``begin`` up to the next flush, which is number ``end``."""
 
     begin: int
     writes: tuple[int, ...]
+    end: int
 
 
 def windows(writes: Sequence[Write]) -> Iterator[Window]:
@@ -49,11 +56,11 @@ def windows(writes: Sequence[Write]) -> Iterator[Window]:
         if not write.is_flush:
             inside.append(number)
         elif inside:
-            yield Window(begin, tuple(inside))
+            yield Window(begin, tuple(inside), number)
             begin, inside = number + 1, []
         else:
             begin = number + 1
-    yield Window(begin, tuple(inside))
+    yield Window(begin, tuple(inside), len(writes))
 
 
 def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
@@ -62,7 +69,7 @@ def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
     The same ``seed`` gives the same cuts. There are fewer than ``count`` where there are no more.
     """
     spans = list(windows(writes))
-    cuts = dict.fromkeys(Cut(span.begin) for span in spans)
+    cuts = dict.fromkeys(Cut(span.begin, (), span.end) for span in spans)
     draws = [(span, random.Random(f"{seed} {span.begin}")) for span in spans if span.writes]
     while draws and len(cuts) < count:
         left = []
@@ -77,7 +84,7 @@ def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
 
 def _new(span: Window, writes: Sequence[Write], source: random.Random, known: dict[Cut, None]) -> Cut | None:
     for _ in range(_TRIES):
-        cut = Cut(span.begin, _draw(span, writes, source))
+        cut = Cut(span.begin, _draw(span, writes, source), span.end)
         if cut.parts and cut not in known and not _is_whole(cut, span, writes):
             return cut
     return None

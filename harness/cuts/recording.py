@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from dataclasses import replace
-from pathlib import Path
-from uuid import UUID
 
 from harness.cuts.sweep import Recording
 from harness.cuts.writelog import count_entries, make_log
-from harness.disks import Partition, find_partition
+from harness.disks import find_partition
 from harness.load import NAME, Load
 from harness.locations import Location, find_locations
 from harness.machine import Machine
@@ -35,27 +34,38 @@ def record(machine: Machine, versions: Versions) -> Recording:
     machine.power_on(versions.old)
     ready_at = count_entries(log)
     locations = find_locations(machine.channel, machine.definition.persistent_paths)
+    made = _made(machine, locations)
     file = _load_file(locations)
     load = Load(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
     load.start()
     load.go_on(LOAD_S)
     number = _partition_number(machine, file)
     machine.reboot(into=versions.new)
-    load.listen()
     load.start()
     load.go_on(LOAD_S / 2)
     machine.power_off()
-    load.listen()
     return Recording(
         log=log,
         disk_bytes=disk.path.stat().st_size,
-        partition=_partition(disk.path, number),
+        partition=find_partition(disk.path, number),
         ready_at=ready_at,
         acknowledged=load.acknowledged,
         seed=load.seed,
         load=file.inner,
         locations=tuple(location.inner for location in locations if location.device == file.device),
+        made=made,
     )
+
+
+def _made(machine: Machine, locations: tuple[Location, ...]) -> dict[str, str]:
+    """Digests, as `look` has them, of the files that the guest has in its locations."""
+    found = dict[str, str]()
+    for location in locations:
+        said = machine.check(f"cd {shlex.quote(location.path)}/. && find . -xdev -type f -exec b2sum -l 64 {{}} +")
+        for line in said.splitlines():
+            digest, _, name = line.partition("  ./")
+            found[f"{location.inner}/{name}"] = digest
+    return found
 
 
 def _load_file(locations: tuple[Location, ...]) -> Location:
@@ -68,9 +78,3 @@ def _load_file(locations: tuple[Location, ...]) -> Location:
 def _partition_number(machine: Machine, file: Location) -> int:
     """0 for a file system on a bare disk."""
     return int(machine.check(f"cat /sys/class/block/$(basename {file.device})/partition 2>/dev/null || echo 0"))
-
-
-def _partition(disk: Path, number: int) -> Partition:
-    if number:
-        return find_partition(disk, number)
-    return Partition(number=0, start_bytes=0, size_bytes=disk.stat().st_size, type=UUID(int=0))

@@ -79,11 +79,11 @@ def examine(
         twin=twin.files,
         judged=len(judgements),
         fates=dict(Counter(judgement.fate.value for judgement in judgements)),
-        sampled=sample(judgements, boots),
+        sampled=sample(judgements, boots, awaited.ready_at),
     )
 
 
 def look_at_disk(disk: DiskSpec, number: int, folder: Path, load: str = "") -> Seen:
     """What is on the file system in that partition of the disk of a machine that is off."""
-    with open_ext4(disk, number or None) as data:
+    with open_ext4(disk, number) as data:
         return look(data.copy, folder / "files", load)

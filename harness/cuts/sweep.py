@@ -24,6 +24,7 @@ from harness.errors import ImageError
 
 _TOLD_EVERY = 2000
 _ROOM_BYTES = 2 << 30
+_PREFIX = "bootproof-cuts-"
 _SHARES = 4
 """So many shares of the cuts a core, so that all cores end at about the same time. A share is judged on one growing
 layout, which begins with all that was durable by then."""
@@ -34,8 +35,8 @@ class Recording:
     """All writes to a disk of ``disk_bytes``, blank at first, in ``log``; the file system lies in ``partition``.
 
     ``ready_at`` writes had been made when the machine was ready for the first time; ``acknowledged`` and ``seed`` are
-    those of the `Load` that ran; ``load``, its file, and ``locations``, persistent paths, are as they lie on the file
-    system.
+    those of the `Load` that ran; ``load``, its file, ``locations``, persistent paths, and ``made``, digests of the
+    files that the guest had in them by then, are as they lie on the file system.
     """
 
     log: Path
@@ -46,6 +47,7 @@ class Recording:
     seed: str
     load: str
     locations: tuple[str, ...]
+    made: dict[str, str]
 
 
 def expectation(recording: Recording, folder: Path) -> Expectation:
@@ -59,9 +61,11 @@ def expectation(recording: Recording, folder: Path) -> Expectation:
     for one in seen:
         if one.problem:
             raise ImageError(f"{recording.log.parent}: the file system is damaged, and no power was cut: {one.problem}")
+    kept = steady(seen[0].files, seen[1].files)
     return Expectation(
         ready_at=ready.begin,
-        steady=steady(seen[0].files, seen[1].files),
+        steady=kept,
+        made=kept | steady(recording.made, seen[1].files),
         locations=recording.locations,
         acknowledged=recording.acknowledged,
         seed=recording.seed,
@@ -86,12 +90,13 @@ def sweep(
         done = _Count(len(cuts), progress)
 
         def work(share: Sequence[Cut]) -> list[Judgement]:
-            with TemporaryDirectory(dir=_scratch(folder)) as place:
+            with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
                 layout = _layout(recording, log, Path(place))
                 return [
                     done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load), awaited)) for cut in share
                 ]
 
+        scratch = _scratch(folder)
         size = math.ceil(len(cuts) / (usable_cores() * _SHARES))
         shares = [cuts[at : at + size] for at in range(0, len(cuts), size)]
         return [one for share in pool.map(work, shares) for one in share]
@@ -100,6 +105,9 @@ def sweep(
 def _scratch(folder: Path) -> Path:
     """In memory, if there is room: e2fsck waits for the disk when it has written, which nobody needs here."""
     memory = Path("/dev/shm")
+    for left in memory.glob(f"{_PREFIX}*"):  # by a process that was killed
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     is_roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES
     return memory if is_roomy else folder
 
@@ -135,8 +143,7 @@ def _look_at(layout: Layout, cut: Cut, folder: Path, load: str) -> Seen:
 def _whole(writes: Sequence[Write]) -> Cut:
     """Nothing was cut: all that was ever written."""
     *_, last = windows(writes)
-    begin = last.begin
-    return Cut(begin, tuple(Part(n, writes[n].size_bytes) for n in range(begin, len(writes)) if not writes[n].is_flush))
+    return Cut(last.begin, tuple(Part(number, writes[number].size_bytes) for number in last.writes), last.end)
 
 
 class _Count:

@@ -63,8 +63,11 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> 
 
 
 def is_left_out(item: pytest.Item, state: Bootproof) -> bool:
-    """Whether the test takes too long for this run, which does not ask for it."""
-    return not state.is_thorough and item.get_closest_marker("thorough") is not None
+    """Whether the test takes too long for this run, which does not ask for it, or has nothing to look at."""
+    if item.get_closest_marker("thorough") is None:
+        return False
+    definition = state.definitions.get(image_of(item) or "")
+    return not state.is_thorough or (definition is not None and not definition.persistent_paths)
 
 
 def looks(item: pytest.Item) -> bool:

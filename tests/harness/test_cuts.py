@@ -88,7 +88,9 @@ def test_every_flush_boundary_is_cut_and_parts_are_what_was_on_its_way() -> None
 
     cuts = plan_cuts(writes, 60, seed=1)
 
-    assert [(span.begin, span.writes) for span in spans] == [(0, (0, 1)), (3, (3,)), (5, (5, 6, 7, 8)), (10, ())]
+    assert [(span.begin, span.writes, span.end) for span in spans] == [
+        (0, (0, 1), 2), (3, (3,), 4), (5, (5, 6, 7, 8), 9), (10, (), 10)
+    ]  # fmt: skip
     assert {cut.begin for cut in cuts if not cut.parts} == {0, 3, 5, 10}
     assert len(set(cuts)) == len(cuts) == 60
     assert cuts == sorted(cuts, key=lambda cut: cut.begin)
@@ -104,7 +106,7 @@ def test_every_flush_boundary_is_cut_and_parts_are_what_was_on_its_way() -> None
 def test_where_there_are_no_more_states_there_are_no_more_cuts() -> None:
     writes = [Write(0, 4096, Flag(0), 0), Write(0, 0, Flag.FLUSH, 0), Write(4096, 4096, Flag(0), 0)]
 
-    assert plan_cuts(writes, 1000, seed=1) == [Cut(0), Cut(2)]
+    assert plan_cuts(writes, 1000, seed=1) == [Cut(0, (), 1), Cut(2, (), 3)]
 
 
 def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -> None:
@@ -134,11 +136,18 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
 AWAITED = Expectation(
     ready_at=100,
     steady={"/etc": "folder", "/etc/nova": "folder", "/etc/nova/nova.conf": "a", "/machine-id": "b"},
+    made={
+        "/etc": "folder",
+        "/etc/nova": "folder",
+        "/etc/nova/nova.conf": "a",
+        "/machine-id": "b",
+        "/etc/nova/late": "c",
+    },
     locations=("/etc/nova",),
     acknowledged={},
     seed="s",
 )
-GOOD = dict(AWAITED.steady)
+GOOD = dict(AWAITED.made)
 
 
 def without(*paths: str) -> dict[str, str]:
@@ -156,7 +165,7 @@ def without(*paths: str) -> dict[str, str]:
             Fate.LOST,
             "outside of the persistent locations: a file is not what it was: /machine-id",
         ),
-        (99, without("/etc/nova", "/etc/nova/nova.conf"), Fate.KEPT, ""),
+        (99, without("/etc/nova", "/etc/nova/nova.conf", "/etc/nova/late"), Fate.KEPT, ""),
         (
             99,
             without("/etc/nova/nova.conf"),
@@ -165,6 +174,7 @@ def without(*paths: str) -> dict[str, str]:
         ),
         (99, GOOD | {"/etc/nova/nova.conf": "half"}, Fate.OPEN, "is not what it was"),
         (99, {}, Fate.KEPT, ""),
+        (100, without("/etc/nova/late"), Fate.OPEN, "/etc/nova is there, but not all of it: /etc/nova/late is missing"),
     ],
 )
 def test_what_is_not_there_is_lost_once_the_machine_was_ready(
@@ -186,13 +196,22 @@ def test_a_record_that_was_acknowledged_before_the_cut_must_be_there() -> None:
 
         return f"\n{number} {sha256(f's {number}'.encode()).hexdigest()}".encode()
 
-    awaited = Expectation(ready_at=0, steady={}, locations=(), acknowledged={1: 10, 2: 20, 3: 30}, seed="s")
+    awaited = Expectation(ready_at=0, steady={}, made={}, locations=(), acknowledged={1: 10, 2: 20, 3: 30}, seed="s")
     content = line(1) + b"\n2 torn" + line(3)
 
     assert records(content, "s") == {1, 3}
     fates = [judge(Cut(at), Seen("", {}, content), awaited) for at in (19, 20)]
     assert [one.fate for one in fates] == [Fate.KEPT, Fate.LOST]
     assert "1 of 2, the first is number 2" in fates[1].said
+
+
+def test_a_record_that_was_acknowledged_without_any_flush_is_lost() -> None:
+    awaited = Expectation(ready_at=0, steady={}, made={}, locations=(), acknowledged={1: 5}, seed="s")
+
+    (boundary,) = plan_cuts(writes_of("w" * 9), 1, seed=1)
+
+    assert boundary == Cut(0, (), 9)
+    assert judge(boundary, Seen("", {}), awaited).fate is Fate.LOST
 
 
 def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None:
@@ -209,10 +228,11 @@ def test_losses_are_booted_before_doubts_and_doubts_before_what_is_kept() -> Non
         for number, fate in enumerate([(Fate.OPEN, "x")] * 3 + [(Fate.KEPT, "")] * 90 + [(Fate.LOST, "y")] * 5)
     ]
 
-    assert [one.cut.begin for one in sample(ordered, 5)] == [0, 93, 97, 2, 3]
-    chosen = sample(ordered, 20)
+    assert [one.cut.begin for one in sample(ordered, 6, ready_at=50)] == [0, 93, 97, 2, 50, 71]
+    chosen = sample(ordered, 20, ready_at=50)
     assert len(chosen) == len(set(chosen)) == 20
     assert {one.cut.begin for one in chosen} >= {0, 2, 93, 97}
+    assert all(one.cut.begin >= 50 for one in chosen[4:])
 
 
 @pytest.fixture
@@ -246,6 +266,7 @@ def recording(tmp_path: Path) -> Recording:
         seed="s",
         load="/load",
         locations=("/late",),
+        made={},
     )
 
 
