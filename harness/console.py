@@ -52,8 +52,9 @@ class ConsoleTimeout(ImageError):
 class Console:
     """What a console printed so far. Lines carry seconds since the machine's start.
 
-    ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began to the second it did; ``sightings`` are the signs seen, oldest first,
-    each sign once. ``problem`` is what kept lines from being noted.
+    ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began
+    to the second it did; ``sightings`` are the signs seen, oldest first, each sign once. ``problem`` is what kept lines
+    from being noted.
     """
 
     def __init__(

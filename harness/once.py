@@ -55,7 +55,8 @@ def blamed(error: BaseException) -> Subject:
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
     """The ``kind`` that ``make`` finds out, and ``file`` keeps for who asks next, or waits meanwhile.
 
-    ``file`` lies in a folder of its own, in which there is nothing else when ``make`` begins. Raises what ``make`` raises, and `FailedBefore` to all others.
+    ``file`` lies in a folder of its own, in which there is nothing else when ``make`` begins. Raises what ``make``
+    raises, and `FailedBefore` to all others.
     """
     failed = file.with_suffix(".failed")
     descriptor = lock_folder(file.parent, fcntl.LOCK_EX)
