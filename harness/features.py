@@ -24,6 +24,8 @@ _DOMAIN = f"""<domain type='qemu'><name>bootproof</name><memory unit='MiB'>64</m
 <os><type arch='x86_64'>hvm</type></os>
 <devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{_IMAGES}/bootproof.raw'/>
 <target dev='vda' bus='virtio'/></disk></devices></domain>"""
+_DISK = "{ printf '\\372\\364\\353\\375'; head -c 506 /dev/zero; printf '\\125\\252'; head -c 1M /dev/urandom; }"
+"""A boot sector that disables interrupts and halts (cli; hlt; jmp), so that the domain is idle; then noise."""
 _NETDEV = "[NetDev]\nName=bootproof0\nKind=dummy\n"
 _NETWORK = """[Match]
 Name=bootproof0
@@ -39,8 +41,7 @@ FEATURES = (
     Feature(
         "a libvirt domain that starts by itself, and its disk",
         ("/etc/libvirt", "/var/lib/libvirt"),
-        f"mkdir -p {_IMAGES} && cd {_IMAGES} && head -c 1M /dev/urandom >bootproof.raw && "
-        "sha256sum bootproof.raw >sum && "
+        f"mkdir -p {_IMAGES} && cd {_IMAGES} && {_DISK} >bootproof.raw && sha256sum bootproof.raw >sum && "
         f"echo {shlex.quote(_DOMAIN)} >/run/domain.xml && virsh define /run/domain.xml && virsh autostart bootproof && "
         "virsh start bootproof && virsh domstate bootproof | grep -q running && sync",
         "for second in $(seq 60); do virsh domstate bootproof | grep -q running && break; sleep 1; done; "

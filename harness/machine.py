@@ -111,6 +111,12 @@ class Machine:
             raise ImageError(f"{self.name}: {command!r} ended with status {done.status}: {reason or done.text}")
         return done.text
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While the block lasts its guest may keep a CPU busy for long: that takes turns with boots."""
+        with admission.boot_slot(self.site.slots):
+            yield
+
     def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None) -> None:
         """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
 

@@ -89,15 +89,17 @@ def test_data_survives_upgrade_and_rollback(
     journey = Journey(machine, definition.persistent_paths)
     features = list(features_of(definition))
     before = identity(machine)
-    for feature in features:
-        machine.check(feature.make)
+    with machine.at_work():
+        for feature in features:
+            machine.check(feature.make)
     journey.write("first")
 
     machine.reboot(into=versions.new)
     journey.look("after the upgrade")
     assert identity(machine) == before
-    for feature in features:
-        assert machine.run(feature.seen).status == 0, f"{feature.name} is gone after the upgrade"
+    with machine.at_work():
+        for feature in features:
+            assert machine.run(feature.seen).status == 0, f"{feature.name} is gone after the upgrade"
     journey.write("upgraded")
 
     machine.reboot(into=versions.old)

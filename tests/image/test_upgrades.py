@@ -49,8 +49,9 @@ def test_an_upgrade_keeps_what_an_operator_made(
     before = identity(machine)
     belongings = Belongings(definition.persistent_paths)
     belongings.make(machine)
-    for feature in features:
-        machine.check(feature.make)
+    with machine.at_work():
+        for feature in features:
+            machine.check(feature.make)
     unreached_before = unreached(machine)
     machine.power_off()
 
@@ -65,7 +66,8 @@ def test_an_upgrade_keeps_what_an_operator_made(
         belongings.look(machine, stage)
         now = identity(machine)
         losses += [f"{stage}: {name} is another" for name, said in before.items() if now.get(name) != said]
-        losses += [f"{stage}: {one.name} is gone" for one in features if machine.run(one.seen).status]
+        with machine.at_work():
+            losses += [f"{stage}: {one.name} is gone" for one in features if machine.run(one.seen).status]
         news = sorted(unreached(machine) - unreached_before)
         losses += [f"{stage}: a default did not reach the host: {one}" for one in news]
         machine.power_off()
