@@ -11,7 +11,10 @@ from harness.definition import ImageDefinition
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """``make`` and ``seen`` are shell commands; ``needs`` are persistent paths that an image must have for it."""
+    """``make`` and ``seen`` are shell commands; ``needs`` are persistent paths that an image must have for it.
+
+    Before a machine is shut down, ``seen`` must have been run in each boot after that of ``make``.
+    """
 
     name: str
     needs: tuple[str, ...]
@@ -26,6 +29,8 @@ _DOMAIN = f"""<domain type='qemu'><name>bootproof</name><memory unit='MiB'>64</m
 <target dev='vda' bus='virtio'/></disk></devices></domain>"""
 _DISK = "{ printf '\\372\\364\\353\\375'; head -c 506 /dev/zero; printf '\\125\\252'; head -c 1M /dev/urandom; }"
 """A boot sector that disables interrupts and halts (cli; hlt; jmp), so that the domain is idle; then noise."""
+_END = "virsh destroy bootproof"
+"""It hears nothing of a shutdown, for which libvirt-guests.service would wait five minutes."""
 _NETDEV = "[NetDev]\nName=bootproof0\nKind=dummy\n"
 _NETWORK = """[Match]
 Name=bootproof0
@@ -43,9 +48,9 @@ FEATURES = (
         ("/etc/libvirt", "/var/lib/libvirt"),
         f"mkdir -p {_IMAGES} && cd {_IMAGES} && {_DISK} >bootproof.raw && sha256sum bootproof.raw >sum && "
         f"echo {shlex.quote(_DOMAIN)} >/run/domain.xml && virsh define /run/domain.xml && virsh autostart bootproof && "
-        "virsh start bootproof && virsh domstate bootproof | grep -q running && sync",
+        f"virsh start bootproof && virsh domstate bootproof | grep -q running && {_END} && sync",
         "for second in $(seq 60); do virsh domstate bootproof | grep -q running && break; sleep 1; done; "
-        f"virsh domstate bootproof | grep -q running && cd {_IMAGES} && sha256sum --quiet -c sum",
+        f"virsh domstate bootproof | grep -q running && {_END} && cd {_IMAGES} && sha256sum --quiet -c sum",
     ),
     Feature(
         "an Open vSwitch bridge with a port",
