@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--thorough",
         action="store_true",
-        help="Prove besides what takes an hour: that every power cut is survived.",
+        help="Prove also what takes long: power cuts, faults of the disk, late units, the graph of upgrades.",
     )
     group.addoption(
         "--cuts",
