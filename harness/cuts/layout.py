@@ -25,6 +25,7 @@ class Layout:
         self._durable = folder / "durable"
         self._written = 0
         self._taken = set[int]()
+        self._blank = dict[int, bool]()
         with self._durable.open("xb") as file:
             file.truncate(size_bytes)
 
@@ -51,12 +52,22 @@ class Layout:
             os.close(descriptor)
         self._written = until
 
+    def _is_blank(self, number: int) -> bool:
+        """Whether that write is of zeros alone, as file systems write megabytes of when they are new."""
+        if number not in self._blank:
+            write = self._log.writes[number]
+            self._blank[number] = not self._log.data(write, 0, write.size_bytes).strip(b"\0")
+        return self._blank[number]
+
     def _write(self, descriptor: int, number: int, size_bytes: int | None, taken: set[int]) -> None:
         """What of that write, or of its first bytes, falls into this part; zeros over nothing are left out."""
         write = self._log.writes[number]
         size_bytes = write.size_bytes if size_bytes is None else size_bytes
         at = max(write.offset_bytes, self._start_bytes)
         end = min(write.offset_bytes + size_bytes, self._start_bytes + self._size_bytes)
+        touched = range((at - self._start_bytes) // _BLOCK_BYTES, (end - self._start_bytes) // _BLOCK_BYTES + 1)
+        if self._is_blank(number) and taken.isdisjoint(touched):
+            return
         while at < end:
             here = at - self._start_bytes
             block = here // _BLOCK_BYTES
