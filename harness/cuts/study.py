@@ -55,7 +55,7 @@ class Study:
     def flaw(self, cut: Cut, seen: Seen) -> str:
         """What is not as it must be on the disk of a machine that booted after ``cut`` and was shut down."""
         judgement = judge(cut, seen, self.awaited)
-        if cut.begin >= self.awaited.ready_at or judgement.fate is Fate.LOST:
+        if judgement.fate is Fate.LOST:
             return judgement.said
         return seen.problem or came_back(seen.files, self.awaited, self.twin)
 

@@ -18,6 +18,7 @@ from harness.cuts.judge import Expectation, Fate, Judgement, came_back, judge, s
 from harness.cuts.layout import Layout
 from harness.cuts.look import Seen
 from harness.cuts.plan import Cut, Part, plan_cuts, windows
+from harness.cuts.study import Study
 from harness.cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.cuts.writelog import Flag, Write, count_entries, make_log, open_log
 from harness.disks import Partition
@@ -215,6 +216,19 @@ def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None
     assert came_back(GOOD | {"/machine-id": "new"}, AWAITED, twin) == ""
     assert "/etc/nova/nova.conf is not" in came_back(GOOD | {"/etc/nova/nova.conf": "half"}, AWAITED, twin)
     assert "/machine-id is missing" in came_back(without("/machine-id"), AWAITED, twin)
+
+
+@pytest.mark.parametrize("begin", [99, 100])
+def test_what_a_machine_had_not_yet_on_its_disk_may_be_new_after_the_cut(recording: Recording, begin: int) -> None:
+    twin = GOOD | {"/machine-id": "of the twin", "/etc/nova/late": "of the twin"}
+    study = Study(recording=recording, awaited=AWAITED, twin=twin, judged=0, fates={}, sampled=[])
+
+    def flaw(files: dict[str, str]) -> str:
+        return study.flaw(Cut(begin), Seen("", files))
+
+    assert flaw(GOOD | {"/etc/nova/late": "new"}) == ""
+    assert "/etc/nova/late is missing" in flaw(without("/etc/nova/late"))
+    assert "/etc/nova/nova.conf" in flaw(GOOD | {"/etc/nova/nova.conf": "half"})
 
 
 def test_losses_are_booted_before_doubts_and_doubts_before_what_is_kept() -> None:
