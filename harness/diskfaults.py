@@ -124,6 +124,11 @@ def _long_check(disk: DiskSpec, partition: Partition) -> Faulty:
     return Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),))
 
 
+def _write_errors_beyond(disk: DiskSpec, partition: Partition) -> Faulty:
+    """From the middle of the file system on, where mkfs.ext4 puts the journal of all but small ones."""
+    return Faulty(disks=(replace(disk, fails_writes_from=partition.start_bytes + partition.size_bytes // 2),))
+
+
 def _blank(disk: DiskSpec, *, size_gib: int = DATA_GIB, sector_bytes: int = 512) -> Faulty:
     new = make_disk(disk.path.with_name("blank.raw"), disk.serial, size_gib=size_gib)
     return Faulty(disks=(replace(new, sector_bytes=sector_bytes),), has_data=False)
@@ -139,7 +144,8 @@ _MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], Faulty]] = {
     DiskFault.FULL: _full,
     DiskFault.NO_INODES: _no_inodes,
     DiskFault.READ_ONLY: lambda disk, _: Faulty(disks=(replace(disk, read_only=True),)),
-    DiskFault.WRITE_ERRORS: lambda disk, _: Faulty(disks=(replace(disk, fails_writes=True),)),
+    DiskFault.WRITE_ERRORS: lambda disk, _: Faulty(disks=(replace(disk, fails_writes_from=0),)),
+    DiskFault.WRITE_ERRORS_BEYOND: _write_errors_beyond,
     DiskFault.SLOW_READS: lambda disk, _: Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),)),
     DiskFault.BAD_SUPERBLOCK: _bad_superblock,
     DiskFault.BAD_JOURNAL: _bad_journal,

@@ -189,6 +189,7 @@ def command(
     that says whose doing it was. A panic stops the machine instead, so that nothing is lost before it was seen.
     """
     return [
+        *_write_limit(spec.disks),
         program,
         *("-name", f"{_escaped(spec.name)},debug-threads=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
@@ -311,7 +312,7 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
 def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
     """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
     node = _node(disk.path, disk.format, disk.read_only)
-    if disk.fails_writes:
+    if disk.fails_writes_from == 0:
         error = {"event": "none", "iotype": "write", "errno": 5}
         node = {"driver": "blkdebug", "image": node, "inject-error": [error]}
     if disk.reads_per_s:
@@ -319,6 +320,17 @@ def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
     if disk.writes:
         node = _recorded(node, disk.writes)
     return node
+
+
+def _write_limit(disks: Iterable[DiskSpec]) -> list[str]:
+    """blkdebug's errors are for all sectors or for one, so "from here on" is the host's limit of a file's size.
+
+    It is that of all files QEMU writes, the machine's memory among them (setrlimit(2), RLIMIT_FSIZE).
+    """
+    limits = [disk.fails_writes_from for disk in disks if disk.fails_writes_from]
+    if not limits:
+        return []
+    return ["/bin/sh", "-c", f"trap '' XFSZ; ulimit -f {min(limits) // 512}; exec \"$@\"", "sh"]
 
 
 def _throttle(place: int, disk: DiskSpec) -> list[str]:

@@ -54,6 +54,7 @@ class DiskFault(StrEnum):
     NO_INODES = "no-inodes"
     READ_ONLY = "read-only"
     WRITE_ERRORS = "write-errors"
+    WRITE_ERRORS_BEYOND = "write-errors-beyond"
     SLOW_READS = "slow-reads"
     BAD_SUPERBLOCK = "bad-superblock"
     BAD_JOURNAL = "bad-journal"
@@ -67,8 +68,8 @@ class DiskSpec:
     """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe.
 
     All that is written to it is recorded in ``writes``, a log that was made before, over all boots. It appears
-    ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes); where it
-    ``fails_writes``, all of them end with EIO.
+    ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes). Writes to the
+    byte ``fails_writes_from`` or one behind it end with EIO.
     """
 
     path: Path
@@ -79,7 +80,7 @@ class DiskSpec:
     sector_bytes: int = 512
     late_s: float = 0.0
     reads_per_s: int = 0
-    fails_writes: bool = False
+    fails_writes_from: int | None = None
     writes: Path | None = None
 
 

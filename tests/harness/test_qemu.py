@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
@@ -196,3 +198,18 @@ def test_memory_in_a_file_is_its_own_or_a_private_view() -> None:
     assert "memory-backend-file,id=memory,size=2048M,share=off,mem-path=/m,,1" in view
     assert view[-2:] == ["-incoming", "defer"]
     assert "defer" not in own
+
+
+def test_writes_fail_from_there_on_and_not_before(tmp_path: Path) -> None:
+    disk = DiskSpec(path=tmp_path / "disk", serial="S", fails_writes_from=1 << 20)
+    disk.path.touch()
+    os.truncate(disk.path, 2 << 20)
+    argv = qemu.command(_spec(disks=(disk,)), program="qemu-io", wires=Wires())
+    limit = argv[: argv.index("qemu-io")]
+
+    write = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "write 1M 4k", "-c", "read 1M 4k", str(disk.path)]
+    done = subprocess.run([*limit, *write], capture_output=True, text=True, check=False)
+
+    assert "wrote 4096/4096 bytes at offset 0" in done.stdout
+    assert "write failed: File too large" in done.stdout + done.stderr
+    assert "read 4096/4096 bytes at offset 1048576" in done.stdout

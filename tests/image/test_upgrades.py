@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
 from harness.belongings import Belongings
+from harness.checks import BootFailed
 from harness.console import Console
+from harness.databases import formats, moved
 from harness.defaults import unreached
 from harness.definition import ImageDefinition
-from harness.features import features_of
+from harness.features import Feature, features_of
 from harness.identity import identity
 from harness.machine import Machine
 from harness.run import Run
 from harness.states import Versions
+from harness.verdict import Finding
 
 ROUTES = {
     "to-the-same": ("old",),
@@ -34,6 +38,41 @@ MOMENTS: dict[str, tuple[Callable[[Console], bool], float]] = {
 """What is to be seen on the console, and seconds from then on. Images say "is on /data" whose role is persist."""
 
 
+@dataclass(slots=True)
+class Kept:
+    """What ``machine`` keeps, as it was before an upgrade, and what became of it since."""
+
+    machine: Machine
+    features: Sequence[Feature]
+    belongings: Belongings
+    identity: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    unreached: frozenset[str] = frozenset()
+    moved: tuple[str, ...] = ()
+    losses: list[str] = field(default_factory=list)
+
+    def make(self) -> None:
+        self.identity = identity(self.machine)
+        self.belongings.make(self.machine)
+        with self.machine.at_work():
+            for feature in self.features:
+                self.machine.check(feature.make)
+        self.unreached = unreached(self.machine)
+        self.formats = formats(self.machine)
+
+    def look(self, stage: str) -> None:
+        """What is no longer as it was; a format that moved on is none of it, if what is kept is still there."""
+        self.belongings.look(self.machine, stage)
+        now = identity(self.machine)
+        losses = [f"{name} is another" for name, said in self.identity.items() if now.get(name) != said]
+        with self.machine.at_work():
+            losses += [f"{one.name} is gone" for one in self.features if self.machine.run(one.seen).status]
+        news = sorted(unreached(self.machine) - self.unreached)
+        losses += [f"a default did not reach the host: {one}" for one in news]
+        self.losses += [f"{stage}: {loss}" for loss in losses]
+        self.moved = moved(self.formats, formats(self.machine))
+
+
 @pytest.mark.thorough
 @pytest.mark.check("upgrades")
 @pytest.mark.state("previous")
@@ -45,31 +84,40 @@ def test_an_upgrade_keeps_what_an_operator_made(
     """A version overwrites, loses or cannot read what the one before it kept, or an interrupted boot does."""
     if "newest" in ROUTES[route] and versions.newest == versions.new:
         run.add_unchecked("an upgrade past a version: there are just two, with --previous and --artifacts")
-    features = list(features_of(definition))
-    before = identity(machine)
-    belongings = Belongings(definition.persistent_paths)
-    belongings.make(machine)
-    with machine.at_work():
-        for feature in features:
-            machine.check(feature.make)
-    unreached_before = unreached(machine)
+    kept = Kept(machine, list(features_of(definition)), Belongings(definition.persistent_paths))
+    kept.make()
     machine.power_off()
 
-    losses = list[str]()
     for stage in ROUTES[route]:
         version, _, moment = stage.partition(" until ")
         artifacts = getattr(versions, version)
         if moment:
             machine.power_on_and_kill(*MOMENTS[moment], artifacts)
             continue
-        machine.power_on(artifacts)
-        belongings.look(machine, stage)
-        now = identity(machine)
-        losses += [f"{stage}: {name} is another" for name, said in before.items() if now.get(name) != said]
-        with machine.at_work():
-            losses += [f"{stage}: {one.name} is gone" for one in features if machine.run(one.seen).status]
-        news = sorted(unreached(machine) - unreached_before)
-        losses += [f"{stage}: a default did not reach the host: {one}" for one in news]
+        moved_on = kept.moved if version == "old" else ()
+        try:
+            machine.power_on(artifacts)
+        except BootFailed as error:
+            if moved_on:
+                finding = no_way_back(machine, moved_on, error.finding.what)
+                run.add_finding(finding)
+                raise BootFailed(error.machine, finding, error.folder, error.by_hand) from error
+            raise
+        kept.look(stage)
+        losses = kept.losses + kept.belongings.losses
+        if moved_on and losses:
+            raise machine.power.failed(no_way_back(machine, moved_on, "; ".join(losses)))
+        if moved_on:
+            run.add("note", {"text": f"rolled back, and all is there; formats had moved on: {'; '.join(moved_on)}"})
+        assert not losses, "\n".join(losses)
         machine.power_off()
-    losses += belongings.losses
-    assert not losses, "\n".join(losses)
+
+
+def no_way_back(machine: Machine, moved_on: Sequence[str], said: str) -> Finding:
+    return Finding(
+        id="rollback-not-safe",
+        what=f"after a rollback: {said}",
+        where=machine.name,
+        evidence=tuple(moved_on),
+        cause="the next version keeps a database in another format, which this one does not take",
+    )

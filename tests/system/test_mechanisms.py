@@ -1,0 +1,95 @@
+"""An image whose locations are a bind mount, an overlay and a folder in a mounted /var, none of them a link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.definition import load_definition
+from harness.store import find_store
+from harness.verdict import Outcome
+
+from .conftest import ROOT, Judge
+from .test_planted_images import text_of
+
+PATHS = '["/etc/systemd/network", "/srv/site", "/var/local"]'
+PLAYBOOK = """
+- import_playbook: {root}/images/base/playbook.yml
+
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: No links
+      ansible.builtin.shell: |
+        for path in /etc/systemd/network /srv/site /var/local; do
+            rm $path && mv -T /usr/share/persist$path $path
+        done
+        sed -i 's/^paths=.*/paths=()/' /usr/lib/persist/config
+
+    - name: Mounts instead
+      ansible.builtin.copy:
+        dest: /etc/fstab
+        content: |
+          /data/site  /srv/site             none     bind
+          /data/var   /var                  none     bind
+          overlay     /etc/systemd/network  overlay  {overlay}
+
+    - name: What they need
+      ansible.builtin.copy:
+        dest: /etc/systemd/system/site-folders.service
+        content: |
+          [Unit]
+          DefaultDependencies=no
+          Before=srv-site.mount var.mount etc-systemd-network.mount
+          [Service]
+          Type=oneshot
+          RemainAfterExit=yes
+          ExecStart=/bin/sh -ec 'mkdir -p /data/site /data/network/upper /data/network/work; \\
+              if [ ! -e /data/var ]; then rm -rf /data/.var; cp -a /var /data/.var; sync; mv /data/.var /data/var; fi; {sync}'
+          [Install]
+          WantedBy=local-fs.target
+
+    - name: Before they are mounted
+      ansible.builtin.shell: systemctl enable site-folders.service; {spoil}
+"""
+OVERLAY = "lowerdir=/etc/systemd/network,upperdir=/data/network/upper,workdir=/data/network/work"
+SUITE = ("-n2", "tests/image/test_links.py", "tests/image/test_identity.py", "tests/image/test_survival.py")
+THOROUGH = ("--thorough", "--cuts=1000", "tests/image/test_upgrades.py", "tests/image/test_power_cuts.py")
+
+
+def _build(folder: Path, spoil: str = "true") -> tuple[Path, Artifacts]:
+    """A folder of images with the definition of ``theirs``, which says nothing of how it is built, and what was built."""
+    text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
+    begin, end = text.index("paths = ["), text.index("withstands")
+    text = f"{text[:begin]}paths = {PATHS}\n{text[end:]}"
+    ours, theirs = folder / "ours" / "theirs", folder / "theirs" / "theirs"
+    for one in (ours, theirs):
+        one.mkdir(parents=True)
+    (ours.parent / "roles").symlink_to(ROOT / "images" / "roles")
+    (ours / "image.toml").write_text(text, "utf-8")
+    playbook = PLAYBOOK.format(root=ROOT, overlay=OVERLAY, sync="sync", spoil=spoil)
+    (ours / "playbook.yml").write_text(playbook, "utf-8")
+    (theirs / "image.toml").write_text(text[: text.index("[build]")] + text[text.index("[persist]") :], "utf-8")
+    return theirs.parent, build(load_definition(ours), find_store())
+
+
+@pytest.mark.parametrize("suite", [SUITE, ("-n2", *THOROUGH)], ids=["quick", "thorough"])
+def test_other_mechanisms_keep_data_as_well(judge: Judge, tmp_path: Path, suite: tuple[str, ...]) -> None:
+    images, artifacts = _build(tmp_path)
+
+    status, verdict = judge("theirs", f"--artifacts={artifacts.folder}", *suite, images=images)
+
+    assert (status, verdict.findings) == (0, ())
+    assert verdict.outcome is Outcome.PASSED
+
+
+def test_a_mount_that_is_missing_is_found(judge: Judge, tmp_path: Path) -> None:
+    images, artifacts = _build(tmp_path, spoil="sed -i '/srv/d' /etc/fstab")
+
+    status, verdict = judge("theirs", f"--artifacts={artifacts.folder}", "tests/image/test_links.py", images=images)
+
+    assert (status, verdict.outcome) == (1, Outcome.FAILED)
+    assert any("/srv/site is on overlay" in text_of(finding) for finding in verdict.findings), verdict.findings

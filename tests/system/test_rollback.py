@@ -1,0 +1,72 @@
+"""A next version that keeps a database in a format which the version before it does not take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.build import build
+from harness.definition import load_definition
+from harness.store import find_store
+from harness.verdict import Outcome
+
+from .conftest import ROOT, Judge
+from .test_planted_images import text_of
+
+SERVICE = """\
+import sqlite3, sys
+mine, refuses = int(sys.argv[1]), sys.argv[2] == "refuses"
+base = sqlite3.connect("/var/local/site.db")
+(seen,) = base.execute("PRAGMA user_version").fetchone()
+if seen > mine and refuses:
+    sys.exit(f"the database has format {seen}, mine is {mine}")
+if seen < mine:
+    base.execute(f"CREATE TABLE format_{mine} (name TEXT)")
+    base.execute(f"PRAGMA user_version = {mine}")
+    base.commit()
+"""
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: A service with a database
+      ansible.builtin.copy: {{ src: site.py, dest: /usr/local/lib/site.py }}
+    - name: In the format of this version
+      ansible.builtin.shell: |
+        printf '%s\\n' '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' \
+          'ExecStart=/usr/bin/python3 /usr/local/lib/site.py {format} {manner}' \
+          '[Install]' 'WantedBy=multi-user.target' >/etc/systemd/system/site.service
+        systemctl enable site.service
+
+- import_playbook: {root}/images/base/playbook.yml
+"""
+
+
+@pytest.mark.parametrize(("manner", "outcome"), [("refuses", Outcome.FAILED), ("takes", Outcome.PASSED)])
+def test_a_rollback_that_a_database_does_not_survive_is_not_safe(
+    judge: Judge, tmp_path: Path, manner: str, outcome: Outcome
+) -> None:
+    old, new = (_images(tmp_path / f"format-{number}", number, manner) for number in (1, 2))
+    previous = build(load_definition(old / "site"), find_store())
+
+    status, verdict = judge(
+        "site", "--thorough", f"--previous={previous.folder}", "tests/image/test_upgrades.py", "-k", "to-the-next-and-back",
+        images=new,
+    )  # fmt: skip
+
+    found = [finding for finding in verdict.findings if finding.id == "rollback-not-safe"]
+    assert (status, bool(found)) == ((1, True) if outcome is Outcome.FAILED else (0, False)), verdict.findings
+    assert all("/var/local/site.db: SQLite, user_version 1" in text_of(finding) for finding in found)
+
+
+def _images(images: Path, number: int, manner: str) -> Path:
+    folder = images / "site"
+    folder.mkdir(parents=True)
+    (images / "roles").symlink_to(ROOT / "images" / "roles")
+    text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
+    text = text.replace("services = [", 'services = ["site.service", ').replace('"2026.11"', f'"{number}"')
+    (folder / "image.toml").write_text(text, "utf-8")
+    (folder / "site.py").write_text(SERVICE, "utf-8")
+    (folder / "playbook.yml").write_text(PLAYBOOK.format(format=number, manner=manner, root=ROOT), "utf-8")
+    return images
