@@ -12,7 +12,7 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 
 [persist]
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
-paths = ["/etc/nova", …]         # links into /data
+paths = ["/etc/nova", …]         # what is kept
 follow = ["/etc/nova/api.ini"]   # defaults inside of them that are the image's until somebody replaces them
 withstands = ["late", …]         # faults of the disk with which the image comes up all the same
 

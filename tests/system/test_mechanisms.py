@@ -48,7 +48,7 @@ PLAYBOOK = """
           Type=oneshot
           RemainAfterExit=yes
           ExecStart=/bin/sh -ec 'mkdir -p /data/site /data/network/upper /data/network/work; \\
-              if [ ! -e /data/var ]; then rm -rf /data/.var; cp -a /var /data/.var; sync; mv /data/.var /data/var; fi; {sync}'
+              test -e /data/var || {{ rm -rf /data/.var; cp -a /var /data/.var; sync; mv /data/.var /data/var; }}; sync'
           [Install]
           WantedBy=local-fs.target
 
@@ -61,7 +61,7 @@ THOROUGH = ("--thorough", "--cuts=1000", "tests/image/test_upgrades.py", "tests/
 
 
 def _build(folder: Path, spoil: str = "true") -> tuple[Path, Artifacts]:
-    """A folder of images with the definition of ``theirs``, which says nothing of how it is built, and what was built."""
+    """A folder of images with the definition of ``theirs``, which says nothing of building it, and what was built."""
     text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
     begin, end = text.index("paths = ["), text.index("withstands")
     text = f"{text[:begin]}paths = {PATHS}\n{text[end:]}"
@@ -70,7 +70,7 @@ def _build(folder: Path, spoil: str = "true") -> tuple[Path, Artifacts]:
         one.mkdir(parents=True)
     (ours.parent / "roles").symlink_to(ROOT / "images" / "roles")
     (ours / "image.toml").write_text(text, "utf-8")
-    playbook = PLAYBOOK.format(root=ROOT, overlay=OVERLAY, sync="sync", spoil=spoil)
+    playbook = PLAYBOOK.format(root=ROOT, overlay=OVERLAY, spoil=spoil)
     (ours / "playbook.yml").write_text(playbook, "utf-8")
     (theirs / "image.toml").write_text(text[: text.index("[build]")] + text[text.index("[persist]") :], "utf-8")
     return theirs.parent, build(load_definition(ours), find_store())

@@ -51,8 +51,8 @@ def test_a_rollback_that_a_database_does_not_survive_is_not_safe(
     previous = build(load_definition(old / "site"), find_store())
 
     status, verdict = judge(
-        "site", "--thorough", f"--previous={previous.folder}", "tests/image/test_upgrades.py", "-k", "to-the-next-and-back",
-        images=new,
+        "site", "--thorough", f"--previous={previous.folder}",
+        "tests/image/test_upgrades.py", "-k", "to-the-next-and-back", images=new,
     )  # fmt: skip
 
     found = [finding for finding in verdict.findings if finding.id == "rollback-not-safe"]
