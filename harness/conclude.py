@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from harness import gate
+from harness import gate, record
 from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
@@ -17,7 +18,7 @@ from harness.process import cores_s
 from harness.run import Run
 from harness.session import Prepared, digests, host_facts
 from harness.spec import Accelerator, BootPath
-from harness.verdict import Boot, Cost, Finding, Outcome, Verdict
+from harness.verdict import Boot, Cost, Finding, Outcome, Traits, Verdict
 
 _MIB = 1 << 20
 _LONGEST = 3
@@ -46,7 +47,7 @@ def conclude(
     booted = {boot.boot_path for boot in boots if artifacts and boot.ready_s and boot.artifacts == artifacts.digest}
     paths = [path.value for path in boot_paths]
     coverage = gate.cover(definition, paths, _planned(run), _results(run), booted, is_thorough=is_thorough)
-    coverage = replace(coverage, unchecked=run.unchecked())
+    coverage = replace(coverage, unchecked=run.unchecked(), cuts=_cuts(run))
     return Verdict(
         outcome=gate.decide(findings, coverage),
         image=definition.name,
@@ -59,7 +60,18 @@ def conclude(
         started=started.isoformat(timespec="seconds"),
         elapsed_s=round(elapsed_s, 1),
         cost=_cost(run, boots),
+        traits=_traits(run),
     )
+
+
+def _cuts(run: Run) -> int:
+    return sum(sum(event.data["fates"].values()) for event in run.events() if event.kind == "swept")
+
+
+def _traits(run: Run) -> Traits | None:
+    with suppress(OSError, ValueError):
+        return record.read(Traits, run.folder / "traits" / "traits.json")
+    return None
 
 
 def _cost(run: Run, boots: Iterable[Boot]) -> Cost | None:

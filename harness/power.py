@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, migration, process, qemu
+from harness import checks, migration, process, qemu, record, traits
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -226,6 +226,7 @@ class Power:
         failures = [self.failed(finding) for finding in findings]
         if failures:
             raise failures[0]
+        self._keep_units()
         self._note_boot(ready_s)
 
     def _reach(self, deadline: Deadline) -> Channel:
@@ -319,6 +320,11 @@ class Power:
         with suppress(BootproofError, OSError):
             journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
             (self.plan.folder / "journal.log").write_bytes(journal.stdout)
+
+    def _keep_units(self) -> None:
+        """For the report; that they cannot be had is no finding."""
+        with suppress(BootproofError, OSError):
+            record.write(self.plan.folder / "units.json", traits.look_at_units(self.channel))
 
     def _note_boot(self, ready_s: float | None) -> None:
         plan = self.plan

@@ -45,7 +45,16 @@ class _Opened:
 class Shared:
     """The shared machine of one worker: made when it is first looked at, and again after it was released or changed."""
 
-    def __init__(self, name: str, folder: Path, make_machine: MakeMachine, open_lab: OpenLab) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        make_machine: MakeMachine,
+        open_lab: OpenLab,
+        look: Callable[[Machine], None] = lambda _: None,
+    ) -> None:
+        """``look`` is called with each new machine, before anybody else sees it."""
+        self._look = look
         self._name, self._folder = name, folder
         self._make_machine, self._open_lab = make_machine, open_lab
         self._opened: _Opened | None = None
@@ -99,6 +108,7 @@ class Shared:
             folder.mkdir(parents=True, exist_ok=True)
             lab = stack.enter_context(self._open_lab(folder / "lab"))
             machine = stack.enter_context(self._make_machine(name, lab, folder))
+            self._look(machine)
             at_first = _snapshot(machine)
             return _Opened(machine, stack.pop_all(), at_first)
 

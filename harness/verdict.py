@@ -35,7 +35,8 @@ class Finding:
 class Coverage:
     """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
 
-    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides.
+    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides; ``cuts``
+    is how many states were judged that a power cut can leave of a disk.
     """
 
     boot_paths: tuple[str, ...]
@@ -43,6 +44,7 @@ class Coverage:
     failed: tuple[str, ...]
     missing: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
+    cuts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,41 @@ class Boot:
     added_arguments: tuple[str, ...]
     downloads: dict[str, int] = field(default_factory=dict)
     run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A unit's ``state``, and when it was started and active, in seconds after user space began: less in the initrd."""
+
+    state: str
+    begins_s: float
+    ready_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What an image is like once it runs. ``memory_mib`` is used when the machine is ready and idle; ``sockets``
+    listen, each as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent path
+    to where it leads."""
+
+    memory_mib: int
+    sockets: tuple[str, ...]
+    users: dict[str, int]
+    groups: dict[str, int]
+    links: dict[str, str]
+    units: dict[str, Unit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How often a check passed when it was repeated, on the same bytes; ``low`` to ``high`` is where the true rate lies
+    with 95 % confidence."""
+
+    check: str
+    passed: int
+    repeats: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +131,5 @@ class Verdict:
     started: str
     elapsed_s: float
     cost: Cost | None = None
+    traits: Traits | None = None
+    rates: tuple[Rate, ...] = ()

@@ -14,7 +14,7 @@ spec definition artifacts verdict signs
 process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu accelerator lab admission run learned progress
 rootfs prebuilt
-checks plan power machine once states template shared features defaults identity locations belongings databases
+checks traits plan power machine once states template shared features defaults identity locations belongings databases
 load cuts session gate conclude bundle report interactive inventory prune doctor
 plugin fixtures suite __main__ __init__
 """
