@@ -90,7 +90,11 @@ class Belongings:
     losses: list[str] = field(default_factory=list)
 
     def make(self, machine: Machine) -> None:
+        """Put something there, once in a disk's life."""
         _python(machine, _MAKE + "for location in sys.argv[1:]: make(location)", self.locations)
+
+    def note(self, machine: Machine) -> None:
+        """What there is now is what must be there later."""
         self.kept = self._survey(machine)
 
     def look(self, machine: Machine, when: str) -> None:

@@ -38,6 +38,7 @@ def test_nothing_differs_where_nothing_was_done(location: Path) -> None:
     belongings = Belongings((str(location),))
 
     belongings.make(Here())  # type: ignore[arg-type]  # all of a machine that it needs
+    belongings.note(Here())  # type: ignore[arg-type]
     belongings.look(Here(), "now")  # type: ignore[arg-type]
 
     assert belongings.losses == []
@@ -70,6 +71,7 @@ def test_each_change_is_named(location: Path, change: str) -> None:
     said, do = CHANGES[change]
     belongings = Belongings((str(location),))
     belongings.make(Here())  # type: ignore[arg-type]
+    belongings.note(Here())  # type: ignore[arg-type]
 
     do(location / FOLDER)
     belongings.look(Here(), "later")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from harness.features import Feature, features_of
 from harness.identity import identity
 from harness.machine import Machine
 from harness.run import Run
-from harness.states import Versions
+from harness.states import PREVIOUS, Versions, state
 from harness.verdict import Finding
 
 ROUTES = {
@@ -38,6 +38,15 @@ MOMENTS: dict[str, tuple[Callable[[Console], bool], float]] = {
 """What is to be seen on the console, and seconds from then on. Images say "is on /data" whose role is persist."""
 
 
+@state("lived-in", on=PREVIOUS)
+def _(machine: Machine, _: Versions) -> None:
+    """An operator has been at work with the old version."""
+    Belongings(machine.definition.persistent_paths).make(machine)
+    with machine.at_work():
+        for feature in features_of(machine.definition):
+            machine.check(feature.make)
+
+
 @dataclass(slots=True)
 class Kept:
     """What ``machine`` keeps, as it was before an upgrade, and what became of it since."""
@@ -51,12 +60,9 @@ class Kept:
     moved: tuple[str, ...] = ()
     losses: list[str] = field(default_factory=list)
 
-    def make(self) -> None:
+    def note(self) -> None:
         self.identity = identity(self.machine)
-        self.belongings.make(self.machine)
-        with self.machine.at_work():
-            for feature in self.features:
-                self.machine.check(feature.make)
+        self.belongings.note(self.machine)
         self.unreached = unreached(self.machine)
         self.formats = formats(self.machine)
 
@@ -75,7 +81,7 @@ class Kept:
 
 @pytest.mark.thorough
 @pytest.mark.check("upgrades")
-@pytest.mark.state("previous")
+@pytest.mark.state("lived-in")
 @pytest.mark.boots(2)
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_upgrade_keeps_what_an_operator_made(
@@ -85,7 +91,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
     if "newest" in ROUTES[route] and versions.newest == versions.new:
         run.add_unchecked("an upgrade past a version: there are just two, with --previous and --artifacts")
     kept = Kept(machine, list(features_of(definition)), Belongings(definition.persistent_paths))
-    kept.make()
+    kept.note()
     machine.power_off()
 
     for stage in ROUTES[route]:
