@@ -109,7 +109,7 @@ def test_the_repositorys_names_for_tests_are_not_the_suites(repository: Path) ->
 
     _, text = run_pytest(*COLLECT, cwd=repository)
 
-    assert "harness/suite/test_links.py::test_data_can_be_written[theirs]" in text
+    assert "harness/suite/test_links.py::test_location_can_be_written[theirs-/var/local]" in text
     assert "tests/image/check_own.py::check_own[theirs]" in text
 
 

@@ -30,8 +30,8 @@ def test_two_images_are_collected_side_by_side() -> None:
 
     assert "test_service_is_enabled_and_active[base-ssh.service]" in text
     assert "test_service_is_enabled_and_active[nova-kvm-ssh.service]" in text
-    assert "is_a_link_to_its_place_on_data[nova-kvm-/var/lib/nova]" in text
-    assert "is_a_link_to_its_place_on_data[base-/var/lib/nova]" not in text
+    assert "that_is_a_link_leads_to_its_place_on_data[nova-kvm-/var/lib/nova]" in text
+    assert "that_is_a_link_leads_to_its_place_on_data[base-/var/lib/nova]" not in text
 
 
 def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> None:
