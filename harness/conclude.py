@@ -13,7 +13,7 @@ from harness import gate, record
 from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
-from harness.gate import Result
+from harness.gate import FLAKE, Result
 from harness.process import cores_s
 from harness.run import Run
 from harness.session import Prepared, digests, host_facts
@@ -22,6 +22,7 @@ from harness.verdict import Boot, Cost, Finding, Outcome, Traits, Verdict
 
 _MIB = 1 << 20
 _LONGEST = 3
+_CONSOLE_LINES = 6
 _SWING = 2.0
 """An emulated boot takes up to twice as long from one hour to the next on the same idle host (seen: base, 43 and 88 s),
 which no quick measurement of the host tells."""
@@ -47,6 +48,7 @@ def conclude(
     booted = {boot.boot_path for boot in boots if artifacts and boot.ready_s and boot.artifacts == artifacts.digest}
     paths = [path.value for path in boot_paths]
     coverage = gate.cover(definition, paths, _planned(run), _results(run), booted, is_thorough=is_thorough)
+    findings += _flakes(run)
     coverage = replace(coverage, unchecked=run.unchecked(), cuts=_cuts(run))
     return Verdict(
         outcome=gate.decide(findings, coverage),
@@ -61,7 +63,34 @@ def conclude(
         elapsed_s=round(elapsed_s, 1),
         cost=_cost(run, boots),
         traits=_traits(run),
+        rates=gate.rates(_planned(run), _results(run)),
     )
+
+
+def _flakes(run: Run) -> Iterator[Finding]:
+    """A finding for each test that both passed and failed on the same bytes, with the end of a console of each."""
+    consoles = {event.data["test"]: event.data.get("console", "") for event in run.events() if event.kind == "result"}
+    for test, row in gate.flakes(_results(run)).items():
+        passed = [repeat for repeat, result in row.items() if result is Result.PASSED]
+        evidence = list[str]()
+        for wanted in (Result.PASSED, Result.FAILED):
+            repeat = next(repeat for repeat, result in row.items() if result is wanted)
+            console = next((consoles[one] for one in consoles if gate.without_repeat(one) == (test, repeat)), "")
+            evidence += [f"{wanted} in {repeat}, {console or 'no console'}:", *_last_lines(console)]
+        yield Finding(
+            id=FLAKE,
+            what=f"it passed in {len(passed)} of {len(row)} repeats on the same bytes",
+            where=test,
+            evidence=tuple(evidence),
+            cause="an order of events that is not forced, or a wait that is too short",
+        )
+
+
+def _last_lines(console: str) -> list[str]:
+    with suppress(OSError):
+        lines = Path(console).read_text("utf-8", "replace").splitlines() if console else []
+        return [f"    {line}" for line in lines[-_CONSOLE_LINES:]]
+    return []
 
 
 def _cuts(run: Run) -> int:
@@ -175,6 +204,9 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     coverage = verdict.coverage
     if coverage.missing:
         yield f"required, but did not run or not all of it: {', '.join(coverage.missing)}"
+    for rate in verdict.rates:
+        if rate.passed < rate.repeats:
+            yield f"{rate.check} held {rate.passed} of {rate.repeats} times: {rate.low:.0%} to {rate.high:.0%} (95 %)"
     yield from (f"could not be checked: {what}" for what in coverage.unchecked)
     passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)

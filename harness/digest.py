@@ -16,6 +16,11 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_bytes(content: bytes) -> str:
+    """SHA-256 of the bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def of_value(value: Any) -> str:
     """SHA-256 of a JSON value in its one canonical spelling, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from harness.definition import ImageDefinition
 from harness.errors import Subject
-from harness.verdict import Coverage, Finding, Outcome
+from harness.verdict import Coverage, Finding, Outcome, Rate
 
 
 class Result(StrEnum):
@@ -21,21 +23,31 @@ class Result(StrEnum):
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 
 
-_THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
+FLAKE = "flake"
+"""The id of a finding: a test that both passed and failed."""
+
+THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
+
+
+_ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
+
+
+def known_checks() -> frozenset[str]:
+    """Every name that a verdict may have in its coverage, but for ``boot:PATH``."""
+    return frozenset((*_ALWAYS, *THOROUGH, *_BY_PATH.values()))
 
 
 def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
     """The names of the checks that this image must pass, as ``@pytest.mark.check`` gives them."""
-    names = ["image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival"]
     absent = {
         "waiting": not definition.waiting,
         "sockets": not definition.sockets,
         "services": not definition.services,
         "links": not definition.persistent_paths,
     }
-    names = [name for name in names if not absent.get(name, False)]
+    names = [name for name in _ALWAYS if not absent.get(name, False)]
     names += [f"boot:{path}" for path in definition.boot_paths]
-    names += _THOROUGH if is_thorough and definition.persistent_paths else ()
+    names += THOROUGH if is_thorough and definition.persistent_paths else ()
     names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
     return tuple(dict.fromkeys(names))
 
@@ -67,6 +79,49 @@ def cover(
         else:
             passed.append(check)
     return Coverage(boot_paths=tuple(boot_paths), passed=tuple(passed), failed=tuple(failed), missing=tuple(missing))
+
+
+_REPEAT = re.compile(r"-(boot\d+)(?=[\]-])")
+
+
+def without_repeat(test: str) -> tuple[str, str]:
+    """A test's id as it is without ``--boots``, and the name of its repeat: "boot2"; empty if there is none."""
+    found = _REPEAT.search(test)
+    return (_REPEAT.sub("", test, count=1), found[1]) if found else (test, "")
+
+
+def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result]) -> tuple[Rate, ...]:
+    """How often each check held, of all the times that it was repeated as a whole."""
+    held: dict[str, dict[str, bool]] = {}
+    for test, checks in planned.items():
+        repeat = without_repeat(test)[1]
+        for check in checks if repeat else ():
+            repeats = held.setdefault(check, {})
+            repeats[repeat] = repeats.get(repeat, True) and results.get(test) is Result.PASSED
+    return tuple(_rate(check, sum(repeats.values()), len(repeats)) for check, repeats in held.items())
+
+
+def _rate(check: str, passed: int, repeats: int) -> Rate:
+    """Wilson's score interval (E. B. Wilson, JASA 22 (1927) 209), which is good for few repeats and for none failed."""
+    share, z2 = passed / repeats, _Z95**2
+    centre = (share + z2 / (2 * repeats)) / (1 + z2 / repeats)
+    spread = _Z95 / (1 + z2 / repeats) * math.sqrt(share * (1 - share) / repeats + z2 / (4 * repeats**2))
+    return Rate(check=check, passed=passed, repeats=repeats,
+                low=round(max(0.0, centre - spread), 3), high=round(min(1.0, centre + spread), 3))  # fmt: skip
+
+
+_Z95 = 1.959964
+"""Of a normal distribution, 95 % lie so many standard deviations around its middle."""
+
+
+def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
+    """The results by repeat of each test that both passed and failed."""
+    found: dict[str, dict[str, Result]] = {}
+    for test, result in results.items():
+        base, repeat = without_repeat(test)
+        if repeat:
+            found.setdefault(base, {})[repeat] = result
+    return {base: row for base, row in found.items() if {Result.PASSED, Result.FAILED} <= set(row.values())}
 
 
 def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:

@@ -226,8 +226,7 @@ class Power:
         failures = [self.failed(finding) for finding in findings]
         if failures:
             raise failures[0]
-        self._keep_units()
-        self._note_boot(ready_s)
+        self._note_boot(ready_s, self._keep_units())
 
     def _reach(self, deadline: Deadline) -> Channel:
         """The serial shell where the image can take one, SSH where it cannot, else what answers first."""
@@ -321,12 +320,15 @@ class Power:
             journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
             (self.plan.folder / "journal.log").write_bytes(journal.stdout)
 
-    def _keep_units(self) -> None:
-        """For the report; that they cannot be had is no finding."""
+    def _keep_units(self) -> int:
+        """When they started is for the report; the memory in use, in MiB. That they cannot be had is no finding."""
         with suppress(BootproofError, OSError):
-            record.write(self.plan.folder / "units.json", traits.look_at_units(self.channel))
+            memory_mib, units = traits.look_at_boot(self.channel)
+            record.write(self.plan.folder / "units.json", units)
+            return memory_mib
+        return 0
 
-    def _note_boot(self, ready_s: float | None) -> None:
+    def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
         plan = self.plan
         boot = Boot(
             machine=plan.spec.name,
@@ -338,6 +340,7 @@ class Power:
             console=str(self.console.log),
             added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
             downloads=self.downloads(),
+            memory_mib=memory_mib,
         )
         plan.site.run.add_boot(boot)
 

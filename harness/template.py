@@ -109,7 +109,7 @@ class Template:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
     """The templates of one image in one run. ``spec`` is what all machines have in common; ``clone_mib``, what a clone
-    takes of the host's memory as earlier runs saw it, may be 0."""
+    takes of the host's memory as earlier runs saw it, may be 0. They are ``only_for`` what it names, if it does."""
 
     definition: ImageDefinition
     versions: Versions
@@ -120,6 +120,7 @@ class Templates:
     open_lab: OpenLab
     by_hand: Callable[..., str]
     clone_mib: int = 0
+    only_for: str = ""
 
     @contextmanager
     def machine(self, state: str, name: str, *, lab: Lab, folder: Path) -> Iterator[Machine]:
@@ -212,6 +213,7 @@ class Templates:
         definition = self.definition
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
         demanded = [*definition.services, *definition.sockets, "", *definition.waiting]
+        demanded += ["", self.only_for] if self.only_for else []
         binary = [program.stat().st_size, program.stat().st_mtime_ns]
         return digest.of_value(
             [_own_digest(), artifacts.digest, argv, binary, host_identity(), spec.boot_path, demanded, steps]

@@ -16,8 +16,10 @@ systemctl list-units --plain --no-legend --type=service,socket,timer,mount,targe
     awk '{print $1}' |
     xargs systemctl show -p Id -p ActiveState -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic
 """
-_LOOK = r"""
+_MEMORY = r"""
 awk '/^MemTotal/ {all = $2} /^MemAvailable/ {free = $2} END {printf "%d\n", (all - free) / 1024}' /proc/meminfo
+"""
+_LOOK = r"""
 echo --
 ss -H -l -n -t -u -p | awk '{program = "-"; if (match($0, /\(\("[^"]+/)) program = substr($0, RSTART + 3, RLENGTH - 3)
     print $1, $5, program}' | sort -u
@@ -35,7 +37,7 @@ _LOOK_S = 60.0
 
 def look(channel: Channel, paths: Sequence[str]) -> Traits:
     """The traits of a machine that is ready; ``paths`` are its persistent ones. `ImageError` if it does not say."""
-    done = channel.run(_LOOK.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_LOOK_S))
+    done = channel.run(_MEMORY + _LOOK.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_LOOK_S))
     try:
         return parse(done.text)
     except (ValueError, KeyError) as error:
@@ -43,13 +45,14 @@ def look(channel: Channel, paths: Sequence[str]) -> Traits:
         raise ImageError(f"the machine does not tell what it is like: {error}; {said}") from error
 
 
-def look_at_units(channel: Channel) -> dict[str, Unit]:
-    """Each unit that was started, in a machine that is ready; `ImageError` if it does not say."""
-    done = channel.run(_UNITS, Deadline(_LOOK_S))
+def look_at_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
+    """The MiB of memory in use, and each unit that was started, in a machine that is ready; `ImageError` if it does
+    not say."""
+    memory, _, units = channel.run(_MEMORY + _UNITS, Deadline(_LOOK_S)).text.strip("\n").partition("\n")
     try:
-        return _units(done.text)
+        return int(memory), _units(units)
     except (ValueError, KeyError) as error:
-        raise ImageError(f"systemctl does not tell when units were started: {error}") from error
+        raise ImageError(f"the machine does not tell when its units were started: {error}") from error
 
 
 def parse(text: str) -> Traits:

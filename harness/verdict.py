@@ -52,6 +52,7 @@ class Boot:
     """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
+    ``memory_mib`` were in use when it was ready; 0 if it did not say.
     """
 
     machine: str
@@ -64,6 +65,7 @@ class Boot:
     added_arguments: tuple[str, ...]
     downloads: dict[str, int] = field(default_factory=dict)
     run: str = ""
+    memory_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="With --thorough: judge N states of a disk after power cuts, and boot one in a thousand (default: 20000).",
     )
     group.addoption(
+        "--boots",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Repeat all but --thorough's tests N times, each on machines of a boot of their own (default: 1).",
+    )
+    group.addoption(
+        "--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY)."
+    )
+    group.addoption(
         "--seed", type=int, default=1, metavar="N", help="Choose what is drawn by lot, such as power cuts (default: 1)."
     )
     group.addoption(

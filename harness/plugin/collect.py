@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.errors import UsageError
+from harness.gate import without_repeat
 from harness.ordering import orders
 from harness.plugin.state import Bootproof
 from harness.spec import DiskFault
@@ -28,15 +29,19 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
     """Run tests for each image, and for what the image's definition lists."""
     if "image" not in metafunc.fixturenames:
         return
-    known = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
+    known = [*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order"]
+    if state.repeats > 1 and metafunc.definition.get_closest_marker("thorough") is None:
+        known.insert(0, "repeat")
     names = ["image", *(name for name in known if name in metafunc.fixturenames)]
     rows: list[list[object]] = [[definition.name] for definition in state.definitions.values()]
     for name in names[1:]:
         rows = [[*row, value] for row in rows for value in _values(name, state, str(row[0]))]
-    metafunc.parametrize(names, rows, indirect=["image"], scope="session")
+    metafunc.parametrize(names, rows, indirect=[name for name in names if name in ("image", "repeat")], scope="session")
 
 
 def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
+    if name == "repeat":
+        return [f"boot{number}" for number in range(1, state.repeats + 1)]
     if name == "cut_number":
         return range(state.cut_boots)
     if name == "disk_fault":
@@ -115,13 +120,13 @@ def _note(item: pytest.Item, image: str) -> None:
 
 def _group(item: pytest.Item, image: str | None) -> str:
     """Those with the same are for one worker: tests that share a machine stay together, a file at a time."""
-    return f"{image} {item.path.name}" if looks(item) else item.nodeid
+    return f"{image} {item.path.name} {without_repeat(item.nodeid)[1]}".rstrip() if looks(item) else item.nodeid
 
 
 def _expected_s(item: pytest.Item, state: Bootproof) -> float:
     """As earlier runs on this host had it, as the controller read it for all workers; else by what is to be booted."""
     prepared = state.prepared.get(image_of(item) or "")
-    known = prepared.learned.expected_s(item.nodeid) if prepared else None
+    known = prepared.learned.expected_s(without_repeat(item.nodeid)[0]) if prepared else None
     if known is not None:
         return known
     mark = item.get_closest_marker("boots")

@@ -115,7 +115,7 @@ def note(report: pytest.TestReport) -> None:
         if image in state.runs:
             _note(state, image, "result",
                   {"test": properties["test"], "when": report.when, "outcome": report.outcome,
-                   "took_s": round(report.duration, 3)})  # fmt: skip
+                   "took_s": round(report.duration, 3), "console": str(properties.get("console", ""))})  # fmt: skip
 
 
 def note_uncollected(file: str) -> None:

@@ -76,6 +76,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure is classified where its machine is: here, in the worker."""
     report = yield
+    outcome.note_console(item, report)
     if call.excinfo is not None and report.failed:
         outcome.classify(item, report, call.excinfo.value, item.config.stash[KEY])
     return report

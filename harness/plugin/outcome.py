@@ -42,6 +42,13 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         report.sections.append(("Bootproof: the machine", _portrait(machine)))
 
 
+def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Where to read what the test's machine said, for one that fails in another repeat."""
+    machine = _machine_of(item)
+    if machine is not None and machine.is_on:
+        report.user_properties.append(("console", str(machine.console.log)))
+
+
 def _subject(error: BaseException, machine: Machine | None) -> Subject:
     """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive.
 

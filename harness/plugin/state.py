@@ -36,6 +36,7 @@ class Bootproof:
     is_thorough: bool = False
     cuts: int = 0
     seed: int = 1
+    repeats: int = 1
     suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -87,6 +88,8 @@ def read_state(config: pytest.Config) -> Bootproof:
         raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
     if option.cuts < 1:
         raise UsageError(f"--cuts {option.cuts}: judge at least one")
+    if option.boots < 1:
+        raise UsageError(f"--boots {option.boots}: boot at least once")
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
     given = getattr(config, "workerinput", {})
     state = Bootproof(
@@ -98,6 +101,7 @@ def read_state(config: pytest.Config) -> Bootproof:
         is_thorough=option.thorough,
         cuts=option.cuts,
         seed=option.seed,
+        repeats=option.boots,
     )
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
