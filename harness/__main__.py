@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
 
 from harness import process
 from harness.errors import BootproofError, HostError
+from harness.release import add_parsers
+from harness.table import show
 
 _DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
 _EPILOG = """\
@@ -21,6 +22,7 @@ examples:
   bootproof build base                 build the image, or say at once that nothing changed
   bootproof boot base                  boot it on a blank disk with a root shell on this terminal; Ctrl-] ends it
   bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
+  bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
   bootproof store                      what is kept from builds, and how much room it takes
   bootproof store prune                remove what no run will use again
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_boot(commands)
+    add_parsers(commands)
     _add_store(commands)
     _add_doctor(commands)
     return parser
@@ -178,7 +181,7 @@ def _store(options: argparse.Namespace) -> int:
         print(json.dumps(record.dump(found), indent=2))
         return 0
     if found.kept:
-        _show(inventory.table(found, time.time()))
+        show(inventory.table(found, time.time()))
         print()
     print(inventory.summary(found))
     return 0
@@ -196,7 +199,7 @@ def _prune(options: argparse.Namespace) -> int:
     store = find_store()
     removals = prune.prune(store, rules, dry_run=options.dry_run)
     if removals:
-        _show(prune.removal_table(removals, dry_run=options.dry_run))
+        show(prune.removal_table(removals, dry_run=options.dry_run))
         print()
     verb = "would be freed" if options.dry_run else "freed"
     print(f"{inventory.size(prune.removed_bytes(removals))} {verb}; {inventory.summary(inventory.survey(store))}")
@@ -212,24 +215,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
         print(json.dumps(record.dump(checks), indent=2))
     else:
-        _show(table(checks))
+        show(table(checks))
         lines = remedies(checks)
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
-
-
-def _show(table: Any) -> None:
-    """A table of rich: as wide as the terminal, in colours; plain, unwrapped lines elsewhere."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        Console(highlight=False, markup=False).print(table)
-        return
-    console = Console(width=1000, color_system=None, highlight=False, markup=False)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _to_stderr(line: str) -> None:

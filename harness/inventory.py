@@ -19,6 +19,7 @@ from harness.accelerator import boot_id
 from harness.artifacts import load_artifacts
 from harness.errors import HostError, UsageError
 from harness.store import Store, is_worked_in, lock_folder
+from harness.table import new_table
 from harness.template import RECORD, Template
 
 if TYPE_CHECKING:
@@ -336,17 +337,6 @@ def cells(group: Sequence[Kept]) -> tuple[str, str, str, str]:
         name = str(len(group))
     images = {", ".join(kept.images) for kept in group}
     return first.kind, name, images.pop() if len(images) == 1 else "", first.version
-
-
-def new_table(*columns: str) -> Table:
-    """Columns in bold and no lines; the last column may wrap."""
-    from rich.table import Table
-
-    rows = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for column in rows.columns:
-        column.no_wrap = column is not rows.columns[-1]
-        column.justify = "right" if column.header == "size" else "left"
-    return rows
 
 
 def _size_of(group: Sequence[Kept]) -> str:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from harness.build import namespace
 from harness.errors import HostError, UsageError
-from harness.inventory import Kept, Kind, Survey, cells, grouped, new_table, size, survey
+from harness.inventory import Kept, Kind, Survey, cells, grouped, size, survey
 from harness.store import Store, is_worked_in, lock_folder
+from harness.table import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table

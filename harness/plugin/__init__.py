@@ -71,6 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY)."
     )
+    group.addoption("--policy", metavar="FILE", help="What streams demand (default: policy.toml beside the images).")
     group.addoption(
         "--seed", type=int, default=1, metavar="N", help="Choose what is drawn by lot, such as power cuts (default: 1)."
     )

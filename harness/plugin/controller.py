@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import learned, process, record
+from harness import attest, learned, process, record
+from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
 from harness.plugin.state import Bootproof
@@ -202,6 +203,8 @@ def _conclude(state: Bootproof, image: str) -> Verdict:
     )
     try:
         record.write(run.folder / "verdict.json", verdict)
+        if prepared:
+            attest.write_all(run.folder, verdict, load_artifacts(prepared.under_test), state.signer, state.policy)
     except OSError as error:
         raise unwritable(run.folder, error) from error
     return verdict

@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness import record
+from harness import digest, record
+from harness.attest import read_signer
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.plugin import suite
@@ -25,7 +27,8 @@ from harness.verdict import Verdict
 class Bootproof:
     """The definitions are known from the start, the rest once the controller has prepared it.
 
-    ``problems`` are sentences about what kept a verdict from being written, or from being whole.
+    ``problems`` are sentences about what kept a verdict from being written, or from being whole. ``signer`` signs what
+    is attested; ``policy`` is the SHA-256 of that in force.
     """
 
     definitions: dict[str, ImageDefinition]
@@ -37,6 +40,8 @@ class Bootproof:
     cuts: int = 0
     seed: int = 1
     repeats: int = 1
+    signer: Any = None
+    policy: str = ""
     suite_ids: list[str] = field(default_factory=list)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -92,6 +97,7 @@ def read_state(config: pytest.Config) -> Bootproof:
         raise UsageError(f"--boots {option.boots}: boot at least once")
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
     given = getattr(config, "workerinput", {})
+    is_controller = not given
     state = Bootproof(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
@@ -102,10 +108,22 @@ def read_state(config: pytest.Config) -> Bootproof:
         cuts=option.cuts,
         seed=option.seed,
         repeats=option.boots,
+        signer=read_signer(option.sign_key) if is_controller else None,
+        policy=_policy_digest(Path(option.policy) if option.policy else images / "policy.toml", option.policy),
     )
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
     return state
+
+
+def _policy_digest(file: Path, given: str | None) -> str:
+    """Of the policy that was in force; empty if there is none."""
+    try:
+        return digest.of_file(file)
+    except OSError as error:
+        if given:
+            raise UsageError(f"the policy {file} cannot be read: {error.strerror}") from None
+        return ""
 
 
 def _find_images(config: pytest.Config) -> Path:

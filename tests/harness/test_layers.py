@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROWS = """
-errors deadline digest record
+errors deadline digest record table
 spec definition artifacts verdict signs
 process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu accelerator lab admission run learned progress
 rootfs prebuilt
 checks traits plan power machine once states template shared features defaults identity locations belongings databases
-load cuts session gate attest policy streams conclude bundle report interactive inventory prune doctor
-plugin fixtures suite __main__ __init__
+load cuts session gate attest policy streams promote remote conclude bundle report interactive inventory prune doctor
+plugin fixtures suite release __main__ __init__
 """
 DOORS = {  # who alone may import what
     "subprocess": ("process",),

@@ -1,0 +1,317 @@
+"""The release keeper's commands: attest, promote, rollback, streams, history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.artifacts import Artifacts
+    from harness.promote import Keeper
+    from harness.remote import Local, Remote
+    from harness.streams import Entry, Proof
+
+Commands = argparse._SubParsersAction  # what argparse has no public name for
+
+TREE, TRUST = "BOOTPROOF_TREE", "BOOTPROOF_TRUST"
+_PROMOTE = """\
+Let STREAM carry what the newest run has proven of IMAGE: if the run's attestation is signed by a key that the policy
+trusts, is about these very bytes, and has all that the policy demands. Every refusal is named, with the command that
+would supply what is missing; nothing has changed then. A stream changes in one step, for everybody at once.
+
+The policy must be signed itself (bootproof attest sign), by the key whose public half is given with --trust.
+"""
+_PROMOTE_EPILOG = """\
+examples:
+  bootproof promote nova-kvm --to candidate                the last run of pytest --image nova-kvm
+  bootproof promote nova-kvm --to stable --from candidate  what the other stream carries, by stable's demands
+  bootproof promote nova-kvm --to stable --tree backup:images   a tree that rclone knows by that name
+
+exit status: 0 promoted, or carried already; 1 refused; 4 a wrong option or policy; 75 this host is at fault
+"""
+
+
+def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    _add_attest(commands)
+    _add_promote(commands)
+    _add_rollback(commands)
+    _add_streams(commands)
+    _add_history(commands)
+
+
+def _add_attest(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "attest",
+        help="make keys, sign a policy, verify what a run attests",
+        description="A run that is given a key (pytest --sign-key KEY, or $BOOTPROOF_SIGN_KEY) signs its verdict: "
+        "attestation.json in its folder is an in-toto statement about the artifacts, in a DSSE envelope.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="key|sign|verify")
+    key = verbs.add_parser(
+        "key", help="make a key", description="Make an Ed25519 key: FILE, and FILE.pub to give away."
+    )
+    key.add_argument("file", type=Path, metavar="FILE")
+    key.set_defaults(run=_key)
+    sign = verbs.add_parser("sign", help="sign a file", description="Write FILE.sig, such as a policy's.")
+    sign.add_argument("file", type=Path, metavar="FILE")
+    sign.add_argument("--key", metavar="KEY", help="a private key (default: $BOOTPROOF_SIGN_KEY)")
+    sign.set_defaults(run=_sign)
+    verify = verbs.add_parser(
+        "verify",
+        help="check an attestation, offline",
+        description="Check the signature, and print what is attested. With --artifacts also that these are the bytes.",
+    )
+    verify.add_argument("file", type=Path, metavar="ATTESTATION")
+    verify.add_argument("--key", required=True, metavar="KEY", help="a public key: a file, or 64 hexadecimal digits")
+    verify.add_argument("--artifacts", type=Path, metavar="DIR", help="a folder to compare, byte for byte")
+    verify.add_argument("--json", action="store_true", help="for scripts: all that is attested")
+    verify.set_defaults(run=_verify)
+
+
+def _add_keeper(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="default: images/policy.toml")
+    parser.add_argument(
+        "--trust", metavar="KEY", help=f"the public key that signs the policy: a file, or hex (default: ${TRUST})"
+    )
+
+
+def _add_tree(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tree", metavar="DIR|REMOTE:PATH", help=f"what is published: a folder, or rclone's name (default: ${TREE})"
+    )
+
+
+def _add_promote(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "promote",
+        help="let a stream carry what was proven",
+        description=_PROMOTE,
+        epilog=_PROMOTE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("--to", required=True, metavar="STREAM", help="such as candidate or stable")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--run", type=Path, metavar="DIR", dest="run_folder", help="a run's folder (default: the newest)"
+    )
+    source.add_argument("--from", dest="source", metavar="STREAM", help="what this stream carries, and its attestation")
+    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where the bytes are (default: the store)")
+    _add_tree(parser)
+    _add_keeper(parser)
+    parser.set_defaults(run=_promote)
+
+
+def _add_rollback(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "rollback",
+        help="let a stream carry what it carried before",
+        description="Let STREAM carry what it carried before. Its bytes and its attestation are looked at again.",
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("--stream", required=True, metavar="STREAM")
+    parser.add_argument("--to", default="", metavar="DIGEST", help="not the last, but these artifacts")
+    _add_tree(parser)
+    _add_keeper(parser)
+    parser.set_defaults(run=_rollback)
+
+
+def _add_streams(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("streams", help="what each stream carries", description="What each stream carries.")
+    _add_tree(parser)
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.set_defaults(run=_streams)
+
+
+def _add_history(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "history",
+        help="what a stream carried, or how an image did over its versions",
+        description="With STREAM, all that it carried. Without, what runs on this host saw of IMAGE: outcomes, boot "
+        "times, flakes, by version.",
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("stream", nargs="?", metavar="STREAM")
+    _add_tree(parser)
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.set_defaults(run=_history)
+
+
+# What they do
+
+
+def _key(options: argparse.Namespace) -> int:
+    from harness import attest
+
+    print(f"{options.file}.pub: {attest.make_key(options.file)}")
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from harness import attest
+
+    signer = attest.read_signer(options.key)
+    if signer is None:
+        raise UsageError(f"no key: --key names one, or ${attest.KEY_VARIABLE}; bootproof attest key FILE makes one")
+    print(attest.sign_file(options.file, signer))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from harness import attest, record
+    from harness.streams import check_files
+
+    public = attest.read_public(options.key)
+    attested = attest.verify(options.file.read_bytes(), {"the given one": public}, str(options.file))
+    if options.artifacts:
+        check_files(options.artifacts, attested.files)
+    if options.json:
+        print(json.dumps(record.dump(attested), indent=2))
+        return 0
+    verdict = attested.verdict
+    print(f"{verdict.image} {verdict.version}: {verdict.outcome}, {verdict.started}")
+    for name, sha256 in attested.files.items():
+        print(f"  {sha256}  {name}")
+    coverage = verdict.coverage
+    for word, checks in (("passed", coverage.passed), ("failed", coverage.failed), ("not proven", coverage.missing)):
+        if checks:
+            print(f"  {word}: {', '.join(checks)}")
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from harness.promote import promote
+
+    with ExitStack() as until:
+        tree = _tree(options, until, options.image)
+        if options.source:
+            artifacts, proof = _carried(tree, options.image, options.source)
+        else:
+            artifacts, proof = _proven(options, until)
+        before = tree.tree.current(options.image, options.to)
+        pointer = promote(tree.tree, options.image, options.to, artifacts, proof, _keeper(options))
+        tree.publish(pointer)
+    carries = f"{options.image} {options.to} carries {pointer.entry.version} ({pointer.entry.artifacts[:12]})"
+    print(f"{carries}{' already' if before == pointer else ''}, as {pointer.entry.by} attested")
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from harness.promote import roll_back
+
+    with ExitStack() as until:
+        tree = _tree(options, until, options.image)
+        tree.fetch_artifacts(options.image, options.stream)
+        pointer = roll_back(tree.tree, options.image, options.stream, _keeper(options), options.to)
+        tree.publish(pointer)
+    print(f"{options.image} {options.stream} carries {pointer.entry.version} ({pointer.entry.artifacts[:12]}) again")
+    return 0
+
+
+def _streams(options: argparse.Namespace) -> int:
+    from harness import record
+
+    with ExitStack() as until:
+        tree = _tree(options, until).tree
+        carried = [pointer for name in tree.streams() if (pointer := tree.current(*name))]
+    if options.json:
+        print(json.dumps(record.dump(carried), indent=2))
+        return 0
+    rows = [[one.image, one.stream, *_told(one.entry)] for one in carried]
+    _print_table(("image", "stream", *_COLUMNS), rows)
+    return 0
+
+
+_COLUMNS = ("version", "artifacts", "since", "by", "how")
+
+
+def _told(entry: Entry) -> list[str]:
+    return [entry.version, entry.artifacts[:12], entry.at, entry.by, entry.action]
+
+
+def _history(options: argparse.Namespace) -> int:
+    from harness import record
+
+    with ExitStack() as until:
+        entries = _tree(options, until, options.image).tree.history(options.image, options.stream)
+    if options.json:
+        print(json.dumps(record.dump(entries), indent=2))
+        return 0
+    _print_table(_COLUMNS, [_told(entry) for entry in reversed(entries)])
+    return 0
+
+
+def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    from harness.table import new_table, show
+
+    table = new_table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    show(table)
+
+
+# What they are about
+
+
+def _tree(options: argparse.Namespace, until: ExitStack, image: str = "") -> Local | Remote:
+    from harness.remote import open_tree
+
+    given = options.tree or os.environ.get(TREE)
+    if not given:
+        raise UsageError(f"no tree: --tree names what is published, or ${TREE}")
+    return open_tree(given, image, until)
+
+
+def _keeper(options: argparse.Namespace) -> Keeper:
+    from harness.attest import read_public
+    from harness.definition import find_images
+    from harness.promote import Keeper
+
+    trust = options.trust or os.environ.get(TRUST)
+    if not trust:
+        raise UsageError(f"no key to trust: --trust names the one that signs the policy, or ${TRUST}")
+    policy = options.policy or find_images(Path.cwd()) / "policy.toml"
+    return Keeper.now(policy, read_public(trust))
+
+
+def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, Proof]:
+    """The bytes and the proof of a run."""
+    from harness import record
+    from harness.artifacts import load_artifacts
+    from harness.store import find_store
+    from harness.streams import read_proof
+    from harness.verdict import Verdict
+
+    folder = options.run_folder or _newest_run(options.image)
+    proof = read_proof(folder)
+    if options.artifacts:
+        return load_artifacts(options.artifacts), proof
+    digests = record.read(Verdict, folder / "verdict.json").digests
+    store = find_store()
+    return store.hold(lambda: store.artifacts(digests.get("artifacts", "none")), until), proof
+
+
+def _newest_run(image: str) -> Path:
+    stamp = re.compile(rf"[\d-]+T[\d-]+-{re.escape(image)}(-\d+)?")
+    found = sorted(folder for folder in Path("runs").glob("*") if stamp.fullmatch(folder.name))
+    if not found:
+        raise UsageError(f"no run of {image} in {Path('runs').absolute()}; --run names the folder of one")
+    return found[-1]
+
+
+def _carried(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
+    from harness.artifacts import load_artifacts
+
+    tree = opened.tree
+    pointer = tree.current(image, stream)
+    if pointer is None:
+        raise UsageError(f"{tree.root} has no stream {stream} of {image}")
+    opened.fetch_artifacts(image, stream)
+    return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proof(pointer.entry.attestation)

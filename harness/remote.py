@@ -1,0 +1,129 @@
+"""A published tree elsewhere, by rclone: artifacts are sent first, then what is believed of them, the pointer last.
+
+What a promotion needs of it is fetched into a tree of its own on this host, and what changed there is sent. A stream is
+two objects then, which change one after the other: IMAGE/STREAM/boot.ipxe, which machines read, and IMAGE/STREAM.json,
+which decides what the stream carries; the next promotion sends both again. Each is renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import process
+from harness.artifacts import MANIFEST
+from harness.attest import Refused
+from harness.errors import HostError
+from harness.process import CommandFailed
+from harness.store import find_store
+from harness.streams import Pointer, Tree
+
+_SCRIPT = "boot.ipxe"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A tree on this host: everything is there."""
+
+    tree: Tree
+
+    def fetch_artifacts(self, image: str, stream: str) -> None:
+        pass
+
+    def publish(self, pointer: Pointer) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The tree at ``place``, in rclone's words; ``tree`` is what was fetched of it, or is to be sent."""
+
+    place: str
+    tree: Tree
+
+    def fetch_streams(self, image: str) -> None:
+        """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
+        below = f"streams/{image}" if image else "streams"
+        self._fetch(below, ["--exclude", f"*/{_SCRIPT}"])
+        for pointer in (self.tree.root / "streams").glob("*/*.json"):
+            self._unfold(pointer)
+
+    def _unfold(self, pointer: Path) -> None:
+        """The links that a tree on a file system has."""
+        try:
+            stream = json.loads(pointer.read_bytes())["stream"]
+            generation = f"{stream['stream']}-{stream['number']}"
+            entry = stream["entry"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{self.place}: {pointer.name} cannot be read: {error}", "restore it from a copy") from error
+        link = pointer.with_suffix("")
+        shutil.rmtree(link, ignore_errors=True)
+        link.symlink_to(Path(".generations") / generation)
+        if not link.is_dir() or (link / "stream.json").read_bytes() != pointer.read_bytes():
+            raise Refused(
+                f"{self.place}: {pointer.name} was changed by hand, or sent in part", "restore it from a copy"
+            )
+        pointer.unlink()
+        pointer.symlink_to(Path(link.name) / "stream.json")
+        self._fetch(f"attestations/{entry['attestation']}")
+        self._fetch(f"artifacts/{entry['artifacts']}", ["--include", MANIFEST])
+
+    def fetch_artifacts(self, image: str, stream: str) -> None:
+        """All that ``stream`` carries or did."""
+        for entry in self.tree.history(image, stream):
+            self._fetch(f"artifacts/{entry.artifacts}")
+            self._fetch(f"attestations/{entry.attestation}")
+
+    def publish(self, pointer: Pointer) -> None:
+        """Send what ``pointer`` needs, and then itself."""
+        entry, streams = pointer.entry, f"streams/{pointer.image}"
+        for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
+            self._send(folder)
+        generation = f"{streams}/.generations/{pointer.stream}-{pointer.number}"
+        self._send(generation)
+        local = self.tree.root / generation
+        self._replace(local / _SCRIPT, f"{streams}/{pointer.stream}/{_SCRIPT}")
+        self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
+
+    def _fetch(self, below: str, options: Iterable[str] = ()) -> None:
+        try:
+            self._rclone("copy", f"{self.place}/{below}", str(self.tree.root / below), *options)
+        except CommandFailed as error:
+            if "directory not found" not in error.tail:
+                raise self._failed(error) from error
+
+    def _send(self, below: str) -> None:
+        """What is there already is compared by content where the remote can hash, and never left half sent."""
+        try:
+            self._rclone("copy", "--checksum", str(self.tree.root / below), f"{self.place}/{below}")
+            self._rclone("check", "--one-way", str(self.tree.root / below), f"{self.place}/{below}")
+        except CommandFailed as error:
+            raise self._failed(error) from error
+
+    def _replace(self, local: Path, below: str) -> None:
+        try:
+            self._rclone("copyto", str(local), f"{self.place}/{below}.new")
+            self._rclone("moveto", f"{self.place}/{below}.new", f"{self.place}/{below}")
+        except CommandFailed as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: CommandFailed) -> HostError:
+        return HostError(f"{self.place}: rclone failed; what the streams carry there is as it was:\n{error.tail}")
+
+    def _rclone(self, *arguments: str) -> None:
+        process.output([process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3", *arguments])
+
+
+def open_tree(given: str, image: str, until: ExitStack) -> Local | Remote:
+    """What ``given`` names: a folder, or rclone's REMOTE:PATH, of which the streams of ``image`` are fetched."""
+    if ":" not in given or Path(given).exists():
+        return Local(Tree(Path(given).absolute()))
+    folder = until.enter_context(find_store().workfolder())
+    remote = Remote(given, Tree(folder / "tree"))
+    remote.tree.root.mkdir()
+    remote.fetch_streams(image)
+    return remote
