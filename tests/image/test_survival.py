@@ -15,27 +15,38 @@ from harness.fixtures.artifacts import Versions
 from harness.fixtures.machine import MakeMachine
 from harness.identity import identity
 from harness.lab import Lab
+from harness.locations import find_locations
 from harness.machine import Machine
 from harness.spec import DiskSpec
 
 NONCE = "bootproof-nonce"
+ELSEWHERE = ("/root", "/etc", "/var/lib")
 
 
 @dataclass(slots=True)
 class Journey:
-    """One machine's belongings, and what became of them on the way."""
+    """One machine's belongings, and what became of them on the way: a nonce in each file, which is ``on_disk`` under
+    that path of its file system; ``scratch`` are files that must not stay."""
 
     machine: Machine
     paths: tuple[str, ...]
     nonces: dict[str, str] = field(default_factory=dict)
+    on_disk: dict[str, str] = field(default_factory=dict)
+    scratch: tuple[str, ...] = ()
     losses: list[str] = field(default_factory=list)
 
     def write(self, stage: str) -> None:
         """A nonce through each ordinary path, fsynced with its folder (fsync(2)); and one that must not survive."""
-        commands = ["echo gone > /root/scratch", "echo gone > /etc/scratch", "echo gone > /var/lib/scratch"]
-        for path in self.paths:
-            file = f"{path}/{NONCE}-{stage}"
+        kept = find_locations(self.machine.channel, self.paths)
+        elsewhere = find_locations(self.machine.channel, ELSEWHERE)
+        devices = {location.device for location in kept}
+        self.scratch = tuple(f"{place.path}/scratch" for place in elsewhere if place.device not in devices)
+        commands = [f"echo gone > {file}" for file in self.scratch]
+        for location in kept:
+            path, name = location.path, f"{NONCE}-{stage}"
+            file = f"{path}/{name}"
             self.nonces[file] = secrets.token_hex(16)
+            self.on_disk[file] = f"{location.inner}/{name}"
             commands.append(f"printf %s {self.nonces[file]} > {shlex.quote(file)}")
             commands.append(f"sync {shlex.quote(file)} {shlex.quote(path)}/.")
         self.machine.check(" && ".join(commands))
@@ -46,7 +57,7 @@ class Journey:
             seen = self.machine.run(f"cat {shlex.quote(file)}").text
             if seen != nonce:
                 self.losses.append(f"{stage}: {file}: awaited {nonce}, seen {seen!r}")
-        left = self.machine.run("ls -d /root/scratch /etc/scratch /var/lib/scratch").text
+        left = self.machine.run(f"ls -d {shlex.join(self.scratch)}").text if self.scratch else ""
         if left:
             self.losses.append(f"{stage}: still there, though not on /data: {left}")
 
@@ -54,7 +65,7 @@ class Journey:
         """All that was written is on the raw disk, of a machine that is off."""
         with disks.open_ext4(self.machine.spec.disks[0]) as data:
             for file, nonce in self.nonces.items():
-                seen = data.read(file).decode()
+                seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:
                     self.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
 
