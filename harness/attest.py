@@ -103,7 +103,15 @@ def verify_file(path: Path, keys: Mapping[str, str]) -> bytes:
 
 def verify(envelope: bytes, keys: Mapping[str, str], where: str) -> Attested:
     """What the envelope attests, if one of ``keys`` (name → public key in hex) signed it; `Refused` otherwise."""
-    payload, by = _opened(envelope, keys, _STATEMENT_TYPE, where)
+    return _attested(*_opened(envelope, keys, _STATEMENT_TYPE, where), where)
+
+
+def unverified(envelope: bytes, where: str) -> Attested:
+    """What the envelope claims, whoever wrote it."""
+    return _attested(_envelope(envelope, _STATEMENT_TYPE, where).payload, "", where)
+
+
+def _attested(payload: bytes, by: str, where: str) -> Attested:
     try:
         said = json.loads(payload)
         if said["predicateType"] != _PREDICATE:
@@ -112,30 +120,36 @@ def verify(envelope: bytes, keys: Mapping[str, str], where: str) -> Attested:
         settings = {one["name"]: one["digest"]["sha256"] for one in said["predicate"]["configuration"]}
         verdict = record.load(Verdict, said["predicate"]["verdict"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{where} is signed, but is no attestation of a verdict: {error}") from error
+        raise Refused(f"{where} is no attestation of a verdict: {error}") from error
     return Attested(verdict=verdict, files=files, sbom=settings.get(SBOM, ""), by=by)
 
 
 def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: str) -> tuple[bytes, str]:
     """What is inside, and the name of the key that signed it."""
-    from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import VerificationError
 
-    try:
-        plain = json.loads(envelope)
-        opened = Envelope.from_dict(json.loads(envelope))
-        if _spelt(opened.to_dict()) != envelope or plain["payloadType"] != payload_type:
-            raise ValueError("it was written by something else, or changed since")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"{where} is no envelope of ours: {error}", "run the tests again") from error
+    opened = _envelope(envelope, payload_type, where)
     for name, public in keys.items():
         try:
             opened.verify([_public_key(public)], 1)
         except VerificationError:
             continue
-        return opened.payload, name
+        payload: bytes = opened.payload
+        return payload, name
     known = ", ".join(keys) or "none"
     raise Refused(f"{where} is not signed by a key that is trusted here ({known}), or was changed", "sign it with one")
+
+
+def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
+    from securesystemslib.dsse import Envelope
+
+    try:
+        opened = Envelope.from_dict(json.loads(envelope))
+        if _spelt(opened.to_dict()) != envelope or opened.payload_type != payload_type:
+            raise ValueError("it was written by something else, or changed since")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{where} is no envelope of ours: {error}", "run the tests again") from error
+    return opened
 
 
 def _public_key(public: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness import gate, record
 from harness.artifacts import INITRD, Artifacts, load_artifacts
+from harness.attest import ATTESTATION
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
 from harness.gate import FLAKE, Result
@@ -218,5 +219,7 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     if verdict.cost:
         yield from _describe(verdict.cost)
     yield f"verdict: {folder / 'verdict.json'}"
+    if (folder / ATTESTATION).exists():
+        yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         yield "inconclusive is neither passed nor failed: mend the host or run all checks, then run it again"

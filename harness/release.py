@@ -169,7 +169,11 @@ def _verify(options: argparse.Namespace) -> int:
     from harness.streams import check_files
 
     public = attest.read_public(options.key)
-    attested = attest.verify(options.file.read_bytes(), {"the given one": public}, str(options.file))
+    try:
+        envelope = options.file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{options.file} cannot be read: {error.strerror}") from None
+    attested = attest.verify(envelope, {"the given one": public}, str(options.file))
     if options.artifacts:
         check_files(options.artifacts, attested.files)
     if options.json:
@@ -283,7 +287,7 @@ def _keeper(options: argparse.Namespace) -> Keeper:
 
 def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, Proof]:
     """The bytes and the proof of a run."""
-    from harness import record
+    from harness import attest, record
     from harness.artifacts import load_artifacts
     from harness.store import find_store
     from harness.streams import read_proof
@@ -291,11 +295,19 @@ def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, P
 
     folder = options.run_folder or _newest_run(options.image)
     proof = read_proof(folder)
+    claimed = attest.unverified(proof.attestation, str(folder / attest.ATTESTATION)).verdict
+    try:
+        is_edited = record.read(Verdict, folder / "verdict.json") != claimed
+    except (OSError, ValueError):
+        is_edited = True
+    if is_edited:
+        remedy = "nobody reads it here but you, but somebody changed it: run the tests again"
+        raise attest.Refused(f"{folder / 'verdict.json'} is not the verdict that was attested", remedy)
+    about = claimed.digests.get("artifacts", "none")
     if options.artifacts:
         return load_artifacts(options.artifacts), proof
-    digests = record.read(Verdict, folder / "verdict.json").digests
     store = find_store()
-    return store.hold(lambda: store.artifacts(digests.get("artifacts", "none")), until), proof
+    return store.hold(lambda: store.artifacts(about), until), proof
 
 
 def _newest_run(image: str) -> Path:
