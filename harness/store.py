@@ -4,6 +4,7 @@
     builds/<key>.json       which artifacts a build's inputs led to, over which layers
     layers/<key>.tar, .json  trees between the steps of a build, and what is known of them
     debs/<suite>/           downloaded packages
+    history/                what became of earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps
     locks/                  one file a key; held with flock(2) while somebody makes what the key names
     tmp/<name>/             work in progress; whoever holds its lock is alive
