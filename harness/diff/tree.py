@@ -29,6 +29,8 @@ _RECORD = re.compile(
 """``L`` is another name of a file, ``x`` an extended attribute."""
 
 _KINDS = {b"D": "folder", b"R": "file", b"S": "link", b"B": "block device", b"C": "character device", b"I": "pipe"}
+_QUEUES = ("-data-queue", "32", "-frag-queue", "32")
+"""In MiB. It is as quick as with the default of 256 each, and takes 80 MiB instead of 530."""
 _CHUNK_BYTES = 1 << 20
 _TEXT_BYTES = 4 << 20
 """No list of a package, user database or kernel configuration is longer."""
@@ -61,7 +63,8 @@ def read_tree(image: Path, wanted: re.Pattern[str]) -> Tree:
 
     The bytes of what ``wanted`` matches are kept. `ImageError` if it is damaged, or unsquashfs is too old.
     """
-    argv = [process.require("unsquashfs", "squashfs-tools"), "-no-progress", "-pf", "/dev/stdout", str(image)]
+    program = process.require("unsquashfs", "squashfs-tools")
+    argv = [program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)]
     try:
         with process.reading(argv) as printed:
             header, begun = _header(printed)
