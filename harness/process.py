@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
@@ -99,6 +100,23 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
         status = child.wait()
     if status:
         raise CommandFailed(tuple(argv), status, _tail(said), str(log))
+
+
+@contextmanager
+def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
+    """What ``argv`` prints, as it does, for output that is too much for memory.
+
+    `CommandFailed` after the block for any status but 0, if all was read; a block that ends sooner ends the program.
+    """
+    with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno()) as child:
+        assert isinstance(child.stdout, BufferedReader)
+        with child.stdout as printed:
+            yield printed
+            if printed.read(1):
+                return
+        if child.wait():
+            errors.seek(0)
+            raise CommandFailed(tuple(argv), child.returncode, _tail(errors.read()))
 
 
 def starved_share(pid: int) -> float:

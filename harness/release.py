@@ -6,17 +6,20 @@ import argparse
 import json
 import os
 import re
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from harness.artifacts import Artifacts
+    from harness.diff import Side
     from harness.promote import Keeper
     from harness.remote import Local, Remote
     from harness.streams import Entry, Proof
+    from harness.verdict import Verdict
 
 Commands = argparse._SubParsersAction  # what argparse has no public name for
 
@@ -44,6 +47,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_rollback(commands)
     _add_streams(commands)
     _add_history(commands)
+    _add_diff(commands)
 
 
 def _add_attest(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -128,6 +132,23 @@ def _add_streams(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_tree(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.set_defaults(run=_streams)
+
+
+def _add_diff(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "diff",
+        help="what differs between two builds",
+        description="What differs between two builds, the interesting first: users, units, sockets, links, kernel, "
+        "packages, files by package, sizes, boot phases. What runs like is told where a run on this host saw it.",
+        epilog="each of OLD and NEW is a folder of artifacts, a digest or its beginning, IMAGE for its newest build, "
+        "IMAGE@VERSION or, with a tree, IMAGE@STREAM",
+    )
+    parser.add_argument("old", metavar="OLD")
+    parser.add_argument("new", metavar="NEW")
+    _add_tree(parser)
+    parser.add_argument("--all", action="store_true", help="every line, not just the first of each kind")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.set_defaults(run=_diff)
 
 
 def _add_history(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -243,6 +264,8 @@ def _told(entry: Entry) -> list[str]:
 def _history(options: argparse.Namespace) -> int:
     from harness import record
 
+    if options.stream is None:
+        return _how_it_did(options)
     with ExitStack() as until:
         entries = _tree(options, until, options.image).tree.history(options.image, options.stream)
     if options.json:
@@ -250,6 +273,69 @@ def _history(options: argparse.Namespace) -> int:
         return 0
     _print_table(_COLUMNS, [_told(entry) for entry in reversed(entries)])
     return 0
+
+
+def _how_it_did(options: argparse.Namespace) -> int:
+    from harness import history, record
+    from harness.store import find_store
+    from harness.table import show
+
+    known = history.versions(find_store(), options.image)
+    if options.json:
+        print(json.dumps(record.dump(known), indent=2))
+    elif known:
+        show(history.table(known, time.time()))
+    else:
+        print(f"no run of {options.image} on this host is known")
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from harness import record
+    from harness.diff import as_text, compare
+
+    with ExitStack() as until:
+        difference = compare(*(_side(name, options, until) for name in (options.old, options.new)))
+    if options.json:
+        print(json.dumps(record.dump(difference), indent=2))
+    else:
+        print("\n".join(as_text(difference, limit=None if options.all else 12)))
+    return 0
+
+
+def _side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
+    """What ``name`` stands for, and the newest verdict about these bytes."""
+    from harness import attest
+    from harness.artifacts import load_artifacts
+    from harness.diff import Side
+    from harness.store import find_store
+
+    store = find_store()
+    image, _, which = name.partition("@")
+    given = options.tree or os.environ.get(TREE)
+    if which and given:
+        opened = _tree(options, until, image)
+        if opened.tree.current(image, which):
+            artifacts, proof = _carried(opened, image, which)
+            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, name).verdict)
+    if Path(name).is_dir():
+        artifacts = load_artifacts(Path(name))
+    elif re.fullmatch(r"[0-9a-f]{8,64}", name):
+        artifacts = store.hold(lambda: store.artifacts(name), until)
+    else:
+        artifacts = store.hold(lambda: store.newest(image, which), until)
+    return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest))
+
+
+def _verdict_about(digest: str) -> Verdict | None:
+    from harness import history, record
+    from harness.store import find_store
+    from harness.verdict import Verdict
+
+    with suppress(HostError, OSError, ValueError):
+        if folder := history.last_verdict_folder(find_store(), digest):
+            return record.read(Verdict, folder / "verdict.json")
+    return None
 
 
 def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -4,6 +4,7 @@
     builds/<key>.json       which artifacts a build's inputs led to, over which layers
     layers/<key>.tar, .json  trees between the steps of a build, and what is known of them
     debs/<suite>/           downloaded packages
+    history/                what became of earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps
     locks/                  one file a key; held with flock(2) while somebody makes what the key names
     tmp/<name>/             work in progress; whoever holds its lock is alive
@@ -67,6 +68,19 @@ class Store:
             if len(found) == 1:
                 return load_artifacts(found[0])
         raise UsageError(f"no artifacts {digest!r} in {self.root}; bootproof build makes some")
+
+    def newest(self, image: str, version: str = "") -> Artifacts:
+        """The artifacts of ``image``, and of that ``version`` if one is given, that were used last."""
+        there = set[str]()
+        for folder in sorted((self.root / "artifacts").glob("[0-9a-f]*"), key=modified_ns, reverse=True):
+            with suppress(UsageError):
+                artifacts = load_artifacts(folder)
+                manifest = artifacts.manifest
+                if manifest.image == image and version in ("", manifest.version):
+                    return artifacts
+                there.add(f"{manifest.image}@{manifest.version}")
+        wanted = f"{image}@{version}" if version else image
+        raise UsageError(f"no artifacts of {wanted} in {self.root}; there: {', '.join(sorted(there)) or 'none'}")
 
     def add_artifacts(self, folder: Path, manifest: Manifest) -> Artifacts:
         """Move the manifest's files in ``folder``, which lies in a work folder, to their place in the store."""

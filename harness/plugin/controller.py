@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import attest, learned, process, record
+from harness import attest, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
@@ -187,6 +187,9 @@ def learn(state: Bootproof) -> None:
     for name, run in state.runs.items():
         if name in state.prepared:
             learned.keep(find_store(), name, run)
+    for verdict in state.verdicts:
+        said = history.keep(find_store(), verdict, state.runs[verdict.image].folder) if verdict.digests else ""
+        state.remarks += [said] if said else []
 
 
 def _conclude(state: Bootproof, image: str) -> Verdict:
@@ -234,5 +237,7 @@ def summarize(reporter: Any, state: Bootproof) -> None:
         reporter.section(f"{verdict.image}: {verdict.outcome}", **{colours[verdict.outcome]: True, "bold": True})
         for line in describe(verdict, state.runs[verdict.image].folder):
             reporter.write_line(line)
+    for remark in state.remarks:
+        reporter.write_line(remark, yellow=True)
     for problem in dict.fromkeys(state.problems):
         reporter.write_line(f"no verdict that counts: {problem}", red=True)

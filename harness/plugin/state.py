@@ -27,8 +27,8 @@ from harness.verdict import Verdict
 class Bootproof:
     """The definitions are known from the start, the rest once the controller has prepared it.
 
-    ``problems`` are sentences about what kept a verdict from being written, or from being whole. ``signer`` signs what
-    is attested; ``policy`` is the SHA-256 of that in force.
+    ``problems`` are sentences about what kept a verdict from being written, or from being whole, ``remarks`` about
+    less. ``signer`` signs what is attested; ``policy`` is the SHA-256 of that in force.
     """
 
     definitions: dict[str, ImageDefinition]
@@ -48,6 +48,7 @@ class Bootproof:
     shared: dict[str, Shared] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     is_interrupted: bool = False
     is_told: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))

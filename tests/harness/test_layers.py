@@ -15,7 +15,8 @@ process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu accelerator lab admission run learned progress
 rootfs prebuilt
 checks traits plan power machine once states template shared features defaults identity locations belongings databases
-load cuts session gate attest policy streams promote remote conclude bundle report interactive inventory prune doctor
+load cuts session gate attest policy streams promote remote conclude inventory history diff bundle report interactive
+prune doctor
 plugin fixtures suite release __main__ __init__
 """
 DOORS = {  # who alone may import what

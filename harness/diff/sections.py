@@ -1,0 +1,290 @@
+"""What differs between two sets of facts, a function for each kind. Pure: nothing is read here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+from harness.artifacts import INITRD, KERNEL
+from harness.diff.facts import Facts
+from harness.diff.files import compare_files
+from harness.diff.tree import File
+from harness.diff.value import Change, Entry, Section, Weight, entry, section
+from harness.verdict import Boot
+
+T = TypeVar("T")
+
+_MIB = 1 << 20
+_GROWTH = 0.1
+"""What grows or slows by more than this share is worth a word."""
+_EPHEMERAL = 32768
+"""Linux, ip_local_port_range: from here on the kernel gives out ports, others at each boot."""
+_LOOPBACK = ("127.", "[::1]", "[::ffff:127.")
+
+
+def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
+    """All sections; those with something alarming come first."""
+    packages = _packages(old, new)
+    sections = [
+        *_accounts(old, new),
+        _units(old, new),
+        _sockets(old, new),
+        _links(old, new),
+        _kernel(old, new),
+        *_initrd(old, new),
+        packages,
+        _sizes(old, new),
+        _boot_times(old, new),
+        *_files(old, new, {found.what: found.change for found in packages.entries}),
+        _kernel_configuration(old, new),
+    ]
+    return tuple(sorted(sections, key=lambda section: not section.is_alarming))
+
+
+def _unknown(name: str, why: str, old: object, new: object) -> Section | None:
+    """A section of which nothing can be said, if either side is None or empty; ``why`` has a place for the side."""
+    missing = [side for side, known in (("OLD", old), ("NEW", new)) if not known]
+    return Section(name=name, unknown=why.format(" or ".join(missing))) if missing else None
+
+
+_NO_RUN = "no run of {} is known that looked"
+_AS_BUILT = "as in the root filesystems: no two machines can be compared"
+
+
+def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T | None, T | None]]:
+    for key in sorted(old.keys() | new.keys()):
+        one, other = old.get(key), new.get(key)
+        if one != other:
+            yield key, one, other
+
+
+def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
+    """Users and groups as in running machines, where packages may have made some; else as in the images."""
+    if old.traits and new.traits:
+        yield _numbers("users", old.traits.users, new.traits.users)
+        yield _numbers("groups", old.traits.groups, new.traits.groups)
+        return
+    for name, one, other in (
+        ("users", old.image.users, new.image.users),
+        ("groups", old.image.groups, new.image.groups),
+    ):
+        yield _unknown(name, f"the {name} of {{}} are not known", one, other) or _numbers(
+            name, one or {}, other or {}, [_AS_BUILT]
+        )
+
+
+def _numbers(name: str, old: Mapping[str, int], new: Mapping[str, int], notes: Sequence[str] = ()) -> Section:
+    def judge(one: int | None, other: int | None) -> Weight:
+        return Weight.NOTABLE if one is None or other is None else Weight.ALARM
+
+    return section(
+        name,
+        (entry(key, _number(one), _number(other), weight=judge(one, other)) for key, one, other in _pairs(old, new)),
+        notes,
+    )
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _units(old: Facts, new: Facts) -> Section:
+    if not old.traits or not new.traits:
+        return _unknown("units", _NO_RUN, old.traits, new.traits) or Section(name="units")
+    states = [{name: unit.state for name, unit in traits.units.items()} for traits in (old.traits, new.traits)]
+
+    def judge(one: str | None, other: str | None) -> Weight:
+        if other == "failed":
+            return Weight.ALARM
+        return Weight.USUAL if one is None else Weight.NOTABLE
+
+    return section("units", (entry(key, *pair, weight=judge(*pair)) for key, *pair in _pairs(*states)))
+
+
+def _sockets(old: Facts, new: Facts) -> Section:
+    """A socket that others can reach is another matter than one on the loopback."""
+    if not old.traits or not new.traits:
+        return _unknown("sockets", _NO_RUN, old.traits, new.traits) or Section(name="sockets")
+    one, other = ({_socket(text) for text in traits.sockets} for traits in (old.traits, new.traits))
+    gone = (entry(text, "", None, weight=Weight.NOTABLE) for text in one - other)
+    listening = (
+        entry(text, None, "", weight=Weight.NOTABLE if _is_loopback(text) else Weight.ALARM) for text in other - one
+    )
+    return section("sockets", [*gone, *listening])
+
+
+def _socket(text: str) -> str:
+    """``text`` without a port that the kernel chose."""
+    protocol, _, rest = text.partition(" ")
+    address, _, program = rest.partition(" ")
+    host, _, port = address.rpartition(":")
+    is_chosen = port.isdecimal() and int(port) >= _EPHEMERAL
+    return f"{protocol} {host}:(any) {program}" if is_chosen else text
+
+
+def _is_loopback(text: str) -> bool:
+    return text.partition(" ")[2].startswith(_LOOPBACK)
+
+
+def _links(old: Facts, new: Facts) -> Section:
+    """A location that leads elsewhere, or nowhere, is what a host forgets or finds empty."""
+    name, notes = "links", list[str]()
+    if old.traits and new.traits:
+        one, other = old.traits.links, new.traits.links
+    elif old.image.files is not None and new.image.files is not None:
+        one, other = _links_to_data(old.image.files), _links_to_data(new.image.files)
+        notes.append(_AS_BUILT)
+    else:
+        return _unknown(name, _NO_RUN, old.traits, new.traits) or Section(name=name)
+    weights = {path: Weight.ALARM if path in one else Weight.NOTABLE for path in one | other}
+    return section(name, (entry(path, *pair, weight=weights[path]) for path, *pair in _pairs(one, other)), notes)
+
+
+def _links_to_data(files: Mapping[str, File]) -> dict[str, str]:
+    return {f"/{path}": file.target for path, file in files.items() if file.target.startswith("/data/")}
+
+
+def _kernel(old: Facts, new: Facts) -> Section:
+    """Its version, and its arguments: one that both give once has changed, others came or went."""
+    entries = []
+    versions = old.manifest.kernel_version, new.manifest.kernel_version
+    if versions[0] != versions[1]:
+        entries.append(entry("version", *versions, weight=Weight.NOTABLE))
+    one, other = (_arguments(facts.manifest.kernel_arguments) for facts in (old, new))
+    for key, before, after in _pairs(one, other):
+        if before and after and len(before) == len(after) == 1:
+            entries.append(entry(key, before[0], after[0], weight=Weight.NOTABLE))
+            continue
+        gone = [text for text in before or [] if text not in (after or [])]
+        come = [text for text in after or [] if text not in (before or [])]
+        entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in gone]
+        entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in come]
+    return section("kernel", entries)
+
+
+def _arguments(arguments: Iterable[str]) -> dict[str, list[str]]:
+    given = defaultdict[str, list[str]](list)
+    for argument in arguments:
+        given[argument.partition("=")[0]].append(argument)
+    return given
+
+
+def _initrd(old: Facts, new: Facts) -> Iterator[Section]:
+    """A driver that is gone may be the one that a host boots by."""
+    for name, one, other in (
+        ("drivers in the initrd", old.manifest.initrd_drivers, new.manifest.initrd_drivers),
+        ("dracut modules", old.manifest.dracut_modules, new.manifest.dracut_modules),
+    ):
+        gone = (entry(driver, "", None, weight=Weight.NOTABLE) for driver in set(one) - set(other))
+        come = (entry(driver, None, "") for driver in set(other) - set(one))
+        yield _unknown(name, "the manifest of {} does not list them", one, other) or section(name, [*gone, *come])
+
+
+def _packages(old: Facts, new: Facts) -> Section:
+    one, other = old.manifest.packages, new.manifest.packages
+    return _unknown("packages", "the manifest of {} does not list them", one, other) or section(
+        "packages",
+        (
+            entry(name, before, after, weight=Weight.NOTABLE if after is None else Weight.USUAL)
+            for name, before, after in _pairs(one, other)
+        ),
+    )
+
+
+def _sizes(old: Facts, new: Facts) -> Section:
+    """What is downloaded at each boot, and what machines then have in use."""
+    sizes = [
+        {"kernel": files[KERNEL], "initrd": files[INITRD], "root filesystem": files[facts.manifest.rootfs]}
+        for facts in (old, new)
+        for files in [facts.manifest.files]
+    ]
+    entries = [
+        _growth(name, one.size_bytes / _MIB, other.size_bytes / _MIB, "MiB")
+        for name, one, other in _pairs(*sizes)
+        if one and other and one.size_bytes != other.size_bytes
+    ]
+    notes = []
+    if old.traits and new.traits:
+        used = old.traits.memory_mib, new.traits.memory_mib
+        entries += [_growth("memory in use when idle", *used, "MiB")] if used[0] != used[1] else []
+    elif missing := _unknown("", f"memory in use when idle: {_NO_RUN}", old.traits, new.traits):
+        notes.append(missing.unknown)
+    return section("sizes", entries, notes)
+
+
+def _growth(name: str, old: float, new: float, unit: str) -> Entry:
+    share = new / old - 1 if old else 0.0
+    grown = f"{new:,.1f} {unit} ({share:+.0%})" if abs(share) >= 0.005 else f"{new:,.1f} {unit}"
+    return entry(name, f"{old:,.1f} {unit}", grown, weight=Weight.NOTABLE if share > _GROWTH else Weight.USUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Several measurements of one figure, in seconds."""
+
+    seconds: tuple[float, ...]
+
+    def __str__(self) -> str:
+        low, high, count = min(self.seconds), max(self.seconds), len(self.seconds)
+        return f"{median(self.seconds):.1f} s" + (f" ({low:.1f} to {high:.1f}, {count} boots)" if count > 1 else "")
+
+    def overlaps(self, other: _Spread) -> bool:
+        return min(self.seconds) <= max(other.seconds) and min(other.seconds) <= max(self.seconds)
+
+
+def _boot_times(old: Facts, new: Facts) -> Section:
+    """Medians of each phase on each boot path that both took; what lies within the spread of boots is left out."""
+    name = "boot phases"
+    if not old.boots or not new.boots:
+        return _unknown(name, "no boot of {} is known", old.boots, new.boots) or Section(name=name)
+    if old.accelerator != new.accelerator:
+        ran_on = " and ".join(facts.accelerator or "something unknown" for facts in (old, new))
+        return Section(name=name, unknown=f"boots under {ran_on} do not compare")
+    one, other = _phases(old.boots), _phases(new.boots)
+    figures = [key for key in one if key in other]
+    within = [key for key in figures if one[key].overlaps(other[key])]
+    entries = [_slowness(key, one[key], other[key]) for key in figures if key not in within]
+    notes = [f"figures no further apart than boots of the same bytes: {len(within)}"] if within else []
+    counts = f"OLD booted {len(old.boots)} times, NEW {len(new.boots)}"
+    paths = sorted({boot.boot_path for boot in old.boots} ^ {boot.boot_path for boot in new.boots})
+    notes += [f"boot paths that only one side took: {', '.join(paths)}"] if paths else []
+    return section(name, entries, [*notes, counts])
+
+
+def _phases(boots: Iterable[Boot]) -> dict[str, _Spread]:
+    seconds = defaultdict[str, list[float]](list)
+    for boot in boots:
+        for phase, took_s in boot.phases.items():
+            seconds[f"{boot.boot_path}, {phase}"].append(took_s)
+        seconds[f"{boot.boot_path}, until ready"].append(boot.ready_s or 0.0)
+    return {key: _Spread(tuple(taken)) for key, taken in seconds.items()}
+
+
+def _slowness(name: str, old: _Spread, new: _Spread) -> Entry:
+    is_slower = median(new.seconds) > median(old.seconds) * (1 + _GROWTH)
+    return entry(name, str(old), str(new), weight=Weight.NOTABLE if is_slower else Weight.USUAL)
+
+
+def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Section]:
+    """Two root filesystems with the same bytes need not have been read."""
+    if old.image.files is not None and new.image.files is not None:
+        return compare_files(old.image, new.image, packages)
+    unread = [f"{side}: {facts.image.unread}" for side, facts in (("OLD", old), ("NEW", new)) if facts.image.unread]
+    return [Section(name="files", unknown="; ".join(unread))]
+
+
+def _kernel_configuration(old: Facts, new: Facts) -> Section:
+    """What was on and is off comes first; options that only one kernel knows say little."""
+    name, one, other = "kernel configuration", old.image.config, new.image.config
+    if one is None or other is None:
+        return _unknown(name, "the root filesystem of {} has none that could be read", one, other) or Section(name=name)
+
+    def judge(before: str | None, after: str | None) -> Weight:
+        if before is None or after is None:
+            return Weight.MINOR
+        return Weight.NOTABLE if after == "n" else Weight.USUAL
+
+    return section(name, (entry(key, *pair, weight=judge(*pair)) for key, *pair in _pairs(one, other)))

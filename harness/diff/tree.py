@@ -1,0 +1,174 @@
+"""Every file of a squashfs, read in one pass: without root, mounting or a temporary file.
+
+``unsquashfs -pf`` (4.5.1 or later) prints a pseudo file, mksquashfs(1): a line for each file, then the bytes of all
+regular ones, one after the other. Extended attributes are in it only since 4.6, so they are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+from io import BufferedReader
+from pathlib import Path
+
+from harness import process
+from harness.errors import ImageError
+
+_BEGIN = b"#\n# START OF DATA - DO NOT MODIFY\n#\n"
+_NAME = rb"(?P<name>(?:\\.|[^\\ ])+)"
+"""A backslash stands before each blank, quote and backslash of it."""
+_HEAD = re.compile(_NAME + rb" [DRBCISLx] ", re.DOTALL)
+_RECORD = re.compile(
+    _NAME
+    + rb" (?:(?P<kind>[DRBCIS]) (?P<mtime>-?\d+) (?P<mode>[0-7]+) (?P<uid>-?\d+) (?P<gid>-?\d+)|(?P<other>[Lx]))"
+    + rb"(?: (?P<rest>[^\n]*))?\n",
+    re.DOTALL,
+)
+"""``L`` is another name of a file, ``x`` an extended attribute."""
+
+_KINDS = {b"D": "folder", b"R": "file", b"S": "link", b"B": "block device", b"C": "character device", b"I": "pipe"}
+_QUEUES = ("-data-queue", "32", "-frag-queue", "32")
+"""In MiB. It is as quick as with the default of 256 each, and takes 80 MiB instead of 530."""
+_CHUNK_BYTES = 1 << 20
+_TEXT_BYTES = 4 << 20
+"""No list of a package, user database or kernel configuration is longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """``content`` is a SHA-256 in hex, ``target`` where a link leads or which device it is; ``mode`` without kind."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size_bytes: int = 0
+    target: str = ""
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Files by their paths without the first slash, and the bytes of those that were ``wanted``."""
+
+    files: dict[str, File]
+    texts: dict[str, bytes]
+
+
+def read_tree(image: Path, wanted: re.Pattern[str]) -> Tree:
+    """What is in the squashfs ``image``: about 5 s for 1.2 GB of files.
+
+    The bytes of what ``wanted`` matches are kept. `ImageError` if it is damaged, or unsquashfs is too old.
+    """
+    program = process.require("unsquashfs", "squashfs-tools")
+    argv = [program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)]
+    try:
+        with process.reading(argv) as printed:
+            header, begun = _header(printed)
+            data = _Data(begun, printed)
+            return _tree(header, data, wanted)
+    except (process.CommandFailed, ValueError) as error:
+        raise ImageError(f"{image} is damaged, or unsquashfs older than 4.5.1: {error}") from error
+
+
+def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
+    """What stands before the files' bytes, and what was read of those."""
+    seen = bytearray()
+    while chunk := printed.read1(_CHUNK_BYTES):
+        searched = max(0, len(seen) - len(_BEGIN))
+        seen += chunk
+        at = seen.find(b"\n" + _BEGIN, searched)
+        if at >= 0:
+            return bytes(seen[: at + 1]), bytes(seen[at + 1 + len(_BEGIN) :])
+    raise ValueError("it printed no files")
+
+
+class _Data:
+    """The files' bytes, in order."""
+
+    def __init__(self, begun: bytes, printed: BufferedReader) -> None:
+        self._begun, self._printed = begun, printed
+
+    def take(self, size_bytes: int) -> Iterator[bytes]:
+        while size_bytes:
+            chunk = self._begun[:size_bytes] or self._printed.read1(min(size_bytes, _CHUNK_BYTES))
+            if not chunk:
+                raise ValueError("it ended in the middle of a file")
+            self._begun = self._begun[len(chunk) :]
+            size_bytes -= len(chunk)
+            yield chunk
+
+    @property
+    def is_at_end(self) -> bool:
+        return not self._begun and not self._printed.read1(1)
+
+
+def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> Tree:
+    files, texts, same = dict[str, File](), dict[str, bytes](), dict[str, str]()
+    for record, rest in _records(header):
+        name = _name(record["name"])
+        if record["other"] == b"L":
+            same[name] = _name(rest)
+        elif record["kind"]:
+            file = _file(record, rest)
+            keep = file.kind == "file" and file.size_bytes <= _TEXT_BYTES and wanted.fullmatch(name) is not None
+            kept = bytearray()
+            hashed = hashlib.sha256()
+            for chunk in data.take(file.size_bytes):
+                hashed.update(chunk)
+                if keep:
+                    kept += chunk
+            if keep:
+                texts[name] = bytes(kept)
+            files[name] = replace(file, content=hashed.hexdigest()) if file.kind == "file" else file
+    if not data.is_at_end:
+        raise ValueError("it has more bytes than its files")
+    files |= {name: files[other] for name, other in same.items() if other in files}
+    return Tree(files, texts)
+
+
+def _records(header: bytes) -> Iterator[tuple[re.Match[bytes], bytes]]:
+    """Each line, and what its end says of that kind: where a link leads may go on over several lines."""
+    at, folders = 0, {b""}
+    while at < len(header):
+        record = _RECORD.match(header, at)
+        if record is None:
+            raise ValueError(f"{header[at : at + 80]!r} is no file")
+        at = record.end()
+        if record["kind"] == b"D":
+            folders.add(record["name"])
+        leads = record["kind"] == b"S" or record["other"] == b"L"
+        while leads and not _begins_record(header, at, folders):
+            at = header.index(b"\n", at) + 1
+        yield record, header[record.start("rest") : at - 1] if record["rest"] is not None else b""
+
+
+def _begins_record(header: bytes, at: int, folders: Set[bytes]) -> bool:
+    """Whether a file follows, which is in a folder that was listed before."""
+    head = _HEAD.match(header, at)
+    return at == len(header) or (head is not None and head["name"].rpartition(b"/")[0] in folders)
+
+
+def _file(record: re.Match[bytes], rest: bytes) -> File:
+    kind = _KINDS[record["kind"]]
+    return File(
+        kind="socket" if kind == "pipe" and rest == b"s" else kind,
+        mode=int(record["mode"], 8),
+        uid=int(record["uid"]),
+        gid=int(record["gid"]),
+        mtime=int(record["mtime"]),
+        size_bytes=int(rest.split()[0]) if kind == "file" else 0,
+        target="" if kind in ("file", "pipe") else _text(rest),
+    )
+
+
+def _name(escaped: bytes) -> str:
+    return _text(re.sub(rb"\\(.)", rb"\1", escaped, flags=re.DOTALL))
+
+
+def _text(name: bytes) -> str:
+    """The same in every locale: a name is bytes."""
+    return name.decode("utf-8", "surrogateescape")
