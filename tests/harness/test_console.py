@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,10 @@ class Machine:
         self.wire.sendall(text.encode())
         taken = self._changes.wait_for(lambda: len(self.console.read(0, Deadline(0))) >= awaited, Deadline(5))
         assert taken
+
+    def wait_for(self, is_so: Callable[[], bool]) -> None:
+        """Lines are looked at after they were taken."""
+        assert self._changes.wait_for(is_so, Deadline(5))
 
 
 @pytest.fixture
@@ -70,6 +74,7 @@ def test_a_sign_cut_in_two_by_the_wire_is_seen(machine: Machine) -> None:
 def test_phases_are_told_as_they_begin(machine: Machine, phases: list[str]) -> None:
     machine.prints("iPXE 1.0.0\nLinux version 6.12\nLinux version 6.12\nSwitching root.\n")
 
+    machine.wait_for(lambda: len(phases) == 3)
     assert phases == ["ipxe", "kernel", "userspace"]
     assert list(machine.console.phases) == phases
 

@@ -101,7 +101,7 @@ FAULTS = {
     ),
     "location-left-out": Fault(
         tree=f"sed -i 's| {SITE}||' /usr/lib/persist/config && rm {SITE} && cp -a /usr/share/persist{SITE} {SITE}",
-        suite=_LINKS, id="check-failed", named=f"{SITE} is on overlay",
+        suite=_LINKS, id="check-failed", named=f"{SITE} is on ",
     ),
     "wrong-owner": Fault(
         persist='cp() { command cp -r "${@:2}"; }',
