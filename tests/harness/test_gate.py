@@ -9,7 +9,7 @@ import pytest
 
 from harness.definition import ImageDefinition, load_definition
 from harness.errors import Subject
-from harness.gate import Result, cover, decide, required_checks
+from harness.gate import Result, cover, decide, flakes, rates, required_checks, without_repeat
 from harness.verdict import Coverage, Finding, Outcome
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -86,3 +86,25 @@ def test_a_boot_path_is_proven_by_a_boot_that_became_ready(nova: ImageDefinition
 
     assert "boot:direct" in coverage.passed
     assert "boot:ipxe-bios" in coverage.missing
+
+
+def test_a_check_that_held_in_some_repeats_has_a_rate_with_its_interval() -> None:
+    planned = {f"t.py::test_{name}[x-boot{number}]": ["services"] for number in range(1, 6) for name in "ab"}
+    results = dict.fromkeys(planned, Result.PASSED) | {"t.py::test_a[x-boot3]": Result.FAILED}
+
+    (rate,) = rates(planned, results)
+
+    assert (rate.check, rate.passed, rate.repeats) == ("services", 4, 5)
+    assert (rate.low, rate.high) == (0.376, 0.964)  # Wilson's, as statsmodels has it
+    assert rates({"t.py::test_a[x]": ["services"]}, {}) == ()
+
+
+def test_only_what_both_passed_and_failed_is_a_flake() -> None:
+    results = {
+        "t.py::test_a[x-boot1]": Result.PASSED, "t.py::test_a[x-boot2]": Result.FAILED,
+        "t.py::test_b[x-boot1]": Result.FAILED, "t.py::test_b[x-boot2]": Result.FAILED,
+        "t.py::test_c[x-boot1-/a]": Result.PASSED, "t.py::test_c[x-boot2-/b]": Result.FAILED,
+    }  # fmt: skip
+
+    assert flakes(results) == {"t.py::test_a[x]": {"boot1": Result.PASSED, "boot2": Result.FAILED}}
+    assert without_repeat("t.py::test_c[x-boot12-/a]") == ("t.py::test_c[x-/a]", "boot12")
