@@ -7,7 +7,7 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Debian package names; what each is for is in the README.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu mmdebstrap uidmap squashfs-tools dnsmasq-base \
-	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring
+	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring chromium
 
 .PHONY: help setup test verify faults bench clean
 help: ## list what can be made

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, cuts, start
+from . import boot, build, channel, clones, cuts, reports, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "boot": boot.measure,
     "clones": clones.measure,
     "cuts": cuts.measure,
+    "report": reports.measure,
 }
 RESULT = Path("runs/bench.json")
 
