@@ -219,6 +219,8 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     if verdict.cost:
         yield from _describe(verdict.cost)
     yield f"verdict: {folder / 'verdict.json'}"
+    if (folder / "report.html").exists():
+        yield f"report: {folder / 'report.html'}"
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:

@@ -30,6 +30,11 @@ _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 _PARTIAL_LINE_BYTES = 4096
 
 
+def plain(text: str) -> str:
+    """``text`` without what only a terminal understands."""
+    return _ESCAPES.sub("", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """A sign as it was seen; ``evidence`` ends with the guilty line."""
@@ -136,7 +141,7 @@ class Console:
             return b""
 
     def _take(self, raw: bytes, log: IO[bytes]) -> None:
-        line = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+        line = plain(raw.decode("utf-8", "replace"))
         since_start_s = time.monotonic() - self._started_s
         log.write(f"[{since_start_s:8.2f}] {line}\n".encode())
         if _SPINNER.match(line):

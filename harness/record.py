@@ -45,11 +45,15 @@ def load(kind: type[T], plain: Any) -> T:
 
 
 def write(path: Path, value: Any) -> None:
-    """``value`` as indented JSON at ``path``: all of it or, if interrupted, what was there before.
+    """``value`` as indented JSON at ``path``, as `write_text` does."""
+    write_text(path, json.dumps(dump(value), indent=2, sort_keys=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` at ``path``: all of it or, if interrupted, what was there before.
 
     For one writer at a time. What a killed one left half written is overwritten by the next.
     """
-    text = json.dumps(dump(value), indent=2, sort_keys=False) + "\n"
     half_made = path.with_name(f".{path.name}.new")
     with half_made.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -7,11 +7,12 @@ import json
 import os
 import re
 import time
+import webbrowser
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HostError, UsageError
+from harness.errors import BootproofError, HostError, UsageError
 
 if TYPE_CHECKING:
     from harness.artifacts import Artifacts
@@ -48,6 +49,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_streams(commands)
     _add_history(commands)
     _add_diff(commands)
+    _add_report(commands)
 
 
 def _add_attest(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -132,6 +134,19 @@ def _add_streams(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_tree(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.set_defaults(run=_streams)
+
+
+def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="remake the page of a run, and open it",
+        description="Write report.html of a run anew, beside what the stream carries now if there is a tree.",
+    )
+    parser.add_argument("folder", nargs="?", type=Path, metavar="RUN", help="a run's folder (default: runs/latest)")
+    parser.add_argument("--open", action="store_true", help="in the browser")
+    parser.add_argument("--stream", default="stable", metavar="STREAM", help="to compare with (default: stable)")
+    _add_tree(parser)
+    parser.set_defaults(run=_report)
 
 
 def _add_diff(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -273,6 +288,43 @@ def _history(options: argparse.Namespace) -> int:
         return 0
     _print_table(_COLUMNS, [_told(entry) for entry in reversed(entries)])
     return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from harness import record, report
+    from harness.store import find_store
+    from harness.verdict import Verdict
+
+    folder = options.folder or Path("runs/latest").resolve()
+    try:
+        verdict = record.read(Verdict, folder / "verdict.json")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} is no folder of a run that has ended: {error}") from None
+    with ExitStack() as until:
+        page = report.write_all(
+            verdict, folder, find_store(), promoted_side(options.tree, verdict, options.stream, until)
+        )
+    print(page)
+    if options.open:
+        webbrowser.open(page.as_uri())
+    return 0
+
+
+def promoted_side(given: str | None, verdict: Verdict, stream: str, until: ExitStack) -> Side | None:
+    """What ``stream`` of the tree, if one is named, carries now, of the image that ``verdict`` is about."""
+    from harness import attest
+    from harness.diff import Side
+    from harness.remote import open_tree
+
+    place = given or os.environ.get(TREE)
+    if not place:
+        return None
+    with suppress(BootproofError):
+        opened = open_tree(place, verdict.image, until)
+        if opened.tree.current(verdict.image, stream):
+            artifacts, proof = _carried(opened, verdict.image, stream)
+            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
+    return None
 
 
 def _how_it_did(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +15,16 @@ from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
+from harness.release import promoted_side
+from harness.report import annotate, write_all
 from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare
 from harness.spec import Network
 from harness.store import find_store
 from harness.verdict import Finding, Outcome, Verdict
+
+_COMPARED = "stable"
+"""The stream whose verdict is laid beside that of a run."""
 
 _open: list[Bootproof] = []
 """The state of this process, for the hooks that pytest calls without a config."""
@@ -190,6 +196,19 @@ def learn(state: Bootproof) -> None:
     for verdict in state.verdicts:
         said = history.keep(find_store(), verdict, state.runs[verdict.image].folder) if verdict.digests else ""
         state.remarks += [said] if said else []
+
+
+def report(state: Bootproof) -> None:
+    """For those who were not there; a verdict stands without it."""
+    for verdict in state.verdicts:
+        folder = state.runs[verdict.image].folder
+        try:
+            with ExitStack() as until:
+                write_all(verdict, folder, find_store(), promoted_side(None, verdict, _COMPARED, until))
+        except (BootproofError, OSError) as error:
+            state.remarks.append(f"no report: {error}")
+        for line in annotate(verdict, os.environ):
+            print(line)
 
 
 def _conclude(state: Bootproof, image: str) -> Verdict:

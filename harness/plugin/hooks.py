@@ -128,6 +128,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     finally:
         session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
         controller.learn(state)
+        controller.report(state)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

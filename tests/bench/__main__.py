@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, cuts, promote, start
+from . import boot, build, channel, clones, cuts, promote, reports, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -28,6 +28,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "clones": clones.measure,
     "cuts": cuts.measure,
     "promote": promote.measure,
+    "report": reports.measure,
 }
 RESULT = Path("runs/bench.json")
 

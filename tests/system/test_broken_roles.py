@@ -105,7 +105,7 @@ FAULTS = {
     ),
     "wrong-owner": Fault(
         persist='cp() { command cp -r "${@:2}"; }',
-        suite=_LINKS, id="check-failed", named="owners",
+        suite=_LINKS, id="check-failed", named="daemon",
     ),
     "formats-anything": Fault(
         persist="content() { :; }", suite=(*_DISKS, "foreign and not first"), id="check-failed", named="foreign disk",

@@ -1,0 +1,32 @@
+"""Findings by whose doing they are, the same one at many places told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from harness.errors import Subject
+from harness.verdict import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """``finding`` is the first of its kind, at ``places``: pairs of where it was made and a link into a log, or ""."""
+
+    finding: Finding
+    places: tuple[tuple[str, str], ...]
+
+
+def by_subject(findings: Iterable[Finding], links: Mapping[Finding, str]) -> dict[Subject, tuple[Observation, ...]]:
+    """The image's first: one proven failure of it outranks everything."""
+    same: dict[Finding, list[Finding]] = {}
+    for finding in findings:
+        same.setdefault(replace(finding, where="", evidence=()), []).append(finding)
+    seen = [_observation(alike, links) for alike in same.values()]
+    groups = {subject: tuple(one for one in seen if one.finding.subject is subject) for subject in Subject}
+    return {subject: group for subject, group in groups.items() if group}
+
+
+def _observation(alike: list[Finding], links: Mapping[Finding, str]) -> Observation:
+    places = tuple((finding.where, links.get(finding, "")) for finding in alike)
+    return Observation(finding=alike[0], places=places)

@@ -1,0 +1,76 @@
+"""What GitHub and GitLab read of a verdict, to show it beside the change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from harness.errors import Subject
+from harness.report import words
+from harness.verdict import Finding, Verdict
+
+_SEVERITY = {Subject.IMAGE: "critical", Subject.HOST: "minor", Subject.HARNESS: "minor"}
+_FILE = re.compile(r"([\w./-]+\.py)::")
+"""Where a finding of a test was made: its id begins with its file."""
+
+
+def annotate(verdict: Verdict, environ: Mapping[str, str]) -> Iterator[str]:
+    """Workflow commands for GitHub, one a finding, the image's first: errors, or warnings where others are at fault.
+
+    A step shows ten of each. Nothing elsewhere: GitLab reads a file, see `gitlab_report`.
+    docs.github.com, "Workflow commands for GitHub Actions".
+    """
+    if environ.get("GITHUB_ACTIONS") != "true":
+        return
+    for finding in sorted(verdict.findings, key=lambda finding: finding.subject is not Subject.IMAGE):
+        kind = "error" if finding.subject is Subject.IMAGE else "warning"
+        file = {"file": path} if (path := _file(finding)) else {}
+        yield _command(kind, file | {"title": f"{finding.subject}: {finding.what}"}, _message(finding))
+    if verdict.coverage.missing:
+        title = {"title": f"{verdict.image}: required checks did not run"}
+        yield _command("warning", title, ", ".join(verdict.coverage.missing))
+
+
+def gitlab_report(verdict: Verdict) -> str:
+    """A Code Quality report, to be named under ``artifacts:reports:codequality``.
+
+    docs.gitlab.com, "Code Quality", "Code Quality report format": a path in the repository is required.
+    """
+    definition = f"images/{verdict.image}/image.toml"
+    return json.dumps([_issue(finding, definition) for finding in dict.fromkeys(verdict.findings)], indent=2) + "\n"
+
+
+def _issue(finding: Finding, definition: str) -> dict[str, object]:
+    same = json.dumps([finding.id, finding.what, finding.where, finding.subject])
+    return {
+        "description": words.clean(f"{finding.subject}: {finding.what} ({finding.where})"),
+        "check_name": finding.id,
+        "fingerprint": hashlib.sha256(same.encode()).hexdigest(),
+        "severity": _SEVERITY[finding.subject],
+        "location": {"path": _file(finding) or definition, "lines": {"begin": 1}},
+    }
+
+
+def _file(finding: Finding) -> str:
+    match = _FILE.match(finding.where)
+    return match[1] if match else ""
+
+
+def _message(finding: Finding) -> str:
+    cause = [f"cause: {finding.cause}"] if finding.cause else []
+    return "\n".join([f"{finding.where} [{finding.id}]", *finding.evidence[-6:], *cause])
+
+
+def _command(name: str, properties: Mapping[str, str], message: str) -> str:
+    said = ",".join(f"{key}={_escape(value, ':,')}" for key, value in properties.items())
+    return f"::{name} {said}::{_escape(message)}"
+
+
+def _escape(text: str, more: str = "") -> str:
+    """As the runner takes it back: ``%``, the ends of lines and, in properties, what separates them."""
+    text = words.clean(text)
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

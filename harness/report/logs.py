@@ -1,0 +1,89 @@
+"""Console logs, packed into the page: which lines are guilty, and by what name each can be linked to."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.report.words import clean, name_of
+from harness.verdict import Boot, Finding
+
+_SINCE_START = re.compile(r"^\[ *\d+\.\d\d\] ")
+"""What the console puts before each line that it keeps."""
+_LEVEL = 6
+"""Of gzip: 50 MB take 1 s here, with 9 five times that for 2 % less."""
+_STRAY = 4
+"""Lines of evidence may stand so many times as far apart in a log as they do in a finding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The console of the boot that the page knows as ``anchor``: ``guilty`` are numbers of lines, the first is 1;
+    ``links`` lead from a finding to its guilty line; ``packed`` is the text in gzip in base64."""
+
+    anchor: str
+    title: str
+    lines: int
+    guilty: tuple[int, ...]
+    links: dict[Finding, str]
+    packed: str
+
+
+def anchors(boots: Iterable[Boot]) -> dict[int, str]:
+    """A name for each boot by its place in ``boots``: the same for the same boot in each page made of it."""
+    names: dict[int, str] = {}
+    for place, boot in enumerate(boots):
+        name = f"boot-{re.sub(r'[^a-z0-9]+', '-', boot.machine.lower()).strip('-')}-{boot.number}"
+        names[place] = f"{name}_{place}" if name in names.values() else name
+    return names
+
+
+def pack(boot: Boot, anchor: str, findings: Iterable[Finding], folder: Path) -> Log | None:
+    """The log of ``boot`` of the run in ``folder``; None if there is none."""
+    text = _read(boot, folder)
+    if text is None:
+        return None
+    lines = [clean(line) for line in text.removesuffix("\n").split("\n")]
+    said = [_SINCE_START.sub("", line).strip() for line in lines]
+    guilty: set[int] = set()
+    links: dict[Finding, str] = {}
+    for finding in findings:
+        if finding.where == name_of(boot):
+            found = locate(finding.evidence, said)
+            guilty |= set(found)
+            links[finding] = f"{anchor}-L{found[-1]}" if found else anchor
+    return Log(
+        anchor=anchor,
+        title=name_of(boot),
+        lines=len(lines),
+        guilty=tuple(sorted(guilty)),
+        links=links,
+        packed=base64.b64encode(gzip.compress("\n".join(lines).encode(), _LEVEL, mtime=0)).decode("ascii"),
+    )
+
+
+def _read(boot: Boot, folder: Path) -> str | None:
+    """A run's folder may have been moved since, so the log is looked for in it first."""
+    named = Path(boot.console)
+    for path in (folder.joinpath(*named.parts[-3:]), named):
+        try:
+            return path.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+    return None
+
+
+def locate(evidence: Iterable[str], said: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the lines that are ``evidence``, where most of it stands together; the first such place."""
+    wanted = {clean(line).strip() for line in evidence} - {""}
+    hits = [number for number, line in enumerate(said) if line in wanted]
+    places = (
+        [hit for hit in hits[first : first + 2 * len(wanted)] if hit < hits[first] + _STRAY * len(wanted)]
+        for first in range(len(hits))
+    )
+    best = max(places, key=lambda place: (len({said[hit] for hit in place}), -len(place)), default=[])
+    return tuple(hit + 1 for hit in best)

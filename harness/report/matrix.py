@@ -1,0 +1,60 @@
+"""Checks by boot paths: what was proven on which way a machine comes up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.verdict import Rate, Verdict
+
+_BOOT = "boot:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """``state`` is passed, failed or missing, or empty where nothing is required; it stands for ``columns``."""
+
+    state: str
+    columns: int = 1
+    rate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    check: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """The first row is that of the boots, a cell for each path; the others' checks are for all paths."""
+
+    boot_paths: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def lay_out(verdict: Verdict) -> Matrix:
+    states, rates = _states(verdict), {rate.check: _said(rate) for rate in verdict.rates}
+    named = (check.removeprefix(_BOOT) for check in states if check.startswith(_BOOT))
+    paths = tuple(dict.fromkeys([*verdict.coverage.boot_paths, *named]))
+    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates)))
+
+
+def _states(verdict: Verdict) -> dict[str, str]:
+    """Worst first."""
+    coverage = verdict.coverage
+    by_state = {"failed": coverage.failed, "missing": coverage.missing, "passed": coverage.passed}
+    return {check: state for state, checks in by_state.items() for check in checks}
+
+
+def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str]) -> Iterator[Row]:
+    if paths:
+        checks = [f"{_BOOT}{path}" for path in paths]
+        yield Row(check="boot", cells=tuple(Cell(state=states.get(c, ""), rate=rates.get(c, "")) for c in checks))
+    for check, state in states.items():
+        if not check.startswith(_BOOT):
+            yield Row(check=check, cells=(Cell(state=state, columns=max(1, len(paths)), rate=rates.get(check, "")),))
+
+
+def _said(rate: Rate) -> str:
+    return f"{rate.passed} of {rate.repeats} ({rate.low:.0%} to {rate.high:.0%})"

@@ -1,0 +1,97 @@
+"""The page: one file that needs nothing else, as it may be opened from a mail."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import record
+from harness.history import Series
+from harness.report import findings, matrix, waterfall, words
+from harness.report.logs import Log, anchors, pack
+from harness.report.trends import draw
+from harness.run import unwritable
+from harness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+PAGE = "report.html"
+_HERE = Path(__file__).parent
+
+
+def write_page(
+    verdict: Verdict,
+    folder: Path,
+    *,
+    promoted: Verdict | None = None,
+    diff_html: str = "",
+    trends: Sequence[Series] = (),
+) -> Path:
+    """Write ``report.html`` of the run in ``folder``, all of it or nothing; `HostError` if it cannot be written.
+
+    ``promoted`` is the verdict on what the stream carries now. ``diff_html`` is taken as it is: it must be escaped.
+    """
+    page = _template().render(_context(verdict, folder, promoted, diff_html, trends))
+    path = folder / PAGE
+    try:
+        record.write_text(path, page)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return path
+
+
+def _context(
+    verdict: Verdict, folder: Path, promoted: Verdict | None, diff_html: str, trends: Sequence[Series]
+) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    style, script = ((_HERE / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    names = anchors(verdict.boots)
+    logs = list(_logs(verdict, names, folder))
+    links = {finding: link for log in logs for finding, link in log.links.items()}
+    return {
+        "verdict": verdict,
+        "promoted": promoted,
+        "why": words.why(verdict),
+        "facts": words.facts(verdict),
+        "observed": findings.by_subject(verdict.findings, links),
+        "matrix": matrix.lay_out(verdict),
+        "waterfall": waterfall.lay_out(verdict, promoted, names, folder),
+        "phases": waterfall.PHASES,
+        "curves": [draw(trend) for trend in trends if trend.points],
+        "diff": Markup(diff_html),
+        "logs": logs,
+        "logged": {log.anchor for log in logs},
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    }
+
+
+def _logs(verdict: Verdict, names: Mapping[int, str], folder: Path) -> Iterator[Log]:
+    for place, boot in enumerate(verdict.boots):
+        if log := pack(boot, names[place], verdict.findings, folder):
+            yield log
+
+
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 0.1 s that `--help` need not pay
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _finalize(value: Any) -> Any:
+    """What is text and not ours yet, as it may be shown."""
+    return words.clean(value) if type(value) is str else value

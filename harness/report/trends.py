@@ -1,0 +1,66 @@
+"""Figures over versions, as lines small enough to stand beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.history import Series
+
+_WIDTH, _HEIGHT, _MARGIN = 240.0, 48.0, 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    x: float
+    y: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A trend as drawn; ``says`` is the same for who does not see it."""
+
+    name: str
+    newest: str
+    change: str
+    lowest: str
+    highest: str
+    says: str
+    dots: tuple[Dot, ...]
+
+    @property
+    def line(self) -> str:
+        return " ".join(f"{dot.x:.1f},{dot.y:.1f}" for dot in self.dots)
+
+
+def draw(trend: Series) -> Curve:
+    """``trend``, which has a point at least, in a box of 240 by 48."""
+    values = [value for _, value in trend.points]
+    lowest, highest = min(values), max(values)
+    newest = _said(values[-1], trend.unit)
+    return Curve(
+        name=trend.name,
+        newest=newest,
+        change=_change(values),
+        lowest=_said(lowest, trend.unit),
+        highest=_said(highest, trend.unit),
+        says=f"{trend.name} over {len(values)} versions: {newest} now, "
+        f"between {_said(lowest, trend.unit)} and {_said(highest, trend.unit)}",
+        dots=tuple(
+            Dot(
+                x=_MARGIN + (_WIDTH - 2 * _MARGIN) * (number / (len(values) - 1) if values[1:] else 1),
+                y=_MARGIN + (_HEIGHT - 2 * _MARGIN) * ((highest - value) / (highest - lowest or 1)),
+                says=f"{label}: {_said(value, trend.unit)}",
+            )
+            for number, (label, value) in enumerate(trend.points)
+        ),
+    )
+
+
+def _said(value: float, unit: str) -> str:
+    return f"{value:,.1f}".removesuffix(".0") + (f" {unit}" if unit else "")
+
+
+def _change(values: list[float]) -> str:
+    """From the version before to this one."""
+    return f"{values[-1] / values[-2] - 1:+.1%}" if values[1:] and values[-2] else ""

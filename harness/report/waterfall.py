@@ -1,0 +1,226 @@
+"""Boots as bars on one scale, over those of the promoted version: phases first, then user space by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import record
+from harness.report.words import name_of
+from harness.verdict import Boot, Unit, Verdict
+
+PHASES = {"firmware": "firmware", "ipxe": "iPXE", "kernel": "kernel", "initrd": "initrd", "userspace": "user space"}
+_KINDS = (".service", ".socket", ".mount")
+_SHORT_S = 0.05
+_UNITS = 12
+_STEPS = (1, 2, 5)
+_TICKS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A span of time; ``left`` and ``width`` are percent of the scale it is drawn on."""
+
+    name: str
+    left: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Seconds from 0 to ``ends_s``, with a line at each of ``ticks``."""
+
+    ends_s: float
+    ticks: tuple[float, ...]
+
+    @property
+    def step(self) -> float:
+        """Percent between two lines."""
+        return self.percent(self.ticks[1])
+
+    def percent(self, seconds: float) -> float:
+        return round(100 * seconds / self.ends_s, 2)
+
+    def bar(self, name: str, begins_s: float, ends_s: float) -> Bar:
+        left = self.percent(max(0.0, begins_s))
+        return Bar(name=name, left=left, width=max(0.0, round(self.percent(ends_s) - left, 2)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRow:
+    """A unit of user space; ``ghost`` is the same of the promoted version."""
+
+    name: str
+    state: str
+    took_s: float
+    bar: Bar
+    ghost: Bar | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """The ``longest`` in the order in which they began, and the ``others``."""
+
+    scale: Scale
+    longest: tuple[UnitRow, ...]
+    others: tuple[UnitRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRow:
+    """One boot; ``says`` is what the bars show. ``slower_s`` is against the promoted version, if that is known."""
+
+    boot: Boot
+    anchor: str
+    is_under_test: bool
+    says: str
+    bars: tuple[Bar, ...]
+    ghosts: tuple[Bar, ...]
+    slower_s: float | None
+    units: Units | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The boots on one boot path, those that failed first, then the slowest; ``slower_s`` is that in the middle."""
+
+    boot_path: str
+    rows: tuple[BootRow, ...]
+    slower_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waterfall:
+    """All boots, on one ``scale``."""
+
+    scale: Scale
+    lanes: tuple[Lane, ...]
+
+
+def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, str], folder: Path) -> Waterfall:
+    ghosts = {path: typical(promoted, path) for path in {boot.boot_path for boot in verdict.boots}}
+    scale = scale_to(max(map(_length_s, [*verdict.boots, *filter(None, ghosts.values())]), default=1.0))
+    ghost_units = promoted.traits.units if promoted and promoted.traits else {}
+    rows: dict[str, list[BootRow]] = {}
+    for place, boot in sorted(enumerate(verdict.boots), key=lambda numbered: _worst_first(numbered[1])):
+        is_under_test = boot.artifacts == verdict.digests.get("artifacts", boot.artifacts)
+        row = _row(
+            boot,
+            anchors[place],
+            scale,
+            ghosts[boot.boot_path] if is_under_test else None,
+            units_of(_units(boot, folder), ghost_units),
+            is_under_test=is_under_test,
+        )
+        rows.setdefault(boot.boot_path, []).append(row)
+    lanes = (Lane(boot_path=path, rows=tuple(rows[path]), slower_s=_middle(rows[path])) for path in sorted(rows))
+    return Waterfall(scale=scale, lanes=tuple(lanes))
+
+
+def typical(verdict: Verdict | None, path: str) -> Boot | None:
+    """The boot in the middle, by time, of those of the image on ``path``."""
+    if verdict is None:
+        return None
+    own = verdict.digests.get("artifacts")
+    times = [
+        (boot.ready_s, place)
+        for place, boot in enumerate(verdict.boots)
+        if boot.ready_s is not None and boot.boot_path == path and own in (None, boot.artifacts)
+    ]
+    return verdict.boots[sorted(times)[len(times) // 2][1]] if times else None
+
+
+def scale_to(seconds: float) -> Scale:
+    """A scale that ends at ``seconds``, with at most six lines at round figures."""
+    ends_s = max(seconds, 0.1)
+    steps = (step * 10.0**power for power in range(-2, 300) for step in _STEPS)
+    step = next(step for step in steps if ends_s / step <= _TICKS)
+    count = max(2, int(ends_s / step) + 1)
+    return Scale(ends_s=ends_s, ticks=tuple(round(step * number, 2) for number in range(count)))
+
+
+def _row(
+    boot: Boot, anchor: str, scale: Scale, ghost: Boot | None, units: Units | None, *, is_under_test: bool
+) -> BootRow:
+    return BootRow(
+        boot=boot,
+        anchor=anchor,
+        is_under_test=is_under_test,
+        says=f"{name_of(boot)}: {_said(boot)}{f'; promoted: {_said(ghost)}' if ghost else ''}",
+        bars=_bars(boot, scale),
+        ghosts=_bars(ghost, scale) if ghost else (),
+        slower_s=boot.ready_s - ghost.ready_s if ghost and ghost.ready_s and boot.ready_s else None,
+        units=units,
+    )
+
+
+def _middle(rows: Iterable[BootRow]) -> float | None:
+    differences = sorted(row.slower_s for row in rows if row.slower_s is not None)
+    return differences[len(differences) // 2] if differences else None
+
+
+def _worst_first(boot: Boot) -> tuple[bool, float]:
+    return boot.ready_s is not None, -_length_s(boot)
+
+
+def _length_s(boot: Boot) -> float:
+    return sum(boot.phases.values())
+
+
+def _said(boot: Boot) -> str:
+    phases = ", ".join(f"{PHASES.get(phase, phase)} {seconds:.1f} s" for phase, seconds in boot.phases.items())
+    return f"{'not ready' if boot.ready_s is None else f'ready in {boot.ready_s:.1f} s'}{phases and f' ({phases})'}"
+
+
+def _bars(boot: Boot, scale: Scale) -> tuple[Bar, ...]:
+    bars, began_s = [], 0.0
+    for phase, seconds in boot.phases.items():
+        bars.append(scale.bar(phase, began_s, began_s + seconds))
+        began_s += seconds
+    return tuple(bars)
+
+
+def _units(boot: Boot, folder: Path) -> dict[str, Unit]:
+    """Nothing, if the machine could not tell or the file is not there any more."""
+    named = Path(boot.console).with_name("units.json")
+    for path in (folder.joinpath(*named.parts[-3:]), named):
+        try:
+            return record.read(dict[str, Unit], path)
+        except (OSError, ValueError):
+            continue
+    return {}
+
+
+def units_of(units: Mapping[str, Unit], ghosts: Mapping[str, Unit]) -> Units | None:
+    """Those that took long enough to be seen; what was over before user space began is the initrd's."""
+    shown = {
+        name: unit
+        for name, unit in units.items()
+        if name.endswith(_KINDS) and unit.ready_s > 0 and unit.ready_s - unit.begins_s > _SHORT_S
+    }
+    if not shown:
+        return None
+    scale = scale_to(max(unit.ready_s for unit in shown.values()))
+    names = sorted(shown, key=lambda name: shown[name].begins_s - shown[name].ready_s)
+    rows = [_unit_row(name, shown[name], ghosts.get(name), scale) for name in names]
+    return Units(
+        scale=scale,
+        longest=tuple(sorted(rows[:_UNITS], key=_beginning)),
+        others=tuple(sorted(rows[_UNITS:], key=_beginning)),
+    )
+
+
+def _beginning(row: UnitRow) -> tuple[float, float]:
+    return row.bar.left, -row.took_s
+
+
+def _unit_row(name: str, unit: Unit, ghost: Unit | None, scale: Scale) -> UnitRow:
+    is_seen = ghost is not None and ghost.ready_s > 0 and ghost.begins_s < scale.ends_s
+    return UnitRow(
+        name=name,
+        state=unit.state,
+        took_s=unit.ready_s - unit.begins_s,
+        bar=scale.bar(name, unit.begins_s, unit.ready_s),
+        ghost=scale.bar(name, ghost.begins_s, min(ghost.ready_s, scale.ends_s)) if ghost and is_seen else None,
+    )

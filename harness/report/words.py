@@ -1,0 +1,61 @@
+"""What page, summary and annotations say in the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.console import plain
+from harness.errors import Subject
+from harness.verdict import Boot, Outcome, Verdict
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""All but tabulator and end of line; iPXE takes back what it printed with many a backspace."""
+
+
+def why(verdict: Verdict) -> str:
+    """In a sentence or two, why the outcome is what it is."""
+    if verdict.outcome is Outcome.PASSED:
+        return "Every required check ran and passed, and no boot showed a bad sign."
+    if verdict.outcome is Outcome.FAILED:
+        return f"The image is at fault: {_first(verdict, Subject.IMAGE)}."
+    return " ".join(_doubts(verdict)) or "Not everything that is required was proven."
+
+
+def _doubts(verdict: Verdict) -> Iterator[str]:
+    for subject in (Subject.HOST, Subject.HARNESS):
+        if first := _first(verdict, subject):
+            yield f"The {subject} is at fault: {first}."
+    coverage = verdict.coverage
+    if coverage.missing:
+        yield f"Did not run, or not all of it: {', '.join(coverage.missing)}."
+    if coverage.failed:
+        yield f"Failed: {', '.join(coverage.failed)}."
+
+
+def _first(verdict: Verdict, subject: Subject) -> str:
+    seen = list(dict.fromkeys(finding.what for finding in verdict.findings if finding.subject is subject))
+    return f"{seen[0].rstrip('.')}{f', and {len(seen) - 1} more' if seen[1:] else ''}" if seen else ""
+
+
+def facts(verdict: Verdict) -> tuple[str, ...]:
+    """The figures of a run, a phrase each."""
+    coverage = verdict.coverage
+    required = len(coverage.passed + coverage.failed + coverage.missing)
+    ready = sum(boot.ready_s is not None for boot in verdict.boots)
+    return (
+        f"{len(coverage.passed)} of {required} required checks passed",
+        f"{ready} of {len(verdict.boots)} boots became ready",
+        *((f"{coverage.cuts:,} power cuts judged",) if coverage.cuts else ()),
+        f"{verdict.elapsed_s:,.0f} s",
+    )
+
+
+def name_of(boot: Boot) -> str:
+    """As findings name it in ``where``."""
+    return f"{boot.machine}, boot {boot.number} ({boot.boot_path})"
+
+
+def clean(text: str) -> str:
+    """``text`` of a guest or a test as it may be written anywhere: no escapes, no controls, no halves of characters."""
+    return _CONTROLS.sub("", plain(text)).encode("utf-8", "replace").decode()
