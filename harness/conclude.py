@@ -70,7 +70,8 @@ def conclude(
 
 def _flakes(run: Run) -> Iterator[Finding]:
     """A finding for each test that both passed and failed on the same bytes, with the end of a console of each."""
-    consoles = {event.data["test"]: event.data.get("console", "") for event in run.events() if event.kind == "result"}
+    results = [event.data for event in run.events() if event.kind == "result"]
+    consoles = {data["test"]: data["console"] for data in results if data.get("console")}
     for test, row in gate.flakes(_results(run)).items():
         passed = [repeat for repeat, result in row.items() if result is Result.PASSED]
         evidence = list[str]()

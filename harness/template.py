@@ -109,7 +109,7 @@ class Template:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
     """The templates of one image in one run. ``spec`` is what all machines have in common; ``clone_mib``, what a clone
-    takes of the host's memory as earlier runs saw it, may be 0. They are ``only_for`` what it names, if it does."""
+    takes of the host's memory as earlier runs saw it, may be 0. With a ``repeat``, they are for that one of this run."""
 
     definition: ImageDefinition
     versions: Versions
@@ -120,7 +120,7 @@ class Templates:
     open_lab: OpenLab
     by_hand: Callable[..., str]
     clone_mib: int = 0
-    only_for: str = ""
+    repeat: str = ""
 
     @contextmanager
     def machine(self, state: str, name: str, *, lab: Lab, folder: Path) -> Iterator[Machine]:
@@ -213,7 +213,7 @@ class Templates:
         definition = self.definition
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
         demanded = [*definition.services, *definition.sockets, "", *definition.waiting]
-        demanded += ["", self.only_for] if self.only_for else []
+        demanded += ["", str(self.run.folder), self.repeat] if self.repeat else []
         binary = [program.stat().st_size, program.stat().st_mtime_ns]
         return digest.of_value(
             [_own_digest(), artifacts.digest, argv, binary, host_identity(), spec.boot_path, demanded, steps]
@@ -295,7 +295,7 @@ class Templates:
 
     def _make(self, key: str, way: tuple[State, ...]) -> None:
         self._check_room()
-        name = f"template-{way[-1].name}"
+        name = "-".join(("template", way[-1].name, *filter(None, [self.repeat])))
         with self.store.workfolder() as work, ExitStack() as stack:
             folder = work / "template"
             folder.mkdir()
