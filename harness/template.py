@@ -108,8 +108,8 @@ class Template:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
-    """The templates of one image in one run. ``spec`` is what all machines have in common; ``clone_mib``, what a clone
-    takes of the host's memory as earlier runs saw it, may be 0. With a ``repeat``, they are for that one of this run."""
+    """The templates of one image in one run, or in one ``repeat`` of it. ``spec`` is what all machines have in common;
+    ``clone_mib``, what a clone takes of the host's memory as earlier runs saw it, may be 0."""
 
     definition: ImageDefinition
     versions: Versions
