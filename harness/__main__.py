@@ -14,6 +14,7 @@ from pathlib import Path
 from harness import process
 from harness.errors import BootproofError, HostError
 from harness.release import add_parsers
+from harness.spec import BootPath
 from harness.table import show
 
 _DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
@@ -93,7 +94,9 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument("--artifacts", type=Path, metavar="DIR", help="what another builder made of IMAGE")
     boot.add_argument("--kernel-arguments", metavar="TEXT", help="for --artifacts without manifest.json")
     boot.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
-    boot.add_argument("--boot-path", choices=["direct", "ipxe-bios"], default="direct", help="default: direct")
+    boot.add_argument(
+        "--boot-path", choices=[path.value for path in BootPath], default="direct", help="default: direct"
+    )
     boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
     boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
     boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")

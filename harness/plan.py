@@ -73,6 +73,11 @@ class Plan:
         return qemu.Memory(file=self.frozen.memory, is_own=False) if self.frozen else None
 
     @property
+    def variables(self) -> Path | None:
+        """UEFI's, which stay from boot to boot."""
+        return self.folder.parent / "uefi-variables.fd" if self.spec.boot_path.is_uefi else None
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """All kernel arguments."""
         manifest, url = self.artifacts.manifest, qemu.base_url(self.artifacts.digest)

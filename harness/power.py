@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import threading
 import time
@@ -32,7 +33,7 @@ from harness.lab import LabProcess, Request
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import Accelerator, DiskSpec
+from harness.spec import IPXE_LOADER, Accelerator, DiskSpec
 from harness.verdict import Boot, Finding
 
 BOOT_S = 420.0
@@ -372,6 +373,7 @@ class _PatientDeadline(Deadline):
 def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     plan.folder.mkdir(parents=True)
+    _give_firmware(plan)
     _serve(plan)
     changes, events = Changes(), Events()
     with ExitStack() as stack:
@@ -435,8 +437,9 @@ def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
 def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabProcess]:
     program = process.require(qemu.PROGRAM, "qemu-system-x86")
     argv = qemu.command(
-        plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, is_frozen=bool(plan.frozen)
-    )
+        plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
+        is_frozen=bool(plan.frozen),
+    )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd) if fd is not None]
     with (plan.folder / "qemu.log").open("wb") as log:
@@ -447,6 +450,17 @@ def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabPro
         yield child
     finally:
         child.end(0.0)
+
+
+def _give_firmware(plan: Plan) -> None:
+    """UEFI's variables as they come from the factory, at first; iPXE, where the firmware is to fetch it."""
+    if plan.variables and not plan.variables.exists():
+        process.require_file(qemu.UEFI_CODE, "ovmf")
+        shutil.copyfile(process.require_file(qemu.UEFI_VARIABLES, "ovmf"), plan.variables)
+    if plan.spec.boot_path.chains:
+        loader = process.require_file(IPXE_LOADER, "ipxe")
+        plan.site.lab.offer(loader)
+        plan.site.lab.http.serve(f"/{loader.name}", loader)
 
 
 def _serve(plan: Plan) -> None:

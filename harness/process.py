@@ -65,6 +65,13 @@ def require(program: str, package: str) -> str:
     return path
 
 
+def require_file(path: Path, package: str) -> Path:
+    """``path``; `HostError` names the Debian ``package`` that brings it."""
+    if not path.is_file():
+        raise HostError(f"{path} is missing: apt-get install {package}")
+    return path
+
+
 def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     """What ``argv`` printed; `CommandFailed` for any status but 0, with its standard error."""
     with _start(argv, stdout=PIPE, stderr=PIPE, env=env) as child:

@@ -15,6 +15,9 @@ PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
 """The console log; ttyS1 carries the guest's shell."""
 
+UEFI_CODE, UEFI_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+"""Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
+
 NOTHING_TO_BOOT_S = 1
 """So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
 
@@ -180,9 +183,12 @@ def command(
     wires: Wires,
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
+    variables: Path | None = None,
     is_frozen: bool = False,
 ) -> list[str]:
     """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead.
+
+    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own.
 
     The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
     parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
@@ -195,6 +201,7 @@ def command(
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
         *_board(spec),
+        *_firmware(spec, variables),
         *_memory(spec, memory),
         *_identity(spec),
         *_monitor(wires),
@@ -232,6 +239,22 @@ def _board(spec: MachineSpec) -> list[str]:
         *("-rtc", "base=utc"),
         *("-boot", f"strict=on,reboot-timeout={NOTHING_TO_BOOT_S * 1000}"),
     ]
+
+
+def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
+    """SeaBIOS comes with QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is switched off for HTTP
+    (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
+    if not spec.boot_path.is_uefi:
+        return []
+    blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_VARIABLES, variables is None)]
+    argv = []
+    for name, file, is_read_only in blocks:
+        argv += ["-blockdev", _blockdev(name, file, "raw", is_read_only)]
+    argv += ["-machine", "pflash0=code,pflash1=variables"]
+    off = ("IPv4", "IPv6") if spec.boot_path is BootPath.UEFI_HTTP else ("IPv6",)
+    for version in off:
+        argv += ["-fw_cfg", f"name=opt/org.tianocore/{version}PXESupport,string=n"]
+    return argv
 
 
 def _memory(spec: MachineSpec, memory: Memory | None) -> list[str]:
@@ -289,7 +312,8 @@ def disk_device(place: int, disk: DiskSpec) -> dict[str, str | int]:
 def _network(spec: MachineSpec, wires: Wires) -> list[str]:
     if wires.netdev is None:
         return []
-    rom = "bootindex=1" if spec.boot_path is BootPath.IPXE_BIOS else "romfile="
+    rom = "romfile=" if spec.boot_path is BootPath.DIRECT or spec.boot_path.chains else ""
+    rom = ",".join(filter(None, [rom, "" if spec.boot_path is BootPath.DIRECT else "bootindex=1"]))
     return [
         *("-netdev", wires.netdev),
         *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},{rom}"),

@@ -11,10 +11,27 @@ from harness.errors import SpecError
 
 
 class BootPath(StrEnum):
-    """How a machine comes up."""
+    """How a machine comes up: QEMU loads the kernel; iPXE in the card's ROM; the firmware's own PXE or HTTP boot, which
+    fetches iPXE."""
 
     DIRECT = "direct"
     IPXE_BIOS = "ipxe-bios"
+    IPXE_UEFI = "ipxe-uefi"
+    PXE_CHAIN = "pxe-chain"
+    UEFI_HTTP = "uefi-http"
+
+    @property
+    def is_uefi(self) -> bool:
+        return self in (BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+
+    @property
+    def chains(self) -> bool:
+        """The firmware fetches iPXE, rather than having it."""
+        return self in (BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+
+
+IPXE_LOADER = Path("/usr/lib/ipxe/ipxe.efi")
+"""Of Debian's package ipxe: what UEFI firmware fetches that has no iPXE."""
 
 
 class Accelerator(StrEnum):

@@ -30,6 +30,10 @@ class Lab(ABC):
         """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
         return {}
 
+    def offer(self, file: Path) -> None:
+        """From now on, TFTP hands out ``file`` by its name."""
+        raise self._lacks(f"{file.name} by TFTP")
+
     def tap(self, number: int) -> str:
         """The name of the tap of that place, attached to the bridge; made when first asked for."""
         raise self._lacks(f"tap {number}")

@@ -7,7 +7,9 @@ host has those. `holder` is its process 1; when that ends, the kernel ends every
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,6 +67,13 @@ class BridgeLab(Lab):
             _ip(self._control, _TAP.format(tap=name))
             self._taps.add(number)
         return name
+
+    def offer(self, file: Path) -> None:
+        place = DhcpConfig(folder=self.workdir).tftp_root / file.name
+        if not place.exists():
+            half_made = place.with_name(f".{file.name}-{threading.get_ident()}")
+            shutil.copyfile(file, half_made)
+            half_made.replace(place)
 
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.spec import BOOT_URL, GATEWAY, address_of, mac_of
+from harness.spec import BOOT_URL, GATEWAY, IPXE_LOADER, address_of, mac_of
 
 PLACES = 64
 DOMAIN = "lab.test"
@@ -16,8 +16,8 @@ READY_SIGN = b"started, version"
 class DhcpConfig:
     """What the lab's servers say.
 
-    ``names`` maps places to host names, ``machine-N`` by default; ``plain_pxe_file`` is what a PXE client that
-    is not iPXE is told to fetch by TFTP.
+    ``names`` maps places to host names, ``machine-N`` by default. A client that is not iPXE is told to fetch that: by
+    TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter.
     """
 
     folder: Path
@@ -25,7 +25,8 @@ class DhcpConfig:
     lease_s: int = 3600
     names: dict[int, str] = field(default_factory=dict)
     boot_url: str = BOOT_URL
-    plain_pxe_file: str = "undionly.kpxe"
+    bios_file: str = "undionly.kpxe"
+    uefi_file: str = IPXE_LOADER.name
 
     @property
     def tftp_root(self) -> Path:
@@ -74,7 +75,12 @@ def configuration(config: DhcpConfig) -> str:
         "dhcp-match=set:ipxe,175",
         "dhcp-option=tag:ipxe,encap:175,176,1b",
         f"dhcp-boot=tag:ipxe,{config.boot_url}",
-        f"dhcp-boot=tag:!ipxe,{config.plain_pxe_file}",
+        "dhcp-match=set:uefi,option:client-arch,7",
+        "dhcp-match=set:http,option:client-arch,16",  # RFC 5970's registry: x86-64 UEFI, HTTP
+        "dhcp-option-force=tag:http,option:vendor-class,HTTPClient",
+        f"dhcp-boot=tag:!ipxe,tag:http,http://{GATEWAY}/{config.uefi_file}",
+        f"dhcp-boot=tag:!ipxe,tag:uefi,{config.uefi_file}",
+        f"dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,{config.bios_file}",
     ]
     lines += [_host(number, config) for number in range(PLACES)]
     return "\n".join(lines) + "\n"

@@ -27,7 +27,9 @@ def test_ipxe_gets_the_script_and_plain_pxe_gets_ipxe() -> None:
 
     assert "dhcp-match=set:ipxe,175" in lines
     assert "dhcp-boot=tag:ipxe,http://10.77.0.1/boot.ipxe" in lines
-    assert "dhcp-boot=tag:!ipxe,undionly.kpxe" in lines
+    assert "dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,undionly.kpxe" in lines
+    assert "dhcp-boot=tag:!ipxe,tag:uefi,ipxe.efi" in lines
+    assert "dhcp-boot=tag:!ipxe,tag:http,http://10.77.0.1/ipxe.efi" in lines
 
 
 def test_dnsmasq_itself_accepts_it(tmp_path: Path) -> None:
