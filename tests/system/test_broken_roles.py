@@ -62,7 +62,7 @@ _NEVER_MOUNTED = """
     mount_data() { mkdir -p $root/data; }
     find_partition() { :; }"""
 FAULTS = {
-    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named=SITE),
+    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named="comes up from it"),
     "seeding-in-place": Fault(
         persist="""
             seed() { # path
