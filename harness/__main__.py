@@ -11,9 +11,8 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 
-from harness import process
+from harness import insight, process, release
 from harness.errors import BootproofError, HostError
-from harness.release import add_parsers
 from harness.spec import BootPath
 from harness.table import show
 
@@ -60,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_boot(commands)
-    add_parsers(commands)
+    release.add_parsers(commands)
+    insight.add_parsers(commands)
     _add_store(commands)
     _add_doctor(commands)
     return parser

@@ -1,4 +1,4 @@
-"""The release keeper's commands: attest, promote, rollback, streams, history."""
+"""The release keeper's commands: attest, promote, rollback, streams."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import argparse
 import json
 import os
 import re
-import time
-import webbrowser
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BootproofError, HostError, UsageError
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.artifacts import Artifacts
-    from harness.diff import Side
     from harness.promote import Keeper
     from harness.remote import Local, Remote
     from harness.streams import Entry, Proof
-    from harness.verdict import Verdict
 
 Commands = argparse._SubParsersAction  # what argparse has no public name for
 
@@ -47,9 +43,6 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_promote(commands)
     _add_rollback(commands)
     _add_streams(commands)
-    _add_history(commands)
-    _add_diff(commands)
-    _add_report(commands)
 
 
 def _add_attest(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -88,7 +81,7 @@ def _add_keeper(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_tree(parser: argparse.ArgumentParser) -> None:
+def add_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tree", metavar="DIR|REMOTE:PATH", help=f"what is published: a folder, or rclone's name (default: ${TREE})"
     )
@@ -110,7 +103,7 @@ def _add_promote(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     source.add_argument("--from", dest="source", metavar="STREAM", help="what this stream carries, and its attestation")
     parser.add_argument("--artifacts", type=Path, metavar="DIR", help="where the bytes are (default: the store)")
-    _add_tree(parser)
+    add_tree(parser)
     _add_keeper(parser)
     parser.set_defaults(run=_promote)
 
@@ -124,60 +117,16 @@ def _add_rollback(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--stream", required=True, metavar="STREAM")
     parser.add_argument("--to", default="", metavar="DIGEST", help="not the last, but these artifacts")
-    _add_tree(parser)
+    add_tree(parser)
     _add_keeper(parser)
     parser.set_defaults(run=_rollback)
 
 
 def _add_streams(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("streams", help="what each stream carries", description="What each stream carries.")
-    _add_tree(parser)
+    add_tree(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.set_defaults(run=_streams)
-
-
-def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "report",
-        help="remake the page of a run, and open it",
-        description="Write report.html of a run anew, beside what the stream carries now if there is a tree.",
-    )
-    parser.add_argument("folder", nargs="?", type=Path, metavar="RUN", help="a run's folder (default: runs/latest)")
-    parser.add_argument("--open", action="store_true", help="in the browser")
-    parser.add_argument("--stream", default="stable", metavar="STREAM", help="to compare with (default: stable)")
-    _add_tree(parser)
-    parser.set_defaults(run=_report)
-
-
-def _add_diff(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "diff",
-        help="what differs between two builds",
-        description="What differs between two builds, the interesting first: users, units, sockets, links, kernel, "
-        "packages, files by package, sizes, boot phases. What runs like is told where a run on this host saw it.",
-        epilog="each of OLD and NEW is a folder of artifacts, a digest or its beginning, IMAGE for its newest build, "
-        "IMAGE@VERSION or, with a tree, IMAGE@STREAM",
-    )
-    parser.add_argument("old", metavar="OLD")
-    parser.add_argument("new", metavar="NEW")
-    _add_tree(parser)
-    parser.add_argument("--all", action="store_true", help="every line, not just the first of each kind")
-    parser.add_argument("--json", action="store_true", help="for scripts")
-    parser.set_defaults(run=_diff)
-
-
-def _add_history(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "history",
-        help="what a stream carried, or how an image did over its versions",
-        description="With STREAM, all that it carried. Without, what runs on this host saw of IMAGE: outcomes, boot "
-        "times, flakes, by version.",
-    )
-    parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("stream", nargs="?", metavar="STREAM")
-    _add_tree(parser)
-    parser.add_argument("--json", action="store_true", help="for scripts")
-    parser.set_defaults(run=_history)
 
 
 # What they do
@@ -230,9 +179,9 @@ def _promote(options: argparse.Namespace) -> int:
     from harness.promote import promote
 
     with ExitStack() as until:
-        tree = _tree(options, until, options.image)
+        tree = named_tree(options, until, options.image)
         if options.source:
-            artifacts, proof = _carried(tree, options.image, options.source)
+            artifacts, proof = carried(tree, options.image, options.source)
         else:
             artifacts, proof = _proven(options, until)
         before = tree.tree.current(options.image, options.to)
@@ -247,7 +196,7 @@ def _rollback(options: argparse.Namespace) -> int:
     from harness.promote import roll_back
 
     with ExitStack() as until:
-        tree = _tree(options, until, options.image)
+        tree = named_tree(options, until, options.image)
         tree.fetch_artifacts(options.image, options.stream)
         pointer = roll_back(tree.tree, options.image, options.stream, _keeper(options), options.to)
         tree.publish(pointer)
@@ -259,138 +208,24 @@ def _streams(options: argparse.Namespace) -> int:
     from harness import record
 
     with ExitStack() as until:
-        tree = _tree(options, until).tree
+        tree = named_tree(options, until).tree
         carried = [pointer for name in tree.streams() if (pointer := tree.current(*name))]
     if options.json:
         print(json.dumps(record.dump(carried), indent=2))
         return 0
-    rows = [[one.image, one.stream, *_told(one.entry)] for one in carried]
-    _print_table(("image", "stream", *_COLUMNS), rows)
+    rows = [[one.image, one.stream, *told(one.entry)] for one in carried]
+    print_table(("image", "stream", *COLUMNS), rows)
     return 0
 
 
-_COLUMNS = ("version", "artifacts", "since", "by", "how")
+COLUMNS = ("version", "artifacts", "since", "by", "how")
 
 
-def _told(entry: Entry) -> list[str]:
+def told(entry: Entry) -> list[str]:
     return [entry.version, entry.artifacts[:12], entry.at, entry.by, entry.action]
 
 
-def _history(options: argparse.Namespace) -> int:
-    from harness import record
-
-    if options.stream is None:
-        return _how_it_did(options)
-    with ExitStack() as until:
-        entries = _tree(options, until, options.image).tree.history(options.image, options.stream)
-    if options.json:
-        print(json.dumps(record.dump(entries), indent=2))
-        return 0
-    _print_table(_COLUMNS, [_told(entry) for entry in reversed(entries)])
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from harness import record, report
-    from harness.store import find_store
-    from harness.verdict import Verdict
-
-    folder = options.folder or Path("runs/latest").resolve()
-    try:
-        verdict = record.read(Verdict, folder / "verdict.json")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is no folder of a run that has ended: {error}") from None
-    with ExitStack() as until:
-        page = report.write_all(
-            verdict, folder, find_store(), promoted_side(options.tree, verdict, options.stream, until)
-        )
-    print(page)
-    if options.open:
-        webbrowser.open(page.as_uri())
-    return 0
-
-
-def promoted_side(given: str | None, verdict: Verdict, stream: str, until: ExitStack) -> Side | None:
-    """What ``stream`` of the tree, if one is named, carries now, of the image that ``verdict`` is about."""
-    from harness import attest
-    from harness.diff import Side
-    from harness.remote import open_tree
-
-    place = given or os.environ.get(TREE)
-    if not place:
-        return None
-    with suppress(BootproofError):
-        opened = open_tree(place, verdict.image, until)
-        if opened.tree.current(verdict.image, stream):
-            artifacts, proof = _carried(opened, verdict.image, stream)
-            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
-    return None
-
-
-def _how_it_did(options: argparse.Namespace) -> int:
-    from harness import history, record
-    from harness.store import find_store
-    from harness.table import show
-
-    known = history.versions(find_store(), options.image)
-    if options.json:
-        print(json.dumps(record.dump(known), indent=2))
-    elif known:
-        show(history.table(known, time.time()))
-    else:
-        print(f"no run of {options.image} on this host is known")
-    return 0
-
-
-def _diff(options: argparse.Namespace) -> int:
-    from harness import record
-    from harness.diff import as_text, compare
-
-    with ExitStack() as until:
-        difference = compare(*(_side(name, options, until) for name in (options.old, options.new)))
-    if options.json:
-        print(json.dumps(record.dump(difference), indent=2))
-    else:
-        print("\n".join(as_text(difference, limit=None if options.all else 12)))
-    return 0
-
-
-def _side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
-    """What ``name`` stands for, and the newest verdict about these bytes."""
-    from harness import attest
-    from harness.artifacts import load_artifacts
-    from harness.diff import Side
-    from harness.store import find_store
-
-    store = find_store()
-    image, _, which = name.partition("@")
-    given = options.tree or os.environ.get(TREE)
-    if which and given:
-        opened = _tree(options, until, image)
-        if opened.tree.current(image, which):
-            artifacts, proof = _carried(opened, image, which)
-            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, name).verdict)
-    if Path(name).is_dir():
-        artifacts = load_artifacts(Path(name))
-    elif re.fullmatch(r"[0-9a-f]{8,64}", name):
-        artifacts = store.hold(lambda: store.artifacts(name), until)
-    else:
-        artifacts = store.hold(lambda: store.newest(image, which), until)
-    return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest))
-
-
-def _verdict_about(digest: str) -> Verdict | None:
-    from harness import history, record
-    from harness.store import find_store
-    from harness.verdict import Verdict
-
-    with suppress(HostError, OSError, ValueError):
-        if folder := history.last_verdict_folder(find_store(), digest):
-            return record.read(Verdict, folder / "verdict.json")
-    return None
-
-
-def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+def print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     from harness.table import new_table, show
 
     table = new_table(*columns)
@@ -402,7 +237,7 @@ def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 # What they are about
 
 
-def _tree(options: argparse.Namespace, until: ExitStack, image: str = "") -> Local | Remote:
+def named_tree(options: argparse.Namespace, until: ExitStack, image: str = "") -> Local | Remote:
     from harness.remote import open_tree
 
     given = options.tree or os.environ.get(TREE)
@@ -456,7 +291,7 @@ def _newest_run(image: str) -> Path:
     return found[-1]
 
 
-def _carried(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
+def carried(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
     from harness.artifacts import load_artifacts
 
     tree = opened.tree

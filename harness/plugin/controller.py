@@ -13,9 +13,9 @@ from harness import attest, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HostError, Subject, UsageError
+from harness.insight import promoted_side
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
-from harness.release import promoted_side
 from harness.report import annotate, write_all
 from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare

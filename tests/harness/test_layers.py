@@ -17,7 +17,7 @@ rootfs prebuilt
 checks traits plan power machine once states template shared features defaults identity locations belongings databases
 load cuts session gate attest policy streams promote remote conclude inventory history diff bundle report interactive
 prune doctor
-release
+release insight
 plugin fixtures suite __main__ __init__
 """
 DOORS = {  # who alone may import what

@@ -213,3 +213,18 @@ def test_writes_fail_from_there_on_and_not_before(tmp_path: Path) -> None:
     assert "wrote 4096/4096 bytes at offset 0" in done.stdout
     assert "write failed: File too large" in done.stdout + done.stderr
     assert "read 4096/4096 bytes at offset 1048576" in done.stdout
+
+
+def test_uefi_has_variables_of_its_own_and_fetches_ipxe_where_it_has_none() -> None:
+    own = Path("/machine/uefi-variables.fd")
+    rom, chain, http = (
+        " ".join(qemu.command(_spec(path), wires=WIRES, variables=own))
+        for path in (BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+    )
+
+    assert all(str(own) in argv and "pflash0=code,pflash1=variables" in argv for argv in (rom, chain, http))
+    assert "romfile=" not in rom
+    assert "romfile=,bootindex=1" in chain
+    assert "IPv4PXESupport" not in chain
+    assert "name=opt/org.tianocore/IPv4PXESupport,string=n" in http
+    assert "pflash" not in " ".join(qemu.command(_spec(), wires=WIRES))

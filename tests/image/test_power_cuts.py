@@ -12,6 +12,7 @@ from harness.checks import BootFailed
 from harness.cuts.judge import Fate, Judgement
 from harness.cuts.study import Study, lay_out, look_at_disk
 from harness.disks import DATA_SERIAL, make_overlay
+from harness.errors import Subject
 from harness.fixtures.machine import MakeMachine
 from harness.lab import Lab
 from harness.run import Run
@@ -38,11 +39,23 @@ def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
     lay_out(cuts.recording, judgement.cut, cut.path)
     disk = replace(cut, path=folder / "machine.qcow2", format=DiskFormat.QCOW2)
     make_overlay(disk.path, cut.path)
-    with make_machine(f"cut-{cut_number}", lab=lab, disks=(disk,), boot_path=favourite_boot_path) as machine:
+    name = f"cut-{cut_number}"
+    with make_machine(name, lab=lab, disks=(disk,), boot_path=favourite_boot_path, power=False) as machine:
+        command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
+        try:
+            machine.power_on()
+        except BootFailed as error:
+            if error.subject is not Subject.IMAGE:
+                raise
+            seen_before = judgement.said or "nothing is missing on the disk"
+            lost = Judgement(
+                judgement.cut, Fate.LOST, "no machine comes up from it", f"{error.finding.what}; {seen_before}"
+            )
+            run.add_finding(cuts.finding(lost, folder, command))
+            raise
         machine.power_off()
     seen = look_at_disk(disk, cuts.recording.partition.number, folder, cuts.recording.load)
     if flaw := cuts.flaw(judgement.cut, seen):
-        command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
         finding = cuts.finding(Judgement(judgement.cut, Fate.LOST, flaw), folder, command)
         run.add_finding(finding)
-        raise BootFailed(machine.name, finding, str(folder), command)
+        raise BootFailed(name, finding, str(folder), command)

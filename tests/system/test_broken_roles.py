@@ -62,7 +62,7 @@ _NEVER_MOUNTED = """
     mount_data() { mkdir -p $root/data; }
     find_partition() { :; }"""
 FAULTS = {
-    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named=SITE),
+    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named="comes up from it"),
     "seeding-in-place": Fault(
         persist="""
             seed() { # path
@@ -114,7 +114,8 @@ FAULTS = {
         persist="set_machine_id() { :; }", suite=_IDENTITY, id="check-failed", named="machine-id",
     ),
     "host-keys-baked-in": Fault(
-        tree="rm /etc/ssh/sshd_config.d/persist.conf && ssh-keygen -A && sed -i '/^HostKey/d' /etc/ssh/sshd_config",
+        tree="ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/baked && "
+        "echo 'HostKey /etc/ssh/baked' >/etc/ssh/sshd_config.d/persist.conf",
         suite=_IDENTITY, id="check-failed", named="SSH host keys is the same",
     ),
     "database-link-without-target": Fault(
