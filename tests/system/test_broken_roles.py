@@ -88,7 +88,8 @@ FAULTS = {
             eval "$(declare -f say | sed '1s/say/tell/')"
             say() { tell "$@"; [[ $1 != ready ]] || umount $root/data; }""",
         tree="systemctl disable persist-guard.service; printf '%s\\n' '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' "
-        "'ExecStart=/bin/sh -c \"sleep 3; mount PARTLABEL=data /data\"' '[Install]' 'WantedBy=multi-user.target' "
+        "'ExecStart=/bin/sh -c \"while systemctl show -P NRestarts ssh.service | grep -qx 0; do sleep 1; done; "
+        "mount PARTLABEL=data /data\"' '[Install]' 'WantedBy=multi-user.target' "
         ">/etc/systemd/system/mount-data.service && systemctl enable mount-data.service",
         suite=_LINKS, id="unit-flapping", named="ssh.service",
     ),
