@@ -30,7 +30,7 @@ from harness import digest, record
 from harness.artifacts import Artifacts
 from harness.attest import ATTESTATION, SBOM, Refused
 from harness.errors import HostError, UsageError
-from harness.qemu import added_arguments
+from harness.qemu import kernel_arguments
 from harness.spec import BootPath
 from harness.store import disk_full
 
@@ -235,19 +235,22 @@ def _other_bytes(path: Path, awaited: str, seen: str) -> Refused:
 
 
 def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
-    """What iPXE runs when it has fetched it from the tree, wherever that is served. It tries for ever, as racks do."""
-    place = f"../../../artifacts/{artifacts.digest}"
-    here = "${cwduri}"
-    arguments = artifacts.manifest.kernel_arguments
-    added = added_arguments(arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, f"{here}{place}")
-    url = f"{here}{place}/{artifacts.manifest.rootfs}"
-    line = " ".join((*(given.replace("{rootfs}", url) for given in arguments), *added))
+    """What iPXE runs when it has fetched it from the tree. It tries for ever, as racks do.
+
+    A script cannot ask where it came from (iPXE of 2019 has no ``cwuri``), and the kernel needs a whole URL: whoever
+    chains to it sets ``images`` to that of the tree. Without, the tree is all that DHCP's next server has.
+    """
+    place = f"${{images}}/artifacts/{artifacts.digest}"
+    arguments = kernel_arguments(
+        artifacts.manifest.kernel_arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, place
+    )
     return f"""\
 #!ipxe
 # {image} {artifacts.manifest.version}, as {stream} carries it
+isset ${{images}} || set images http://${{next-server}}
 :retry
 imgfree
-kernel {place}/vmlinuz initrd=initrd.img {line} || goto failed
+kernel {place}/vmlinuz initrd=initrd.img {" ".join(arguments)} || goto failed
 initrd --name initrd.img {place}/initrd.img || goto failed
 boot || goto failed
 :failed

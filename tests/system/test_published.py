@@ -41,10 +41,11 @@ def test_a_machine_boots_what_the_stream_carries(
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
     promote(proven.tree, "base", "stable", artifacts, proof, proven.keeper(datetime.now(UTC)))
-    for file in proven.tree.root.rglob("*"):
-        if file.is_file():
+    for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a server does
+        for file in (Path(folder) / name for name in names):
             lab.http.serve(f"/images/{file.relative_to(proven.tree.root)}", file)
-    lab.http.serve("/boot.ipxe", f"#!ipxe\nchain http://{GATEWAY}/images/streams/base/stable/boot.ipxe\n".encode())
+    chain = "chain ${images}/streams/base/stable/boot.ipxe"
+    lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
     argv = [*qemu.command(spec, wires=Wires(netdev=lab.netdev(spec))), "-serial", f"file:{console}"]
@@ -53,7 +54,7 @@ def test_a_machine_boots_what_the_stream_carries(
     try:
         deadline = Deadline(240)
         while "login:" not in (text := console.read_text("utf-8", "replace") if console.exists() else ""):
-            assert not deadline.is_over, text[-2000:]
+            assert child.status is None and not deadline.is_over, text[-2000:]  # noqa: PT018
             time.sleep(1)
     finally:
         child.end(0.0)
