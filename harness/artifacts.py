@@ -17,6 +17,10 @@ ROOTFS_NAMES = {"squashfs": ROOTFS, "ext4": "rootfs.ext4", "xfs": "rootfs.xfs", 
 """``tar`` is a gzipped tar with a file system image ``rootfs.img`` in it; a squashfs may hold ``LiveOS/rootfs.img``."""
 
 
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What artifacts may be called: nothing leads out of their folder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """One artifact's bytes."""
@@ -105,6 +109,8 @@ def load_artifacts(folder: Path) -> Artifacts:
         raise UsageError(f"{folder} holds no {MANIFEST}: not a folder of artifacts") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / MANIFEST} cannot be read as a manifest: {error}") from error
+    if strange := [name for name in manifest.files if not FILE_NAME.fullmatch(name) or name == MANIFEST]:
+        raise UsageError(f"{folder / MANIFEST} lists {strange[0]!r}, which is no name of a file of artifacts")
     listed = set(manifest.files)
     if not {KERNEL, INITRD} <= listed or len(listed & set(ROOTFS_NAMES.values())) != 1:
         wanted = f"{KERNEL}, {INITRD} and one of {', '.join(ROOTFS_NAMES.values())}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import digest, record
-from harness.artifacts import MANIFEST, Artifacts, Manifest
+from harness.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
 from harness.errors import ImageError, UsageError
 from harness.verdict import Outcome, Verdict
 
@@ -65,7 +65,7 @@ def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str =
         "configuration": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in settings.items()],
         "passedTests": list(verdict.coverage.passed),
         "failedTests": [*verdict.coverage.failed, *verdict.coverage.missing],
-        "verdict": record.dump(verdict),
+        "verdict": json.loads(_text(json.dumps(record.dump(verdict), ensure_ascii=False))),
     }
     made = Statement([described(*item) for item in sorted(files.items())], _PREDICATE, predicate)
     made.validate()
@@ -84,7 +84,10 @@ def sign(payload: bytes, key: Any, payload_type: str = _STATEMENT_TYPE) -> bytes
 def sign_file(path: Path, key: Any) -> Path:
     """A signature of any file, such as a policy, beside it."""
     signature = path.with_name(f"{path.name}.sig")
-    signature.write_bytes(sign(path.read_bytes(), key, _FILE_TYPE))
+    try:
+        signature.write_bytes(sign(path.read_bytes(), key, _FILE_TYPE))
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
     return signature
 
 
@@ -119,7 +122,9 @@ def _attested(payload: bytes, by: str, where: str) -> Attested:
         files = {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]}
         settings = {one["name"]: one["digest"]["sha256"] for one in said["predicate"]["configuration"]}
         verdict = record.load(Verdict, said["predicate"]["verdict"])
-    except (ValueError, KeyError, TypeError) as error:
+        if strange := [name for name in files if not FILE_NAME.fullmatch(name)]:
+            raise ValueError(f"it is about a file called {strange[0]!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"{where} is no attestation of a verdict: {error}") from error
     return Attested(verdict=verdict, files=files, sbom=settings.get(SBOM, ""), by=by)
 
@@ -147,7 +152,7 @@ def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
         opened = Envelope.from_dict(json.loads(envelope))
         if _spelt(opened.to_dict()) != envelope or opened.payload_type != payload_type:
             raise ValueError("it was written by something else, or changed since")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"{where} is no envelope of ours: {error}", "run the tests again") from error
     return opened
 
@@ -168,13 +173,16 @@ def make_key(path: Path) -> str:
 
     signer = CryptoSigner.generate_ed25519()
     public = str(signer.public_key.keyval["public"])
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{path} is there already; no key is ever overwritten") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(signer.private_bytes)
-    path.with_name(f"{path.name}.pub").write_text(f"{public}\n", "ascii")
+    half = path.with_name(f"{path.name}.pub")
+    for file, content, mode in ((half, f"{public}\n".encode(), 0o644), (path, signer.private_bytes, 0o600)):
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            raise UsageError(f"{file} is there already; no key is ever overwritten") from None
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
     return public
 
 
@@ -183,22 +191,23 @@ def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> A
 
     None if there is neither; `UsageError` for what is no Ed25519 key.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer._crypto_signer import CryptoSigner
 
-    text = given or environ.get(KEY_VARIABLE, "")
+    text = given or environ.get(KEY_VARIABLE, "").strip()
     if not text:
         return None
-    where = KEY_VARIABLE if text.startswith("-----BEGIN") else text
+    where = given or f"${KEY_VARIABLE}"  # whose value may be the key itself, and is never shown
     try:
-        pem = text.encode() if where == KEY_VARIABLE else Path(text).read_bytes()
+        pem = text.encode() if text.startswith("-----BEGIN") else Path(text).read_bytes()
         key = load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
             raise TypeError("it is no Ed25519 key")
     except OSError as error:
         raise UsageError(f"the key {where} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         remedy = "bootproof attest key FILE makes one"
         raise UsageError(f"{where} holds no private Ed25519 key in PEM: {error}; {remedy}") from error
     signer = CryptoSigner(key)
@@ -207,6 +216,7 @@ def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> A
 
 def read_public(given: str) -> str:
     """A public key in hex: ``given`` itself, or what a file holds (hex, or PEM); `UsageError` for anything else."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -217,7 +227,7 @@ def read_public(given: str) -> str:
         key = load_pem_public_key(text.encode())
     except OSError as error:
         raise UsageError(f"the public key {given} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{given} holds no public Ed25519 key, in hex or PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{given} holds a key of another kind; Ed25519 it must be")
@@ -250,6 +260,11 @@ def sbom(manifest: Manifest) -> bytes:
     document = json.loads(JsonV1Dot5(bom).output_as_string())
     document.get("metadata", {}).pop("timestamp", None)
     return _spelt(document)
+
+
+def _text(text: str) -> str:
+    """What has no UTF-8 (a console may say anything) as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _spelt(value: Any) -> bytes:

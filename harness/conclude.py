@@ -96,7 +96,8 @@ def _last_lines(console: str) -> list[str]:
 
 
 def _cuts(run: Run) -> int:
-    return sum(sum(event.data["fates"].values()) for event in run.events() if event.kind == "swept")
+    fates = [event.data["fates"] for event in run.events() if event.kind == "swept"]
+    return sum(number for row in fates for fate, number in row.items() if fate != "lost")
 
 
 def _traits(run: Run) -> Traits | None:

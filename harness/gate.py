@@ -68,26 +68,42 @@ def cover(
     test became ready: a ``boot:`` check needs no test, it is proven by the boot.
     """
     passed, failed, missing = [], [], []
+    failed_tests, flaky = dict[str, tuple[str, ...]](), flakes(results)
     for check in required_checks(definition, is_thorough=is_thorough):
-        outcomes = [results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks]
+        outcome_of = {test: results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks}
+        outcomes = list(outcome_of.values())
         if check.startswith("boot:"):
             outcomes = [Result.PASSED] if check.removeprefix("boot:") in booted else []
         if Result.FAILED in outcomes:
             failed.append(check)
+            failed_tests[check] = tuple(test for test, result in outcome_of.items() if result is Result.FAILED)
         elif not outcomes or Result.MISSING in outcomes:
             missing.append(check)
         else:
             passed.append(check)
-    return Coverage(boot_paths=tuple(boot_paths), passed=tuple(passed), failed=tuple(failed), missing=tuple(missing))
+
+    def is_flaky(test: str, result: Result) -> bool:
+        return result is Result.FAILED and without_repeat(test)[0] in flaky
+
+    return Coverage(
+        boot_paths=tuple(boot_paths),
+        passed=tuple(passed),
+        failed=tuple(failed),
+        missing=tuple(missing),
+        failed_tests=failed_tests,
+        flaky_tests=tuple(test for test, result in results.items() if is_flaky(test, result)),
+    )
 
 
-_REPEAT = re.compile(r"-(boot\d+)(?=[\]-])")
+_REPEAT = re.compile(r"-(boot~\d+)(?=[\]-])")
+"""No name of an image has a tilde."""
 
 
 def without_repeat(test: str) -> tuple[str, str]:
-    """A test's id as it is without ``--boots``, and the name of its repeat: "boot2"; empty if there is none."""
-    found = _REPEAT.search(test)
-    return (_REPEAT.sub("", test, count=1), found[1]) if found else (test, "")
+    """A test's id as it is without ``--boots``, and the name of its repeat: "boot~2"; empty if there is none."""
+    name, bracket, arguments = test.partition("[")
+    found = _REPEAT.search(arguments)
+    return (name + bracket + _REPEAT.sub("", arguments, count=1), found[1]) if found else (test, "")
 
 
 def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result]) -> tuple[Rate, ...]:

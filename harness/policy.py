@@ -13,7 +13,7 @@
     budget = { boot_percent = 10, size_percent = 5, memory_percent = 10, packages = 20, sockets = 0, units = 5 }
 
     [[streams.stable.waive]]
-    finding = "over-budget"             # or check = "openvswitch"
+    finding = "unit-failed"             # where = "…" narrows it down; or check = "openvswitch", all of it
     by = "ann@example.org"
     reason = "the new firmware package; shrinks with the next kernel"
     until = 2026-12-31
@@ -29,15 +29,17 @@ import statistics
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from harness import gate
 from harness.errors import DefinitionError, Subject
 from harness.spec import BootPath
-from harness.verdict import Finding, Outcome, Verdict
+from harness.verdict import Boot, Finding, Outcome, Verdict
 
+CHECK_FAILED, _OVER_BUDGET = "check-failed", "over-budget"
+_MOST = 1_000_000
 _RESAMPLES, _CONFIDENCE = 2000, 0.95
 _LEAST_BOOTS = 3
 """Fewer boots than that have no distribution to speak of."""
@@ -51,12 +53,16 @@ _AHEAD = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """``by`` whom, for what ``reason``, and ``until`` when a finding or a failed check does not count."""
+    """``by`` whom, for what ``reason``, and ``until`` when a ``finding`` does not count, or all of a failed ``check``.
+
+    ``where`` is a part of the place of the finding: the test's id, if a test found it.
+    """
 
     by: str
     reason: str
     until: date
     finding: str = ""
+    where: str = ""
     check: str = ""
 
     @property
@@ -156,13 +162,15 @@ class _Reader:
 
     def number(self, plain: Mapping[str, Any], name: str, where: str, default: Any) -> Any:
         value = plain.get(name, default)
-        if value is not default and (type(value) is not int or value < 0):
-            raise self.error(f"{where}{name}", f"{value!r} is no number", "a whole number, 0 or more")
+        if value is not default and (type(value) is not int or not 0 <= value <= _MOST):
+            raise self.error(f"{where}{name}", f"{value!r:.40} is no number", f"a whole number, 0 to {_MOST}")
         return value
 
     def names(self, plain: Mapping[str, Any], name: str, where: str, known: Sequence[str]) -> tuple[str, ...]:
         value = plain.get(name, [])
-        for one in value if isinstance(value, list) else [value]:
+        if not isinstance(value, list):
+            raise self.error(f"{where}{name}", f"{value!r} is no list", 'such as ["image"]')
+        for one in value:
             if one not in known:
                 raise self.error(f"{where}{name}", f"{one!r} is unknown", f"known: {', '.join(known)}")
         return tuple(value)
@@ -200,11 +208,13 @@ class _Reader:
         self.check_names(plain, tuple(Waiver.__dataclass_fields__), where)
         if ("finding" in plain) == ("check" in plain):
             raise self.error(f"{where}finding", "a waiver is of one finding or of one check", "name one of the two")
-        for name in ("by", "reason", "finding", "check"):
+        if plain.get("finding") == CHECK_FAILED and not plain.get("where"):
+            raise self.error(f"{where}where", f"every test that fails is a {CHECK_FAILED!r}", "name the test")
+        for name in ("by", "reason", "finding", "check", "where"):
             value = plain.get(name, "" if name in ("by", "reason") else "-")
             if not isinstance(value, str) or not value.strip():
                 raise self.error(f"{where}{name}", "missing or empty", "who waives what, and why, must be said")
-        if "check" in plain and plain["check"] not in gate.known_checks() and not plain["check"].startswith("boot:"):
+        if "check" in plain and plain["check"] not in gate.known_checks():
             known = ", ".join(sorted(gate.known_checks()))
             raise self.error(f"{where}check", f"{plain['check']!r} is unknown", f"known: {known}")
         until = plain.get("until")
@@ -222,11 +232,14 @@ def refusals(demands: Demands, new: Carried, now: Carried | None, at: datetime) 
     command = _command(demands, verdict)
     yield from _about_time(demands, verdict, at, command)
     yield from _about_waivers(demands, at)
-    waived = {waiver.what for waiver in demands.waive if waiver.until >= at.date()}
-    yield from _about_findings(demands, verdict, waived, command)
-    yield from _about_coverage(demands, verdict, waived, command)
-    if now:
+    yield from _about_findings(demands, verdict, at, command)
+    yield from _about_coverage(demands, verdict, at, command)
+    if now and not any(waiver.finding == _OVER_BUDGET for waiver in _in_force(demands, at)):
         yield from _about_budget(demands.budget, new, now)
+
+
+def _in_force(demands: Demands, at: datetime) -> list[Waiver]:
+    return [waiver for waiver in demands.waive if waiver.until >= at.date()]
 
 
 def _command(demands: Demands, verdict: Verdict) -> str:
@@ -240,7 +253,8 @@ def _command(demands: Demands, verdict: Verdict) -> str:
 
 
 def _about_time(demands: Demands, verdict: Verdict, at: datetime, command: str) -> Iterator[Refusal]:
-    age = at - datetime.fromisoformat(verdict.started)
+    started = datetime.fromisoformat(verdict.started)
+    age = at - (started if started.tzinfo else started.replace(tzinfo=UTC))
     if age < -_AHEAD:
         yield Refusal(
             why=f"the verdict is of {verdict.started}, which is yet to come: it is {at.isoformat(timespec='seconds')}",
@@ -261,41 +275,47 @@ def _about_waivers(demands: Demands, at: datetime) -> Iterator[Refusal]:
             )
 
 
-def _about_findings(demands: Demands, verdict: Verdict, waived: set[str], command: str) -> Iterator[Refusal]:
+def _about_findings(demands: Demands, verdict: Verdict, at: datetime, command: str) -> Iterator[Refusal]:
+    """What the host or the harness failed at is never waived: it says nothing about the image."""
     hosts = [finding for finding in verdict.findings if finding.subject is not Subject.IMAGE]
     for finding in hosts:
         yield Refusal(why=f"the verdict is inconclusive: {finding.what} [{finding.id}]", remedy=f"run {command} again")
-    flaky = {finding.where for finding in verdict.findings if finding.id == gate.FLAKE}
+    if verdict.outcome is Outcome.INCONCLUSIVE and not hosts:
+        yield Refusal(why="the verdict is inconclusive", remedy=f"run {command}")
     for finding in verdict.findings:
-        is_flake = finding.id == gate.FLAKE or _base(finding.where) in flaky
-        if finding in hosts or finding.id in waived or (is_flake and demands.flakes == "allow"):
-            continue
-        yield Refusal(why=f"{finding.what} [{finding.id}]", remedy=_mend(finding))
+        if finding not in hosts and not _is_excused(finding, demands, verdict, at):
+            yield Refusal(why=f"{finding.what} [{finding.id}], {finding.where}", remedy=_mend(finding))
 
 
-def _base(test: str) -> str:
-    """A test's id without the number of its repeat."""
-    return gate.without_repeat(test)[0]
+def _is_excused(finding: Finding, demands: Demands, verdict: Verdict, at: datetime) -> bool:
+    coverage, waivers = verdict.coverage, _in_force(demands, at)
+    of_checks = {test for waiver in waivers for test in coverage.failed_tests.get(waiver.check, ())}
+    return (
+        any(waiver.finding == finding.id and waiver.where in finding.where for waiver in waivers)
+        or finding.where in of_checks
+        or (finding.id == gate.FLAKE and demands.flakes == "allow")
+        or (finding.id == CHECK_FAILED and _is_allowed_flake(finding.where, demands, verdict))
+    )
+
+
+def _is_allowed_flake(test: str, demands: Demands, verdict: Verdict) -> bool:
+    return demands.flakes == "allow" and test in verdict.coverage.flaky_tests
 
 
 def _mend(finding: Finding) -> str:
     return f"mend the image, or let the policy waive {finding.id!r} with a name, a reason and a date"
 
 
-def _about_coverage(demands: Demands, verdict: Verdict, waived: set[str], command: str) -> Iterator[Refusal]:
+def _about_coverage(demands: Demands, verdict: Verdict, at: datetime, command: str) -> Iterator[Refusal]:
+    """What did not run is never waived: nobody knows what it would have found."""
     coverage = verdict.coverage
     wanted = (*demands.checks, *(f"boot:{path}" for path in demands.boot_paths))
     known = (*coverage.passed, *coverage.failed, *coverage.missing)
-    absent = [*coverage.missing, *(check for check in wanted if check not in known)]
-    absent = [check for check in dict.fromkeys(absent) if check not in waived]
-    if absent:
-        yield Refusal(why=f"not proven: {', '.join(absent)}", remedy=f"run {command}")
-    sometimes = {rate.check for rate in verdict.rates if rate.passed} if demands.flakes == "allow" else set()
-    failed = [check for check in coverage.failed if check not in waived | sometimes]
-    excused = verdict.outcome is Outcome.FAILED and all(
-        finding.id in waived or finding.id == gate.FLAKE for finding in verdict.findings
-    )
-    if failed and not excused:
+    absent = dict.fromkeys([*coverage.missing, *(check for check in wanted if check not in known)])
+    if absent or not coverage.passed:
+        yield Refusal(why=f"not proven: {', '.join(absent) or 'anything'}", remedy=f"run {command}")
+    failed = [check for check in coverage.failed if not _is_made_up_for(check, demands, verdict, at)]
+    if failed:
         yield Refusal(why=f"failed: {', '.join(failed)}", remedy="mend the image")
     if coverage.cuts < demands.cuts:
         yield Refusal(
@@ -310,14 +330,22 @@ def _about_coverage(demands: Demands, verdict: Verdict, waived: set[str], comman
             )
 
 
+def _is_made_up_for(check: str, demands: Demands, verdict: Verdict, at: datetime) -> bool:
+    """It is waived, or each of its tests that failed has a finding that is excused."""
+    excused = {finding.where for finding in verdict.findings if _is_excused(finding, demands, verdict, at)}
+    tests = verdict.coverage.failed_tests.get(check, ())
+    return any(waiver.check == check for waiver in _in_force(demands, at)) or (bool(tests) and set(tests) <= excused)
+
+
 # Budgets
 
 
 def _about_budget(budget: Budget, new: Carried, now: Carried) -> Iterator[Refusal]:
     yield from _about_boots(budget, new.verdict, now.verdict)
     yield from _about_memory(budget, new.verdict, now.verdict)
-    for name, size in new.sizes.items():
-        limit, was = budget.size_percent, now.sizes.get(name)
+    sums = [{**one.sizes, "all files": sum(one.sizes.values())} for one in (new, now)]
+    for name, size in sums[0].items():
+        limit, was = budget.size_percent, sums[1].get(name)
         if limit is not None and was and size > was * (1 + limit / 100):
             yield _over(name, f"{size / was - 1:+.1%}", f"{limit} %")
     counts: list[tuple[str, int | None, int, int]] = [("packages", budget.packages, new.packages, now.packages)]
@@ -351,7 +379,7 @@ def _about_boots(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal
         if refusal := _too_few(path, len(fresh), len(old)):
             yield refusal
             continue
-        for phase in fresh[0]:
+        for phase in dict.fromkeys(phase for row in (*fresh, *old) for phase in row):
             times, before = ([row.get(phase, 0.0) for row in rows] for rows in (fresh, old))
             yield from _compared(f"{phase} by {path}", times, before, budget.boot_percent, _FLOOR_S, "s")
 
@@ -359,7 +387,7 @@ def _about_boots(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal
 def _about_memory(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal]:
     if budget.memory_percent is None:
         return
-    fresh, old = ([float(boot.memory_mib) for boot in one.boots if boot.memory_mib] for one in (new, now))
+    fresh, old = ([float(boot.memory_mib) for boot in _own(one) if boot.memory_mib] for one in (new, now))
     if not old:
         return
     if refusal := _too_few("any path", len(fresh), len(old)):
@@ -402,9 +430,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _boots(verdict: Verdict, path: str) -> list[dict[str, float]]:
-    """Phases of the boots of the bytes in question that became ready."""
-    return [
-        boot.phases
+    """Phases of the boots that count, on that path."""
+    return [boot.phases for boot in _own(verdict) if boot.boot_path == path]
+
+
+def _own(verdict: Verdict) -> list[Boot]:
+    """Boots of the bytes in question that became ready in this run, each once."""
+    own = {
+        (boot.machine, boot.number): boot
         for boot in verdict.boots
-        if boot.ready_s is not None and boot.boot_path == path and boot.artifacts == verdict.digests.get("artifacts")
-    ]
+        if boot.ready_s is not None and not boot.run and boot.artifacts == verdict.digests.get("artifacts")
+    }
+    return list(own.values())

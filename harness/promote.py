@@ -11,7 +11,7 @@ from harness import attest, digest, policy, record
 from harness.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.attest import Attested, Refused
 from harness.errors import ImageError, UsageError
-from harness.policy import Carried, Demands, Policy, Refusal
+from harness.policy import Budget, Carried, Demands, Policy, Refusal
 from harness.streams import Entry, Pointer, Proof, Tree, boot_script, check_files
 from harness.verdict import Verdict
 
@@ -59,14 +59,15 @@ def promote(tree: Tree, image: str, stream: str, artifacts: Artifacts, proof: Pr
     attested = _attested(image, artifacts, proof, rules)
     with tree.locked():
         pointer = tree.current(image, stream)
-        if pointer and pointer.entry.artifacts == artifacts.digest:
-            check_files(tree.artifacts(artifacts.digest), attested.files)
-            return pointer
         _check_clock(pointer, keeper.at)
-        now = _carried(tree, pointer, rules) if pointer else None
+        needs_now = pointer is not None and demands.budget != Budget()
+        now = _carried(tree, pointer, rules) if pointer and needs_now else None
         new = _described(attested.verdict, artifacts.manifest)
         if refusals := list(policy.refusals(demands, new, now, keeper.at)):
             raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", refusals)
+        if pointer and pointer.entry.artifacts == artifacts.digest:
+            check_files(tree.artifacts(artifacts.digest), attested.files)
+            return pointer
         tree.put(artifacts, attested.files)
         tree.put_proof(proof)
         entry = _entry(keeper.at, "promote", artifacts.manifest, proof, rules_digest, attested.by)
@@ -92,9 +93,12 @@ def roll_back(tree: Tree, image: str, stream: str, keeper: Keeper, to: str = "")
 
 
 def _earlier(history: Sequence[Entry], to: str, where: str) -> Entry:
-    """The last line about other artifacts than the stream carries now."""
+    """The last promotion before that of what the stream carries now, to other artifacts."""
     current = history[-1].artifacts
-    found = [entry for entry in history if entry.artifacts != current and entry.artifacts.startswith(to)]
+    promotions = [entry for entry in history if entry.action == "promote"]
+    last = max((place for place, entry in enumerate(promotions) if entry.artifacts == current), default=len(promotions))
+    before = promotions if to else promotions[:last]
+    found = [entry for entry in before if entry.artifacts != current and entry.artifacts.startswith(to)]
     if not found:
         there = ", ".join(dict.fromkeys(entry.artifacts[:12] for entry in history if entry.artifacts != current))
         wanted = f"{to!r}" if to else "anything else"
@@ -117,6 +121,8 @@ def _attested(image: str, artifacts: Artifacts, proof: Proof, rules: Policy) -> 
         raise Refused(f"the verdict is about the image {verdict.image}, not {image}", remedy)
     if about != artifacts.digest or set(attested.files) != {*artifacts.manifest.files, MANIFEST}:
         raise Refused(f"the verdict is about the artifacts {about[:12]}, not {artifacts.digest[:12]}", remedy)
+    if artifacts.manifest.is_ours and verdict.digests.get("definition") != artifacts.manifest.definition:
+        raise Refused("the verdict is by another definition than the artifacts were built from", remedy)
     if attested.sbom != digest.of_bytes(proof.sbom):
         raise Refused("the bill of materials is not that of the attestation", remedy)
     return attested
@@ -134,7 +140,9 @@ def _carried(tree: Tree, pointer: Pointer, rules: Policy) -> Carried:
     """What the stream carries now."""
     proof = tree.proof(pointer.entry.attestation)
     attested = attest.verify(proof.attestation, rules.keys, "the attestation of what the stream carries now")
-    manifest = record.read(Manifest, tree.artifacts(pointer.entry.artifacts) / MANIFEST)
+    file = tree.manifest(pointer.entry.artifacts)
+    check_files(file.parent, {MANIFEST: attested.files[MANIFEST]})
+    manifest = record.read(Manifest, file)
     return _described(attested.verdict, manifest)
 
 
@@ -152,5 +160,6 @@ def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, rules_di
         attestation=proof.name,
         policy=rules_digest,
         by=by,
+        script="",
         previous="",
     )

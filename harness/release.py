@@ -185,6 +185,8 @@ def _promote(options: argparse.Namespace) -> int:
         else:
             artifacts, proof = _proven(options, until)
         before = tree.tree.current(options.image, options.to)
+        if before and before.entry.artifacts == artifacts.digest:
+            tree.fetch_artifacts(options.image, options.to)
         pointer = promote(tree.tree, options.image, options.to, artifacts, proof, _keeper(options))
         tree.publish(pointer)
     carries = f"{options.image} {options.to} carries {pointer.entry.version} ({pointer.entry.artifacts[:12]})"

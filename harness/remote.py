@@ -7,7 +7,6 @@ which decides what the stream carries; the next promotion sends both again. Each
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from harness.attest import Refused
 from harness.errors import HostError
 from harness.process import CommandFailed
 from harness.store import find_store
-from harness.streams import Pointer, Tree
+from harness.streams import Pointer, Tree, read_pointer
 
 _SCRIPT = "boot.ipxe"
 
@@ -47,30 +46,27 @@ class Remote:
 
     def fetch_streams(self, image: str) -> None:
         """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
-        below = f"streams/{image}" if image else "streams"
-        self._fetch(below, ["--exclude", f"*/{_SCRIPT}"])
+        below, depth = (f"streams/{image}", "/*") if image else ("streams", "/*/*")
+        self._fetch(below, ["--exclude", f"{depth}/{_SCRIPT}"])
         for pointer in (self.tree.root / "streams").glob("*/*.json"):
             self._unfold(pointer)
 
-    def _unfold(self, pointer: Path) -> None:
-        """The links that a tree on a file system has."""
-        try:
-            stream = json.loads(pointer.read_bytes())["stream"]
-            generation = f"{stream['stream']}-{stream['number']}"
-            entry = stream["entry"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused(f"{self.place}: {pointer.name} cannot be read: {error}", "restore it from a copy") from error
-        link = pointer.with_suffix("")
+    def _unfold(self, file: Path) -> None:
+        """The links that a tree on a file system has. Nothing is believed that is not as it was written."""
+        said = read_pointer(file.read_bytes(), f"{self.place}: {file.name}")
+        if (said.image, f"{said.stream}.json") != (file.parent.name, file.name):
+            raise Refused(f"{self.place}: {file.name} speaks of {said.image} {said.stream}", "restore it from a copy")
+        link = file.with_suffix("")
         shutil.rmtree(link, ignore_errors=True)
-        link.symlink_to(Path(".generations") / generation)
-        if not link.is_dir() or (link / "stream.json").read_bytes() != pointer.read_bytes():
-            raise Refused(
-                f"{self.place}: {pointer.name} was changed by hand, or sent in part", "restore it from a copy"
-            )
-        pointer.unlink()
-        pointer.symlink_to(Path(link.name) / "stream.json")
-        self._fetch(f"attestations/{entry['attestation']}")
-        self._fetch(f"artifacts/{entry['artifacts']}", ["--include", MANIFEST])
+        link.symlink_to(Path(".generations") / said.generation)
+        file.unlink()
+        file.symlink_to(Path(link.name) / "stream.json")
+        if self.tree.current(said.image, said.stream) != said:
+            raise Refused(f"{self.place}: {file.name} was sent in part", "promote again from where that was done")
+        self._fetch(f"attestations/{said.entry.attestation}")
+        self._fetch(
+            f"artifacts/{said.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{said.entry.artifacts}"
+        )
 
     def fetch_artifacts(self, image: str, stream: str) -> None:
         """All that ``stream`` carries or did."""
@@ -83,15 +79,15 @@ class Remote:
         entry, streams = pointer.entry, f"streams/{pointer.image}"
         for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
             self._send(folder)
-        generation = f"{streams}/.generations/{pointer.stream}-{pointer.number}"
+        generation = f"{streams}/.generations/{pointer.generation}"
         self._send(generation)
         local = self.tree.root / generation
         self._replace(local / _SCRIPT, f"{streams}/{pointer.stream}/{_SCRIPT}")
         self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
 
-    def _fetch(self, below: str, options: Iterable[str] = ()) -> None:
+    def _fetch(self, below: str, options: Iterable[str] = (), into: str = "") -> None:
         try:
-            self._rclone("copy", f"{self.place}/{below}", str(self.tree.root / below), *options)
+            self._rclone("copy", f"{self.place}/{below}", str(self.tree.root / (into or below)), *options)
         except CommandFailed as error:
             if "directory not found" not in error.tail:
                 raise self._failed(error) from error

@@ -27,7 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from harness import digest, record
-from harness.artifacts import Artifacts
+from harness.artifacts import MANIFEST, Artifacts
 from harness.attest import ATTESTATION, SBOM, Refused
 from harness.errors import HostError, UsageError
 from harness.qemu import kernel_arguments
@@ -36,6 +36,7 @@ from harness.store import disk_full
 
 _POINTER, _SCRIPT, _HISTORY = "stream.json", "boot.ipxe", "history.jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
 _FIRST = ""
 """What stands for the line before the first of a history."""
@@ -44,7 +45,8 @@ _FIRST = ""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of a history. ``action`` is promote or rollback; ``attestation`` and ``policy`` are SHA-256 of what was
-    believed then; ``by`` is the key that signed; ``previous`` is the digest of the line before."""
+    believed then, ``script`` is that of boot.ipxe; ``by`` is the key that signed; ``previous`` is the digest of the
+    line before. `ValueError` for what is no digest: paths are made of them."""
 
     at: str
     action: str
@@ -53,7 +55,13 @@ class Entry:
     attestation: str
     policy: str
     by: str
+    script: str
     previous: str
+
+    def __post_init__(self) -> None:
+        for name in (self.artifacts, self.attestation):
+            if not _DIGEST.fullmatch(name):
+                raise ValueError(f"{name!r} is no SHA-256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +72,15 @@ class Pointer:
     stream: str
     number: int
     entry: Entry
+
+    def __post_init__(self) -> None:
+        for name in (self.image, self.stream):
+            if not _NAME.fullmatch(name) or name.endswith(".json"):
+                raise ValueError(f"{name!r} is no name of an image or a stream")
+
+    @property
+    def generation(self) -> str:
+        return f"{self.stream}-{self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,19 +119,27 @@ class Tree:
     def artifacts(self, name: str) -> Path:
         return self.root / "artifacts" / name
 
+    def manifest(self, name: str) -> Path:
+        """Of these artifacts; of a tree elsewhere, all that is fetched unasked."""
+        there = self.artifacts(name) / MANIFEST
+        return there if there.exists() else self.root / "manifests" / name / MANIFEST
+
     def current(self, image: str, stream: str) -> Pointer | None:
         """What the stream carries; None if there is no such stream. `Refused` for one that was changed by hand."""
-        folder = self._stream(image, stream)
-        if not folder.is_dir():
+        link = self._stream(image, stream)
+        if not link.is_dir():
             return None
-        return _read_generation(folder, image, stream)[0]
+        beside = link.with_name(f"{stream}.json")
+        if beside.exists() and not (beside.is_symlink() and beside.readlink() == Path(stream) / _POINTER):
+            raise _changed(beside)
+        return _read_generation(link.resolve(), image, stream)[0]
 
     def history(self, image: str, stream: str) -> tuple[Entry, ...]:
         """All that it carried, the latest last; `Refused` as above."""
         folder = self._stream(image, stream)
         if not folder.is_dir():
             raise UsageError(f"{self.root} has no stream {stream} of {image}; there: {self._known() or 'none'}")
-        return _read_generation(folder, image, stream)[1]
+        return _read_generation(folder.resolve(), image, stream)[1]
 
     def streams(self) -> Iterator[tuple[str, str]]:
         """Each image and stream."""
@@ -127,15 +152,17 @@ class Tree:
 
     def _stream(self, image: str, stream: str) -> Path:
         for name in (image, stream):
-            if not _NAME.fullmatch(name):
-                raise UsageError(f"{name!r} is no name of an image or a stream: letters, digits, '.', '_' and '-'")
+            if not _NAME.fullmatch(name) or name.endswith(".json"):
+                raise UsageError(
+                    f"{name!r} is no name of an image or a stream: letters, digits, ._-, no .json at its end"
+                )
         return self.root / "streams" / image / stream
 
     # Writing
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """While the block lasts, nobody else writes here; what was left half done is removed first."""
+        """While the block lasts, nobody else writes here."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("ab")
@@ -147,7 +174,6 @@ class Tree:
             except BlockingIOError:
                 raise HostError(f"somebody else is promoting in {self.root}; wait for that, then try again") from None
             try:
-                self._clean()
                 yield
             except OSError as error:
                 if error.errno in (28, 122):  # ENOSPC, EDQUOT
@@ -163,6 +189,7 @@ class Tree:
         if place.exists():
             check_files(place, files)
             return
+        self._clean()
         with _made(place) as half_made:
             for name, awaited in files.items():
                 seen = _copy(artifacts.folder / name, half_made / name)
@@ -189,25 +216,31 @@ class Tree:
         """Let the stream carry what ``entry`` says, from one instant to the next."""
         link = self._stream(image, stream)
         history = self.history(image, stream) if link.is_dir() else ()
-        entries = [*history, replace(entry, previous=_digest(history[-1]) if history else _FIRST)]
+        own = {"previous": _digest(history[-1]) if history else _FIRST, "script": digest.of_bytes(script.encode())}
+        entries = [*history, replace(entry, **own)]
         pointer = Pointer(image=image, stream=stream, number=len(entries), entry=entries[-1])
         generations = link.parent / ".generations"
         generations.mkdir(parents=True, exist_ok=True)
-        generation = generations / f"{stream}-{pointer.number}"
+        generation = generations / pointer.generation
+        self._clean()
         generation.mkdir()
+        generation.chmod(0o755)
         _write(generation / _HISTORY, b"".join(_line(one) for one in entries))
         _write(generation / _SCRIPT, script.encode())
         _write(generation / _POINTER, _sealed(pointer))
-        for folder in (generation, generations, link.parent, link.parent.parent, self.root):
+        proven = [self.root / "artifacts", self.root / "attestations"]
+        for folder in (generation, generations, link.parent, link.parent.parent, *proven, self.root):
             _sync(folder)
-        _link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
         _link(generation.relative_to(link.parent), link)
+        _link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
         _sync(link.parent)
         return pointer
 
     def _clean(self) -> None:
         """What promotions that were killed have left, and generations of the past."""
-        left = [*self.root.glob("*/.new-*"), *(self.root / "streams").glob("*/.new-*")]
+        left = [
+            path for name in ("artifacts", "attestations", "streams/*") for path in self.root.glob(f"{name}/.new-*")
+        ]
         for generation in (self.root / "streams").glob("*/.generations/*"):
             link = generation.parents[1] / generation.name.rpartition("-")[0]
             if not (link.is_symlink() and link.readlink().name == generation.name):
@@ -221,7 +254,7 @@ def check_files(folder: Path, files: dict[str, str]) -> None:
     for name, awaited in files.items():
         path = folder / name
         if not path.is_file():
-            raise Refused(f"{path} is missing", "half of it was copied, perhaps: remove that folder and promote again")
+            raise Refused(f"{path} is missing", "somebody took it away, or half of it was copied: restore that folder")
         seen = digest.of_file(path)
         if seen != awaited:
             raise _other_bytes(path, awaited, seen)
@@ -240,6 +273,9 @@ def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
     A script cannot ask where it came from (iPXE of 2019 has no ``cwuri``), and the kernel needs a whole URL: whoever
     chains to it sets ``images`` to that of the tree. Without, the tree is all that DHCP's next server has.
     """
+    said = " ".join((artifacts.manifest.version, *artifacts.manifest.kernel_arguments))
+    if not said.isprintable() or any(sign in said for sign in ("${", "||", "&&")):
+        raise Refused(f"the version or the kernel arguments would mean something to iPXE: {said!r}", "change them")
     place = f"${{images}}/artifacts/{artifacts.digest}"
     arguments = kernel_arguments(
         artifacts.manifest.kernel_arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, place
@@ -268,23 +304,29 @@ def _made(place: Path) -> Iterator[Path]:
     """A folder that is at ``place`` when the block has filled it, as a whole."""
     place.parent.mkdir(exist_ok=True)
     half_made = place.with_name(f".new-{place.name}")
+    shutil.rmtree(half_made, ignore_errors=True)
     half_made.mkdir()
-    yield half_made
-    _sync(half_made)
-    half_made.rename(place)
+    half_made.chmod(0o755)
+    try:
+        yield half_made
+        _sync(half_made)
+        half_made.rename(place)
+    except BaseException:
+        shutil.rmtree(half_made, ignore_errors=True)
+        raise
     _sync(place.parent)
 
 
 def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[Entry, ...]]:
     """Both are as they were written, and agree; `Refused` otherwise."""
-    remedy = "restore the tree from a copy; what it carries now was not put there by a promotion"
     try:
         text = (folder / _POINTER).read_bytes()
         pointer = record.load(Pointer, json.loads(text)["stream"])
         lines = (folder / _HISTORY).read_bytes().splitlines(keepends=True)
         entries = tuple(record.load(Entry, json.loads(line)) for line in lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{folder / _POINTER} cannot be read: {error}", remedy) from error
+        script = digest.of_file(folder / _SCRIPT)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _changed(folder / _POINTER) from error
     chain = [_FIRST, *map(_digest, entries)]
     is_sound = (
         text == _sealed(pointer)
@@ -293,10 +335,29 @@ def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tu
         and all(entry.previous == before for entry, before in zip(entries, chain, strict=False))
         and bool(entries)
         and pointer.entry == entries[-1]
+        and script == pointer.entry.script
     )
     if not is_sound:
-        raise Refused(f"{folder / _POINTER} was changed by hand", remedy)
+        raise _changed(folder / _POINTER)
     return pointer, entries
+
+
+def read_pointer(text: bytes, where: str) -> Pointer:
+    """What a pointer says, wherever it comes from: names and digests are such, and it is as it was written."""
+    try:
+        pointer = record.load(Pointer, json.loads(text)["stream"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _changed(Path(where)) from error
+    if _sealed(pointer) != text:
+        raise _changed(Path(where))
+    return pointer
+
+
+def _changed(file: Path) -> Refused:
+    return Refused(
+        f"{file} was changed by hand, or sent in part",
+        "restore the tree from a copy; what it carries now was not put there by a promotion",
+    )
 
 
 def _line(entry: Entry) -> bytes:
@@ -333,10 +394,10 @@ def _copy(source: Path, target: Path) -> str:
                 view = memoryview(chunk)
                 while view:
                     view = view[writer.write(view) :]
+            os.fchmod(writer.fileno(), 0o444)
             os.fsync(writer.fileno())
     except FileNotFoundError as error:
         raise Refused(f"{source} is missing", "build it again") from error
-    target.chmod(0o444)
     return seen.hexdigest()
 
 
@@ -344,8 +405,8 @@ def _write(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()
+        os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
-    path.chmod(0o444)
 
 
 def _sync(folder: Path) -> None:

@@ -36,7 +36,8 @@ class Coverage:
     """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
 
     ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides; ``cuts``
-    is how many states were judged that a power cut can leave of a disk.
+    is how many states were judged that a power cut can leave of a disk, and were not bad. ``failed_tests`` maps each
+    failed check to its tests that failed, ``flaky_tests`` are those that failed in one repeat and passed in another.
     """
 
     boot_paths: tuple[str, ...]
@@ -45,6 +46,8 @@ class Coverage:
     missing: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
     cuts: int = 0
+    failed_tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    flaky_tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
 
 def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
     if name == "repeat":
-        return [f"boot{number}" for number in range(1, state.repeats + 1)]
+        return [f"boot~{number}" for number in range(1, state.repeats + 1)]
     if name == "cut_number":
         return range(state.cut_boots)
     if name == "disk_fault":

