@@ -47,7 +47,7 @@ class Remote:
     def fetch_streams(self, image: str) -> None:
         """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
         below, depth = (f"streams/{image}", "/*") if image else ("streams", "/*/*")
-        self._fetch(below, ["--exclude", f"{depth}/{_SCRIPT}"])
+        self._fetch(below, ["--exclude", f"{depth}/{_SCRIPT}", "--exclude", f"{depth}/history.jsonl"])
         for pointer in (self.tree.root / "streams").glob("*/*.json"):
             self._unfold(pointer)
 
@@ -82,6 +82,7 @@ class Remote:
         generation = f"{streams}/.generations/{pointer.generation}"
         self._send(generation)
         local = self.tree.root / generation
+        self._replace(local / "history.jsonl", f"{streams}/{pointer.stream}/history.jsonl")
         self._replace(local / _SCRIPT, f"{streams}/{pointer.stream}/{_SCRIPT}")
         self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
 

@@ -144,7 +144,7 @@ def _accepted_flips(count: int) -> int:
         loose.write_bytes(proof.attestation)
         stream = proven.tree.root / "streams" / "site" / "stable"
         files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
-        files += [stream / "stream.json", stream / "history.jsonl"]
+        files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
         before = os.readlink(stream)
         for _ in range(count):
             file = draw.choice(files)
