@@ -91,7 +91,7 @@ def _broken_by_kills(count: int) -> int:
             child = multiprocessing.get_context("fork").Process(target=_quietly_promote, args=(proven, version))
             child.start()
             if attempt % 10 != 9:
-                time.sleep(draw.uniform(0, 1.5 * took_s))
+                time.sleep(draw.uniform(0, 4 * took_s))
                 os.kill(child.pid or 0, signal.SIGKILL)
             child.join()
             filler.unlink(missing_ok=True)
