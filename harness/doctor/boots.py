@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from harness import accelerator, lab, process
+from harness import accelerator, lab, process, qemu
 from harness.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, first_line, user_name
 from harness.errors import BootproofError
-from harness.spec import Accelerator
+from harness.spec import IPXE_LOADER, Accelerator
 from harness.store import find_store
 
 _ROMS = (Path("/usr/lib/ipxe/qemu"), Path("/usr/share/qemu"))
@@ -26,6 +26,7 @@ _SLOW = "so machines are emulated, at about a minute a boot"
 
 def for_boots() -> Iterator[HostCheck]:
     yield _rom()
+    yield _uefi()
     needed = [_tun(), _user_namespaces()]
     yield from needed
     yield _lab(is_explained=any(check.remedy for check in needed))
@@ -37,6 +38,15 @@ def _rom() -> HostCheck:
         return HostCheck(name="iPXE ROM", state=State.OK, detail="the boot path ipxe-bios")
     detail = "no boot path ipxe-bios; --boot-path direct works, but does not prove that images come over the network"
     return HostCheck(name="iPXE ROM", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
+
+
+def _uefi() -> HostCheck:
+    packages = {qemu.UEFI_CODE: "ovmf", qemu.UEFI_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
+    missing = dict.fromkeys(package for file, package in packages.items() if not file.exists())
+    if not missing:
+        return HostCheck(name="UEFI", state=State.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
+    detail = "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work"
+    return HostCheck(name="UEFI", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
 
 
 def _tun() -> HostCheck:

@@ -143,6 +143,14 @@ def test_without_the_rom_the_direct_boot_path_is_left(examined: Examine) -> None
     assert check.remedy == "apt-get install ipxe-qemu"
 
 
+def test_without_uefi_firmware_the_other_boot_paths_are_left(examined: Examine) -> None:
+    check = examined("boots", after="mount -t tmpfs tmpfs /usr/share/OVMF")["UEFI"]
+
+    assert check.state is State.LIMITED
+    assert "ipxe-uefi" in check.detail
+    assert check.remedy == "apt-get install ovmf"
+
+
 def test_ansible_is_looked_for_in_this_python(examined: Examine) -> None:
     import ansible_collections
 
