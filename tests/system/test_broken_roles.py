@@ -91,7 +91,7 @@ FAULTS = {
         "'ExecStart=/bin/sh -c \"while systemctl show -P NRestarts ssh.service | grep -qx 0; do sleep 1; done; "
         "mount PARTLABEL=data /data\"' '[Install]' 'WantedBy=multi-user.target' "
         ">/etc/systemd/system/mount-data.service && systemctl enable mount-data.service",
-        suite=_LINKS, id="unit-flapping", named="ssh.service",
+        suite=_LINKS, id="unit-failed", named="ssh.service",
     ),
     "no-check": Fault(
         persist=_NEVER_MOUNTED, tree="systemctl disable persist-guard.service",
