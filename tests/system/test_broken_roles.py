@@ -62,7 +62,7 @@ _NEVER_MOUNTED = """
     mount_data() { mkdir -p $root/data; }
     find_partition() { :; }"""
 FAULTS = {
-    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named="comes up from it"),
+    "no-fsync": Fault(persist="sync() { sleep 1; }", suite=_CUTS, id="power-cut-loses-data", named="a power cut after"),
     "seeding-in-place": Fault(
         persist="""
             seed() { # path
