@@ -75,7 +75,7 @@ class Plan:
     @property
     def variables(self) -> Path | None:
         """UEFI's, which stay from boot to boot."""
-        return self.folder.parent / "uefi-variables.fd" if self.spec.boot_path.is_uefi else None
+        return self.folder.parent / "uefi-variables.fd" if self.spec.is_uefi else None
 
     @property
     def arguments(self) -> tuple[str, ...]:

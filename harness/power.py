@@ -382,7 +382,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
             qmp_fd=qmp_in.fileno(),
             console_fd=console_in.fileno(),
             shell_fd=shell_in.fileno(),
-            netdev=plan.site.lab.netdev(plan.spec),
+            netdevs=plan.site.lab.netdevs(plan.spec),
         )
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)

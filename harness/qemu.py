@@ -9,7 +9,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.spec import BOOT_URL, GATEWAY, PREFIX_LENGTH, Accelerator, BootPath, DiskBus, DiskSpec, MachineSpec
+from harness.spec import (
+    BOOT_URL,
+    GATEWAY,
+    PREFIX_LENGTH,
+    Accelerator,
+    BootPath,
+    DiskBus,
+    DiskSpec,
+    MachineSpec,
+    NicModel,
+    mac_of,
+)
 
 PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
@@ -42,13 +53,14 @@ SSH_PORT = 22
 class Wires:
     """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
 
-    A missing descriptor leaves its device out; no ``netdev`` means no network card.
+    A missing descriptor leaves its device out; ``netdevs`` has one for each network card, or none: then there are no
+    cards.
     """
 
     qmp_fd: int | None = None
     console_fd: int | None = None
     shell_fd: int | None = None
-    netdev: str | None = None
+    netdevs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +156,9 @@ exit 1
 """
 
 
-def tap_netdev(tap: str) -> str:
-    """The network card's other end is ``tap``."""
-    return f"tap,id=net0,ifname={tap},script=no,downscript=no"
+def tap_netdev(nic: int, tap: str) -> str:
+    """The other end of that network card is ``tap``."""
+    return f"tap,id=net{nic},ifname={tap},script=no,downscript=no"
 
 
 def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
@@ -244,7 +256,7 @@ def _board(spec: MachineSpec) -> list[str]:
 def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
     """SeaBIOS comes with QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is switched off for HTTP
     (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
-    if not spec.boot_path.is_uefi:
+    if not spec.is_uefi:
         return []
     blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_VARIABLES, variables is None)]
     argv = []
@@ -309,15 +321,26 @@ def disk_device(place: int, disk: DiskSpec) -> dict[str, str | int]:
     return {**bus, "drive": f"disk{place}", "serial": disk.serial, **(size if disk.sector_bytes != 512 else {})}
 
 
+def nic_id(nic: int) -> str:
+    """Of a network card, for QMP."""
+    return f"nic{nic}"
+
+
 def _network(spec: MachineSpec, wires: Wires) -> list[str]:
-    if wires.netdev is None:
-        return []
-    rom = "romfile=" if spec.boot_path is BootPath.DIRECT or spec.boot_path.chains else ""
-    rom = ",".join(filter(None, [rom, "" if spec.boot_path is BootPath.DIRECT else "bootindex=1"]))
-    return [
-        *("-netdev", wires.netdev),
-        *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},{rom}"),
-    ]
+    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(wires.netdevs))
+
+
+def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
+    device: dict[str, object] = {"netdev": f"net{nic}", "id": nic_id(nic), "mac": mac_of(spec.number, nic)}
+    if spec.boot_path.chains or not spec.boot_path.is_netboot:
+        device["romfile"] = ""
+    if spec.boot_path.is_netboot:
+        device["bootindex"] = nic + 1
+    options = "".join(f",{key}={value}" for key, value in device.items())
+    return ["-netdev", netdev, "-device", f"{_NICS[spec.nics[nic].model]}{options}"]
+
+
+_NICS = {NicModel.VIRTIO: "virtio-net-pci", NicModel.E1000E: "e1000e", NicModel.VMXNET3: "vmxnet3", NicModel.IGB: "igb"}
 
 
 def _kernel(direct: DirectBoot | None) -> list[str]:

@@ -10,24 +10,43 @@ from uuid import UUID
 from harness.errors import SpecError
 
 
+class Firmware(StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 class BootPath(StrEnum):
     """How a machine comes up: QEMU loads the kernel; iPXE in the card's ROM; the firmware's own PXE or HTTP boot, which
-    fetches iPXE."""
+    fetches iPXE; GRUB from a local disk; a running system that starts the next kernel itself."""
 
     DIRECT = "direct"
     IPXE_BIOS = "ipxe-bios"
     IPXE_UEFI = "ipxe-uefi"
     PXE_CHAIN = "pxe-chain"
     UEFI_HTTP = "uefi-http"
+    GRUB = "grub"
+    KEXEC = "kexec"
 
     @property
-    def is_uefi(self) -> bool:
-        return self in (BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+    def firmware(self) -> Firmware | None:
+        """What it needs; None if it works with either."""
+        needed = {
+            BootPath.IPXE_BIOS: Firmware.BIOS,
+            BootPath.IPXE_UEFI: Firmware.UEFI,
+            BootPath.PXE_CHAIN: Firmware.UEFI,
+            BootPath.UEFI_HTTP: Firmware.UEFI,
+        }
+        return needed.get(self)
 
     @property
     def chains(self) -> bool:
         """The firmware fetches iPXE, rather than having it."""
         return self in (BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+
+    @property
+    def is_netboot(self) -> bool:
+        """The firmware comes by kernel and initrd over the network."""
+        return self not in (BootPath.DIRECT, BootPath.GRUB, BootPath.KEXEC)
 
 
 IPXE_LOADER = Path("/usr/lib/ipxe/ipxe.efi")
@@ -52,10 +71,21 @@ class DiskFormat(StrEnum):
 
 
 class DiskBus(StrEnum):
-    """What a disk hangs on: the machine's virtio-scsi controller, or an NVMe controller of its own."""
+    """What a disk hangs on: a controller that all disks of its kind share (virtio-scsi, AHCI, MegaRAID SAS), or one of
+    its own (NVMe, virtio-blk)."""
 
     SCSI = "scsi"
+    SATA = "sata"
+    MEGASAS = "megasas"
     NVME = "nvme"
+    VIRTIO = "virtio"
+
+
+class NicModel(StrEnum):
+    VIRTIO = "virtio"
+    E1000E = "e1000e"
+    VMXNET3 = "vmxnet3"
+    IGB = "igb"
 
 
 class DiskFault(StrEnum):
@@ -102,12 +132,24 @@ class DiskSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NicSpec:
+    """A network card of a machine. On its segment a DHCP server answers, or none does."""
+
+    model: NicModel = NicModel.VIRTIO
+    has_dhcp: bool = True
+
+
+MOST_NICS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
     """One machine on paper.
 
-    ``number`` is its place in the lab (0 to 63) and decides its MAC and address, which are the same in every
-    lab. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11
-    (systemd.system-credentials(7)).
+    ``number`` is its place in the lab (0 to 63) and decides its MACs and address, which are the same in every
+    lab; one of its ``nics`` gets the address. ``firmware`` is what the boot path needs, else BIOS, unless it is given.
+    ``clock`` is that of the board when it is first switched on (ISO 8601, UTC; now, if empty). ``credentials`` are
+    systemd credentials by name, handed over by SMBIOS type 11 (systemd.system-credentials(7)).
     """
 
     name: str
@@ -118,6 +160,11 @@ class MachineSpec:
     cpus: int = 2
     memory_mib: int = 2048
     disks: tuple[DiskSpec, ...] = ()
+    nics: tuple[NicSpec, ...] = (NicSpec(),)
+    firmware: Firmware | None = None
+    clock: str = ""
+    has_watchdog: bool = False
+    has_tpm: bool = False
     credentials: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,10 +173,26 @@ class MachineSpec:
         serials = [disk.serial for disk in self.disks]
         if len(set(serials)) != len(serials):
             raise SpecError(f"{self.name}: each disk needs its own serial, got {serials}")
+        if len(self.nics) > MOST_NICS:
+            raise SpecError(f"{self.name}: {len(self.nics)} network cards; at most {MOST_NICS}")
+        if sum(nic.has_dhcp for nic in self.nics) > 1:
+            raise SpecError(f"{self.name}: one network card has the DHCP server, not several")
+        if self.firmware and self.boot_path.firmware not in (None, self.firmware):
+            raise SpecError(f"{self.name}: boot path {self.boot_path} needs {self.boot_path.firmware} firmware")
+
+    @property
+    def is_uefi(self) -> bool:
+        return (self.firmware or self.boot_path.firmware) is Firmware.UEFI
+
+    @property
+    def dhcp_nic(self) -> int | None:
+        """The place among its network cards of the one with a DHCP server."""
+        return next((place for place, nic in enumerate(self.nics) if nic.has_dhcp), None)
 
     @property
     def mac(self) -> str:
-        return mac_of(self.number)
+        """Of the card that has, or should have, the address."""
+        return mac_of(self.number, self.dhcp_nic or 0)
 
     @property
     def address(self) -> str:
@@ -143,9 +206,9 @@ BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
 """What iPXE is told to run."""
 
 
-def mac_of(number: int) -> str:
-    """52:54:00 is QEMU's own prefix."""
-    return f"52:54:00:77:00:{number:02x}"
+def mac_of(number: int, nic: int = 0) -> str:
+    """Of the ``nic``-th network card of the machine in that place; 52:54:00 is QEMU's own prefix."""
+    return f"52:54:00:77:{nic:02x}:{number:02x}"
 
 
 def address_of(number: int) -> str:

@@ -209,7 +209,7 @@ class Templates:
         placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(self.spec.disks))
         spec = reachable(replace(self.spec, name="", uuid=uuid.UUID(int=0), disks=placeholders), self.run)
         program = Path(process.require(qemu.PROGRAM, "qemu-system-x86"))
-        argv = qemu.command(spec, program=str(program), wires=qemu.Wires(netdev=self.network))
+        argv = qemu.command(spec, program=str(program), wires=qemu.Wires(netdevs=(self.network,) * len(spec.nics)))
         definition = self.definition
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
         demanded = [*definition.services, *definition.sockets, "", *definition.waiting]

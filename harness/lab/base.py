@@ -23,8 +23,8 @@ class Lab(ABC):
         self._control = control
 
     @abstractmethod
-    def netdev(self, spec: MachineSpec) -> str:
-        """QEMU's ``-netdev`` for this machine; what it leads to is there when this returns."""
+    def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
+        """QEMU's ``-netdev`` for each network card of this machine; what they lead to is there when this returns."""
 
     def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002  # kinds of labs that need something use them
         """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
@@ -34,9 +34,9 @@ class Lab(ABC):
         """From now on, TFTP hands out ``file`` by its name."""
         raise self._lacks(f"{file.name} by TFTP")
 
-    def tap(self, number: int) -> str:
-        """The name of the tap of that place, attached to the bridge; made when first asked for."""
-        raise self._lacks(f"tap {number}")
+    def tap(self, number: int, nic: int = 0) -> str:
+        """The name of a tap of that place, attached to the bridge; made when first asked for."""
+        raise self._lacks(f"tap {number}, {nic}")
 
     def listen(self, port: int) -> socket.socket:
         """A TCP socket that listens inside the lab, at 10.77.0.1, and is served from here."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from harness import process
@@ -54,22 +56,24 @@ class BridgeLab(Lab):
 
     network = Network.LAB
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
+    def __init__(self, workdir: Path, control: Control, http: HttpServer, dhcp: DhcpServer) -> None:
         super().__init__(workdir, control, http)
-        self._taps: set[int] = set()
+        self.dhcp = dhcp
+        self._taps: set[str] = set()
 
-    def netdev(self, spec: MachineSpec) -> str:
-        return tap_netdev(self.tap(spec.number))
+    def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
+        self.dhcp.answer_nic(spec.number, spec.dhcp_nic)
+        return tuple(tap_netdev(nic, self.tap(spec.number, nic)) for nic in range(len(spec.nics)))
 
-    def tap(self, number: int) -> str:
-        name = f"tap{number}"
-        if number not in self._taps:
+    def tap(self, number: int, nic: int = 0) -> str:
+        name = f"tap{number}" if nic == 0 else f"tap{number}.{nic}"
+        if name not in self._taps:
             _ip(self._control, _TAP.format(tap=name))
-            self._taps.add(number)
+            self._taps.add(name)
         return name
 
     def offer(self, file: Path) -> None:
-        place = DhcpConfig(folder=self.workdir).tftp_root / file.name
+        place = self.dhcp.config.tftp_root / file.name
         if not place.exists():
             half_made = place.with_name(f".{file.name}-{threading.get_ident()}")
             shutil.copyfile(file, half_made)
@@ -77,6 +81,28 @@ class BridgeLab(Lab):
 
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)
+
+
+class DhcpServer:
+    """The lab's dnsmasq; what it tells whom can change while it runs."""
+
+    def __init__(self, config: DhcpConfig, child: LabProcess) -> None:
+        self.config = config
+        self._child = child
+        self._lock = threading.Lock()
+
+    def answer_nic(self, number: int, nic: int | None) -> None:
+        """From now on, of the network cards in that place only this one is answered, or none."""
+        self.change(lambda config: replace(config, nics=config.nics | {number: nic}))
+
+    def change(self, made: Callable[[DhcpConfig], DhcpConfig]) -> None:
+        """From now on, whom it answers, and with what lease, is as ``made`` of what it was."""
+        with self._lock:
+            before, self.config = self.config, made(self.config)
+            if dnsmasq.hosts(self.config) == dnsmasq.hosts(before):
+                return
+            _write_hosts(self.config)
+            self._child.signal(signal.SIGHUP)  # dnsmasq(8): it reads them anew
 
 
 @contextmanager
@@ -94,7 +120,7 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
         server = _start_dnsmasq(control, dhcp)
         http = stack.enter_context(serving(_listen(control, 80)))
         _await_dnsmasq(server, dhcp)
-        yield BridgeLab(workdir, control, http)
+        yield BridgeLab(workdir, control, http, DhcpServer(dhcp, server))
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
@@ -153,10 +179,17 @@ def _check_host() -> None:
 
 def _start_dnsmasq(control: Control, dhcp: DhcpConfig) -> LabProcess:
     dhcp.tftp_root.mkdir(exist_ok=True)
+    _write_hosts(dhcp)
     file = dhcp.folder / "dnsmasq.conf"
     file.write_text(dnsmasq.configuration(dhcp), "utf-8")
     with dhcp.log.open("wb") as log:
         return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
+
+
+def _write_hosts(dhcp: DhcpConfig) -> None:
+    half_made = dhcp.hosts_file.with_suffix(".new")
+    half_made.write_text(dnsmasq.hosts(dhcp), "utf-8")
+    half_made.replace(dhcp.hosts_file)
 
 
 def _await_dnsmasq(child: LabProcess, dhcp: DhcpConfig) -> None:

@@ -16,7 +16,8 @@ READY_SIGN = b"started, version"
 class DhcpConfig:
     """What the lab's servers say.
 
-    ``names`` maps places to host names, ``machine-N`` by default. A client that is not iPXE is told to fetch that: by
+    ``names`` maps places to host names, ``machine-N`` by default; ``nics``, places to the network card that is
+    answered, which is the first by default, or None. A client that is not iPXE is told to fetch that: by
     TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter.
     """
 
@@ -24,6 +25,7 @@ class DhcpConfig:
     interface: str = "br0"
     lease_s: int = 3600
     names: dict[int, str] = field(default_factory=dict)
+    nics: dict[int, int | None] = field(default_factory=dict)
     boot_url: str = BOOT_URL
     bios_file: str = "undionly.kpxe"
     uefi_file: str = IPXE_LOADER.name
@@ -35,6 +37,10 @@ class DhcpConfig:
     @property
     def lease_file(self) -> Path:
         return self.folder / "dnsmasq.leases"
+
+    @property
+    def hosts_file(self) -> Path:
+        return self.folder / "dnsmasq.hosts"
 
     @property
     def log(self) -> Path:
@@ -67,6 +73,7 @@ def configuration(config: DhcpConfig) -> str:
         f"host-record=lab.{DOMAIN},{GATEWAY}",
         "dhcp-authoritative",
         f"dhcp-leasefile={config.lease_file}",
+        f"dhcp-hostsfile={config.hosts_file}",
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
         f"dhcp-option=option:dns-server,{GATEWAY}",
@@ -82,10 +89,17 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-boot=tag:!ipxe,tag:uefi,{config.uefi_file}",
         f"dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,{config.bios_file}",
     ]
-    lines += [_host(number, config) for number in range(PLACES)]
     return "\n".join(lines) + "\n"
+
+
+def hosts(config: DhcpConfig) -> str:
+    """The file of those that are answered, which dnsmasq reads anew when it is told to.
+
+    A card that is not named gets no answer from a range of static addresses, and dnsmasq logs that it asked.
+    """
+    return "".join(f"{_host(number, config)}\n" for number in range(PLACES) if config.nics.get(number, 0) is not None)
 
 
 def _host(number: int, config: DhcpConfig) -> str:
     name = config.names.get(number, f"machine-{number}")
-    return f"dhcp-host={mac_of(number)},{address_of(number)},{name},{config.lease_s}"
+    return f"{mac_of(number, config.nics.get(number, 0) or 0)},{address_of(number)},{name},{config.lease_s}"

@@ -40,13 +40,15 @@ class UserLab(Lab):
         self._names, self._stack = names, stack
         self._entrances: dict[int, Path] = {}
 
-    def netdev(self, spec: MachineSpec) -> str:
+    def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
+        if len(spec.nics) != 1:
+            raise self._lacks(f"{len(spec.nics)} network cards")
         if spec.number not in self._entrances:
             entrance = self._entrances[spec.number] = self.workdir / f"machine-{spec.number}.http"
             self._stack.callback(entrance.unlink, missing_ok=True)
             self._stack.enter_context(serving_relayed(self.http, _bound(entrance), spec.address))
         argv = [sys.executable, "-I", "-S", relay.__file__, str(self._entrances[spec.number])]
-        return user_netdev(spec, name=self._names.get(spec.number, f"machine-{spec.number}"), relay=argv)
+        return (user_netdev(spec, name=self._names.get(spec.number, f"machine-{spec.number}"), relay=argv),)
 
     def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:
         port = forwarded_port(answer := ask("info usernet"))

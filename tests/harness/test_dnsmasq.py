@@ -5,21 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import process
-from harness.lab.dnsmasq import PLACES, DhcpConfig, configuration
+from harness.lab.dnsmasq import PLACES, DhcpConfig, configuration, hosts
 
 
 def test_every_place_has_its_address() -> None:
-    lines = configuration(DhcpConfig(folder=Path("/lab"))).splitlines()
+    lines = hosts(DhcpConfig(folder=Path("/lab"))).splitlines()
 
-    assert sum(line.startswith("dhcp-host=") for line in lines) == PLACES
-    assert "dhcp-host=52:54:00:77:00:00,10.77.0.10,machine-0,3600" in lines
-    assert "dhcp-host=52:54:00:77:00:3f,10.77.0.73,machine-63,3600" in lines
+    assert len(lines) == PLACES
+    assert "52:54:00:77:00:00,10.77.0.10,machine-0,3600" in lines
+    assert "52:54:00:77:00:3f,10.77.0.73,machine-63,3600" in lines
+
+
+def test_of_a_machines_network_cards_one_is_answered_or_none() -> None:
+    lines = hosts(DhcpConfig(folder=Path("/lab"), nics={1: 2, 2: None})).splitlines()
+
+    assert len(lines) == PLACES - 1
+    assert "52:54:00:77:02:01,10.77.0.11,machine-1,3600" in lines
 
 
 def test_a_machine_can_have_a_name_of_its_own() -> None:
-    text = configuration(DhcpConfig(folder=Path("/lab"), names={1: "compute"}, lease_s=120))
+    text = hosts(DhcpConfig(folder=Path("/lab"), names={1: "compute"}, lease_s=120))
 
-    assert "dhcp-host=52:54:00:77:00:01,10.77.0.11,compute,120\n" in text
+    assert "52:54:00:77:00:01,10.77.0.11,compute,120\n" in text
 
 
 def test_ipxe_gets_the_script_and_plain_pxe_gets_ipxe() -> None:

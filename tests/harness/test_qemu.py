@@ -18,7 +18,7 @@ from harness.qemu import DirectBoot, Memory, Wires
 from harness.spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
 
 UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
-WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, netdev=qemu.tap_netdev("tap3"))
+WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, netdevs=(qemu.tap_netdev(0, "tap3"),))
 DIRECT = DirectBoot(
     kernel=Path("/a/vmlinuz"),
     initrd=Path("/a/initrd.img"),
@@ -64,8 +64,8 @@ def test_only_ipxe_machines_boot_from_their_card() -> None:
     direct = qemu.command(_spec(), wires=WIRES, direct=DIRECT)
     netboot = qemu.command(_spec(BootPath.IPXE_BIOS), wires=WIRES)
 
-    assert "virtio-net-pci,netdev=net0,mac=52:54:00:77:00:03,romfile=" in _values(direct, "-device")
-    assert "virtio-net-pci,netdev=net0,mac=52:54:00:77:00:03,bootindex=1" in _values(netboot, "-device")
+    assert "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:77:00:03,romfile=" in _values(direct, "-device")
+    assert "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:77:00:03,bootindex=1" in _values(netboot, "-device")
     assert "-kernel" not in netboot
     assert "strict=on" in _values(netboot, "-boot")[0]
 
@@ -158,7 +158,7 @@ def test_the_ipxe_script_names_each_step_that_can_fail() -> None:
 
 def test_the_user_network_looks_like_the_lab_and_leads_nowhere_else() -> None:
     relay = ["/opt/a, b/python", "relay.py", "/run/machine-3.http"]
-    argv = qemu.command(_spec(), wires=Wires(netdev=qemu.user_netdev(_spec(), name="compute", relay=relay)))
+    argv = qemu.command(_spec(), wires=Wires(netdevs=(qemu.user_netdev(_spec(), name="compute", relay=relay),)))
 
     [netdev] = _values(argv, "-netdev")
     kind, *words = netdev.replace(",,", "\0").split(",")

@@ -17,7 +17,7 @@ SPEC = MachineSpec(name="one", number=3, uuid=uuid.UUID(int=1), boot_path=BootPa
 
 def relay_of(lab: Lab) -> list[str]:
     """The command that QEMU starts for each connection of the machine."""
-    return shlex.split(lab.netdev(SPEC).rpartition("-cmd:")[2].replace(",,", ","))
+    return shlex.split(lab.netdevs(SPEC)[0].rpartition("-cmd:")[2].replace(",,", ","))
 
 
 def answer(relay: list[str], request: bytes) -> bytes:

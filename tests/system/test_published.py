@@ -48,7 +48,7 @@ def test_a_machine_boots_what_the_stream_carries(
     lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
-    argv = [*qemu.command(spec, wires=Wires(netdev=lab.netdev(spec))), "-serial", f"file:{console}"]
+    argv = [*qemu.command(spec, wires=Wires(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
 
     child = lab.spawn(argv)
     try:
