@@ -21,6 +21,7 @@ from harness.plan import Frozen, Plan, Site
 from harness.power import BOOT_S, Power, power_on
 from harness.run import Run
 from harness.spec import MachineSpec
+from harness.weather import adapted
 
 __all__ = ["BootFailed", "Machine", "Site", "boot", "thaw"]
 
@@ -248,7 +249,8 @@ def boot(
 
     With ``memory``, a file to be made, it can be frozen.
     """
-    machine = Machine(reachable(spec, site.run), artifacts, definition, site, memory)
+    spec = adapted(reachable(spec, site.run), site.lab.weather)
+    machine = Machine(spec, artifacts, definition, site, memory)
     try:
         if power:
             machine.power_on()

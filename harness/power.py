@@ -28,12 +28,14 @@ from harness.channel import (
 from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console, follow
 from harness.deadline import Changes, Deadline
+from harness.downloads import Downloads
 from harness.errors import BootproofError, HostError, Subject
-from harness.lab import LabProcess, Request
+from harness.lab import LabProcess
+from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import IPXE_LOADER, Accelerator, DiskSpec
+from harness.spec import IPXE_LOADER, Accelerator, DiskSpec, mac_of
 from harness.verdict import Boot, Finding
 
 BOOT_S = 420.0
@@ -67,6 +69,7 @@ class Power:
         self._is_booting = True
         self._is_ready = False
         self._is_thawing = plan.frozen is not None
+        self._failure: BootFailed | None = None
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
@@ -159,15 +162,23 @@ class Power:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
         self._raise_full_disk()
         self._raise_emulator_fault()
-        if self._is_booting and self.console.final_sighting:
-            raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
+        if self._is_booting:
+            self._raise_first_sign()
         if self.child.status is not None:
             self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if any(name == "GUEST_PANICKED" for name, _ in self._events):
             self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
             raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))
         if self.child.status is not None:
-            raise self.failed(self._sighted() or self.end_finding())
+            raise self._failure or self.failed(self._sighted() or self.end_finding())
+
+    def _raise_first_sign(self) -> None:
+        """On the console or on the wire. In weather that clears up, what is tried again may yet go well."""
+        sighting = self.console.final_sighting
+        if sighting and not (sighting.sign.is_retried and self.plan.site.lab.clears_up):
+            raise self.failed(checks.finding_of(sighting, self.plan.where))
+        if finding := self.downloads.failure(self.plan.where):
+            raise self.failed(finding)
 
     def _raise_full_disk(self) -> None:
         """The host's, not the machine's: QEMU stops the machine then, which looks as if it hung."""
@@ -193,7 +204,8 @@ class Power:
         finding = checks.doubted(checks.excused(finding, process.starved_share(self.child.pid)), plan.doubt())
         plan.site.run.add_finding(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
-        return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+        return self._failure
 
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
@@ -203,15 +215,13 @@ class Power:
             finding = checks.finding_of(sighting, self.plan.where)
             self.plan.site.run.add_finding(checks.doubted(finding, self.plan.doubt()))
 
-    def downloads(self) -> dict[str, int]:
-        """Bytes of each artifact that this machine got since it was powered on."""
-        sums: dict[str, int] = {}
-        for request in self.plan.site.lab.http.log:
-            is_ours = request.client == self.plan.spec.address and request.started_s >= self._started_s
-            name = request.path.rpartition("/")[2]
-            if is_ours and request.method == "GET" and name in self.plan.artifacts.manifest.files:
-                sums[name] = sums.get(name, 0) + request.bytes_sent
-        return sums
+    @property
+    def downloads(self) -> Downloads:
+        """What this machine got over HTTP since it was powered on."""
+        site, spec = self.plan.site, self.plan.spec
+        return Downloads(
+            http=site.lab.http, client=spec.address, since_s=self._started_s, artifacts=self.plan.artifacts
+        )
 
     def _wait(self) -> None:
         deadline = _PatientDeadline(self.console)
@@ -223,7 +233,7 @@ class Power:
         ready_s = time.monotonic() - self._started_s
         seen = checks.look(self.channel)
         findings = [*checks.judge(seen, self.plan.artifacts.manifest, self.plan.definition, self.plan.where)]
-        findings += self._judge_downloads()
+        findings += self.downloads.lacking(self.plan.fetched, self.plan.where)
         failures = [self.failed(finding) for finding in findings]
         if failures:
             raise failures[0]
@@ -267,19 +277,6 @@ class Power:
             stderr.seek(0)
             return status, stdout.read(), stderr.read()
 
-    def _judge_downloads(self) -> Iterator[Finding]:
-        """What was served to this machine in this boot equals the manifest, to the byte."""
-        served = self.downloads()
-        for name in self.plan.fetched:
-            awaited = self.plan.artifacts.manifest.files[name].size_bytes
-            if served.get(name, 0) != awaited:
-                yield Finding(
-                    id="served-bytes-differ",
-                    what=f"{served.get(name, 0)} bytes of {name} were served, {awaited} are in the manifest",
-                    where=self.plan.where,
-                    cause="a download was cut short, or something else was booted",
-                )
-
     def _as_boot_failure(self, error: BootproofError) -> BootproofError:
         if isinstance(error, BootFailed) or error.subject is not Subject.IMAGE:
             return error
@@ -317,6 +314,9 @@ class Power:
         return Finding(id=finding_id, what=what, where=self.plan.where, evidence=lines, cause="see its last lines")
 
     def _keep_journal(self) -> None:
+        """Of a guest that got far enough to be asked for it."""
+        if "userspace" not in self.console.phases:
+            return
         with suppress(BootproofError, OSError):
             journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
             (self.plan.folder / "journal.log").write_bytes(journal.stdout)
@@ -340,7 +340,7 @@ class Power:
             ready_s=None if ready_s is None else round(ready_s, 2),
             console=str(self.console.log),
             added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
-            downloads=self.downloads(),
+            downloads=self.downloads.sums(),
             memory_mib=memory_mib,
         )
         plan.site.run.add_boot(boot)
@@ -402,6 +402,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
         power.attach(monitor, shell)
         for place, disk in enumerate(plan.spec.disks):
             stack.enter_context(_plugged_late(place, disk, monitor))
+        stack.enter_context(weathered(plan.spec, plan.site.lab.weather, monitor, follower))
         yield power
         power.note_late_signs()
 
@@ -464,17 +465,14 @@ def _give_firmware(plan: Plan) -> None:
 
 
 def _serve(plan: Plan) -> None:
-    """Let the lab's HTTP server hand the artifacts to this machine, and to each machine its own script."""
-    http, digest = plan.site.lab.http, plan.artifacts.digest
+    """Let the lab's HTTP server hand the artifacts to this machine, and to each of its network cards its own script."""
+    http, digest, spec = plan.site.lab.http, plan.artifacts.digest, plan.spec
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
-    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments)
-    http.serve(f"/boot/{plan.spec.address}.ipxe", script.encode())
-    http.serve("/boot.ipxe", lambda asked: http.answer_to(_own_script(asked)))
-
-
-def _own_script(asked: Request) -> Request:
-    return replace(asked, path=f"/boot/{asked.client}.ipxe")
+    http.serve("/boot.ipxe", qemu.IPXE_BY_CARD.encode())
+    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments).encode()
+    for nic in range(len(spec.nics)):
+        http.serve(qemu.script_path(mac_of(spec.number, nic)), script)
 
 
 def durations(begins_s: dict[str, float], ready_s: float | None) -> dict[str, float]:

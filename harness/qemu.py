@@ -130,30 +130,61 @@ def base_url(digest: str) -> str:
     return f"http://{GATEWAY}/{digest}"
 
 
-def ipxe_script(base_url: str, arguments: Sequence[str]) -> str:
-    """What a NIC's iPXE runs after its DHCP.
+IPXE_TRIES, RETRY_S = 3, 3
+"""How often iPXE's script tries to fetch a file, and how long it waits before it tries again."""
 
-    Every step that fails is named on the console, then the firmware gets its turn again: with nothing else to
-    boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a UEFI stub and
-    harmless elsewhere.
+
+def script_path(mac: str) -> str:
+    """Where the script of the network card with that address is served."""
+    return _script_path(mac.replace(":", "-"))
+
+
+def _script_path(card: str) -> str:
+    return f"/boot/{card}.ipxe"
+
+
+IPXE_BY_CARD = f"""\
+#!ipxe
+chain http://{GATEWAY}{_script_path("${netX/mac:hexhyp}")} || echo bootproof: iPXE failed to run a script for this card
+exit 1
+"""
+"""Behind `BOOT_URL`: a fleet keeps a script for each host, so that one can run what the others do not run yet."""
+
+
+def ipxe_script(base_url: str, arguments: Sequence[str]) -> str:
+    """What a network card's iPXE runs after its DHCP.
+
+    Each file is tried a few times. Every step that fails is named on the console, then the firmware gets its turn
+    again: with nothing else to boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a
+    UEFI stub and harmless elsewhere.
     """
     line = " ".join(arguments)
     return f"""\
 #!ipxe
-echo bootproof: ${{net0/ip}} boots from {base_url}
-kernel {base_url}/vmlinuz initrd=initrd.img {line} || goto failed_kernel
-initrd {base_url}/initrd.img || goto failed_initrd
-boot || goto failed_boot
+echo bootproof: ${{netX/ip}} boots from {base_url}
+{_tried("kernel", f"kernel {base_url}/vmlinuz initrd=initrd.img {line}")}
+{_tried("initrd", f"initrd {base_url}/initrd.img")}
+boot || echo bootproof: iPXE failed to start the kernel
+exit 1
 :failed_kernel
 echo bootproof: iPXE failed to fetch the kernel from {base_url}/vmlinuz
 exit 1
 :failed_initrd
 echo bootproof: iPXE failed to fetch the initrd from {base_url}/initrd.img
 exit 1
-:failed_boot
-echo bootproof: iPXE failed to start the kernel
-exit 1
 """
+
+
+def _tried(what: str, command: str) -> str:
+    return f"""\
+set tries:int32 0
+:try_{what}
+{command} && goto got_{what} ||
+inc tries
+iseq ${{tries}} {IPXE_TRIES} && goto failed_{what} ||
+sleep {RETRY_S}
+goto try_{what}
+:got_{what}"""
 
 
 def tap_netdev(nic: int, tap: str) -> str:

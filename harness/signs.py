@@ -18,7 +18,8 @@ from harness.errors import Subject
 class Sign:
     """A line that means trouble; ``cause`` is the usual suspect.
 
-    After one that is not ``is_final`` a boot may still go well, and then it counts for nothing.
+    After one that is not ``is_final`` a boot may still go well, and then it counts for nothing. What ``is_retried``
+    goes well if the network comes to itself, and will not if nothing changes.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Sign:
     cause: str
     subject: Subject = Subject.IMAGE
     is_final: bool = True
+    is_retried: bool = False
 
     def matches(self, line: str) -> bool:
         return _compiled(self.pattern).search(line) is not None
@@ -47,9 +49,11 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="ipxe-download-failed",
-        pattern=r"https?://\S+\.\.\. .*(timed out|refused|reset|error|No such file|not found) ?\(http",
+        # of a long URL, which iPXE breaks at the end of the screen, only the rest may be on this line
+        pattern=r"^\S+\.\.\. .*\(https?://ipxe\.org/",
         what="iPXE could not download a file",
         cause="the HTTP server refused or does not have it",
+        is_retried=True,
     ),
     Sign(
         id="ipxe-script-failed",
@@ -122,6 +126,7 @@ SIGNS: tuple[Sign, ...] = (
         pattern=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)",
         what="the initrd could not download the root file system",
         cause="the server refused it, or the network went away between iPXE and the initrd",
+        is_retried=True,
     ),
     Sign(
         id="rootfs-not-found",

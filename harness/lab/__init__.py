@@ -7,7 +7,7 @@ machines, DHCP, TFTP and DNS. `user` is what any host has: QEMU's own network, e
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from harness.lab.control import LabError, LabProcess
 from harness.lab.http import Answer, HttpServer, Request, RequestRecord
 from harness.lab.user import UNPROVEN, open_user_lab
 from harness.spec import Network
+from harness.weather import Weather
 
 __all__ = [
     "UNPROVEN",
@@ -78,8 +79,10 @@ def unavailable() -> str | None:
 
 
 @contextmanager
-def open_lab(workdir: Path, network: str = "auto", *, names: dict[int, str] | None = None) -> Iterator[Lab]:
-    """A lab while the block lasts, its servers answering; ``names`` are host names by place.
+def open_lab(
+    workdir: Path, network: str = "auto", *, names: dict[int, str] | None = None, weather: Sequence[Weather] = ()
+) -> Iterator[Lab]:
+    """A lab while the block lasts, its servers answering as the ``weather`` allows; ``names`` are host names by place.
 
     Its logs go to ``workdir``, made if it is missing. ``network`` is as in `choose`.
     Raises `HostError` where the host cannot open what is asked for.
@@ -87,4 +90,6 @@ def open_lab(workdir: Path, network: str = "auto", *, names: dict[int, str] | No
     is_user = network == Network.USER or (network != Network.LAB and choose(network).network is Network.USER)
     workdir.mkdir(parents=True, exist_ok=True)
     with (open_user_lab if is_user else open_bridge_lab)(workdir, names or {}) as lab:
+        if weather:
+            lab.disturb(*weather)
         yield lab

@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.errors import HostError
+from harness.lab.altered import altered
 from harness.lab.control import Control, LabProcess
 from harness.lab.http import HttpServer
 from harness.spec import MachineSpec, Network
+from harness.weather import Weather
 
 
 class Lab(ABC):
@@ -20,7 +23,28 @@ class Lab(ABC):
 
     def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
         self.workdir, self.http = workdir, http
+        self.weather: tuple[Weather, ...] = ()
         self._control = control
+
+    @property
+    def clears_up(self) -> bool:
+        """All of the weather passes, or lets a second attempt through; there is some."""
+        return bool(self.weather) and all(weather.passes for weather in self.weather)
+
+    def disturb(self, *weathers: Weather) -> None:
+        """From now on its network behaves so, and no more as before.
+
+        Raises `HostError` for what this kind of lab, or this host's kernel, has no means for.
+        """
+        self._disturb(weathers)
+        noise = self.workdir / "noise"
+        noise.mkdir(exist_ok=True)
+        self.http.disturb(partial(altered, weathers, noise))
+        self.weather = weathers
+
+    @abstractmethod
+    def _disturb(self, weathers: Sequence[Weather]) -> None:
+        """All of it that is not the web server's, or of a machine's own link."""
 
     @abstractmethod
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:

@@ -6,27 +6,29 @@ host has those. `holder` is its process 1; when that ends, the kernel ends every
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from harness import process
 from harness.deadline import Deadline, poll
 from harness.errors import HostError
-from harness.lab import dnsmasq
+from harness.lab import dnsmasq, packets, rival
 from harness.lab.base import Lab
-from harness.lab.control import Control, LabProcess
+from harness.lab.control import Control, LabError, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
 from harness.lab.held import START_S, NoHolder, held
-from harness.lab.http import HttpServer, serving
+from harness.lab.http import HttpServer, RequestRecord, serving
 from harness.qemu import tap_netdev
 from harness.spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
+from harness.weather import DhcpWeather, HttpWeather, Weather
 
 BRIDGE = "br0"
 BRIDGE_MAC = "52:54:00:77:ff:01"
@@ -60,6 +62,8 @@ class BridgeLab(Lab):
         super().__init__(workdir, control, http)
         self.dhcp = dhcp
         self._taps: set[str] = set()
+        self._rival: LabProcess | None = None
+        self._is_slow = False
 
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
         self.dhcp.answer_nic(spec.number, spec.dhcp_nic)
@@ -82,27 +86,103 @@ class BridgeLab(Lab):
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)
 
+    def _disturb(self, weathers: Sequence[Weather]) -> None:
+        if any(weather.needs_packets for weather in (*weathers, *self.weather)):
+            self._nft(packets.rules(weathers))
+        self._shape(packets.shaping(weathers, BRIDGE))
+        self.http.on_end = lambda record: self._after(record, weathers)
+        self.dhcp.change(lambda config: dnsmasq.clouded(config, weathers))
+        if any(isinstance(weather, DhcpWeather) and weather.has_rival for weather in weathers) and not self._rival:
+            self._rival = rival.start(self._control, self.workdir / "rival.log", BRIDGE)
+        self.dhcp.speak_after(max((w.silent_s for w in weathers if isinstance(w, DhcpWeather)), default=0.0))
+
+    def _after(self, record: RequestRecord, weathers: Sequence[Weather]) -> None:
+        """When iPXE asks the web server, TFTP has done its part; when a file has been sent, the next may be refused."""
+        if self._is_slow:
+            self._shape("")
+        refused = [weather for weather in weathers if isinstance(weather, HttpWeather) and weather.fault.is_refusal]
+        if any(weather.file.comes_after(record.path.rpartition("/")[2]) for weather in refused):
+            self._nft(packets.rules(weathers, refusing=True))
+
+    def _shape(self, script: str) -> None:
+        if self._is_slow:
+            _run(self._control, ["tc", "-batch", "-"], packets.unshaped(BRIDGE), "lift a speed limit")
+        if script:
+            _run(self._control, ["tc", "-batch", "-"], script, "limit the speed: the kernel's sch_tbf does it")
+        self._is_slow = bool(script)
+
+    def _nft(self, script: str) -> None:
+        program = process.require("nft", "nftables")
+        _run(self._control, [program, "-f", "-"], script, "lose packets: the kernel's nf_tables does it")
+
 
 class DhcpServer:
     """The lab's dnsmasq; what it tells whom can change while it runs."""
 
-    def __init__(self, config: DhcpConfig, child: LabProcess) -> None:
+    def __init__(self, control: Control, config: DhcpConfig) -> None:
         self.config = config
-        self._child = child
+        self._control = control
         self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._waiting: threading.Thread | None = None
+        self._child = self._started()
 
     def answer_nic(self, number: int, nic: int | None) -> None:
         """From now on, of the network cards in that place only this one is answered, or none."""
         self.change(lambda config: replace(config, nics=config.nics | {number: nic}))
 
     def change(self, made: Callable[[DhcpConfig], DhcpConfig]) -> None:
-        """From now on, whom it answers, and with what lease, is as ``made`` of what it was."""
+        """From now on, what it says is as ``made`` of what it was."""
         with self._lock:
             before, self.config = self.config, made(self.config)
-            if dnsmasq.hosts(self.config) == dnsmasq.hosts(before):
-                return
-            _write_hosts(self.config)
-            self._child.signal(signal.SIGHUP)  # dnsmasq(8): it reads them anew
+            if dnsmasq.configuration(self.config) != dnsmasq.configuration(before):
+                self._child.end()
+                self._child = self._started()
+            elif dnsmasq.hosts(self.config) != dnsmasq.hosts(before):
+                _write_hosts(self.config)
+                self._child.signal(signal.SIGHUP)  # dnsmasq(8): it reads them anew
+
+    def speak_after(self, silent_s: float) -> None:
+        """A silent server answers ``silent_s`` after it was first asked for an address."""
+        if 0 < silent_s < math.inf and self._waiting is None:
+            asked_before = self._asked()
+            self._waiting = threading.Thread(target=self._wait_silently, args=(asked_before, silent_s), daemon=True)
+            self._waiting.start()
+
+    def _wait_silently(self, asked_before: int, silent_s: float) -> None:
+        day = Deadline(86400, scaled=False)
+        poll(lambda: self._is_over.is_set() or self._asked() > asked_before, day, every_s=0.1)
+        if not self._is_over.wait(silent_s):
+            with suppress(LabError):  # the lab ends
+                self.change(lambda config: replace(config, is_silent=False))
+
+    def _asked(self) -> int:
+        return self.config.log.read_bytes().count(b"DHCPDISCOVER")
+
+    def close(self) -> None:
+        self._is_over.set()
+        if self._waiting:
+            self._waiting.join()
+
+    def _started(self) -> LabProcess:
+        self.config.tftp_root.mkdir(exist_ok=True)
+        _write_hosts(self.config)
+        file = self.config.folder / "dnsmasq.conf"
+        file.write_text(dnsmasq.configuration(self.config), "utf-8")
+        with self.config.log.open("ab") as log:
+            self._begins = log.tell()
+            return self._control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
+
+    def wait_until_ready(self) -> None:
+        """`HostError`, with what it said, if it does not start."""
+
+        def said() -> bytes:
+            return self.config.log.read_bytes()[self._begins :]
+
+        poll(lambda: self._child.status is not None or dnsmasq.READY_SIGN in said(), Deadline(START_S), every_s=0.002)
+        if self._child.status is not None or dnsmasq.READY_SIGN not in said():
+            log = self.config.log
+            raise HostError(f"no lab without dnsmasq, which did not start; it said: {_last_line(log)}\n({log})")
 
 
 @contextmanager
@@ -111,16 +191,18 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
 
     Raises `HostError` where the host has no namespaces, no /dev/net/tun or no dnsmasq.
     """
-    dhcp = DhcpConfig(folder=workdir, names=names)
+    config = DhcpConfig(folder=workdir, names=names)
+    config.log.unlink(missing_ok=True)  # of a lab that was here before
     _check_host()
     with ExitStack() as stack:
         control = _enter_namespaces(stack, workdir / "lab.log")
         _ip(control, _NETWORK)
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
-        server = _start_dnsmasq(control, dhcp)
+        dhcp = DhcpServer(control, config)
+        stack.callback(dhcp.close)
         http = stack.enter_context(serving(_listen(control, 80)))
-        _await_dnsmasq(server, dhcp)
-        yield BridgeLab(workdir, control, http, DhcpServer(dhcp, server))
+        dhcp.wait_until_ready()
+        yield BridgeLab(workdir, control, http, dhcp)
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
@@ -144,6 +226,13 @@ def _settings() -> Iterator[str]:
     for name, value in (("unprivileged_userns_clone", 1), ("apparmor_restrict_unprivileged_userns", 0)):
         if Path("/proc/sys/kernel", name).exists():
             yield f"kernel.{name}={value}"
+
+
+def _run(control: Control, argv: list[str], script: str, what: str) -> None:
+    with control.log.open("ab") as log:
+        status = control.run(argv, script, log.fileno())
+    if status:
+        raise HostError(f"the lab cannot {what}; {argv[0]} said: {_last_line(control.log)}\n({control.log})")
 
 
 def _ip(control: Control, batch: str) -> None:
@@ -177,28 +266,10 @@ def _check_host() -> None:
         ) from error
 
 
-def _start_dnsmasq(control: Control, dhcp: DhcpConfig) -> LabProcess:
-    dhcp.tftp_root.mkdir(exist_ok=True)
-    _write_hosts(dhcp)
-    file = dhcp.folder / "dnsmasq.conf"
-    file.write_text(dnsmasq.configuration(dhcp), "utf-8")
-    with dhcp.log.open("wb") as log:
-        return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
-
-
 def _write_hosts(dhcp: DhcpConfig) -> None:
     half_made = dhcp.hosts_file.with_suffix(".new")
     half_made.write_text(dnsmasq.hosts(dhcp), "utf-8")
     half_made.replace(dhcp.hosts_file)
-
-
-def _await_dnsmasq(child: LabProcess, dhcp: DhcpConfig) -> None:
-    def has_started() -> bool:
-        return child.status is not None or dnsmasq.READY_SIGN in dhcp.log.read_bytes()
-
-    poll(has_started, Deadline(START_S), every_s=0.002)
-    if child.status is not None or dnsmasq.READY_SIGN not in dhcp.log.read_bytes():
-        raise HostError(f"no lab without dnsmasq, which did not start; it said: {_last_line(dhcp.log)}\n({dhcp.log})")
 
 
 def _last_line(log: Path) -> str:

@@ -34,10 +34,11 @@ class LabError(HarnessError):
 
 
 class LabProcess:
-    """A program in the lab. ``pid`` is its number outside; ``status`` is None while it runs, -N after signal N."""
+    """A program in the lab. ``pid`` is its number outside, ``pid_inside`` the lab's own; ``status`` is None while it
+    runs, -N after signal N."""
 
     def __init__(self, control: Control, key: int, on_exit: Callable[[int], None] | None) -> None:
-        self.pid = 0
+        self.pid = self.pid_inside = 0
         self.status: int | None = None
         self._control, self._key, self._on_exit = control, key, on_exit
         self._changes = Changes()
@@ -99,7 +100,7 @@ class Control:
         process = self._processes[key] = LabProcess(self, key, on_exit)
         fields = {"op": "spawn", "argv": list(argv), "targets": list(files)}
         try:
-            _, (pidfd,) = self._ask(f"start {argv[0]}", key, fields, list(files.values()))
+            process.pid_inside, (pidfd,) = self._ask(f"start {argv[0]}", key, fields, list(files.values()))
         except LabError as error:
             self._processes.pop(key, None)
             if error.problem.startswith(FileNotFoundError.__name__):

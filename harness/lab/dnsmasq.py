@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.spec import BOOT_URL, GATEWAY, IPXE_LOADER, address_of, mac_of
+from harness.weather import DhcpWeather, DnsWeather, TftpWeather, Weather
 
 PLACES = 64
 DOMAIN = "lab.test"
 READY_SIGN = b"started, version"
+TFTP_PORTS = 6912, 6975
+"""From which TFTP's data is sent, so that it can be told from all else."""
+RIVAL_ADDRESS = f"{GATEWAY.rpartition('.')[0]}.2"
+_RIVAL_RANGE = tuple(f"{GATEWAY.rpartition('.')[0]}.{last}" for last in (200, 220))
+_LATER_S = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +25,7 @@ class DhcpConfig:
 
     ``names`` maps places to host names, ``machine-N`` by default; ``nics``, places to the network card that is
     answered, which is the first by default, or None. A client that is not iPXE is told to fetch that: by
-    TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter.
+    TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are weather.
     """
 
     folder: Path
@@ -29,6 +36,11 @@ class DhcpConfig:
     boot_url: str = BOOT_URL
     bios_file: str = "undionly.kpxe"
     uefi_file: str = IPXE_LOADER.name
+    is_silent: bool = False
+    has_rival: bool = False
+    has_boot_file: bool = True
+    has_tftp: bool = True
+    has_dns: bool = True
 
     @property
     def tftp_root(self) -> Path:
@@ -68,17 +80,39 @@ def configuration(config: DhcpConfig) -> str:
         "no-resolv",
         "no-hosts",
         "no-ping",
-        f"domain={DOMAIN}",
-        f"local=/{DOMAIN}/",
-        f"host-record=lab.{DOMAIN},{GATEWAY}",
         "dhcp-authoritative",
         f"dhcp-leasefile={config.lease_file}",
         f"dhcp-hostsfile={config.hosts_file}",
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
+        *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rival else ()),
+        *_dns(config),
+        *_tftp(config),
+        *(_boot_files(config) if config.has_boot_file else ()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dns(config: DhcpConfig) -> list[str]:
+    if not config.has_dns:
+        return ["port=0"]
+    return [
+        f"domain={DOMAIN}",
+        f"local=/{DOMAIN}/",
+        f"host-record=lab.{DOMAIN},{GATEWAY}",
         f"dhcp-option=option:dns-server,{GATEWAY}",
-        "enable-tftp",
-        f"tftp-root={config.tftp_root}",
+    ]
+
+
+def _tftp(config: DhcpConfig) -> list[str]:
+    if not config.has_tftp:
+        return []
+    first, last = TFTP_PORTS
+    return ["enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}"]
+
+
+def _boot_files(config: DhcpConfig) -> list[str]:
+    return [
         "dhcp-match=set:ipxe,175",
         "dhcp-option=tag:ipxe,encap:175,176,1b",
         f"dhcp-boot=tag:ipxe,{config.boot_url}",
@@ -89,7 +123,50 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-boot=tag:!ipxe,tag:uefi,{config.uefi_file}",
         f"dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,{config.bios_file}",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def rival_options(interface: str) -> list[str]:
+    """dnsmasq's options for a second DHCP server, which gives other addresses and a script that nobody has."""
+    return [
+        "--conf-file=/dev/null",
+        "--keep-in-foreground",
+        "--user=root",
+        "--group=",
+        "--pid-file=",
+        "--log-facility=-",
+        "--log-dhcp",
+        "--port=0",
+        f"--interface={interface}",
+        "--bind-interfaces",
+        "--no-ping",
+        "--dhcp-leasefile=/dev/null",
+        f"--dhcp-range={','.join(_RIVAL_RANGE)},255.255.255.0,3600",
+        f"--dhcp-boot=http://{RIVAL_ADDRESS}/boot.ipxe",
+    ]
+
+
+def clouded(config: DhcpConfig, weathers: Iterable[Weather]) -> DhcpConfig:
+    """``config`` as the weather leaves it: pure."""
+    clear = DhcpConfig(folder=config.folder)
+    config = replace(
+        config, is_silent=False, has_rival=False, has_boot_file=True, has_tftp=True, has_dns=True,
+        lease_s=clear.lease_s,
+    )  # fmt: skip
+    for weather in weathers:
+        match weather:
+            case DhcpWeather():
+                config = replace(
+                    config,
+                    is_silent=config.is_silent or weather.silent_s > 0,
+                    has_rival=config.has_rival or weather.has_rival,
+                    has_boot_file=config.has_boot_file and weather.has_boot_file,
+                    lease_s=weather.lease_s or config.lease_s,
+                )
+            case TftpWeather():
+                config = replace(config, has_tftp=not weather.is_absent)
+            case DnsWeather():
+                config = replace(config, has_dns=False)
+    return config
 
 
 def hosts(config: DhcpConfig) -> str:
@@ -97,6 +174,8 @@ def hosts(config: DhcpConfig) -> str:
 
     A card that is not named gets no answer from a range of static addresses, and dnsmasq logs that it asked.
     """
+    if config.is_silent:
+        return ""
     return "".join(f"{_host(number, config)}\n" for number in range(PLACES) if config.nics.get(number, 0) is not None)
 
 

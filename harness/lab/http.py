@@ -8,7 +8,12 @@ A test can change what is served while machines download, answer each machine di
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
+import io
 import socket
+import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +27,9 @@ from harness.eventloop import EventLoop, event_loop
 from harness.lab.holder import receive
 
 _SHUTDOWN_S = 0.2
+_CHUNK_BYTES = 1 << 16
+_SENDFILE_BYTES = 8 << 20
+_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,35 +39,106 @@ class Request:
     client: str
     method: str
     path: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(default_factory=dict)
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to send. The last two are faults: a pause before the answer, a connection cut in its body."""
+    """What to send. All from ``delay_s`` on are faults: a pause before the answer; that many bytes of the body, as if
+    there were no more; a connection cut in it, or left open without a byte more; a byte of it flipped; its speed."""
 
     body: bytes | Path = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    only_bytes: int | None = None
     cut_after_bytes: int | None = None
+    stall_after_bytes: int | None = None
+    flipped_at: int | None = None
+    bytes_per_s: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What is announced."""
+        whole = self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+        return whole if self.only_bytes is None else min(whole, self.only_bytes)
+
+    @property
+    def sent_bytes(self) -> int:
+        """What the client gets, if it takes all."""
+        ends = [end for end in (self.cut_after_bytes, self.stall_after_bytes) if end is not None]
+        return min([self.size_bytes, *ends])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One answered request. ``started_s`` is monotonic; ``bytes_sent`` of the body went to the kernel, which
-    is more than a client saw that broke off."""
+    """One answered request. ``started_s`` is monotonic; ``bytes_sent`` of the body went to the kernel, which is more
+    than a client saw that broke off; ``size_bytes`` were announced. They were those of ``file`` as it is, or have
+    ``sha256``."""
 
     started_s: float
     client: str
     method: str
     path: str
     status: int
+    size_bytes: int
     bytes_sent: int
     elapsed_s: float
+    file: Path | None = None
+    sha256: str = ""
+
+    @property
+    def request(self) -> Request:
+        return Request(client=self.client, method=self.method, path=self.path)
+
+
+class Transfer:
+    """An answer under way: of ``size_bytes`` that were announced, ``bytes_sent`` went to the kernel, the last of them
+    at ``moved_s``."""
+
+    def __init__(self, request: Request, connection: socket.socket | None) -> None:
+        self.request = request
+        self.started_s = self.moved_s = time.monotonic()
+        self.size_bytes = self.bytes_sent = 0
+        self._connection = connection
+        self._hash = hashlib.sha256()
+
+    def note(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        self.move(self.bytes_sent + len(chunk))
+
+    def move(self, bytes_sent: int) -> None:
+        self.bytes_sent, self.moved_s = bytes_sent, time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """For how long the client has had all that was sent, and waits for more; tcp(7), SIOCOUTQ."""
+        with suppress(OSError, ValueError, AttributeError):  # it is closed
+            unread = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
+            if struct.unpack("i", unread)[0] == 0 and self.bytes_sent < self.size_bytes:
+                return time.monotonic() - self.moved_s
+        return 0.0
+
+    def record(self, answer: Answer) -> RequestRecord:
+        is_file = isinstance(answer.body, Path) and _is_as_it_is(answer)
+        return RequestRecord(
+            started_s=self.started_s,
+            client=self.request.client,
+            method=self.request.method,
+            path=self.request.path,
+            status=answer.status,
+            size_bytes=self.size_bytes,
+            bytes_sent=self.bytes_sent,
+            elapsed_s=time.monotonic() - self.started_s,
+            file=answer.body if is_file and isinstance(answer.body, Path) else None,
+            sha256="" if is_file else self._hash.hexdigest(),
+        )
 
 
 Route = Path | bytes | Callable[[Request], Answer]
+Alter = Callable[[Request, Answer, int], Answer]
+"""What becomes of an answer, of which that client got so many for that path before."""
 
 
 class HttpServer:
@@ -68,12 +147,25 @@ class HttpServer:
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
         self._log: list[RequestRecord] = []
+        self._under_way: list[Transfer] = []
+        self._answered: dict[tuple[str, str], int] = {}
+        self._alter: Alter = lambda _, answer, __: answer
+        self.on_end: Callable[[RequestRecord], None] = lambda _: None
+        """Called with each answered request, in the server's thread, before the client can ask anything else of it."""
         self._changes = Changes()
 
     @property
     def log(self) -> list[RequestRecord]:
         """The requests answered so far, in the order of their ends."""
         return list(self._log)
+
+    @property
+    def under_way(self) -> list[Transfer]:
+        return list(self._under_way)
+
+    def disturb(self, alter: Alter) -> None:
+        """From now on, what the routes say is altered so."""
+        self._alter = alter
 
     def serve(self, url_path: str, route: Route) -> None:
         """From now on, answer ``url_path`` with a file, with bytes, or with what a (quick) function says."""
@@ -88,18 +180,33 @@ class HttpServer:
         return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)
 
     def answer_to(self, request: Request) -> Answer:
-        """The answer that the routes give now."""
+        """The answer that this request would get now."""
         route = self._routes.get(request.path)
-        if route is None:
-            return Answer(status=404, body=f"{request.path} is not served here\n".encode())
-        if callable(route):
-            return route(request)
-        return Answer(body=route)
+        answer = Answer(status=404, body=f"{request.path} is not served here\n".encode())
+        if route is not None:
+            answer = route(request) if callable(route) else Answer(body=route)
+        answered = self._answered.get((request.client, request.path), 0)
+        return self._alter(request, _existing(answer), answered)
 
-    def note(self, record: RequestRecord) -> None:
-        """For the server's own thread."""
+    # For the server's own thread
+
+    def begin(self, transfer: Transfer) -> Answer:
+        """What the client is to be sent."""
+        answer = self.answer_to(transfer.request)
+        transfer.size_bytes = answer.size_bytes
+        if transfer.request.method != "HEAD":
+            key = (transfer.request.client, transfer.request.path)
+            self._answered[key] = self._answered.get(key, 0) + 1
+        self._under_way.append(transfer)
+        return answer
+
+    def end(self, transfer: Transfer, answer: Answer) -> None:
+        if transfer in self._under_way:
+            self._under_way.remove(transfer)
+        record = transfer.record(answer)
         self._log.append(record)
         self._changes.note()
+        self.on_end(record)
 
 
 @contextmanager
@@ -165,25 +272,17 @@ def _stop(loop: EventLoop, server: web.Server, door: asyncio.Server | socket.soc
 
 
 async def _handle(routes: HttpServer, raw: web.BaseRequest, client: str) -> web.StreamResponse:
-    request = Request(client=client, method=raw.method, path=raw.path, headers=dict(raw.headers))
-    started_s = time.monotonic()
-    sent = _Sent()
-    answer = Answer(status=500)
+    request = Request(
+        client=client, method=raw.method, path=raw.path, query=raw.query_string, headers=dict(raw.headers)
+    )
+    connection = raw.transport.get_extra_info("socket") if raw.transport else None
+    transfer, answer = Transfer(request, connection), Answer(status=500)
     try:
-        answer = _existing(routes.answer_to(request))
+        answer = routes.begin(transfer)
         await asyncio.sleep(answer.delay_s)
-        return await _send(raw, answer, sent)
+        return await _send(raw, answer, transfer)
     finally:
-        record = RequestRecord(
-            started_s=started_s,
-            client=request.client,
-            method=request.method,
-            path=request.path,
-            status=answer.status,
-            bytes_sent=sent.size_bytes,
-            elapsed_s=time.monotonic() - started_s,
-        )
-        routes.note(record)
+        routes.end(transfer, answer)
 
 
 def _existing(answer: Answer) -> Answer:
@@ -192,29 +291,27 @@ def _existing(answer: Answer) -> Answer:
     return answer
 
 
-class _Sent:
-    """Counts the bytes of one body."""
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
+def _is_as_it_is(answer: Answer) -> bool:
+    """Nothing is made of the file on its way: the kernel can send it by itself."""
+    return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
 
 
-async def _send(raw: web.BaseRequest, answer: Answer, sent: _Sent) -> web.StreamResponse:
-    body = answer.body
-    size_bytes = body.stat().st_size if isinstance(body, Path) else len(body)
+async def _send(raw: web.BaseRequest, answer: Answer, transfer: Transfer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_type = response.headers.get("Content-Type", "application/octet-stream")
-    response.content_length = size_bytes
+    response.content_length = answer.size_bytes
+    if response.headers.get("Connection") == "close":
+        response.force_close()
     await response.prepare(raw)
     if raw.method == "HEAD":
         return response
-    limit = size_bytes if answer.cut_after_bytes is None else min(size_bytes, answer.cut_after_bytes)
-    if isinstance(body, Path):
-        await _send_file(raw, body, limit, sent)
-    elif limit:
-        await response.write(body[:limit])
-        sent.size_bytes = limit
-    if limit < size_bytes:
+    if isinstance(answer.body, Path) and _is_as_it_is(answer):
+        await _send_file(raw, answer.body, answer.sent_bytes, transfer)
+    else:
+        await _send_altered(response, answer, transfer)
+    if answer.stall_after_bytes is not None:
+        await _stall(raw)
+    if answer.sent_bytes < answer.size_bytes:
         _cut(raw)
     else:
         with suppress(ConnectionError):
@@ -222,16 +319,42 @@ async def _send(raw: web.BaseRequest, answer: Answer, sent: _Sent) -> web.Stream
     return response
 
 
-async def _send_file(raw: web.BaseRequest, path: Path, size_bytes: int, sent: _Sent) -> None:
+async def _send_file(raw: web.BaseRequest, path: Path, size_bytes: int, transfer: Transfer) -> None:
     """sendfile(2), which keeps the file's own position at what went out, also when the client goes away."""
-    transport = raw.transport
-    if transport is None or size_bytes == 0:
-        return
     with path.open("rb", buffering=0) as file:
-        try:
-            await asyncio.get_running_loop().sendfile(transport, file, 0, size_bytes)
-        finally:
-            sent.size_bytes = file.tell()
+        for start in range(0, size_bytes, _SENDFILE_BYTES):
+            if raw.transport is None:
+                return
+            count = min(_SENDFILE_BYTES, size_bytes - start)
+            try:
+                await asyncio.get_running_loop().sendfile(raw.transport, file, start, count)
+            finally:
+                transfer.move(file.tell())
+
+
+async def _send_altered(response: web.StreamResponse, answer: Answer, transfer: Transfer) -> None:
+    """By way of this process, at the speed that is asked for."""
+    for chunk in _chunks(answer):
+        await response.write(chunk)
+        transfer.note(chunk)
+        if answer.bytes_per_s:
+            ahead_s = transfer.bytes_sent / answer.bytes_per_s - (time.monotonic() - transfer.started_s)
+            await asyncio.sleep(max(0.0, ahead_s))
+
+
+def _chunks(answer: Answer) -> Iterator[bytes]:
+    with io.BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body.open("rb") as file:
+        for start in range(0, answer.sent_bytes, _CHUNK_BYTES):
+            chunk = bytearray(file.read(min(_CHUNK_BYTES, answer.sent_bytes - start)))
+            if answer.flipped_at is not None and start <= answer.flipped_at < start + len(chunk):
+                chunk[answer.flipped_at - start] ^= 1
+            yield bytes(chunk)
+
+
+async def _stall(raw: web.BaseRequest) -> None:
+    """Until the client goes away, or the server is stopped."""
+    while raw.transport is not None and not raw.transport.is_closing():
+        await asyncio.sleep(_EVERY_S)
 
 
 def _cut(raw: web.BaseRequest) -> None:

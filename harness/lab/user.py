@@ -22,6 +22,7 @@ from harness.lab.held import held
 from harness.lab.http import HttpServer, serving_relayed
 from harness.qemu import forwarded_port, user_netdev
 from harness.spec import MachineSpec, Network
+from harness.weather import HttpWeather, LinkWeather, Weather
 
 UNPROVEN = (
     "how machines on one network see each other: on the user network each is alone",
@@ -55,6 +56,11 @@ class UserLab(Lab):
         if port is None:
             raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet said:\n{answer}")
         return {"HostName": "127.0.0.1", "Port": str(port), "HostKeyAlias": spec.address}
+
+    def _disturb(self, weathers: Sequence[Weather]) -> None:
+        for weather in weathers:
+            if weather.needs_packets or not isinstance(weather, HttpWeather | LinkWeather):
+                raise self._lacks(f"the weather {weather.name}")
 
     def _contained(self, argv: Sequence[str]) -> Sequence[str]:
         """There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import os
 import shlex
 import subprocess
@@ -151,9 +152,14 @@ def test_the_ipxe_script_names_each_step_that_can_fail() -> None:
     script = qemu.ipxe_script("http://10.77.0.1/d", ("quiet", "ip=dhcp"))
 
     assert script.startswith("#!ipxe\n")
-    assert "kernel http://10.77.0.1/d/vmlinuz initrd=initrd.img quiet ip=dhcp || goto failed_kernel\n" in script
+    assert "kernel http://10.77.0.1/d/vmlinuz initrd=initrd.img quiet ip=dhcp && goto got_kernel ||\n" in script
     labels = {line[1:] for line in script.splitlines() if line.startswith(":")}
-    assert labels == {word for word in script.split() if word.startswith("failed_")}
+    assert labels == set(re.findall(r"goto (\w+)", script))
+
+
+def test_each_network_card_has_a_script_of_its_own() -> None:
+    assert qemu.script_path("52:54:00:77:00:03") == "/boot/52-54-00-77-00-03.ipxe"  # as iPXE's :hexhyp spells it
+    assert "chain http://10.77.0.1/boot/${netX/mac:hexhyp}.ipxe ||" in qemu.IPXE_BY_CARD
 
 
 def test_the_user_network_looks_like_the_lab_and_leads_nowhere_else() -> None:

@@ -1,0 +1,66 @@
+"""All weather there is, planted around the good image: it comes up in spite of it, or the harness says what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import pytest
+
+from harness.lab import Lab
+from harness.machine import BootFailed, Machine
+from harness.spec import BootPath, MachineSpec
+from harness.weather import known
+
+Booting = Callable[..., AbstractContextManager[Machine]]
+
+FOUND = {
+    "dhcp-silent": "dhcp-unanswered",
+    "dhcp-rival": "dhcp-servers-disagree",
+    "dhcp-no-boot-file": "dhcp-no-boot-file",
+    "link-down": "link-down",
+    "http-404-kernel": "http-error",
+    "http-404-initrd": "http-error",
+    "http-404-rootfs": "http-error",
+    "http-503-kernel": "http-error",
+    "http-503-initrd": "http-error",
+    "http-503-rootfs": "http-error",
+    "http-refused-kernel": "ipxe-download-failed",
+    "http-refused-initrd": "ipxe-download-failed",
+    "http-refused-rootfs": "rootfs-download-failed",
+    "http-stalls-kernel": "download-stalls",
+    "http-stalls-initrd": "download-stalls",
+    "http-stalls-rootfs": "download-stalls",
+    "http-cut-kernel": "download-cut",
+    "http-cut-initrd": "download-cut",
+    "http-cut-rootfs": "download-cut",
+    **{
+        f"http-{fault}-{file}": "served-bytes-differ"
+        for fault in ("truncated", "flipped", "noise", "other-build")
+        for file in ("kernel", "initrd", "rootfs")
+    },
+}
+"""What the harness must say; the image comes up in spite of the others."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_weather_that_no_image_withstands_is_named(name: str, booting: Booting, spec: MachineSpec, lab: Lab) -> None:
+    weather = known()[name]
+    path = BootPath.PXE_CHAIN if name.startswith("tftp") else BootPath.IPXE_BIOS
+    lab.disturb(weather)
+
+    with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=path)):
+        pass
+
+    print(failure.value)
+    assert failure.value.finding.id == FOUND[name]
+
+
+@pytest.mark.parametrize("name", [name for name, weather in known().items() if weather.passes])
+def test_weather_that_passes_is_withstood(name: str, booting: Booting, spec: MachineSpec, lab: Lab) -> None:
+    path = BootPath.PXE_CHAIN if name.startswith("tftp") else BootPath.IPXE_BIOS
+    lab.disturb(known()[name])
+
+    with booting(replace(spec, boot_path=path)) as machine:
+        assert machine.check("systemctl is-active ssh") == "active"
