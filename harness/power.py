@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, migration, process, qemu, record, traits
+from harness import checks, migration, process, qemu, record, traits, wire
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -26,11 +26,11 @@ from harness.channel import (
     takes_serial_shell,
 )
 from harness.checks import BootFailed, EmulatorFault
-from harness.console import Console, follow
+from harness.console import Console, Sighting, follow
 from harness.deadline import Changes, Deadline
 from harness.downloads import Downloads
 from harness.errors import BootproofError, HostError, Subject
-from harness.lab import LabProcess
+from harness.lab import LabProcess, TraceEvent
 from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
@@ -176,9 +176,20 @@ class Power:
         """On the console or on the wire. In weather that clears up, what is tried again may yet go well."""
         sighting = self.console.final_sighting
         if sighting and not (sighting.sign.is_retried and self.plan.site.lab.clears_up):
-            raise self.failed(checks.finding_of(sighting, self.plan.where))
-        if finding := self.downloads.failure(self.plan.where):
+            raise self.failed(self._explained(sighting))
+        plan, steps = self.plan, self._steps
+        finding = wire.failure(steps, plan.spec, plan.where, clears_up=plan.site.lab.clears_up)
+        finding = finding or self.downloads.failure(plan.where)
+        if finding:
             raise self.failed(finding)
+
+    def _explained(self, sighting: Sighting) -> Finding:
+        return wire.explained(checks.finding_of(sighting, self.plan.where), self._steps, self.plan.spec)
+
+    @property
+    def _steps(self) -> list[TraceEvent]:
+        """What it asked of the lab's servers in this boot."""
+        return self.plan.site.lab.trace.events(self.plan.spec.number, self._started_s)
 
     def _raise_full_disk(self) -> None:
         """The host's, not the machine's: QEMU stops the machine then, which looks as if it hung."""
@@ -294,7 +305,7 @@ class Power:
 
     def _sighted(self) -> Finding | None:
         sighting = self.console.final_sighting or next(iter(self.console.sightings), None)
-        return checks.finding_of(sighting, self.plan.where) if sighting else None
+        return self._explained(sighting) if sighting else None
 
     def end_finding(self) -> Finding:
         """Why QEMU ended, in its own words."""
@@ -387,6 +398,8 @@ def power_on(plan: Plan) -> Iterator[Power]:
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
         )
+        network_log = plan.folder / "network.log"
+        stack.enter_context(plan.site.lab.trace.kept(plan.spec.number, network_log, follower.started_s))
         child = stack.enter_context(_started(plan, wires, changes))
         power = Power(plan, child, follower, changes, events)
         for inner in (qmp_in, console_in, shell_in):

@@ -18,6 +18,7 @@ from harness.lab.base import Lab
 from harness.lab.bridge import open_bridge_lab
 from harness.lab.control import LabError, LabProcess
 from harness.lab.http import Answer, HttpServer, Request, RequestRecord
+from harness.lab.trace import TraceEvent
 from harness.lab.user import UNPROVEN, open_user_lab
 from harness.spec import Network
 from harness.weather import Weather
@@ -33,6 +34,7 @@ __all__ = [
     "OpenLab",
     "Request",
     "RequestRecord",
+    "TraceEvent",
     "choose",
     "open_lab",
     "unavailable",

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +26,8 @@ from harness.lab.base import Lab
 from harness.lab.control import Control, LabError, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
 from harness.lab.held import START_S, NoHolder, held
-from harness.lab.http import HttpServer, RequestRecord, serving
+from harness.lab.http import HttpServer, Request, RequestRecord, serving
+from harness.lab.trace import Trace, TraceEvent, followed
 from harness.qemu import tap_netdev
 from harness.spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
 from harness.weather import DhcpWeather, HttpWeather, Weather
@@ -58,12 +60,13 @@ class BridgeLab(Lab):
 
     network = Network.LAB
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer, dhcp: DhcpServer) -> None:
-        super().__init__(workdir, control, http)
+    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer) -> None:
+        super().__init__(workdir, control, http, trace)
         self.dhcp = dhcp
         self._taps: set[str] = set()
         self._rival: LabProcess | None = None
         self._is_slow = False
+        http.listeners.append(self._after)
 
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
         self.dhcp.answer_nic(spec.number, spec.dhcp_nic)
@@ -90,19 +93,19 @@ class BridgeLab(Lab):
         if any(weather.needs_packets for weather in (*weathers, *self.weather)):
             self._nft(packets.rules(weathers))
         self._shape(packets.shaping(weathers, BRIDGE))
-        self.http.on_end = lambda record: self._after(record, weathers)
         self.dhcp.change(lambda config: dnsmasq.clouded(config, weathers))
         if any(isinstance(weather, DhcpWeather) and weather.has_rival for weather in weathers) and not self._rival:
             self._rival = rival.start(self._control, self.workdir / "rival.log", BRIDGE)
         self.dhcp.speak_after(max((w.silent_s for w in weathers if isinstance(w, DhcpWeather)), default=0.0))
 
-    def _after(self, record: RequestRecord, weathers: Sequence[Weather]) -> None:
+    def _after(self, request: Request | RequestRecord) -> None:
         """When iPXE asks the web server, TFTP has done its part; when a file has been sent, the next may be refused."""
         if self._is_slow:
             self._shape("")
-        refused = [weather for weather in weathers if isinstance(weather, HttpWeather) and weather.fault.is_refusal]
-        if any(weather.file.comes_after(record.path.rpartition("/")[2]) for weather in refused):
-            self._nft(packets.rules(weathers, refusing=True))
+        refused = [weather for weather in self.weather if isinstance(weather, HttpWeather) and weather.fault.is_refusal]
+        name = request.path.rpartition("/")[2]
+        if isinstance(request, RequestRecord) and any(weather.file.comes_after(name) for weather in refused):
+            self._nft(packets.rules(self.weather, refusing=True))
 
     def _shape(self, script: str) -> None:
         if self._is_slow:
@@ -119,9 +122,10 @@ class BridgeLab(Lab):
 class DhcpServer:
     """The lab's dnsmasq; what it tells whom can change while it runs."""
 
-    def __init__(self, control: Control, config: DhcpConfig) -> None:
+    def __init__(self, control: Control, config: DhcpConfig, trace: Trace, output: int) -> None:
+        """What it says goes to the descriptor ``output``, by way of which ``trace`` learns of it."""
         self.config = config
-        self._control = control
+        self._control, self._trace, self._output = control, trace, output
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._waiting: threading.Thread | None = None
@@ -145,19 +149,20 @@ class DhcpServer:
     def speak_after(self, silent_s: float) -> None:
         """A silent server answers ``silent_s`` after it was first asked for an address."""
         if 0 < silent_s < math.inf and self._waiting is None:
-            asked_before = self._asked()
-            self._waiting = threading.Thread(target=self._wait_silently, args=(asked_before, silent_s), daemon=True)
+            self._waiting = threading.Thread(target=self._wait_silently, args=(silent_s,), daemon=True)
             self._waiting.start()
 
-    def _wait_silently(self, asked_before: int, silent_s: float) -> None:
-        day = Deadline(86400, scaled=False)
-        poll(lambda: self._is_over.is_set() or self._asked() > asked_before, day, every_s=0.1)
+    def _wait_silently(self, silent_s: float) -> None:
+        since_s = time.monotonic()
+
+        def asks(event: TraceEvent) -> bool:
+            return event.kind == "discover" and event.time_s > since_s
+
+        while not (self._is_over.is_set() or self._trace.wait_for(asks, Deadline(0.5, scaled=False))):
+            pass
         if not self._is_over.wait(silent_s):
             with suppress(LabError):  # the lab ends
                 self.change(lambda config: replace(config, is_silent=False))
-
-    def _asked(self) -> int:
-        return self.config.log.read_bytes().count(b"DHCPDISCOVER")
 
     def close(self) -> None:
         self._is_over.set()
@@ -169,9 +174,8 @@ class DhcpServer:
         _write_hosts(self.config)
         file = self.config.folder / "dnsmasq.conf"
         file.write_text(dnsmasq.configuration(self.config), "utf-8")
-        with self.config.log.open("ab") as log:
-            self._begins = log.tell()
-            return self._control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
+        self._begins = self.config.log.stat().st_size
+        return self._control.spawn(["dnsmasq", f"--conf-file={file}"], {1: self._output, 2: self._output})
 
     def wait_until_ready(self) -> None:
         """`HostError`, with what it said, if it does not start."""
@@ -191,18 +195,18 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
 
     Raises `HostError` where the host has no namespaces, no /dev/net/tun or no dnsmasq.
     """
-    config = DhcpConfig(folder=workdir, names=names)
-    config.log.unlink(missing_ok=True)  # of a lab that was here before
+    config, trace = DhcpConfig(folder=workdir, names=names), Trace()
     _check_host()
     with ExitStack() as stack:
+        output = stack.enter_context(followed(config.log, trace.note_line))
         control = _enter_namespaces(stack, workdir / "lab.log")
         _ip(control, _NETWORK)
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
-        dhcp = DhcpServer(control, config)
+        dhcp = DhcpServer(control, config, trace, output)
         stack.callback(dhcp.close)
         http = stack.enter_context(serving(_listen(control, 80)))
         dhcp.wait_until_ready()
-        yield BridgeLab(workdir, control, http, dhcp)
+        yield BridgeLab(workdir, control, http, trace, dhcp)
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:

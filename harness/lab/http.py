@@ -150,9 +150,10 @@ class HttpServer:
         self._under_way: list[Transfer] = []
         self._answered: dict[tuple[str, str], int] = {}
         self._alter: Alter = lambda _, answer, __: answer
-        self.on_end: Callable[[RequestRecord], None] = lambda _: None
-        """Called with each answered request, in the server's thread, before the client can ask anything else of it."""
         self._changes = Changes()
+        self.listeners: list[Callable[[Request | RequestRecord], None]] = []
+        """Are called as a request begins, and with its record when it has ended, in the server's thread: before the
+        client can ask anything else on that connection."""
 
     @property
     def log(self) -> list[RequestRecord]:
@@ -192,6 +193,8 @@ class HttpServer:
 
     def begin(self, transfer: Transfer) -> Answer:
         """What the client is to be sent."""
+        for listener in self.listeners:
+            listener(transfer.request)
         answer = self.answer_to(transfer.request)
         transfer.size_bytes = answer.size_bytes
         if transfer.request.method != "HEAD":
@@ -206,7 +209,8 @@ class HttpServer:
         record = transfer.record(answer)
         self._log.append(record)
         self._changes.note()
-        self.on_end(record)
+        for listener in self.listeners:
+            listener(record)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ FOUND = {
     "dhcp-silent": "dhcp-unanswered",
     "dhcp-rival": "dhcp-servers-disagree",
     "dhcp-no-boot-file": "dhcp-no-boot-file",
-    "link-down": "link-down",
+    "link-down": "no-dhcp-request",
     "http-404-kernel": "http-error",
     "http-404-initrd": "http-error",
     "http-404-rootfs": "http-error",
