@@ -16,6 +16,9 @@ paths = ["/etc/nova", …]         # what is kept
 follow = ["/etc/nova/api.ini"]   # defaults inside of them that are the image's until somebody replaces them
 withstands = ["late", …]         # faults of the disk with which the image comes up all the same
 
+[network]
+withstands = ["link-lossy", …]   # weather in which the image comes up all the same
+
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
@@ -42,7 +45,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import digest
+from harness import digest, weather
 from harness.errors import DefinitionError, UsageError
 from harness.spec import BootPath, DiskFault
 
@@ -90,6 +93,7 @@ class ImageDefinition:
     persistent_paths: tuple[str, ...]
     follow: tuple[str, ...]
     withstands: tuple[DiskFault, ...]
+    withstands_weather: tuple[str, ...]
     services: tuple[str, ...]
     sockets: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -181,9 +185,9 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: _Table) -> ImageDefinition:
     is_built = "build" in top.content
-    build, persist, expect, boot, budget = (
+    build, persist, network, expect, boot, budget = (
         _Table(file, name, top.take(name, dict, "…, a table", {}))
-        for name in ("build", "persist", "expect", "boot", "budget")
+        for name in ("build", "persist", "network", "expect", "boot", "budget")
     )
     definition = ImageDefinition(
         name=file.parent.name,
@@ -199,6 +203,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         persistent_paths=_persistent_paths(persist),
         follow=_follow(persist),
         withstands=_withstands(persist),
+        withstands_weather=_withstands_weather(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
         waiting=_units(expect, "waiting"),
@@ -209,7 +214,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
-    for table in (build, persist, expect, boot, budget, top):
+    for table in (build, persist, network, expect, boot, budget, top):
         table.finish()
     both = set(definition.services) & set(definition.waiting)
     if both:
@@ -300,6 +305,19 @@ def _withstands(persist: _Table) -> tuple[DiskFault, ...]:
         if name not in known:
             raise persist.error("withstands", f"{name!r} is no fault of a disk", f"known: {', '.join(known)}")
     return tuple(DiskFault(name) for name in names)
+
+
+def _withstands_weather(network: _Table) -> tuple[str, ...]:
+    names = network.strings("withstands", '["link-lossy", "dhcp-late"]', [])
+    for name in names:
+        try:
+            known = weather.read(name)
+        except UsageError as error:
+            raise network.error("withstands", f"{name!r} is no weather", str(error).partition("; ")[2]) from None
+        if not known.passes:
+            remedy = "only what passes, or lets a second attempt through"
+            raise network.error("withstands", f"no image withstands {name} ({known.what})", remedy)
+    return names
 
 
 def _units(expect: _Table, key: str) -> tuple[str, ...]:

@@ -173,13 +173,14 @@ class Power:
             raise self._failure or self.failed(self._sighted() or self.end_finding())
 
     def _raise_first_sign(self) -> None:
-        """On the console or on the wire. In weather that clears up, what is tried again may yet go well."""
-        sighting = self.console.final_sighting
-        if sighting and not (sighting.sign.is_retried and self.plan.site.lab.clears_up):
-            raise self.failed(self._explained(sighting))
-        plan, steps = self.plan, self._steps
-        finding = wire.failure(steps, plan.spec, plan.where, clears_up=plan.site.lab.clears_up)
+        """On the wire, which says more, or on the console. In weather that clears up, what is tried again may yet go
+        well."""
+        plan, clears_up = self.plan, self.plan.site.lab.clears_up
+        finding = wire.failure(self._steps, plan.spec, plan.where, clears_up=clears_up)
         finding = finding or self.downloads.failure(plan.where)
+        sighting = self.console.final_sighting
+        if not finding and sighting and not (sighting.sign.is_retried and clears_up):
+            finding = self._explained(sighting)
         if finding:
             raise self.failed(finding)
 

@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest, lab, learned
-from harness.artifacts import Artifacts, Manifest
+from harness import accelerator, digest, lab, learned, weather
+from harness.artifacts import Artifacts, Manifest, load_artifacts
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
+from harness.errors import UsageError
 from harness.learned import Learned
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
 from harness.spec import Accelerator, MachineSpec, Network
 from harness.store import Store
+from harness.weather import Weather
 
 NEXT = "+next"
 """Appended to the version of the second build that a machine is upgraded to, and again to that of the third."""
@@ -37,6 +39,13 @@ class Prepared:
     network: Network
     network_reason: str
     learned: Learned
+    weather: tuple[str, ...] = ()
+
+    def weathers(self) -> tuple[Weather, ...]:
+        """What the network does to all machines."""
+        other = load_artifacts(self.new if self.under_test == self.old else self.old)
+        files = [other.folder / name for name in other.manifest.files]
+        return weather.with_other(map(weather.read, self.weather), files)
 
 
 def prepare(
@@ -49,6 +58,7 @@ def prepare(
     previous: Path | None,
     wanted_accelerator: str,
     wanted_network: str,
+    wanted_weather: Sequence[Weather] = (),
     progress: Progress,
     until: ExitStack,
     is_thorough: bool = False,
@@ -80,6 +90,8 @@ def prepare(
         run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
     else:
         new = make(definition.version + NEXT)
+    for unmeant in filter(weather.needs_other, wanted_weather if old.digest == new.digest else ()):
+        raise UsageError(f"weather {unmeant.name}: there is no other build; --previous names one")
     newest = make(definition.version + 2 * NEXT) if is_thorough and not (prebuilt or previous) else new
     for what in unknown(under_test.manifest):
         run.add_unchecked(what)
@@ -96,6 +108,7 @@ def prepare(
         network=network.network,
         network_reason=network.reason,
         learned=learned.recall(store, definition.name),
+        weather=tuple(known.name for known in wanted_weather),
     )
 
 
@@ -129,6 +142,7 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
         "network": f"{prepared.network}: {prepared.network_reason}",
+        **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
     }
 
 

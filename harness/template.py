@@ -119,6 +119,7 @@ class Templates:
     store: Store
     open_lab: OpenLab
     by_hand: Callable[..., str]
+    weather: tuple[str, ...] = ()
     clone_mib: int = 0
     repeat: str = ""
 
@@ -211,12 +212,13 @@ class Templates:
         program = Path(process.require(qemu.PROGRAM, "qemu-system-x86"))
         argv = qemu.command(spec, program=str(program), wires=qemu.Wires(netdevs=(self.network,) * len(spec.nics)))
         definition = self.definition
+        surroundings = [spec.boot_path, *self.weather]
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
         demanded = [*definition.services, *definition.sockets, "", *definition.waiting]
         demanded += ["", str(self.run.folder), self.repeat] if self.repeat else []
         binary = [program.stat().st_size, program.stat().st_mtime_ns]
         return digest.of_value(
-            [_own_digest(), artifacts.digest, argv, binary, host_identity(), spec.boot_path, demanded, steps]
+            [_own_digest(), artifacts.digest, argv, binary, host_identity(), surroundings, demanded, steps]
         )
 
     def _held(self, way: tuple[State, ...], until: ExitStack) -> Template:

@@ -10,14 +10,14 @@ itself, or lets a second attempt through, a good image comes up in spite of; a d
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.spec import BootPath, MachineSpec, NicSpec
+from harness.spec import BOOT_URL, BootPath, MachineSpec, NicSpec
 
 _LATE_S = 8.0
 _SHORT_LEASE_S = 120
@@ -64,7 +64,7 @@ class File(StrEnum):
     def comes_after(self, name: str) -> bool:
         """Whether machines fetch this one right after a file of that name."""
         if self is File.KERNEL:
-            return name.endswith(".ipxe")
+            return name.endswith(".ipxe") and name != BOOT_URL.rpartition("/")[2]
         return (File.KERNEL if self is File.INITRD else File.INITRD).is_called(name)
 
 
@@ -250,6 +250,28 @@ def _lasting(weather: Weather, amount: str) -> Weather:
     if isinstance(weather, LinkWeather) and 0 < weather.down_s < inf:
         return replace(weather, name=name, what=f"the link is down for {amount} s", down_s=seconds)
     raise UsageError(f"weather {weather.name} lasts as it does; only dhcp-late and link-late take =SECONDS")
+
+
+def with_other(weathers: Iterable[Weather], others: Iterable[Path]) -> tuple[Weather, ...]:
+    """The same, those of another build's file with the one that is among ``others``: pure."""
+    files = list(others)
+
+    def completed(weather: Weather) -> Weather:
+        if isinstance(weather, HttpWeather) and needs_other(weather):
+            return replace(weather, other=next(file for file in files if weather.file.is_called(file.name)))
+        return weather
+
+    return tuple(completed(weather) for weather in weathers)
+
+
+def needs_other(weather: Weather) -> bool:
+    return isinstance(weather, HttpWeather) and weather.fault is HttpFault.OTHER_BUILD
+
+
+def path_for(weather: Weather, boot_paths: Sequence[BootPath]) -> BootPath:
+    """A boot path on which it shows: the first of these, or else of all that there are."""
+    paths: list[BootPath] = [*boot_paths, *BootPath]
+    return next(path for path in paths if weather.shows_on(path))
 
 
 def check_shows(weather: Weather, boot_paths: Iterable[BootPath]) -> None:

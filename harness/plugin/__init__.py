@@ -50,9 +50,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What connects machines: a lab, or QEMU's user network where the host cannot open one (default: auto).",
     )
     group.addoption(
+        "--weather",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="What the network does to all machines, such as dhcp-late (repeatable; see docs/weather.md).",
+    )
+    group.addoption(
         "--thorough",
         action="store_true",
-        help="Prove also what takes long: power cuts, faults of the disk, late units, the graph of upgrades.",
+        help="Prove also what takes long: power cuts, faults of the disk, weather, late units, the graph of upgrades.",
     )
     group.addoption(
         "--cuts",

@@ -67,6 +67,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 previous=previous,
                 wanted_accelerator=option.accel,
                 wanted_network=option.network,
+                wanted_weather=state.weather,
                 progress=Lines(say, name),
                 until=until,
                 is_thorough=state.is_thorough,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import digest, record
+from harness import digest, record, weather
 from harness.attest import read_signer
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
@@ -21,6 +21,7 @@ from harness.session import Prepared
 from harness.shared import Shared
 from harness.spec import BootPath
 from harness.verdict import Verdict
+from harness.weather import Weather
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Bootproof:
 
     definitions: dict[str, ImageDefinition]
     boot_paths: tuple[BootPath, ...]
+    weather: tuple[Weather, ...] = ()
     worker: str
     controller: int
     suites: tuple[Path, ...]
@@ -102,6 +104,7 @@ def read_state(config: pytest.Config) -> Bootproof:
     state = Bootproof(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
+        weather=tuple(weather.read(name) for name in dict.fromkeys(option.weather)),
         worker=given.get("workerid", "main"),
         controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
@@ -112,6 +115,9 @@ def read_state(config: pytest.Config) -> Bootproof:
         signer=read_signer(option.sign_key) if is_controller else None,
         policy=_policy_digest(Path(option.policy) if option.policy else images / "policy.toml", option.policy),
     )
+    for name in state.definitions:
+        for known in state.weather:
+            weather.check_shows(known, state.paths_of(name))
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
     return state

@@ -1,0 +1,40 @@
+"""Weather that the definition says the image withstands: it comes up healthy in spite of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.definition import ImageDefinition
+from harness.fixtures.machine import MakeMachine
+from harness.lab import Lab
+from harness.plugin.state import Bootproof
+from harness.spec import DiskSpec
+from harness.weather import DhcpWeather, path_for, read
+
+pytestmark = [pytest.mark.thorough, pytest.mark.check("weather")]
+
+
+@pytest.mark.boots(1)
+def test_a_machine_comes_up_in_spite_of_the_weather(
+    withstood_weather: str, weather: Callable[..., None], make_machine: MakeMachine, lab: Lab, disk: DiskSpec,
+    definition: ImageDefinition, bootproof: Bootproof,
+) -> None:  # fmt: skip
+    """The image gives up at the first fault of its network, or comes up without noticing what it lacks."""
+    known = read(withstood_weather)
+    paths = [bootproof.favourite_path_of(definition.name), *bootproof.paths_of(definition.name)]
+    weather(withstood_weather)
+
+    with make_machine(
+        f"weather-{known.name}", lab=lab, disks=(disk,), boot_path=path_for(known, paths).value
+    ) as machine:
+        ready_s = time.monotonic()
+        if isinstance(known, DhcpWeather) and known.lease_s:
+            renewed = lab.trace.wait_for(
+                lambda step: step.kind == "request" and step.time_s > ready_s, Deadline(known.lease_s, scaled=False)
+            )
+            assert renewed, f"no machine asked to renew its lease of {known.lease_s} s after it was ready"
+            assert machine.spec.address in machine.check("ip -4 -brief address"), "its address went with its lease"
