@@ -55,7 +55,7 @@ class ConsoleTimeout(ImageError):
 
 
 class Console:
-    """What a console printed so far. Lines carry seconds since the machine's start.
+    """What a console printed so far. Lines carry seconds since the machine's start, at ``started_s`` (monotonic).
 
     ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began
     to the second it did; ``sightings`` are the signs seen, oldest first, each sign once. ``problem`` is what kept lines
@@ -79,7 +79,7 @@ class Console:
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._raw = bytearray()
-        self._started_s = self._printed_s = time.monotonic()
+        self.started_s = self._printed_s = time.monotonic()
 
     @property
     def silent_s(self) -> float:
@@ -142,7 +142,7 @@ class Console:
 
     def _take(self, raw: bytes, log: IO[bytes]) -> None:
         line = plain(raw.decode("utf-8", "replace"))
-        since_start_s = time.monotonic() - self._started_s
+        since_start_s = time.monotonic() - self.started_s
         log.write(f"[{since_start_s:8.2f}] {line}\n".encode())
         if _SPINNER.match(line):
             return

@@ -387,6 +387,8 @@ def power_on(plan: Plan) -> Iterator[Power]:
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
         )
+        network_log = plan.folder / "network.log"
+        stack.enter_context(plan.site.lab.trace.kept(plan.spec.number, network_log, follower.started_s))
         child = stack.enter_context(_started(plan, wires, changes))
         power = Power(plan, child, follower, changes, events)
         for inner in (qmp_in, console_in, shell_in):

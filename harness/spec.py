@@ -213,3 +213,20 @@ def mac_of(number: int, nic: int = 0) -> str:
 
 def address_of(number: int) -> str:
     return f"10.77.0.{10 + number}"
+
+
+_PLACES = {
+    name: number
+    for number in range(64)
+    for name in (address_of(number), *(mac_of(number, nic) for nic in range(MOST_NICS)))
+}
+
+
+def place_of(client: str) -> int | None:
+    """The place whose MAC or address ``client`` is; None if it is nobody's."""
+    return _PLACES.get(client)
+
+
+def nic_of(mac: str) -> int:
+    """Which network card of a machine that MAC is of; 0 if it is nobody's."""
+    return int(mac.split(":")[4], 16) if mac in _PLACES else 0

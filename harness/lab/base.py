@@ -10,17 +10,22 @@ from pathlib import Path
 from harness.errors import HostError
 from harness.lab.control import Control, LabProcess
 from harness.lab.http import HttpServer
+from harness.lab.trace import Trace
 from harness.spec import MachineSpec, Network
 
 
 class Lab(ABC):
-    """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``."""
+    """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``.
+
+    ``trace`` has what machines asked of its servers.
+    """
 
     network: Network
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer) -> None:
-        self.workdir, self.http = workdir, http
+    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace) -> None:
+        self.workdir, self.http, self.trace = workdir, http, trace
         self._control = control
+        http.listeners.append(trace.note_request)
 
     @abstractmethod
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:

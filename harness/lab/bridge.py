@@ -25,6 +25,7 @@ from harness.lab.control import Control, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
 from harness.lab.held import START_S, NoHolder, held
 from harness.lab.http import HttpServer, serving
+from harness.lab.trace import Trace, followed
 from harness.qemu import tap_netdev
 from harness.spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
 
@@ -56,8 +57,8 @@ class BridgeLab(Lab):
 
     network = Network.LAB
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer, dhcp: DhcpServer) -> None:
-        super().__init__(workdir, control, http)
+    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer) -> None:
+        super().__init__(workdir, control, http, trace)
         self.dhcp = dhcp
         self._taps: set[str] = set()
 
@@ -111,16 +112,17 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
 
     Raises `HostError` where the host has no namespaces, no /dev/net/tun or no dnsmasq.
     """
-    dhcp = DhcpConfig(folder=workdir, names=names)
+    dhcp, trace = DhcpConfig(folder=workdir, names=names), Trace()
     _check_host()
     with ExitStack() as stack:
+        output = stack.enter_context(followed(dhcp.log, trace.note_line))
         control = _enter_namespaces(stack, workdir / "lab.log")
         _ip(control, _NETWORK)
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
-        server = _start_dnsmasq(control, dhcp)
+        server = _start_dnsmasq(control, dhcp, output)
         http = stack.enter_context(serving(_listen(control, 80)))
         _await_dnsmasq(server, dhcp)
-        yield BridgeLab(workdir, control, http, DhcpServer(dhcp, server))
+        yield BridgeLab(workdir, control, http, trace, DhcpServer(dhcp, server))
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
@@ -177,13 +179,12 @@ def _check_host() -> None:
         ) from error
 
 
-def _start_dnsmasq(control: Control, dhcp: DhcpConfig) -> LabProcess:
+def _start_dnsmasq(control: Control, dhcp: DhcpConfig, output: int) -> LabProcess:
     dhcp.tftp_root.mkdir(exist_ok=True)
     _write_hosts(dhcp)
     file = dhcp.folder / "dnsmasq.conf"
     file.write_text(dnsmasq.configuration(dhcp), "utf-8")
-    with dhcp.log.open("wb") as log:
-        return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: log.fileno(), 2: log.fileno()})
+    return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: output, 2: output})
 
 
 def _write_hosts(dhcp: DhcpConfig) -> None:

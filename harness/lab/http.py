@@ -69,6 +69,8 @@ class HttpServer:
         self._routes: dict[str, Route] = {}
         self._log: list[RequestRecord] = []
         self._changes = Changes()
+        self.listeners: list[Callable[[Request | RequestRecord], None]] = []
+        """Are called as a request begins, and with its record when it has ended, in the server's thread."""
 
     @property
     def log(self) -> list[RequestRecord]:
@@ -100,6 +102,12 @@ class HttpServer:
         """For the server's own thread."""
         self._log.append(record)
         self._changes.note()
+        self.tell(record)
+
+    def tell(self, request: Request | RequestRecord) -> None:
+        """For the server's own thread."""
+        for listener in self.listeners:
+            listener(request)
 
 
 @contextmanager
@@ -167,6 +175,7 @@ def _stop(loop: EventLoop, server: web.Server, door: asyncio.Server | socket.soc
 async def _handle(routes: HttpServer, raw: web.BaseRequest, client: str) -> web.StreamResponse:
     request = Request(client=client, method=raw.method, path=raw.path, headers=dict(raw.headers))
     started_s = time.monotonic()
+    routes.tell(request)
     sent = _Sent()
     answer = Answer(status=500)
     try:

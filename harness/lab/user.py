@@ -20,6 +20,7 @@ from harness.lab.base import Lab
 from harness.lab.control import Control
 from harness.lab.held import held
 from harness.lab.http import HttpServer, serving_relayed
+from harness.lab.trace import Trace
 from harness.qemu import forwarded_port, user_netdev
 from harness.spec import MachineSpec, Network
 
@@ -36,7 +37,7 @@ class UserLab(Lab):
     network = Network.USER
 
     def __init__(self, workdir: Path, control: Control, names: dict[int, str], stack: ExitStack) -> None:
-        super().__init__(workdir, control, HttpServer())
+        super().__init__(workdir, control, HttpServer(), Trace())
         self._names, self._stack = names, stack
         self._entrances: dict[int, Path] = {}
 

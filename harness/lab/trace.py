@@ -1,0 +1,204 @@
+"""What machines asked of a lab's servers and what became of it: DHCP, TFTP and HTTP, a readable line a step."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.deadline import Changes, Deadline
+from harness.lab.http import Request, RequestRecord
+from harness.spec import nic_of, place_of
+
+_DHCP = re.compile(
+    r"^dnsmasq-dhcp\S*: (?:\d+ )?DHCP(?P<verb>[A-Z]+)\([^)]*\) (?:(?P<address>\d+(?:\.\d+){3}) )?"
+    r"(?P<client>[0-9a-f]{2}(?::[0-9a-f]{2}){5})(?: (?P<rest>.*))?$"
+)
+_TFTP = (
+    ("sent", re.compile(r"^dnsmasq-tftp\S*: sent (?P<file>.+) to (?P<client>\S+)$")),
+    ("failed", re.compile(r"^dnsmasq-tftp\S*: (?P<problem>failed) sending (?P<file>.+) to (?P<client>\S+)$")),
+    ("missing", re.compile(r"^dnsmasq-tftp\S*: file (?P<file>.+) (?P<problem>not found) for (?P<client>\S+)$")),
+    ("error", re.compile(r"^dnsmasq-tftp\S*: (?P<problem>error \d+ .*) received from (?P<client>\S+)$")),
+)
+"""Of dnsmasq 2.90. An "error" and the "failed" behind it may be UEFI that only asked for the size of a file."""
+_NAMED = re.compile(r"[0-9a-f]{64}")
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceEvent:
+    """One step, seen at ``time_s`` (monotonic), of the machine in place ``number`` (None: of nobody's in the lab).
+
+    ``kind`` is for "dhcp" the message (discover, offer, request, ack, nak, …), for "tftp" sent, failed, missing or
+    error, for "http" begun or ended. ``what`` is the address, file or path. ``problem`` is what went wrong in the
+    server's words, such as "no address available" or "404", or nothing. ``text`` is all of it, for people.
+    """
+
+    time_s: float
+    number: int | None
+    protocol: str
+    kind: str
+    what: str
+    problem: str = ""
+    text: str
+
+
+def read_line(line: str, time_s: float) -> TraceEvent | None:
+    """The step that a line of dnsmasq's log tells; None if it tells none: pure."""
+    if match := _DHCP.match(line):
+        return _dhcp(match, time_s)
+    for kind, pattern in _TFTP:
+        if match := pattern.match(line):
+            return _tftp(kind, match, time_s)
+    return None
+
+
+def _dhcp(match: re.Match[str], time_s: float) -> TraceEvent:
+    """What follows a client is the name it was given, or else why it gets nothing."""
+    verb, client, address = match["verb"], match["client"], match["address"] or ""
+    problem = "" if verb == "ACK" else match["rest"] or ""
+    card = nic_of(client)
+    text = " ".join(["DHCP", verb, *filter(None, [address]), *([f"of network card {card}"] if card else [])])
+    return TraceEvent(
+        time_s=time_s,
+        number=place_of(client),
+        protocol="dhcp",
+        kind=verb.lower(),
+        what=address,
+        problem=problem,
+        text=f"{text}: {problem}" if problem else text,
+    )
+
+
+def _tftp(kind: str, match: re.Match[str], time_s: float) -> TraceEvent:
+    said = match.groupdict("")
+    name, problem = said.get("file", "").rpartition("/")[2], said.get("problem", "")
+    return TraceEvent(
+        time_s=time_s,
+        number=place_of(match["client"]),
+        protocol="tftp",
+        kind=kind,
+        what=name,
+        problem=problem,
+        text=" ".join(filter(None, ["TFTP", name, problem or kind])),
+    )
+
+
+def read_request(request: Request | RequestRecord, time_s: float) -> TraceEvent:
+    """The beginning of a request, or its end: pure."""
+    text = f"{request.method} {_NAMED.sub(lambda digest: digest[0][:_SHORT], request.path)}"
+    kind, problem = "begun", ""
+    if isinstance(request, RequestRecord):
+        kind, problem = "ended", str(request.status) if request.status >= 400 else ""
+        text += f" {request.status} {_size(request.bytes_sent)} in {request.elapsed_s:.1f} s"
+    return TraceEvent(
+        time_s=time_s,
+        number=place_of(request.client),
+        protocol="http",
+        kind=kind,
+        what=request.path,
+        problem=problem,
+        text=text if kind == "ended" else f"{text} …",
+    )
+
+
+def _size(size_bytes: int) -> str:
+    for unit, one in (("MB", 1_000_000), ("kB", 1_000)):
+        if size_bytes >= one:
+            return f"{size_bytes / one:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def told(events: list[TraceEvent], since_s: float) -> list[str]:
+    """A line for each step, with seconds since then; a request that ended is told once, by its end: pure."""
+    ends = [event.what for event in events if event.kind == "ended"]
+    lines = list[str]()
+    for event in reversed(events):
+        if event.kind == "begun" and event.what in ends:
+            ends.remove(event.what)
+        else:
+            lines.append(_line(event, since_s))
+    return lines[::-1]
+
+
+def _line(event: TraceEvent, since_s: float) -> str:
+    return f"[{event.time_s - since_s:8.2f}] {event.text}"
+
+
+class Trace:
+    """All that machines asked so far. ``listeners`` are called with each step as it comes, in a server's thread: they
+    must be quick."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[TraceEvent], None]] = []
+        self._events: list[TraceEvent] = []
+        self._changes = Changes()
+
+    def events(self, number: int, since_s: float = 0.0) -> list[TraceEvent]:
+        """The steps of the machine in that place since a (monotonic) moment, such as its power-on."""
+        return [event for event in list(self._events) if event.number == number and event.time_s >= since_s]
+
+    def wait_for(self, matches: Callable[[TraceEvent], bool], deadline: Deadline) -> TraceEvent | None:
+        """The first step that ``matches``, be it past or to come; None if the deadline is over."""
+        return self._changes.wait_for(lambda: next(filter(matches, list(self._events)), None), deadline)
+
+    def note(self, event: TraceEvent | None) -> None:
+        """For the servers' own threads."""
+        if event is None:
+            return
+        self._events.append(event)
+        for listener in list(self.listeners):
+            listener(event)
+        self._changes.note()
+
+    def note_line(self, line: str) -> None:
+        self.note(read_line(line, time.monotonic()))
+
+    def note_request(self, request: Request | RequestRecord) -> None:
+        self.note(read_request(request, time.monotonic()))
+
+    @contextmanager
+    def kept(self, number: int, log: Path, since_s: float) -> Iterator[None]:
+        """The steps of the machine in that place go to ``log`` while the block lasts, as they come, with seconds since
+        then. A full disk costs the log, not the machine."""
+        with log.open("a", encoding="utf-8", buffering=1) as file:
+
+            def keep(event: TraceEvent) -> None:
+                if event.number == number:
+                    with suppress(OSError, ValueError):  # ValueError: closed meanwhile
+                        file.write(f"{_line(event, since_s)}\n")
+
+            self.listeners.append(keep)
+            try:
+                yield
+            finally:
+                self.listeners.remove(keep)
+
+
+@contextmanager
+def followed(log: Path, take: Callable[[str], None]) -> Iterator[int]:
+    """A descriptor for a program's output while the block lasts: it goes to ``log``, and line by line to ``take``."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, log.open("wb", buffering=0) as file:
+
+        def read() -> None:
+            rest = b""
+            while chunk := ours.recv(65536):
+                with suppress(OSError):  # a full disk
+                    file.write(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    take(line.decode("utf-8", "replace").rstrip())
+
+        thread = threading.Thread(target=read, name=f"log {log}", daemon=True)
+        thread.start()
+        try:
+            yield theirs.fileno()
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            thread.join()
