@@ -1,4 +1,4 @@
-"""A lab in namespaces: a bridge, a tap for each machine, dnsmasq.
+"""A lab in namespaces: a bridge, a tap for each machine, dnsmasq, and a capture of what passes the bridge.
 
 It is one process tree in its own network, PID and mount namespace, and in a user namespace around them where the
 host has those. `holder` is its process 1; when that ends, the kernel ends everything else in it.
@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from harness import process
 from harness.deadline import Deadline, poll
 from harness.errors import HostError
-from harness.lab import dnsmasq
+from harness.lab import capture, dnsmasq
 from harness.lab.base import Lab
 from harness.lab.control import Control, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
@@ -57,9 +58,12 @@ class BridgeLab(Lab):
 
     network = Network.LAB
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer) -> None:
+    def __init__(
+        self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer, kept: Capture
+    ) -> None:
         super().__init__(workdir, control, http, trace)
         self.dhcp = dhcp
+        self.captures, self._capture = kept.files, kept
         self._taps: set[str] = set()
 
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
@@ -73,6 +77,10 @@ class BridgeLab(Lab):
             self._taps.add(name)
         return name
 
+    @property
+    def capture_problem(self) -> str:
+        return self._capture.problem
+
     def offer(self, file: Path) -> None:
         place = self.dhcp.config.tftp_root / file.name
         if not place.exists():
@@ -82,6 +90,19 @@ class BridgeLab(Lab):
 
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)
+
+
+class Capture:
+    """The lab's packets, kept in ``files``, the newest first. A lab without does all else."""
+
+    def __init__(self, file: Path, log: Path, child: LabProcess) -> None:
+        self.files = (file, file.with_name(file.name + capture.BEFORE))
+        self._log, self._child = log, child
+
+    @property
+    def problem(self) -> str:
+        """Why no more are kept, in its own words; nothing if they are."""
+        return "" if self._child.status is None else _last_line(self._log)
 
 
 class DhcpServer:
@@ -120,9 +141,10 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
         _ip(control, _NETWORK)
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
         server = _start_dnsmasq(control, dhcp, output)
+        kept = _start_capture(control, workdir)
         http = stack.enter_context(serving(_listen(control, 80)))
         _await_dnsmasq(server, dhcp)
-        yield BridgeLab(workdir, control, http, trace, DhcpServer(dhcp, server))
+        yield BridgeLab(workdir, control, http, trace, DhcpServer(dhcp, server), kept)
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
@@ -185,6 +207,16 @@ def _start_dnsmasq(control: Control, dhcp: DhcpConfig, output: int) -> LabProces
     file = dhcp.folder / "dnsmasq.conf"
     file.write_text(dnsmasq.configuration(dhcp), "utf-8")
     return control.spawn(["dnsmasq", f"--conf-file={file}"], {1: output, 2: output})
+
+
+def _start_capture(control: Control, workdir: Path) -> Capture:
+    file, path = workdir / "capture.pcap", workdir / "capture.log"
+    file.with_name(file.name + capture.BEFORE).unlink(missing_ok=True)  # of a lab that was here before
+    size, count = capture.FRAME_BYTES, capture.FRAMES
+    _, (fd,) = control.ask("capture packets", "packets", interface=BRIDGE, frame_bytes=size, frames=count)
+    with socket.socket(fileno=fd), path.open("wb") as log:
+        argv = [sys.executable, "-I", "-S", capture.__file__, "3", str(file)]
+        return Capture(file, path, control.spawn(argv, {1: log.fileno(), 2: log.fileno(), 3: fd}))
 
 
 def _write_hosts(dhcp: DhcpConfig) -> None:

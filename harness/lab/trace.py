@@ -25,7 +25,7 @@ _TFTP = (
     ("missing", re.compile(r"^dnsmasq-tftp\S*: file (?P<file>.+) (?P<problem>not found) for (?P<client>\S+)$")),
     ("error", re.compile(r"^dnsmasq-tftp\S*: (?P<problem>error \d+ .*) received from (?P<client>\S+)$")),
 )
-"""Of dnsmasq 2.90. An "error" and the "failed" behind it may be UEFI that only asked for the size of a file."""
+"""Of dnsmasq 2.90. UEFI asks for the size of a file first: an "error 8" before "sent" is healthy."""
 _NAMED = re.compile(r"[0-9a-f]{64}")
 _SHORT = 12
 
