@@ -205,6 +205,11 @@ class Power:
         is_early = not self._is_ready and "userspace" not in self.console.phases and finding.subject is Subject.IMAGE
         if not is_early and finding.id not in checks.OF_THE_NETWORK:
             return []
+        return self._asked
+
+    @cached_property
+    def _asked(self) -> list[str]:
+        """What was asked until the first finding; a second one about the same must not differ."""
         plan, since_s = self.plan, self.console.started_s
         lines = told(plan.site.lab.trace.events(plan.spec.number, since_s), since_s)
         return lines or (["nothing was asked of it"] if plan.fetched else [])
