@@ -9,7 +9,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring
 # What only the harness's own tests need.
-TEST_PACKAGES := chromium openssh-server rclone
+TEST_PACKAGES := chromium openssh-server rclone tcpdump
 
 .PHONY: help setup test verify faults bench clean
 help: ## list what can be made
