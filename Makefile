@@ -49,7 +49,7 @@ faults: setup ## the harness's own tests that boot: lifecycle, detectors, plante
 	@$(call install,$(TEST_PACKAGES))
 	$(VENV)/bin/pytest tests/system
 
-bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside)
+bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside, http nginx)
 	$(VENV)/bin/python -m tests.bench $(ROWS)
 
 clean: ## forget runs and the virtual environment; the store stays

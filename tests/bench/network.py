@@ -28,6 +28,7 @@ from .table import Figure, Limit, alternate, compared
 
 _CLIENTS = 4
 _PORT = 8080
+_PACKAGES = {"nginx": "nginx-light", "curl": "curl"}
 _CABLES = """
 for client in $(seq {clients}); do
     unshare --net sleep infinity &
@@ -99,7 +100,7 @@ def _resident_mb(pid: int) -> float:
 
 def measure_http(*, quick: bool) -> list[Figure]:
     artifacts = build(load_definition(ROOT / "images" / "base"), find_store())
-    install_nginx()
+    install_packages()
     with TemporaryDirectory() as name, open_lab(Path(name) / "lab", "lab") as lab:
         folder = Path(name)
         with _clients(lab, folder), _nginx(lab, artifacts, folder):
@@ -115,9 +116,10 @@ def measure_http(*, quick: bool) -> list[Figure]:
     return [compared("http", what, times[0], "nginx", times[1], unit="s", limit=Limit(most=1 / 0.8))]
 
 
-def install_nginx() -> None:
-    if process.find("nginx") is None:
-        subprocess.run(["make", "packages", "NAMES=nginx-light"], cwd=ROOT, check=True, capture_output=True)
+def install_packages() -> None:
+    missing = [package for program, package in _PACKAGES.items() if process.find(program) is None]
+    if missing:
+        subprocess.run(["make", "packages", f"NAMES={' '.join(missing)}"], cwd=ROOT, check=True, capture_output=True)
 
 
 def fetch_s(lab: Lab, folder: Path, url: str) -> float:
