@@ -58,7 +58,7 @@ def test_a_rootfs_that_is_not_served_is_quoted_and_captured(
     finding, folder = _failure(booting, over_network)
 
     assert finding.id == "rootfs-download-failed"
-    [said] = [line for line in finding.evidence if line.startswith("network: ") and ROOTFS in line]
+    said, *_ = [line for line in finding.evidence if line.startswith("network: ") and ROOTFS in line]
     assert f"GET /{artifacts.digest[:12]}/{ROOTFS} 404 " in said
     network = (folder / "network.log").read_text("utf-8")
     assert "DHCP OFFER 10.77.0.10\n" in network
