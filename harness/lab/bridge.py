@@ -22,7 +22,7 @@ from harness.deadline import Deadline, poll
 from harness.errors import HostError
 from harness.lab import capture, dnsmasq
 from harness.lab.base import Lab
-from harness.lab.control import Control, LabProcess
+from harness.lab.control import Control, LabError, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
 from harness.lab.held import START_S, NoHolder, held
 from harness.lab.http import HttpServer, serving
@@ -93,15 +93,20 @@ class BridgeLab(Lab):
 
 
 class Capture:
-    """The lab's packets, kept in ``files``, the newest first. A lab without does all else."""
+    """The lab's packets, kept in ``files``, the newest first, by ``child``; if that is a sentence, it says why by none.
 
-    def __init__(self, file: Path, log: Path, child: LabProcess) -> None:
+    A lab without does all else.
+    """
+
+    def __init__(self, file: Path, log: Path, child: LabProcess | str) -> None:
         self.files = (file, file.with_name(file.name + capture.BEFORE))
         self._log, self._child = log, child
 
     @property
     def problem(self) -> str:
-        """Why no more are kept, in its own words; nothing if they are."""
+        """Why no more are kept, or none ever were, in its own words; nothing if they are."""
+        if isinstance(self._child, str):
+            return self._child
         return "" if self._child.status is None else _last_line(self._log)
 
 
@@ -213,7 +218,10 @@ def _start_capture(control: Control, workdir: Path) -> Capture:
     file, path = workdir / "capture.pcap", workdir / "capture.log"
     file.with_name(file.name + capture.BEFORE).unlink(missing_ok=True)  # of a lab that was here before
     size, count = capture.FRAME_BYTES, capture.FRAMES
-    _, (fd,) = control.ask("capture packets", "packets", interface=BRIDGE, frame_bytes=size, frames=count)
+    try:
+        _, (fd,) = control.ask("capture packets", "packets", interface=BRIDGE, frame_bytes=size, frames=count)
+    except LabError as error:
+        return Capture(file, path, f"this kernel captures no packets: {error.problem}")
     with socket.socket(fileno=fd), path.open("wb") as log:
         argv = [sys.executable, "-I", "-S", capture.__file__, "3", str(file)]
         return Capture(file, path, control.spawn(argv, {1: log.fileno(), 2: log.fileno(), 3: fd}))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline, poll
-from harness.lab import Lab, open_lab
+from harness.lab import Lab, capture, open_lab
 from harness.lab.capture import FILE_BYTES, Files
 
 _CABLES = r"""
@@ -114,4 +114,13 @@ def test_a_capture_that_cannot_be_written_is_told_and_the_lab_goes_on(tmp_path: 
         poll(lambda: lab.capture_problem, Deadline(10), every_s=0.01)
 
         assert lab.capture_problem.startswith("the capture ended: ")
+        assert lab.spawn(["true"]).wait(Deadline(10)) == 0
+
+
+def test_a_kernel_that_captures_nothing_is_told_and_the_lab_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "FRAME_BYTES", 7)  # which every kernel refuses
+    with open_lab(tmp_path, "lab") as lab:
+        assert lab.capture_problem == "this kernel captures no packets: OSError: [Errno 22] Invalid argument"
         assert lab.spawn(["true"]).wait(Deadline(10)) == 0
