@@ -9,7 +9,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring
 # What only the harness's own tests need.
-TEST_PACKAGES := chromium openssh-server rclone
+TEST_PACKAGES := chromium openssh-server rclone tcpdump
 
 .PHONY: help setup test verify faults bench clean
 help: ## list what can be made
@@ -49,7 +49,7 @@ faults: setup ## the harness's own tests that boot: lifecycle, detectors, plante
 	@$(call install,$(TEST_PACKAGES))
 	$(VENV)/bin/pytest tests/system
 
-bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside)
+bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside, http nginx)
 	$(VENV)/bin/python -m tests.bench $(ROWS)
 
 clean: ## forget runs and the virtual environment; the store stays

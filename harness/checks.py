@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.artifacts import Manifest
@@ -236,6 +236,16 @@ def doubted(finding: Finding, doubt: str) -> Finding:
     """``finding``, or the host's doing where there is a ``doubt`` that the image is what it was: pure."""
     return replace(finding, subject=Subject.HOST, cause=doubt) if doubt else finding
 
+
+def with_network(finding: Finding, lines: Sequence[str]) -> Finding:
+    """``finding``, with what the machine last asked of the network as more evidence: pure."""
+    said = tuple(f"network: {line}" for line in lines[-_NETWORK_LINES:])
+    return replace(finding, evidence=(*finding.evidence, *said))
+
+
+OF_THE_NETWORK = ("served-bytes-differ",)
+"""Findings of a machine in user space that are nevertheless about what it was served."""
+_NETWORK_LINES = 4
 
 _LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
 _TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out")

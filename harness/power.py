@@ -31,12 +31,13 @@ from harness.deadline import Changes, Deadline
 from harness.downloads import Downloads
 from harness.errors import BootproofError, HostError, Subject
 from harness.lab import LabProcess, TraceEvent
+from harness.lab.trace import told
 from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
 from harness.spec import IPXE_LOADER, Accelerator, DiskSpec, mac_of
-from harness.verdict import Boot, Finding
+from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
 """How long a boot may take on the reference machine under TCG before it is called hung."""
@@ -46,6 +47,8 @@ SILENCE_S = 90.0
 FREEZE_S = 30.0
 """How long QEMU may take to write or read a machine's state; it is half a megabyte."""
 
+_ON_DISPLAY = ("firmware", "ipxe", "grub")
+"""Phases in which the firmware drives the display."""
 _TRY_EVERY_S = 2.0
 _SSH_TRY_S = 40.0
 _THAW_S = 60.0
@@ -99,6 +102,7 @@ class Power:
             self._wait()
         except BootproofError as error:
             self._is_booting = False
+            self._keep_screenshot()
             self._keep_journal()
             self._note_boot(None)
             raise self._as_boot_failure(error) from error
@@ -213,11 +217,26 @@ class Power:
         if self._is_thawing:
             raise CannotFreeze(f"a copy of a frozen machine did not go on: {finding.what}")
         plan = self.plan
+        finding = checks.with_network(finding, self._network_of(finding))
         finding = checks.doubted(checks.excused(finding, process.starved_share(self.child.pid)), plan.doubt())
         plan.site.run.add_finding(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
         return self._failure
+
+    def _network_of(self, finding: Finding) -> list[str]:
+        """What the machine asked by DHCP, TFTP and HTTP, where that may be why."""
+        is_early = not self._is_ready and "userspace" not in self.console.phases and finding.subject is Subject.IMAGE
+        if not is_early and finding.id not in checks.OF_THE_NETWORK:
+            return []
+        return self._asked
+
+    @cached_property
+    def _asked(self) -> list[str]:
+        """What was asked until the first finding; a second one about the same must not differ."""
+        plan, since_s = self.plan, self.console.started_s
+        lines = told(plan.site.lab.trace.events(plan.spec.number, since_s), since_s)
+        return lines or (["nothing was asked of it"] if plan.fetched else [])
 
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
@@ -325,6 +344,13 @@ class Power:
         lines = tuple(self.console.lines[-8:])
         return Finding(id=finding_id, what=what, where=self.plan.where, evidence=lines, cause="see its last lines")
 
+    def _keep_screenshot(self) -> None:
+        """Before Linux, the display says more than the console. The firmware's reset ends QEMU soon: be quick."""
+        if next(reversed(self.console.phases), "firmware") in _ON_DISPLAY:
+            file = str(self.plan.folder / SCREENSHOT)
+            with suppress(QmpError):  # QEMU is gone, or built without PNG
+                self.qmp.execute("screendump", {"filename": file, "format": "png"}, deadline=Deadline(10))
+
     def _keep_journal(self) -> None:
         """Of a guest that got far enough to be asked for it."""
         if "userspace" not in self.console.phases:
@@ -354,6 +380,7 @@ class Power:
             added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
             downloads=self.downloads.sums(),
             memory_mib=memory_mib,
+            captures=tuple(map(str, plan.site.lab.captures)),
         )
         plan.site.run.add_boot(boot)
 
@@ -387,6 +414,8 @@ def power_on(plan: Plan) -> Iterator[Power]:
     plan.folder.mkdir(parents=True)
     _give_firmware(plan)
     _serve(plan)
+    if problem := plan.site.lab.capture_problem:
+        plan.site.run.add_unchecked(f"what was on the wire: {problem}")
     changes, events = Changes(), Events()
     with ExitStack() as stack:
         (qmp, qmp_in), (console, console_in), (shell, shell_in) = (_wire(stack) for _ in range(3))
@@ -399,7 +428,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
         )
-        network_log = plan.folder / "network.log"
+        network_log = plan.folder / NETWORK_LOG
         stack.enter_context(plan.site.lab.trace.kept(plan.spec.number, network_log, follower.started_s))
         child = stack.enter_context(_started(plan, wires, changes))
         power = Power(plan, child, follower, changes, events)

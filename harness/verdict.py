@@ -50,12 +50,16 @@ class Coverage:
     flaky_tests: tuple[str, ...] = ()
 
 
+NETWORK_LOG, SCREENSHOT = "network.log", "screenshot.png"
+"""What lies beside a boot's console: what it asked of the network, and its display, if it ended before Linux."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
     """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
-    ``memory_mib`` were in use when it was ready; 0 if it did not say.
+    ``memory_mib`` were in use when it was ready; 0 if it did not say. ``captures`` are files of its lab's packets.
     """
 
     machine: str
@@ -69,6 +73,7 @@ class Boot:
     downloads: dict[str, int] = field(default_factory=dict)
     run: str = ""
     memory_mib: int = 0
+    captures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from harness.verdict import Finding
 
 _ASKED_IN_VAIN = 2
 """So often a DHCP client asks before it is said that nobody answers: RFC 2131, 4.1, has it ask again after seconds."""
-_QUOTED = 4
 
 
 def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, clears_up: bool) -> Finding | None:
@@ -22,11 +21,10 @@ def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, clea
             id="dhcp-servers-disagree",
             what="two DHCP servers answer, and the machine took the other one's offer",
             where=where,
-            evidence=_last(events),
             cause="a foreign DHCP server on this segment, such as a router, a hypervisor or a forgotten installer",
         )
     if not clears_up and _unanswered(events, spec) >= _ASKED_IN_VAIN:
-        return _no_answer(events, where)
+        return _no_answer(where)
     return None
 
 
@@ -42,24 +40,22 @@ def explained(finding: Finding, events: Sequence[TraceEvent], spec: MachineSpec)
             cause="no link, no carrier, or firmware without a driver for this network card",
         )
     if not any(event.kind in ("offer", "ack") for event in events):
-        return _no_answer(events, finding.where)
+        return _no_answer(finding.where)
     if not any(event.protocol in ("tftp", "http") for event in events):
         return replace(
             finding,
             id="dhcp-no-boot-file",
             what="DHCP gave the machine an address and nothing to boot",
-            evidence=_last(events),
             cause="the DHCP server names no boot file or next server for this kind of client",
         )
     return finding
 
 
-def _no_answer(events: Sequence[TraceEvent], where: str) -> Finding:
+def _no_answer(where: str) -> Finding:
     return Finding(
         id="dhcp-unanswered",
         what="the machine asked for an address, and no DHCP server answered",
         where=where,
-        evidence=_last(events),
         cause="the DHCP server is down, does not know this network card, or a switch port does not forward yet",
     )
 
@@ -73,7 +69,3 @@ def _unanswered(events: Sequence[TraceEvent], spec: MachineSpec) -> int:
         elif event.kind == "offer":
             count = 0
     return count
-
-
-def _last(events: Sequence[TraceEvent]) -> tuple[str, ...]:
-    return tuple(event.text for event in events[-_QUOTED:])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness import record
 from harness.errors import Subject
 from harness.history import Series
-from harness.verdict import Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
+from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
 
 ARTIFACTS = "c650002e0a7676168963c6130fffb89d984df53772f14fead895342f85f09e56"
 EVIDENCE = (
@@ -49,6 +51,26 @@ def console(count: int = 400, *, is_guilty: bool = True) -> Iterator[str]:
         yield f"[{number * 0.1:8.2f}] {text}"
 
 
+NETWORK = (
+    "[    2.31] DHCP DISCOVER", "[    2.31] DHCP OFFER 10.77.0.13", "[    2.33] DHCP REQUEST 10.77.0.13",
+    "[    2.33] DHCP ACK 10.77.0.13", "[    2.41] GET /c650002e0a76/vmlinuz …",
+    "[    2.94] GET /c650002e0a76/vmlinuz 200 11.7 MB in 0.5 s", "[   41.16] GET /c650002e0a76/rootfs.squashfs …",
+    "[   41.17] GET /c650002e0a76/rootfs.squashfs 404 96 B in 0.0 s",
+)  # fmt: skip
+
+
+def picture(width: int = 720, height: int = 400) -> bytes:
+    """A display as PNG: black, with a grey bar where a line of text would be."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + (b"\xaa" if row // 8 == 3 else b"\0") * width for row in range(height))
+    head = struct.pack("!IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
 def boot(
     folder: Path, number: int, path: str, *, stretch: float = 1.0, lines: int = 400, is_ready: bool = True
 ) -> Boot:
@@ -56,6 +78,10 @@ def boot(
     place = folder / f"web-{number}" / "boot-1"
     place.mkdir(parents=True)
     (place / "console.log").write_text("\n".join(console(lines, is_guilty=not is_ready)) + "\n", "utf-8")
+    (place / NETWORK_LOG).write_text("".join(f"{line}\n" for line in NETWORK[: None if not is_ready else 6]), "utf-8")
+    (folder / "capture.pcap").touch()
+    if not is_ready:
+        (place / SCREENSHOT).write_bytes(picture())
     phases = {"firmware": 0.2, "ipxe": 4.2, "kernel": 5.1, "initrd": 31.4} | ({"userspace": 40.2} if is_ready else {})
     if path == "direct":
         del phases["ipxe"]
@@ -66,6 +92,7 @@ def boot(
         machine=f"web-{number}", number=1, boot_path=path, artifacts=ARTIFACTS, phases=phases,
         ready_s=round(sum(phases.values()), 2) if is_ready else None,
         console=str(place / "console.log"), added_arguments=(),
+        captures=tuple(str(folder / f"capture.pcap{which}") for which in ("", ".before")),
     )  # fmt: skip
 
 

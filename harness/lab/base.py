@@ -20,10 +20,11 @@ from harness.weather import Weather
 class Lab(ABC):
     """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``.
 
-    ``trace`` has what machines asked of its servers.
+    ``trace`` has what machines asked of its servers, ``captures`` are files of packets, the newest first.
     """
 
     network: Network
+    captures: tuple[Path, ...] = ()
 
     def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace) -> None:
         self.workdir, self.http, self.trace = workdir, http, trace
@@ -58,6 +59,11 @@ class Lab(ABC):
     def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002  # kinds of labs that need something use them
         """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
         return {}
+
+    @property
+    def capture_problem(self) -> str:
+        """Why packets that should be captured are not, if so; a kind of lab that captures none has no problem."""
+        return ""
 
     def offer(self, file: Path) -> None:
         """From now on, TFTP hands out ``file`` by its name."""

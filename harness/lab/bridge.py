@@ -1,4 +1,4 @@
-"""A lab in namespaces: a bridge, a tap for each machine, dnsmasq.
+"""A lab in namespaces: a bridge, a tap for each machine, dnsmasq, and a capture of what passes the bridge.
 
 It is one process tree in its own network, PID and mount namespace, and in a user namespace around them where the
 host has those. `holder` is its process 1; when that ends, the kernel ends everything else in it.
@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from pathlib import Path
 from harness import process
 from harness.deadline import Deadline, poll
 from harness.errors import HostError
-from harness.lab import dnsmasq, packets, rival
+from harness.lab import capture, dnsmasq, packets, rival
 from harness.lab.base import Lab
 from harness.lab.control import Control, LabError, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
@@ -60,9 +61,12 @@ class BridgeLab(Lab):
 
     network = Network.LAB
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer) -> None:
+    def __init__(
+        self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer, kept: Capture
+    ) -> None:
         super().__init__(workdir, control, http, trace)
         self.dhcp = dhcp
+        self.captures, self._capture = kept.files, kept
         self._taps: set[str] = set()
         self._rival: LabProcess | None = None
         self._is_slow = False
@@ -78,6 +82,10 @@ class BridgeLab(Lab):
             _ip(self._control, _TAP.format(tap=name))
             self._taps.add(name)
         return name
+
+    @property
+    def capture_problem(self) -> str:
+        return self._capture.problem
 
     def offer(self, file: Path) -> None:
         place = self.dhcp.config.tftp_root / file.name
@@ -117,6 +125,24 @@ class BridgeLab(Lab):
     def _nft(self, script: str) -> None:
         program = process.require("nft", "nftables")
         _run(self._control, [program, "-f", "-"], script, "lose packets: the kernel's nf_tables does it")
+
+
+class Capture:
+    """The lab's packets, kept in ``files``, the newest first, by ``child``; if that is a sentence, it says why by none.
+
+    A lab without does all else.
+    """
+
+    def __init__(self, file: Path, log: Path, child: LabProcess | str) -> None:
+        self.files = (file, file.with_name(file.name + capture.BEFORE))
+        self._log, self._child = log, child
+
+    @property
+    def problem(self) -> str:
+        """Why no more are kept, or none ever were, in its own words; nothing if they are."""
+        if isinstance(self._child, str):
+            return self._child
+        return "" if self._child.status is None else _last_line(self._log)
 
 
 class DhcpServer:
@@ -204,9 +230,10 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
         control.ask("advertise on the bridge", "advertise", interface=BRIDGE)
         dhcp = DhcpServer(control, config, trace, output)
         stack.callback(dhcp.close)
+        kept = _start_capture(control, workdir)
         http = stack.enter_context(serving(_listen(control, 80)))
         dhcp.wait_until_ready()
-        yield BridgeLab(workdir, control, http, trace, dhcp)
+        yield BridgeLab(workdir, control, http, trace, dhcp, kept)
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
@@ -268,6 +295,19 @@ def _check_host() -> None:
         raise HostError(
             f"no lab without {_TUN}, which user {os.getuid()} cannot open ({error.strerror})\nsudo {remedy}"
         ) from error
+
+
+def _start_capture(control: Control, workdir: Path) -> Capture:
+    file, path = workdir / "capture.pcap", workdir / "capture.log"
+    file.with_name(file.name + capture.BEFORE).unlink(missing_ok=True)  # of a lab that was here before
+    size, count = capture.FRAME_BYTES, capture.FRAMES
+    try:
+        _, (fd,) = control.ask("capture packets", "packets", interface=BRIDGE, frame_bytes=size, frames=count)
+    except LabError as error:
+        return Capture(file, path, f"this kernel captures no packets: {error.problem}")
+    with socket.socket(fileno=fd), path.open("wb") as log:
+        argv = [sys.executable, "-I", "-S", capture.__file__, "3", str(file)]
+        return Capture(file, path, control.spawn(argv, {1: log.fileno(), 2: log.fileno(), 3: fd}))
 
 
 def _write_hosts(dhcp: DhcpConfig) -> None:

@@ -30,6 +30,11 @@ _ICMP6_FILTER = 1  # linux/icmpv6.h
 _ONLY_SOLICITATIONS = struct.pack("@8I", *(0xFFFFFFFF ^ (1 << 5 if word == 4 else 0) for word in range(8)))
 """A set bit blocks its type; 133, router solicitation, is bit 5 of word 4."""
 
+_ETH_P_ALL = 3  # linux/if_ether.h, linux/if_packet.h
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_RX_RING, _PACKET_VERSION = 263, 1, 5, 10
+_PACKET_MR_PROMISC, _TPACKET_V2 = 1, 1
+_BLOCK_BYTES = 1 << 16
+
 Answer = tuple[Any, tuple[int, ...]]
 Operation = Callable[[dict[str, Any], list[int]], Answer]
 
@@ -57,6 +62,7 @@ class Holder:
             "signal": self.signal,
             "listen": self.listen,
             "advertise": self.advertise,
+            "packets": self.packets,
         }
 
     def answer(self) -> bool:
@@ -124,6 +130,21 @@ class Holder:
         sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ONLY_SOLICITATIONS)
         self.selector.register(sock, selectors.EVENT_READ, lambda: _advertise_nothing(sock))
         return None, ()
+
+    def packets(self, request: dict[str, Any], _fds: list[int]) -> Answer:
+        """A socket that sees all packets on ``interface``, the kernel filling its ring of ``frames`` from now on.
+
+        It is promiscuous: to itself, a bridge hands on what it forwards only then (Linux, networking/packet_mmap).
+        """
+        size, frames = request["frame_bytes"], request["frames"]
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+        ring = struct.pack("@IIII", _BLOCK_BYTES, size * frames // _BLOCK_BYTES, size, frames)
+        sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
+        member = struct.pack("@iHH8s", socket.if_nametoindex(request["interface"]), _PACKET_MR_PROMISC, 0, b"")
+        sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, member)
+        sock.bind((request["interface"], _ETH_P_ALL))
+        return None, (sock.detach(),)
 
     def wake(self, wakeup: int) -> bool:
         os.read(wakeup, 4096)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.report.evidence import read_beside
 from harness.report.words import clean, name_of
 from harness.verdict import Boot, Finding
 
@@ -44,8 +45,8 @@ def anchors(boots: Iterable[Boot]) -> dict[int, str]:
 
 def pack(boot: Boot, anchor: str, findings: Iterable[Finding], folder: Path) -> Log | None:
     """The log of ``boot`` of the run in ``folder``; None if there is none."""
-    text = _read(boot, folder)
-    if text is None:
+    text = read_beside(boot, Path(boot.console).name, folder).decode("utf-8", "replace")
+    if not text:
         return None
     lines = [clean(line) for line in text.removesuffix("\n").split("\n")]
     said = [_SINCE_START.sub("", line).strip() for line in lines]
@@ -64,17 +65,6 @@ def pack(boot: Boot, anchor: str, findings: Iterable[Finding], folder: Path) -> 
         links=links,
         packed=base64.b64encode(gzip.compress("\n".join(lines).encode(), _LEVEL, mtime=0)).decode("ascii"),
     )
-
-
-def _read(boot: Boot, folder: Path) -> str | None:
-    """A run's folder may have been moved since, so the log is looked for in it first."""
-    named = Path(boot.console)
-    for path in (folder.joinpath(*named.parts[-3:]), named):
-        try:
-            return path.read_bytes().decode("utf-8", "replace")
-        except OSError:
-            continue
-    return None
 
 
 def locate(evidence: Iterable[str], said: Sequence[str]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import record
 from harness.history import Series
-from harness.report import findings, matrix, waterfall, words
+from harness.report import evidence, findings, matrix, waterfall, words
 from harness.report.logs import Log, anchors, pack
 from harness.report.trends import draw
 from harness.run import unwritable
@@ -52,6 +52,7 @@ def _context(
     style, script = ((_HERE / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     names = anchors(verdict.boots)
     logs = list(_logs(verdict, names, folder))
+    beside = {names[place]: evidence.gather(boot, folder) for place, boot in enumerate(verdict.boots)}
     links = {finding: link for log in logs for finding, link in log.links.items()}
     return {
         "verdict": verdict,
@@ -65,6 +66,8 @@ def _context(
         "curves": [draw(trend) for trend in trends if trend.points],
         "diff": Markup(diff_html),
         "logs": logs,
+        "beside": beside,
+        "displays": {words.name_of(boot): beside[names[place]].screenshot for place, boot in enumerate(verdict.boots)},
         "logged": {log.anchor for log in logs},
         "style": Markup(style),
         "script": Markup(script),

@@ -16,12 +16,14 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, cuts, promote, reports, start
+from . import boot, build, channel, clones, cuts, network, promote, reports, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
     "start": start.measure_start,
     "lab": start.measure_lab,
+    "idle": network.measure_idle,
+    "http": network.measure_http,
     "channel": channel.measure,
     "build": build.measure,
     "boot": boot.measure,

@@ -90,10 +90,22 @@ def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., Non
     [
         ("http-404-rootfs", "http-error", "answered 404 for rootfs.squashfs"),
         ("http-503-rootfs", "http-error", "answered 503 for rootfs.squashfs"),
-        ("http-cut-rootfs", "download-cut", "100000 of 200000 bytes of rootfs.squashfs"),
-        ("http-truncated-rootfs", "served-bytes-differ", "100000 bytes, 200000 awaited"),
-        ("http-flipped-rootfs", "served-bytes-differ", "200000 bytes, 200000 awaited"),
-        ("http-noise-rootfs", "served-bytes-differ", "200000 bytes, 200000 awaited"),
+        ("http-cut-rootfs", "download-cut", "rootfs.squashfs ended after 100000 of 200000 bytes"),
+        (
+            "http-truncated-rootfs",
+            "served-bytes-differ",
+            "100000 bytes were served as rootfs.squashfs, which are not the 200000",
+        ),
+        (
+            "http-flipped-rootfs",
+            "served-bytes-differ",
+            "200000 bytes were served as rootfs.squashfs, which are not the 200000",
+        ),
+        (
+            "http-noise-rootfs",
+            "served-bytes-differ",
+            "200000 bytes were served as rootfs.squashfs, which are not the 200000",
+        ),
     ],
 )
 def test_a_download_that_failed_for_good_is_named(
@@ -106,7 +118,6 @@ def test_a_download_that_failed_for_good_is_named(
     assert finding is not None
     assert finding.id == finding_id
     assert words in finding.what
-    assert f"GET {URL} " in finding.evidence[-1]
 
 
 def test_what_would_go_well_now_is_waited_for_but_not_for_ever(
@@ -139,7 +150,7 @@ def test_a_download_whose_server_stopped_is_told_from_a_slow_reader(
 
     assert finding is not None
     assert finding.id == "download-stalls"
-    assert "0.1 of 0.2 MB" in finding.what
+    assert "rootfs.squashfs stopped after 0.1 of 0.2 MB" in finding.what
 
 
 def test_a_client_that_does_not_read_is_not_called_a_stall(

@@ -101,13 +101,13 @@ def test_a_page_needs_nothing_else_and_runs_no_script_but_its_own(tmp_path: Path
 
     seen = Reader(page)
 
-    assert not seen.values("src")
-    assert {link[:1] for link in seen.values("href")} == {"#"}
+    assert {source.partition(",")[0] for source in seen.values("src")} <= {"data:image/png;base64"}
+    assert {link for link in seen.values("href") if not link.startswith("#")} <= {"capture.pcap"}
     assert not [word for word in ("@import", "url(", "http://", "https://") if word in page.read_text("utf-8")]
     [script] = seen.scripts
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     [policy] = [content for content in seen.values("content") if "default-src" in content]
-    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}';" in policy
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{hashed}';" in policy
 
 
 def test_a_page_can_be_read_without_seeing_it(tmp_path: Path, verdict: Verdict) -> None:
@@ -118,7 +118,8 @@ def test_a_page_can_be_read_without_seeing_it(tmp_path: Path, verdict: Verdict) 
     assert set(seen.values("aria-labelledby") + seen.values("for")) <= {*ids, "query"}
     assert all("scope" in attributes for tag, attributes in seen.elements if tag == "th")
     assert all(attributes["aria-label"] for _, attributes in seen.elements if attributes.get("role") == "img")
-    targets = [link.removeprefix("#").partition("-L")[0] for link in seen.values("href")]
+    links = [link for link in seen.values("href") if link != "capture.pcap"]
+    targets = [link.removeprefix("#").partition("-L")[0] for link in links]
     known = {*ids, *(name.removeprefix("packed-") for name in ids)}
     assert set(targets) <= known
 
@@ -371,3 +372,27 @@ def test_traits_of_other_times_are_shown(tmp_path: Path, verdict: Verdict) -> No
     traits = Traits(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
 
     assert "77 MiB" in Reader(report.write_page(replace(verdict, traits=traits), tmp_path)).text
+
+
+def test_what_a_boot_asked_of_the_network_is_beside_it_and_its_display_with_the_finding(
+    tmp_path: Path, verdict: Verdict
+) -> None:
+    seen = Reader(report.write_page(verdict, tmp_path))
+
+    assert "GET /c650002e0a76/rootfs.squashfs 404 96 B in 0.0 s" in seen.text
+    assert "capture.pcap" in seen.values("href")
+    assert "capture.pcap.before" not in seen.values("href")  # it is not there
+    pictures = {base64.b64decode(source.partition(",")[2]) for source in seen.values("src")}
+    assert pictures == {samples.picture()}
+
+
+def test_of_a_long_network_log_the_end_is_shown(tmp_path: Path) -> None:
+    boot = samples.boot(tmp_path, 0, "ipxe-bios")
+    Path(boot.console).with_name("network.log").write_text("".join(f"line {n}\n" for n in range(100)), "utf-8")
+
+    text = Reader(report.write_page(samples.verdict((boot,)), tmp_path)).text
+
+    assert "40 earlier lines are in network.log" in text
+    assert "line 99" in text
+    assert "line 40 line 41" in text
+    assert "line 39 " not in text

@@ -74,6 +74,16 @@ def test_a_finding_leads_to_its_line_however_often_it_is_followed(show: Show, ve
         assert samples.EVIDENCE[-1] in page.wait_for(_POINTED)
 
 
+def test_a_finding_shows_the_display_and_its_boot_the_network(show: Show, verdict: Verdict) -> None:
+    page = show(verdict)
+
+    page.wait_for("document.querySelector('.finding .display img').naturalWidth === 720")
+    assert page.evaluate("document.querySelector('.finding .display img').getBoundingClientRect().width") > 600
+    page.evaluate("document.querySelectorAll('.boot').forEach((boot) => boot.open = true)")
+    assert samples.NETWORK[-1] in page.evaluate("document.querySelector('#boots').innerText")
+    assert page.evaluate("document.querySelector('#boots a[href$=pcap]').href").endswith("/capture.pcap")
+
+
 def test_a_search_by_keys_alone_finds_a_line_and_jumps_to_it(show: Show, verdict: Verdict) -> None:
     page = show(verdict)
 

@@ -1,0 +1,59 @@
+"""What lies beside a boot's console: what it asked of the network, what its display showed, its lab's packets."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from harness.report.words import clean
+from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot
+
+_MOST_LINES = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The last lines of ``network``, ``earlier`` more being in its log; ``screenshot`` is PNG in base64, or nothing;
+    ``captures`` are links from the page to files."""
+
+    network: tuple[str, ...]
+    earlier: int
+    screenshot: str
+    captures: tuple[str, ...]
+
+
+def gather(boot: Boot, folder: Path) -> Beside:
+    """Of a boot of the run in ``folder``: what is still there."""
+    network = clean_lines(read_beside(boot, NETWORK_LOG, folder))
+    picture = read_beside(boot, SCREENSHOT, folder)
+    return Beside(
+        network=network[-_MOST_LINES:],
+        earlier=max(0, len(network) - _MOST_LINES),
+        screenshot=base64.b64encode(picture).decode("ascii"),
+        captures=tuple(_links(boot, folder)),
+    )
+
+
+def read_beside(boot: Boot, name: str, folder: Path) -> bytes:
+    """A file beside the boot's console, or nothing. A run's folder may have been moved since: it is looked at first."""
+    named = Path(boot.console).with_name(name)
+    for path in (folder.joinpath(*named.parts[-3:]), named):
+        try:
+            return path.read_bytes()
+        except OSError:
+            continue
+    return b""
+
+
+def clean_lines(text: bytes) -> tuple[str, ...]:
+    return tuple(clean(line) for line in text.decode("utf-8", "replace").splitlines())
+
+
+def _links(boot: Boot, folder: Path) -> Iterator[str]:
+    for name in boot.captures:
+        if Path(name).exists():
+            yield quote(os.path.relpath(name, folder))

@@ -1,0 +1,82 @@
+"""What a boot leaves behind that ended before user space: the network in its finding, packets, the display."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import process
+from harness.artifacts import ROOTFS, Artifacts
+from harness.lab import Lab
+from harness.machine import BootFailed, Machine
+from harness.run import Run
+from harness.spec import BootPath, MachineSpec, NicSpec
+from harness.verdict import SCREENSHOT, Finding
+
+Booting = Callable[..., AbstractContextManager[Machine]]
+
+
+@pytest.fixture
+def over_network(spec: MachineSpec) -> MachineSpec:
+    return replace(spec, boot_path=BootPath.IPXE_BIOS)
+
+
+def _failure(booting: Booting, spec: MachineSpec) -> tuple[Finding, Path]:
+    with pytest.raises(BootFailed) as failure, booting(spec):
+        pass
+    return failure.value.finding, Path(failure.value.folder)
+
+
+def _packets(lab: Lab, expression: str) -> str:
+    return process.output(
+        [process.require("tcpdump", "tcpdump"), "-n", "-A", "-r", str(lab.captures[0]), *expression.split()]
+    )
+
+
+def _greys(png: bytes) -> set[int]:
+    """The bytes of all rows of a picture: a display without text has few."""
+    at, data = 8, b""
+    while at < len(png):
+        size, kind = struct.unpack_from("!I4s", png, at)
+        data += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += 12 + size
+    return set(zlib.decompress(data))
+
+
+def test_a_rootfs_that_is_not_served_is_quoted_and_captured(
+    booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts
+) -> None:
+    serve, path = lab.http.serve, f"/{artifacts.digest}/{ROOTFS}"
+    lab.http.serve = lambda url, route: None if url == path else serve(url, route)  # type: ignore[method-assign]
+
+    finding, folder = _failure(booting, over_network)
+
+    assert finding.id == "rootfs-download-failed"
+    said, *_ = [line for line in finding.evidence if line.startswith("network: ") and ROOTFS in line]
+    assert f"GET /{artifacts.digest[:12]}/{ROOTFS} 404 " in said
+    network = (folder / "network.log").read_text("utf-8")
+    assert "DHCP OFFER 10.77.0.10\n" in network
+    assert f"/{artifacts.digest[:12]}/vmlinuz 200 " in network
+    assert not (folder / SCREENSHOT).exists()  # Linux was there: its console says more
+    assert "BOOTP/DHCP, Reply" in _packets(lab, "udp port 67")
+    assert f"GET /{artifacts.digest}/{ROOTFS}" in _packets(lab, "tcp port 80 and dst 10.77.0.1")
+
+
+def test_without_a_dhcp_answer_the_display_is_kept(
+    booting: Booting, over_network: MachineSpec, lab: Lab, run: Run
+) -> None:
+    finding, folder = _failure(booting, replace(over_network, nics=(NicSpec(has_dhcp=False),)))
+
+    assert finding.id == "no-boot-device"
+    assert finding.evidence[-1].endswith("] DHCP DISCOVER: no address available")
+    picture = (folder / SCREENSHOT).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(_greys(picture)) > 2
+    assert "BOOTP/DHCP, Request" in _packets(lab, "udp port 67")
+    assert [boot.captures for boot in run.boots()] == [tuple(map(str, lab.captures))]
