@@ -7,12 +7,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from harness import running
 from harness.artifacts import Manifest
 from harness.channel import SHELL_UNIT, Channel
 from harness.console import Sighting
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
 from harness.errors import HostError, ImageError, Subject
+from harness.running import Prints
 from harness.verdict import Finding
 
 _WAIT_UNTIL_READY = """
@@ -122,6 +124,7 @@ class Look:
     version: str
     boot_id: str
     tainted: int
+    prints: Prints
     failed_units: tuple[str, ...]
     restarted_units: tuple[str, ...]
 
@@ -150,7 +153,7 @@ def wait_until_quiet(channel: Channel) -> bool:
 
 def look(channel: Channel) -> Look:
     """One round trip: who the guest says it is, and what is wrong with it by its own account."""
-    pairs = [line.partition("=")[::2] for line in channel.run(_LOOK).text.splitlines()]
+    pairs = [line.partition("=")[::2] for line in channel.run(_LOOK + running.LOOK).text.splitlines()]
     single = dict(pairs)
     return Look(
         kernel=single.get("uname", ""),
@@ -158,6 +161,7 @@ def look(channel: Channel) -> Look:
         version=single.get("version", ""),
         boot_id=single.get("boot_id", ""),
         tainted=int(single.get("tainted", "0") or 0),
+        prints=running.read(single),
         failed_units=tuple(value for key, value in pairs if key == "failed"),
         restarted_units=tuple(value for key, value in pairs if key == "restarted"),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, migration, process, qemu, record, traits, wire
+from harness import checks, migration, process, qemu, record, running, traits, wire
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -264,6 +264,7 @@ class Power:
         ready_s = time.monotonic() - self._started_s
         seen = checks.look(self.channel)
         findings = [*checks.judge(seen, self.plan.artifacts.manifest, self.plan.definition, self.plan.where)]
+        findings += running.compare(seen.prints, running.prints_of(self.plan.artifacts), self.plan.where)
         findings += self.downloads.lacking(self.plan.fetched, self.plan.where)
         failures = [self.failed(finding) for finding in findings]
         if failures:

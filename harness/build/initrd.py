@@ -62,13 +62,18 @@ def module_version(tree: Path) -> str:
 
 
 def kernel_version(kernel: Path) -> str:
-    """The version that a bzImage states of itself (Linux, arch/x86/boot.rst: "HdrS", kernel_version)."""
+    """The release that a bzImage states of itself: what ``uname -r`` will say."""
+    return kernel_banner(kernel).split(" ")[0]
+
+
+def kernel_banner(kernel: Path) -> str:
+    """What a bzImage states of itself: release, builder, build (Linux, arch/x86/boot.rst: "HdrS", kernel_version)."""
     with kernel.open("rb") as file:
         head = file.read(0x8000)
     if head[0x202:0x206] != b"HdrS":
         raise ImageError(f"{kernel.name} is no bzImage: no HdrS at offset 0x202")
     start = int.from_bytes(head[0x20E:0x210], "little") + 0x200
-    return head[start : head.index(b"\0", start)].decode("ascii", "replace").split(" ")[0]
+    return head[start : head.index(b"\0", start)].decode("ascii", "replace")
 
 
 def read_listing(text: str) -> Initrd:

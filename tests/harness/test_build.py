@@ -34,6 +34,7 @@ def definition(tmp_path: Path) -> ImageDefinition:
         persistent_paths=("/etc/nova",),
         follow=("/etc/nova/policy",),
         withstands=(),
+        withstands_weather=(),
         services=(),
         sockets=(),
         waiting=(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import FileRecord, Manifest
+from harness.artifacts import Artifacts, FileRecord, Manifest
 from harness.checks import Look, excused, judge, taints
 from harness.deadline import Deadline, poll
 from harness.definition import ImageDefinition, load_definition
 from harness.errors import Subject
 from harness.process import starved_share
+from harness.running import Prints, compare, prints_of
 from harness.verdict import Finding
 
 NOVA = load_definition(Path(__file__).parents[2] / "images" / "nova-kvm")
@@ -37,6 +39,7 @@ GOOD = Look(
     version="1",
     boot_id="x",
     tainted=0,
+    prints=Prints(),
     failed_units=(),
     restarted_units=("systemd-journald.service 1",),
 )
@@ -70,6 +73,45 @@ def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(field: s
     rows = {"failed_units": ("nova-compute.service",), "restarted_units": ("nova-compute.service 3",)}
 
     assert ids(replace(GOOD, **{field: rows[field]})) == []
+
+
+AS_BUILT = Prints(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
+        ({"initrd_bytes": 101}, "the initrd that runs is not the one that was to boot: 101 seen, 100 awaited"),
+        ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
+    ],
+)
+def test_another_builds_file_of_the_same_version_is_told_by_its_print(change: dict[str, object], words: str) -> None:
+    seen = replace(AS_BUILT, **change)  # type: ignore[arg-type]  # values as the fields want them
+    [finding] = compare(seen, AS_BUILT, "here")
+
+    assert finding.id == "wrong-image"
+    assert words in finding.what
+
+
+def test_what_a_guest_cannot_show_is_no_finding() -> None:
+    assert list(compare(Prints(), AS_BUILT, "here")) == []
+    assert list(compare(AS_BUILT, Prints(), "here")) == []
+    assert list(compare(AS_BUILT, AS_BUILT, "here")) == []
+
+
+def test_prints_are_read_from_the_files_themselves(tmp_path: Path) -> None:
+    banner = b"6.12.1-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.12.1-1\0"
+    kernel = bytearray(0x8000)
+    kernel[0x202:0x206], kernel[0x20E:0x210] = b"HdrS", (0x300).to_bytes(2, "little")
+    kernel[0x500 : 0x500 + len(banner)] = banner
+    for name, content in (("vmlinuz", kernel), ("initrd.img", b"x" * 7), ("rootfs.squashfs", b"hsqs" + b"y" * 200)):
+        (tmp_path / name).write_bytes(content)
+    files = {name: FileRecord(sha256="0" * 64, size_bytes=7) for name in ("vmlinuz", "initrd.img", "rootfs.squashfs")}
+    prints = prints_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
+
+    assert (prints.kernel_build, prints.initrd_bytes) == ("#1 SMP Debian 6.12.1-1", 7)
+    assert prints.rootfs_mark == hashlib.sha256(b"hsqs" + b"y" * 92).hexdigest()
 
 
 def test_a_soft_lockup_alone_is_the_hosts_doing() -> None:
