@@ -20,7 +20,7 @@ from harness import disks, process
 from harness.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, Manifest
 from harness.errors import UsageError
 from harness.qemu import URL_PLACEHOLDER
-from harness.spec import BOOT_LABEL, DiskBus, DiskSpec
+from harness.spec import BOOT_LABEL, DiskBus, DiskFormat, DiskSpec
 
 SERIAL = "BOOTPROOF-BOOT"
 DISK, CONFIGURATION = "boot-disk.img", "grub.cfg"
@@ -39,8 +39,10 @@ _ROOM_MIB = 64
 _TYPES = ("21686148-6449-6E6F-744E-656564454649", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
           "0FC63DAF-8483-4772-8E79-3D69D8477DE4")  # fmt: skip
 """UEFI specification 2.10, 5.3.3, and GRUB's manual, "BIOS installation": bios_grub; ESP; Linux file system."""
-_PACKAGES = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}
-_MODULES = ("part_gpt", "ext2", "search", "serial", "terminal", "normal", "configfile", "linux", "echo", "boot")
+MODULES = Path("/usr/lib/grub")
+PACKAGES = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}
+"""Where Debian has GRUB's modules by target, and the packages that bring them."""
+_NEEDED = ("part_gpt", "ext2", "search", "serial", "terminal", "normal", "configfile", "linux", "echo", "boot")
 _EARLY = f"search --no-floppy --label {BOOT_LABEL} --set root\nset prefix=($root)/\n"
 """What GRUB runs first, to find its configuration."""
 
@@ -134,7 +136,7 @@ def install(folder: Path, entries: Sequence[Entry]) -> DiskSpec:
 
 def keep(folder: Path, place: Path) -> None:
     """The boot disk in ``folder``, and its menu, are ``place``'s too: for a machine that is frozen."""
-    if disks.format_of(folder / DISK) == "raw":
+    if disks.format_of(folder / DISK) is DiskFormat.RAW:
         disks.copy_sparse(folder / DISK, place / DISK)
     else:
         disks.flatten(folder / DISK, place / DISK)
@@ -202,11 +204,11 @@ def _make_boot(image: Path, boot_mib: int, entries: Sequence[Entry], work: Path)
 
 def _image(target: str, work: Path) -> Path:
     """GRUB with the modules it needs, as one file: core.img or BOOTX64.EFI."""
-    modules = Path("/usr/lib/grub", target)
-    process.require_file(modules / "normal.mod", _PACKAGES[target])
+    modules = MODULES / target
+    process.require_file(modules / "normal.mod", PACKAGES[target])
     early, made = work / "early.cfg", work / target
     early.write_text(_EARLY, "ascii")
-    needed = (*_MODULES, *(("biosdisk",) if target == "i386-pc" else ()))
+    needed = (*_NEEDED, *(("biosdisk",) if target == "i386-pc" else ()))
     process.output(
         [process.require("grub-mkimage", "grub-common"), "-O", target, "-d", str(modules), "-c", str(early),
          "-p", "/", "-o", str(made), *needed]
@@ -227,10 +229,10 @@ def _make_esp(image: Path, loader: Path) -> None:
 def _put_bios_loader(image: Path, core: Path) -> None:
     """What grub-bios-setup does, without a device to do it to.
 
-    GRUB, include/grub/i386/pc/boot.h: boot.img has the sector of core.img at 0x5c (GRUB_BOOT_MACHINE_KERNEL_SECTOR), 8
-    bytes; struct grub_pc_bios_boot_blocklist: the first sector of core.img ends with 12 bytes that say where the rest is.
+    GRUB, include/grub/i386/pc/boot.h: boot.img has the sector of core.img at 0x5c (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
+    Its struct grub_pc_bios_boot_blocklist ends the first sector of core.img: where the rest is, in 8 of 12 bytes.
     """
-    begin = process.require_file(Path("/usr/lib/grub/i386-pc/boot.img"), _PACKAGES["i386-pc"]).read_bytes()
+    begin = process.require_file(MODULES / "i386-pc/boot.img", PACKAGES["i386-pc"]).read_bytes()
     loader, (start, room) = bytearray(core.read_bytes()), _CORE
     sector = start // _SECTOR_BYTES
     assert len(loader) <= room, f"core.img has {len(loader)} bytes, its partition {room}"

@@ -59,7 +59,7 @@ def test_grub_boots_upgrades_and_goes_back_by_its_menu(
     assert all("grub" in boot.phases for boot in run.boots())
 
 
-def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: MachineSpec, run: Run) -> None:
+def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: MachineSpec) -> None:
     """A deployment did not finish."""
     with booting(replace(spec, boot_path=BootPath.GRUB), power=False) as machine:
         machine.folder.mkdir(parents=True)
