@@ -70,6 +70,7 @@ class Power:
         self._is_ready = False
         self._is_thawing = plan.frozen is not None
         self._boot_id_before = ""
+        self._qemu_log = plan.folder / "qemu.log"
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
@@ -142,7 +143,7 @@ class Power:
         if done.status:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise self.failed(kexec.load_finding(done.status, said, self.plan.where))
-        power._boot_id_before = done.text
+        power._boot_id_before, power._qemu_log = done.text, self._qemu_log
         plan.folder.mkdir(parents=True)
         power.console = self.console.begin(plan.folder / "console.log", plan.note_phase)
         self.run_later("systemctl --no-block kexec")
@@ -351,7 +352,7 @@ class Power:
             return kexec.reset_finding(self.plan.where, reason, self.console.lines)
         if reason.startswith("guest"):
             return self._last_words("unexpected-reset", f"the guest ended by itself ({reason})")
-        text = (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
+        text = self._qemu_log.read_text("utf-8", "replace").strip()
         return replace(
             self._last_words("qemu-ended", f"QEMU ended with status {self.child.status} {reason}".rstrip()),
             subject=Subject.HOST,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,15 +20,25 @@ from harness.spec import BootPath, Firmware, MachineSpec
 Booting = Callable[..., AbstractContextManager[Machine]]
 
 
-@pytest.fixture(scope="session")
-def other(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """Another version of the image: the same files under another digest, one argument of the kernel apart."""
-    folder = tmp_path_factory.mktemp("other")
+def _with_argument(artifacts: Artifacts, folder: Path, argument: str) -> Artifacts:
+    """The same files under another digest, one argument of the kernel apart."""
     for name in artifacts.manifest.files:
         (folder / name).symlink_to(artifacts.folder / name)
-    arguments = (*artifacts.manifest.kernel_arguments, "bootproof.other")
+    arguments = (*artifacts.manifest.kernel_arguments, argument)
     record.write(folder / "manifest.json", replace(artifacts.manifest, kernel_arguments=arguments))
     return load_artifacts(folder)
+
+
+@pytest.fixture(scope="session")
+def other(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """Another version of the image."""
+    return _with_argument(artifacts, tmp_path_factory.mktemp("other"), "bootproof.other")
+
+
+@pytest.fixture(scope="session")
+def silent(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """The image, its console where nobody looks."""
+    return _with_argument(artifacts, tmp_path_factory.mktemp("silent"), "console=tty0")
 
 
 def _runs(machine: Machine, artifacts: Artifacts) -> bool:
@@ -100,6 +111,16 @@ def test_kexec_upgrades_without_firmware(
 
 
 RESET_INSTEAD = "[Unit]\nSuccessAction=reboot-force\n"
+
+
+def test_kexec_into_a_kernel_that_says_nothing_is_not_waited_for(
+    booting: Booting, spec: MachineSpec, silent: Artifacts
+) -> None:
+    with booting(replace(spec, boot_path=BootPath.KEXEC)) as machine, pytest.raises(BootFailed) as failed:
+        machine.reboot(into=silent)
+
+    assert failed.value.finding.id == "kexec-hangs"
+    assert any("Starting new kernel" in line for line in failed.value.finding.evidence)
 
 
 def test_kexec_that_resets_or_cannot_begin_is_found(booting: Booting, spec: MachineSpec) -> None:
