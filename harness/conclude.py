@@ -156,7 +156,7 @@ def over_budget(
 
 
 def _before_kernel_s(boot: Boot) -> float:
-    return sum(seconds for phase, seconds in boot.phases.items() if phase in ("firmware", "ipxe"))
+    return sum(seconds for phase, seconds in boot.phases.items() if phase in ("shutdown", "firmware", "ipxe", "grub"))
 
 
 def _planned(run: Run) -> dict[str, list[str]]:

@@ -79,6 +79,8 @@ class Console:
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._raw = bytearray()
+        self._rest = b""
+        self._successor: Console | None = None
         self.started_s = self._printed_s = time.monotonic()
 
     @property
@@ -109,18 +111,35 @@ class Console:
         """The last lines, for a message."""
         return "\n".join(self.lines[-count:])
 
+    def begin(self, log: Path, on_phase: Callable[[str], None]) -> Console:
+        """What is printed from now on belongs to another boot, and is in the console that this returns."""
+        self._successor = Console(self._wire, log, self._changes, on_phase, self._quiet_about)
+        return self._successor
+
     def follow(self) -> None:
         """Read until the other end closes; runs in a thread of its own."""
-        rest = b""
+        console = self
         while chunk := self._receive():
-            self._raw += chunk
-            self._printed_s = time.monotonic()
-            *whole, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _PARTIAL_LINE_BYTES:
-                whole, rest = [*whole, rest], b""
-            self._take_all(whole)
-            self._changes.note()
-        self._take_all([rest] if rest else [])
+            while console._successor:
+                console._close()
+                console = console._successor
+            console._take_chunk(chunk)
+        while console._successor:
+            console._close()
+            console = console._successor
+        console._close()
+
+    def _take_chunk(self, chunk: bytes) -> None:
+        self._raw += chunk
+        self._printed_s = time.monotonic()
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > _PARTIAL_LINE_BYTES:
+            whole, self._rest = [*whole, self._rest], b""
+        self._take_all(whole)
+        self._changes.note()
+
+    def _close(self) -> None:
+        self._take_all([self._rest] if self._rest else [])
         self.is_closed = True
         self._changes.note()
 

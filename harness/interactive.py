@@ -45,6 +45,8 @@ def boot_by_hand(options: Namespace) -> int:
     """Boot until the guest powers off or the person quits; a reboot boots again."""
     if options.memory is not None and options.memory < _LEAST_MIB:
         raise UsageError(f"--memory {options.memory} is too little to boot anything; at least {_LEAST_MIB}")
+    if options.boot_path == BootPath.KEXEC:
+        raise UsageError("--boot-path kexec is an upgrade of a running machine, no way to switch one on; take direct")
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)

@@ -8,25 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from harness import admission
+from harness import admission, grub
 from harness.artifacts import Artifacts
 from harness.channel import SHELL_CREDENTIALS, Channel, Completed
 from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
-from harness.errors import HarnessError, ImageError
+from harness.errors import HarnessError, ImageError, UsageError
 from harness.guest import Facts, Host, open_guest
 from harness.plan import Frozen, Plan, Site
-from harness.power import BOOT_S, Power, power_on
+from harness.power import BOOT_S, SHUTDOWN_S, Power, power_on
 from harness.run import Run
-from harness.spec import MachineSpec
+from harness.spec import BootPath, MachineSpec
 from harness.weather import adapted
 
 __all__ = ["BootFailed", "Machine", "Site", "boot", "thaw"]
 
-SHUTDOWN_S = 150.0
-"""Longer than systemd's DefaultTimeoutStopSec of 90 s, so that the guest can name the unit that would not stop."""
 SIGKILL = 9
 
 
@@ -49,6 +47,9 @@ class Machine:
         self.spec, self.artifacts, self.definition, self.site = spec, artifacts, definition, site
         self.memory, self.doubt = memory, doubt
         self.facts: Facts = {}
+        self.offers: tuple[Artifacts, ...] = (artifacts,)
+        """What GRUB's menu has, the latest first."""
+        self._entry = 0
         self._boots = sum(1 for _ in self.folder.glob("boot-*"))  # another of that name was here before
         self.first = self._boots + 1
         """The number of its first boot."""
@@ -118,14 +119,15 @@ class Machine:
         with admission.boot_slot(self.site.slots):
             yield
 
-    def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None) -> None:
+    def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None, *, entry: int = 0) -> None:
         """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
 
+        GRUB's machines start that ``entry`` of the menu, 1 being the version before; it is for this boot only.
         A boot that the emulator broke is made once more; both are in the verdict.
         """
         if self.is_on:
             raise HarnessError(f"{self.name} is on already")
-        self.artifacts = artifacts or self.artifacts
+        self._deploy(artifacts, entry)
         self.spec = replace(self.spec, uuid=uuid or self.spec.uuid)
         try:
             self._boot_once()
@@ -143,7 +145,7 @@ class Machine:
         """
         if self.is_on:
             raise HarnessError(f"{self.name} is on already")
-        self.artifacts = artifacts or self.artifacts
+        self._deploy(artifacts)
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with admission.boot_slot(self.site.slots):
             share.begin()
@@ -155,6 +157,19 @@ class Machine:
                     )
             power.child.wait(Deadline(then_s, scaled=False))
             self.kill()
+
+    def _deploy(self, artifacts: Artifacts | None, entry: int = 0) -> None:
+        """Decide what the next boot starts."""
+        if self.spec.boot_path is not BootPath.GRUB:
+            if entry:
+                raise UsageError(f"{self.name}: boot path {self.spec.boot_path} has no menu with an entry {entry}")
+            self.artifacts = artifacts or self.artifacts
+            return
+        if artifacts:
+            self.offers = grub.offers(artifacts, self.artifacts, self.offers)
+        if not entry < len(self.offers):
+            raise UsageError(f"{self.name}: GRUB's menu has no entry {entry}, but {len(self.offers)}; upgrade it first")
+        self.artifacts, self._entry = self.offers[entry], entry
 
     def _boot_once(self) -> None:
         if self.memory:
@@ -190,7 +205,7 @@ class Machine:
         self._powers.append(power)
         return power
 
-    def _plan(self, frozen: Frozen | None) -> Plan:
+    def _plan(self, frozen: Frozen | None, *, is_kexec: bool = False) -> Plan:
         self._boots += 1
         return Plan(
             number=self._boots,
@@ -202,6 +217,9 @@ class Machine:
             memory=self.memory,
             frozen=frozen,
             doubt=self.doubt,
+            offers=self.offers,
+            entry=self._entry,
+            is_kexec=is_kexec,
         )
 
     def power_off(self) -> None:
@@ -209,9 +227,32 @@ class Machine:
         self._leave("poweroff")
 
     def reboot(self, into: Artifacts | None = None, uuid: UUID | None = None) -> None:
-        """Reboot cleanly, into other ``artifacts`` if given: that is what an upgrade of a stateless machine is."""
+        """Reboot cleanly, into other ``artifacts`` if given: that is what an upgrade of a stateless machine is.
+
+        On the boot path ``grub`` they become the first entry of its menu, and what ran before the second; on ``kexec``
+        the running system starts them itself.
+        """
+        if self.spec.boot_path is BootPath.KEXEC and uuid is None:
+            self._kexec(into)
+            return
         self._leave("reboot")
         self.power_on(into, uuid)
+
+    def reboot_previous(self) -> None:
+        """Reboot cleanly and pick the second entry of GRUB's menu, the version before; for this once."""
+        self._leave("reboot")
+        self.power_on(entry=1)
+
+    def _kexec(self, into: Artifacts | None) -> None:
+        self._deploy(into)
+        if self.is_clone:
+            self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
+        with admission.boot_slot(self.site.slots):
+            power = self.power.kexec(self._plan(None, is_kexec=True))
+            self._powers.append(power)
+            self._stack.enter_context(power.keeping_network_log())
+            self._stack.callback(power.note_late_signs)
+            power.wait_until_ready()
 
     def kill(self) -> None:
         """The plug is pulled: QEMU gets SIGKILL, the guest's caches are lost."""
@@ -227,8 +268,7 @@ class Machine:
 
     def _leave(self, verb: str) -> None:
         power = self.power
-        # Later, or the shell ends before it answers; with no output, or ssh waits for its end.
-        self.run(f"(sleep 0.2; exec systemctl --no-block {verb}) >/dev/null 2>&1 &")
+        power.run_later(f"systemctl --no-block {verb}")
         try:
             power.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
         finally:
@@ -257,6 +297,7 @@ def boot(
         yield machine
     finally:
         machine.off()
+        grub.remove(machine.folder)
 
 
 @contextmanager
@@ -280,6 +321,7 @@ def thaw(
         yield machine
     finally:
         machine.off()
+        grub.remove(machine.folder)
 
 
 def reachable(spec: MachineSpec, run: Run) -> MachineSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import qemu
+from harness import grub, qemu
 from harness.artifacts import Artifacts
 from harness.channel import takes_serial_shell
 from harness.definition import ImageDefinition
@@ -33,13 +33,14 @@ class Frozen:
     """A machine that stands still on disk: its memory, its device state, and how its guest is reached.
 
     ``is_serial`` says that the serial shell runs in it; ``takes_mib`` is what a copy takes of the host's memory. The
-    memory is never written to.
+    memory is never written to. GRUB's boot disk was kept in the folder ``boot_disk``.
     """
 
     memory: Path
     state: Path
     is_serial: bool
     takes_mib: int
+    boot_disk: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Plan:
 
     Its memory is ``memory``, a file that it makes and writes to, where it shall be frozen later. With ``frozen`` it
     does not boot, but goes on where that one stood still. ``doubt`` says why what it shows may not be the image's
-    doing, or nothing.
+    doing, or nothing. GRUB's menu has ``offers``, of which it picks the ``entry``-th; None leaves that to whoever is at
+    the console. With ``is_kexec`` QEMU runs already, and another kernel in it is to start these artifacts.
     """
 
     number: int
@@ -60,10 +62,19 @@ class Plan:
     memory: Path | None = None
     frozen: Frozen | None = None
     doubt: Callable[[], str] = str
+    offers: tuple[Artifacts, ...] = ()
+    entry: int | None = None
+    is_kexec: bool = False
 
     @property
     def where(self) -> str:
-        return f"{self.spec.name}, boot {self.number} ({self.spec.boot_path})"
+        return f"{self.spec.name}, boot {self.number} ({self.boot_path})"
+
+    @property
+    def boot_path(self) -> BootPath:
+        """How this boot comes up: a machine that is to be upgraded by kexec needs another way to be switched on."""
+        is_switched_on = self.spec.boot_path is BootPath.KEXEC and not self.is_kexec
+        return BootPath.DIRECT if is_switched_on else self.spec.boot_path
 
     @property
     def backing(self) -> qemu.Memory | None:
@@ -80,10 +91,21 @@ class Plan:
     @property
     def arguments(self) -> tuple[str, ...]:
         """All kernel arguments."""
-        manifest, url = self.artifacts.manifest, qemu.base_url(self.artifacts.digest)
-        needs_network = not takes_serial_shell(manifest.systemd)
-        path = self.spec.boot_path
-        return qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, url, needs_network=needs_network)
+        return self._arguments_of(self.artifacts)
+
+    def _arguments_of(self, artifacts: Artifacts) -> tuple[str, ...]:
+        manifest, path = artifacts.manifest, self.spec.boot_path
+        place = grub.folder_of(artifacts.digest) if path is BootPath.GRUB else qemu.base_url(artifacts.digest)
+        given, needs_network = manifest.kernel_arguments, not takes_serial_shell(manifest.systemd)
+        return qemu.kernel_arguments(given, manifest.rootfs, path, place, needs_network=needs_network)
+
+    @property
+    def menu(self) -> tuple[grub.Entry, ...]:
+        """GRUB's; empty on the other boot paths."""
+        if self.spec.boot_path is not BootPath.GRUB:
+            return ()
+        offers = self.offers or (self.artifacts,)
+        return tuple(grub.Entry(artifacts=offer, arguments=self._arguments_of(offer)) for offer in offers)
 
     @property
     def _rootfs_is_a_disk(self) -> bool:
@@ -93,14 +115,16 @@ class Plan:
     @property
     def fetched(self) -> tuple[str, ...]:
         """The files that this boot gets over HTTP."""
-        if self.spec.boot_path is not BootPath.DIRECT:
+        if self.boot_path is BootPath.GRUB:
+            return ()
+        if self.boot_path is not BootPath.DIRECT:
             return tuple(self.artifacts.manifest.files)
         return () if self._rootfs_is_a_disk else (self.artifacts.manifest.rootfs,)
 
     @property
     def direct(self) -> qemu.DirectBoot | None:
         """What QEMU itself loads on the ``direct`` path."""
-        if self.spec.boot_path is not BootPath.DIRECT:
+        if self.boot_path is not BootPath.DIRECT:
             return None
         files = self.artifacts
         rootfs = files.rootfs if self._rootfs_is_a_disk else None

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, migration, process, qemu, record, running, traits, wire
+from harness import checks, grub, kexec, migration, process, qemu, record, running, traits, wire
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -44,6 +44,8 @@ BOOT_S = 420.0
 SILENCE_S = 90.0
 """A console that printed within this time belongs to a guest that makes progress, which is not called hung."""
 
+SHUTDOWN_S = 150.0
+"""Longer than systemd's DefaultTimeoutStopSec of 90 s, so that the guest can name the unit that would not stop."""
 FREEZE_S = 30.0
 """How long QEMU may take to write or read a machine's state; it is half a megabyte."""
 
@@ -73,11 +75,13 @@ class Power:
         self._is_ready = False
         self._is_thawing = plan.frozen is not None
         self._failure: BootFailed | None = None
+        self._boot_id_before = ""
+        self._qemu_log = plan.folder / "qemu.log"
         self._started_s = time.monotonic()
 
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
         """The doors that need this object to exist. ``channel`` is the serial shell until that proves impossible."""
-        self.qmp = qmp
+        self.qmp, self._shell = qmp, shell
         self._serial = SerialChannel(self.plan.spec.name, shell, self.alive)
         self.channel: Channel = self._serial
 
@@ -136,21 +140,66 @@ class Power:
         if not frozen.is_serial:
             self.plan.site.run.add_unchecked(_WITHOUT_SERIAL)
 
+    def kexec(self, plan: Plan) -> Power:
+        """The guest loads the artifacts of ``plan`` and starts their kernel by itself; QEMU goes on, and belongs to the
+        boot that this returns, which is not ready yet. `BootFailed` if the guest does not get there."""
+        _serve(plan)
+        plan.note_phase(kexec.PHASE)
+        power = Power(plan, self.child, self.console, self._changes, self._events)
+        done = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
+        if done.status:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise self.failed(kexec.load_finding(done.status, said, self.plan.where))
+        power._boot_id_before, power._qemu_log = done.text, self._qemu_log
+        plan.folder.mkdir(parents=True)
+        power.console = self.console.begin(plan.folder / "console.log", plan.note_phase)
+        self.run_later("systemctl --no-block kexec")
+        power.attach(self.qmp, self._shell)
+        return power
+
+    @contextmanager
+    def keeping_network_log(self) -> Iterator[None]:
+        """What this boot asks of the lab's servers goes to a file while the block lasts."""
+        plan, since_s = self.plan, self.console.started_s
+        with plan.site.lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, since_s):
+            yield
+
+    def run_later(self, command: str) -> None:
+        """Run what ends the guest: later, or the shell ends before it answers; with no output, or ssh waits for its
+        end."""
+        self.channel.run(f"(sleep 0.2; exec {command}) >/dev/null 2>&1 &")
+
+    def _wait_for_kernel(self) -> None:
+        """Until the kernel that a running one started prints its first line."""
+
+        def has_started() -> bool:
+            self.alive()
+            return "kernel" in self.console.phases
+
+        def has_left() -> bool:
+            return has_started() or any(kexec.LEAVES in line for line in self.console.lines)
+
+        if not self._changes.wait_for(has_left, stopping := Deadline(SHUTDOWN_S)):
+            raise self.failed(self._shutdown_finding(stopping.passed_s, "a clean kexec"))
+        if not self._changes.wait_for(has_started, starting := Deadline(kexec.SILENT_S)):
+            raise self.failed(kexec.silent_finding(self.plan.where, starting.passed_s, self.console.lines))
+
     def wait_until_off(self, deadline: Deadline, awaited: str) -> None:
         """Until QEMU has ended; `BootFailed` if the guest does not get there."""
         if self.child.wait(deadline) is None:
-            raise self.failed(
-                Finding(
-                    id="shutdown-hangs",
-                    what=f"waited {deadline.passed_s:.0f} s for {awaited}, in vain",
-                    where=self.plan.where,
-                    evidence=tuple(self.console.lines[-8:]),
-                    cause="a unit that does not stop; the console names it",
-                )
-            )
+            raise self.failed(self._shutdown_finding(deadline.passed_s, awaited))
         self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if not self._end_reason.startswith("guest"):
             raise self.failed(self.end_finding())
+
+    def _shutdown_finding(self, waited_s: float, awaited: str) -> Finding:
+        return Finding(
+            id="shutdown-hangs",
+            what=f"waited {waited_s:.0f} s for {awaited}, in vain",
+            where=self.plan.where,
+            evidence=tuple(self.console.lines[-8:]),
+            cause="a unit that does not stop; the console names it",
+        )
 
     @property
     def wants_reboot(self) -> bool:
@@ -255,6 +304,8 @@ class Power:
         )
 
     def _wait(self) -> None:
+        if self.plan.is_kexec:
+            self._wait_for_kernel()
         deadline = _PatientDeadline(self.console)
         self.channel = self._reach(deadline)
         checks.wait_until_ready(self.plan.spec.name, self.channel, self.plan.definition, deadline)
@@ -266,6 +317,8 @@ class Power:
         findings = [*checks.judge(seen, self.plan.artifacts.manifest, self.plan.definition, self.plan.where)]
         findings += running.compare(seen.prints, running.prints_of(self.plan.artifacts), self.plan.where)
         findings += self.downloads.lacking(self.plan.fetched, self.plan.where)
+        if seen.boot_id == self._boot_id_before:
+            findings.append(kexec.same_boot_finding(self.plan.where))
         failures = [self.failed(finding) for finding in findings]
         if failures:
             raise failures[0]
@@ -331,9 +384,11 @@ class Power:
     def end_finding(self) -> Finding:
         """Why QEMU ended, in its own words."""
         reason = self._end_reason
+        if reason.startswith("guest") and self.plan.is_kexec and "kernel" not in self.console.phases:
+            return kexec.reset_finding(self.plan.where, reason, self.console.lines)
         if reason.startswith("guest"):
             return self._last_words("unexpected-reset", f"the guest ended by itself ({reason})")
-        text = (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
+        text = self._qemu_log.read_text("utf-8", "replace").strip()
         return replace(
             self._last_words("qemu-ended", f"QEMU ended with status {self.child.status} {reason}".rstrip()),
             subject=Subject.HOST,
@@ -373,9 +428,9 @@ class Power:
         boot = Boot(
             machine=plan.spec.name,
             number=plan.number,
-            boot_path=plan.spec.boot_path.value,
+            boot_path=plan.boot_path.value,
             artifacts=plan.artifacts.digest,
-            phases=durations(self.console.phases, ready_s),
+            phases=durations(self.console.phases, ready_s, first=kexec.PHASE if plan.is_kexec else "firmware"),
             ready_s=None if ready_s is None else round(ready_s, 2),
             console=str(self.console.log),
             added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
@@ -414,6 +469,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     plan.folder.mkdir(parents=True)
     _give_firmware(plan)
+    boot_disk = _boot_disk(plan)
     _serve(plan)
     if problem := plan.site.lab.capture_problem:
         plan.site.run.add_unchecked(f"what was on the wire: {problem}")
@@ -429,10 +485,11 @@ def power_on(plan: Plan) -> Iterator[Power]:
         follower = stack.enter_context(
             follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
         )
-        network_log = plan.folder / NETWORK_LOG
-        stack.enter_context(plan.site.lab.trace.kept(plan.spec.number, network_log, follower.started_s))
-        child = stack.enter_context(_started(plan, wires, changes))
+        if boot_disk and plan.entry is not None:
+            follower.listeners.append(partial(_choose, follower, plan.entry))
+        child = stack.enter_context(_started(plan, wires, changes, boot_disk))
         power = Power(plan, child, follower, changes, events)
+        stack.enter_context(power.keeping_network_log())
         for inner in (qmp_in, console_in, shell_in):
             inner.close()
         plan.note_phase("firmware")
@@ -479,11 +536,11 @@ def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
 
 
 @contextmanager
-def _started(plan: Plan, wires: qemu.Wires, changes: Changes) -> Iterator[LabProcess]:
+def _started(plan: Plan, wires: qemu.Wires, changes: Changes, boot_disk: DiskSpec | None) -> Iterator[LabProcess]:
     program = process.require(qemu.PROGRAM, "qemu-system-x86")
     argv = qemu.command(
         plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        is_frozen=bool(plan.frozen),
+        boot_disk=boot_disk, is_frozen=bool(plan.frozen),
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd) if fd is not None]
@@ -508,6 +565,24 @@ def _give_firmware(plan: Plan) -> None:
         plan.site.lab.http.serve(f"/{loader.name}", loader)
 
 
+def _boot_disk(plan: Plan) -> DiskSpec | None:
+    """GRUB's, as a deployment leaves it; where the machine goes on, as it was."""
+    if not plan.menu:
+        return None
+    if plan.frozen:
+        assert plan.frozen.boot_disk is not None
+        return grub.take(plan.frozen.boot_disk, plan.folder.parent)
+    for offer in plan.menu:
+        grub.check(offer.artifacts.manifest)
+    return grub.install(plan.folder.parent, plan.menu)
+
+
+def _choose(console: Console, entry: int, line: str) -> None:
+    """What a person does at GRUB's menu."""
+    if grub.READY in line:
+        console.send(grub.keys(entry))
+
+
 def _serve(plan: Plan) -> None:
     """Let the lab's HTTP server hand the artifacts to this machine, and to each of its network cards its own script."""
     http, digest, spec = plan.site.lab.http, plan.artifacts.digest, plan.spec
@@ -519,9 +594,9 @@ def _serve(plan: Plan) -> None:
         http.serve(qemu.script_path(mac_of(spec.number, nic)), script)
 
 
-def durations(begins_s: dict[str, float], ready_s: float | None) -> dict[str, float]:
-    """Seconds each phase took, from the seconds they began: pure."""
-    rows = [("firmware", 0.0), *begins_s.items()]
+def durations(begins_s: dict[str, float], ready_s: float | None, first: str = "firmware") -> dict[str, float]:
+    """Seconds each phase took, from the seconds they began, the ``first`` at once: pure."""
+    rows = [(first, 0.0), *begins_s.items()]
     ends = [begin for _, begin in rows[1:]] + [ready_s if ready_s is not None else rows[-1][1]]
     return {name: round(end - begin, 2) for (name, begin), end in zip(rows, ends, strict=True)}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.spec import (
+    BOOT_LABEL,
     BOOT_URL,
     GATEWAY,
     PREFIX_LENGTH,
@@ -106,8 +107,18 @@ def added_arguments(
     """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
 
     ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
-    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again.
+    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again. With GRUB
+    ``base_url`` is a folder on the boot disk.
     """
+    if boot_path is BootPath.GRUB:
+        wanted = {
+            "root=": f"root=live:LABEL={BOOT_LABEL}",
+            "rd.live.dir=": f"rd.live.dir={base_url}",
+            "rd.live.squashimg=": f"rd.live.squashimg={rootfs}",
+            "ip=": "ip=dhcp" if needs_network else "",
+            CONSOLE.split(",")[0]: CONSOLE,
+        }
+        return _unsaid(wanted, arguments)
     has_disk = loads_from_disk(arguments, rootfs, boot_path)
     url = f"{base_url}/{rootfs}"
     wanted = {
@@ -118,6 +129,10 @@ def added_arguments(
     }
     if any(URL_PLACEHOLDER in argument for argument in arguments):
         wanted["root="] = ""
+    return _unsaid(wanted, arguments)
+
+
+def _unsaid(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
 
 
@@ -231,11 +246,12 @@ def command(
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
     variables: Path | None = None,
+    boot_disk: DiskSpec | None = None,
     is_frozen: bool = False,
 ) -> list[str]:
     """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead.
 
-    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own.
+    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's.
 
     The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
     parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
@@ -260,6 +276,7 @@ def command(
         *_flat(_disk(place, disk) for place, disk in enumerate(spec.disks)),
         *_network(spec, wires),
         *_kernel(direct),
+        *_boot_disk(boot_disk),
         *(("-incoming", "defer") if is_frozen else ()),
     ]
 
@@ -390,6 +407,14 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
         argv += ["-blockdev", _blockdev("rootfs", direct.rootfs, "raw", read_only=True)]
         argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={_ROOTFS_SERIAL}"]
     return argv
+
+
+def _boot_disk(disk: DiskSpec | None) -> list[str]:
+    """The firmware's first choice; no SCSI disk, since the guest counts those."""
+    if disk is None:
+        return []
+    argv = ["-blockdev", _blockdev("boot", disk.path, disk.format, disk.read_only)]
+    return [*argv, "-device", f"virtio-blk-pci,drive=boot,serial={disk.serial},bootindex=0"]
 
 
 def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.learned import Learned
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
-from harness.spec import Accelerator, MachineSpec, Network
+from harness.spec import Accelerator, BootPath, MachineSpec, Network
 from harness.store import Store
 from harness.weather import Weather
 
@@ -149,4 +149,5 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
 def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
     """The command that boots the same artifacts by hand, on the same disk."""
     disks = "".join(f" --disk {disk.path}" for disk in spec.disks[:1])
-    return f"bootproof boot {artifacts.folder} --boot-path {spec.boot_path}{disks} --memory {spec.memory_mib}"
+    path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
+    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}"

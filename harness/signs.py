@@ -61,6 +61,16 @@ SIGNS: tuple[Sign, ...] = (
         what="the iPXE boot script gave up",
         cause="kernel or initrd could not be loaded; the lines above name the URL",
     ),
+    # GRUB 2.06 and 2.12: kern/fs.c, kern/disk.c, kern/rescue_reader.c, fs/ext2.c, loader/linux.c; 2.12 names the file
+    Sign(
+        id="grub-failed",
+        pattern=r"error: (\S+:\d+:)?(file `.*' not found|no such (device|partition|disk)|unknown filesystem"
+        r"|you need to load the kernel first|invalid (magic number|sector size)|premature end of file"
+        r"|attempt to read or write outside|failure reading sector)"
+        r"|^Entering rescue mode|Minimal BASH-like line editing",
+        what="GRUB could not start a kernel",
+        cause="what its menu names is not on BOOT, or BOOT is damaged: the deployment did not finish",
+    ),
     # kernel: panic.c, traps.c, watchdog.c, hung_task.c, oom_kill.c, initramfs.c, squashfs, ext4
     Sign(
         id="kernel-panic",
@@ -188,6 +198,7 @@ def read_line(line: str) -> Iterator[Sign]:
 PHASES: tuple[tuple[str, str], ...] = (
     # phase that begins with the first line that matches; QEMU's start begins "firmware"
     ("ipxe", r"^iPXE \d|iPXE initialising devices"),
+    ("grub", r"GRUB loading|Welcome to GRUB!"),
     ("kernel", r"Linux version \d"),
     ("initrd", r"Run /init as init process"),
     ("userspace", r"Starting initrd-switch-root\.service|Switching root\."),

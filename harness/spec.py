@@ -202,6 +202,8 @@ class MachineSpec:
 GATEWAY = "10.77.0.1"
 """The lab's own address: DHCP, TFTP, DNS and HTTP."""
 PREFIX_LENGTH = 24
+BOOT_LABEL = "bootproof-boot"
+"""Of the file system that GRUB boots from; the persistent disk may have one that is labelled BOOT."""
 BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
 """What iPXE is told to run."""
 

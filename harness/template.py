@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness import checks, digest, disks, process, qemu, record, states
+from harness import checks, digest, disks, grub, process, qemu, record, states
 from harness.accelerator import boot_id, host_identity
 from harness.artifacts import Artifacts, load_artifacts
 from harness.channel import SerialChannel
@@ -35,7 +35,7 @@ from harness.migration import CannotFreeze
 from harness.once import Failure
 from harness.plan import Frozen
 from harness.run import Run, unwritable
-from harness.spec import DiskFormat, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.states import State, Versions
 from harness.store import Store, lock_folder, modified_ns, note_use
 from harness.verdict import Boot, Finding
@@ -73,7 +73,8 @@ class Stamp:
 class Template:
     """A frozen machine as it is kept in ``folder``, made by the run of that folder after these ``boots``.
 
-    ``facts`` are answers of its guest that no test changes.
+    ``facts`` are answers of its guest that no test changes; ``offers`` are the artifacts on its boot disk, if GRUB
+    started it.
     """
 
     folder: Path
@@ -88,10 +89,15 @@ class Template:
     boots: tuple[Boot, ...]
     facts: Facts
     files: dict[str, Stamp]
+    offers: tuple[Path, ...] = ()
 
     def frozen(self, takes_mib: int) -> Frozen:
         return Frozen(
-            memory=self.folder / "memory", state=self.folder / "state", is_serial=self.is_serial, takes_mib=takes_mib
+            memory=self.folder / "memory",
+            state=self.folder / "state",
+            is_serial=self.is_serial,
+            takes_mib=takes_mib,
+            boot_disk=self.folder if self.offers else None,
         )
 
     def alteration(self) -> str:
@@ -154,6 +160,7 @@ class Templates:
         doubt, site = template.alteration, self._site(lab)
         with thaw(frozen, spec, artifacts, self.definition, site=site, memory=memory, doubt=doubt) as machine:
             machine.facts = template.facts
+            machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
             took_s = time.monotonic() - started_s
             try:
                 yield machine
@@ -309,6 +316,9 @@ class Templates:
             is_serial = isinstance(machine.channel, SerialChannel)
             started_s = time.monotonic()
             machine.freeze(folder / "state")
+            is_grub = machine.spec.boot_path is BootPath.GRUB
+            if is_grub:
+                grub.keep(machine.folder, folder)
             self.run.add("frozen", {"state": way[-1].name, "took_s": round(time.monotonic() - started_s, 3)})
             template = Template(
                 folder=self._place(key),
@@ -325,6 +335,7 @@ class Templates:
                 boots=tuple(boot for boot in self.run.boots() if boot.machine == name and boot.number >= machine.first),
                 facts=facts,
                 files={},
+                offers=tuple(offer.folder for offer in machine.offers) if is_grub else (),
             )
             for boot in template.boots:
                 logs = Path(boot.console).parent

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from harness import accelerator, lab, process, qemu
+from harness import accelerator, grub, lab, process, qemu
 from harness.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, first_line, user_name
 from harness.errors import BootproofError
 from harness.spec import IPXE_LOADER, Accelerator
@@ -27,6 +27,7 @@ _SLOW = "so machines are emulated, at about a minute a boot"
 def for_boots() -> Iterator[HostCheck]:
     yield _rom()
     yield _uefi()
+    yield _grub()
     needed = [_tun(), _user_namespaces()]
     yield from needed
     yield _lab(is_explained=any(check.remedy for check in needed))
@@ -47,6 +48,14 @@ def _uefi() -> HostCheck:
         return HostCheck(name="UEFI", state=State.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
     detail = "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work"
     return HostCheck(name="UEFI", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
+
+
+def _grub() -> HostCheck:
+    missing = [package for target, package in grub.PACKAGES.items() if not (grub.MODULES / target).is_dir()]
+    if not missing:
+        return HostCheck(name="GRUB", state=State.OK, detail="the boot path grub, by BIOS and UEFI")
+    detail = "no boot path grub; the others work"
+    return HostCheck(name="GRUB", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
 
 
 def _tun() -> HostCheck:

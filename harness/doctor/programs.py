@@ -24,6 +24,8 @@ class _Package:
     too_old: State = State.LIMITED
 
 
+_GRUB = "makes the disk of the boot path grub"
+
 _PACKAGES = (
     _Package("qemu-system-x86", ("qemu-system-x86_64",), "boots the images", "7.2", too_old=State.MISSING),
     _Package("qemu-utils", ("qemu-img",), "makes disks"),
@@ -33,6 +35,8 @@ _PACKAGES = (
     _Package("openssh-client", ("ssh", "ssh-keygen"), "the SSH channel"),
     _Package("e2fsprogs", ("debugfs", "e2fsck"), "reads /data from the raw disk"),
     _Package("fdisk", ("sfdisk",), "finds /data on the raw disk"),
+    _Package("grub-common", ("grub-mkimage",), _GRUB, without=State.LIMITED),
+    _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=State.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),
     _Package("squashfs-tools", ("mksquashfs",), "packs root file systems", "4.5", version="-version"),
 )

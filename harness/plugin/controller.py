@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import attest, history, learned, process, record
+from harness import attest, grub, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
@@ -19,7 +19,7 @@ from harness.progress import Lines, Tail
 from harness.report import annotate, write_all
 from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare
-from harness.spec import Network
+from harness.spec import BootPath, Network
 from harness.store import find_store
 from harness.verdict import Finding, Outcome, Verdict
 
@@ -72,6 +72,9 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 until=until,
                 is_thorough=state.is_thorough,
             )
+            if BootPath.GRUB in state.paths_of(name):
+                for folder in {prepared.old, prepared.new, prepared.newest}:
+                    grub.check(load_artifacts(folder).manifest)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
         except BootproofError as error:

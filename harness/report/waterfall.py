@@ -10,7 +10,10 @@ from harness import record
 from harness.report.words import name_of
 from harness.verdict import Boot, Unit, Verdict
 
-PHASES = {"firmware": "firmware", "ipxe": "iPXE", "kernel": "kernel", "initrd": "initrd", "userspace": "user space"}
+PHASES = {
+    "shutdown": "shutdown", "firmware": "firmware", "ipxe": "iPXE", "grub": "GRUB", "kernel": "kernel",
+    "initrd": "initrd", "userspace": "user space",
+}  # fmt: skip
 _KINDS = (".service", ".socket", ".mount")
 _SHORT_S = 0.05
 _UNITS = 12

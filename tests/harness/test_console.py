@@ -97,3 +97,19 @@ def test_what_is_typed_reaches_the_machine(machine: Machine) -> None:
     machine.console.send("root\n")
 
     assert machine.wire.recv(100) == b"root\n"
+
+
+def test_a_console_goes_on_as_that_of_another_boot(machine: Machine, tmp_path: Path) -> None:
+    machine.prints("Linux version 6.12\nthe old kernel's\nunfinished")
+    again = list[str]()
+    new = machine.console.begin(tmp_path / "second.log", again.append)
+    Machine(machine.wire, new, machine._changes).prints("Linux version 6.13\nKernel panic - not syncing: x\n")
+
+    machine.wait_for(lambda: bool(new.sightings))
+    assert machine.console.lines == ["Linux version 6.12", "the old kernel's", "unfinished"]
+    assert machine.console.is_closed
+    assert machine.console.sightings == []
+    assert new.lines[0] == "Linux version 6.13"
+    assert again == ["kernel"]
+    assert "6.13" not in (tmp_path / "console.log").read_text()
+    assert "6.13" in (tmp_path / "second.log").read_text()

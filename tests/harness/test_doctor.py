@@ -151,6 +151,13 @@ def test_without_uefi_firmware_the_other_boot_paths_are_left(examined: Examine) 
     assert check.remedy == "apt-get install ovmf"
 
 
+def test_without_grubs_modules_the_other_boot_paths_are_left(examined: Examine) -> None:
+    check = examined("boots", after="mount -t tmpfs tmpfs /usr/lib/grub/i386-pc/..")["GRUB"]
+
+    assert check.state is State.LIMITED
+    assert check.remedy == "apt-get install grub-pc-bin grub-efi-amd64-bin"
+
+
 def test_ansible_is_looked_for_in_this_python(examined: Examine) -> None:
     import ansible_collections
 

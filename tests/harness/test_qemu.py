@@ -234,3 +234,22 @@ def test_uefi_has_variables_of_its_own_and_fetches_ipxe_where_it_has_none() -> N
     assert "IPv4PXESupport" not in chain
     assert "name=opt/org.tianocore/IPv4PXESupport,string=n" in http
     assert "pflash" not in " ".join(qemu.command(_spec(), wires=WIRES))
+
+
+def test_grub_finds_the_root_file_system_on_its_disk_and_nothing_is_fetched() -> None:
+    arguments = qemu.added_arguments(("quiet",), "rootfs.squashfs", BootPath.GRUB, "/8592356f1c25")
+
+    assert arguments == (
+        "root=live:LABEL=bootproof-boot",
+        "rd.live.dir=/8592356f1c25",
+        "rd.live.squashimg=rootfs.squashfs",
+        "console=ttyS0,115200",
+    )
+
+
+def test_the_boot_disk_is_the_firmwares_first_choice_and_no_scsi_disk() -> None:
+    disk = DiskSpec(path=Path("/d/boot"), serial="BOOT")
+    argv = qemu.command(_spec(BootPath.GRUB), wires=WIRES, boot_disk=disk)
+
+    assert "virtio-blk-pci,drive=boot,serial=BOOT,bootindex=0" in _values(argv, "-device")
+    assert not any("bootindex" in value for value in _values(argv, "-device") if "virtio-net" in value)

@@ -30,6 +30,10 @@ TROUBLE = {
     "Warning: failed to download live image: error 22": "rootfs-download-failed",
     "bootproof: iPXE failed to fetch the kernel from http://10.77.0.1/x/vmlinuz": "ipxe-script-failed",
     "No bootable device.": "no-boot-device",
+    "error: file `/8592356f1c25/vmlinuz' not found.": "grub-failed",  # 2.06
+    "error: ../../grub-core/fs/fshelp.c:257:file `/8592356f1c25/vmlinuz' not found.": "grub-failed",  # 2.12
+    "error: no such device: bootproof-boot.": "grub-failed",
+    "Entering rescue mode...": "grub-failed",
 }  # fmt: skip
 
 HARMLESS = (
@@ -41,6 +45,8 @@ HARMLESS = (
     "/lib/dracut/hooks/cmdline/29-parse-livenet.sh: line 36: get_url_handler: command not found",
     "[    0.2] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on",
     "http://10.77.0.1/abc/vmlinuz... ok",
+    "error: no suitable video mode found.",
+    "Welcome to GRUB!",
     "[    4.4] systemd[1]: emergency.service - Emergency Shell was skipped",
 )
 
@@ -56,6 +62,12 @@ def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
 
 
 def test_phases_begin_where_firmware_kernel_and_systemd_say_so() -> None:
-    lines = ["iPXE 1.0.0+git", "[    0.0] Linux version 6.12.1", "Run /init as init process", "Switching root."]
+    lines = [
+        "iPXE 1.0.0+git",
+        "Welcome to GRUB!",
+        "[    0.0] Linux version 6.12.1",
+        "Run /init as init process",
+        "Switching root.",
+    ]
 
-    assert [begins_phase(line) for line in lines] == ["ipxe", "kernel", "initrd", "userspace"]
+    assert [begins_phase(line) for line in lines] == ["ipxe", "grub", "kernel", "initrd", "userspace"]

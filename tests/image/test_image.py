@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.artifacts import Artifacts
+from harness.grub import folder_of
 from harness.guest import Host
 from harness.machine import Machine
 
@@ -62,5 +63,7 @@ def test_no_kernel_argument_is_unaccounted_for(shared_machine: Machine, host: Ho
     given = set(shared_machine.power.plan.arguments)
     running = set(host.check_output("cat /proc/cmdline").split())
 
-    assert running - given <= {"initrd=initrd.img", "BOOT_IMAGE=vmlinuz", "vmlinuz"}  # iPXE's own: BIOS, then UEFI
+    loaders = {"initrd=initrd.img", "BOOT_IMAGE=vmlinuz", "vmlinuz"}  # iPXE's own: BIOS, then UEFI
+    loaders.add(f"BOOT_IMAGE={folder_of(shared_machine.artifacts.digest)}/vmlinuz")  # GRUB's
+    assert running - given <= loaders
     assert given <= running

@@ -17,7 +17,7 @@ from harness.identity import identity
 from harness.lab import Lab
 from harness.locations import find_locations
 from harness.machine import Machine
-from harness.spec import DiskSpec
+from harness.spec import BootPath, DiskSpec
 
 NONCE = "bootproof-nonce"
 ELSEWHERE = ("/root", "/etc", "/var/lib")
@@ -74,6 +74,14 @@ def gone(features: list[Feature], machine: Machine) -> list[str]:
     """The names of those that are not there any more."""
     with machine.at_work():
         return [feature.name for feature in features if machine.run(feature.seen).status]
+
+
+def go_back(machine: Machine, versions: Versions) -> None:
+    """To the version before: what a person picks in GRUB's menu; with kexec, another upgrade."""
+    if machine.spec.boot_path is BootPath.GRUB:
+        machine.reboot_previous()
+    elif machine.spec.boot_path is BootPath.KEXEC:
+        machine.reboot(into=versions.old)
 
 
 @pytest.mark.boots(2)
@@ -140,5 +148,7 @@ def test_machine_comes_up_and_upgrades_on_its_other_boot_paths(
         machine.reboot(into=versions.new)
         journey.look("after the upgrade")
 
+        go_back(machine, versions)
+        journey.look("after going back")
         machine.power_off()
         assert not journey.losses, "\n".join(journey.losses)
