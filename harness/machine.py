@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.run import Run
 from harness.spec import BootPath, MachineSpec
 from harness.weather import adapted
 
-__all__ = ["BootFailed", "Machine", "Site", "boot", "thaw"]
+__all__ = ["BootFailed", "Machine", "Site", "boot", "power_on_together", "thaw"]
 
 SIGKILL = 9
 
@@ -172,17 +173,21 @@ class Machine:
         self.artifacts, self._entry = self.offers[entry], entry
 
     def _boot_once(self) -> None:
-        if self.memory:
-            self.memory.unlink(missing_ok=True)
         plan = self._plan(None)
         plan.note_phase("queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with admission.boot_slot(self.site.slots):
             share.begin()
-            power = self._power_on(plan)
-            if self.memory:
-                power.check_freezable()
-            power.wait_until_ready()
+            self._boot(plan)
+
+    def _boot(self, plan: Plan) -> None:
+        """Of a machine that the host has room for."""
+        if self.memory:
+            self.memory.unlink(missing_ok=True)
+        power = self._power_on(plan)
+        if self.memory:
+            power.check_freezable()
+        power.wait_until_ready()
 
     def thaw(self, frozen: Frozen) -> None:
         """Go on where ``frozen`` stood still, whose spec but for name and disks this machine has.
@@ -273,6 +278,22 @@ class Machine:
             power.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
         finally:
             self.off()
+
+
+def power_on_together(machines: Sequence[Machine]) -> None:
+    """Boot all of them at the same moment, as a rack whose power comes back, and wait until all are ready.
+
+    They are admitted as one: with memory for all, and one boot slot. What the first that failed raises is raised when
+    all have ended their boots.
+    """
+    slots = machines[0].site.slots
+    needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
+    with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
+        share.begin()
+        with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
+            boots = [pool.submit(machine._boot, machine._plan(None)) for machine in machines]
+    for boot in boots:
+        boot.result()
 
 
 @contextmanager
