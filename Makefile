@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Debian package names; what each is for is in the README.
-PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
+PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base swtpm \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring
 # What only the harness's own tests need.
 TEST_PACKAGES := chromium openssh-server rclone

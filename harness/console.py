@@ -69,6 +69,7 @@ class Console:
         changes: Changes,
         on_phase: Callable[[str], None],
         quiet_about: tuple[str, ...] = (),
+        cards: int = 1,
     ) -> None:
         self.log = log
         self.lines: list[str] = []
@@ -78,6 +79,7 @@ class Console:
         self.is_closed = False
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
+        self._cards_left = cards
         self._raw = bytearray()
         self._started_s = self._printed_s = time.monotonic()
 
@@ -156,6 +158,10 @@ class Console:
         if any(name in line for name in self._quiet_about):
             return
         for sign in read_line(line):
+            if sign.is_of_a_card:
+                self._cards_left -= 1
+            if sign.is_of_a_card and self._cards_left > 0:
+                continue
             if all(seen.sign.id != sign.id for seen in self.sightings):
                 self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
 
@@ -197,9 +203,13 @@ def follow(
     changes: Changes,
     on_phase: Callable[[str], None],
     quiet_about: tuple[str, ...] = (),
+    cards: int = 1,
 ) -> Iterator[Console]:
-    """Follow ``wire`` into ``log`` while the block lasts; lines that name ``quiet_about`` are never signs."""
-    console = Console(wire, log, changes, on_phase, quiet_about)
+    """Follow ``wire`` into ``log`` while the block lasts; lines that name ``quiet_about`` are never signs.
+
+    ``cards`` are those that the firmware may boot from.
+    """
+    console = Console(wire, log, changes, on_phase, quiet_about, cards)
     thread = threading.Thread(target=console.follow, name=f"console {log}", daemon=True)
     thread.start()
     try:

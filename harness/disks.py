@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from uuid import UUID
 from harness import process
 from harness.errors import HostError, ImageError, UsageError
 from harness.process import CommandFailed
-from harness.spec import DiskFormat, DiskSpec
+from harness.spec import DiskFormat, DiskRole, DiskSpec
 
 DATA_GIB = 8
 DATA_SERIAL = "BOOTPROOF-DATA"
@@ -80,6 +80,22 @@ def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB
     path.parent.mkdir(parents=True, exist_ok=True)
     make_raw(path, size_bytes=size_gib << 30)
     return DiskSpec(path=path, serial=serial)
+
+
+def furnish(disks: Iterable[DiskSpec]) -> None:
+    """Make the images that are not there yet: blank, or somebody else's file system on the whole of it. One that is
+    there and blank gets its size."""
+    for disk in disks:
+        if not disk.size_gib:
+            continue
+        size_bytes = disk.size_gib << 30
+        if disk.path.exists():
+            if disk.format is DiskFormat.RAW and not disk.path.stat().st_blocks:
+                os.truncate(disk.path, size_bytes)
+            continue
+        make_raw(disk.path, size_bytes=size_bytes)
+        if disk.role is DiskRole.FOREIGN:
+            process.output([process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-L", "precious", str(disk.path)])
 
 
 def copy_sparse(source: Path, target: Path) -> None:

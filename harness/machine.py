@@ -15,6 +15,7 @@ from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
+from harness.disks import furnish
 from harness.errors import HarnessError, ImageError
 from harness.guest import Facts, Host, open_guest
 from harness.plan import Frozen, Plan, Site
@@ -248,6 +249,7 @@ def boot(
 
     With ``memory``, a file to be made, it can be frozen.
     """
+    furnish(spec.disks)
     machine = Machine(reachable(spec, site.run), artifacts, definition, site, memory)
     try:
         if power:

@@ -8,14 +8,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest, lab, learned
+from harness import accelerator, boards, digest, lab, learned
 from harness.artifacts import Artifacts, Manifest
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
+from harness.hardware import HardwareProfile
 from harness.learned import Learned
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
-from harness.spec import Accelerator, MachineSpec, Network
+from harness.spec import Accelerator, DiskRole, MachineSpec, Network
 from harness.store import Store
 
 NEXT = "+next"
@@ -37,6 +38,7 @@ class Prepared:
     network: Network
     network_reason: str
     learned: Learned
+    hardware: str = ""
 
 
 def prepare(
@@ -52,6 +54,7 @@ def prepare(
     progress: Progress,
     until: ExitStack,
     is_thorough: bool = False,
+    hardware: HardwareProfile | None = None,
 ) -> Prepared:
     """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
@@ -62,6 +65,7 @@ def prepare(
     """
     run = Run(run_folder, "main")
     make_key(run, store)
+    boards.check(hardware.nics if hardware else ())
     network = lab.choose(wanted_network)
     for what in lab.UNPROVEN if network.network is Network.USER else ():
         run.add_unchecked(what)
@@ -96,6 +100,7 @@ def prepare(
         network=network.network,
         network_reason=network.reason,
         learned=learned.recall(store, definition.name),
+        hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
     )
 
 
@@ -129,10 +134,14 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
         "network": f"{prepared.network}: {prepared.network_reason}",
+        **({"hardware": prepared.hardware} if prepared.hardware else {}),
     }
 
 
 def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
     """The command that boots the same artifacts by hand, on the same disk."""
-    disks = "".join(f" --disk {disk.path}" for disk in spec.disks[:1])
-    return f"bootproof boot {artifacts.folder} --boot-path {spec.boot_path}{disks} --memory {spec.memory_mib}"
+    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
+    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
+    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
+    path = f"--boot-path {spec.boot_path}"
+    return f"bootproof boot {artifacts.folder} {path}{disks} --memory {spec.memory_mib}{hardware}"

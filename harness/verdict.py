@@ -55,7 +55,8 @@ class Boot:
     """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
-    ``memory_mib`` were in use when it was ready; 0 if it did not say.
+    ``memory_mib`` were in use when it was ready; 0 if it did not say. ``hardware`` names the profile of the machine, if
+    it had one.
     """
 
     machine: str
@@ -69,6 +70,7 @@ class Boot:
     downloads: dict[str, int] = field(default_factory=dict)
     run: str = ""
     memory_mib: int = 0
+    hardware: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ _PACKAGES = (
     _Package("openssh-client", ("ssh", "ssh-keygen"), "the SSH channel"),
     _Package("e2fsprogs", ("debugfs", "e2fsck"), "reads /data from the raw disk"),
     _Package("fdisk", ("sfdisk",), "finds /data on the raw disk"),
+    _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=State.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),
     _Package("squashfs-tools", ("mksquashfs",), "packs root file systems", "4.5", version="-version"),
 )

@@ -18,6 +18,7 @@ _LISTS = {
     "socket_unit": "sockets",
     "waiting_unit": "waiting",
     "persistent_path": "persistent_paths",
+    "hardware_profile": "hardware",
 }
 """A test that names one of these arguments runs once for each entry of that list of the definition."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,13 +14,14 @@ from harness import attest, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
+from harness.hardware import HardwareProfile
 from harness.insight import promoted_side
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
 from harness.report import annotate, write_all
 from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare
-from harness.spec import Network
+from harness.spec import DiskBus, Network
 from harness.store import find_store
 from harness.verdict import Finding, Outcome, Verdict
 
@@ -70,6 +72,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 progress=Lines(say, name),
                 until=until,
                 is_thorough=state.is_thorough,
+                hardware=state.hardware,
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
@@ -81,6 +84,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         )
         if prepared.network is Network.USER:
             say(f"{name}: network user ({prepared.network_reason})")
+        for line in _about_hardware(state.hardware, prepared.hardware):
+            say(f"{name}: {line}")
         say(f"{name}: logs and verdict in {run.folder}")
     worked_s, all_s = process.cores_s()
     for name, run in state.runs.items():
@@ -92,6 +97,13 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         tail = Tail(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
         tail.start()
+
+
+def _about_hardware(hardware: HardwareProfile | None, said: str) -> Iterator[str]:
+    if hardware:
+        yield f"hardware {said}"
+    if hardware and any(disk.bus is DiskBus.NVME for disk in hardware.disks):
+        yield "machines are booted, not cloned: QEMU cannot freeze NVMe"
 
 
 def _sayer(config: pytest.Config) -> Any:
