@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ def test_too_little_memory_is_found_and_named(booting: Booting, spec: MachineSpe
 
 
 def test_a_board_keeps_its_clock_and_its_tpm_and_its_watchdog_is_seen_to_fire(
-    booting: Booting, spec: MachineSpec, tmp_path: Path
+    booting: Booting, spec: MachineSpec
 ) -> None:
     """One boot and one reboot on a machine with disks on four buses, somebody else's first."""
     spec = apply(find_profile("mixed-buses"), replace(spec, clock="2011-03-01T12:00:00"))
