@@ -136,12 +136,21 @@ def _on(disk: Disk, given: DiskSpec, size_gib: int) -> DiskSpec:
 
 def problem(profile: HardwareProfile, path: BootPath) -> str:
     """Why such a machine cannot come up that way, in a sentence; empty if it can."""
-    disk = DiskSpec(path=Path("data"), serial="DATA")
     try:
-        apply(profile, MachineSpec(name=profile.name, uuid=UUID(int=0), boot_path=path, disks=(disk,)))
+        _example(profile, path)
     except SpecError as error:
         return str(error)
     return ""
+
+
+def unfreezable(profile: HardwareProfile) -> str:
+    """Why such machines are booted for each test, not cloned; empty if they are cloned."""
+    return _example(profile, BootPath.DIRECT).unfreezable
+
+
+def _example(profile: HardwareProfile, path: BootPath) -> MachineSpec:
+    disk = DiskSpec(path=Path("data"), serial="DATA")
+    return apply(profile, MachineSpec(name=profile.name, uuid=UUID(int=0), boot_path=path, disks=(disk,)))
 
 
 def fitting(profile: HardwareProfile | None, paths: Sequence[BootPath]) -> tuple[BootPath, ...]:

@@ -231,9 +231,10 @@ class MachineSpec:
 
     @property
     def unfreezable(self) -> str:
-        """Why QEMU cannot freeze such a machine; empty if it can."""
-        has_nvme = any(disk.bus is DiskBus.NVME for disk in self.disks)
-        return "it has an NVMe disk, whose state QEMU cannot write" if has_nvme else ""
+        """Why such a machine is not frozen; empty if it can be."""
+        if any(disk.bus is DiskBus.NVME for disk in self.disks):
+            return "it has an NVMe disk, whose state QEMU cannot write"
+        return "it has a TPM, whose state is in another process" if self.has_tpm else ""
 
     @property
     def is_uefi(self) -> bool:

@@ -14,14 +14,14 @@ from harness import attest, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
-from harness.hardware import HardwareProfile
+from harness.hardware import HardwareProfile, unfreezable
 from harness.insight import promoted_side
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
 from harness.report import annotate, write_all
 from harness.run import Run, make_run_folder, unwritable
 from harness.session import prepare
-from harness.spec import DiskBus, Network
+from harness.spec import Network
 from harness.store import find_store
 from harness.verdict import Finding, Outcome, Verdict
 
@@ -102,8 +102,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
 def _about_hardware(hardware: HardwareProfile | None, said: str) -> Iterator[str]:
     if hardware:
         yield f"hardware {said}"
-    if hardware and any(disk.bus is DiskBus.NVME for disk in hardware.disks):
-        yield "machines are booted, not cloned: QEMU cannot freeze NVMe"
+    if hardware and (why := unfreezable(hardware)):
+        yield f"a machine of this hardware is booted for each test, not cloned: {why}"
 
 
 def _sayer(config: pytest.Config) -> Any:

@@ -180,6 +180,12 @@ def test_a_boot_path_that_such_a_machine_cannot_go_is_refused(
     assert not hardware.problem(profile, path_for(profile, path))
 
 
+def test_hardware_that_cannot_be_frozen_says_why() -> None:
+    assert "NVMe" in hardware.unfreezable(find_profile("nvme-uefi"))
+    assert "TPM" in hardware.unfreezable(find_profile("watchdog-tpm"))
+    assert not hardware.unfreezable(find_profile("sata-bios"))
+
+
 def test_the_favourite_boot_path_is_taken_where_the_firmware_has_it() -> None:
     plain, uefi = HardwareProfile(name="a", description=""), find_profile("nvme-uefi")
 
