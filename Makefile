@@ -8,7 +8,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Debian package names; what each is for is in the README.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
-	grub-efi-amd64-bin mtools
+	grub-efi-amd64-bin mtools nftables swtpm
 # What only the harness's own tests need.
 TEST_PACKAGES := chromium openssh-server rclone tcpdump
 

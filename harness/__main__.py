@@ -24,6 +24,7 @@ examples:
   bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
+  bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
   bootproof store                      what is kept from builds, and how much room it takes
   bootproof store prune                remove what no run will use again
   pytest -n 8 --image base             prove it: boots, reboots, upgrades, and a verdict
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     insight.add_parsers(commands)
     _add_store(commands)
     _add_doctor(commands)
+    _add_facts(commands)
     return parser
 
 
@@ -96,6 +98,9 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     boot.add_argument(
         "--boot-path", choices=[path.value for path in BootPath], default="direct", help="default: direct"
+    )
+    boot.add_argument(
+        "--hardware", metavar="NAME|FILE", help="a hardware profile: a name, or a file as `bootproof facts` prints it"
     )
     boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
     boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
@@ -141,6 +146,17 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     doctor.add_argument("--json", action="store_true", help="for scripts: a list of checks")
     doctor.set_defaults(run=_doctor)
+
+
+def _add_facts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    facts = commands.add_parser(
+        "facts",
+        help="this host as a hardware profile, for --hardware FILE",
+        description="Print the hardware of the host this runs on as a profile in TOML. Nothing is changed or sent, and "
+        "no root is needed.",
+    )
+    facts.add_argument("--serials", action="store_true", help="with serial numbers, MACs and UUIDs (some need root)")
+    facts.set_defaults(run=_facts)
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -223,6 +239,13 @@ def _doctor(options: argparse.Namespace) -> int:
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
+
+
+def _facts(options: argparse.Namespace) -> int:
+    from harness import facts
+
+    print(facts.profile(with_serials=options.serials), end="")
+    return 0
 
 
 def _to_stderr(line: str) -> None:

@@ -26,6 +26,7 @@ waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 
 [boot]
 paths = ["direct", "ipxe-bios"]
+hardware = ["sata-bios", …]      # profiles of machines on which --thorough must bring it up
 memory_mib = 2048
 cpus = 2
 
@@ -39,15 +40,16 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import digest, weather
 from harness.errors import DefinitionError, UsageError
+from harness.hardware import find_profile
 from harness.spec import BootPath, DiskFault
+from harness.toml import Table as _Table
+from harness.toml import read_table
 
 DEFINITION_FILE = "image.toml"
 _DISTRIBUTIONS = ("debian",)
@@ -98,6 +100,7 @@ class ImageDefinition:
     sockets: tuple[str, ...]
     waiting: tuple[str, ...]
     boot_paths: tuple[BootPath, ...]
+    hardware: tuple[str, ...]
     memory_mib: int
     cpus: int
     boot_s: int
@@ -120,67 +123,14 @@ def sources_digest(definition: ImageDefinition) -> str:
     return digest.of_value([definition.name, *parts])
 
 
-class _Table:
-    """One TOML table being read; what nobody took is a misspelt key."""
-
-    def __init__(self, file: Path, name: str, content: Any) -> None:
-        self.file, self.name, self.known = file, name, list[str]()
-        if not isinstance(content, dict):
-            raise DefinitionError(str(file), name, "is not a table", f"write [{name}] with its keys below")
-        self.content = dict(content)
-        self.found = dict(content)
-
-    def error(self, key: str, problem: str, remedy: str) -> DefinitionError:
-        full_key = f"{self.name}.{key}" if self.name else key
-        return DefinitionError(str(self.file), full_key, problem, remedy)
-
-    def take(self, key: str, kind: type, example: str, default: Any = None) -> Any:
-        self.known.append(key)
-        if key not in self.content:
-            if default is None:
-                raise self.error(key, "is missing", f"for example {key} = {example}")
-            return default
-        value = self.content.pop(key)
-        if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value <= 0)):
-            raise self.error(key, f"{value!r} will not do", f"for example {key} = {example}")
-        return value
-
-    def strings(self, key: str, example: str, default: Any = None) -> tuple[str, ...]:
-        values = self.take(key, list, example, default)
-        for value in values:
-            if not isinstance(value, str) or not value:
-                raise self.error(key, f"{value!r} is not a name", f"for example {key} = {example}")
-            if values.count(value) > 1:
-                raise self.error(key, f"{value!r} is listed twice", "list it once")
-        return tuple(values)
-
-    def matching(self, key: str, pattern: re.Pattern[str], example: str, remedy: str) -> str:
-        value = str(self.take(key, str, f'"{example}"'))
-        if not pattern.fullmatch(value):
-            raise self.error(key, f"{value!r} will not do", remedy)
-        return value
-
-    def finish(self) -> None:
-        for key in self.content:
-            near = difflib.get_close_matches(key, self.known, 1)
-            known = ", ".join(self.known)
-            raise self.error(key, "is not a known key", f"did you mean {near[0]}?" if near else f"known: {known}")
-
-
 def load_definition(folder: Path) -> ImageDefinition:
     """The definition in ``folder``; raises `DefinitionError` naming file, key and what would be right."""
     file = folder / DEFINITION_FILE
     if not _NAME.fullmatch(file.absolute().parent.name):
         raise UsageError(f"{folder}: an image's name is its folder's: lower-case letters, digits and ._- only")
-    try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{folder} holds no {DEFINITION_FILE}; an image definition needs one") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DefinitionError(str(file), "syntax", str(error), "see toml.io") from error
-    return _read(file, _Table(file, "", content))
+    if not file.exists():
+        raise UsageError(f"{folder} holds no {DEFINITION_FILE}; an image definition needs one")
+    return _read(file, read_table(file))
 
 
 def _read(file: Path, top: _Table) -> ImageDefinition:
@@ -208,6 +158,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         sockets=_units(expect, "sockets"),
         waiting=_units(expect, "waiting"),
         boot_paths=_boot_paths(boot),
+        hardware=_hardware(boot),
         memory_mib=boot.take("memory_mib", int, "2048"),
         cpus=boot.take("cpus", int, "2", 2),
         boot_s=budget.take("boot_s", int, "120"),
@@ -338,6 +289,19 @@ def _boot_paths(boot: _Table) -> tuple[BootPath, ...]:
     if not names:
         raise boot.error("paths", "is empty", f"name at least one of {', '.join(known)}")
     return tuple(BootPath(name) for name in names)
+
+
+def _hardware(boot: _Table) -> tuple[str, ...]:
+    names = boot.strings("hardware", '["sata-bios", "nvme-uefi"]', [])
+    for name in names:
+        try:
+            find_profile(name, boot.file.parent)
+        except DefinitionError:
+            raise
+        except UsageError as error:
+            problem, _, remedy = str(error).partition("; ")
+            raise boot.error("hardware", problem, remedy) from None
+    return names
 
 
 def find_images(start: Path) -> Path:

@@ -17,10 +17,11 @@ from harness.disks import (
     copy_partition,
     copy_sparse,
     find_partition,
+    furnish,
     make_disk,
     put_partition,
 )
-from harness.spec import DiskBus, DiskFault, DiskSpec
+from harness.spec import DiskBus, DiskFault, DiskRole, DiskSpec
 
 _LATE_S = 30.0
 _SLOW_READS_PER_S = 20
@@ -64,9 +65,9 @@ def _foreign_instead(disk: DiskSpec, _: Partition) -> Faulty:
 
 def _foreign(disk: DiskSpec) -> DiskSpec:
     """Somebody else's: a file system on the whole of it."""
-    other = make_disk(disk.path.with_name("foreign.raw"), "FOREIGN", size_gib=_FOREIGN_GIB)
-    argv = [process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-L", "precious", str(other.path)]
-    process.output(argv)
+    path = disk.path.with_name("foreign.raw")
+    other = DiskSpec(path=path, serial="FOREIGN", role=DiskRole.FOREIGN, size_gib=_FOREIGN_GIB)
+    furnish((other,))
     return other
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from uuid import UUID
 from harness import process
 from harness.errors import HostError, ImageError, UsageError
 from harness.process import CommandFailed
-from harness.spec import DiskFormat, DiskSpec
+from harness.spec import DiskFormat, DiskRole, DiskSpec
 
 DATA_GIB = 8
 DATA_SERIAL = "BOOTPROOF-DATA"
 _COPY_BYTES = 1 << 30
+_BIG_SECTOR = 4096
 _CORRECTED = (1, 2)
 """e2fsck(8): errors corrected; 2 asks for a reboot besides."""
 
@@ -82,6 +84,22 @@ def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB
     return DiskSpec(path=path, serial=serial)
 
 
+def furnish(disks: Iterable[DiskSpec]) -> None:
+    """Make the images that are not there yet: blank, or somebody else's file system on the whole of it. One that is
+    there and blank gets its size."""
+    for disk in disks:
+        if not disk.size_gib:
+            continue
+        size_bytes = disk.size_gib << 30
+        if disk.path.exists():
+            if disk.format is DiskFormat.RAW and not disk.path.stat().st_blocks:
+                os.truncate(disk.path, size_bytes)
+            continue
+        make_raw(disk.path, size_bytes=size_bytes)
+        if disk.role is DiskRole.FOREIGN:
+            process.output([process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-L", "precious", str(disk.path)])
+
+
 def copy_sparse(source: Path, target: Path) -> None:
     """``target`` becomes a copy of ``source``, its holes kept."""
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
@@ -116,6 +134,8 @@ def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat
 
 def partitions(image: Path) -> tuple[Partition, ...]:
     """The partition table of a raw ``image``; empty if it has none."""
+    if rows := _partitions_in_4k(image):
+        return rows
     try:
         text = process.output([process.require("sfdisk", "fdisk"), "--json", str(image)])
     except CommandFailed as error:
@@ -135,6 +155,29 @@ def partitions(image: Path) -> tuple[Partition, ...]:
             name=row.get("name", ""),
         )
         for row in table.get("partitions", ())
+    )
+
+
+def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
+    """Those of a disk with sectors of 4096 bytes, which sfdisk(8) does not know of a file (UEFI 2.10, section 5.3)."""
+    with image.open("rb") as file:
+        file.seek(_BIG_SECTOR)
+        header = file.read(92)
+        if header[:8] != b"EFI PART":
+            return ()
+        first, count, size = struct.unpack_from("<QII", header, 72)
+        file.seek(first * _BIG_SECTOR)
+        rows = [file.read(size)[:128] for _ in range(count)]
+    return tuple(
+        Partition(
+            number=number,
+            start_bytes=int.from_bytes(row[32:40], "little") * _BIG_SECTOR,
+            size_bytes=(int.from_bytes(row[40:48], "little") + 1 - int.from_bytes(row[32:40], "little")) * _BIG_SECTOR,
+            type=UUID(bytes_le=row[:16]),
+            name=row[56:].decode("utf-16-le").rstrip("\0"),
+        )
+        for number, row in enumerate(rows, 1)
+        if any(row[:16])
     )
 
 

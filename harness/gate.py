@@ -26,6 +26,7 @@ _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/open
 FLAKE = "flake"
 """The id of a finding: a test that both passed and failed."""
 
+HARDWARE = "hardware"
 THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
 WEATHER = "weather"
 
@@ -35,7 +36,7 @@ _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity"
 
 def known_checks() -> frozenset[str]:
     """Every name that a verdict may have in its coverage, but for ``boot:PATH``."""
-    return frozenset((*_ALWAYS, *THOROUGH, WEATHER, *_BY_PATH.values()))
+    return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, WEATHER, *_BY_PATH.values()))
 
 
 def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
@@ -50,6 +51,7 @@ def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -
     names += [f"boot:{path}" for path in definition.boot_paths]
     names += THOROUGH if is_thorough and definition.persistent_paths else ()
     names += [WEATHER] if is_thorough and definition.withstands_weather else []
+    names += [HARDWARE] if is_thorough and definition.hardware else ()
     names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
     return tuple(dict.fromkeys(names))
 

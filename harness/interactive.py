@@ -12,15 +12,17 @@ import uuid
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from harness import accelerator, disks, lab
+from harness import accelerator, boards, disks, lab
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
+from harness.hardware import apply, find_profile, path_for, problem
 from harness.plan import Plan, Site
 from harness.power import Power, power_on
 from harness.prebuilt import take_in
@@ -47,6 +49,11 @@ def boot_by_hand(options: Namespace) -> int:
         raise UsageError(f"--memory {options.memory} is too little to boot anything; at least {_LEAST_MIB}")
     if options.boot_path == BootPath.KEXEC:
         raise UsageError("--boot-path kexec is an upgrade of a running machine, no way to switch one on; take direct")
+    hardware = find_profile(options.hardware) if options.hardware else None
+    path = BootPath(options.boot_path)
+    if hardware and (said := problem(hardware, path)):
+        raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, path)} would do")
+    boards.check(hardware.nics if hardware else ())
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
@@ -60,13 +67,17 @@ def boot_by_hand(options: Namespace) -> int:
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
-            boot_path=BootPath(options.boot_path),
+            boot_path=path,
             accelerator=choice.accelerator,
             cpus=definition.cpus,
-            memory_mib=definition.memory_mib if options.memory is None else options.memory,
+            memory_mib=definition.memory_mib,
             disks=(_disk(options.disk or folder / "data.raw"),),
             credentials=_CREDENTIALS,
         )
+        spec = apply(hardware, spec)
+        if options.memory is not None:
+            spec = replace(spec, memory_mib=options.memory)
+        disks.furnish(spec.disks)
         site = Site(lab=opened, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
         number = 1
         while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.channel import Channel
@@ -40,6 +40,14 @@ class Location:
     mount: str
     root: str
     inner: str
+
+
+def strays(channel: Channel, paths: Iterable[str], serial: str) -> Iterator[str]:
+    """A sentence for each of ``paths`` that is not on the disk with that serial number."""
+    for location in find_locations(channel, paths):
+        device = shlex.quote(location.device)
+        if serial not in channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text:
+            yield f"{location.path} is on {location.device}, which is not on the persistent disk"
 
 
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:

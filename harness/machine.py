@@ -16,6 +16,7 @@ from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
+from harness.disks import furnish
 from harness.errors import HarnessError, ImageError, UsageError
 from harness.guest import Facts, Host, open_guest
 from harness.plan import Frozen, Plan, Site
@@ -310,6 +311,7 @@ def boot(
 
     With ``memory``, a file to be made, it can be frozen.
     """
+    furnish(spec.disks)
     spec = adapted(reachable(spec, site.run), site.lab.weather)
     machine = Machine(spec, artifacts, definition, site, memory)
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import checks, grub, kexec, migration, process, qemu, record, running, traits, wire
+from harness import boards, checks, grub, kexec, migration, process, qemu, record, running, traits, wire
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -36,7 +36,7 @@ from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import IPXE_LOADER, Accelerator, DiskSpec, mac_of
+from harness.spec import IPXE_LOADER, Accelerator, DiskSpec, MachineSpec, mac_of
 from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
@@ -56,6 +56,7 @@ _SSH_TRY_S = 40.0
 _THAW_S = 60.0
 _CLOCK_LATE_S = 0.05
 """About as long a thawed guest takes until it sets the clock it is told."""
+_UNFED = "whoever opened /dev/watchdog fed it no more: it hung, or the whole system did"
 _WITHOUT_SERIAL = (
     "what happens before the network is up or while it is down: this image takes no shell on a serial port "
     "(systemd 256 and newer do), so commands went over SSH"
@@ -189,7 +190,7 @@ class Power:
         if self.child.wait(deadline) is None:
             raise self.failed(self._shutdown_finding(deadline.passed_s, awaited))
         self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
-        if not self._end_reason.startswith("guest"):
+        if self._was_reset_by_watchdog or not self._end_reason.startswith("guest"):
             raise self.failed(self.end_finding())
 
     def _shutdown_finding(self, waited_s: float, awaited: str) -> Finding:
@@ -210,6 +211,10 @@ class Power:
     def _end_reason(self) -> str:
         """Why QEMU ended, in QMP's words (ShutdownCause); empty if it did not say."""
         return next((str(data.get("reason", "")) for name, data in self._events if name == "SHUTDOWN"), "")
+
+    @property
+    def _was_reset_by_watchdog(self) -> bool:
+        return any(name == "WATCHDOG" for name, _ in self._events)
 
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
@@ -384,6 +389,8 @@ class Power:
     def end_finding(self) -> Finding:
         """Why QEMU ended, in its own words."""
         reason = self._end_reason
+        if self._was_reset_by_watchdog:
+            return replace(self._last_words("watchdog-fired", "the watchdog reset the machine"), cause=_UNFED)
         if reason.startswith("guest") and self.plan.is_kexec and "kernel" not in self.console.phases:
             return kexec.reset_finding(self.plan.where, reason, self.console.lines)
         if reason.startswith("guest"):
@@ -437,6 +444,7 @@ class Power:
             downloads=self.downloads.sums(),
             memory_mib=memory_mib,
             captures=tuple(map(str, plan.site.lab.captures)),
+            hardware=plan.spec.hardware,
         )
         plan.site.run.add_boot(boot)
 
@@ -467,6 +475,7 @@ class _PatientDeadline(Deadline):
 @contextmanager
 def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
+    boards.check(plan.spec.nics)
     plan.folder.mkdir(parents=True)
     _give_firmware(plan)
     boot_disk = _boot_disk(plan)
@@ -476,21 +485,31 @@ def power_on(plan: Plan) -> Iterator[Power]:
     changes, events = Changes(), Events()
     with ExitStack() as stack:
         (qmp, qmp_in), (console, console_in), (shell, shell_in) = (_wire(stack) for _ in range(3))
+        tpm = stack.enter_context(boards.tpm(plan)) if plan.spec.has_tpm else None
         wires = qemu.Wires(
             qmp_fd=qmp_in.fileno(),
             console_fd=console_in.fileno(),
             shell_fd=shell_in.fileno(),
+            tpm_fd=tpm.fileno() if tpm else None,
             netdevs=plan.site.lab.netdevs(plan.spec),
         )
         follower = stack.enter_context(
-            follow(console, plan.folder / "console.log", changes, plan.note_phase, plan.definition.waiting)
+            follow(
+                console,
+                plan.folder / "console.log",
+                changes,
+                plan.note_phase,
+                plan.definition.waiting,
+                cards=len(plan.spec.nics),
+            )
         )
         if boot_disk and plan.entry is not None:
             follower.listeners.append(partial(_choose, follower, plan.entry))
-        child = stack.enter_context(_started(plan, wires, changes, boot_disk))
+        clock = stack.enter_context(boards.clock(plan, events))
+        child = stack.enter_context(_started(plan, wires, changes, boot_disk, clock))
         power = Power(plan, child, follower, changes, events)
         stack.enter_context(power.keeping_network_log())
-        for inner in (qmp_in, console_in, shell_in):
+        for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
         plan.note_phase("firmware")
         on_event = _collector(events, changes)
@@ -502,20 +521,20 @@ def power_on(plan: Plan) -> Iterator[Power]:
             raise power.failed(power.end_finding()) from error
         power.attach(monitor, shell)
         for place, disk in enumerate(plan.spec.disks):
-            stack.enter_context(_plugged_late(place, disk, monitor))
+            stack.enter_context(_plugged_late(place, disk, plan.spec, monitor))
         stack.enter_context(weathered(plan.spec, plan.site.lab.weather, monitor, follower))
         yield power
         power.note_late_signs()
 
 
 @contextmanager
-def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
+def _plugged_late(place: int, disk: DiskSpec, spec: MachineSpec, qmp: Qmp) -> Iterator[None]:
     """A disk that appears late does so while the block lasts; `QmpError` at its end if QEMU would not have it."""
     problems = list[QmpError]()
 
     def plug() -> None:
         try:
-            qmp.execute("device_add", qemu.disk_device(place, disk), deadline=Deadline(10))
+            qmp.execute("device_add", qemu.disk_device(place, spec), deadline=Deadline(10))
         except QmpGone:
             pass  # the machine was off by then
         except QmpError as error:
@@ -536,14 +555,16 @@ def _plugged_late(place: int, disk: DiskSpec, qmp: Qmp) -> Iterator[None]:
 
 
 @contextmanager
-def _started(plan: Plan, wires: qemu.Wires, changes: Changes, boot_disk: DiskSpec | None) -> Iterator[LabProcess]:
+def _started(
+    plan: Plan, wires: qemu.Wires, changes: Changes, boot_disk: DiskSpec | None, clock: str
+) -> Iterator[LabProcess]:
     program = process.require(qemu.PROGRAM, "qemu-system-x86")
     argv = qemu.command(
         plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, is_frozen=bool(plan.frozen),
+        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
-    fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd) if fd is not None]
+    fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd, wires.tpm_fd) if fd is not None]
     with (plan.folder / "qemu.log").open("wb") as log:
         child = plan.site.lab.spawn(
             argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=fds, on_exit=lambda _: changes.note()

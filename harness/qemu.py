@@ -65,6 +65,7 @@ class Wires:
     qmp_fd: int | None = None
     console_fd: int | None = None
     shell_fd: int | None = None
+    tpm_fd: int | None = None
     netdevs: tuple[str, ...] = ()
 
 
@@ -247,11 +248,13 @@ def command(
     memory: Memory | None = None,
     variables: Path | None = None,
     boot_disk: DiskSpec | None = None,
+    clock: str = "utc",
     is_frozen: bool = False,
 ) -> list[str]:
     """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead.
 
-    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's.
+    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's. ``clock`` is
+    what the board's clock says now: ISO 8601, or the host's.
 
     The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
     parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
@@ -263,7 +266,7 @@ def command(
         *("-name", f"{_escaped(spec.name)},debug-threads=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
-        *_board(spec),
+        *_board(spec, clock),
         *_firmware(spec, variables),
         *_memory(spec, memory),
         *_identity(spec),
@@ -272,8 +275,9 @@ def command(
         *_DISPLAY,
         *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
         *("-device", "vmgenid,guid=auto"),
-        *("-device", "virtio-scsi-pci,id=scsi0"),
-        *_flat(_disk(place, disk) for place, disk in enumerate(spec.disks)),
+        *_guards(spec, wires),
+        *_controllers(spec),
+        *_flat(_disk(place, spec) for place in range(len(spec.disks))),
         *_network(spec, wires),
         *_kernel(direct),
         *_boot_disk(boot_disk),
@@ -293,7 +297,7 @@ def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
     return shlex.join(argv)
 
 
-def _board(spec: MachineSpec) -> list[str]:
+def _board(spec: MachineSpec, clock: str) -> list[str]:
     kvm = spec.accelerator is Accelerator.KVM
     return [
         *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off,vmport=off,memory-backend=memory"),
@@ -301,7 +305,7 @@ def _board(spec: MachineSpec) -> list[str]:
         *("-cpu", "host" if kvm else _TCG_CPU),
         *("-smp", str(spec.cpus)),
         *("-m", f"{spec.memory_mib}M"),
-        *("-rtc", "base=utc"),
+        *("-rtc", f"base={clock}"),
         *("-boot", f"strict=on,reboot-timeout={NOTHING_TO_BOOT_S * 1000}"),
     ]
 
@@ -354,24 +358,61 @@ def _serial_ports(wires: Wires) -> list[str]:
     )
 
 
-def _disk(place: int, disk: DiskSpec) -> list[str]:
+def _guards(spec: MachineSpec, wires: Wires) -> list[str]:
+    """A watchdog that is not fed resets the machine, as everything does that resets it: after an event that says so.
+    The TPM is swtpm's, at the other end of ``tpm_fd``."""
+    argv = ["-device", "i6300esb"] if spec.has_watchdog else []
+    if spec.has_tpm and wires.tpm_fd is not None:
+        argv += ["-chardev", f"socket,id=tpm,fd={wires.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+        argv += ["-device", "tpm-tis,tpmdev=tpm0"]
+    return argv
+
+
+_CONTROLLERS = {
+    DiskBus.SCSI: "virtio-scsi-pci,id=scsi0",
+    DiskBus.SATA: "ahci,id=sata0",
+    DiskBus.MEGASAS: "megasas,id=megasas0",
+}
+"""What all disks of a bus hang on; q35's own AHCI is left out, as firmware and kernel would look for disks on it."""
+
+
+def _controllers(spec: MachineSpec) -> list[str]:
+    """In the order in which the disks name them; SCSI's where there is no disk, to find nothing on."""
+    buses = dict.fromkeys(disk.bus for disk in spec.disks) or {DiskBus.SCSI: None}
+    return _flat(["-device", _CONTROLLERS[bus]] for bus in buses if bus in _CONTROLLERS)
+
+
+def _disk(place: int, spec: MachineSpec) -> list[str]:
+    disk = spec.disks[place]
     argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **_disk_node(place, disk)})]
     if not disk.late_s:
-        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, disk).items())
+        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, spec).items())
         argv += ["-device", device.removeprefix("driver=")]
     return argv
 
 
-def disk_device(place: int, disk: DiskSpec) -> dict[str, str | int]:
+def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
     """The device of the ``place``-th disk, for the command line and for QMP's ``device_add``.
 
-    The first is /dev/sda: places on the controller are found in order (scsi-id).
+    Places on a controller are found in order, and so are controllers of one kind: the first on SCSI is /dev/sda, the
+    first NVMe /dev/nvme0n1. Where there are several kinds, whose driver comes first is the guest's affair.
     """
-    bus: dict[str, str | int] = {"driver": "nvme"}
-    if disk.bus is DiskBus.SCSI:
-        bus = {"driver": "scsi-hd", "bus": "scsi0.0", "channel": 0, "scsi-id": place, "lun": 0}
+    disk = spec.disks[place]
+    port = sum(other.bus is disk.bus for other in spec.disks[:place])
+    kinds: dict[DiskBus, dict[str, object]] = {
+        DiskBus.SCSI: {"driver": "scsi-hd", "bus": "scsi0.0", "channel": 0, "scsi-id": port, "lun": 0},
+        DiskBus.MEGASAS: {"driver": "scsi-hd", "bus": "megasas0.0", "channel": 0, "scsi-id": port, "lun": 0},
+        DiskBus.SATA: {"driver": "ide-hd", "bus": f"sata0.{port}"},
+        DiskBus.NVME: {"driver": "nvme"},
+        DiskBus.VIRTIO: {"driver": "virtio-blk-pci"},
+    }
     size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
-    return {**bus, "drive": f"disk{place}", "serial": disk.serial, **(size if disk.sector_bytes != 512 else {})}
+    return {
+        **kinds[disk.bus],
+        "drive": f"disk{place}",
+        "serial": disk.serial,
+        **(size if disk.sector_bytes != 512 else {}),
+    }
 
 
 def nic_id(nic: int) -> str:

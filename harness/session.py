@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerator, digest, lab, learned, weather
+from harness import accelerator, boards, digest, lab, learned, weather
 from harness.artifacts import Artifacts, Manifest, load_artifacts
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
 from harness.errors import UsageError
+from harness.hardware import HardwareProfile
 from harness.learned import Learned
 from harness.prebuilt import take_in
 from harness.run import Run, make_key
-from harness.spec import Accelerator, BootPath, MachineSpec, Network
+from harness.spec import Accelerator, BootPath, DiskRole, MachineSpec, Network
 from harness.store import Store
 from harness.weather import Weather
 
@@ -40,6 +41,7 @@ class Prepared:
     network_reason: str
     learned: Learned
     weather: tuple[str, ...] = ()
+    hardware: str = ""
 
     def weathers(self) -> tuple[Weather, ...]:
         """What the network does to all machines."""
@@ -62,6 +64,7 @@ def prepare(
     progress: Progress,
     until: ExitStack,
     is_thorough: bool = False,
+    hardware: HardwareProfile | None = None,
 ) -> Prepared:
     """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
@@ -72,6 +75,7 @@ def prepare(
     """
     run = Run(run_folder, "main")
     make_key(run, store)
+    boards.check(hardware.nics if hardware else ())
     network = lab.choose(wanted_network)
     for what in lab.UNPROVEN if network.network is Network.USER else ():
         run.add_unchecked(what)
@@ -109,6 +113,7 @@ def prepare(
         network_reason=network.reason,
         learned=learned.recall(store, definition.name),
         weather=tuple(known.name for known in wanted_weather),
+        hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
     )
 
 
@@ -143,11 +148,14 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
         "network": f"{prepared.network}: {prepared.network_reason}",
         **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
+        **({"hardware": prepared.hardware} if prepared.hardware else {}),
     }
 
 
 def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
     """The command that boots the same artifacts by hand, on the same disk."""
-    disks = "".join(f" --disk {disk.path}" for disk in spec.disks[:1])
+    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
+    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
+    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
     path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
-    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}"
+    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}{hardware}"

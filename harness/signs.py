@@ -19,7 +19,8 @@ class Sign:
     """A line that means trouble; ``cause`` is the usual suspect.
 
     After one that is not ``is_final`` a boot may still go well, and then it counts for nothing. What ``is_retried``
-    goes well if the network comes to itself, and will not if nothing changes.
+    goes well if the network comes to itself, and will not if nothing changes. One that ``is_of_a_card`` is said by each
+    network card's iPXE for itself, and means trouble when the last has said it.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Sign:
     subject: Subject = Subject.IMAGE
     is_final: bool = True
     is_retried: bool = False
+    is_of_a_card: bool = False
 
     def matches(self, line: str) -> bool:
         return _compiled(self.pattern).search(line) is not None
@@ -39,13 +41,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
+_NO_ANSWER = "no DHCP answer for this NIC, or no boot script in it"
+
 SIGNS: tuple[Sign, ...] = (
     # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c
     Sign(
         id="no-boot-device",
-        pattern=r"No bootable device|Nothing to boot: No such file|No more network devices",
+        pattern=r"No bootable device",
         what="the firmware found nothing to boot",
-        cause="no DHCP answer for this NIC, or no boot script in it",
+        cause=_NO_ANSWER,
+    ),
+    Sign(
+        id="no-boot-device",
+        pattern=r"Nothing to boot: No such file|No more network devices",
+        what="the firmware found nothing to boot",
+        cause=_NO_ANSWER,
+        is_of_a_card=True,
     ),
     Sign(
         id="ipxe-download-failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -80,6 +81,22 @@ class DiskBus(StrEnum):
     NVME = "nvme"
     VIRTIO = "virtio"
 
+    @property
+    def places(self) -> int:
+        """How many disks a machine may have of it: AHCI has six ports."""
+        return 6 if self is DiskBus.SATA else 16
+
+
+class DiskRole(StrEnum):
+    """Whose a disk is: the machine's, for /data; somebody else's, an ext4 on the whole of it; nobody's yet."""
+
+    DATA = "data"
+    FOREIGN = "foreign"
+    BLANK = "blank"
+
+
+SECTOR_BYTES = (512, 4096)
+
 
 class NicModel(StrEnum):
     VIRTIO = "virtio"
@@ -116,7 +133,8 @@ class DiskSpec:
 
     All that is written to it is recorded in ``writes``, a log that was made before, over all boots. It appears
     ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes). Writes to the
-    byte ``fails_writes_from`` or one behind it end with EIO.
+    byte ``fails_writes_from`` or one behind it end with EIO. An image that is blank, or not there yet, gets
+    ``size_gib`` (0: as large as it is).
     """
 
     path: Path
@@ -129,6 +147,16 @@ class DiskSpec:
     reads_per_s: int = 0
     fails_writes_from: int | None = None
     writes: Path | None = None
+    role: DiskRole = DiskRole.DATA
+    size_gib: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sector_bytes not in SECTOR_BYTES:
+            raise SpecError(f"disk {self.serial}: sectors of {self.sector_bytes} bytes; disks have 512 or 4096")
+        if self.bus is DiskBus.SATA and self.sector_bytes != 512:
+            raise SpecError(f"disk {self.serial}: sata has sectors of 512 bytes (QEMU's ide-hd takes no others)")
+        if self.bus is not DiskBus.SCSI and self.late_s:
+            raise SpecError(f"disk {self.serial}: only a disk on scsi can be plugged in late, not one on {self.bus}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +176,9 @@ class MachineSpec:
 
     ``number`` is its place in the lab (0 to 63) and decides its MACs and address, which are the same in every
     lab; one of its ``nics`` gets the address. ``firmware`` is what the boot path needs, else BIOS, unless it is given.
-    ``clock`` is that of the board when it is first switched on (ISO 8601, UTC; now, if empty). ``credentials`` are
-    systemd credentials by name, handed over by SMBIOS type 11 (systemd.system-credentials(7)).
+    ``clock`` is that of the board when it is first switched on (ISO 8601, UTC; now, if empty). ``hardware`` names the
+    profile it was made from, if it was. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11
+    (systemd.system-credentials(7)).
     """
 
     name: str
@@ -165,6 +194,7 @@ class MachineSpec:
     clock: str = ""
     has_watchdog: bool = False
     has_tpm: bool = False
+    hardware: str = ""
     credentials: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,6 +209,32 @@ class MachineSpec:
             raise SpecError(f"{self.name}: one network card has the DHCP server, not several")
         if self.firmware and self.boot_path.firmware not in (None, self.firmware):
             raise SpecError(f"{self.name}: boot path {self.boot_path} needs {self.boot_path.firmware} firmware")
+        for bus, count in Counter(disk.bus for disk in self.disks).items():
+            if count > bus.places:
+                raise SpecError(f"{self.name}: {count} disks on {bus}; at most {bus.places}")
+        self._check_boot_card()
+
+    def _check_boot_card(self) -> None:
+        """Of what the firmware boots from over the network, if it does."""
+        if not self.boot_path.is_netboot or self.dhcp_nic is None:
+            return
+        model = self.nics[self.dhcp_nic].model
+        if self.boot_path.chains and model is not NicModel.VIRTIO:
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: OVMF has drivers for virtio cards, not {model}")
+        if model is NicModel.IGB:
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: iPXE has no ROM for igb; take direct")
+
+    @property
+    def data(self) -> DiskSpec:
+        """The first disk for /data; a machine without one must not be asked."""
+        return next(disk for disk in self.disks if disk.role is DiskRole.DATA)
+
+    @property
+    def unfreezable(self) -> str:
+        """Why such a machine is not frozen; empty if it can be."""
+        if any(disk.bus is DiskBus.NVME for disk in self.disks):
+            return "it has an NVMe disk, whose state QEMU cannot write"
+        return "it has a TPM, whose state is in another process" if self.has_tpm else ""
 
     @property
     def is_uefi(self) -> bool:

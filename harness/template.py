@@ -35,7 +35,7 @@ from harness.migration import CannotFreeze
 from harness.once import Failure
 from harness.plan import Frozen
 from harness.run import Run, unwritable
-from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskFormat, DiskRole, DiskSpec, MachineSpec, Network
 from harness.states import State, Versions
 from harness.store import Store, lock_folder, modified_ns, note_use
 from harness.verdict import Boot, Finding
@@ -217,7 +217,9 @@ class Templates:
         placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(self.spec.disks))
         spec = reachable(replace(self.spec, name="", uuid=uuid.UUID(int=0), disks=placeholders), self.run)
         program = Path(process.require(qemu.PROGRAM, "qemu-system-x86"))
-        argv = qemu.command(spec, program=str(program), wires=qemu.Wires(netdevs=(self.network,) * len(spec.nics)))
+        wires = qemu.Wires(netdevs=(self.network,) * len(spec.nics), tpm_fd=0 if spec.has_tpm else None)
+        argv = qemu.command(spec, program=str(program), wires=wires, clock=spec.clock or "utc")
+        argv += [f"{disk.role} {disk.size_gib}" for disk in spec.disks]
         definition = self.definition
         surroundings = [spec.boot_path, *self.weather]
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
@@ -230,6 +232,8 @@ class Templates:
 
     def _held(self, way: tuple[State, ...], until: ExitStack) -> Template:
         """The template of the last state on the way, made if there is none, and kept from eviction ``until`` then."""
+        if self.spec.unfreezable:
+            raise CannotFreeze(self.spec.unfreezable)
         key = self._key(way)
         while True:
             self._raise_known_failure(key, way[-1])
@@ -426,8 +430,12 @@ def size_bytes(folder: Path) -> int:
 
 
 def _blank(blueprint: tuple[DiskSpec, ...], folder: Path) -> tuple[DiskSpec, ...]:
-    made = (disks.make_disk(folder / f"disk{n}.raw", disk.serial) for n, disk in enumerate(blueprint))
-    return tuple(replace(disk, path=new.path) for disk, new in zip(blueprint, made, strict=True))
+    """Their images, where they are to be blank; those of others are made with the machine."""
+    placed = tuple(replace(disk, path=folder / f"disk{n}.raw") for n, disk in enumerate(blueprint))
+    for disk in placed:
+        if disk.role is DiskRole.DATA:
+            disks.make_disk(disk.path, disk.serial)
+    return placed
 
 
 def _overlay(disk: DiskSpec, path: Path) -> DiskSpec:

@@ -60,6 +60,7 @@ class Boot:
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
     ``memory_mib`` were in use when it was ready; 0 if it did not say. ``captures`` are files of its lab's packets.
+    ``hardware`` names the profile of the machine, if it had one.
     """
 
     machine: str
@@ -74,6 +75,7 @@ class Boot:
     run: str = ""
     memory_mib: int = 0
     captures: tuple[str, ...] = ()
+    hardware: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def recorded(disk: DiskSpec) -> DiskSpec:
 
 def record(machine: Machine, versions: Versions) -> Recording:
     """Let ``machine``, which is off and whose first disk is `recorded`, live through all that a power cut could hit."""
-    disk = machine.spec.disks[0]
+    disk = machine.spec.data
     log = disk.writes
     assert log is not None
     machine.power_on(versions.old)

@@ -37,6 +37,7 @@ _PACKAGES = (
     _Package("fdisk", ("sfdisk",), "finds /data on the raw disk"),
     _Package("grub-common", ("grub-mkimage",), _GRUB, without=State.LIMITED),
     _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=State.LIMITED),
+    _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=State.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),
     _Package("squashfs-tools", ("mksquashfs",), "packs root file systems", "4.5", version="-version"),
 )

@@ -30,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Come up only this way (repeatable; default: all that the definition names).",
     )
     group.addoption(
+        "--hardware",
+        metavar="NAME|FILE",
+        help="Boot machines of this hardware profile: a name, or a file as `bootproof facts` prints it.",
+    )
+    group.addoption(
         "--artifacts", metavar="DIR", help="Judge what another builder made: kernel, initrd and root filesystem in DIR."
     )
     group.addoption(

@@ -19,6 +19,7 @@ _LISTS = {
     "waiting_unit": "waiting",
     "persistent_path": "persistent_paths",
     "withstood_weather": "withstands_weather",
+    "hardware_profile": "hardware",
 }
 """A test that names one of these arguments runs once for each entry of that list of the definition."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from harness import attest, grub, history, learned, process, record
 from harness.artifacts import load_artifacts
 from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
+from harness.hardware import HardwareProfile, unfreezable
 from harness.insight import promoted_side
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
@@ -71,6 +73,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 progress=Lines(say, name),
                 until=until,
                 is_thorough=state.is_thorough,
+                hardware=state.hardware,
             )
             if BootPath.GRUB in state.paths_of(name):
                 for folder in {prepared.old, prepared.new, prepared.newest}:
@@ -85,6 +88,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         )
         if prepared.network is Network.USER:
             say(f"{name}: network user ({prepared.network_reason})")
+        for line in _about_hardware(state.hardware, prepared.hardware):
+            say(f"{name}: {line}")
         say(f"{name}: logs and verdict in {run.folder}")
     worked_s, all_s = process.cores_s()
     for name, run in state.runs.items():
@@ -96,6 +101,13 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         tail = Tail(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
         tail.start()
+
+
+def _about_hardware(hardware: HardwareProfile | None, said: str) -> Iterator[str]:
+    if hardware:
+        yield f"hardware {said}"
+    if hardware and (why := unfreezable(hardware)):
+        yield f"a machine of this hardware is booted for each test, not cloned: {why}"
 
 
 def _sayer(config: pytest.Config) -> Any:

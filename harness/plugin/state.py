@@ -15,6 +15,7 @@ from harness import digest, record, weather
 from harness.attest import read_signer
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
+from harness.hardware import HardwareProfile, find_profile, fitting, path_for, problem
 from harness.plugin import suite
 from harness.run import Run
 from harness.session import Prepared
@@ -42,6 +43,7 @@ class Bootproof:
     cuts: int = 0
     seed: int = 1
     repeats: int = 1
+    hardware: HardwareProfile | None = None
     signer: Any = None
     policy: str = ""
     suite_ids: list[str] = field(default_factory=list)
@@ -71,8 +73,8 @@ class Bootproof:
         return self.worker == "main"
 
     def paths_of(self, image: str) -> tuple[BootPath, ...]:
-        """The boot paths to try: the definition's, or those of ``--boot-path``."""
-        return self.boot_paths or self.definitions[image].boot_paths
+        """The boot paths to try: the definition's that this hardware can go, or those of ``--boot-path``."""
+        return self.boot_paths or fitting(self.hardware, self.definitions[image].boot_paths)
 
     def favourite_path_of(self, image: str) -> BootPath:
         """The path for tests that need just one: over the network if the image comes up that way."""
@@ -112,15 +114,29 @@ def read_state(config: pytest.Config) -> Bootproof:
         cuts=option.cuts,
         seed=option.seed,
         repeats=option.boots,
+        hardware=find_profile(option.hardware) if option.hardware else None,
         signer=read_signer(option.sign_key) if is_controller else None,
         policy=_policy_digest(Path(option.policy) if option.policy else images / "policy.toml", option.policy),
     )
     for name in state.definitions:
         for known in state.weather:
             weather.check_shows(known, state.paths_of(name))
+    if state.hardware:
+        _check_hardware(state, state.hardware)
     for plain in given.get("bootproof", {}).values():
         state.use(record.load(Prepared, plain))
     return state
+
+
+def _check_hardware(state: Bootproof, hardware: HardwareProfile) -> None:
+    """Before anything starts: such machines must be able to come up, in all ways asked for and in one at least."""
+    for path in state.boot_paths:
+        if said := problem(hardware, path):
+            raise UsageError(f"--hardware {said}; another --boot-path, or other hardware")
+    for name, definition in state.definitions.items():
+        if not state.paths_of(name):
+            said = "; ".join(problem(hardware, path) for path in definition.boot_paths)
+            raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, BootPath.IPXE_UEFI)} would do")
 
 
 def _policy_digest(file: Path, given: str | None) -> str:

@@ -113,3 +113,21 @@ def test_a_console_goes_on_as_that_of_another_boot(machine: Machine, tmp_path: P
     assert again == ["kernel"]
     assert "6.13" not in (tmp_path / "console.log").read_text()
     assert "6.13" in (tmp_path / "second.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "failure", ["Nothing to boot: No such file or directory\r\nNo more network devices", "No more network devices",
+                "Nothing to boot: No such file or directory"]
+)  # fmt: skip
+def test_a_card_that_nobody_answers_is_a_sign_when_there_is_no_other(tmp_path: Path, failure: str) -> None:
+    ours, theirs = socket.socketpair()
+    changes = Changes()
+    with ours, theirs, follow(ours, tmp_path / "console.log", changes, print, cards=2) as console:
+        machine = Machine(theirs, console, changes)
+        machine.prints(f"iPXE 1.0.0\r\n{failure}\r\niPXE 1.0.0\r\n")
+        machine.wait_for(lambda: console.lines.count("iPXE 1.0.0") == 2)
+        assert console.sightings == []
+
+        machine.prints(f"{failure}\r\n")
+        machine.wait_for(lambda: bool(console.sightings))
+        assert [sighting.sign.id for sighting in console.sightings] == ["no-boot-device"]

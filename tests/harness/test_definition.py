@@ -100,6 +100,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('"direct", "ipxe-bios"', '"floppy"', "boot.paths", "known: direct"),
         ('"direct", "ipxe-bios"', "", "boot.paths", "at least one"),
         ("memory_mib = 2048", 'memory_mib = "2G"', "boot.memory_mib", "2048"),
+        ("memory_mib = 2048", 'hardware = ["sata"]\nmemory_mib = 2048', "boot.hardware", "sata-bios"),
         ("[budget]", "[budgets]", "budget.boot_s", "for example"),
         ("[boot]", '[[boot]]\nx = "y"', "boot", "for example"),
     ],

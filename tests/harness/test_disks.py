@@ -149,3 +149,15 @@ def test_a_machines_overlay_is_read_as_the_guest_saw_it(image: Path, tmp_path: P
 
     with open_ext4(overlay, 2) as data:
         assert data.read("/nova/a file") == b"kept\x00"
+
+
+def test_partitions_of_a_disk_with_large_sectors_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    disks.make_raw(path, size_bytes=256 * MIB)
+    wanted = b"g\nn\n1\n\n+64M\nn\n2\n\n\nw\n"
+    subprocess.run(["/usr/sbin/fdisk", "-b", "4096", str(path)], input=wanted, check=True, capture_output=True)
+
+    first, second = disks.partitions(path)
+    assert (first.number, first.start_bytes, first.size_bytes) == (1, MIB, 64 * MIB)
+    assert (second.number, second.start_bytes, second.type) == (2, 65 * MIB, DATA_TYPE)
+    assert second.start_bytes + second.size_bytes <= 256 * MIB

@@ -20,7 +20,7 @@ def test_location_is_on_the_persistent_disk(shared_machine: Machine, persistent_
     device = shlex.quote(location.device)
     serials = shared_machine.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text.split()
 
-    assert shared_machine.spec.disks[0].serial in serials, f"{persistent_path} is on {location.device}"
+    assert shared_machine.spec.data.serial in serials, f"{persistent_path} is on {location.device}"
 
 
 def test_location_that_is_a_link_leads_to_its_place_on_data(host: Host, persistent_path: str) -> None:

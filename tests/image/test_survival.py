@@ -63,7 +63,7 @@ class Journey:
 
     def look_at_disk(self) -> None:
         """All that was written is on the raw disk, of a machine that is off."""
-        with disks.open_ext4(self.machine.spec.disks[0]) as data:
+        with disks.open_ext4(self.machine.spec.data) as data:
             for file, nonce in self.nonces.items():
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:

@@ -1,0 +1,72 @@
+"""On all hardware that the definition names the image comes up, finds its disk and sees what there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.boards import seconds_ahead
+from harness.definition import ImageDefinition
+from harness.fixtures.disk import SERIAL, make_disk
+from harness.fixtures.machine import MakeMachine
+from harness.hardware import find_profile, path_for
+from harness.lab import Lab
+from harness.locations import strays
+from harness.machine import Machine
+from harness.run import Run
+from harness.session import Prepared
+from harness.spec import BootPath, DiskRole, MachineSpec, Network, NicModel
+
+pytestmark = [pytest.mark.thorough, pytest.mark.check("hardware")]
+
+DRIVERS = {model: model.value for model in NicModel} | {NicModel.VIRTIO: "virtio_net"}
+CLOCK_WITHIN_S = 600
+
+
+@pytest.mark.boots(1)
+def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
+    hardware_profile: str, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab, folder: Path,
+    favourite_boot_path: str, run: Run, prepared: Prepared,
+) -> None:  # fmt: skip
+    """A driver is missing, or something is taken for granted that such a machine does not have."""
+    profile = find_profile(hardware_profile, definition.folder)
+    if prepared.network is Network.USER and len(profile.nics) > 1:
+        run.add_unchecked(f"hardware {hardware_profile}: the user network has one network card")
+        return
+    path = path_for(profile, BootPath(favourite_boot_path))
+    name, disk, begun_s = f"hardware-{Path(hardware_profile).stem}", make_disk(folder / "data.raw"), time.time()
+    with make_machine(name, lab=lab, disks=(disk,), boot_path=path, hardware=profile, power=False) as machine:
+        foreign = [disk for disk in machine.spec.disks if disk.role is DiskRole.FOREIGN]
+        written_ns = [disk.path.stat().st_mtime_ns for disk in foreign]
+        machine.power_on()
+        flaws = [*strays(machine.channel, definition.persistent_paths, SERIAL), *_missing(machine, begun_s)]
+
+    assert not flaws, "; ".join(flaws)
+    assert written_ns == [disk.path.stat().st_mtime_ns for disk in foreign], "a foreign disk was written to"
+
+
+def _missing(machine: Machine, begun_s: float) -> Iterator[str]:
+    """What the guest does not have, or has otherwise, a sentence each."""
+    spec = machine.spec
+    drivers = machine.run("for card in /sys/class/net/*/device/driver; do basename $(realpath $card); done").text
+    wanted = sorted(DRIVERS[nic.model] for nic in spec.nics)
+    if sorted(drivers.split()) != wanted:
+        yield f"network cards run by {drivers.split()}, on the board are {wanted}"
+    if (cpus := int(machine.check("nproc"))) != spec.cpus:
+        yield f"{cpus} CPUs are used, there are {spec.cpus}"
+    memory_mib = int(machine.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) >> 10
+    if not spec.memory_mib * 0.75 < memory_mib <= spec.memory_mib:
+        yield f"{memory_mib} MiB of memory are used, there are {spec.memory_mib}"
+    if spec.clock:
+        yield from _wrong_clock(machine, spec, begun_s)
+
+
+def _wrong_clock(machine: Machine, spec: MachineSpec, begun_s: float) -> Iterator[str]:
+    """The board's clock runs on from where it was, unless the guest has set it right."""
+    seen_s = int(machine.check("cat /sys/class/rtc/rtc0/since_epoch"))
+    behind_s = time.time() + seconds_ahead(spec.clock, begun_s) - seen_s
+    if abs(behind_s) > CLOCK_WITHIN_S and abs(time.time() - seen_s) > CLOCK_WITHIN_S:
+        yield f"the board's clock is {behind_s:.0f} s behind what it was set to"
