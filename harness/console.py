@@ -79,7 +79,7 @@ class Console:
         self.is_closed = False
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
-        self._cards_left = cards
+        self._cards_left, self._is_card_open = cards, True
         self._raw = bytearray()
         self._started_s = self._printed_s = time.monotonic()
 
@@ -152,18 +152,24 @@ class Console:
         for listener in self.listeners:
             listener(line)
         phase = begins_phase(line)
+        self._is_card_open |= phase == "ipxe"
         if phase and phase not in self.phases:
             self.phases[phase] = since_start_s
             self._on_phase(phase)
         if any(name in line for name in self._quiet_about):
             return
         for sign in read_line(line):
-            if sign.is_of_a_card:
-                self._cards_left -= 1
-            if sign.is_of_a_card and self._cards_left > 0:
+            if sign.is_of_a_card and self._has_another_card():
                 continue
             if all(seen.sign.id != sign.id for seen in self.sightings):
                 self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
+
+    def _has_another_card(self) -> bool:
+        """One more has failed, unless it is the same as before: iPXE says so in one line or two."""
+        if self._is_card_open:
+            self._cards_left -= 1
+        self._is_card_open = False
+        return self._cards_left > 0
 
     @property
     def final_sighting(self) -> Sighting | None:

@@ -51,7 +51,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="no-boot-device",
-        pattern=r"No more network devices",
+        pattern=r"Nothing to boot: No such file|No more network devices",
         what="the firmware found nothing to boot",
         cause=_NO_ANSWER,
         is_of_a_card=True,
