@@ -39,6 +39,7 @@ def definition(tmp_path: Path) -> ImageDefinition:
         sockets=(),
         waiting=(),
         boot_paths=(BootPath.DIRECT,),
+        hardware=(),
         memory_mib=1024,
         cpus=1,
         boot_s=60,

@@ -46,6 +46,7 @@ def machine(tmp_path: Path, phases: list[str]) -> Iterator[Machine]:
 def test_a_sign_is_seen_once_with_the_lines_before_it(machine: Machine) -> None:
     machine.prints("one\r\ntwo\r\nKernel panic - not syncing: a\r\nKernel panic - not syncing: b\r\n")
 
+    machine.wait_for(lambda: bool(machine.console.sightings))
     assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
     assert machine.console.sightings[0].evidence == ("one", "two", "Kernel panic - not syncing: a")
 

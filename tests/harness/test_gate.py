@@ -58,6 +58,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
 
     assert coverage.missing == required_checks(nova)
     assert set(required_checks(nova, is_thorough=True)) - set(required_checks(nova)) == {
+        "hardware",
         "power-cuts",
         "disk-faults",
         "upgrades",
