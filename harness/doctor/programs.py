@@ -31,6 +31,7 @@ _PACKAGES = (
     _Package("qemu-utils", ("qemu-img",), "makes disks"),
     _Package("dnsmasq-base", ("dnsmasq",), "DHCP, TFTP and DNS of a lab", "2.89", without=WITHOUT_LAB),
     _Package("iproute2", ("ip",), "the network of a lab", without=WITHOUT_LAB),
+    _Package("nftables", ("nft",), "weather that loses packets or refuses connections", without=State.LIMITED),
     _Package("util-linux", ("unshare", "setpriv", "setsid"), "namespaces of labs and builds", "2.38"),
     _Package("openssh-client", ("ssh", "ssh-keygen"), "the SSH channel"),
     _Package("e2fsprogs", ("debugfs", "e2fsck"), "reads /data from the raw disk"),
