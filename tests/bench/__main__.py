@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, cuts, network, promote, reports, start
+from . import boot, build, channel, clones, cuts, network, promote, reports, start, weather
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "lab": start.measure_lab,
     "idle": network.measure_idle,
     "http": network.measure_http,
+    "weather": weather.measure,
     "channel": channel.measure,
     "build": build.measure,
     "boot": boot.measure,

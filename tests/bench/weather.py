@@ -1,0 +1,79 @@
+"""How long it takes from the first sign of bad weather, on the wire, to the finding that names it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from harness import accelerator
+from harness.build import build
+from harness.definition import load_definition
+from harness.fixtures.disk import make_disk
+from harness.lab import TraceEvent, open_lab
+from harness.machine import BootFailed, Site, boot
+from harness.run import Run, make_key
+from harness.session import by_hand
+from harness.spec import BootPath, MachineSpec
+from harness.store import find_store
+from harness.weather import read
+
+from .start import ROOT
+from .table import Figure, Limit
+
+_KINDS = (
+    "dhcp-silent", "http-404-kernel", "http-503-initrd", "http-cut-kernel", "http-stalls-kernel", "http-flipped-initrd",
+    "http-404-rootfs",
+)  # fmt: skip
+_QUICK = _KINDS[:2]
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    took_s = {name: [_once(name)] for name in (_QUICK if quick else _KINDS)}
+    every = [sample for samples in took_s.values() for sample in samples]
+    return [
+        Figure(
+            row="weather",
+            what=f"{what} of {len(every)} kinds, from the first sign on the wire to the finding",
+            value=value,
+            unit="s",
+            limit=limit,
+            samples=took_s,
+        )
+        for what, value, limit in (
+            ("the median", median(every), None),
+            ("the slowest", max(every), Limit(most=5.0, unit="s")),
+        )
+    ]
+
+
+def _once(name: str) -> float:
+    store, definition = find_store(), load_definition(ROOT / "images" / "base")
+    artifacts = build(definition, store)
+    with TemporaryDirectory() as plain:
+        folder = Path(plain)
+        run = Run(folder, "main")
+        make_key(run, store)
+        spec = MachineSpec(
+            name="machine",
+            uuid=uuid.uuid4(),
+            boot_path=BootPath.IPXE_BIOS,
+            accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+            memory_mib=definition.memory_mib,
+            disks=(make_disk(folder / "data.raw"),),
+        )
+        with open_lab(folder / "lab", weather=[read(name)]) as lab:
+            site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+            try:
+                with boot(spec, artifacts, definition, site=site):
+                    raise RuntimeError(f"base came up in spite of {name}")
+            except BootFailed:
+                found_s = next(event.time_s for event in run.events() if event.kind == "finding")
+                return found_s - (time.time() - time.monotonic()) - _first_sign_s(lab.trace.events(0))
+
+
+def _first_sign_s(steps: list[TraceEvent]) -> float:
+    """When a server first said that something was wrong or, where it did not know, its last step."""
+    return next((step.time_s for step in steps if step.problem), steps[-1].time_s)
