@@ -127,7 +127,7 @@ SIGNS: tuple[Sign, ...] = (
         id="initrd-corrupt",
         pattern=r"Initramfs unpacking failed: (?!write error)",
         what="the kernel could not unpack the initrd",
-        cause="initrd.img is truncated, corrupt, or compressed in a way this kernel cannot read",
+        cause="initrd.img is truncated, corrupt, compressed in a way this kernel cannot read, or memory is too small",
     ),
     Sign(
         id="rootfs-corrupt",
