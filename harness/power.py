@@ -36,7 +36,7 @@ from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import IPXE_LOADER, Accelerator, DiskSpec, MachineSpec, mac_of
+from harness.spec import Accelerator, DiskSpec, MachineSpec, mac_of
 from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
@@ -580,8 +580,8 @@ def _give_firmware(plan: Plan) -> None:
     if plan.variables and not plan.variables.exists():
         process.require_file(qemu.UEFI_CODE, "ovmf")
         shutil.copyfile(process.require_file(qemu.UEFI_VARIABLES, "ovmf"), plan.variables)
-    if plan.spec.boot_path.chains:
-        loader = process.require_file(IPXE_LOADER, "ipxe")
+    if plan.spec.loader:
+        loader = process.require_file(plan.spec.loader, "ipxe")
         plan.site.lab.offer(loader)
         plan.site.lab.http.serve(f"/{loader.name}", loader)
 

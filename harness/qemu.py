@@ -426,7 +426,7 @@ def _network(spec: MachineSpec, wires: Wires) -> list[str]:
 
 def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
     device: dict[str, object] = {"netdev": f"net{nic}", "id": nic_id(nic), "mac": mac_of(spec.number, nic)}
-    if spec.boot_path.chains or not spec.boot_path.is_netboot:
+    if not spec.boot_path.is_netboot or (spec.boot_path.chains and not spec.has_plain_rom):
         device["romfile"] = ""
     if spec.boot_path.is_netboot:
         device["bootindex"] = nic + 1

@@ -34,10 +34,14 @@ class BootPath(StrEnum):
         needed = {
             BootPath.IPXE_BIOS: Firmware.BIOS,
             BootPath.IPXE_UEFI: Firmware.UEFI,
-            BootPath.PXE_CHAIN: Firmware.UEFI,
             BootPath.UEFI_HTTP: Firmware.UEFI,
         }
         return needed.get(self)
+
+    @property
+    def usual_firmware(self) -> Firmware:
+        """What it comes up with unless something else is asked for."""
+        return self.firmware or (Firmware.UEFI if self is BootPath.PXE_CHAIN else Firmware.BIOS)
 
     @property
     def chains(self) -> bool:
@@ -50,8 +54,8 @@ class BootPath(StrEnum):
         return self not in (BootPath.DIRECT, BootPath.GRUB, BootPath.KEXEC)
 
 
-IPXE_LOADER = Path("/usr/lib/ipxe/ipxe.efi")
-"""Of Debian's package ipxe: what UEFI firmware fetches that has no iPXE."""
+IPXE_LOADER, IPXE_BIOS_LOADER = Path("/usr/lib/ipxe/ipxe.efi"), Path("/usr/lib/ipxe/undionly.kpxe")
+"""Of Debian's package ipxe: what firmware fetches that has no iPXE."""
 
 
 class Accelerator(StrEnum):
@@ -238,7 +242,19 @@ class MachineSpec:
 
     @property
     def is_uefi(self) -> bool:
-        return (self.firmware or self.boot_path.firmware) is Firmware.UEFI
+        return (self.firmware or self.boot_path.usual_firmware) is Firmware.UEFI
+
+    @property
+    def has_plain_rom(self) -> bool:
+        """Its BIOS boots by a network card's PXE ROM that knows no scripts, and fetches iPXE by TFTP first."""
+        return self.boot_path is BootPath.PXE_CHAIN and not self.is_uefi
+
+    @property
+    def loader(self) -> Path | None:
+        """iPXE as its firmware fetches it, if it does."""
+        if not self.boot_path.chains:
+            return None
+        return IPXE_LOADER if self.is_uefi else IPXE_BIOS_LOADER
 
     @property
     def dhcp_nic(self) -> int | None:

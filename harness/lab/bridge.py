@@ -73,7 +73,7 @@ class BridgeLab(Lab):
         http.listeners.append(self._after)
 
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
-        self.dhcp.answer_nic(spec.number, spec.dhcp_nic)
+        self.dhcp.answer(spec)
         return tuple(tap_netdev(nic, self.tap(spec.number, nic)) for nic in range(len(spec.nics)))
 
     def tap(self, number: int, nic: int = 0) -> str:
@@ -156,10 +156,23 @@ class DhcpServer:
         self._is_over = threading.Event()
         self._waiting: threading.Thread | None = None
         self._child = self._started()
+        trace.listeners.append(self._chained)
 
-    def answer_nic(self, number: int, nic: int | None) -> None:
-        """From now on, of the network cards in that place only this one is answered, or none."""
-        self.change(lambda config: replace(config, nics=config.nics | {number: nic}))
+    def answer(self, spec: MachineSpec) -> None:
+        """From now on, of the network cards of this machine that is switched on the one with DHCP is answered, or none;
+        as a plain PXE ROM, if it has that, until it has fetched iPXE."""
+        place = {spec.number}
+        self.change(
+            lambda config: replace(
+                config,
+                nics=config.nics | {spec.number: spec.dhcp_nic},
+                plain=config.plain | place if spec.has_plain_rom else config.plain - place,
+            )
+        )
+
+    def _chained(self, step: TraceEvent) -> None:
+        if step.protocol == "tftp" and step.kind == "sent" and step.number in self.config.plain:
+            self.change(lambda config: replace(config, plain=config.plain - {step.number}))
 
     def change(self, made: Callable[[DhcpConfig], DhcpConfig]) -> None:
         """From now on, what it says is as ``made`` of what it was."""

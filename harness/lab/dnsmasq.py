@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.spec import BOOT_URL, GATEWAY, IPXE_LOADER, address_of, mac_of
+from harness.spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
 from harness.weather import DhcpWeather, DnsWeather, TftpWeather, Weather
 
 PLACES = 64
@@ -24,8 +24,9 @@ class DhcpConfig:
     """What the lab's servers say.
 
     ``names`` maps places to host names, ``machine-N`` by default; ``nics``, places to the network card that is
-    answered, which is the first by default, or None. A client that is not iPXE is told to fetch that: by
-    TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are weather.
+    answered, which is the first by default, or None. ``plain`` are places whose cards have a plain PXE ROM, as far as
+    they have not fetched iPXE yet: QEMU's own ROMs are iPXE, and can do what plain ones do. A client that is not iPXE
+    is told to fetch that: by TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are weather.
     """
 
     folder: Path
@@ -33,8 +34,9 @@ class DhcpConfig:
     lease_s: int = 3600
     names: dict[int, str] = field(default_factory=dict)
     nics: dict[int, int | None] = field(default_factory=dict)
+    plain: frozenset[int] = frozenset()
     boot_url: str = BOOT_URL
-    bios_file: str = "undionly.kpxe"
+    bios_file: str = IPXE_BIOS_LOADER.name
     uefi_file: str = IPXE_LOADER.name
     is_silent: bool = False
     has_rival: bool = False
@@ -115,7 +117,8 @@ def _boot_files(config: DhcpConfig) -> list[str]:
     return [
         "dhcp-match=set:ipxe,175",
         "dhcp-option=tag:ipxe,encap:175,176,1b",
-        f"dhcp-boot=tag:ipxe,{config.boot_url}",
+        f"dhcp-boot=tag:ipxe,tag:!plain,{config.boot_url}",
+        f"dhcp-boot=tag:plain,{config.bios_file}",
         "dhcp-match=set:uefi,option:client-arch,7",
         "dhcp-match=set:http,option:client-arch,16",  # RFC 5970's registry: x86-64 UEFI, HTTP
         "dhcp-option-force=tag:http,option:vendor-class,HTTPClient",
@@ -181,4 +184,5 @@ def hosts(config: DhcpConfig) -> str:
 
 def _host(number: int, config: DhcpConfig) -> str:
     name = config.names.get(number, f"machine-{number}")
-    return f"{mac_of(number, config.nics.get(number, 0) or 0)},{address_of(number)},{name},{config.lease_s}"
+    tag = "set:plain," if number in config.plain else ""
+    return f"{mac_of(number, config.nics.get(number, 0) or 0)},{tag}{address_of(number)},{name},{config.lease_s}"

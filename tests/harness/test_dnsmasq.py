@@ -33,7 +33,7 @@ def test_ipxe_gets_the_script_and_plain_pxe_gets_ipxe() -> None:
     lines = configuration(DhcpConfig(folder=Path("/lab"))).splitlines()
 
     assert "dhcp-match=set:ipxe,175" in lines
-    assert "dhcp-boot=tag:ipxe,http://10.77.0.1/boot.ipxe" in lines
+    assert "dhcp-boot=tag:ipxe,tag:!plain,http://10.77.0.1/boot.ipxe" in lines
     assert "dhcp-boot=tag:!ipxe,tag:!uefi,tag:!http,undionly.kpxe" in lines
     assert "dhcp-boot=tag:!ipxe,tag:uefi,ipxe.efi" in lines
     assert "dhcp-boot=tag:!ipxe,tag:http,http://10.77.0.1/ipxe.efi" in lines

@@ -11,11 +11,15 @@ import pytest
 
 from harness import disks, grub, record
 from harness.artifacts import Artifacts, load_artifacts
+from harness.build import build
 from harness.checks import BootFailed
+from harness.definition import ImageDefinition
+from harness.lab import Lab
 from harness.machine import Machine
 from harness.process import output, require
 from harness.run import Run
 from harness.spec import BootPath, Firmware, MachineSpec
+from harness.store import find_store
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 
@@ -100,6 +104,34 @@ def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: Machin
 
     assert failed.value.finding.id == "grub-failed"
     assert "vmlinuz' not found" in failed.value.finding.evidence[-1]
+
+
+def test_a_stale_local_copy_that_starts_instead_is_found(
+    booting: Booting, spec: MachineSpec, artifacts: Artifacts, base: ImageDefinition
+) -> None:
+    """What a deployment leaves that only said it had written the new version."""
+    new = build(base, find_store(), version=f"{base.version}+next")
+    with booting(replace(spec, boot_path=BootPath.GRUB), artifacts=new, power=False) as machine:
+        menu = machine._plan(None).menu
+        machine.folder.mkdir(parents=True)
+        grub.make_disk(machine.folder / grub.DISK, [replace(entry, artifacts=artifacts) for entry in menu])
+        (machine.folder / grub.CONFIGURATION).write_text(grub.configuration(menu), "utf-8")
+
+        with pytest.raises(BootFailed) as failure:
+            machine.power_on()
+
+    assert failure.value.finding.id == "wrong-image"
+
+
+def test_a_plain_pxe_rom_fetches_ipxe_by_tftp_and_that_the_rest_by_http(
+    booting: Booting, spec: MachineSpec, lab: Lab
+) -> None:
+    with booting(replace(spec, boot_path=BootPath.PXE_CHAIN, firmware=Firmware.BIOS)) as machine:
+        assert machine.check("test -d /sys/firmware/efi || echo bios") == "bios"
+    steps = [(step.protocol, step.what.rpartition("/")[2]) for step in lab.trace.events(spec.number)]
+
+    assert ("tftp", "undionly.kpxe") in steps
+    assert steps.index(("tftp", "undionly.kpxe")) < steps.index(("http", "boot.ipxe"))
 
 
 def test_kexec_upgrades_without_firmware(
