@@ -145,7 +145,7 @@ def over_budget(
                 where=f"image {definition.name}",
                 cause="compare the package list with the previous version's",
             )
-    times = [boot.ready_s - _before_kernel_s(boot) for boot in boots if boot.ready_s is not None and not boot.hardware]
+    times = [boot.ready_s - _before_kernel_s(boot) for boot in boots if boot.ready_s is not None and boot.is_ordinary]
     limit_s = definition.boot_s * host_scale() * _SWING
     if times and accelerator is Accelerator.TCG and min(times) > limit_s:
         yield Finding(

@@ -193,7 +193,7 @@ def _sizes(store: Store, verdict: Verdict) -> list[int | None]:
 def _boots(verdict: Verdict) -> Iterator[list[Any]]:
     """Those of these artifacts that this run made: a frozen machine's boots were noted with the run that made them."""
     for boot in verdict.boots:
-        if boot.artifacts == verdict.digests["artifacts"] and not boot.run:
+        if boot.artifacts == verdict.digests["artifacts"] and not boot.run and boot.is_ordinary:
             yield [boot.machine, boot.number, boot.boot_path, json.dumps(boot.phases), boot.ready_s]
 
 

@@ -439,6 +439,9 @@ def _own(verdict: Verdict) -> list[Boot]:
     own = {
         (boot.machine, boot.number): boot
         for boot in verdict.boots
-        if boot.ready_s is not None and not boot.run and boot.artifacts == verdict.digests.get("artifacts")
+        if boot.ready_s is not None
+        and boot.is_ordinary
+        and not boot.run
+        and boot.artifacts == verdict.digests.get("artifacts")
     }
     return list(own.values())

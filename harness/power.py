@@ -445,6 +445,7 @@ class Power:
             memory_mib=memory_mib,
             captures=tuple(map(str, plan.site.lab.captures)),
             hardware=plan.spec.hardware,
+            weather=tuple(weather.name for weather in plan.site.lab.weather),
         )
         plan.site.run.add_boot(boot)
 

@@ -60,7 +60,7 @@ class Boot:
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
     ``memory_mib`` were in use when it was ready; 0 if it did not say. ``captures`` are files of its lab's packets.
-    ``hardware`` names the profile of the machine, if it had one.
+    ``hardware`` names the profile of the machine, if it had one, ``weather`` what its network did to it.
     """
 
     machine: str
@@ -76,6 +76,12 @@ class Boot:
     memory_mib: int = 0
     captures: tuple[str, ...] = ()
     hardware: str = ""
+    weather: tuple[str, ...] = ()
+
+    @property
+    def is_ordinary(self) -> bool:
+        """On the definition's own machine and a network that behaves: how long it took says something of the image."""
+        return not self.hardware and not self.weather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
         manifest=artifacts.manifest,
         image=image,
         traits=verdict.traits if verdict else None,
-        boots=tuple(boot for boot in boots if boot.ready_s and boot.artifacts == artifacts.digest),
+        boots=tuple(boot for boot in boots if boot.ready_s and boot.is_ordinary and boot.artifacts == artifacts.digest),
         accelerator=verdict.host.get("accelerator", "").partition(":")[0] if verdict else "",
     )
 
