@@ -103,6 +103,10 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--hardware", metavar="NAME|FILE", help="a hardware profile: a name, or a file as `bootproof facts` prints it"
     )
     boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
+    boot.add_argument(
+        "--weather", action="append", default=[], metavar="NAME",
+        help="what the network does to it, such as http-404-rootfs (repeatable)",
+    )  # fmt: skip
     boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
     boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")
     boot.add_argument("--network", choices=["auto", "lab", "user"], default="auto", help="default: auto")

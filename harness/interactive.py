@@ -10,12 +10,12 @@ import threading
 import tty
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harness import accelerator, boards, disks, lab
+from harness import accelerator, boards, disks, lab, weather
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
@@ -31,6 +31,7 @@ from harness.run import Run
 from harness.session import by_hand
 from harness.spec import BootPath, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
+from harness.weather import Weather, adapted
 
 DISK_GIB = 8
 _LEAST_MIB = 256
@@ -54,6 +55,7 @@ def boot_by_hand(options: Namespace) -> int:
     if hardware and (said := problem(hardware, path)):
         raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, path)} would do")
     boards.check(hardware.nics if hardware else ())
+    weathers = _weathers(options.weather, path)
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
@@ -63,7 +65,7 @@ def boot_by_hand(options: Namespace) -> int:
         if network.network is Network.USER:
             _say(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
-        opened = stack.enter_context(lab.open_lab(folder, network.network))
+        opened = stack.enter_context(lab.open_lab(folder, network.network, weather=weathers))
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
@@ -74,7 +76,7 @@ def boot_by_hand(options: Namespace) -> int:
             disks=(_disk(options.disk or folder / "data.raw"),),
             credentials=_CREDENTIALS,
         )
-        spec = apply(hardware, spec)
+        spec = adapted(apply(hardware, spec), weathers)
         if options.memory is not None:
             spec = replace(spec, memory_mib=options.memory)
         disks.furnish(spec.disks)
@@ -84,6 +86,15 @@ def boot_by_hand(options: Namespace) -> int:
                               definition=definition, site=site)):  # fmt: skip
             number += 1
     return 0
+
+
+def _weathers(names: Sequence[str], path: BootPath) -> list[Weather]:
+    known = [weather.read(name) for name in names]
+    for one in known:
+        weather.check_shows(one, [path])
+        if weather.needs_other(one):
+            raise UsageError(f"weather {one.name}: there is one build here; boot another --artifacts instead")
+    return known
 
 
 def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefinition, Artifacts]:

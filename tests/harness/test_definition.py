@@ -94,6 +94,8 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('"/etc/nova", "/srv"', '"/srv", "/srv/www"', "persist.paths", "outer"),
         ("[persist]", '[persist]\nfollow = ["/etc/other/x"]', "persist.follow", "below one of"),
         ("[persist]", '[persist]\nwithstands = ["fire"]', "persist.withstands", "known: absent, late"),
+        ("[expect]", '[network]\nwithstands = ["rain"]\n[expect]', "network.withstands", "known: dhcp-late"),
+        ("[expect]", '[network]\nwithstands = ["link-down"]\n[expect]', "network.withstands", "only what passes"),
         ('"ssh.service"', '"ssh"', "expect.services", "ssh.service"),
         ('"libvirtd.socket"', '"libvirtd.service"', "expect.sockets", "libvirtd.socket"),
         ('"nova-compute.service"', '"ssh.service"', "expect.waiting", "control plane"),

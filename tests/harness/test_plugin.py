@@ -130,3 +130,26 @@ def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
 
     assert status == 0, text
     assert "test_x[base]" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--weather", "dhcp-lat"), "no weather 'dhcp-lat'; did you mean dhcp-late?"),
+        (("--weather", "tftp-slow", "--boot-path", "direct"), "boot path direct never meets it"),
+        (("--weather", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
+    ],
+)
+def test_weather_that_cannot_be_is_named_before_anything_starts(arguments: tuple[str, ...], said: str) -> None:
+    status, text = run_pytest("--image", "base", *arguments)
+
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert said in text
+    assert "artifacts" not in text
+
+
+def test_weather_that_the_definition_names_is_proven_with_thorough() -> None:
+    status, text = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_weather.py")
+
+    assert status == 0, text
+    assert "test_a_machine_comes_up_in_spite_of_the_weather[base-link-lossy]" in text
