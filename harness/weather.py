@@ -237,9 +237,14 @@ def read(text: str) -> Weather:
     weather = known().get(name)
     if weather is None:
         near = difflib.get_close_matches(name, known(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known())}"
+        hint = f"did you mean {near[0]}?" if near else f"known: {_summary()}"
         raise UsageError(f"no weather {name!r}; {hint}")
     return _lasting(weather, amount) if "=" in text else weather
+
+
+def _summary() -> str:
+    others = ", ".join(weather.name for weather in _others())
+    return f"{others}, http-FAULT-FILE with FAULT one of {', '.join(HttpFault)} and FILE one of {', '.join(File)}"
 
 
 def _lasting(weather: Weather, amount: str) -> Weather:
