@@ -77,8 +77,11 @@ def prepare(
     make_key(run, store)
     boards.check(hardware.nics if hardware else ())
     network = lab.choose(wanted_network)
-    for what in lab.UNPROVEN if network.network is Network.USER else ():
-        run.add_unchecked(what)
+    if network.network is Network.USER:
+        for what in lab.UNPROVEN:
+            run.add_unchecked(what)
+        for known in wanted_weather:
+            lab.check_weather(known)
 
     def make(version: str | None = None) -> Artifacts:
         return store.hold(lambda: build(definition, store, version=version, verify=True, progress=progress), until)

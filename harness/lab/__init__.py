@@ -19,7 +19,7 @@ from harness.lab.bridge import open_bridge_lab
 from harness.lab.control import LabError, LabProcess
 from harness.lab.http import Answer, HttpServer, Request, RequestRecord
 from harness.lab.trace import TraceEvent
-from harness.lab.user import UNPROVEN, open_user_lab
+from harness.lab.user import UNPROVEN, check_weather, open_user_lab
 from harness.spec import Network
 from harness.weather import Weather
 
@@ -35,6 +35,7 @@ __all__ = [
     "Request",
     "RequestRecord",
     "TraceEvent",
+    "check_weather",
     "choose",
     "open_lab",
     "unavailable",

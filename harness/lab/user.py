@@ -61,14 +61,22 @@ class UserLab(Lab):
 
     def _disturb(self, weathers: Sequence[Weather]) -> None:
         for weather in weathers:
-            if weather.needs_packets or not isinstance(weather, HttpWeather | LinkWeather):
-                raise self._lacks(f"the weather {weather.name}")
+            check_weather(weather)
 
     def _contained(self, argv: Sequence[str]) -> Sequence[str]:
         """There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
         if process.find(argv[0]) is None:
             raise HostError(f"{argv[0]} is not installed (PATH was searched)")
         return process.tied_to_us(argv)
+
+
+def check_weather(weather: Weather) -> None:
+    """`HostError` for weather that the user network has no means for."""
+    if weather.needs_packets or not isinstance(weather, HttpWeather | LinkWeather):
+        raise HostError(
+            f"not on the {Network.USER} network: the weather {weather.name}; --network lab has it, where the host can "
+            "open one"
+        )
 
 
 @contextmanager
