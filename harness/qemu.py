@@ -34,12 +34,12 @@ NOTHING_TO_BOOT_S = 1
 """So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
 
 _ROOTFS_SERIAL = "rootfs"
-_TCG = "tcg,thread=single"
+TCG = "tcg,thread=single"
 """One host thread a machine. With a thread a CPU, one boot in 16 ran into the kernel's own code patching (int3), and
 their locks cost more than they give when machines boot side by side: two boots on two cores take 64 s so, two after
 another 2 x 43 s (QEMU 7.2, base, 2 CPUs)."""
 
-_TCG_CPU = "max,-erms,-fsrm"
+TCG_CPU = "max,-erms,-fsrm"
 """All that TCG can do, but for the claim that "rep stosb" is fast. There it is a store a byte, and in a page that held
 code each store is dear (page_collection_lock, QEMU 7.2). A guest that reuses its initrd's pages then stands still for
 up to half a minute and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more with the
@@ -301,8 +301,8 @@ def _board(spec: MachineSpec, clock: str) -> list[str]:
     kvm = spec.accelerator is Accelerator.KVM
     return [
         *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off,vmport=off,memory-backend=memory"),
-        *("-accel", "kvm" if kvm else _TCG),
-        *("-cpu", "host" if kvm else _TCG_CPU),
+        *("-accel", "kvm" if kvm else TCG),
+        *("-cpu", "host" if kvm else TCG_CPU),
         *("-smp", str(spec.cpus)),
         *("-m", f"{spec.memory_mib}M"),
         *("-rtc", f"base={clock}"),

@@ -40,6 +40,7 @@ class Prepared:
     network: Network
     network_reason: str
     learned: Learned
+    slowness: float = 1.0
     weather: tuple[str, ...] = ()
     hardware: str = ""
 
@@ -103,6 +104,7 @@ def prepare(
     for what in unknown(under_test.manifest):
         run.add_unchecked(what)
     choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
+    is_emulated = choice.accelerator is Accelerator.TCG
     return Prepared(
         image=definition.name,
         run_folder=run_folder,
@@ -115,6 +117,7 @@ def prepare(
         network=network.network,
         network_reason=network.reason,
         learned=learned.recall(store, definition.name),
+        slowness=round(accelerator.emulation_slowness(under_test.kernel), 2) if is_emulated else 1.0,
         weather=tuple(known.name for known in wanted_weather),
         hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
     )
@@ -149,6 +152,7 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
         "network": f"{prepared.network}: {prepared.network_reason}",
         **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
         **({"hardware": prepared.hardware} if prepared.hardware else {}),

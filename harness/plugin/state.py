@@ -13,6 +13,7 @@ import pytest
 
 from harness import digest, record, weather
 from harness.attest import read_signer
+from harness.deadline import expect_slowness
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.hardware import HardwareProfile, find_profile, fitting, path_for, problem
@@ -83,6 +84,7 @@ class Bootproof:
 
     def use(self, prepared: Prepared) -> None:
         self.prepared[prepared.image] = prepared
+        expect_slowness(max(known.slowness for known in self.prepared.values()))
         self.runs[prepared.image] = Run(prepared.run_folder, self.worker)
 
 

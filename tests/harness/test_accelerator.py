@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness import accelerator
-from harness.accelerator import choose
+from harness.accelerator import choose, emulation_slowness
+from harness.deadline import Deadline, expect_slowness
 from harness.errors import HostError, UsageError
 from harness.spec import Accelerator
 
@@ -93,3 +94,21 @@ def test_asking_for_a_kvm_that_lies_is_the_host_s_fault(kernel: Path, tmp_path: 
         HostError, match=r"kvm was asked for, but this kernel does not start under /dev/kvm: .*; --accel auto or tcg"
     ):
         choose("kvm", kernel, tmp_path / "memory", program=_program(tmp_path, "exit 1"))
+
+
+def test_how_slow_emulation_is_here_is_told_by_when_the_kernel_panics(kernel: Path, tmp_path: Path) -> None:
+    quick = emulation_slowness(kernel, program=_program(tmp_path, "echo 'Kernel panic - not syncing'; exec sleep 60"))
+    slow = _program(tmp_path, "sleep 4; echo 'Kernel panic - not syncing'; exec sleep 60")
+
+    assert quick == 1.0
+    assert emulation_slowness(kernel, program=slow) >= 4 / 1.6
+
+
+def test_deadlines_follow_what_is_known_of_emulation() -> None:
+    before_s = Deadline(10).length_s
+    expect_slowness(7.5)
+    try:
+        assert Deadline(10).length_s >= 75
+    finally:
+        expect_slowness(1.0)
+    assert Deadline(10).length_s == before_s
