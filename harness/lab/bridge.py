@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import signal
 import socket
 import sys
 import threading
@@ -175,15 +174,18 @@ class DhcpServer:
             self.change(lambda config: replace(config, plain=config.plain - {step.number}))
 
     def change(self, made: Callable[[DhcpConfig], DhcpConfig]) -> None:
-        """From now on, what it says is as ``made`` of what it was."""
+        """From now on, what it says is as ``made`` of what it was.
+
+        It is started anew. dnsmasq 2.90 would read its hosts again at a SIGHUP, but dies of SIGSEGV while one of them
+        has a lease.
+        """
         with self._lock:
             before, self.config = self.config, made(self.config)
-            if dnsmasq.configuration(self.config) != dnsmasq.configuration(before):
+            if (dnsmasq.configuration(self.config), dnsmasq.hosts(self.config)) != (
+                dnsmasq.configuration(before), dnsmasq.hosts(before)
+            ):  # fmt: skip
                 self._child.end()
                 self._child = self._started()
-            elif dnsmasq.hosts(self.config) != dnsmasq.hosts(before):
-                _write_hosts(self.config)
-                self._child.signal(signal.SIGHUP)  # dnsmasq(8): it reads them anew
 
     def speak_after(self, silent_s: float) -> None:
         """A silent server answers ``silent_s`` after it was first asked for an address."""

@@ -173,7 +173,7 @@ def clouded(config: DhcpConfig, weathers: Iterable[Weather]) -> DhcpConfig:
 
 
 def hosts(config: DhcpConfig) -> str:
-    """The file of those that are answered, which dnsmasq reads anew when it is told to.
+    """The file of those that are answered.
 
     A card that is not named gets no answer from a range of static addresses, and dnsmasq logs that it asked.
     """
