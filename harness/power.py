@@ -119,8 +119,8 @@ class Power:
 
     def freeze(self, state: Path) -> None:
         """Stop the machine for good, its device state in ``state``; `CannotFreeze` where that is impossible."""
-        if self.console.final_sighting:
-            raise self.failed(checks.finding_of(self.console.final_sighting, self.plan.where))
+        if sighting := self._final_sighting:
+            raise self.failed(checks.finding_of(sighting, self.plan.where))
         migration.save(self.qmp, state, Deadline(FREEZE_S))
         with suppress(QmpGone):
             self.qmp.execute("quit", deadline=Deadline(10))
@@ -231,16 +231,24 @@ class Power:
             raise self._failure or self.failed(self._sighted() or self.end_finding())
 
     def _raise_first_sign(self) -> None:
-        """On the wire, which says more, or on the console. In weather that clears up, what is tried again may yet go
-        well."""
+        """On the wire, which says more, or on the console."""
         plan, clears_up = self.plan, self.plan.site.lab.clears_up
         finding = wire.failure(self._steps, plan.spec, plan.where, clears_up=clears_up)
         finding = finding or self.downloads.failure(plan.where)
-        sighting = self.console.final_sighting
-        if not finding and sighting and not (sighting.sign.is_retried and clears_up):
+        sighting = self._final_sighting
+        if not finding and sighting:
             finding = self._explained(sighting)
         if finding:
             raise self.failed(finding)
+
+    @property
+    def _final_sighting(self) -> Sighting | None:
+        """The first sign after which nothing good can come."""
+        return next((seen for seen in self.console.sightings if self._is_final(seen)), None)
+
+    def _is_final(self, sighting: Sighting) -> bool:
+        """In weather that clears up, what is tried again may yet go well."""
+        return sighting.sign.is_final and not (sighting.sign.is_retried and self.plan.site.lab.clears_up)
 
     def _explained(self, sighting: Sighting) -> Finding:
         return wire.explained(checks.finding_of(sighting, self.plan.where), self._steps, self.plan.spec)
@@ -295,7 +303,7 @@ class Power:
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
         for sighting in self.console.sightings if self._is_ready else ():
-            if not sighting.sign.is_final:
+            if not self._is_final(sighting):
                 continue
             finding = checks.finding_of(sighting, self.plan.where)
             self.plan.site.run.add_finding(checks.doubted(finding, self.plan.doubt()))

@@ -12,6 +12,7 @@ from harness.build import build
 from harness.definition import ImageDefinition
 from harness.lab import Lab
 from harness.machine import BootFailed, Machine
+from harness.run import Run
 from harness.spec import BootPath, MachineSpec
 from harness.store import find_store
 from harness.weather import known, needs_other, with_other
@@ -68,9 +69,10 @@ def test_weather_that_no_image_withstands_is_named(
 
 
 @pytest.mark.parametrize("name", [name for name, weather in known().items() if weather.passes])
-def test_weather_that_passes_is_withstood(name: str, booting: Booting, spec: MachineSpec, lab: Lab) -> None:
+def test_weather_that_passes_is_withstood(name: str, booting: Booting, spec: MachineSpec, lab: Lab, run: Run) -> None:
     path = BootPath.PXE_CHAIN if name.startswith("tftp") else BootPath.IPXE_BIOS
     lab.disturb(known()[name])
 
     with booting(replace(spec, boot_path=path)) as machine:
         assert machine.check("systemctl is-active ssh") == "active"
+    assert run.findings() == ()
