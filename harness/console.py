@@ -190,11 +190,6 @@ class Console:
         self._is_card_open = False
         return self._cards_left > 0
 
-    @property
-    def final_sighting(self) -> Sighting | None:
-        """The first sign after which nothing good can come."""
-        return next((sighting for sighting in self.sightings if sighting.sign.is_final), None)
-
 
 if TYPE_CHECKING:
     _TextSpawn = SpawnBase[str]

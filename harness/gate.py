@@ -51,7 +51,7 @@ def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -
     names += [f"boot:{path}" for path in definition.boot_paths]
     names += THOROUGH if is_thorough and definition.persistent_paths else ()
     names += [WEATHER] if is_thorough and definition.withstands_weather else []
-    names += [HARDWARE] if is_thorough and definition.hardware else ()
+    names += [HARDWARE] if is_thorough and definition.hardware else []
     names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
     return tuple(dict.fromkeys(names))
 

@@ -23,8 +23,9 @@ from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.hardware import apply, find_profile, path_for, problem
+from harness.launch import power_on
 from harness.plan import Plan, Site
-from harness.power import Power, power_on
+from harness.power import Power
 from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run

@@ -19,8 +19,9 @@ from harness.definition import ImageDefinition
 from harness.disks import furnish
 from harness.errors import HarnessError, ImageError, UsageError
 from harness.guest import Facts, Host, open_guest
+from harness.launch import power_on
 from harness.plan import Frozen, Plan, Site
-from harness.power import BOOT_S, SHUTDOWN_S, Power, power_on
+from harness.power import BOOT_S, SHUTDOWN_S, Power
 from harness.run import Run
 from harness.spec import BootPath, MachineSpec
 from harness.weather import adapted

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from harness import boards, checks, grub, kexec, migration, process, qemu, record, running, traits, wire
+from harness import checks, kexec, migration, process, provision, record, running, traits, wire
 from harness.channel import (
     Channel,
     ChannelClosed,
@@ -26,17 +23,16 @@ from harness.channel import (
     takes_serial_shell,
 )
 from harness.checks import BootFailed, EmulatorFault
-from harness.console import Console, Sighting, follow
+from harness.console import Console, Sighting
 from harness.deadline import Changes, Deadline
 from harness.downloads import Downloads
 from harness.errors import BootproofError, HostError, Subject
 from harness.lab import LabProcess, TraceEvent
 from harness.lab.trace import told
-from harness.link import weathered
 from harness.migration import CannotFreeze
 from harness.plan import Plan
-from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import Accelerator, DiskSpec, MachineSpec, mac_of
+from harness.qmp import Qmp, QmpError, QmpGone
+from harness.spec import Accelerator
 from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
@@ -67,7 +63,7 @@ Events = list[tuple[str, dict[str, Any]]]
 
 
 class Power:
-    """A machine that is on. `power_on` makes one; it is not ready yet then."""
+    """A machine that is on. `launch.power_on` makes one; it is not ready yet then."""
 
     def __init__(self, plan: Plan, child: LabProcess, console: Console, changes: Changes, events: Events) -> None:
         self.plan, self.child, self.console = plan, child, console
@@ -144,7 +140,7 @@ class Power:
     def kexec(self, plan: Plan) -> Power:
         """The guest loads the artifacts of ``plan`` and starts their kernel by itself; QEMU goes on, and belongs to the
         boot that this returns, which is not ready yet. `BootFailed` if the guest does not get there."""
-        _serve(plan)
+        provision.serve(plan)
         plan.note_phase(kexec.PHASE)
         power = Power(plan, self.child, self.console, self._changes, self._events)
         done = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
@@ -268,7 +264,7 @@ class Power:
 
     def _raise_emulator_fault(self) -> None:
         """Linux patches its own code in its first seconds, which QEMU's TCG may miss."""
-        sighting = self.console.final_sighting
+        sighting = self._final_sighting
         is_early = self._is_booting and "userspace" not in self.console.phases
         is_emulated = self.plan.spec.accelerator is Accelerator.TCG
         if sighting and sighting.sign.id == "emulator-fault" and is_early and is_emulated:
@@ -391,7 +387,7 @@ class Power:
         )
 
     def _sighted(self) -> Finding | None:
-        sighting = self.console.final_sighting or next(iter(self.console.sightings), None)
+        sighting = self._final_sighting or next(iter(self.console.sightings), None)
         return self._explained(sighting) if sighting else None
 
     def end_finding(self) -> Finding:
@@ -481,165 +477,8 @@ class _PatientDeadline(Deadline):
         return max(0.0, min(silence_left_s, 3 * self.length_s - self.passed_s))
 
 
-@contextmanager
-def power_on(plan: Plan) -> Iterator[Power]:
-    """QEMU runs while the block lasts; on leaving, it is dead."""
-    boards.check(plan.spec.nics)
-    plan.folder.mkdir(parents=True)
-    _give_firmware(plan)
-    boot_disk = _boot_disk(plan)
-    _serve(plan)
-    if problem := plan.site.lab.capture_problem:
-        plan.site.run.add_unchecked(f"what was on the wire: {problem}")
-    changes, events = Changes(), Events()
-    with ExitStack() as stack:
-        (qmp, qmp_in), (console, console_in), (shell, shell_in) = (_wire(stack) for _ in range(3))
-        tpm = stack.enter_context(boards.tpm(plan)) if plan.spec.has_tpm else None
-        wires = qemu.Wires(
-            qmp_fd=qmp_in.fileno(),
-            console_fd=console_in.fileno(),
-            shell_fd=shell_in.fileno(),
-            tpm_fd=tpm.fileno() if tpm else None,
-            netdevs=plan.site.lab.netdevs(plan.spec),
-        )
-        follower = stack.enter_context(
-            follow(
-                console,
-                plan.folder / "console.log",
-                changes,
-                plan.note_phase,
-                plan.definition.waiting,
-                cards=len(plan.spec.nics),
-            )
-        )
-        if boot_disk and plan.entry is not None:
-            follower.listeners.append(partial(_choose, follower, plan.entry))
-        clock = stack.enter_context(boards.clock(plan, events))
-        child = stack.enter_context(_started(plan, wires, changes, boot_disk, clock))
-        power = Power(plan, child, follower, changes, events)
-        stack.enter_context(power.keeping_network_log())
-        for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
-            inner.close()
-        plan.note_phase("firmware")
-        on_event = _collector(events, changes)
-        log = plan.folder / "qmp.log"
-        try:
-            monitor = stack.enter_context(open_qmp(qmp, name=plan.spec.name, on_event=on_event, log=log))
-        except QmpGone as error:
-            child.wait(Deadline(5))
-            raise power.failed(power.end_finding()) from error
-        power.attach(monitor, shell)
-        for place, disk in enumerate(plan.spec.disks):
-            stack.enter_context(_plugged_late(place, disk, plan.spec, monitor))
-        stack.enter_context(weathered(plan.spec, plan.site.lab.weather, monitor, follower))
-        yield power
-        power.note_late_signs()
-
-
-@contextmanager
-def _plugged_late(place: int, disk: DiskSpec, spec: MachineSpec, qmp: Qmp) -> Iterator[None]:
-    """A disk that appears late does so while the block lasts; `QmpError` at its end if QEMU would not have it."""
-    problems = list[QmpError]()
-
-    def plug() -> None:
-        try:
-            qmp.execute("device_add", qemu.disk_device(place, spec), deadline=Deadline(10))
-        except QmpGone:
-            pass  # the machine was off by then
-        except QmpError as error:
-            problems.append(error)
-
-    if not disk.late_s:
-        yield
-        return
-    timer = threading.Timer(disk.late_s, plug)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        for problem in problems:
-            raise problem
-
-
-@contextmanager
-def _started(
-    plan: Plan, wires: qemu.Wires, changes: Changes, boot_disk: DiskSpec | None, clock: str
-) -> Iterator[LabProcess]:
-    program = process.require(qemu.PROGRAM, "qemu-system-x86")
-    argv = qemu.command(
-        plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
-    )  # fmt: skip
-    (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
-    fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd, wires.tpm_fd) if fd is not None]
-    with (plan.folder / "qemu.log").open("wb") as log:
-        child = plan.site.lab.spawn(
-            argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=fds, on_exit=lambda _: changes.note()
-        )
-    try:
-        yield child
-    finally:
-        child.end(0.0)
-
-
-def _give_firmware(plan: Plan) -> None:
-    """UEFI's variables as they come from the factory, at first; iPXE, where the firmware is to fetch it."""
-    if plan.variables and not plan.variables.exists():
-        process.require_file(qemu.UEFI_CODE, "ovmf")
-        shutil.copyfile(process.require_file(qemu.UEFI_VARIABLES, "ovmf"), plan.variables)
-    if plan.spec.loader:
-        loader = process.require_file(plan.spec.loader, "ipxe")
-        plan.site.lab.offer(loader)
-        plan.site.lab.http.serve(f"/{loader.name}", loader)
-
-
-def _boot_disk(plan: Plan) -> DiskSpec | None:
-    """GRUB's, as a deployment leaves it; where the machine goes on, as it was."""
-    if not plan.menu:
-        return None
-    if plan.frozen:
-        assert plan.frozen.boot_disk is not None
-        return grub.take(plan.frozen.boot_disk, plan.folder.parent)
-    for offer in plan.menu:
-        grub.check(offer.artifacts.manifest)
-    return grub.install(plan.folder.parent, plan.menu)
-
-
-def _choose(console: Console, entry: int, line: str) -> None:
-    """What a person does at GRUB's menu."""
-    if grub.READY in line:
-        console.send(grub.keys(entry))
-
-
-def _serve(plan: Plan) -> None:
-    """Let the lab's HTTP server hand the artifacts to this machine, and to each of its network cards its own script."""
-    http, digest, spec = plan.site.lab.http, plan.artifacts.digest, plan.spec
-    for name in plan.artifacts.manifest.files:
-        http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
-    http.serve("/boot.ipxe", qemu.IPXE_BY_CARD.encode())
-    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments).encode()
-    for nic in range(len(spec.nics)):
-        http.serve(qemu.script_path(mac_of(spec.number, nic)), script)
-
-
 def durations(begins_s: dict[str, float], ready_s: float | None, first: str = "firmware") -> dict[str, float]:
     """Seconds each phase took, from the seconds they began, the ``first`` at once: pure."""
     rows = [(first, 0.0), *begins_s.items()]
     ends = [begin for _, begin in rows[1:]] + [ready_s if ready_s is not None else rows[-1][1]]
     return {name: round(end - begin, 2) for (name, begin), end in zip(rows, ends, strict=True)}
-
-
-def _wire(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair()
-    stack.enter_context(theirs)
-    return stack.enter_context(ours), theirs
-
-
-def _collector(events: Events, changes: Changes) -> Callable[[str, dict[str, Any]], None]:
-    def collect(name: str, data: dict[str, Any]) -> None:
-        events.append((name, data))
-        changes.note()
-
-    return collect

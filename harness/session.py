@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import accelerator, boards, digest, lab, learned, weather
-from harness.artifacts import Artifacts, Manifest, load_artifacts
+from harness.artifacts import Artifacts, Manifest
 from harness.build import Progress, build
 from harness.definition import ImageDefinition, sources_digest
 from harness.errors import UsageError
@@ -43,12 +43,6 @@ class Prepared:
     slowness: float = 1.0
     weather: tuple[str, ...] = ()
     hardware: str = ""
-
-    def weathers(self) -> tuple[Weather, ...]:
-        """What the network does to all machines."""
-        other = load_artifacts(self.new if self.under_test == self.old else self.old)
-        files = [other.folder / name for name in other.manifest.files]
-        return weather.with_other(map(weather.read, self.weather), files)
 
 
 def prepare(

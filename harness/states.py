@@ -37,6 +37,11 @@ class Versions:
     new: Artifacts
     newest: Artifacts
 
+    @property
+    def other(self) -> Artifacts:
+        """Another build than the one under test, if there is one."""
+        return self.new if self.under_test == self.old else self.old
+
 
 Reach = Callable[[Machine, Versions], None]
 

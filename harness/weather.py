@@ -296,7 +296,8 @@ def what_paths(paths: Iterable[BootPath]) -> str:
 
 def adapted(spec: MachineSpec, weathers: Iterable[Weather]) -> MachineSpec:
     """``spec`` with the network cards that the weather is about: pure."""
-    if not any(weather.needs_second_card for weather in weathers) or len(spec.nics) > 1:
+    if not any(weather.needs_second_card for weather in weathers) or spec.dhcp_nic:
         return spec
-    (card,) = spec.nics
-    return replace(spec, nics=(replace(card, has_dhcp=False), NicSpec(model=card.model)))
+    first, *others = spec.nics
+    second, *rest = others or [NicSpec(model=first.model)]
+    return replace(spec, nics=(replace(first, has_dhcp=False), replace(second, has_dhcp=True), *rest))

@@ -101,9 +101,15 @@ class BridgeLab(Lab):
             self._nft(packets.rules(weathers))
         self._shape(packets.shaping(weathers, BRIDGE))
         self.dhcp.change(lambda config: dnsmasq.clouded(config, weathers))
-        if any(isinstance(weather, DhcpWeather) and weather.has_rival for weather in weathers) and not self._rival:
-            self._rival = rival.start(self._control, self.workdir / "rival.log", BRIDGE)
+        self._set_rival(is_there=self.dhcp.config.has_rival)
         self.dhcp.speak_after(max((w.silent_s for w in weathers if isinstance(w, DhcpWeather)), default=0.0))
+
+    def _set_rival(self, *, is_there: bool) -> None:
+        if self._rival and not is_there:
+            self._rival.end()
+            self._rival = None
+        elif is_there and not self._rival:
+            self._rival = rival.start(self._control, self.workdir / "rival.log", BRIDGE)
 
     def _after(self, request: Request | RequestRecord) -> None:
         """When iPXE asks the web server, TFTP has done its part; when a file has been sent, the next may be refused."""
@@ -116,14 +122,16 @@ class BridgeLab(Lab):
 
     def _shape(self, script: str) -> None:
         if self._is_slow:
-            _run(self._control, ["tc", "-batch", "-"], packets.unshaped(BRIDGE), "lift a speed limit")
+            _run(self._control, ["tc", "-batch", "-"], packets.unshaped(BRIDGE), "the lab cannot lift a speed limit")
         if script:
-            _run(self._control, ["tc", "-batch", "-"], script, "limit the speed: the kernel's sch_tbf does it")
+            problem = "the lab cannot limit the speed, for which the kernel needs sch_tbf"
+            _run(self._control, ["tc", "-batch", "-"], script, problem)
         self._is_slow = bool(script)
 
     def _nft(self, script: str) -> None:
         program = process.require("nft", "nftables")
-        _run(self._control, [program, "-f", "-"], script, "lose packets: the kernel's nf_tables does it")
+        problem = "the lab cannot lose packets, for which the kernel needs nf_tables"
+        _run(self._control, [program, "-f", "-"], script, problem)
 
 
 class Capture:
@@ -153,7 +161,7 @@ class DhcpServer:
         self._control, self._trace, self._output = control, trace, output
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        self._waiting: threading.Thread | None = None
+        self._threads = list[threading.Thread]()
         self._child = self._started()
         trace.listeners.append(self._chained)
 
@@ -170,14 +178,15 @@ class DhcpServer:
         )
 
     def _chained(self, step: TraceEvent) -> None:
+        """In the thread that reads what the server says, which must go on reading."""
         if step.protocol == "tftp" and step.kind == "sent" and step.number in self.config.plain:
-            self.change(lambda config: replace(config, plain=config.plain - {step.number}))
+            self._start(lambda: self.change(lambda config: replace(config, plain=config.plain - {step.number})))
 
     def change(self, made: Callable[[DhcpConfig], DhcpConfig]) -> None:
         """From now on, what it says is as ``made`` of what it was.
 
-        It is started anew. dnsmasq 2.90 would read its hosts again at a SIGHUP, but dies of SIGSEGV while one of them
-        has a lease.
+        It is started anew, and ready when this returns. dnsmasq 2.90 would read its hosts again at a SIGHUP, but dies
+        of SIGSEGV while one of them has a lease.
         """
         with self._lock:
             before, self.config = self.config, made(self.config)
@@ -186,12 +195,21 @@ class DhcpServer:
             ):  # fmt: skip
                 self._child.end()
                 self._child = self._started()
+                self.wait_until_ready()
 
     def speak_after(self, silent_s: float) -> None:
         """A silent server answers ``silent_s`` after it was first asked for an address."""
-        if 0 < silent_s < math.inf and self._waiting is None:
-            self._waiting = threading.Thread(target=self._wait_silently, args=(silent_s,), daemon=True)
-            self._waiting.start()
+        if 0 < silent_s < math.inf:
+            self._start(lambda: self._wait_silently(silent_s))
+
+    def _start(self, task: Callable[[], None]) -> None:
+        def work() -> None:
+            with suppress(LabError):  # the lab ends
+                task()
+
+        thread = threading.Thread(target=work, name="lab dhcp", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _wait_silently(self, silent_s: float) -> None:
         since_s = time.monotonic()
@@ -202,13 +220,12 @@ class DhcpServer:
         while not (self._is_over.is_set() or self._trace.wait_for(asks, Deadline(0.5, scaled=False))):
             pass
         if not self._is_over.wait(silent_s):
-            with suppress(LabError):  # the lab ends
-                self.change(lambda config: replace(config, is_silent=False))
+            self.change(lambda config: replace(config, is_silent=False))
 
     def close(self) -> None:
         self._is_over.set()
-        if self._waiting:
-            self._waiting.join()
+        for thread in self._threads:
+            thread.join()
 
     def _started(self) -> LabProcess:
         self.config.tftp_root.mkdir(exist_ok=True)
@@ -274,21 +291,18 @@ def _settings() -> Iterator[str]:
             yield f"kernel.{name}={value}"
 
 
-def _run(control: Control, argv: list[str], script: str, what: str) -> None:
+def _run(control: Control, argv: list[str], script: str, problem: str, remedy: str = "") -> None:
+    """A short program in the lab; `HostError` with ``problem``, its words and the ``remedy`` if it fails."""
     with control.log.open("ab") as log:
         status = control.run(argv, script, log.fileno())
     if status:
-        raise HostError(f"the lab cannot {what}; {argv[0]} said: {_last_line(control.log)}\n({control.log})")
+        said = f"{argv[0]} said: {_last_line(control.log)}\non:\n{script}({control.log})"
+        raise HostError(f"{problem}; {said}\n{remedy}".rstrip())
 
 
 def _ip(control: Control, batch: str) -> None:
-    with control.log.open("ab") as log:
-        status = control.run(["ip", "-batch", "-"], batch, log.fileno())
-    if status:
-        raise HostError(
-            f"no lab without bridge and tap; ip said: {_last_line(control.log)}\non:\n{batch}({control.log})\n"
-            "a kernel without the bridge or tun module says 'Unknown device type'\nsudo modprobe -a bridge tun"
-        )
+    remedy = "a kernel without the bridge or tun module says 'Unknown device type'\nsudo modprobe -a bridge tun"
+    _run(control, ["ip", "-batch", "-"], batch, "no lab without bridge and tap", remedy)
 
 
 def _listen(control: Control, port: int) -> socket.socket:

@@ -94,13 +94,17 @@ class RequestRecord:
 
 
 class Transfer:
-    """An answer under way: of ``size_bytes`` that were announced, ``bytes_sent`` went to the kernel, the last of them
-    at ``moved_s``."""
+    """An answer under way: of ``size_bytes`` that were announced, ``bytes_sent`` went to the kernel.
+
+    The client has had all of that, and waits for more, for ``idle_s``: by the server's own clock, which stands still
+    when this process is starved.
+    """
 
     def __init__(self, request: Request, connection: socket.socket | None) -> None:
         self.request = request
-        self.started_s = self.moved_s = time.monotonic()
+        self.started_s = time.monotonic()
         self.size_bytes = self.bytes_sent = 0
+        self.idle_s = 0.0
         self._connection = connection
         self._hash = hashlib.sha256()
 
@@ -109,16 +113,21 @@ class Transfer:
         self.move(self.bytes_sent + len(chunk))
 
     def move(self, bytes_sent: int) -> None:
-        self.bytes_sent, self.moved_s = bytes_sent, time.monotonic()
+        self.bytes_sent, self.idle_s = bytes_sent, 0.0
+
+    def tick(self) -> None:
+        self.idle_s = self.idle_s + _EVERY_S if self._is_awaited else 0.0
 
     @property
-    def idle_s(self) -> float:
-        """For how long the client has had all that was sent, and waits for more; tcp(7), SIOCOUTQ."""
-        with suppress(OSError, ValueError, AttributeError):  # it is closed
-            unread = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
-            if struct.unpack("i", unread)[0] == 0 and self.bytes_sent < self.size_bytes:
-                return time.monotonic() - self.moved_s
-        return 0.0
+    def _is_awaited(self) -> bool:
+        """tcp(7), SIOCOUTQ: nothing of what was sent is still to be acknowledged."""
+        if self._connection is None or self.bytes_sent >= self.size_bytes:
+            return False
+        try:
+            unread = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # it is closed
+            return False
+        return bool(struct.unpack("i", unread)[0] == 0)
 
     def record(self, answer: Answer) -> RequestRecord:
         is_file = isinstance(answer.body, Path) and _is_as_it_is(answer)
@@ -281,12 +290,20 @@ async def _handle(routes: HttpServer, raw: web.BaseRequest, client: str) -> web.
     )
     connection = raw.transport.get_extra_info("socket") if raw.transport else None
     transfer, answer = Transfer(request, connection), Answer(status=500)
+    ticking = asyncio.create_task(_tick(transfer))
     try:
         answer = routes.begin(transfer)
         await asyncio.sleep(answer.delay_s)
         return await _send(raw, answer, transfer)
     finally:
+        ticking.cancel()
         routes.end(transfer, answer)
+
+
+async def _tick(transfer: Transfer) -> None:
+    while True:
+        await asyncio.sleep(_EVERY_S)
+        transfer.tick()
 
 
 def _existing(answer: Answer) -> Answer:

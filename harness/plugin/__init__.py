@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--thorough",
         action="store_true",
-        help="Prove also what takes long: power cuts, faults of the disk, weather, late units, the graph of upgrades.",
+        help="Prove also what takes long: power cuts, faults of disk and network, hardware, late units, all upgrades.",
     )
     group.addoption(
         "--cuts",

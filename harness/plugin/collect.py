@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.errors import UsageError
-from harness.gate import without_repeat
+from harness.gate import THOROUGH, without_repeat
 from harness.ordering import orders
 from harness.plugin.state import Bootproof
 from harness.spec import DiskFault
@@ -74,7 +74,8 @@ def is_left_out(item: pytest.Item, state: Bootproof) -> bool:
     if item.get_closest_marker("thorough") is None:
         return False
     definition = state.definitions.get(image_of(item) or "")
-    return not state.is_thorough or (definition is not None and not definition.persistent_paths)
+    is_about_data = any(mark.args[0] in THOROUGH for mark in item.iter_markers("check"))
+    return not state.is_thorough or (definition is not None and is_about_data and not definition.persistent_paths)
 
 
 def looks(item: pytest.Item) -> bool:

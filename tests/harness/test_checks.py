@@ -101,7 +101,7 @@ def test_what_a_guest_cannot_show_is_no_finding() -> None:
 
 
 def test_prints_are_read_from_the_files_themselves(tmp_path: Path) -> None:
-    banner = b"6.12.1-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.12.1-1\0"
+    banner = b"6.12.1-amd64 (builder@example.org) #1 SMP Debian 6.12.1-1\0"
     kernel = bytearray(0x8000)
     kernel[0x202:0x206], kernel[0x20E:0x210] = b"HdrS", (0x300).to_bytes(2, "little")
     kernel[0x500 : 0x500 + len(banner)] = banner

@@ -69,7 +69,8 @@ def test_a_sign_cut_in_two_by_the_wire_is_seen(machine: Machine) -> None:
     machine.prints("Kernel pa")
     machine.prints("nic - not syncing\n")
 
-    assert machine.console.final_sighting is not None
+    machine.wait_for(lambda: bool(machine.console.sightings))
+    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
 
 
 def test_phases_are_told_as_they_begin(machine: Machine, phases: list[str]) -> None:

@@ -57,8 +57,10 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
-    assert set(required_checks(nova, is_thorough=True)) - set(required_checks(nova)) == {
+    demanding = replace(nova, hardware=("megasas",), withstands_weather=("link-lossy",))
+    assert set(required_checks(demanding, is_thorough=True)) - set(required_checks(demanding)) == {
         "hardware",
+        "weather",
         "power-cuts",
         "disk-faults",
         "upgrades",

@@ -24,7 +24,7 @@ def _artifacts(folder: Path, version: str, **more: object) -> Artifacts:
         "files": {name: describe(folder / name) for name in FILES}, "packages": {}, "dracut_modules": (),
         "initrd_drivers": (), "definition": "", "sources": {}, "builder": {},
     }  # fmt: skip
-    record.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]
+    record.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]  # values as the fields want them
     return load_artifacts(folder)
 
 

@@ -34,7 +34,7 @@ def _spec(boot_path: BootPath = BootPath.DIRECT, disks: tuple[DiskSpec, ...] = (
 
 def _devices(spec: MachineSpec, **more: object) -> list[str]:
     netdevs = tuple(qemu.tap_netdev(nic, f"tap{nic}") for nic in range(len(spec.nics)))
-    argv = qemu.command(spec, wires=Wires(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]
+    argv = qemu.command(spec, wires=Wires(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
     return [value for name, value in pairwise(argv) if name == "-device"]
 
 
@@ -223,7 +223,7 @@ def test_disks_hang_on_the_controllers_of_their_bus_in_their_order(written: Writ
 @pytest.mark.parametrize("more", [{"bus": DiskBus.SATA, "sector_bytes": 4096}, {"bus": DiskBus.NVME, "late_s": 3.0}])
 def test_a_disk_that_qemu_cannot_make_is_refused(more: dict[str, object]) -> None:
     with pytest.raises(SpecError, match=r"sectors of 512|plugged in late"):
-        DiskSpec(path=Path("d"), serial="S", **more)  # type: ignore[arg-type]
+        DiskSpec(path=Path("d"), serial="S", **more)  # type: ignore[arg-type]  # values as the fields want them
 
 
 def test_watchdog_and_tpm_are_on_the_board() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import uuid
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def test_weather_about_the_second_card_brings_it_and_nothing_else_changes() -> N
     assert two.dhcp_nic == 1
     assert adapted(spec, [known()["link-lossy"]]) == spec
     assert adapted(two, [known()["link-second-card"]]) == two
+    several = replace(spec, nics=(NicSpec(), NicSpec(has_dhcp=False), NicSpec(has_dhcp=False)))
+    assert adapted(several, [known()["link-second-card"]]).dhcp_nic == 1
 
 
 # The web server

@@ -76,12 +76,16 @@ def gone(features: list[Feature], machine: Machine) -> list[str]:
         return [feature.name for feature in features if machine.run(feature.seen).status]
 
 
-def go_back(machine: Machine, versions: Versions) -> None:
-    """To the version before: what a person picks in GRUB's menu; with kexec, another upgrade."""
+def go_back(machine: Machine, versions: Versions) -> bool:
+    """To the version before, where that is more than another upgrade of the same kind: what a person picks in GRUB's
+    menu; with kexec, which a machine is not switched on by, the only way into the version under test."""
     if machine.spec.boot_path is BootPath.GRUB:
         machine.reboot_previous()
     elif machine.spec.boot_path is BootPath.KEXEC:
         machine.reboot(into=versions.old)
+    else:
+        return False
+    return True
 
 
 @pytest.mark.boots(2)
@@ -148,7 +152,7 @@ def test_machine_comes_up_and_upgrades_on_its_other_boot_paths(
         machine.reboot(into=versions.new)
         journey.look("after the upgrade")
 
-        go_back(machine, versions)
-        journey.look("after going back")
+        if go_back(machine, versions):
+            journey.look("after going back")
         machine.power_off()
         assert not journey.losses, "\n".join(journey.losses)

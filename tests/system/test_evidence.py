@@ -18,6 +18,7 @@ from harness.machine import BootFailed, Machine
 from harness.run import Run
 from harness.spec import BootPath, MachineSpec, NicSpec
 from harness.verdict import SCREENSHOT, Finding
+from harness.weather import read
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 
@@ -52,12 +53,11 @@ def _greys(png: bytes) -> set[int]:
 def test_a_rootfs_that_is_not_served_is_quoted_and_captured(
     booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts
 ) -> None:
-    serve, path = lab.http.serve, f"/{artifacts.digest}/{ROOTFS}"
-    lab.http.serve = lambda url, route: None if url == path else serve(url, route)  # type: ignore[method-assign]
+    lab.disturb(read("http-404-rootfs"))
 
     finding, folder = _failure(booting, over_network)
 
-    assert finding.id == "rootfs-download-failed"
+    assert finding.id == "http-error"
     said, *_ = [line for line in finding.evidence if line.startswith("network: ") and ROOTFS in line]
     assert f"GET /{artifacts.digest[:12]}/{ROOTFS} 404 " in said
     network = (folder / "network.log").read_text("utf-8")
@@ -73,7 +73,7 @@ def test_without_a_dhcp_answer_the_display_is_kept(
 ) -> None:
     finding, folder = _failure(booting, replace(over_network, nics=(NicSpec(has_dhcp=False),)))
 
-    assert finding.id == "no-boot-device"
+    assert finding.id == "dhcp-unanswered"
     assert finding.evidence[-1].endswith("] DHCP DISCOVER: no address available")
     picture = (folder / SCREENSHOT).read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -12,59 +12,13 @@ from pathlib import Path
 import pytest
 
 from harness import process
-from harness.artifacts import ROOTFS, Artifacts
 from harness.deadline import Deadline
 from harness.fixtures.disk import make_disk
-from harness.lab import Answer, Lab
 from harness.machine import BootFailed, Machine
 from harness.run import Run
-from harness.spec import BootPath, MachineSpec
+from harness.spec import MachineSpec
 
 Booting = Callable[..., AbstractContextManager[Machine]]
-
-
-def serve_rootfs(machine: Machine, answer: Answer) -> None:
-    """From the next request on; `power_on` has its own idea of this path, so the route is set while it boots."""
-    machine.site.lab.http.serve(f"/{machine.artifacts.digest}/{ROOTFS}", lambda _: answer)
-
-
-@pytest.fixture
-def over_network(spec: MachineSpec) -> MachineSpec:
-    return replace(spec, boot_path=BootPath.IPXE_BIOS)
-
-
-def fail_with_rootfs(booting: Booting, spec: MachineSpec, lab: Lab, artifacts: Artifacts, body: Path | None) -> str:
-    """Boot while the lab serves ``body`` (nothing: 404) as root file system; the finding's id."""
-    served = lab.http.serve
-    path = f"/{artifacts.digest}/{ROOTFS}"
-
-    def spoilt(url_path: str, route: object) -> None:
-        if url_path != path:
-            served(url_path, route)  # type: ignore[arg-type]  # handed on as it came
-        elif body is not None:
-            served(url_path, body)
-
-    lab.http.serve = spoilt  # type: ignore[method-assign]  # the lab, not the harness, is what is spoilt
-    with pytest.raises(BootFailed) as failure, booting(spec):
-        pass
-    return failure.value.finding.id
-
-
-def test_missing_rootfs_is_found_at_its_first_failed_download(
-    booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts
-) -> None:
-    assert fail_with_rootfs(booting, over_network, lab, artifacts, None) == "http-error"
-
-
-def test_truncated_rootfs_is_found(
-    booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts, tmp_path: Path
-) -> None:
-    short = tmp_path / "short"
-    short.write_bytes(artifacts.rootfs.read_bytes()[: 8 << 20])
-
-    found = fail_with_rootfs(booting, over_network, lab, artifacts, short)
-
-    assert found == "served-bytes-differ"
 
 
 def test_panic_is_found_at_once(booting: Booting, spec: MachineSpec) -> None:
