@@ -60,10 +60,10 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="ipxe-download-failed",
-        # of a long URL, which iPXE breaks at the end of the screen, only the rest may be on this line
-        pattern=r"^\S+\.\.\. .*\(https?://ipxe\.org/",
+        # iPXE breaks lines at the end of the screen: of the URL only the rest, of its own only the start may be here
+        pattern=r"^\S+\.{3,} .*\(https?:",
         what="iPXE could not download a file",
-        cause="the HTTP server refused or does not have it",
+        cause="the server refused it, does not have it, or is not there",
         is_retried=True,
     ),
     Sign(

@@ -28,6 +28,8 @@ TROUBLE = {
     "You are in emergency mode. After logging in, type \"journalctl -xb\"": "emergency-mode",
     "dracut-initqueue[512]: Warning: dracut-initqueue: timeout, still waiting for following": "initrd-timeout",
     "Warning: failed to download live image: error 22": "rootfs-download-failed",
+    "tftp://10.77.0.1/undionly.kpxe.................. Connection timed out (http://ip": "ipxe-download-failed",
+    "4/vmlinuz... No such file or directory (http://ipxe.org/2d0c613b)": "ipxe-download-failed",
     "bootproof: iPXE failed to fetch the kernel from http://10.77.0.1/x/vmlinuz": "ipxe-script-failed",
     "No bootable device.": "no-boot-device",
     "error: file `/8592356f1c25/vmlinuz' not found.": "grub-failed",  # 2.06

@@ -45,7 +45,7 @@ FOUND = {
         for file in ("kernel", "initrd", "rootfs")
     },
     "http-other-build-rootfs": "served-bytes-differ",
-    "tftp-absent": "no-boot-device",
+    "tftp-absent": "ipxe-download-failed",
 }
 """What the harness must say; the image comes up in spite of the others."""
 
