@@ -224,15 +224,25 @@ def taints(value: int) -> list[str]:
     return [_TAINTS.get(bit, f"bit {bit}") for bit in range(value.bit_length()) if value >> bit & 1]
 
 
-def excused(finding: Finding, starved_share: float) -> Finding:
-    """``finding``, or the host's doing: what ran out of time in a machine that mostly waited for a CPU: pure."""
-    is_late = finding.id in _LATE or any(_TIMED_OUT.search(line) for line in finding.evidence)
-    if starved_share < _STARVED_SHARE or not is_late:
+def excused(finding: Finding, starved_share: float, slowness: float = 1.0) -> Finding:
+    """``finding``, or the host's doing: pure.
+
+    That is what ran out of time in a machine that mostly waited for a CPU; and limits of the image's own, which unlike
+    our deadlines do not grow with ``slowness``, in one that emulation made so many times slower than usual.
+    """
+    timed_out = any(_TIMED_OUT.search(line) for line in finding.evidence)
+    if starved_share >= _STARVED_SHARE and (timed_out or finding.id in _LATE):
+        cause = (
+            f"the host starved this machine, which waited for a CPU {starved_share:.0%} of the time it wanted one; "
+            "take fewer workers (-n), or a host that does nothing else"
+        )
+    elif slowness >= _SLOW and timed_out:
+        cause = (
+            f"machines are {slowness:.1f} times slower on this host than usual, and the image's own time limits do not "
+            "know it; try another hour, another host, or one with KVM"
+        )
+    else:
         return finding
-    cause = (
-        f"the host starved this machine, which waited for a CPU {starved_share:.0%} of the time it wanted one; take "
-        "fewer workers (-n), or a host that does nothing else"
-    )
     return replace(finding, subject=Subject.HOST, cause=cause)
 
 
@@ -253,6 +263,7 @@ _NETWORK_LINES = 4
 
 _LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
 _TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out")
+_SLOW = 2.0
 _STARVED_SHARE = 0.4
 """A boot that wrongly failed had waited more than that: 45 %, one of five machines that booted on two cores."""
 

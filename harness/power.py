@@ -24,7 +24,7 @@ from harness.channel import (
 )
 from harness.checks import BootFailed, EmulatorFault
 from harness.console import Console, Sighting
-from harness.deadline import Changes, Deadline
+from harness.deadline import Changes, Deadline, host_scale
 from harness.downloads import Downloads
 from harness.errors import BootproofError, HostError, Subject
 from harness.lab import LabProcess, TraceEvent
@@ -276,7 +276,9 @@ class Power:
             raise CannotFreeze(f"a copy of a frozen machine did not go on: {finding.what}")
         plan = self.plan
         finding = checks.with_network(finding, self._network_of(finding))
-        finding = checks.doubted(checks.excused(finding, process.starved_share(self.child.pid)), plan.doubt())
+        slowness = host_scale() if plan.spec.accelerator is Accelerator.TCG else 1.0
+        finding = checks.excused(finding, process.starved_share(self.child.pid), slowness)
+        finding = checks.doubted(finding, plan.doubt())
         plan.site.run.add_finding(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)

@@ -129,20 +129,22 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finding_id", "evidence", "starved_share", "subject"),
+    ("finding_id", "evidence", "starved_share", "slowness", "subject"),
     [
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/ttyS0.", 0.6, Subject.HOST),
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/ttyS0.", 0.1, Subject.IMAGE),
-        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, Subject.IMAGE),
-        ("boot-hangs", "", 0.6, Subject.HOST),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.6, 1.0, Subject.HOST),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Subject.IMAGE),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Subject.HOST),
+        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Subject.IMAGE),
+        ("boot-hangs", "", 0.6, 1.0, Subject.HOST),
+        ("boot-hangs", "", 0.1, 4.0, Subject.IMAGE),
     ],
 )
-def test_what_runs_out_of_time_on_a_starved_host_is_not_the_images_doing(
-    finding_id: str, evidence: str, starved_share: float, subject: Subject
+def test_what_runs_out_of_time_on_a_slow_host_is_not_the_images_doing(
+    finding_id: str, evidence: str, starved_share: float, slowness: float, subject: Subject
 ) -> None:
     finding = Finding(id=finding_id, what="…", where="here", evidence=(evidence,), cause="its own")
 
-    assert excused(finding, starved_share).subject is subject
+    assert excused(finding, starved_share, slowness).subject is subject
 
 
 def test_a_process_that_shares_its_cpu_waits_for_it() -> None:
