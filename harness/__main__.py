@@ -24,6 +24,7 @@ examples:
   bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
+  bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
   bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
   bootproof store                      what is kept from builds, and how much room it takes
   bootproof store prune                remove what no run will use again
@@ -49,6 +50,25 @@ examples:
   bootproof store prune --image base --older-than 1w
 """
 
+_REPLAY = """\
+Bring up the machine of BUNDLE as it was when it failed: its hardware, its disk, its artifacts, its network and what
+that did to it; and say whether the same finding comes back. The artifacts are taken from the bundle, from the store,
+from --artifacts, or built again from the definition, and are compared by their digest. If a test failed in the machine,
+that test is run.
+"""
+_REPLAY_EPILOG = """\
+examples:
+  bootproof replay runs/latest/test-x.bundle                       does it come back?
+  bootproof replay B.bundle --times 10                             how often?
+  bootproof replay B.bundle --change memory=4096                   would more memory have helped?
+  bootproof replay B.bundle --change weather=                      and a network that behaves?
+  bootproof replay B.bundle --change kernel-argument=rd.debug      the same, and more to read
+
+exit status: 1 the same finding came back (each time), 0 it did not, 75 it came and went, or this host is at fault,
+4 a bundle or option that is of no use
+"""
+_CHANGES = "artifacts, boot-path, cpus, kernel-argument, memory, nic, weather"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -62,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_boot(commands)
     release.add_parsers(commands)
     insight.add_parsers(commands)
+    _add_replay(commands)
     _add_store(commands)
     _add_doctor(commands)
     _add_facts(commands)
@@ -111,6 +132,26 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")
     boot.add_argument("--network", choices=["auto", "lab", "user"], default="auto", help="default: auto")
     boot.set_defaults(run=_boot)
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="bring a failure up again, from the bundle that its run left",
+        description=_REPLAY,
+        epilog=_REPLAY_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_argument("bundle", type=Path, metavar="BUNDLE")
+    replay.add_argument("--times", type=int, default=1, metavar="N", help="try N times, and count (default: 1)")
+    replay.add_argument(
+        "--change", action="append", default=[], metavar="KEY=VALUE",
+        help=f"one thing different (repeatable): {_CHANGES}",
+    )  # fmt: skip
+    replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
+    replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
+    replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
+    replay.set_defaults(run=_replay)
 
 
 def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -243,6 +284,12 @@ def _doctor(options: argparse.Namespace) -> int:
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from harness.replay import replay
+
+    return replay(options)
 
 
 def _facts(options: argparse.Namespace) -> int:

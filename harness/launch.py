@@ -26,6 +26,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     boards.check(plan.spec.nics)
     plan.folder.mkdir(parents=True)
+    plan.keep()
     provision.give_firmware(plan)
     boot_disk = provision.boot_disk(plan)
     provision.serve(plan)

@@ -104,7 +104,7 @@ class Power:
         except BootproofError as error:
             self._is_booting = False
             self._keep_screenshot()
-            self._keep_journal()
+            self.keep_journal()
             self._note_boot(None)
             raise self._as_boot_failure(error) from error
         self._is_booting = False
@@ -420,7 +420,7 @@ class Power:
             with suppress(QmpError):  # QEMU is gone, or built without PNG
                 self.qmp.execute("screendump", {"filename": file, "format": "png"}, deadline=Deadline(10))
 
-    def _keep_journal(self) -> None:
+    def keep_journal(self) -> None:
         """Of a guest that got far enough to be asked for it."""
         if "userspace" not in self.console.phases:
             return

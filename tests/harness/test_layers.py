@@ -17,7 +17,7 @@ rootfs prebuilt running
 checks traits plan boards provision power launch machine once states template shared features defaults identity
 locations belongings databases load cuts session gate attest policy streams promote remote conclude inventory history
 diff bundle report interactive prune doctor facts
-release insight
+release insight replay
 plugin fixtures suite __main__ __init__
 """
 DOORS = {  # who alone may import what

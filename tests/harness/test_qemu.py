@@ -48,7 +48,10 @@ def test_the_accelerator_decides_the_cpu() -> None:
     by_tcg = qemu.command(_spec(), wires=WIRES)
     by_kvm = qemu.command(_spec(accelerator=Accelerator.KVM), wires=WIRES)
 
-    assert (_values(by_tcg, "-accel"), _values(by_tcg, "-cpu")) == (["tcg,thread=single,tb-size=256"], ["max,-erms,-fsrm"])
+    assert (_values(by_tcg, "-accel"), _values(by_tcg, "-cpu")) == (
+        ["tcg,thread=single,tb-size=256"],
+        ["max,-erms,-fsrm"],
+    )
     assert (_values(by_kvm, "-accel"), _values(by_kvm, "-cpu")) == (["kvm"], ["host"])
 
 
