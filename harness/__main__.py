@@ -21,7 +21,7 @@ _EPILOG = """\
 examples:
   bootproof build base                 build the image, or say at once that nothing changed
   bootproof boot base                  boot it on a blank disk with a root shell on this terminal; Ctrl-] ends it
-  bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
+  bootproof boot base --disk my.raw    the same, on a copy of a disk; --write-disk to keep what changes there
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
   bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
@@ -111,7 +111,7 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="boot an image by hand, its console on this terminal",
         description="Boot an image, or a folder of artifacts, in a network of its own. The console is on this "
         "terminal, root is logged in; a reboot in the guest boots it again, its poweroff or Ctrl-] here ends it. "
-        "Nothing is left running, and without --disk nothing is kept.",
+        "Nothing is left running, and without --write-disk nothing is kept.",
     )
     boot.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
     boot.add_argument("--artifacts", type=Path, metavar="DIR", help="what another builder made of IMAGE")
@@ -123,7 +123,11 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument(
         "--hardware", metavar="NAME|FILE", help="a hardware profile: a name, or a file as `bootproof facts` prints it"
     )
-    boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
+    boot.add_argument(
+        "--disk", type=Path, metavar="FILE",
+        help="the persistent disk, an image of a host's own: it is not written, what changes is gone at the end",
+    )  # fmt: skip
+    boot.add_argument("--write-disk", action="store_true", help="write to --disk FILE itself, made if it is missing")
     boot.add_argument(
         "--weather", action="append", default=[], metavar="NAME",
         help="what the network does to it, such as http-404-rootfs (repeatable)",

@@ -28,12 +28,22 @@ from harness.definition import ImageDefinition
 from harness.errors import HostError, UsageError
 from harness.plan import PLAN, PlanRecord
 from harness.spec import DiskFormat
-from harness.verdict import NETWORK_LOG, SCREENSHOT, Finding
+from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
 
 FORMAT = 1
 SUFFIX = ".bundle"
 _INDEX = "bundle.json"
-_LOGS = ("console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, SCREENSHOT, "uefi-variables.fd")
+_LOGS = (
+    "console.log",
+    "qmp.log",
+    "qemu.log",
+    "argv",
+    "journal.log",
+    NETWORK_LOG,
+    CHANNEL_LOG,
+    SCREENSHOT,
+    "uefi-variables.fd",
+)
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
 _PIECE_BYTES = 1 << 20

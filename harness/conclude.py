@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import gate, record
 from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.attest import ATTESTATION
+from harness.bundle import SUFFIX
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
 from harness.gate import FLAKE, Result
@@ -224,6 +225,7 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     yield f"verdict: {folder / 'verdict.json'}"
     if (folder / "report.html").exists():
         yield f"report: {folder / 'report.html'}"
+    yield from (f"have it again: bootproof replay {file}" for file in sorted(folder.glob(f"*{SUFFIX}")))
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:

@@ -30,7 +30,7 @@ from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run
 from harness.session import by_hand
-from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
 from harness.weather import Weather, adapted
 
@@ -56,6 +56,8 @@ def boot_by_hand(options: Namespace) -> int:
     if hardware and (said := problem(hardware, path)):
         raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, path)} would do")
     boards.check(hardware.nics if hardware else ())
+    if options.write_disk and not options.disk:
+        raise UsageError("--write-disk goes with --disk FILE")
     weathers = _weathers(options.weather, path)
     store = find_store()
     with ExitStack() as stack:
@@ -74,7 +76,7 @@ def boot_by_hand(options: Namespace) -> int:
             accelerator=choice.accelerator,
             cpus=definition.cpus,
             memory_mib=definition.memory_mib,
-            disks=(_disk(options.disk or folder / "data.raw"),),
+            disks=(_disk(options, folder),),
             credentials=_CREDENTIALS,
         )
         spec = adapted(apply(hardware, spec), weathers)
@@ -115,16 +117,24 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
     return definition, store.hold(lambda: build(definition, store, progress=Lines(_say, definition.name)), until)
 
 
-def _disk(path: Path) -> DiskSpec:
+def _disk(options: Namespace, folder: Path) -> DiskSpec:
+    """What is written to a disk that is there goes to a layer over it, in ``folder``, unless it is to be kept."""
+    path = options.disk or folder / "data.raw"
     try:
-        if not path.exists():
+        is_there = path.exists()
+        if is_there and not options.write_disk:
+            path.open("rb").close()
+            over = folder / "data.qcow2"
+            disks.make_overlay(over, path, base_format=disks.format_of(path))
+            return DiskSpec(path=over, serial=disks.DATA_SERIAL, format=DiskFormat.QCOW2)
+        if options.disk and not is_there and not options.write_disk:
+            raise UsageError(f"--disk {path}: there is no such file; with --write-disk it is made, and kept")
+        if not is_there:
             disks.make_raw(path, size_bytes=DISK_GIB << 30)
         with path.open("r+b"):
             pass
     except OSError as error:
-        raise UsageError(
-            f"--disk {path} cannot be used: {error.strerror}; it is a file, and made if missing"
-        ) from error
+        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is an image of a disk") from error
     return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 

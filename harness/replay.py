@@ -35,7 +35,6 @@ class Case:
     """What is brought up: a bundle's, or with a thing changed."""
 
     spec: MachineSpec
-    boot_path: BootPath
     artifacts: Artifacts
     weather: tuple[str, ...]
     arguments: tuple[str, ...] = ()
@@ -75,9 +74,7 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
     if plan.is_kexec:
         raise UsageError(f"{options.bundle}: an upgrade by kexec, whose running system is not in the bundle")
     artifacts = _artifacts(opened, options, store, until)
-    case = Case(
-        spec=replace(plan.spec, hardware=""), boot_path=plan.boot_path, artifacts=artifacts, weather=plan.weather
-    )
+    case = Case(spec=replace(plan.spec, hardware=""), artifacts=artifacts, weather=plan.weather)
     for change in options.change:
         case = _changed(case, change, store)
     boards.check(case.spec.nics)
@@ -123,7 +120,7 @@ def _try(opened: Unpacked, case: Case, store: Store, folder: Path) -> str:
         return _test_again(opened, case, folder)
     run = Run(folder, "main")
     make_key(run, store)
-    spec = replace(case.spec, uuid=case.spec.uuid, disks=_disks(opened, case.spec, folder))
+    spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
     known = [weather.read(name) for name in case.weather]
     with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
         site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
@@ -200,8 +197,7 @@ def _nic(case: Case, value: str, _: Store) -> Case:
 
 
 def _boot_path(case: Case, value: str, _: Store) -> Case:
-    path = BootPath(value)
-    return replace(case, boot_path=path, spec=replace(case.spec, boot_path=path, firmware=None))
+    return replace(case, spec=replace(case.spec, boot_path=BootPath(value), firmware=None))
 
 
 def _weather(case: Case, value: str, _: Store) -> Case:
@@ -227,13 +223,13 @@ def _count(value: str) -> int:
 
 
 _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
-    "memory": _memory,
-    "cpus": _cpus,
-    "nic": _nic,
-    "boot-path": _boot_path,
-    "weather": _weather,
-    "kernel-argument": _argument,
     "artifacts": _other_artifacts,
+    "boot-path": _boot_path,
+    "cpus": _cpus,
+    "kernel-argument": _argument,
+    "memory": _memory,
+    "nic": _nic,
+    "weather": _weather,
 }
 
 

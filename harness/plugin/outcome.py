@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,28 +47,30 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         )
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
-    if machine is not None:
-        report.sections.append(("Bootproof: the machine", _portrait(machine)))
-    _leave_bundle(item, error, finding, run, machine, state)
+    made = _bundle(item, error, finding, run, machine, state)
+    lines = [f"have it again:      bootproof replay {made}"] if made else []
+    lines += _portrait(machine) if machine is not None else []
+    if lines:
+        report.sections.append(("Bootproof: the machine", "\n".join(lines)))
 
 
-def _leave_bundle(
+def _bundle(
     item: pytest.Item, error: BaseException, finding: Finding, run: Run, machine: Machine | None, state: Bootproof
-) -> None:
-    """What it takes to have this failure again elsewhere; what keeps it from being written is said in the verdict."""
+) -> Path | None:
+    """What it takes to have this failure again elsewhere, a file a boot; why there is none is said in the verdict."""
     folder = _boot_of(error, machine)
     if folder is None:
-        return
+        return None
     properties = dict(item.user_properties)
     target = run.folder / f"{folder.parent.name}-{folder.name}{bundle.SUFFIX}"
     if target.exists():
-        return
+        return target
     if machine is not None and machine.is_on and not isinstance(error, BootFailed):
         machine.power.keep_journal()
     lab = next((value for value in item.funcargs.values() if isinstance(value, Lab)), None)  # type: ignore[attr-defined]
     try:
         plan = record.read(PlanRecord, folder / PLAN)
-        bundle.write(
+        return bundle.write(
             target,
             finding,
             folder,
@@ -80,6 +83,7 @@ def _leave_bundle(
     except (BootproofError, OSError, ValueError) as problem:
         with suppress(HostError):
             run.add_unchecked(f"how to have it again: no bundle of {folder.parent.name}: {problem}")
+        return None
 
 
 def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
@@ -135,12 +139,12 @@ def _machine_of(item: pytest.Item) -> Machine | None:
     return own or (shared.running if shared else None)
 
 
-def _portrait(machine: Machine) -> str:
-    lines = [f"logs of all boots:  {machine.folder}"]
-    lines.append(f"boot it by hand:    {by_hand(machine.artifacts, machine.spec)}")
+def _portrait(machine: Machine) -> Iterator[str]:
+    yield f"logs of all boots:  {machine.folder}"
+    yield f"boot it by hand:    {by_hand(machine.artifacts, machine.spec)}"
     if machine.is_on:
-        lines += ["the console ends:", *(f"    {line}" for line in machine.console.lines[-_EVIDENCE_LINES:])]
-    return "\n".join(lines)
+        yield "the console ends:"
+        yield from (f"    {line}" for line in machine.console.lines[-_EVIDENCE_LINES:])
 
 
 def _id(error: BaseException) -> str:
