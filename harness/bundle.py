@@ -48,6 +48,8 @@ _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
 _PIECE_BYTES = 1 << 20
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.@_-]{0,199}")
+_TEST = re.compile(r"(?!-)(?!.*\.\./)[A-Za-z0-9_][A-Za-z0-9_./-]*\.py::[^/\0-\x1f]*(?:\[.*\])?")
+"""A test of the checkout that replays it: no option, and no file elsewhere."""
 _MOST_CPUS, _MOST_MEMORY_MIB = 64, 1 << 20
 _CAPTURE = "capture.pcap"
 
@@ -237,6 +239,11 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
         raise UsageError(f"{source} is of a machine of {bundle.architecture}; this host is {platform.machine()}")
     if not _MACHINE.fullmatch(spec.name):
         raise UsageError(f"{source} is no bundle: a machine is not called {spec.name!r}")
+    if bundle.test and not _TEST.fullmatch(bundle.test):
+        raise UsageError(f"{source} cannot be replayed: {bundle.test!r} is no test in a folder below this one")
+    for name in filter(None, (bundle.manifest.image, spec.hardware.partition(":")[0])):
+        if not _MACHINE.fullmatch(name):
+            raise UsageError(f"{source} is no bundle: {name!r} is no name of an image or of hardware")
     if not (0 < spec.cpus <= _MOST_CPUS and 0 < spec.memory_mib <= _MOST_MEMORY_MIB):
         raise UsageError(f"{source} is no bundle: {spec.cpus} CPUs and {spec.memory_mib} MiB are no machine")
     check_names(bundle.manifest, f"{source}: its manifest")

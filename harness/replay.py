@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import accelerator, boards, process, record, weather
-from harness.artifacts import Artifacts, load_artifacts
+from harness.artifacts import MANIFEST, Artifacts, difference, load_artifacts
 from harness.build import build, namespace
 from harness.bundle import Unpacked, unpack
 from harness.checks import BootFailed
@@ -52,7 +52,7 @@ def replay(options: argparse.Namespace) -> int:
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
         for number in range(1, options.times + 1):
-            found = _try(opened, case, store, _made(logs.absolute() / f"replay-{number}"))
+            found = _try(opened, case, store, _made(logs.absolute() / f"replay-{number}"), options.images_dir)
             seen[found] += 1
             _say(f"replay {number}: {found or 'nothing was found'}")
         return _tell(opened.bundle.finding.id, seen, options.times)
@@ -89,15 +89,15 @@ def _artifacts(opened: Unpacked, options: argparse.Namespace, store: Store, unti
     manifest, name = opened.bundle.manifest, options.bundle
     awaited = manifest.digest
     if set(manifest.files) <= set(opened.bundle.files):
-        record.write(opened.folder / "manifest.json", manifest)
-        return load_artifacts(opened.folder)
+        record.write(opened.folder / MANIFEST, manifest)
+        return _whole(load_artifacts(opened.folder))
     if options.artifacts:
         given = load_artifacts(options.artifacts.absolute())
         if given.digest != awaited:
             raise UsageError(
                 f"{name} failed with artifacts {awaited[:12]}; {options.artifacts} has {given.digest[:12]}"
             )
-        return given
+        return _whole(given)
     try:
         return store.hold(lambda: store.artifacts(awaited), until)
     except UsageError:
@@ -114,10 +114,16 @@ def _artifacts(opened: Unpacked, options: argparse.Namespace, store: Store, unti
     return made
 
 
-def _try(opened: Unpacked, case: Case, store: Store, folder: Path) -> str:
+def _whole(artifacts: Artifacts) -> Artifacts:
+    if said := difference(artifacts):
+        raise UsageError(said)
+    return artifacts
+
+
+def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: Path | None) -> str:
     """The id of what is found; empty if nothing is."""
     if opened.bundle.test:
-        return _test_again(opened, case, folder)
+        return _test_again(opened, case, folder, images_dir)
     run = Run(folder, "main")
     make_key(run, store)
     spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
@@ -154,14 +160,15 @@ def _disks(opened: Unpacked, spec: MachineSpec, folder: Path) -> tuple[DiskSpec,
 _BLANK_GIB = 8
 
 
-def _test_again(opened: Unpacked, case: Case, folder: Path) -> str:
+def _test_again(opened: Unpacked, case: Case, folder: Path, images_dir: Path | None) -> str:
     """By pytest, which makes the machine as it did then."""
     bundle, plan = opened.bundle, opened.bundle.plan
     profile = f"--hardware={plan.spec.hardware.partition(':')[0]}" if plan.spec.hardware else ""
     argv = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--image={bundle.manifest.image}",
         f"--artifacts={case.artifacts.folder}", f"--run-dir={folder}", f"--seed={bundle.seed}",
-        *(f"--weather={name}" for name in case.weather), *filter(None, [profile]), bundle.test,
+        *(f"--weather={name}" for name in case.weather), *filter(None, [profile]),
+        *([f"--images-dir={images_dir}"] if images_dir else []), bundle.test,
     ]  # fmt: skip
     process.answer(argv)
     verdicts = [record.load(Verdict, json.loads(file.read_text("utf-8"))) for file in folder.glob("*/verdict.json")]

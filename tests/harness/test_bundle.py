@@ -205,6 +205,22 @@ def _unknown_weather(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["plan"]["weather"] = ["hail"]
 
 
+def _option_as_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["test"] = "--pyargs=t.py::x"
+
+
+def _test_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["test"] = "tests/../../other/t.py::test_x"
+
+
+def _absolute_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["test"] = "/srv/t.py::test_x"
+
+
+def _hardware_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["hardware"] = "../secret.toml"
+
+
 def _endless_machine(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["plan"]["spec"]["memory_mib"] = 1 << 40
 
@@ -243,6 +259,10 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_strange_argument, "is no kernel argument"),
         (_strange_file, "'../x', which is no name of a file of artifacts"),
         (_unknown_weather, "no weather 'hail'"),
+        (_option_as_test, "is no test in a folder below this one"),
+        (_test_elsewhere, "is no test in a folder below this one"),
+        (_absolute_test, "is no test in a folder below this one"),
+        (_hardware_elsewhere, "'../secret.toml' is no name of an image or of hardware"),
         (_endless_machine, "are no machine"),
         (_no_object, "is no bundle: bundle.json"),
         (_backed, "disk-0.qcow2 stands on another file"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.verdict import Verdict
 
+ROOT = Path(__file__).parents[2]
 Judge = Callable[..., tuple[int, Verdict]]
 
 BOOTS = """\
@@ -22,9 +23,9 @@ def test_it_keeps(machine):
 """
 
 
-def _replay(*arguments: object) -> tuple[int, str]:
+def _replay(*arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
     argv = [sys.executable, "-m", "harness", "replay", *map(str, arguments)]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
     print(done.stdout, done.stderr)
     return done.returncode, done.stdout
 
@@ -41,12 +42,16 @@ def test_a_boot_that_failed_fails_again_but_not_in_other_weather(judge: Judge, t
     assert (status, said) == (0, "http-error: came back in 0 of 1\nno finding: 1 of 1\n")
 
 
-def test_a_test_that_failed_in_a_machine_is_run_again(judge: Judge, tmp_path: Path) -> None:
+def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
+    """In a repository of its own, as an operator has one."""
     file = tmp_path / "test_mine.py"
     file.write_text(KEEPS)
-    judge("base", "-n0", str(file))
-    (bundle,) = (tmp_path / "latest").glob("*.bundle")
+    argv = [sys.executable, "-m", "pytest", "--image=base", f"--images-dir={ROOT}/images", "-n0", file.name]
+    done = subprocess.run(argv, cwd=tmp_path, check=False, capture_output=True, text=True)
+    print(done.stdout, done.stderr)
+    (bundle,) = (tmp_path / "runs" / "latest").glob("*.bundle")
 
-    assert _replay(bundle)[0] == 1
+    assert f"have it again: bootproof replay {bundle.resolve()}" in done.stdout
+    assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 1
     file.write_text(KEEPS.replace("something else", "kept"))
-    assert _replay(bundle)[0] == 0
+    assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 0
