@@ -62,6 +62,7 @@ examples:
   bootproof replay B.bundle --times 10                             how often?
   bootproof replay B.bundle --change memory=4096                   would more memory have helped?
   bootproof replay B.bundle --change weather=                      and a network that behaves?
+  bootproof replay B.bundle --at initrd                            a shell before the root is mounted
   bootproof replay B.bundle --change kernel-argument=rd.debug      the same, and more to read
 
 exit status: 1 the same finding came back (each time), 0 it did not, 75 it came and went, or this host is at fault,
@@ -152,6 +153,14 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--change", action="append", default=[], metavar="KEY=VALUE",
         help=f"one thing different (repeatable): {_CHANGES}",
     )  # fmt: skip
+    replay.add_argument(
+        "--shell",
+        action="store_true",
+        help="do not judge, but give its console, root logged in; Ctrl-] ends it",
+    )
+    replay.add_argument(
+        "--at", metavar="WHERE", help="as --shell, and it stops there: initrd, or a service that is about to start"
+    )
     replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")

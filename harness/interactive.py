@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harness import accelerator, boards, disks, lab, weather
+from harness import accelerator, boards, disks, weather
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
@@ -23,6 +23,7 @@ from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.hardware import apply, find_profile, path_for, problem
+from harness.lab import Lab, choose, open_lab
 from harness.launch import power_on
 from harness.plan import Plan, Site
 from harness.power import Power
@@ -63,12 +64,12 @@ def boot_by_hand(options: Namespace) -> int:
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
-        network = lab.choose(options.network)
+        network = choose(options.network)
         _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
             _say(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
-        opened = stack.enter_context(lab.open_lab(folder, network.network, weather=weathers))
+        opened = stack.enter_context(open_lab(folder, network.network, weather=weathers))
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
@@ -77,18 +78,23 @@ def boot_by_hand(options: Namespace) -> int:
             cpus=definition.cpus,
             memory_mib=definition.memory_mib,
             disks=(_disk(options, folder),),
-            credentials=_CREDENTIALS,
         )
         spec = adapted(apply(hardware, spec), weathers)
         if options.memory is not None:
             spec = replace(spec, memory_mib=options.memory)
-        disks.furnish(spec.disks)
-        site = Site(lab=opened, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
-        number = 1
-        while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
-                              definition=definition, site=site)):  # fmt: skip
-            number += 1
+        attend(spec, artifacts, definition, opened, folder)
     return 0
+
+
+def attend(spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, lab: Lab, folder: Path) -> None:
+    """Boot with the console on this terminal, and root logged in, until the guest powers off or the person quits."""
+    disks.furnish(spec.disks)
+    spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
+    site = Site(lab=lab, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
+    number = 1
+    while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
+                          definition=definition, site=site)):  # fmt: skip
+        number += 1
 
 
 def _weathers(names: Sequence[str], path: BootPath) -> list[Weather]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from harness.checks import BootFailed
 from harness.definition import find_definition, find_images
 from harness.disks import copy_sparse
 from harness.errors import BootproofError, HostError, UsageError
+from harness.interactive import attend
 from harness.lab import open_lab
 from harness.machine import boot
 from harness.plan import Site
@@ -28,6 +30,9 @@ from harness.session import by_hand
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, NicModel
 from harness.store import Store, find_store
 from harness.verdict import Verdict
+from harness.weather import adapted
+
+_UNIT = re.compile(r"[A-Za-z0-9@_.-]+\.service")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,8 @@ def replay(options: argparse.Namespace) -> int:
         opened = unpack(options.bundle, _made(folder / "bundle"))
         _say(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
         case = _case(opened, options, store, stack)
+        if options.shell or options.at:
+            return _attend(opened, _stopped(case, options.at), _made(folder / "shell"))
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
         for number in range(1, options.times + 1):
@@ -56,6 +63,30 @@ def replay(options: argparse.Namespace) -> int:
             seen[found] += 1
             _say(f"replay {number}: {found or 'nothing was found'}")
         return _tell(opened.bundle.finding.id, seen, options.times)
+
+
+def _attend(opened: Unpacked, case: Case, folder: Path) -> int:
+    """Whoever sits at the terminal looks for himself."""
+    spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
+    known = [weather.read(name) for name in case.weather]
+    _say("Ctrl-] ends it")
+    with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
+        attend(adapted(spec, known), _with_arguments(case), opened.bundle.definition, lab, folder)
+    return 0
+
+
+def _stopped(case: Case, at: str | None) -> Case:
+    """``case`` so that it stops there: in dracut's initrd before the root is mounted, or before a unit starts."""
+    if at is None:
+        return case
+    if at == "initrd":
+        return replace(case, arguments=(*case.arguments, "rd.break=pre-mount"))
+    if not _UNIT.fullmatch(at):
+        raise UsageError(f"--at {at}: initrd, or a service such as nova-compute.service")
+    waits = {
+        f"systemd.unit-dropin.{at}~bootproof-at": "[Service]\nTimeoutStartSec=infinity\nExecStartPre=sleep infinity\n"
+    }
+    return replace(case, spec=replace(case.spec, credentials={**case.spec.credentials, **waits}))
 
 
 def _tell(awaited: str, seen: Counter[str], times: int) -> int:
@@ -130,9 +161,8 @@ def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: P
     known = [weather.read(name) for name in case.weather]
     with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
         site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
-        artifacts = _with_arguments(case.artifacts, case.arguments)
         try:
-            with boot(spec, artifacts, opened.bundle.definition, site=site):
+            with boot(spec, _with_arguments(case), opened.bundle.definition, site=site):
                 pass
         except BootFailed as error:
             return error.finding.id
@@ -140,9 +170,10 @@ def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: P
     return late[0].id if late else ""
 
 
-def _with_arguments(artifacts: Artifacts, arguments: tuple[str, ...]) -> Artifacts:
-    manifest = artifacts.manifest
-    return replace(artifacts, manifest=replace(manifest, kernel_arguments=(*manifest.kernel_arguments, *arguments)))
+def _with_arguments(case: Case) -> Artifacts:
+    manifest = case.artifacts.manifest
+    changed = replace(manifest, kernel_arguments=(*manifest.kernel_arguments, *case.arguments))
+    return replace(case.artifacts, manifest=changed)
 
 
 def _disks(opened: Unpacked, spec: MachineSpec, folder: Path) -> tuple[DiskSpec, ...]:

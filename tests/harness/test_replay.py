@@ -12,7 +12,7 @@ import pytest
 from harness.__main__ import _CHANGES as NAMED
 from harness.__main__ import main
 from harness.errors import UsageError
-from harness.replay import _CHANGES, Case, _changed, _tell
+from harness.replay import _CHANGES, Case, _changed, _stopped, _tell
 from harness.spec import BootPath, MachineSpec, NicModel
 from harness.store import Store
 
@@ -58,6 +58,15 @@ def test_what_cannot_be_changed_is_said(change: str, said: str) -> None:
 
     assert said in str(refused.value)
     assert change in str(refused.value)
+
+
+def test_it_stops_where_it_shall() -> None:
+    assert _stopped(CASE, None) == CASE
+    assert _stopped(CASE, "initrd").arguments == ("rd.break=pre-mount",)
+    (name,) = _stopped(CASE, "ssh.service").spec.credentials
+    assert name.startswith("systemd.unit-dropin.ssh.service~")
+    with pytest.raises(UsageError, match="--at moon"):
+        _stopped(CASE, "moon")
 
 
 def test_help_names_every_change() -> None:
