@@ -25,6 +25,7 @@ examples:
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
   bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
+  bootproof explain boot-hangs         what a finding means, and what to do next
   bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
   bootproof store                      what is kept from builds, and how much room it takes
   bootproof store prune                remove what no run will use again
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_parsers(commands)
     insight.add_parsers(commands)
     _add_replay(commands)
+    _add_explain(commands)
     _add_store(commands)
     _add_doctor(commands)
     _add_facts(commands)
@@ -165,6 +167,16 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
     replay.set_defaults(run=_replay)
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="what a finding means, and what to do next",
+        description="What the finding ID means, what is usually behind it, and what to do next; without ID, all.",
+    )
+    explain.add_argument("id", nargs="?", metavar="ID", help="as in the brackets of a verdict: boot-hangs")
+    explain.set_defaults(run=_explain)
 
 
 def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -297,6 +309,14 @@ def _doctor(options: argparse.Namespace) -> int:
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from harness import explain
+
+    for line in explain.page(options.id) if options.id else explain.summary():
+        print(line)
+    return 0
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from harness.attest import ATTESTATION
 from harness.bundle import SUFFIX
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
+from harness.explain import next_step
 from harness.gate import FLAKE, Result
 from harness.process import cores_s
 from harness.run import Run
@@ -206,6 +207,8 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
             yield f"    | {line}"
         if finding.cause:
             yield f"    cause: {finding.cause}"
+        if step := next_step(finding.id):
+            yield f"    next: {step}"
     coverage = verdict.coverage
     if coverage.missing:
         yield f"required, but did not run or not all of it: {', '.join(coverage.missing)}"

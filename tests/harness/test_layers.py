@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROWS = """
-errors deadline digest record table
+errors deadline digest record table explain
 spec toml weather hardware definition artifacts verdict signs
 process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu grub kexec accelerator lab downloads wire link admission run learned progress
