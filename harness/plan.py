@@ -12,6 +12,7 @@ from harness import disks, grub, qemu, record
 from harness.artifacts import Artifacts
 from harness.channel import takes_serial_shell
 from harness.definition import ImageDefinition
+from harness.errors import HostError
 from harness.lab import Lab
 from harness.run import Run
 from harness.spec import BootPath, DiskSpec, MachineSpec, Network
@@ -164,12 +165,19 @@ class Plan:
     def keep(self) -> None:
         """Write into its folder all that it takes to make this boot again: the disks as they are, and its record.
 
-        The copies for the boot before are not needed any more.
+        The copies for the boot before are not needed any more. `HostError` where there is no room.
         """
-        forget_disks(self.folder.parent)
-        if self.variables and self.variables.exists():
-            shutil.copyfile(self.variables, self.folder / self.variables.name)
-        kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
+        try:
+            self.folder.mkdir(parents=True)
+            forget_disks(self.folder.parent)
+            if self.variables and self.variables.exists():
+                shutil.copyfile(self.variables, self.folder / self.variables.name)
+            kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
+            self._record(kept)
+        except OSError as error:
+            raise HostError(f"{self.folder}: no copy of the machine's disks: {error.strerror}; make room") from error
+
+    def _record(self, kept: tuple[str, ...]) -> None:
         public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
         lab = self.site.lab
         record.write(

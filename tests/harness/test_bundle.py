@@ -67,10 +67,9 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
         credentials={**DELAY, "passwd.hashed-password.root": "hunter2"},
     )
     folder = tmp_path / "host1" / "boot-2"
-    folder.mkdir(parents=True)
-    (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     site: Any = type("Site", (), {"lab": FakeLab})
     Plan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
+    (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     return folder
 
 
@@ -117,7 +116,6 @@ def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifact
 def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
     spec = record.read(PlanRecord, boot / PLAN).spec
     after = boot.parent / "boot-3"
-    after.mkdir()
     site: Any = type("Site", (), {"lab": FakeLab})
     Plan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
 
