@@ -21,9 +21,11 @@ _EPILOG = """\
 examples:
   bootproof build base                 build the image, or say at once that nothing changed
   bootproof boot base                  boot it on a blank disk with a root shell on this terminal; Ctrl-] ends it
-  bootproof boot base --disk my.raw    the same, on a disk that is kept (made if it is missing)
+  bootproof boot base --disk my.raw    the same, on a copy of a disk; --write-disk to keep what changes there
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
+  bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
+  bootproof explain boot-hangs         what a finding means, and what to do next
   bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
   bootproof store                      what is kept from builds, and how much room it takes
   bootproof store prune                remove what no run will use again
@@ -49,6 +51,26 @@ examples:
   bootproof store prune --image base --older-than 1w
 """
 
+_REPLAY = """\
+Bring up the machine of BUNDLE as it was when it failed: its hardware, its disk, its artifacts, its network and what
+that did to it; and say whether the same finding comes back. The artifacts are taken from the bundle, from the store,
+from --artifacts, or built again from the definition, and are compared by their digest. If a test failed in the machine,
+that test is run.
+"""
+_REPLAY_EPILOG = """\
+examples:
+  bootproof replay runs/latest/test-x.bundle                       does it come back?
+  bootproof replay B.bundle --times 10                             how often?
+  bootproof replay B.bundle --change memory=4096                   would more memory have helped?
+  bootproof replay B.bundle --change weather=                      and a network that behaves?
+  bootproof replay B.bundle --at initrd                            a shell before the root is mounted
+  bootproof replay B.bundle --change kernel-argument=rd.debug      the same, and more to read
+
+exit status: 1 the same finding came back (each time), 0 it did not, 75 it came and went, or this host is at fault,
+4 a bundle or option that is of no use
+"""
+_CHANGES = "artifacts, boot-path, cpus, kernel-argument, memory, nic, weather"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -62,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_boot(commands)
     release.add_parsers(commands)
     insight.add_parsers(commands)
+    _add_replay(commands)
+    _add_explain(commands)
     _add_store(commands)
     _add_doctor(commands)
     _add_facts(commands)
@@ -90,7 +114,7 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="boot an image by hand, its console on this terminal",
         description="Boot an image, or a folder of artifacts, in a network of its own. The console is on this "
         "terminal, root is logged in; a reboot in the guest boots it again, its poweroff or Ctrl-] here ends it. "
-        "Nothing is left running, and without --disk nothing is kept.",
+        "Nothing is left running, and without --write-disk nothing is kept.",
     )
     boot.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
     boot.add_argument("--artifacts", type=Path, metavar="DIR", help="what another builder made of IMAGE")
@@ -102,7 +126,11 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument(
         "--hardware", metavar="NAME|FILE", help="a hardware profile: a name, or a file as `bootproof facts` prints it"
     )
-    boot.add_argument("--disk", type=Path, metavar="FILE", help="the persistent disk, a raw image (made if missing)")
+    boot.add_argument(
+        "--disk", type=Path, metavar="FILE",
+        help="the persistent disk, an image of a host's own: it is not written, what changes is gone at the end",
+    )  # fmt: skip
+    boot.add_argument("--write-disk", action="store_true", help="write to --disk FILE itself, made if it is missing")
     boot.add_argument(
         "--weather", action="append", default=[], metavar="NAME",
         help="what the network does to it, such as http-404-rootfs (repeatable)",
@@ -111,6 +139,44 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     boot.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: auto")
     boot.add_argument("--network", choices=["auto", "lab", "user"], default="auto", help="default: auto")
     boot.set_defaults(run=_boot)
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="bring a failure up again, from the bundle that its run left",
+        description=_REPLAY,
+        epilog=_REPLAY_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_argument("bundle", type=Path, metavar="BUNDLE")
+    replay.add_argument("--times", type=int, default=1, metavar="N", help="try N times, and count (default: 1)")
+    replay.add_argument(
+        "--change", action="append", default=[], metavar="KEY=VALUE",
+        help=f"one thing different (repeatable): {_CHANGES}",
+    )  # fmt: skip
+    replay.add_argument(
+        "--shell",
+        action="store_true",
+        help="do not judge, but give its console, root logged in; Ctrl-] ends it",
+    )
+    replay.add_argument(
+        "--at", metavar="WHERE", help="as --shell, and it stops there: initrd, or a service that is about to start"
+    )
+    replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
+    replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
+    replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
+    replay.set_defaults(run=_replay)
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="what a finding means, and what to do next",
+        description="What the finding ID means, what is usually behind it, and what to do next; without ID, all.",
+    )
+    explain.add_argument("id", nargs="?", metavar="ID", help="as in the brackets of a verdict: boot-hangs")
+    explain.set_defaults(run=_explain)
 
 
 def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -243,6 +309,20 @@ def _doctor(options: argparse.Namespace) -> int:
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
     return 75 if any(check.is_missing for check in checks) else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from harness import explain
+
+    for line in explain.page(options.id) if options.id else explain.summary():
+        print(line)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from harness.replay import replay
+
+    return replay(options)
 
 
 def _facts(options: argparse.Namespace) -> int:

@@ -109,18 +109,23 @@ def load_artifacts(folder: Path) -> Artifacts:
         raise UsageError(f"{folder} holds no {MANIFEST}: not a folder of artifacts") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / MANIFEST} cannot be read as a manifest: {error}") from error
-    if strange := [name for name in manifest.files if not FILE_NAME.fullmatch(name) or name == MANIFEST]:
-        raise UsageError(f"{folder / MANIFEST} lists {strange[0]!r}, which is no name of a file of artifacts")
-    listed = set(manifest.files)
-    if not {KERNEL, INITRD} <= listed or len(listed & set(ROOTFS_NAMES.values())) != 1:
-        wanted = f"{KERNEL}, {INITRD} and one of {', '.join(ROOTFS_NAMES.values())}"
-        raise UsageError(f"{folder / MANIFEST} must list {wanted}; it lists {', '.join(sorted(listed)) or 'nothing'}")
+    check_names(manifest, str(folder / MANIFEST))
     for name, file in manifest.files.items():
         path, awaited = folder / name, file.size_bytes
         seen = path.stat().st_size if path.is_file() else None
         if seen != awaited:
             raise UsageError(f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again")
     return Artifacts(folder=folder, manifest=manifest)
+
+
+def check_names(manifest: Manifest, where: str) -> None:
+    """`UsageError` for names that lead out of a folder, or not to what a machine boots; ``where`` it is from."""
+    if strange := [name for name in manifest.files if not FILE_NAME.fullmatch(name) or name == MANIFEST]:
+        raise UsageError(f"{where} lists {strange[0]!r}, which is no name of a file of artifacts")
+    listed = set(manifest.files)
+    if not {KERNEL, INITRD} <= listed or len(listed & set(ROOTFS_NAMES.values())) != 1:
+        wanted = f"{KERNEL}, {INITRD} and one of {', '.join(ROOTFS_NAMES.values())}"
+        raise UsageError(f"{where} must list {wanted}; it lists {', '.join(sorted(listed)) or 'nothing'}")
 
 
 def difference(artifacts: Artifacts) -> str:

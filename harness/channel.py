@@ -11,11 +11,15 @@ The nonce is new for every command, so whatever a late answer left on the line i
 
 from __future__ import annotations
 
+import os
 import secrets
 import select
 import socket
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from harness.deadline import Deadline, poll
@@ -129,6 +133,32 @@ class ChannelClosed(ImageError):
     """The other end went away: QEMU ended, or is ending."""
 
 
+class Transcript:
+    """What was asked of a guest over its channels and what it answered, as a log in ``file``; of each answer the
+    beginning. A full disk costs the log, not the command."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._started_s = file, time.monotonic()
+
+    def asked(self, command: str) -> None:
+        self._add(f"[{time.monotonic() - self._started_s:8.2f}] $ {command}\n")
+
+    def answered(self, done: Completed) -> None:
+        for said in (done.stdout, done.stderr):
+            if text := said[:_TOLD_BYTES].decode("utf-8", "replace"):
+                more = f"\n... {len(said)} bytes" if len(said) > _TOLD_BYTES else ""
+                self._add(text.rstrip("\n") + more + "\n")
+        self._add(f"[{time.monotonic() - self._started_s:8.2f}] status {done.status}\n")
+
+    def _add(self, text: str) -> None:
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+_TOLD_BYTES = 4096
+NO_TRANSCRIPT = Transcript(Path(os.devnull))
+
+
 class SerialChannel:
     """The framed root shell on the guest's second serial port.
 
@@ -136,8 +166,10 @@ class SerialChannel:
     once and not a time-out.
     """
 
-    def __init__(self, machine: str, wire: socket.socket, alive: Callable[[], None]) -> None:
-        self._machine, self._wire, self._alive = machine, wire, alive
+    def __init__(
+        self, machine: str, wire: socket.socket, alive: Callable[[], None], transcript: Transcript = NO_TRANSCRIPT
+    ) -> None:
+        self._machine, self._wire, self._alive, self._transcript = machine, wire, alive, transcript
         self._received = bytearray()
 
     def wait_for_shell(self, deadline: Deadline) -> None:
@@ -155,6 +187,7 @@ class SerialChannel:
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
         nonce = secrets.token_hex(8)
+        self._transcript.asked(command)
         try:
             self._wire.sendall(f"{nonce} {_encoded(command)}\n".encode())
         except OSError:
@@ -164,7 +197,9 @@ class SerialChannel:
         stdout = self._until(mark + b" ", command, deadline)
         status = self._until(b"\n", command, deadline)
         stderr = self._until(mark + b"\n", command, deadline)
-        return Completed(command=command, status=int(status), stdout=stdout, stderr=stderr)
+        done = Completed(command=command, status=int(status), stdout=stdout, stderr=stderr)
+        self._transcript.answered(done)
+        return done
 
     def _until(self, mark: bytes, awaited: str, deadline: Deadline) -> bytes:
         """What comes before ``mark``; both are taken from what was received."""
@@ -210,17 +245,24 @@ class SshChannel:
     """
 
     def __init__(
-        self, machine: str, ssh: list[str], run_ssh: Callable[[list[str], Deadline], tuple[int, bytes, bytes]]
+        self,
+        machine: str,
+        ssh: list[str],
+        run_ssh: Callable[[list[str], Deadline], tuple[int, bytes, bytes]],
+        transcript: Transcript = NO_TRANSCRIPT,
     ) -> None:
-        self._machine, self._ssh, self._run_ssh = machine, ssh, run_ssh
+        self._machine, self._ssh, self._run_ssh, self._transcript = machine, ssh, run_ssh, transcript
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
+        self._transcript.asked(command)
         status, stdout, stderr = self._run_ssh([*self._ssh, _SETTING + command], deadline)
         if status == 255:  # ssh(1): "or with 255 if an error occurred"
             reason = stderr.decode("utf-8", "replace").strip()
             raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")
-        return Completed(command=command, status=status, stdout=stdout, stderr=stderr)
+        done = Completed(command=command, status=status, stdout=stdout, stderr=stderr)
+        self._transcript.answered(done)
+        return done
 
 
 def ssh_command(address: str, key: str, known_hosts: str, more: Mapping[str, str]) -> list[str]:

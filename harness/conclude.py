@@ -12,8 +12,10 @@ from pathlib import Path
 from harness import gate, record
 from harness.artifacts import INITRD, Artifacts, load_artifacts
 from harness.attest import ATTESTATION
+from harness.bundle import SUFFIX
 from harness.deadline import host_scale
 from harness.definition import ImageDefinition
+from harness.explain import next_step
 from harness.gate import FLAKE, Result
 from harness.process import cores_s
 from harness.run import Run
@@ -205,6 +207,8 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
             yield f"    | {line}"
         if finding.cause:
             yield f"    cause: {finding.cause}"
+        if step := next_step(finding.id):
+            yield f"    next: {step}"
     coverage = verdict.coverage
     if coverage.missing:
         yield f"required, but did not run or not all of it: {', '.join(coverage.missing)}"
@@ -224,6 +228,7 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     yield f"verdict: {folder / 'verdict.json'}"
     if (folder / "report.html").exists():
         yield f"report: {folder / 'report.html'}"
+    yield from (f"have it again: bootproof replay {file}" for file in sorted(folder.glob(f"*{SUFFIX}")))
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:

@@ -114,6 +114,12 @@ def flatten(overlay: Path, target: Path) -> None:
     process.output([program, "convert", "-O", "raw", str(overlay), str(target)])
 
 
+def pack(disk: Path, target: Path) -> None:
+    """A compressed qcow2 ``target`` of all that ``disk`` shows, and that needs no other file."""
+    program = process.require("qemu-img", "qemu-utils")
+    process.output([program, "convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target)])
+
+
 def detach(overlay: Path) -> None:
     """What ``overlay`` shows of its base becomes its own."""
     program = process.require("qemu-img", "qemu-utils")

@@ -88,10 +88,10 @@ def offers(installed: Artifacts, running: Artifacts, before: Sequence[Artifacts]
 
 def configuration(entries: Iterable[Entry]) -> str:
     """GRUB's menu, grub.cfg: pure."""
-    menu = "".join(_menu_entry(entry) for entry in entries)
+    menu = "".join(_menu_entry(keys(number), entry) for number, entry in enumerate(entries))
     return f"""\
 serial --unit=0 --speed=115200
-terminal_input serial
+terminal_input serial console
 terminal_output serial
 set timeout={TIMEOUT_S}
 set default=0
@@ -99,9 +99,9 @@ echo "{READY}"
 {menu}"""
 
 
-def _menu_entry(entry: Entry) -> str:
+def _menu_entry(key: str, entry: Entry) -> str:
     return f"""\
-menuentry '{entry.title}' {{
+menuentry '{entry.title}' --hotkey={key} {{
     linux {entry.folder}/{KERNEL} {" ".join(map(_quoted, entry.arguments))}
     initrd {entry.folder}/{INITRD}
 }}
@@ -114,8 +114,12 @@ def _quoted(word: str) -> str:
 
 
 def keys(entry: int) -> str:
-    """What is typed at the menu to start that entry: "v" goes down (GRUB, grub-core/normal/menu.c)."""
-    return "v" * entry + "\r"
+    """What is typed at the menu to start that entry: one key, its own.
+
+    UEFI's firmware reads the same serial port as GRUB, and either may get what is typed: hence the console as a second
+    input, and not two keys, which might change places.
+    """
+    return str(entry + 1)
 
 
 def spec_of(folder: Path) -> DiskSpec:

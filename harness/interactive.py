@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harness import accelerator, boards, disks, lab, weather
+from harness import accelerator, boards, disks, weather
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
@@ -23,6 +23,7 @@ from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.hardware import apply, find_profile, path_for, problem
+from harness.lab import Lab, choose, open_lab
 from harness.launch import power_on
 from harness.plan import Plan, Site
 from harness.power import Power
@@ -30,7 +31,7 @@ from harness.prebuilt import take_in
 from harness.progress import Lines
 from harness.run import Run
 from harness.session import by_hand
-from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
 from harness.weather import Weather, adapted
 
@@ -56,17 +57,19 @@ def boot_by_hand(options: Namespace) -> int:
     if hardware and (said := problem(hardware, path)):
         raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, path)} would do")
     boards.check(hardware.nics if hardware else ())
+    if options.write_disk and not options.disk:
+        raise UsageError("--write-disk goes with --disk FILE")
     weathers = _weathers(options.weather, path)
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
-        network = lab.choose(options.network)
+        network = choose(options.network)
         _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
             _say(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
-        opened = stack.enter_context(lab.open_lab(folder, network.network, weather=weathers))
+        opened = stack.enter_context(open_lab(folder, network.network, weather=weathers))
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
@@ -74,19 +77,24 @@ def boot_by_hand(options: Namespace) -> int:
             accelerator=choice.accelerator,
             cpus=definition.cpus,
             memory_mib=definition.memory_mib,
-            disks=(_disk(options.disk or folder / "data.raw"),),
-            credentials=_CREDENTIALS,
+            disks=(_disk(options, folder),),
         )
         spec = adapted(apply(hardware, spec), weathers)
         if options.memory is not None:
             spec = replace(spec, memory_mib=options.memory)
-        disks.furnish(spec.disks)
-        site = Site(lab=opened, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
-        number = 1
-        while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
-                              definition=definition, site=site)):  # fmt: skip
-            number += 1
+        attend(spec, artifacts, definition, opened, folder)
     return 0
+
+
+def attend(spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, lab: Lab, folder: Path) -> None:
+    """Boot with the console on this terminal, and root logged in, until the guest powers off or the person quits."""
+    disks.furnish(spec.disks)
+    spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
+    site = Site(lab=lab, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
+    number = 1
+    while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
+                          definition=definition, site=site)):  # fmt: skip
+        number += 1
 
 
 def _weathers(names: Sequence[str], path: BootPath) -> list[Weather]:
@@ -115,16 +123,24 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
     return definition, store.hold(lambda: build(definition, store, progress=Lines(_say, definition.name)), until)
 
 
-def _disk(path: Path) -> DiskSpec:
+def _disk(options: Namespace, folder: Path) -> DiskSpec:
+    """What is written to a disk that is there goes to a layer over it, in ``folder``, unless it is to be kept."""
+    path = options.disk or folder / "data.raw"
     try:
-        if not path.exists():
+        is_there = path.exists()
+        if is_there and not options.write_disk:
+            path.open("rb").close()
+            over = folder / "data.qcow2"
+            disks.make_overlay(over, path, base_format=disks.format_of(path))
+            return DiskSpec(path=over, serial=disks.DATA_SERIAL, format=DiskFormat.QCOW2)
+        if options.disk and not is_there and not options.write_disk:
+            raise UsageError(f"--disk {path}: there is no such file; with --write-disk it is made, and kept")
+        if not is_there:
             disks.make_raw(path, size_bytes=DISK_GIB << 30)
         with path.open("r+b"):
             pass
     except OSError as error:
-        raise UsageError(
-            f"--disk {path} cannot be used: {error.strerror}; it is a file, and made if missing"
-        ) from error
+        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is an image of a disk") from error
     return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 

@@ -25,7 +25,7 @@ from harness.spec import DiskSpec, MachineSpec
 def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     boards.check(plan.spec.nics)
-    plan.folder.mkdir(parents=True)
+    plan.folder.mkdir(parents=True, exist_ok=True)
     provision.give_firmware(plan)
     boot_disk = provision.boot_disk(plan)
     provision.serve(plan)

@@ -20,7 +20,7 @@ from harness.disks import furnish
 from harness.errors import HarnessError, ImageError, UsageError
 from harness.guest import Facts, Host, open_guest
 from harness.launch import power_on
-from harness.plan import Frozen, Plan, Site
+from harness.plan import Frozen, Plan, Site, forget_disks
 from harness.power import BOOT_S, SHUTDOWN_S, Power
 from harness.run import Run
 from harness.spec import BootPath, MachineSpec
@@ -203,11 +203,13 @@ class Machine:
         """It stands still from now on, its memory in ``memory``, its device state in ``state``, and is off."""
         self.power.freeze(state)
         self.off()
+        forget_disks(self.folder)
 
     def _memory_share(self, needed_mib: int) -> admission.Share:
         return self._stack.enter_context(admission.memory_share(self.site.slots, needed_mib))
 
     def _power_on(self, plan: Plan) -> Power:
+        plan.keep()
         power = self._stack.enter_context(power_on(plan))
         self._powers.append(power)
         return power

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import grub, qemu
+from harness import disks, grub, qemu, record
 from harness.artifacts import Artifacts
 from harness.channel import takes_serial_shell
 from harness.definition import ImageDefinition
+from harness.errors import HostError
 from harness.lab import Lab
 from harness.run import Run
-from harness.spec import BootPath, MachineSpec
+from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+
+PLAN = "plan.json"
+"""Beside the logs of each boot: its `PlanRecord`."""
+_PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
+"""Credentials that say how a machine is to behave. Others, such as a password, are nobody else's affair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,27 @@ class Frozen:
     is_serial: bool
     takes_mib: int
     boot_disk: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """A boot on paper, so that it can be made again elsewhere: without credentials that may be secret.
+
+    ``disks`` are copies of the machine's, as they were before, by their names in the boot's folder; empty for one that
+    was blank. ``offers`` and ``artifacts`` are digests.
+    """
+
+    spec: MachineSpec
+    number: int
+    boot_path: BootPath
+    artifacts: str
+    offers: tuple[str, ...]
+    entry: int | None
+    network: Network
+    weather: tuple[str, ...]
+    disks: tuple[str, ...]
+    is_clone: bool
+    is_kexec: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +161,53 @@ class Plan:
 
     def note_phase(self, phase: str) -> None:
         self.site.run.add_phase(self.spec.name, self.number, phase)
+
+    def keep(self) -> None:
+        """Write into its folder all that it takes to make this boot again: the disks as they are, and its record.
+
+        The copies for the boot before are not needed any more. `HostError` where there is no room.
+        """
+        try:
+            self.folder.mkdir(parents=True)
+            forget_disks(self.folder.parent)
+            if self.variables and self.variables.exists():
+                shutil.copyfile(self.variables, self.folder / self.variables.name)
+            kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
+            self._record(kept)
+        except OSError as error:
+            raise HostError(f"{self.folder}: no copy of the machine's disks: {error.strerror}; make room") from error
+
+    def _record(self, kept: tuple[str, ...]) -> None:
+        public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
+        lab = self.site.lab
+        record.write(
+            self.folder / PLAN,
+            PlanRecord(
+                spec=replace(self.spec, credentials=public),
+                number=self.number,
+                boot_path=self.boot_path,
+                artifacts=self.artifacts.digest,
+                offers=tuple(offer.digest for offer in self.offers),
+                entry=self.entry,
+                network=lab.network,
+                weather=tuple(weather.name for weather in lab.weather),
+                disks=kept,
+                is_clone=self.frozen is not None,
+                is_kexec=self.is_kexec,
+            ),
+        )
+
+
+def forget_disks(machine: Path) -> None:
+    """Remove from the folder of a ``machine`` the copies of its disks that `Plan.keep` made."""
+    for copy in machine.glob("boot-*/disk-*"):
+        copy.unlink(missing_ok=True)
+
+
+def _kept(number: int, disk: DiskSpec, folder: Path) -> str:
+    """A copy of ``disk`` in ``folder``, which takes no more room than what was written to it; empty if nothing was."""
+    if not disk.path.stat().st_blocks:
+        return ""
+    copy = folder / f"disk-{number}.{disk.format}"
+    disks.copy_sparse(disk.path, copy)
+    return copy.name

@@ -19,6 +19,7 @@ from harness.channel import (
     ChannelTimeout,
     SerialChannel,
     SshChannel,
+    Transcript,
     ssh_command,
     takes_serial_shell,
 )
@@ -33,7 +34,7 @@ from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone
 from harness.spec import Accelerator
-from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Finding
+from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
 """How long a boot may take on the reference machine under TCG before it is called hung."""
@@ -79,7 +80,7 @@ class Power:
     def attach(self, qmp: Qmp, shell: socket.socket) -> None:
         """The doors that need this object to exist. ``channel`` is the serial shell until that proves impossible."""
         self.qmp, self._shell = qmp, shell
-        self._serial = SerialChannel(self.plan.spec.name, shell, self.alive)
+        self._serial = SerialChannel(self.plan.spec.name, shell, self.alive, self._transcript)
         self.channel: Channel = self._serial
 
     @cached_property
@@ -88,7 +89,11 @@ class Power:
         spec, site = self.plan.spec, self.plan.site
         options = site.lab.ssh_options(spec, self.ask_monitor)
         argv = ssh_command(spec.address, str(site.run.key), str(self.plan.folder.parent / "known_hosts"), options)
-        return SshChannel(spec.name, argv, self._run_in_lab)
+        return SshChannel(spec.name, argv, self._run_in_lab, self._transcript)
+
+    @cached_property
+    def _transcript(self) -> Transcript:
+        return Transcript(self.plan.folder / CHANNEL_LOG)
 
     def ask_monitor(self, line: str) -> str:
         """What QEMU's human monitor answers."""
@@ -104,7 +109,7 @@ class Power:
         except BootproofError as error:
             self._is_booting = False
             self._keep_screenshot()
-            self._keep_journal()
+            self.keep_journal()
             self._note_boot(None)
             raise self._as_boot_failure(error) from error
         self._is_booting = False
@@ -420,7 +425,7 @@ class Power:
             with suppress(QmpError):  # QEMU is gone, or built without PNG
                 self.qmp.execute("screendump", {"filename": file, "format": "png"}, deadline=Deadline(10))
 
-    def _keep_journal(self) -> None:
+    def keep_journal(self) -> None:
         """Of a guest that got far enough to be asked for it."""
         if "userspace" not in self.console.phases:
             return

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
@@ -121,6 +121,23 @@ def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
             yield printed
             if printed.read(1):
                 return
+        if child.wait():
+            errors.seek(0)
+            raise CommandFailed(tuple(argv), child.returncode, _tail(errors.read()))
+
+
+@contextmanager
+def writing(argv: Sequence[str], package: str, stdout: int) -> Iterator[BufferedWriter]:
+    """What goes into ``argv``, whose program the Debian ``package`` brings and which prints to the descriptor
+    ``stdout``; `CommandFailed` after the block for any status but 0. A block that raises ends the program."""
+    argv = [require(argv[0], package), *argv[1:]]
+    with tempfile.TemporaryFile() as errors, spawn(argv, stdin=PIPE, stdout=stdout, stderr=errors.fileno()) as child:
+        assert isinstance(child.stdin, BufferedWriter)
+        try:
+            with child.stdin as pipe:
+                yield pipe
+        except BrokenPipeError:  # its status and its last words say why
+            pass
         if child.wait():
             errors.seek(0)
             raise CommandFailed(tuple(argv), child.returncode, _tail(errors.read()))

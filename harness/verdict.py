@@ -50,8 +50,9 @@ class Coverage:
     flaky_tests: tuple[str, ...] = ()
 
 
-NETWORK_LOG, SCREENSHOT = "network.log", "screenshot.png"
-"""What lies beside a boot's console: what it asked of the network, and its display, if it ended before Linux."""
+NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
+"""What lies beside a boot's console: what it asked of the network, what was asked of it, and its display, if it ended
+before Linux."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness import bundle, record
+from harness.artifacts import Artifacts, load_artifacts
 from harness.checks import BootFailed
 from harness.deadline import Deadline
-from harness.errors import BootproofError, HostError, Subject
+from harness.errors import BootproofError, HarnessError, HostError, Subject
+from harness.lab import Lab
 from harness.machine import Machine
+from harness.plan import PLAN, PlanRecord
 from harness.plugin.state import Bootproof
-from harness.session import by_hand
+from harness.run import Run
+from harness.session import Prepared, by_hand
 from harness.shared import Shared
 from harness.template import StateFailed
 from harness.verdict import Finding
@@ -27,7 +34,9 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
     if run is None:
         return
     machine = _machine_of(item)
-    if not isinstance(error, BootFailed):  # which noted its finding when it was raised
+    if isinstance(error, BootFailed):  # which noted its finding when it was raised
+        finding = error.finding
+    else:
         finding = Finding(
             id=_id(error),
             what=_first_line(error),
@@ -38,8 +47,61 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         )
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
-    if machine is not None:
-        report.sections.append(("Bootproof: the machine", _portrait(machine)))
+    made = _bundle(item, error, finding, run, machine, state)
+    lines = [f"have it again:      bootproof replay {made}"] if made else []
+    lines += _portrait(machine) if machine is not None else []
+    if lines:
+        report.sections.append(("Bootproof: the machine", "\n".join(lines)))
+
+
+def _bundle(
+    item: pytest.Item, error: BaseException, finding: Finding, run: Run, machine: Machine | None, state: Bootproof
+) -> Path | None:
+    """What it takes to have this failure again elsewhere, a file a boot; why there is none is said in the verdict."""
+    folder = _boot_of(error, machine)
+    if folder is None:
+        return None
+    properties = dict(item.user_properties)
+    target = run.folder / f"{folder.parent.name}-{folder.name}{bundle.SUFFIX}"
+    if target.exists():
+        return target
+    if machine is not None and machine.is_on and not isinstance(error, BootFailed):
+        machine.power.keep_journal()
+    lab = next((value for value in item.funcargs.values() if isinstance(value, Lab)), None)  # type: ignore[attr-defined]
+    try:
+        plan = record.read(PlanRecord, folder / PLAN)
+        return bundle.write(
+            target,
+            finding,
+            folder,
+            _artifacts(plan.artifacts, state.prepared[str(properties["image"])]),
+            state.definitions[str(properties["image"])],
+            test="" if isinstance(error, BootFailed) else str(properties["test"]),
+            seed=state.seed,
+            captures=lab.captures if lab else (),
+        )
+    except (BootproofError, OSError, ValueError) as problem:
+        with suppress(HostError):
+            run.add_unchecked(f"how to have it again: no bundle of {folder.parent.name}: {problem}")
+        return None
+
+
+def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
+    """The folder of the boot in which it happened."""
+    if isinstance(error, BootFailed):
+        return Path(error.folder)
+    if machine is None:
+        return None
+    boots = sorted(machine.folder.glob("boot-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return boots[-1] if boots else None
+
+
+def _artifacts(digest: str, prepared: Prepared) -> Artifacts:
+    known = map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest})
+    for artifacts in known:
+        if artifacts.digest == digest:
+            return artifacts
+    raise HarnessError(f"the artifacts {digest[:12]} are none of this run's")
 
 
 def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -77,12 +139,12 @@ def _machine_of(item: pytest.Item) -> Machine | None:
     return own or (shared.running if shared else None)
 
 
-def _portrait(machine: Machine) -> str:
-    lines = [f"logs of all boots:  {machine.folder}"]
-    lines.append(f"boot it by hand:    {by_hand(machine.artifacts, machine.spec)}")
+def _portrait(machine: Machine) -> Iterator[str]:
+    yield f"logs of all boots:  {machine.folder}"
+    yield f"boot it by hand:    {by_hand(machine.artifacts, machine.spec)}"
     if machine.is_on:
-        lines += ["the console ends:", *(f"    {line}" for line in machine.console.lines[-_EVIDENCE_LINES:])]
-    return "\n".join(lines)
+        yield "the console ends:"
+        yield from (f"    {line}" for line in machine.console.lines[-_EVIDENCE_LINES:])
 
 
 def _id(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import process
-from harness.channel import SHELL_CREDENTIALS, ChannelClosed, ChannelTimeout, SerialChannel
+from harness.channel import SHELL_CREDENTIALS, ChannelClosed, ChannelTimeout, SerialChannel, Transcript
 from harness.deadline import Deadline
 
 
@@ -36,7 +36,7 @@ def channel(tmp_path: Path) -> Iterator[SerialChannel]:
         ]
         for thread in pumps:
             thread.start()
-        channel = SerialChannel("test", ours, nothing_wrong)
+        channel = SerialChannel("test", ours, nothing_wrong, Transcript(tmp_path / "channel.log"))
         channel.wait_for_shell(Deadline(10))
         yield channel
         shell.kill()
@@ -56,6 +56,17 @@ def test_status_stdout_and_stderr_are_kept_apart(channel: SerialChannel) -> None
     done = channel.run("echo out; echo err >&2; exit 7")
 
     assert (done.status, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_what_was_said_is_kept_of_long_answers_the_beginning(channel: SerialChannel, tmp_path: Path) -> None:
+    channel.run("echo out; echo err >&2; exit 7")
+    channel.run("head -c 1000000 /dev/zero | tr '\\0' x")
+
+    said = (tmp_path / "channel.log").read_text("utf-8")
+    assert "$ echo out; echo err >&2; exit 7\nout\nerr\n" in said
+    assert "status 7\n" in said
+    assert "xxx\n... 1000000 bytes\n" in said
+    assert len(said) < 5000
 
 
 def test_every_byte_comes_through(channel: SerialChannel) -> None:

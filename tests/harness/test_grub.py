@@ -47,8 +47,8 @@ def test_the_menu_has_an_entry_for_each_version_the_first_by_default(old: Artifa
 
     titles = [line for line in text.splitlines() if line.startswith("menuentry")]
     assert titles == [
-        f"menuentry 'base 2026.11 ({new.digest[:12]})' {{",
-        f"menuentry 'base 2026.10 ({old.digest[:12]})' {{",
+        f"menuentry 'base 2026.11 ({new.digest[:12]})' --hotkey=1 {{",
+        f"menuentry 'base 2026.10 ({old.digest[:12]})' --hotkey=2 {{",
     ]
     assert "set default=0\n" in text
     assert f"    linux /{new.digest[:12]}/vmlinuz quiet root=live:LABEL=x 'note=a;b'\n" in text
@@ -58,7 +58,7 @@ def test_the_menu_has_an_entry_for_each_version_the_first_by_default(old: Artifa
 def test_the_menu_is_on_the_serial_console_before_it_is_told_to_follow(old: Artifacts) -> None:
     lines = grub.configuration([_entry(old)]).splitlines()
 
-    assert lines[:3] == ["serial --unit=0 --speed=115200", "terminal_input serial", "terminal_output serial"]
+    assert lines[:3] == ["serial --unit=0 --speed=115200", "terminal_input serial console", "terminal_output serial"]
     assert lines.index(f'echo "{grub.READY}"') > 2
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 ROWS = """
-errors deadline digest record table
+errors deadline digest record table explain
 spec toml weather hardware definition artifacts verdict signs
 process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu grub kexec accelerator lab downloads wire link admission run learned progress
 rootfs prebuilt running
-checks traits plan boards provision power launch machine once states template shared features defaults identity
+checks traits plan bundle boards provision power launch machine once states template shared features defaults identity
 locations belongings databases load cuts session gate attest policy streams promote remote conclude inventory history
-diff bundle report interactive prune doctor facts
-release insight
+diff report interactive prune doctor facts
+release insight replay
 plugin fixtures suite __main__ __init__
 """
 DOORS = {  # who alone may import what

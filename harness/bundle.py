@@ -1,0 +1,284 @@
+"""Bundles: everything needed to boot the same failure again somewhere else, in one file.
+
+A bundle is a tar, packed by zstd(1): ``bundle.json`` first, then files without folders, each with its SHA-256 in
+there. It comes from anywhere, so nothing of it is believed: names lead nowhere, sizes are bounded, disks refer to no
+other file, and what is run is made anew from values that were checked, never taken from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import struct
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+from harness import disks, process, record, weather
+from harness.artifacts import FILE_NAME, Artifacts, Manifest, check_names
+from harness.definition import ImageDefinition
+from harness.errors import HostError, UsageError
+from harness.plan import PLAN, PlanRecord
+from harness.spec import DiskFormat
+from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
+
+FORMAT = 1
+SUFFIX = ".bundle"
+_INDEX = "bundle.json"
+_LOGS = (
+    "console.log",
+    "qmp.log",
+    "qemu.log",
+    "argv",
+    "journal.log",
+    NETWORK_LOG,
+    CHANNEL_LOG,
+    SCREENSHOT,
+    "uefi-variables.fd",
+)
+_INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
+"""The most that is read of an index, and unpacked of a whole bundle."""
+_PIECE_BYTES = 1 << 20
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.@_-]{0,199}")
+_TEST = re.compile(r"(?!-)(?!.*\.\./)[A-Za-z0-9_][A-Za-z0-9_./-]*\.py::[^/\0-\x1f]*(?:\[.*\])?")
+"""A test of the checkout that replays it: no option, and no file elsewhere."""
+_MOST_CPUS, _MOST_MEMORY_MIB = 64, 1 << 20
+_CAPTURE = "capture.pcap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """One failure on paper. ``test`` is what failed in the machine, empty if it was the boot itself; ``files`` maps
+    the name of each file that came along to its SHA-256."""
+
+    format: int
+    made_by: str
+    architecture: str
+    finding: Finding
+    plan: PlanRecord
+    manifest: Manifest
+    definition: ImageDefinition
+    test: str = ""
+    seed: int = 1
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpacked:
+    """A bundle that was opened and checked, its files in ``folder``."""
+
+    bundle: Bundle
+    folder: Path
+
+
+def write(
+    target: Path,
+    finding: Finding,
+    boot: Path,
+    artifacts: Artifacts,
+    definition: ImageDefinition,
+    *,
+    test: str = "",
+    seed: int = 1,
+    captures: tuple[Path, ...] = (),
+    with_artifacts: bool = False,
+) -> Path:
+    """``target``, made of the folder of the ``boot`` that failed; whole, or not there.
+
+    `HostError` where it cannot be written.
+    """
+    plan = record.read(PlanRecord, boot / PLAN)
+    half_made = target.with_name(f".{target.name}.new")
+    try:
+        with _portable_disks(plan, boot) as portable:
+            sources = {name: boot / name for name in _LOGS}
+            sources |= {_CAPTURE: captures[0]} if captures else {}
+            sources |= portable
+            sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
+            sources = {name: path for name, path in sources.items() if path.is_file()}
+            bundle = Bundle(
+                format=FORMAT,
+                made_by=version("bootproof"),
+                architecture=platform.machine(),
+                finding=finding,
+                plan=replace(plan, disks=tuple(_portable_name(name) for name in plan.disks)),
+                manifest=artifacts.manifest,
+                definition=definition,
+                test=test,
+                seed=seed,
+                files={name: _sha256(path) for name, path in sources.items()},
+            )
+            _pack(half_made, bundle, sources)
+        half_made.replace(target)
+    except OSError as error:
+        raise HostError(f"{target} cannot be written: {error.strerror}; make room there") from error
+    finally:
+        half_made.unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def _portable_disks(plan: PlanRecord, boot: Path) -> Iterator[dict[str, Path]]:
+    """The kept disks, each a qcow2 that needs no other file, while the block lasts."""
+    made = dict[str, Path]()
+    try:
+        for name in filter(None, plan.disks):
+            made[_portable_name(name)] = boot / f".{_portable_name(name)}"
+            disks.pack(boot / name, made[_portable_name(name)])
+        yield made
+    finally:
+        for path in made.values():
+            path.unlink(missing_ok=True)
+
+
+def _portable_name(name: str) -> str:
+    return f"{Path(name).stem}.{DiskFormat.QCOW2}" if name else ""
+
+
+def _pack(target: Path, bundle: Bundle, sources: dict[str, Path]) -> None:
+    index = (json.dumps(record.dump(bundle), indent=1) + "\n").encode()
+    with (
+        target.open("wb") as packed,
+        process.writing(["zstd", "-cq"], "zstd", packed.fileno()) as pipe,
+        tarfile.open(fileobj=pipe, mode="w|") as tar,
+    ):
+        tar.addfile(_member(_INDEX, len(index)), io.BytesIO(index))
+        for name, path in sources.items():
+            with path.open("rb") as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                tar.addfile(_member(name, size_bytes), file)
+
+
+def _member(name: str, size_bytes: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size_bytes, 0o644
+    return member
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpack(source: Path, folder: Path) -> Unpacked:
+    """The bundle ``source``, its files in ``folder``; `UsageError` says in a sentence why it is none."""
+    if not source.is_file():
+        raise UsageError(f"{source}: there is no such bundle")
+    try:
+        with process.reading([process.require("zstd", "zstd"), "-dcq", "--memory=256MB", str(source)]) as stream:
+            bundle = _read(source, stream, folder)
+            while stream.read(_PIECE_BYTES):  # the end of the tar is padded
+                pass
+    except (process.CommandFailed, tarfile.TarError, EOFError) as error:
+        said = str(error).strip().splitlines()[-1] if str(error) else type(error).__name__
+        raise UsageError(f"{source} is no whole bundle: {said}") from error
+    _check(source, bundle, folder)
+    return Unpacked(bundle=bundle, folder=folder)
+
+
+def _read(source: Path, stream: IO[bytes], folder: Path) -> Bundle:
+    left_bytes = _MOST_BYTES
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        members = iter(tar)
+        bundle = _index(source, tar, next(members, None))
+        awaited = dict(bundle.files)
+        for member in members:
+            digest = awaited.pop(member.name, None)
+            if digest is None or not member.isreg() or not FILE_NAME.fullmatch(member.name):
+                raise UsageError(f"{source} holds {member.name!r}, which its index does not list as a file")
+            left_bytes -= member.size
+            if left_bytes < 0:
+                raise UsageError(f"{source} unpacks to more than {_MOST_BYTES >> 30} GiB, which no bundle does")
+            content = tar.extractfile(member)
+            assert content is not None
+            _unpack_file(source, content, folder / member.name, digest)
+    if awaited:
+        raise UsageError(f"{source} is no whole bundle: {next(iter(awaited))} is missing")
+    return bundle
+
+
+def _index(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Bundle:
+    if member is None or member.name != _INDEX or not member.isreg() or member.size > _INDEX_BYTES:
+        raise UsageError(f"{source} is no bundle: it does not begin with {_INDEX}")
+    content = tar.extractfile(member)
+    assert content is not None
+    try:
+        plain = json.loads(content.read())
+        if not isinstance(plain, dict):
+            raise ValueError("it is no object")
+        made_by, format_ = plain.get("made_by"), plain.get("format")
+        if isinstance(format_, int) and format_ > FORMAT:
+            raise UsageError(f"{source} was made by bootproof {made_by}, which is newer than this one; upgrade it")
+        return record.load(Bundle, plain)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source} is no bundle: {_INDEX}: {error}") from error
+
+
+def _unpack_file(source: Path, content: IO[bytes], target: Path, awaited: str) -> None:
+    seen = hashlib.sha256()
+    with target.open("xb") as file:
+        while piece := content.read(_PIECE_BYTES):
+            seen.update(piece)
+            file.write(piece)
+    if seen.hexdigest() != awaited:
+        raise UsageError(f"{source} is damaged: {target.name} has other bytes than its index says")
+
+
+def _check(source: Path, bundle: Bundle, folder: Path) -> None:
+    """What the values themselves do not forbid, and a stranger might try."""
+    plan, spec = bundle.plan, bundle.plan.spec
+    if bundle.architecture != platform.machine():
+        raise UsageError(f"{source} is of a machine of {bundle.architecture}; this host is {platform.machine()}")
+    if not _MACHINE.fullmatch(spec.name):
+        raise UsageError(f"{source} is no bundle: a machine is not called {spec.name!r}")
+    if bundle.test and not _TEST.fullmatch(bundle.test):
+        raise UsageError(f"{source} cannot be replayed: {bundle.test!r} is no test in a folder below this one")
+    for name in filter(None, (bundle.manifest.image, spec.hardware.partition(":")[0])):
+        if not _MACHINE.fullmatch(name):
+            raise UsageError(f"{source} is no bundle: {name!r} is no name of an image or of hardware")
+    if not (0 < spec.cpus <= _MOST_CPUS and 0 < spec.memory_mib <= _MOST_MEMORY_MIB):
+        raise UsageError(f"{source} is no bundle: {spec.cpus} CPUs and {spec.memory_mib} MiB are no machine")
+    check_names(bundle.manifest, f"{source}: its manifest")
+    strange = [word for word in bundle.manifest.kernel_arguments if not word.isprintable()]
+    if strange:
+        raise UsageError(f"{source} is no bundle: {strange[0]!r} is no kernel argument")
+    if len(plan.disks) != len(spec.disks) or not set(filter(None, plan.disks)) <= set(bundle.files):
+        raise UsageError(f"{source} is no bundle: it lacks disks of its machine")
+    for name in plan.weather:
+        with _naming(source):
+            weather.read(name)
+    for name in filter(None, plan.disks):
+        if problem := _leads_out(folder / name):
+            raise UsageError(f"{source}: {name} {problem}; such a disk is not opened")
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
+
+
+def _leads_out(disk: Path) -> str:
+    """What is wrong with a qcow2 from a stranger (QEMU, docs/interop/qcow2.txt); empty if nothing is."""
+    with disk.open("rb") as file:
+        header = file.read(104)
+    if len(header) < 72 or header[:4] != b"QFI\xfb":
+        return "is no qcow2"
+    backing, crypt = struct.unpack_from(">Q", header, 8)[0], struct.unpack_from(">I", header, 32)[0]
+    release = struct.unpack_from(">I", header, 4)[0]
+    incompatible = struct.unpack_from(">Q", header, 72)[0] if release >= 3 and len(header) >= 80 else 0
+    if backing:
+        return "stands on another file"
+    if incompatible & 4:
+        return "has its data in another file"
+    return "is encrypted" if crypt else ""

@@ -1,0 +1,57 @@
+"""A failure that left a bundle comes back from it, and stays away when what caused it is changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+Judge = Callable[..., tuple[int, Verdict]]
+
+BOOTS = """\
+def test_it_boots(cold_machine):
+    assert cold_machine.is_on
+"""
+KEEPS = """\
+def test_it_keeps(machine):
+    machine.check("echo kept >/data/kept")
+    assert machine.check("cat /data/kept") == "something else"
+"""
+
+
+def _replay(*arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "harness", "replay", *map(str, arguments)]
+    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
+    print(done.stdout, done.stderr)
+    return done.returncode, done.stdout
+
+
+def test_a_boot_that_failed_fails_again_but_not_in_other_weather(judge: Judge, tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(BOOTS)
+    status, verdict = judge("base", "-n0", "--weather=http-404-rootfs", str(tmp_path / "test_mine.py"))
+    (bundle,) = (tmp_path / "latest").glob("*.bundle")
+
+    assert (status, [finding.id for finding in verdict.findings]) == (1, ["http-error"])
+    assert bundle.stat().st_size < 25 << 20
+    assert _replay(bundle) == (1, "http-error: came back in 1 of 1\n")
+    status, said = _replay(bundle, "--change", "weather=")
+    assert (status, said) == (0, "http-error: came back in 0 of 1\nno finding: 1 of 1\n")
+
+
+def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
+    """In a repository of its own, as an operator has one."""
+    file = tmp_path / "test_mine.py"
+    file.write_text(KEEPS)
+    argv = [sys.executable, "-m", "pytest", "--image=base", f"--images-dir={ROOT}/images", "-n0", file.name]
+    done = subprocess.run(argv, cwd=tmp_path, check=False, capture_output=True, text=True)
+    print(done.stdout, done.stderr)
+    (bundle,) = (tmp_path / "runs" / "latest").glob("*.bundle")
+
+    assert f"have it again: bootproof replay {bundle.resolve()}" in done.stdout
+    assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 1
+    file.write_text(KEEPS.replace("something else", "kept"))
+    assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 0
