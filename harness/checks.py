@@ -262,7 +262,8 @@ OF_THE_NETWORK = ("served-bytes-differ",)
 _NETWORK_LINES = 4
 
 _LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
-_TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out")
+_TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out|Failed to start .*Wait for Network to be Configured")
+"""systemd-networkd-wait-online fails for nothing but its 120 s."""
 _SLOW = 2.0
 _STARVED_SHARE = 0.4
 """A boot that wrongly failed had waited more than that: 45 %, one of five machines that booted on two cores."""

@@ -135,6 +135,13 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
         ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Subject.IMAGE),
         ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Subject.HOST),
         ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Subject.IMAGE),
+        (
+            "unit-failed",
+            "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured.",
+            0.8,
+            1.0,
+            Subject.HOST,
+        ),
         ("boot-hangs", "", 0.6, 1.0, Subject.HOST),
         ("boot-hangs", "", 0.1, 4.0, Subject.IMAGE),
     ],

@@ -22,6 +22,12 @@ RACK = 10
 RACK_MIB = 1024
 """What base needs, and ten of them find room for."""
 
+PATIENT = {
+    "systemd.unit-dropin.systemd-networkd-wait-online.service~bootproof": "[Service]\nTimeoutStartSec=infinity\n"
+    "ExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --timeout=0\n"
+}
+"""Ten machines that share two cores are each five times slower, which the image's 120 s do not know."""
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
@@ -69,7 +75,7 @@ def test_a_rack_of_machines_that_boot_at_once_comes_up(make: Callable[..., list[
     memory_mib = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     if memory_mib < RACK * RACK_MIB:
         pytest.skip(f"this host has {memory_mib} MiB free, {RACK} machines need {RACK * RACK_MIB}")
-    rack = make(RACK, memory_mib=RACK_MIB)
+    rack = make(RACK, memory_mib=RACK_MIB, credentials=PATIENT)
     power_on_together(rack)
 
     ids = {machine.check("cat /etc/machine-id") for machine in rack}
