@@ -159,7 +159,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 _DISCOVER = r"""
-import socket, struct, subprocess, sys
+import socket, struct, subprocess, sys, time
 mac = bytes.fromhex(sys.argv[1].replace(":", ""))
 name = "v" + sys.argv[1][-2:]
 for command in (f"link add {name} type veth peer name {name}p", f"link set {name} master br0 up",
@@ -173,9 +173,11 @@ total = (total & 0xFFFF) + (total >> 16)
 header = header[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + header[12:]
 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 sock.bind((f"{name}p", 0))
-sock.send(b"\xff" * 6 + mac + b"\x08\0" + header + struct.pack("!HHHH", 68, 67, 8 + len(bootp), 0) + bootp)
+for _ in range(4):  # on a busy host the link may not carry the first yet
+    sock.send(b"\xff" * 6 + mac + b"\x08\0" + header + struct.pack("!HHHH", 68, 67, 8 + len(bootp), 0) + bootp)
+    time.sleep(0.5)
 """
-"""A client of DHCP that says one thing."""
+"""A client of DHCP that says one thing, and again."""
 
 
 def _discover(lab: Lab, mac: str) -> TraceEvent | None:
