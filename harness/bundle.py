@@ -18,6 +18,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -47,7 +48,7 @@ _LOGS = (
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
 _PIECE_BYTES = 1 << 20
-_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.@_-]{0,199}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.@_-]{0,199}")
 _TEST = re.compile(r"(?!-)(?!.*\.\./)[A-Za-z0-9_][A-Za-z0-9_./-]*\.py::[^/\0-\x1f]*(?:\[.*\])?")
 """A test of the checkout that replays it: no option, and no file elsewhere."""
 _MOST_CPUS, _MOST_MEMORY_MIB = 64, 1 << 20
@@ -148,7 +149,7 @@ def _pack(target: Path, bundle: Bundle, sources: dict[str, Path]) -> None:
     with (
         target.open("wb") as packed,
         process.writing(["zstd", "-cq"], "zstd", packed.fileno()) as pipe,
-        tarfile.open(fileobj=pipe, mode="w|") as tar,
+        tarfile.open(fileobj=pipe, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
     ):
         tar.addfile(_member(_INDEX, len(index)), io.BytesIO(index))
         for name, path in sources.items():
@@ -185,33 +186,55 @@ def unpack(source: Path, folder: Path) -> Unpacked:
 
 
 def _read(source: Path, stream: IO[bytes], folder: Path) -> Bundle:
-    left_bytes = _MOST_BYTES
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
-        members = iter(tar)
-        bundle = _index(source, tar, next(members, None))
-        awaited = dict(bundle.files)
-        for member in members:
-            digest = awaited.pop(member.name, None)
-            if digest is None or not member.isreg() or not FILE_NAME.fullmatch(member.name):
-                raise UsageError(f"{source} holds {member.name!r}, which its index does not list as a file")
-            left_bytes -= member.size
-            if left_bytes < 0:
-                raise UsageError(f"{source} unpacks to more than {_MOST_BYTES >> 30} GiB, which no bundle does")
-            content = tar.extractfile(member)
-            assert content is not None
-            _unpack_file(source, content, folder / member.name, digest)
+    members = _members(source, stream)
+    name, content = next(members, ("", iter(())))
+    bundle = _index(source, name, content)
+    awaited = dict(bundle.files)
+    for name, content in members:
+        if name not in awaited or not FILE_NAME.fullmatch(name):
+            raise UsageError(f"{source} holds {name!r}, which its index does not list as a file")
+        _unpack_file(source, content, folder / name, awaited.pop(name))
     if awaited:
         raise UsageError(f"{source} is no whole bundle: {next(iter(awaited))} is missing")
     return bundle
 
 
-def _index(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Bundle:
-    if member is None or member.name != _INDEX or not member.isreg() or member.size > _INDEX_BYTES:
+def _members(source: Path, stream: IO[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Names and contents of the files in a tar, which holds nothing else; each content must be read before the next.
+
+    Python's own reader would take a header's word for how much memory it needs.
+    """
+    left_bytes = _MOST_BYTES
+    while (block := stream.read(tarfile.BLOCKSIZE)) and block != bytes(tarfile.BLOCKSIZE):
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+        if member.type != tarfile.REGTYPE:
+            raise UsageError(f"{source} holds {member.name!r}, which its index does not list as a file")
+        left_bytes -= member.size
+        if member.size < 0 or left_bytes < 0:
+            raise UsageError(f"{source} unpacks to more than {_MOST_BYTES >> 30} GiB, which no bundle does")
+        yield member.name, _content(stream, member.size)
+        stream.read(-member.size % tarfile.BLOCKSIZE)
+
+
+def _content(stream: IO[bytes], size_bytes: int) -> Iterator[bytes]:
+    while size_bytes:
+        piece = stream.read(min(size_bytes, _PIECE_BYTES))
+        if not piece:
+            raise EOFError("its end is missing")
+        size_bytes -= len(piece)
+        yield piece
+
+
+def _index(source: Path, name: str, content: Iterator[bytes]) -> Bundle:
+    if name != _INDEX:
         raise UsageError(f"{source} is no bundle: it does not begin with {_INDEX}")
-    content = tar.extractfile(member)
-    assert content is not None
+    text = bytearray()
+    for piece in content:
+        text += piece
+        if len(text) > _INDEX_BYTES:
+            raise UsageError(f"{source} is no bundle: its {_INDEX} has more than {_INDEX_BYTES >> 20} MiB")
     try:
-        plain = json.loads(content.read())
+        plain = json.loads(text)
         if not isinstance(plain, dict):
             raise ValueError("it is no object")
         made_by, format_ = plain.get("made_by"), plain.get("format")
@@ -222,10 +245,10 @@ def _index(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -
         raise UsageError(f"{source} is no bundle: {_INDEX}: {error}") from error
 
 
-def _unpack_file(source: Path, content: IO[bytes], target: Path, awaited: str) -> None:
+def _unpack_file(source: Path, content: Iterator[bytes], target: Path, awaited: str) -> None:
     seen = hashlib.sha256()
     with target.open("xb") as file:
-        while piece := content.read(_PIECE_BYTES):
+        for piece in content:
             seen.update(piece)
             file.write(piece)
     if seen.hexdigest() != awaited:
@@ -234,28 +257,36 @@ def _unpack_file(source: Path, content: IO[bytes], target: Path, awaited: str) -
 
 def _check(source: Path, bundle: Bundle, folder: Path) -> None:
     """What the values themselves do not forbid, and a stranger might try."""
-    plan, spec = bundle.plan, bundle.plan.spec
+    spec = bundle.plan.spec
     if bundle.architecture != platform.machine():
         raise UsageError(f"{source} is of a machine of {bundle.architecture}; this host is {platform.machine()}")
-    if not _MACHINE.fullmatch(spec.name):
-        raise UsageError(f"{source} is no bundle: a machine is not called {spec.name!r}")
     if bundle.test and not _TEST.fullmatch(bundle.test):
         raise UsageError(f"{source} cannot be replayed: {bundle.test!r} is no test in a folder below this one")
-    for name in filter(None, (bundle.manifest.image, spec.hardware.partition(":")[0])):
-        if not _MACHINE.fullmatch(name):
-            raise UsageError(f"{source} is no bundle: {name!r} is no name of an image or of hardware")
+    hardware = spec.hardware.partition(":")[0]
+    for name in (spec.name, bundle.manifest.image, *filter(None, [hardware]), *(disk.serial for disk in spec.disks)):
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{source} is no bundle: nothing is called {name!r}")
     if not (0 < spec.cpus <= _MOST_CPUS and 0 < spec.memory_mib <= _MOST_MEMORY_MIB):
         raise UsageError(f"{source} is no bundle: {spec.cpus} CPUs and {spec.memory_mib} MiB are no machine")
-    check_names(bundle.manifest, f"{source}: its manifest")
-    strange = [word for word in bundle.manifest.kernel_arguments if not word.isprintable()]
-    if strange:
-        raise UsageError(f"{source} is no bundle: {strange[0]!r} is no kernel argument")
-    if len(plan.disks) != len(spec.disks) or not set(filter(None, plan.disks)) <= set(bundle.files):
-        raise UsageError(f"{source} is no bundle: it lacks disks of its machine")
-    for name in plan.weather:
-        with _naming(source):
+    try:
+        datetime.fromisoformat(spec.clock or "2011-03-01")
+    except ValueError:
+        raise UsageError(f"{source} is no bundle: no clock says {spec.clock!r}") from None
+    with _naming(source):
+        check_names(bundle.manifest, "its manifest")
+        for name in bundle.plan.weather:
             weather.read(name)
-    for name in filter(None, plan.disks):
+    for word in bundle.manifest.kernel_arguments:
+        if not word.isprintable():
+            raise UsageError(f"{source} is no bundle: {word!r} is no kernel argument")
+    _check_disks(source, bundle, folder)
+
+
+def _check_disks(source: Path, bundle: Bundle, folder: Path) -> None:
+    named = list(filter(None, bundle.plan.disks))
+    if len(bundle.plan.disks) != len(bundle.plan.spec.disks) or not set(named) <= set(bundle.files):
+        raise UsageError(f"{source} is no bundle: it lacks disks of its machine")
+    for name in named:
         if problem := _leads_out(folder / name):
             raise UsageError(f"{source}: {name} {problem}; such a disk is not opened")
 

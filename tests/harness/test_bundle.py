@@ -219,6 +219,14 @@ def _hardware_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["plan"]["spec"]["hardware"] = "../secret.toml"
 
 
+def _strange_serial(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["disks"][0]["serial"] = "x,drive=/dev/sda"
+
+
+def _strange_clock(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["clock"] = "noon,driftfix=slew"
+
+
 def _endless_machine(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["plan"]["spec"]["memory_mib"] = 1 << 40
 
@@ -253,14 +261,16 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_unlisted, "'surprise', which its index does not list"),
         (_damaged, "console.log has other bytes than its index says"),
         (_missing, "console.log is missing"),
-        (_strange_name, "a machine is not called '../../etc'"),
+        (_strange_name, "nothing is called '../../etc'"),
         (_strange_argument, "is no kernel argument"),
         (_strange_file, "'../x', which is no name of a file of artifacts"),
         (_unknown_weather, "no weather 'hail'"),
         (_option_as_test, "is no test in a folder below this one"),
         (_test_elsewhere, "is no test in a folder below this one"),
         (_absolute_test, "is no test in a folder below this one"),
-        (_hardware_elsewhere, "'../secret.toml' is no name of an image or of hardware"),
+        (_hardware_elsewhere, "nothing is called '../secret.toml'"),
+        (_strange_serial, "nothing is called 'x,drive=/dev/sda'"),
+        (_strange_clock, "no clock says 'noon,driftfix=slew'"),
         (_endless_machine, "are no machine"),
         (_no_object, "is no bundle: bundle.json"),
         (_backed, "disk-0.qcow2 stands on another file"),
@@ -278,6 +288,16 @@ def test_what_a_stranger_made_is_refused_in_a_sentence(tmp_path: Path, made: Pat
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path.parent / "outside").exists()
+
+
+def test_a_header_that_claims_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    packed = subprocess.run(["zstd", "-cq"], input=header.tobuf(tarfile.GNU_FORMAT), capture_output=True, check=True)
+    (tmp_path / "bomb.bundle").write_bytes(packed.stdout)
+
+    with pytest.raises(UsageError, match="holds 'x'"):
+        _unpacked(tmp_path / "bomb.bundle", tmp_path)
 
 
 def test_a_link_or_a_bomb_is_refused(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +325,10 @@ def test_a_bundle_that_was_cut_short_is_refused(tmp_path: Path, made: Path, kept
 
 def test_what_is_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
-    for path, said in ((tmp_path / "text", "is no whole bundle"), (tmp_path / "none", "there is no such bundle")):
+    for path, said in (
+        (tmp_path / "text", "is no bundle: it does not begin"),
+        (tmp_path / "none", "there is no such bundle"),
+    ):
         with pytest.raises(UsageError, match=said):
             bundle.unpack(path, tmp_path)
 
