@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import record
+from harness.bundle import SUFFIX
+from harness.explain import next_step
 from harness.history import Series
 from harness.report import evidence, findings, matrix, waterfall, words
 from harness.report.logs import Log, anchors, pack
@@ -60,6 +62,8 @@ def _context(
         "why": words.why(verdict),
         "facts": words.facts(verdict),
         "observed": findings.by_subject(verdict.findings, links),
+        "next_step": next_step,
+        "bundles": sorted(file.name for file in folder.glob(f"*{SUFFIX}")),
         "matrix": matrix.lay_out(verdict),
         "waterfall": waterfall.lay_out(verdict, promoted, names, folder),
         "phases": waterfall.PHASES,

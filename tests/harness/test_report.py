@@ -139,6 +139,17 @@ def test_every_outcome_has_its_reason(tmp_path: Path, verdict: Verdict, outcome:
     assert said in Reader(report.write_page(replace(verdict, outcome=outcome), tmp_path)).text
 
 
+def test_what_to_do_next_and_how_to_have_it_again_is_said(tmp_path: Path, verdict: Verdict) -> None:
+    (tmp_path / "host1-boot-2.bundle").touch()
+    finding = Finding(id="dhcp-unanswered", what="nobody answered", where="host1, boot 2 (ipxe-bios)")
+
+    seen = Reader(report.write_page(replace(verdict, findings=(finding,)), tmp_path))
+
+    assert "Next: compare the MAC in network.log with the server's table" in seen.text
+    assert "bootproof replay host1-boot-2.bundle" in seen.text
+    assert "host1-boot-2.bundle" in seen.values("href")
+
+
 def test_a_finding_made_at_many_machines_is_told_once(tmp_path: Path) -> None:
     verdict = samples.run(tmp_path, machines=30)
 
