@@ -57,8 +57,8 @@ _CAPTURE = "capture.pcap"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """One failure on paper. ``test`` is what failed in the machine, empty if it was the boot itself; ``files`` maps
-    the name of each file that came along to its SHA-256."""
+    """One failure on paper. ``before`` is what ran when an upgrade by kexec failed. ``test`` is what failed in the
+    machine, empty if it was the boot itself; ``files`` maps the name of each file that came along to its SHA-256."""
 
     format: int
     made_by: str
@@ -67,6 +67,7 @@ class Bundle:
     plan: PlanRecord
     manifest: Manifest
     definition: ImageDefinition
+    before: Manifest | None = None
     test: str = ""
     seed: int = 1
     files: dict[str, str] = field(default_factory=dict)
@@ -87,6 +88,7 @@ def write(
     artifacts: Artifacts,
     definition: ImageDefinition,
     *,
+    before: Artifacts | None = None,
     test: str = "",
     seed: int = 1,
     captures: tuple[Path, ...] = (),
@@ -113,6 +115,7 @@ def write(
                 plan=replace(plan, disks=tuple(_portable_name(name) for name in plan.disks)),
                 manifest=artifacts.manifest,
                 definition=definition,
+                before=before.manifest if before else None,
                 test=test,
                 seed=seed,
                 files={name: _sha256(path) for name, path in sources.items()},
@@ -276,7 +279,11 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
         check_names(bundle.manifest, "its manifest")
         for name in bundle.plan.weather:
             weather.read(name)
-    for word in bundle.manifest.kernel_arguments:
+    if bundle.before:
+        with _naming(source):
+            check_names(bundle.before, "its manifest")
+    words = (*bundle.manifest.kernel_arguments, *(bundle.before.kernel_arguments if bundle.before else ()))
+    for word in words:
         if not word.isprintable():
             raise UsageError(f"{source} is no bundle: {word!r} is no kernel argument")
     _check_disks(source, bundle, folder)

@@ -257,7 +257,9 @@ class Machine:
         if self.is_clone:
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
         with admission.boot_slot(self.site.slots):
-            power = self.power.kexec(self._plan(None, is_kexec=True))
+            plan = self._plan(None, is_kexec=True)
+            plan.keep_upgrade(self.power.plan)
+            power = self.power.kexec(plan)
             self._powers.append(power)
             self._stack.enter_context(power.keeping_network_log())
             self._stack.callback(power.note_late_signs)

@@ -56,7 +56,8 @@ class PlanRecord:
     """A boot on paper, so that it can be made again elsewhere: without credentials that may be secret.
 
     ``disks`` are copies of the machine's, as they were before, by their names in the boot's folder; empty for one that
-    was blank. ``offers`` and ``artifacts`` are digests.
+    was blank. ``offers`` and ``artifacts`` are digests. With ``is_kexec`` the machine was switched on with those disks
+    and ran the artifacts ``before``.
     """
 
     spec: MachineSpec
@@ -70,6 +71,7 @@ class PlanRecord:
     disks: tuple[str, ...]
     is_clone: bool
     is_kexec: bool
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,25 @@ class Plan:
             self._record(kept)
         except OSError as error:
             raise HostError(f"{self.folder}: no copy of the machine's disks: {error.strerror}; make room") from error
+
+    def keep_upgrade(self, running: Plan) -> None:
+        """The same for a boot by kexec: it takes the machine as it was switched on for what is ``running``."""
+        try:
+            self.folder.mkdir(parents=True)
+            known = record.read(PlanRecord, running.folder / PLAN)
+            for name in filter(None, known.disks):
+                (self.folder / name).hardlink_to(running.folder / name)
+            upgrade = replace(
+                known,
+                number=self.number,
+                boot_path=self.boot_path,
+                artifacts=self.artifacts.digest,
+                is_kexec=True,
+                before=known.before or known.artifacts,
+            )
+            record.write(self.folder / PLAN, upgrade)
+        except OSError as error:
+            raise HostError(f"{self.folder}: no record of the machine: {error.strerror}; make room") from error
 
     def _record(self, kept: tuple[str, ...]) -> None:
         public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}

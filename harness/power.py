@@ -151,9 +151,8 @@ class Power:
         done = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if done.status:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise self.failed(kexec.load_finding(done.status, said, self.plan.where))
+            raise power.failed(kexec.load_finding(done.status, said, plan.where))
         power._boot_id_before, power._qemu_log = done.text, self._qemu_log
-        plan.folder.mkdir(parents=True)
         power.console = self.console.begin(plan.folder / "console.log", plan.note_phase)
         self.run_later("systemctl --no-block kexec")
         power.attach(self.qmp, self._shell)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import accelerator, boards, process, record, weather
-from harness.artifacts import MANIFEST, Artifacts, difference, load_artifacts
+from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.build import build, namespace
 from harness.bundle import Unpacked, unpack
 from harness.checks import BootFailed
@@ -37,12 +37,13 @@ _UNIT = re.compile(r"[A-Za-z0-9@_.-]+\.service")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is brought up: a bundle's, or with a thing changed."""
+    """What is brought up: a bundle's, or with a thing changed. ``before`` is upgraded to ``artifacts`` by kexec."""
 
     spec: MachineSpec
     artifacts: Artifacts
     weather: tuple[str, ...]
     arguments: tuple[str, ...] = ()
+    before: Artifacts | None = None
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -101,11 +102,10 @@ def _tell(awaited: str, seen: Counter[str], times: int) -> int:
 
 
 def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
-    plan = opened.bundle.plan
-    if plan.is_kexec:
-        raise UsageError(f"{options.bundle}: an upgrade by kexec, whose running system is not in the bundle")
-    artifacts = _artifacts(opened, options, store, until)
-    case = Case(spec=replace(plan.spec, hardware=""), artifacts=artifacts, weather=plan.weather)
+    plan, earlier = opened.bundle.plan, opened.bundle.before
+    artifacts = _artifacts(opened, opened.bundle.manifest, options, store, until)
+    before = _artifacts(opened, earlier, options, store, until) if earlier else None
+    case = Case(spec=replace(plan.spec, hardware=""), artifacts=artifacts, weather=plan.weather, before=before)
     for change in options.change:
         case = _changed(case, change, store)
     boards.check(case.spec.nics)
@@ -115,14 +115,15 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
     return replace(case, spec=replace(case.spec, accelerator=choice.accelerator))
 
 
-def _artifacts(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Artifacts:
-    """By digest, wherever they are."""
-    manifest, name = opened.bundle.manifest, options.bundle
-    awaited = manifest.digest
-    if set(manifest.files) <= set(opened.bundle.files):
+def _artifacts(
+    opened: Unpacked, manifest: Manifest, options: argparse.Namespace, store: Store, until: ExitStack
+) -> Artifacts:
+    """Those of the ``manifest``, by digest, wherever they are."""
+    awaited, name = manifest.digest, options.bundle
+    if manifest is opened.bundle.manifest and set(manifest.files) <= set(opened.bundle.files):
         record.write(opened.folder / MANIFEST, manifest)
         return _whole(load_artifacts(opened.folder))
-    if options.artifacts:
+    if options.artifacts and manifest is opened.bundle.manifest:
         given = load_artifacts(options.artifacts.absolute())
         if given.digest != awaited:
             raise UsageError(
@@ -162,8 +163,9 @@ def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: P
     with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
         site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
         try:
-            with boot(spec, _with_arguments(case), opened.bundle.definition, site=site):
-                pass
+            with boot(spec, case.before or _with_arguments(case), opened.bundle.definition, site=site) as machine:
+                if case.before:
+                    machine.reboot(into=_with_arguments(case))
         except BootFailed as error:
             return error.finding.id
     late = run.findings()

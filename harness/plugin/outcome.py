@@ -70,12 +70,14 @@ def _bundle(
     lab = next((value for value in item.funcargs.values() if isinstance(value, Lab)), None)  # type: ignore[attr-defined]
     try:
         plan = record.read(PlanRecord, folder / PLAN)
+        prepared = state.prepared[str(properties["image"])]
         return bundle.write(
             target,
             finding,
             folder,
-            _artifacts(plan.artifacts, state.prepared[str(properties["image"])]),
-            state.definitions[str(properties["image"])],
+            _artifacts(plan.artifacts, prepared),
+            state.definitions[prepared.image],
+            before=_artifacts(plan.before, prepared) if plan.before else None,
             test="" if isinstance(error, BootFailed) else str(properties["test"]),
             seed=state.seed,
             captures=lab.captures if lab else (),

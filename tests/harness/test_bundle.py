@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,22 @@ def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts)
 
     assert not list(boot.glob("disk-*"))
     assert [file.name for file in after.glob("disk-*")] == ["disk-0.qcow2"]
+
+
+def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, artifacts: Artifacts) -> None:
+    switched_on = record.read(PlanRecord, boot / PLAN)
+    site: Any = type("Site", (), {"lab": FakeLab})
+    spec = replace(switched_on.spec, boot_path=BootPath.KEXEC)
+    running = Plan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, site=site)
+    newer = replace(artifacts, manifest=replace(artifacts.manifest, version="2"))
+    after = boot.parent / "boot-3"
+    replace(running, number=3, folder=after, artifacts=newer, is_kexec=True).keep_upgrade(running)
+
+    upgrade = record.read(PlanRecord, after / PLAN)
+    assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
+    assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
+    made = bundle.write(boot.parent / "x.bundle", FINDING, after, newer, BASE, before=artifacts)
+    assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
 
 
 def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
