@@ -51,6 +51,14 @@ def broken(machine, versions):
     machine.check("echo nothing will come of it >&2; exit 3")
 """
 
+PAIR = """
+def test_two_hypervisors_reach_each_other(pair):
+    left, right = pair
+    left.check(f"ping -c 3 -W 5 {right.spec.address}")
+    right.check(f"ping -c 3 -W 5 {left.spec.address}")
+    assert left.check("cat /etc/machine-id") != right.check("cat /etc/machine-id")
+"""
+
 
 def events(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "latest" / "events.jsonl").read_text().splitlines()]
@@ -85,3 +93,14 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
     findings = [finding for finding in verdict.findings if "nothing will come of it" in finding.what]
     assert sum("not tried again in this run" in finding.what for finding in findings) == 2
     assert len({boot.console for boot in verdict.boots}) == 1
+
+
+def test_a_pair_is_two_machines_on_one_segment(
+    judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_mine.py").write_text(PAIR)
+    _, verdict = judge("base", "-n0", str(tmp_path / "test_mine.py"))
+
+    assert "1 passed" in capsys.readouterr().out
+    assert not verdict.findings
+    assert sorted(boot.number for boot in verdict.boots) == [1, 1]
