@@ -108,6 +108,9 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
     case = Case(spec=replace(plan.spec, hardware=""), artifacts=artifacts, weather=plan.weather, before=before)
     for change in options.change:
         case = _changed(case, change, store)
+    for name in case.weather:
+        if weather.needs_other(weather.read(name)):
+            raise UsageError(f"weather {name}: the other build is not in the bundle; --change weather= leaves it out")
     boards.check(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
     if choice.accelerator is not plan.spec.accelerator:
