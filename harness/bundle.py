@@ -15,7 +15,7 @@ import platform
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,11 +23,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from harness import disks, process, record, weather
+from harness import digest, disks, process, record, weather
 from harness.artifacts import FILE_NAME, Artifacts, Manifest, check_names
 from harness.definition import ImageDefinition
-from harness.errors import HostError, UsageError
-from harness.plan import PLAN, PlanRecord
+from harness.errors import HarnessError, HostError, UsageError
+from harness.plan import PLAN, VARIABLES, PlanRecord
 from harness.spec import DiskFormat
 from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
 
@@ -35,16 +35,8 @@ FORMAT = 1
 SUFFIX = ".bundle"
 _INDEX = "bundle.json"
 _LOGS = (
-    "console.log",
-    "qmp.log",
-    "qemu.log",
-    "argv",
-    "journal.log",
-    NETWORK_LOG,
-    CHANNEL_LOG,
-    SCREENSHOT,
-    "uefi-variables.fd",
-)
+    "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, VARIABLES,
+)  # fmt: skip
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
 _PIECE_BYTES = 1 << 20
@@ -85,20 +77,23 @@ def write(
     target: Path,
     finding: Finding,
     boot: Path,
-    artifacts: Artifacts,
+    known: Iterable[Artifacts],
     definition: ImageDefinition,
     *,
-    before: Artifacts | None = None,
     test: str = "",
     seed: int = 1,
     captures: tuple[Path, ...] = (),
     with_artifacts: bool = False,
 ) -> Path:
-    """``target``, made of the folder of the ``boot`` that failed; whole, or not there.
+    """``target``, made of the folder of the ``boot`` that failed; whole, or not there. Its artifacts are ``known``.
 
     `HostError` where it cannot be written.
     """
     plan = record.read(PlanRecord, boot / PLAN)
+    by_digest = {one.digest: one for one in known}
+    if unknown := {plan.artifacts, plan.before} - {"", *by_digest}:
+        raise HarnessError(f"nobody knows the artifacts {min(unknown)[:12]} of {boot}")
+    artifacts, before = by_digest[plan.artifacts], by_digest[plan.before] if plan.before else None
     half_made = target.with_name(f".{target.name}.new")
     try:
         with _portable_disks(plan, boot) as portable:
@@ -118,7 +113,7 @@ def write(
                 before=before.manifest if before else None,
                 test=test,
                 seed=seed,
-                files={name: _sha256(path) for name, path in sources.items()},
+                files={name: digest.of_file(path) for name, path in sources.items()},
             )
             _pack(half_made, bundle, sources)
         half_made.replace(target)
@@ -165,11 +160,6 @@ def _member(name: str, size_bytes: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size_bytes, 0o644
     return member
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(source: Path, folder: Path) -> Unpacked:

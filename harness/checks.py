@@ -236,7 +236,7 @@ def excused(finding: Finding, starved_share: float, slowness: float = 1.0) -> Fi
             f"the host starved this machine, which waited for a CPU {starved_share:.0%} of the time it wanted one; "
             "take fewer workers (-n), or a host that does nothing else"
         )
-    elif slowness >= _SLOW and timed_out:
+    elif slowness >= _SLOW and any(_OWN_LIMIT.search(line) for line in finding.evidence):
         cause = (
             f"machines are {slowness:.1f} times slower on this host than usual, and the image's own time limits do not "
             "know it; try another hour, another host, or one with KVM"
@@ -262,8 +262,9 @@ OF_THE_NETWORK = ("served-bytes-differ",)
 _NETWORK_LINES = 4
 
 _LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
-_TIMED_OUT = re.compile(r"\[ TIME \]|[Tt]imed out|Failed to start .*Wait for Network to be Configured")
-"""systemd-networkd-wait-online fails for nothing but its 120 s."""
+_OWN_LIMIT = re.compile(r"\[ TIME \]|operation timed out|Failed to start .*Wait for Network to be Configured")
+"""systemd's; its networkd-wait-online fails for nothing but its 120 s."""
+_TIMED_OUT = re.compile(rf"{_OWN_LIMIT.pattern}|[Tt]imed out")
 _SLOW = 2.0
 _STARVED_SHARE = 0.4
 """A boot that wrongly failed had waited more than that: 45 %, one of five machines that booted on two cores."""

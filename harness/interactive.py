@@ -35,7 +35,6 @@ from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
 from harness.weather import Weather, adapted
 
-DISK_GIB = 8
 _LEAST_MIB = 256
 _QUIT = b"\x1d"  # Ctrl-], as in telnet(1) and virsh console
 _AUTOLOGIN = """\
@@ -124,23 +123,22 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
 
 
 def _disk(options: Namespace, folder: Path) -> DiskSpec:
-    """What is written to a disk that is there goes to a layer over it, in ``folder``, unless it is to be kept."""
-    path = options.disk or folder / "data.raw"
+    """A blank one, the file itself, or a layer over it in ``folder``, which takes what is written."""
+    if not options.disk:
+        return disks.make_disk(folder / "data.raw")
+    path = options.disk
     try:
-        is_there = path.exists()
-        if is_there and not options.write_disk:
-            path.open("rb").close()
+        if not options.write_disk:
             over = folder / "data.qcow2"
             disks.make_overlay(over, path, base_format=disks.format_of(path))
             return DiskSpec(path=over, serial=disks.DATA_SERIAL, format=DiskFormat.QCOW2)
-        if options.disk and not is_there and not options.write_disk:
-            raise UsageError(f"--disk {path}: there is no such file; with --write-disk it is made, and kept")
-        if not is_there:
-            disks.make_raw(path, size_bytes=DISK_GIB << 30)
+        if not path.exists():
+            disks.make_raw(path, size_bytes=disks.DATA_GIB << 30)
         with path.open("r+b"):
             pass
     except OSError as error:
-        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is an image of a disk") from error
+        hint = "an image of a disk; with --write-disk it is made if it is missing"
+        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is {hint}") from error
     return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 

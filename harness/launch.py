@@ -25,7 +25,7 @@ from harness.spec import DiskSpec, MachineSpec
 def power_on(plan: Plan) -> Iterator[Power]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     boards.check(plan.spec.nics)
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan.folder.mkdir(parents=True, exist_ok=True)  # `Plan.keep` may have made it
     provision.give_firmware(plan)
     boot_disk = provision.boot_disk(plan)
     provision.serve(plan)
@@ -112,7 +112,7 @@ def _started(
         plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
         boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
     )  # fmt: skip
-    (plan.folder / "argv").write_text(shlex.join(argv) + "\n", "utf-8")
+    (plan.folder / "argv").write_text(shlex.join(qemu.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd, wires.tpm_fd) if fd is not None]
     with (plan.folder / "qemu.log").open("wb") as log:
         child = plan.site.lab.spawn(

@@ -323,6 +323,7 @@ def boot(
         if power:
             machine.power_on()
         yield machine
+        forget_disks(machine.folder)  # what failed in it, and in no block within this one, has its bundle
     finally:
         machine.off()
         grub.remove(machine.folder)
@@ -347,6 +348,7 @@ def thaw(
     try:
         machine.thaw(frozen)
         yield machine
+        forget_disks(machine.folder)
     finally:
         machine.off()
         grub.remove(machine.folder)

@@ -19,6 +19,7 @@ from harness.spec import BootPath, DiskSpec, MachineSpec, Network
 
 PLAN = "plan.json"
 """Beside the logs of each boot: its `PlanRecord`."""
+VARIABLES = "uefi-variables.fd"
 _PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
 """Credentials that say how a machine is to behave. Others, such as a password, are nobody else's affair."""
 
@@ -117,7 +118,7 @@ class Plan:
     @property
     def variables(self) -> Path | None:
         """UEFI's, which stay from boot to boot."""
-        return self.folder.parent / "uefi-variables.fd" if self.spec.is_uefi else None
+        return self.folder.parent / VARIABLES if self.spec.is_uefi else None
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -173,7 +174,7 @@ class Plan:
             self.folder.mkdir(parents=True)
             forget_disks(self.folder.parent)
             if self.variables and self.variables.exists():
-                shutil.copyfile(self.variables, self.folder / self.variables.name)
+                shutil.copyfile(self.variables, self.folder / VARIABLES)
             kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
             self._record(kept)
         except OSError as error:
@@ -204,7 +205,7 @@ class Plan:
         record.write(
             self.folder / PLAN,
             PlanRecord(
-                spec=replace(self.spec, credentials=public),
+                spec=replace(self.spec, credentials=public, disks=tuple(map(_sized, self.spec.disks, kept))),
                 number=self.number,
                 boot_path=self.boot_path,
                 artifacts=self.artifacts.digest,
@@ -223,6 +224,11 @@ def forget_disks(machine: Path) -> None:
     """Remove from the folder of a ``machine`` the copies of its disks that `Plan.keep` made."""
     for copy in machine.glob("boot-*/disk-*"):
         copy.unlink(missing_ok=True)
+
+
+def _sized(disk: DiskSpec, copy: str) -> DiskSpec:
+    """``disk``, of which its size is all that there is to know if there is no ``copy``."""
+    return disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
 
 
 def _kept(number: int, disk: DiskSpec, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -347,6 +348,14 @@ def _identity(spec: MachineSpec) -> list[str]:
         text = f"io.systemd.credential.binary:{name}={encoded}"
         argv += ["-smbios", f"type=11,value={_escaped(text)}"]
     return argv
+
+
+def shown(argv: Iterable[str]) -> list[str]:
+    """``argv`` as others may see it: what credentials hold is left out."""
+    return [_CREDENTIAL.sub(r"\1…", word) for word in argv]
+
+
+_CREDENTIAL = re.compile(r"(io\.systemd\.credential\.binary:[^=]*=).*")
 
 
 def _monitor(wires: Wires) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +19,17 @@ from harness.bundle import Unpacked, unpack
 from harness.checks import BootFailed
 from harness.definition import find_definition, find_images
 from harness.disks import copy_sparse
-from harness.errors import BootproofError, HostError, UsageError
+from harness.errors import BootproofError, HarnessError, HostError, UsageError
 from harness.interactive import attend
 from harness.lab import open_lab
 from harness.machine import boot
-from harness.plan import Site
+from harness.plan import VARIABLES, Site
+from harness.process import CommandFailed
 from harness.progress import Lines
 from harness.run import Run, make_key
 from harness.session import by_hand
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, NicModel
 from harness.store import Store, find_store
-from harness.verdict import Verdict
 from harness.weather import adapted
 
 _UNIT = re.compile(r"[A-Za-z0-9@_.-]+\.service")
@@ -69,10 +69,11 @@ def replay(options: argparse.Namespace) -> int:
 def _attend(opened: Unpacked, case: Case, folder: Path) -> int:
     """Whoever sits at the terminal looks for himself."""
     spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
+    _give_variables(opened, folder)
     known = [weather.read(name) for name in case.weather]
     _say("Ctrl-] ends it")
     with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
-        attend(adapted(spec, known), _with_arguments(case), opened.bundle.definition, lab, folder)
+        attend(adapted(spec, known), case.before or _with_arguments(case), opened.bundle.definition, lab, folder)
     return 0
 
 
@@ -105,8 +106,12 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
     plan, earlier = opened.bundle.plan, opened.bundle.before
     artifacts = _artifacts(opened, opened.bundle.manifest, options, store, until)
     before = _artifacts(opened, earlier, options, store, until) if earlier else None
-    case = Case(spec=replace(plan.spec, hardware=""), artifacts=artifacts, weather=plan.weather, before=before)
+    case = Case(spec=plan.spec, artifacts=artifacts, weather=plan.weather, before=before)
     for change in options.change:
+        if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
+            raise UsageError(
+                f"--change {change}: a test makes its own machine, where only {', '.join(_OF_A_TEST)} can be changed"
+            )
         case = _changed(case, change, store)
     for name in case.weather:
         if weather.needs_other(weather.read(name)):
@@ -156,12 +161,13 @@ def _whole(artifacts: Artifacts) -> Artifacts:
 
 
 def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: Path | None) -> str:
-    """The id of what is found; empty if nothing is."""
+    """The id of what is found, the bundle's first; empty if nothing is."""
     if opened.bundle.test:
         return _test_again(opened, case, folder, images_dir)
     run = Run(folder, "main")
     make_key(run, store)
     spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
+    _give_variables(opened, _made(folder / spec.name))
     known = [weather.read(name) for name in case.weather]
     with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
         site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
@@ -171,8 +177,7 @@ def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: P
                     machine.reboot(into=_with_arguments(case))
         except BootFailed as error:
             return error.finding.id
-    late = run.findings()
-    return late[0].id if late else ""
+    return _first([finding.id for finding in run.findings()], opened.bundle.finding.id)
 
 
 def _with_arguments(case: Case) -> Artifacts:
@@ -189,30 +194,53 @@ def _disks(opened: Unpacked, spec: MachineSpec, folder: Path) -> tuple[DiskSpec,
         path = folder / f"disk{number}.{kind}"
         if name:
             copy_sparse(opened.folder / name, path)
-        made.append(replace(disk, path=path, format=kind, writes=None, size_gib=disk.size_gib or _BLANK_GIB))
+        made.append(
+            replace(
+                disk,
+                path=path,
+                format=kind,
+                writes=None,
+            )
+        )
     return tuple(made)
 
 
-_BLANK_GIB = 8
+def _give_variables(opened: Unpacked, machine: Path) -> None:
+    """UEFI's as they were before, into the folder of the ``machine``."""
+    if VARIABLES in opened.bundle.files:
+        shutil.copyfile(opened.folder / VARIABLES, machine / VARIABLES)
 
 
 def _test_again(opened: Unpacked, case: Case, folder: Path, images_dir: Path | None) -> str:
-    """By pytest, which makes the machine as it did then."""
-    bundle, plan = opened.bundle, opened.bundle.plan
-    profile = f"--hardware={plan.spec.hardware.partition(':')[0]}" if plan.spec.hardware else ""
-    argv = [
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--image={bundle.manifest.image}",
-        f"--artifacts={case.artifacts.folder}", f"--run-dir={folder}", f"--seed={bundle.seed}",
-        *(f"--weather={name}" for name in case.weather), *filter(None, [profile]),
-        *([f"--images-dir={images_dir}"] if images_dir else []), bundle.test,
-    ]  # fmt: skip
-    process.answer(argv)
-    verdicts = [record.load(Verdict, json.loads(file.read_text("utf-8"))) for file in folder.glob("*/verdict.json")]
-    findings = [finding for verdict in verdicts for finding in verdict.findings]
-    same = [
-        finding for finding in findings if finding.id == bundle.finding.id and finding.where == bundle.finding.where
-    ]
-    return next((finding.id for finding in [*same, *findings]), "")
+    """By pytest, which makes the machine as it did then; `HarnessError` if the test did not run."""
+    bundle, hardware = opened.bundle, case.spec.hardware.partition(":")[0]
+    options = {
+        "--image": bundle.manifest.image,
+        "--artifacts": case.artifacts.folder,
+        "--boot-path": case.spec.boot_path,
+        "--hardware": hardware,
+        "--images-dir": images_dir,
+        "--seed": bundle.seed,
+        "--run-dir": folder,
+    }
+    argv = [f"{name}={value}" for name, value in options.items() if value]
+    argv += [f"--weather={name}" for name in case.weather]
+    log = folder / "pytest.log"
+    with suppress(CommandFailed):  # so it does if the test fails
+        process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, bundle.test], log=log)
+    for verdict in folder.glob("*/verdict.json"):
+        run = Run(verdict.parent, "main")
+        if any(event.kind == "result" and event.data["test"] == bundle.test for event in run.events()):
+            found = [
+                one.id if one.where == bundle.finding.where else f"{one.id} at {one.where}" for one in run.findings()
+            ]
+            return _first(found, bundle.finding.id)
+    said = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
+    raise HarnessError(f"{bundle.test} did not run here: {''.join(said)}; replay it in the repository that has it")
+
+
+def _first(found: list[str], awaited: str) -> str:
+    return awaited if awaited in found else next(iter(found), "")
 
 
 def _changed(case: Case, change: str, store: Store) -> Case:
@@ -265,6 +293,7 @@ def _count(value: str) -> int:
     return int(value)
 
 
+_OF_A_TEST = ("artifacts", "boot-path", "weather")
 _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
     "artifacts": _other_artifacts,
     "boot-path": _boot_path,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness import record
+from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
 from harness.errors import Subject
 from harness.history import Series
 from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
@@ -167,3 +168,17 @@ TRENDS = tuple(
         ("packages", "", 512.0, 2.0), ("repeats passed", "%", 94.0, 1.0),
     )
 )  # fmt: skip
+
+
+def artifacts(folder: Path, version: str, **more: object) -> Artifacts:
+    """In a folder, made for them; what else the manifest says is ``more``."""
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).write_text(f"{name} of {version}\n" * 50_000)
+    known = {
+        "image": "base", "version": version, "kernel_version": "6.12.57", "kernel_arguments": ("quiet",),
+        "files": {name: describe(folder / name) for name in FILES}, "packages": {}, "dracut_modules": (),
+        "initrd_drivers": (), "definition": "", "sources": {}, "builder": {},
+    }  # fmt: skip
+    record.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]  # values as the fields want them
+    return load_artifacts(folder)

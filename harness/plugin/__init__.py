@@ -88,6 +88,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed", type=int, default=1, metavar="N", help="Choose what is drawn by lot, such as power cuts (default: 1)."
     )
     group.addoption(
+        "--with-artifacts", action="store_true", help="Put kernel, initrd and root file system into bundles, too."
+    )
+    group.addoption(
         "--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/); written --run-dir=DIR."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,17 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness import bundle, record
-from harness.artifacts import Artifacts, load_artifacts
+from harness import bundle
+from harness.artifacts import load_artifacts
 from harness.checks import BootFailed
 from harness.deadline import Deadline
-from harness.errors import BootproofError, HarnessError, HostError, Subject
-from harness.lab import Lab
+from harness.errors import BootproofError, HostError, Subject
 from harness.machine import Machine
-from harness.plan import PLAN, PlanRecord
 from harness.plugin.state import Bootproof
-from harness.run import Run
-from harness.session import Prepared, by_hand
+from harness.session import by_hand
 from harness.shared import Shared
 from harness.template import StateFailed
 from harness.verdict import Finding
@@ -47,44 +45,43 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         )
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
-    made = _bundle(item, error, finding, run, machine, state)
+    made = _bundle(item, error, finding, state)
     lines = [f"have it again:      bootproof replay {made}"] if made else []
     lines += _portrait(machine) if machine is not None else []
     if lines:
         report.sections.append(("Bootproof: the machine", "\n".join(lines)))
 
 
-def _bundle(
-    item: pytest.Item, error: BaseException, finding: Finding, run: Run, machine: Machine | None, state: Bootproof
-) -> Path | None:
-    """What it takes to have this failure again elsewhere, a file a boot; why there is none is said in the verdict."""
-    folder = _boot_of(error, machine)
-    if folder is None:
+def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Bootproof) -> Path | None:
+    """What it takes to have this failure again elsewhere; why there is none is said in the verdict."""
+    image, test = (str(dict(item.user_properties)[name]) for name in ("image", "test"))
+    run, machine, is_boot = state.runs[image], _machine_of(item), isinstance(error, BootFailed)
+    boot = _boot_of(error, machine)
+    if boot is None:
         return None
-    properties = dict(item.user_properties)
-    target = run.folder / f"{folder.parent.name}-{folder.name}{bundle.SUFFIX}"
-    if target.exists():
+    lab = machine.site.lab if machine else _given(item).get("lab")
+    name = f"{boot.parent.name}-{boot.name}" if is_boot else test.rpartition("/")[2]
+    target = run.folder / (re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-") + bundle.SUFFIX)
+    if target.exists():  # of another test that needed this boot, or of this one, which now fails to end as well
         return target
-    if machine is not None and machine.is_on and not isinstance(error, BootFailed):
+    if machine and machine.is_on and not is_boot:
         machine.power.keep_journal()
-    lab = next((value for value in item.funcargs.values() if isinstance(value, Lab)), None)  # type: ignore[attr-defined]
+    prepared = state.prepared[image]
     try:
-        plan = record.read(PlanRecord, folder / PLAN)
-        prepared = state.prepared[str(properties["image"])]
         return bundle.write(
             target,
             finding,
-            folder,
-            _artifacts(plan.artifacts, prepared),
-            state.definitions[prepared.image],
-            before=_artifacts(plan.before, prepared) if plan.before else None,
-            test="" if isinstance(error, BootFailed) else str(properties["test"]),
+            boot,
+            map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
+            state.definitions[image],
+            test="" if is_boot else test,
             seed=state.seed,
             captures=lab.captures if lab else (),
+            with_artifacts=item.config.option.with_artifacts,
         )
     except (BootproofError, OSError, ValueError) as problem:
         with suppress(HostError):
-            run.add_unchecked(f"how to have it again: no bundle of {folder.parent.name}: {problem}")
+            run.add_unchecked(f"how to have it again: no {target.name}: {problem}")
         return None
 
 
@@ -96,14 +93,6 @@ def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
         return None
     boots = sorted(machine.folder.glob("boot-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
     return boots[-1] if boots else None
-
-
-def _artifacts(digest: str, prepared: Prepared) -> Artifacts:
-    known = map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest})
-    for artifacts in known:
-        if artifacts.digest == digest:
-            return artifacts
-    raise HarnessError(f"the artifacts {digest[:12]} are none of this run's")
 
 
 def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -135,10 +124,15 @@ def _answers(machine: Machine) -> bool:
 
 
 def _machine_of(item: pytest.Item) -> Machine | None:
-    values: dict[str, Any] = getattr(item, "funcargs", {})
-    own = next((value for value in values.values() if isinstance(value, Machine)), None)
-    shared = next((value for value in values.values() if isinstance(value, Shared)), None)
+    values = _given(item).values()
+    own = next((value for value in values if isinstance(value, Machine)), None)
+    shared = next((value for value in values if isinstance(value, Shared)), None)
     return own or (shared.running if shared else None)
+
+
+def _given(item: pytest.Item) -> dict[str, Any]:
+    """What the test's fixtures gave it, as far as they got."""
+    return getattr(item, "funcargs", {})
 
 
 def _portrait(machine: Machine) -> Iterator[str]:

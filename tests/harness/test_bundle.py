@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import shlex
 import struct
 import subprocess
 import tarfile
@@ -16,32 +18,25 @@ from typing import Any
 
 import pytest
 
-from harness import bundle, disks, record
-from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
+from harness import bundle, disks, qemu, record
+from harness.artifacts import Artifacts
 from harness.definition import ImageDefinition, load_definition
 from harness.errors import HostError, UsageError
 from harness.plan import PLAN, Plan, PlanRecord
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.verdict import Finding
 
+from .. import samples
+
 BASE = load_definition(Path(__file__).parents[2] / "images" / "base")
 FINDING = Finding(id="boot-hangs", what="waited in vain", where="host1, boot 2 (direct)", evidence=("a", "b"))
+SECRET = "hunter2=, and more"
 DELAY = {"systemd.unit-dropin.ssh.service~bootproof": "[Service]\nExecStartPre=sleep 5\n"}
 
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Artifacts:
-    folder = tmp_path / "artifacts"
-    folder.mkdir()
-    for name in FILES:
-        (folder / name).write_text(name)
-    manifest = Manifest(
-        image="base", version="1", kernel_version="6.12", kernel_arguments=("quiet",),
-        files={name: describe(folder / name) for name in FILES}, packages={}, dracut_modules=(), initrd_drivers=(),
-        definition="", sources={}, builder={},
-    )  # fmt: skip
-    record.write(folder / MANIFEST, manifest)
-    return load_artifacts(folder)
+    return samples.artifacts(tmp_path / "artifacts", "1")
 
 
 class FakeLab:
@@ -65,18 +60,20 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
             DiskSpec(path=overlay, serial="a", format=DiskFormat.QCOW2),
             disks.make_disk(tmp_path / "blank.raw", "b", size_gib=1),
         ),
-        credentials={**DELAY, "passwd.hashed-password.root": "hunter2"},
+        credentials={**DELAY, "passwd.hashed-password.root": SECRET},
     )
     folder = tmp_path / "host1" / "boot-2"
     site: Any = type("Site", (), {"lab": FakeLab})
     Plan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
+    argv = qemu.command(spec, program="qemu", wires=qemu.Wires(netdevs=("user,id=net0",)), clock="utc")
+    (folder / "argv").write_text(shlex.join(qemu.shown(argv)))
     return folder
 
 
 @pytest.fixture
 def made(tmp_path: Path, boot: Path, artifacts: Artifacts) -> Path:
-    return bundle.write(tmp_path / "x.bundle", FINDING, boot, artifacts, BASE, test="t.py::test_x[base]", seed=7)
+    return bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE, test="t.py::test_x[base]", seed=7)
 
 
 def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts) -> None:
@@ -104,14 +101,16 @@ def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
     opened = _unpacked(made, tmp_path)
 
     assert opened.bundle.plan.spec.credentials == DELAY
-    assert b"hunter2" not in b"".join(file.read_bytes() for file in opened.folder.iterdir())
-    assert b"hunter2" not in (boot / PLAN).read_bytes()
+    everything = b"".join(file.read_bytes() for file in [*opened.folder.iterdir(), boot / PLAN])
+    assert b"passwd.hashed-password.root=" in everything
+    assert SECRET.encode() not in everything
+    assert base64.b64encode(SECRET.encode()) not in everything
 
 
 def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
-    made = bundle.write(tmp_path / "x.bundle", FINDING, boot, artifacts, BASE, with_artifacts=True)
+    made = bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE, with_artifacts=True)
 
-    assert (_unpacked(made, tmp_path).folder / "vmlinuz").read_text() == "vmlinuz"
+    assert (_unpacked(made, tmp_path).folder / "vmlinuz").read_text().startswith("vmlinuz of 1")
 
 
 def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
@@ -136,13 +135,13 @@ def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, a
     upgrade = record.read(PlanRecord, after / PLAN)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
     assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
-    made = bundle.write(boot.parent / "x.bundle", FINDING, after, newer, BASE, before=artifacts)
+    made = bundle.write(boot.parent / "x.bundle", FINDING, after, [newer, artifacts], BASE)
     assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
 
 
 def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
     with pytest.raises(HostError, match="No such file"):
-        bundle.write(tmp_path / "no" / "such" / "x.bundle", FINDING, boot, artifacts, BASE)
+        bundle.write(tmp_path / "no" / "such" / "x.bundle", FINDING, boot, [artifacts], BASE)
 
     assert not [file for file in boot.iterdir() if file.name.startswith(".")]
 
@@ -160,7 +159,7 @@ def _altered(source: Path, target: Path, change: Change, members: list[tarfile.T
     """``source`` as a stranger might have made it."""
     plain = subprocess.run(["zstd", "-dcq", str(source)], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
-        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]  # all are files
     index = json.loads(files.pop("bundle.json"))
     change(index, files)
     packed = io.BytesIO()

@@ -6,36 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from harness import grub, process, record
-from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
+from harness import grub, process
+from harness.artifacts import FILES, Artifacts
 from harness.disks import open_ext4, partitions
 from harness.errors import UsageError
 from harness.spec import DiskBus, DiskFormat
 
+from .. import samples
+
 SECTOR_BYTES = 512
-
-
-def _artifacts(folder: Path, version: str, **more: object) -> Artifacts:
-    folder.mkdir()
-    for name in FILES:
-        (folder / name).write_text(f"{name} of {version}\n" * 50_000)
-    known = {
-        "image": "base", "version": version, "kernel_version": "6.12.57", "kernel_arguments": ("quiet",),
-        "files": {name: describe(folder / name) for name in FILES}, "packages": {}, "dracut_modules": (),
-        "initrd_drivers": (), "definition": "", "sources": {}, "builder": {},
-    }  # fmt: skip
-    record.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]  # values as the fields want them
-    return load_artifacts(folder)
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Artifacts:
-    return _artifacts(tmp_path / "old", "2026.10")
+    return samples.artifacts(tmp_path / "old", "2026.10")
 
 
 @pytest.fixture
 def new(tmp_path: Path) -> Artifacts:
-    return _artifacts(tmp_path / "new", "2026.11")
+    return samples.artifacts(tmp_path / "new", "2026.11")
 
 
 def _entry(artifacts: Artifacts) -> grub.Entry:
@@ -70,7 +59,7 @@ def test_a_deployment_keeps_what_ran_as_the_second_entry(old: Artifacts, new: Ar
 
 
 def test_only_a_squashfs_that_dracut_finds_by_itself_can_be_on_the_boot_disk(tmp_path: Path) -> None:
-    rooted = _artifacts(tmp_path / "rooted", "1", kernel_arguments=("root=/dev/sda1",))
+    rooted = samples.artifacts(tmp_path / "rooted", "1", kernel_arguments=("root=/dev/sda1",))
 
     with pytest.raises(UsageError, match="root="):
         grub.check(rooted.manifest)

@@ -12,7 +12,7 @@ import pytest
 from harness.__main__ import _CHANGES as NAMED
 from harness.__main__ import main
 from harness.errors import UsageError
-from harness.replay import _CHANGES, Case, _changed, _stopped, _tell
+from harness.replay import _CHANGES, Case, _changed, _first, _stopped, _tell
 from harness.spec import BootPath, MachineSpec, NicModel
 from harness.store import Store
 
@@ -67,6 +67,12 @@ def test_it_stops_where_it_shall() -> None:
     assert name.startswith("systemd.unit-dropin.ssh.service~")
     with pytest.raises(UsageError, match="--at moon"):
         _stopped(CASE, "moon")
+
+
+def test_another_finding_of_the_same_kind_elsewhere_has_not_come_back() -> None:
+    assert _first(["check-failed at t.py::test_y", "check-failed"], "check-failed") == "check-failed"
+    assert _first(["check-failed at t.py::test_y"], "check-failed") == "check-failed at t.py::test_y"
+    assert _first([], "check-failed") == ""
 
 
 def test_help_names_every_change() -> None:
