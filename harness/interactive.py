@@ -58,6 +58,8 @@ def boot_by_hand(options: Namespace) -> int:
     boards.check(hardware.nics if hardware else ())
     if options.write_disk and not options.disk:
         raise UsageError("--write-disk goes with --disk FILE")
+    if options.disk and not options.write_disk and not options.disk.exists():
+        raise UsageError(f"--disk {options.disk}: there is no such file; with --write-disk it is made")
     weathers = _weathers(options.weather, path)
     store = find_store()
     with ExitStack() as stack:
@@ -137,8 +139,7 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
         with path.open("r+b"):
             pass
     except OSError as error:
-        hint = "an image of a disk; with --write-disk it is made if it is missing"
-        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is {hint}") from error
+        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is an image of a disk") from error
     return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 

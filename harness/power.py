@@ -426,7 +426,7 @@ class Power:
 
     def keep_journal(self) -> None:
         """Of a guest that got far enough to be asked for it."""
-        if "userspace" not in self.console.phases:
+        if not self._is_ready and "userspace" not in self.console.phases:
             return
         with suppress(BootproofError, OSError):
             journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
