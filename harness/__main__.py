@@ -11,7 +11,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 
-from harness import insight, process, release
+from harness import attach, insight, process, release
 from harness.errors import BootproofError, HostError
 from harness.spec import BootPath
 from harness.table import show
@@ -25,6 +25,7 @@ examples:
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
   bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
+  bootproof attach                     get into a machine that pytest --keep failed has left running
   bootproof explain boot-hangs         what a finding means, and what to do next
   bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
   bootproof store                      what is kept from builds, and how much room it takes
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_parsers(commands)
     insight.add_parsers(commands)
     _add_replay(commands)
+    attach.add_parsers(commands)
     _add_explain(commands)
     _add_store(commands)
     _add_doctor(commands)

@@ -29,13 +29,14 @@ from harness.definition import ImageDefinition
 from harness.errors import HarnessError, HostError, UsageError
 from harness.plan import PLAN, VARIABLES, PlanRecord
 from harness.spec import DiskFormat
-from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
+from harness.verdict import CAPTURE, CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
 
 FORMAT = 1
 SUFFIX = ".bundle"
 _INDEX = "bundle.json"
 _LOGS = (
-    "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, VARIABLES,
+    "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE,
+    VARIABLES,
 )  # fmt: skip
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
@@ -44,7 +45,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.@_-]{0,199}")
 _TEST = re.compile(r"(?!-)(?!.*\.\./)[A-Za-z0-9_][A-Za-z0-9_./-]*\.py::[^/\0-\x1f]*(?:\[.*\])?")
 """A test of the checkout that replays it: no option, and no file elsewhere."""
 _MOST_CPUS, _MOST_MEMORY_MIB = 64, 1 << 20
-_CAPTURE = "capture.pcap"
+UNFINISHED = "boot-unfinished"
+"""The finding about a boot that was on its way when its run was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,6 @@ def write(
     *,
     test: str = "",
     seed: int = 1,
-    captures: tuple[Path, ...] = (),
     with_artifacts: bool = False,
 ) -> Path:
     """``target``, made of the folder of the ``boot`` that failed; whole, or not there. Its artifacts are ``known``.
@@ -98,7 +99,6 @@ def write(
     try:
         with _portable_disks(plan, boot) as portable:
             sources = {name: boot / name for name in _LOGS}
-            sources |= {_CAPTURE: captures[0]} if captures else {}
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
             sources = {name: path for name, path in sources.items() if path.is_file()}

@@ -90,6 +90,11 @@ class Console:
         """Seconds since it last printed something."""
         return time.monotonic() - self._printed_s
 
+    @property
+    def printed_bytes(self) -> int:
+        """How much it printed so far, as it came."""
+        return len(self._raw)
+
     def send(self, text: str) -> None:
         """Type ``text`` on the console."""
         self._wire.sendall(text.encode())

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import select
 import sys
-import termios
 import threading
-import tty
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,10 +31,10 @@ from harness.run import Run
 from harness.session import by_hand
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.store import Store, find_store
+from harness.terminal import QUIT, raw
 from harness.weather import Weather, adapted
 
 _LEAST_MIB = 256
-_QUIT = b"\x1d"  # Ctrl-], as in telnet(1) and virsh console
 _AUTOLOGIN = """\
 [Service]
 ExecStart=
@@ -145,7 +143,7 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
 
 def _boot_once(plan: Plan) -> bool:
     """One boot, console on this terminal; True if the guest asked for another."""
-    with power_on(plan) as power, _raw_terminal():
+    with power_on(plan) as power, raw():
         over = threading.Event()
         printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
         printer.start()
@@ -165,7 +163,7 @@ def _type(power: Power) -> bool:
         if not readable:
             continue
         typed = os.read(typing[0], 1024)
-        if _QUIT in typed:
+        if QUIT in typed:
             return True
         if not typed:
             typing = []  # no more input; it goes on until the guest powers off
@@ -180,19 +178,6 @@ def _print(console: Console, over: threading.Event) -> None:
         position += len(chunk)
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
-
-
-@contextmanager
-def _raw_terminal() -> Iterator[None]:
-    if not sys.stdin.isatty():
-        yield
-        return
-    before = termios.tcgetattr(sys.stdin)
-    tty.setraw(sys.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _say(line: str) -> None:

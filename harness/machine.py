@@ -178,9 +178,19 @@ class Machine:
         plan = self._plan(None)
         plan.note_phase("queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with admission.boot_slot(self.site.slots):
+        with self._keeping(), admission.boot_slot(self.site.slots):
             share.begin()
             self._boot(plan)
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Whoever wants to look at a machine whose boot fails in the block may, after it."""
+        try:
+            yield
+        except BootFailed:
+            if self.is_on:
+                self.site.keep(self)
+            raise
 
     def _boot(self, plan: Plan) -> None:
         """Of a machine that the host has room for."""
@@ -256,7 +266,7 @@ class Machine:
         self._deploy(into)
         if self.is_clone:
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
-        with admission.boot_slot(self.site.slots):
+        with self._keeping(), admission.boot_slot(self.site.slots):
             plan = self._plan(None, is_kexec=True)
             plan.keep_upgrade(self.power.plan)
             power = self.power.kexec(plan)
@@ -323,10 +333,10 @@ def boot(
         if power:
             machine.power_on()
         yield machine
-        forget_disks(machine.folder)  # what failed in it, and in no block within this one, has its bundle
     finally:
         machine.off()
         grub.remove(machine.folder)
+    forget_disks(machine.folder)  # of what failed in it, the disks are for a bundle
 
 
 @contextmanager
@@ -348,10 +358,10 @@ def thaw(
     try:
         machine.thaw(frozen)
         yield machine
-        forget_disks(machine.folder)
     finally:
         machine.off()
         grub.remove(machine.folder)
+    forget_disks(machine.folder)
 
 
 def reachable(spec: MachineSpec, run: Run) -> MachineSpec:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness import disks, grub, qemu, record
 from harness.artifacts import Artifacts
@@ -16,6 +18,7 @@ from harness.errors import HostError
 from harness.lab import Lab
 from harness.run import Run
 from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.verdict import CAPTURE, FINDING
 
 PLAN = "plan.json"
 """Beside the logs of each boot: its `PlanRecord`."""
@@ -24,17 +27,28 @@ _PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
 """Credentials that say how a machine is to behave. Others, such as a password, are nobody else's affair."""
 
 
+def where(machine: str, number: int, boot_path: BootPath) -> str:
+    """How findings name a boot."""
+    return f"{machine}, boot {number} ({boot_path})"
+
+
+def let_go(_: object) -> None:
+    """Of a machine that failed: nobody wants to look at it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Where machines run: a lab, the run they belong to, and the host's boot slots.
 
-    ``by_hand`` renders the command a person types to boot these artifacts again.
+    ``by_hand`` renders the command a person types to boot these artifacts again; ``keep`` is called with a machine
+    whose boot failed, before it is ended, and may wait.
     """
 
     lab: Lab
     run: Run
     slots: Path
     by_hand: Callable[[Artifacts, MachineSpec], str]
+    keep: Callable[[Any], None] = let_go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +114,7 @@ class Plan:
 
     @property
     def where(self) -> str:
-        return f"{self.spec.name}, boot {self.number} ({self.boot_path})"
+        return where(self.spec.name, self.number, self.boot_path)
 
     @property
     def boot_path(self) -> BootPath:
@@ -175,6 +189,7 @@ class Plan:
             forget_disks(self.folder.parent)
             if self.variables and self.variables.exists():
                 shutil.copyfile(self.variables, self.folder / VARIABLES)
+            self._link_capture()
             kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
             self._record(kept)
         except OSError as error:
@@ -184,6 +199,7 @@ class Plan:
         """The same for a boot by kexec: it takes the machine as it was switched on for what is ``running``."""
         try:
             self.folder.mkdir(parents=True)
+            self._link_capture()
             known = record.read(PlanRecord, running.folder / PLAN)
             for name in filter(None, known.disks):
                 (self.folder / name).hardlink_to(running.folder / name)
@@ -198,6 +214,10 @@ class Plan:
             record.write(self.folder / PLAN, upgrade)
         except OSError as error:
             raise HostError(f"{self.folder}: no record of the machine: {error.strerror}; make room") from error
+
+    def _link_capture(self) -> None:
+        for capture in self.site.lab.captures[:1]:
+            (self.folder / CAPTURE).symlink_to(os.path.relpath(capture, self.folder))
 
     def _record(self, kept: tuple[str, ...]) -> None:
         public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
@@ -221,9 +241,11 @@ class Plan:
 
 
 def forget_disks(machine: Path) -> None:
-    """Remove from the folder of a ``machine`` the copies of its disks that `Plan.keep` made."""
+    """Remove from the folder of a ``machine`` the copies of its disks that `Plan.keep` made; those of a boot with a
+    finding stay."""
     for copy in machine.glob("boot-*/disk-*"):
-        copy.unlink(missing_ok=True)
+        if not (copy.parent / FINDING).exists():
+            copy.unlink(missing_ok=True)
 
 
 def _sized(disk: DiskSpec, copy: str) -> DiskSpec:

@@ -34,7 +34,7 @@ from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone
 from harness.spec import Accelerator
-from harness.verdict import CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Boot, Finding
+from harness.verdict import CHANNEL_LOG, FINDING, NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
 """How long a boot may take on the reference machine under TCG before it is called hung."""
@@ -283,10 +283,18 @@ class Power:
         slowness = host_scale() if plan.spec.accelerator is Accelerator.TCG else 1.0
         finding = checks.excused(finding, process.starved_share(self.child.pid), slowness)
         finding = checks.doubted(finding, plan.doubt())
-        plan.site.run.add_finding(finding)
+        self._note(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
         return self._failure
+
+    def _note(self, finding: Finding) -> None:
+        """In the run at once, and beside the boot that it is about: the first there is what a bundle is made of."""
+        self.plan.site.run.add_finding(finding)
+        file = self.plan.folder / FINDING
+        if not file.exists():
+            with suppress(OSError):  # a full disk; the run has it
+                record.write(file, finding)
 
     def _network_of(self, finding: Finding) -> list[str]:
         """What the machine asked by DHCP, TFTP and HTTP, where that may be why."""
@@ -308,7 +316,7 @@ class Power:
             if not self._is_final(sighting):
                 continue
             finding = checks.finding_of(sighting, self.plan.where)
-            self.plan.site.run.add_finding(checks.doubted(finding, self.plan.doubt()))
+            self._note(checks.doubted(finding, self.plan.doubt()))
 
     @property
     def downloads(self) -> Downloads:

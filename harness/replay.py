@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import accelerator, boards, process, record, weather
 from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.build import build, namespace
-from harness.bundle import Unpacked, unpack
+from harness.bundle import UNFINISHED, Unpacked, unpack
 from harness.checks import BootFailed
 from harness.definition import find_definition, find_images
 from harness.disks import copy_sparse
@@ -93,7 +93,11 @@ def _stopped(case: Case, at: str | None) -> Case:
 
 def _tell(awaited: str, seen: Counter[str], times: int) -> int:
     back = seen[awaited]
-    print(f"{awaited}: came back in {back} of {times}")
+    if awaited == UNFINISHED:  # it was not seen to its end: whatever keeps it from being ready is what was wrong
+        back = times - seen[""]
+        print(f"not ready in {back} of {times}")
+    else:
+        print(f"{awaited}: came back in {back} of {times}")
     for other, count in seen.items():
         if other != awaited:
             print(f"{other or 'no finding'}: {count} of {times}")

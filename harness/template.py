@@ -33,12 +33,12 @@ from harness.lab import Lab, OpenLab
 from harness.machine import Machine, Site, boot, reachable, thaw
 from harness.migration import CannotFreeze
 from harness.once import Failure
-from harness.plan import Frozen
+from harness.plan import Frozen, let_go
 from harness.run import Run, unwritable
 from harness.spec import BootPath, DiskFormat, DiskRole, DiskSpec, MachineSpec, Network
 from harness.states import State, Versions
 from harness.store import Store, lock_folder, modified_ns, note_use
-from harness.verdict import Boot, Finding
+from harness.verdict import CAPTURE, Boot, Finding
 
 MOST_BYTES = 12 << 30
 """What templates may take of the disk; the least recently used go."""
@@ -125,6 +125,7 @@ class Templates:
     store: Store
     open_lab: OpenLab
     by_hand: Callable[..., str]
+    keep: Callable[[Machine], None] = let_go
     weather: tuple[str, ...] = ()
     clone_mib: int = 0
     repeat: str = ""
@@ -207,7 +208,8 @@ class Templates:
         state.reach(machine, self.versions)
 
     def _site(self, lab: Lab) -> Site:
-        return Site(lab=lab, run=self.run, slots=self.store.folder("slots"), by_hand=self.by_hand)
+        slots = self.store.folder("slots")
+        return Site(lab=lab, run=self.run, slots=slots, by_hand=self.by_hand, keep=self.keep)
 
     # Which template
 
@@ -343,7 +345,7 @@ class Templates:
             )
             for boot in template.boots:
                 logs = Path(boot.console).parent
-                shutil.copytree(logs, folder / logs.name)
+                shutil.copytree(logs, folder / logs.name, ignore=shutil.ignore_patterns(CAPTURE))
             self._publish(folder, template)
 
     @contextmanager

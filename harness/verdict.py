@@ -51,8 +51,9 @@ class Coverage:
 
 
 NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
-"""What lies beside a boot's console: what it asked of the network, what was asked of it, and its display, if it ended
-before Linux."""
+CAPTURE, FINDING = "capture.pcap", "finding.json"
+"""What lies beside a boot's console: what it asked of the network, what was asked of it, its display, if it ended
+before Linux; a link to its lab's packets, and the first finding about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with-artifacts", action="store_true", help="Put kernel, initrd and root file system into bundles, too."
     )
     group.addoption(
+        "--keep",
+        choices=["failed"],
+        help="Leave a machine that fails running until `bootproof stop`; `bootproof attach` gets into it.",
+    )
+    group.addoption(
+        "--keep-minutes",
+        type=int,
+        default=60,
+        metavar="N",
+        help="With --keep: end it after N minutes all the same (default: 60).",
+    )
+    group.addoption(
         "--run-dir", metavar="DIR", help="Where runs keep logs and verdict (default: runs/); written --run-dir=DIR."
     )
 

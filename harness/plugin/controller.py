@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ from harness.conclude import conclude, describe
 from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
 from harness.hardware import HardwareProfile, unfreezable
 from harness.insight import promoted_side
+from harness.plugin import bundles
 from harness.plugin.state import Bootproof
 from harness.progress import Lines, Tail
 from harness.report import annotate, write_all
@@ -161,6 +162,9 @@ def note_interrupt(error: BaseException) -> None:
         if type(error) is KeyboardInterrupt:
             state.is_interrupted = True
             _blame_harness(state, "interrupted", "the run was interrupted", where="pytest")
+            for run in state.runs.values():
+                with suppress(HostError):  # a full disk
+                    bundles.note_unfinished(run)
         if isinstance(error, KeyboardInterrupt):
             conclude_all(state, pytest.ExitCode.INTERRUPTED)
 
@@ -193,6 +197,8 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
         _blame_harness(state, "pytest-failed", "an error inside pytest or one of its plugins", where="pytest")
     state.verdicts.clear()
     for name in state.runs:
+        if name in state.prepared:
+            bundles.keep_missing(state, name)
         try:
             state.verdicts.append(_conclude(state, name))
         except BootproofError as error:
@@ -207,6 +213,7 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
 def learn(state: Bootproof) -> None:
     """What this run taught is for the next."""
     for name, run in state.runs.items():
+        bundles.forget_disks(run)
         if name in state.prepared:
             learned.keep(find_store(), name, run)
     for verdict in state.verdicts:

@@ -13,6 +13,9 @@ from harness.errors import HostError
 from harness.plugin import collect, controller, outcome, suite, watch
 from harness.plugin.state import KEY
 
+_ERROR = pytest.StashKey[BaseException]()
+"""What a test failed with."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -79,19 +82,29 @@ def pytest_runtest_makereport(
     outcome.note_console(item, report)
     if call.excinfo is not None and report.failed:
         outcome.classify(item, report, call.excinfo.value, item.config.stash[KEY])
+        item.stash[_ERROR] = call.excinfo.value
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Before a test's fixtures end: did it change what it shares? After: is the shared machine still needed?"""
+    """Before a test's fixtures end: is its machine kept, did it change what it shares? After: is that still needed?"""
     try:
+        if _ERROR in item.stash:
+            outcome.keep_machine(item, item.stash[_ERROR], item.config.stash[KEY])
         watch.look_after(item)
     finally:  # a warning may be an error here
         try:
             yield
         finally:
             watch.release_before(item.config.stash[KEY], nextitem)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """With ``--pdb``: the debugger has ``machine`` and ``guest`` at hand, whatever the test asked for."""
+    if isinstance(node, pytest.Item) and node.config.option.usepdb:
+        outcome.hand_over(node)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import builtins
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness import bundle
-from harness.artifacts import load_artifacts
 from harness.checks import BootFailed
 from harness.deadline import Deadline
 from harness.errors import BootproofError, HostError, Subject
 from harness.machine import Machine
+from harness.plugin import bundles
 from harness.plugin.state import Bootproof
 from harness.session import by_hand
 from harness.shared import Shared
@@ -53,36 +52,15 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
 
 
 def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Bootproof) -> Path | None:
-    """What it takes to have this failure again elsewhere; why there is none is said in the verdict."""
+    """What it takes to have this failure again elsewhere."""
     image, test = (str(dict(item.user_properties)[name]) for name in ("image", "test"))
-    run, machine, is_boot = state.runs[image], _machine_of(item), isinstance(error, BootFailed)
+    machine, is_boot = _machine_of(item), isinstance(error, BootFailed)
     boot = _boot_of(error, machine)
     if boot is None:
         return None
-    lab = machine.site.lab if machine else _given(item).get("lab")
-    name = f"{boot.parent.name}-{boot.name}" if is_boot else test.rpartition("/")[2]
-    target = run.folder / (re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-") + bundle.SUFFIX)
-    if target.exists():  # of another test that needed this boot, or of this one, which now fails to end as well
-        return target
     if machine and machine.is_on and not is_boot:
         machine.power.keep_journal()
-    prepared = state.prepared[image]
-    try:
-        return bundle.write(
-            target,
-            finding,
-            boot,
-            map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
-            state.definitions[image],
-            test="" if is_boot else test,
-            seed=state.seed,
-            captures=lab.captures if lab else (),
-            with_artifacts=item.config.option.with_artifacts,
-        )
-    except (BootproofError, OSError, ValueError) as problem:
-        with suppress(HostError):
-            run.add_unchecked(f"how to have it again: no {target.name}: {problem}")
-        return None
+    return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
 
 
 def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
@@ -93,6 +71,20 @@ def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
         return None
     boots = sorted(machine.folder.glob("boot-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
     return boots[-1] if boots else None
+
+
+def keep_machine(item: pytest.Item, error: BaseException, state: Bootproof) -> None:
+    """For whoever wants to look at the machine in which a test failed; one whose boot failed was kept then."""
+    machine = _machine_of(item)
+    if machine is not None and machine.is_on and not isinstance(error, BootFailed):
+        state.keep(machine, f"{dict(item.user_properties)['test']} failed")
+
+
+def hand_over(item: pytest.Item) -> None:
+    """The test's machine, and a Host of it, by names that are known in whatever frame the debugger stops."""
+    machine = _machine_of(item)
+    if machine is not None and machine.is_on:
+        vars(builtins).update(machine=machine, guest=machine.guest)
 
 
 def note_console(item: pytest.Item, report: pytest.TestReport) -> None:

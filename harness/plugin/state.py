@@ -17,6 +17,8 @@ from harness.deadline import expect_slowness
 from harness.definition import ImageDefinition, find_definition, find_images
 from harness.errors import UsageError
 from harness.hardware import HardwareProfile, find_profile, fitting, path_for, problem
+from harness.keeping import Keeper
+from harness.machine import Machine
 from harness.plugin import suite
 from harness.run import Run
 from harness.session import Prepared
@@ -43,6 +45,8 @@ class Bootproof:
     is_thorough: bool = False
     cuts: int = 0
     seed: int = 1
+    with_artifacts: bool = False
+    keeper: Keeper | None = None
     repeats: int = 1
     hardware: HardwareProfile | None = None
     signer: Any = None
@@ -67,6 +71,11 @@ class Bootproof:
     def cut_boots(self) -> int:
         """How many machines boot from what a power cut left."""
         return max(2, self.cuts // 1000)
+
+    def keep(self, machine: Machine, why: str = "its boot failed") -> None:
+        """Leave a machine that failed running until somebody has looked at it, with ``--keep failed``."""
+        if self.keeper:
+            self.keeper.keep(machine, why)
 
     @property
     def is_controller(self) -> bool:
@@ -100,6 +109,8 @@ def read_state(config: pytest.Config) -> Bootproof:
         raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
     if option.cuts < 1:
         raise UsageError(f"--cuts {option.cuts}: judge at least one")
+    if option.keep_minutes < 1:
+        raise UsageError(f"--keep-minutes {option.keep_minutes}: keep it for a minute at least")
     if option.boots < 1:
         raise UsageError(f"--boots {option.boots}: boot at least once")
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
@@ -115,6 +126,8 @@ def read_state(config: pytest.Config) -> Bootproof:
         is_thorough=option.thorough,
         cuts=option.cuts,
         seed=option.seed,
+        with_artifacts=option.with_artifacts,
+        keeper=Keeper(60.0 * option.keep_minutes) if option.keep else None,
         repeats=option.boots,
         hardware=find_profile(option.hardware) if option.hardware else None,
         signer=read_signer(option.sign_key) if is_controller else None,

@@ -42,6 +42,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 class FakeLab:
     network = Network.LAB
     weather = ()
+    captures: tuple[Path, ...] = ()
 
 
 @pytest.fixture
@@ -63,7 +64,10 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
         credentials={**DELAY, "passwd.hashed-password.root": SECRET},
     )
     folder = tmp_path / "host1" / "boot-2"
-    site: Any = type("Site", (), {"lab": FakeLab})
+    capture = tmp_path / "lab" / "capture.pcap"
+    capture.parent.mkdir()
+    capture.write_bytes(b"packets")
+    site: Any = type("Site", (), {"lab": type("Lab", (FakeLab,), {"captures": (capture,)})})
     Plan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     argv = qemu.command(spec, program="qemu", wires=qemu.Wires(netdevs=("user,id=net0",)), clock="utc")
@@ -84,6 +88,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts
     assert opened.bundle.manifest == artifacts.manifest
     assert opened.bundle.definition == BASE
     assert opened.bundle.plan.number == 2
+    assert (opened.folder / "capture.pcap").read_bytes() == b"packets"
     assert (opened.folder / "console.log").read_text() == "[    0.00] Linux version 6.12\n"
     assert list(tmp_path.glob(".*")) == []
 

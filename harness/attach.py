@@ -1,0 +1,128 @@
+"""The commands ps, attach and stop: machines that run now, and ways into them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import sys
+import time
+
+from harness import doors
+from harness.doors import Kept
+from harness.errors import HostError
+from harness.release import Commands, print_table
+from harness.terminal import QUIT, raw
+
+_ATTACH = """\
+Get into a machine that `bootproof ps` lists: to its console, where root is logged in if the guest still answers, or
+by another way. Leaving does not end it.
+"""
+_ATTACH_EPILOG = """\
+examples:
+  bootproof attach                  the only one there is: its console; Ctrl-] leaves it
+  bootproof attach 3fa1 --ssh       root by SSH, if its network and sshd work
+  bootproof attach 3fa1 --monitor   QEMU's monitor: info registers, stop, cont, screendump FILE
+  bootproof attach 3fa1 --gdb       where a debugger finds its kernel
+"""
+
+
+def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    ps = commands.add_parser(
+        "ps",
+        help="machines that run now, and how to get into them",
+        description="List the machines of pytest --keep failed, bootproof boot and bootproof replay --shell.",
+    )
+    ps.set_defaults(run=_ps)
+    attach = commands.add_parser(
+        "attach",
+        help="get into a machine that runs",
+        description=_ATTACH,
+        epilog=_ATTACH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    attach.add_argument("machine", nargs="?", metavar="MACHINE", help="its id or its name (default: the only one)")
+    way = attach.add_mutually_exclusive_group()
+    way.add_argument("--ssh", action="store_true", help="root by SSH, over its network")
+    way.add_argument("--monitor", action="store_true", help="QEMU's monitor")
+    way.add_argument("--gdb", action="store_true", help="open a door for a debugger, and print gdb's command line")
+    attach.set_defaults(run=_attach)
+    stop = commands.add_parser(
+        "stop", help="end a machine that is kept", description="End a machine; its test goes on."
+    )
+    stop.add_argument("machine", nargs="?", metavar="MACHINE", help="its id or its name (default: the only one)")
+    stop.set_defaults(run=_stop)
+
+
+def _ps(_: argparse.Namespace) -> int:
+    known = doors.kept()
+    if not known:
+        print("no machine is kept")
+        return 0
+    now = time.time()
+    print_table(("id", "machine", "image", "since", "ends", "why"), [_row(one, now) for one in known])
+    return 0
+
+
+def _row(one: Kept, now: float) -> list[str]:
+    ends = f"in {(one.until - now) / 60:.0f} min" if one.until else "with its terminal"
+    return [one.id, one.machine, one.image, f"{(now - one.since) / 60:.0f} min", ends, one.why]
+
+
+def _stop(options: argparse.Namespace) -> int:
+    one = doors.find(options.machine)
+    doors.answer(one.id, doors.STOP)
+    print(f"{one.machine} ends")
+    return 0
+
+
+def _attach(options: argparse.Namespace) -> int:
+    one = doors.find(options.machine)
+    if options.ssh:
+        os.execvp(one.ssh[0], one.ssh)
+    if options.gdb:
+        print(f"gdb -ex 'target remote {_asked(one, doors.GDB)}'")
+        return 0
+    if options.monitor:
+        _join(one, doors.MONITOR)
+        return 0
+    try:
+        _asked(one, doors.LOGIN)
+    except HostError as error:
+        print(f"nobody can be logged in: {error}", file=sys.stderr)
+    print("Ctrl-] leaves the console", file=sys.stderr)
+    with raw():
+        _join(one, doors.CONSOLE)
+    print()
+    return 0
+
+
+def _asked(one: Kept, what: str) -> str:
+    said = doors.answer(one.id, what)
+    if said.startswith("error: "):
+        raise HostError(said.removeprefix("error: "))
+    return said
+
+
+def _join(one: Kept, what: str) -> None:
+    """This terminal and the machine's, until either ends."""
+    with doors.ask(one.id, what) as door:
+        sources = [door.fileno(), sys.stdin.fileno()]
+        while True:
+            readable, _, _ = select.select(sources, [], [])
+            if door.fileno() in readable:
+                chunk = door.recv(1 << 16)
+                if not chunk:
+                    return
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+            if sys.stdin.fileno() in readable:
+                said = os.read(sys.stdin.fileno(), 1024)
+                if QUIT in said:
+                    return
+                if said:
+                    door.sendall(said)
+                else:  # what it still has to say is shown
+                    sources.pop()
+                    door.shutdown(socket.SHUT_WR)

@@ -1,0 +1,278 @@
+"""Ways into a machine that runs, for people at other terminals: its console, QEMU's monitor, a debugger, SSH.
+
+Each such machine has a folder of its user's, with a socket in it and `Kept`, which says what it is. What answers on
+the socket ends with the process that runs the machine; a folder whose socket nobody answers is what one that was killed
+has left.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import record
+from harness.channel import ssh_command
+from harness.deadline import Changes, Deadline
+from harness.errors import BootproofError, HostError, UsageError
+from harness.power import Power
+
+CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
+"""What a client asks for in the line it sends first."""
+PROMPT = "(qemu) "
+
+_SOCKET, _RECORD, _GDB = "door", "kept.json", "gdb"
+_SHOWN_BYTES = 8192
+_LOGIN_S = 20.0
+_LOG_IN = """\
+mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d
+printf '[Service]\\nExecStart=\\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 - vt220\\n' \
+>/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf
+systemctl daemon-reload
+systemctl --no-block restart serial-getty@ttyS0.service
+"""
+"""Root gets a shell on the console, without a password."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A machine that people can get into. ``why`` it runs is a sentence; it ends at ``until`` (seconds since 1970), or
+    with its terminal if that is 0. ``ssh`` is the command to root in it."""
+
+    id: str
+    machine: str
+    image: str
+    why: str
+    since: float
+    until: float
+    pid: int
+    ssh: tuple[str, ...]
+
+
+def kept() -> list[Kept]:
+    """All that run now, the oldest first; what is left of others is removed."""
+    found = list[Kept]()
+    for folder in _base().iterdir():
+        try:
+            with ask(folder.name, ""):
+                found.append(record.read(Kept, folder / _RECORD))
+        except UsageError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):  # it is about to begin
+            continue
+    return sorted(found, key=lambda one: one.since)
+
+
+def find(name: str | None) -> Kept:
+    """The one called that, by its id or its machine; the only one there is, without a name."""
+    known = kept()
+    chosen = [one for one in known if name in (None, one.id, one.machine)]
+    if len(chosen) == 1:
+        return chosen[0]
+    if not known:
+        raise UsageError(
+            "no machine is kept: pytest --keep failed, bootproof boot and bootproof replay --shell run some"
+        )
+    raise UsageError(
+        f"{f'{name!r} is' if name else 'say'} which machine: {', '.join(f'{one.id} ({one.machine})' for one in known)}"
+        if not chosen or not name
+        else f"{name!r} are several: {', '.join(one.id for one in chosen)}"
+    )
+
+
+@contextmanager
+def ask(name: str, what: str) -> Iterator[socket.socket]:
+    """A connection to the machine of that id, for ``what``; `UsageError` if nobody answers there."""
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.connect(str(_base() / name / _SOCKET))
+            door.sendall(f"{what}\n".encode())
+        except OSError as error:
+            raise UsageError(f"machine {name} has ended") from error
+        yield door
+
+
+def answer(name: str, what: str) -> str:
+    """All that the machine of that id has to say about it."""
+    with ask(name, what) as door, door.makefile("r", encoding="utf-8", errors="replace") as said:
+        return said.read().strip()
+
+
+@contextmanager
+def open_doors(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Doors]:
+    """The machine can be got into while the block lasts."""
+    name = secrets.token_hex(2)
+    folder = _base() / name
+    spec = power.plan.spec
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            folder.mkdir(mode=0o700)
+            about = Kept(
+                id=name,
+                machine=spec.name,
+                image=power.plan.artifacts.manifest.image,
+                why=why,
+                since=time.time(),
+                until=time.time() + for_s if for_s else 0.0,
+                pid=os.getpid(),
+                ssh=_ssh(power),
+            )
+            record.write(folder / _RECORD, about)
+            listening.bind(str(folder / _SOCKET))
+            listening.listen()
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise HostError(f"{folder}: no way into {spec.name} can be made there: {error.strerror}") from error
+        doors = Doors(power, folder, about, listening)
+        doors.start()
+        try:
+            yield doors
+        finally:
+            doors.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Doors:
+    """Answers those who come in; `open_doors` makes them."""
+
+    def __init__(self, power: Power, folder: Path, about: Kept, listening: socket.socket) -> None:
+        self.about = about
+        self._power, self._folder, self._listening = power, folder, listening
+        self._changes, self._is_over = Changes(), False
+        self._thread = threading.Thread(target=self._listen, name="doors", daemon=True)
+        self._gdb = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def wait(self, deadline: Deadline) -> None:
+        """Until somebody stops the machine, its QEMU ends, or the deadline is over."""
+        self._changes.wait_for(lambda: self._is_over, deadline)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._is_over
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._changes.note()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                door, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(door,), name="door", daemon=True).start()
+
+    def _serve(self, door: socket.socket) -> None:
+        with door, suppress(OSError):
+            what = _request(door)
+            if what == MONITOR:
+                self._monitor(door)
+            elif what == CONSOLE:
+                self._console(door)
+            elif what in _ANSWERS:
+                door.sendall(f"{_ANSWERS[what](self)}\n".encode())
+
+    def _console(self, door: socket.socket) -> None:
+        typing = threading.Thread(target=self._type, args=(door,), daemon=True)
+        typing.start()
+        position, console = self._power.console.printed_bytes, self._power.console
+        position = max(0, position - _SHOWN_BYTES)
+        while typing.is_alive() and not (self._is_over or console.is_closed):
+            chunk = console.read(position, Deadline(0.2, scaled=False))
+            position += len(chunk)
+            door.sendall(chunk)
+        door.shutdown(socket.SHUT_RDWR)
+
+    def _type(self, door: socket.socket) -> None:
+        with suppress(OSError):
+            while typed := door.recv(1024):
+                self._power.console.send(typed.decode("utf-8", "replace"))
+
+    def _monitor(self, door: socket.socket) -> None:
+        door.sendall(PROMPT.encode())
+        with door.makefile("r", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    said = self._power.ask_monitor(line.strip()) if line.strip() else ""
+                except BootproofError as error:
+                    said = f"{error}\n"
+                door.sendall(f"{said}{PROMPT}".encode())
+
+    def _answer_gdb(self) -> str:
+        if not self._gdb:
+            path = self._folder / _GDB
+            try:
+                said = self._power.ask_monitor(f"gdbserver unix:{path},server=on,wait=off").strip()
+            except BootproofError as error:
+                return f"error: {error}"
+            if not path.exists():
+                return f"error: {said}"
+            self._gdb = str(path)
+        return self._gdb
+
+    def _answer_login(self) -> str:
+        try:
+            done = self._power.channel.run(_LOG_IN, Deadline(_LOGIN_S))
+        except BootproofError as error:
+            return f"error: {str(error).splitlines()[0]}"
+        return "" if done.status == 0 else f"error: {done.stderr.decode('utf-8', 'replace').strip()}"
+
+    def _answer_stop(self) -> str:
+        self._end()
+        return ""
+
+
+_ANSWERS: dict[str, Callable[[Doors], str]] = {
+    GDB: Doors._answer_gdb,
+    LOGIN: Doors._answer_login,
+    STOP: Doors._answer_stop,
+}
+
+
+def _ssh(power: Power) -> tuple[str, ...]:
+    """The command to root in the guest, from this host: by way of the lab's network, which QEMU is in."""
+    plan, pid = power.plan, power.child.pid
+    options = {**plan.site.lab.ssh_options(plan.spec, power.ask_monitor), "BatchMode": "no"}
+    known_hosts = str(plan.folder.parent / "known_hosts")
+    ssh = ssh_command(plan.spec.address, str(plan.site.run.key), known_hosts, options)[:-1]
+    if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
+        return tuple(ssh)
+    is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
+    user = () if is_ours else ("--user", "--preserve-credentials")
+    return ("nsenter", "--target", str(pid), *user, "--net", "--", *ssh)
+
+
+def _base() -> Path:
+    """This user's own folder, which nobody else can write to or read."""
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir(), f"bootproof-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o077 or folder.is_symlink():
+        raise HostError(f"{folder} belongs to somebody else, or others may enter it; remove it")
+    return folder
+
+
+def _request(door: socket.socket) -> str:
+    """The first line, and not a byte of what may follow it."""
+    line = b""
+    while (byte := door.recv(1)) and byte != b"\n":
+        line += byte
+    return line.decode("utf-8", "replace")

@@ -1,0 +1,99 @@
+"""Which failures of a run get a bundle: what ended a test, in its worker; in the controller, what did not."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from harness import bundle, record
+from harness.artifacts import load_artifacts
+from harness.errors import BootproofError, HostError, Subject
+from harness.plan import PLAN, PlanRecord, where
+from harness.plugin.state import Bootproof
+from harness.run import Run
+from harness.verdict import FINDING, Finding
+
+_EVIDENCE_LINES = 8
+
+
+def keep(state: Bootproof, image: str, finding: Finding, boot: Path, test: str = "") -> Path | None:
+    """The bundle of a ``test`` that failed in a machine whose last boot is in the folder ``boot``, or of that boot.
+
+    Why there is none is said in the verdict. One that is there already is of another test that needed this boot, or of
+    this test, which now fails to end as well.
+    """
+    run, prepared = state.runs[image], state.prepared[image]
+    target = run.folder / (_name(boot, test) + bundle.SUFFIX)
+    if target.exists():
+        return target
+    try:
+        return bundle.write(
+            target,
+            finding,
+            boot,
+            map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
+            state.definitions[image],
+            test=test,
+            seed=state.seed,
+            with_artifacts=state.with_artifacts,
+        )
+    except (BootproofError, OSError, ValueError) as problem:
+        with suppress(HostError):
+            run.add_unchecked(f"how to have it again: no {target.name}: {problem}")
+        return None
+
+
+def _name(boot: Path, test: str) -> str:
+    name = test.rpartition("/")[2] if test else f"{boot.parent.name}-{boot.name}"
+    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-")
+
+
+def keep_missing(state: Bootproof, image: str) -> None:
+    """Bundles of the boots about which something was found that ended no test, such as a sign that came late."""
+    for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
+        with suppress(OSError, ValueError):  # whoever wrote it was ended in the middle
+            keep(state, image, record.read(Finding, file), file.parent)
+
+
+def note_unfinished(run: Run) -> None:
+    """A finding for each boot that was on its way when the run was interrupted."""
+    for boot, phase, began_s in _under_way(run):
+        with suppress(OSError, ValueError):
+            plan = record.read(PlanRecord, boot / PLAN)
+            lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
+            finding = Finding(
+                id=bundle.UNFINISHED,
+                what=f"the run was interrupted {time.time() - began_s:.0f} s into this boot, which had got to {phase}",
+                where=where(plan.spec.name, plan.number, plan.boot_path),
+                subject=Subject.HARNESS,
+                evidence=tuple(lines),
+                cause="if it was slower than others of its kind, it hung; else it had no time to end",
+            )
+            run.add_finding(finding)
+            record.write(boot / FINDING, finding)
+
+
+def _under_way(run: Run) -> Iterator[tuple[Path, str, float]]:
+    """The folder of each boot that neither became ready nor failed, its last phase, and when it was switched on."""
+    begun, last, ended = dict[Path, float](), dict[Path, str](), set[Path]()
+    for event in run.events():
+        if event.kind == "phase" and event.data["phase"] != "queued":
+            boot = run.folder / event.data["machine"] / f"boot-{event.data['boot']}"
+            begun.setdefault(boot, event.time_s)
+            last[boot] = event.data["phase"]
+        elif event.kind == "boot":
+            ended.add(run.folder / event.data["machine"] / f"boot-{event.data['number']}")
+    for boot, began_s in begun.items():
+        if boot not in ended and last[boot] != "ready" and not (boot / FINDING).exists():
+            yield boot, last[boot], began_s
+
+
+def forget_disks(run: Run) -> None:
+    """Of boots that have their bundle: the copies of disks that it was made of."""
+    for copy in run.folder.glob("*/boot-*/disk-*"):
+        boot = copy.parent
+        if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + bundle.SUFFIX)).exists():
+            copy.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Which boots of a run get a bundle when no test of its worker made one: those that were under way, those with a sign
+that came late."""
+
+# ruff: noqa: F811  # fixtures of another file are arguments here
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import record
+from harness.artifacts import Artifacts
+from harness.bundle import UNFINISHED, unpack
+from harness.plugin import bundles
+from harness.run import Run
+from harness.verdict import FINDING, Boot, Finding
+
+from .test_bundle import BASE, artifacts, boot  # noqa: F401  # pytest finds fixtures by name
+
+LATE = Finding(id="kernel-oops", what="the kernel hit a bug", where="host1, boot 2 (direct)")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(tmp_path, "main")
+    for phase in ("queued", "firmware", "kernel"):
+        run.add_phase("host1", 2, phase)
+    return run
+
+
+@pytest.fixture
+def state(run: Run, artifacts: Artifacts) -> Any:
+    folder = artifacts.folder
+    prepared = SimpleNamespace(under_test=folder, old=folder, new=folder, newest=folder)
+    return SimpleNamespace(
+        runs={"base": run}, prepared={"base": prepared}, definitions={"base": BASE}, seed=1, with_artifacts=False
+    )
+
+
+def _end_well(run: Run, _: Path) -> None:
+    run.add_phase("host1", 2, "ready")
+
+
+def _end_badly(run: Run, boot: Path) -> None:
+    run.add_boot(
+        Boot(machine="host1", number=2, boot_path="direct", artifacts="", phases={}, ready_s=None, console=str(boot),
+             added_arguments=())
+    )  # fmt: skip
+
+
+def _wait(run: Run, _: Path) -> None:
+    """For a slot: nothing of it has begun."""
+    (run.folder / "events.jsonl").unlink()
+    run.add_phase("host1", 2, "queued")
+
+
+@pytest.mark.usefixtures("boot")
+def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
+    run: Run, state: Any, tmp_path: Path
+) -> None:
+    bundles.note_unfinished(run)
+    bundles.keep_missing(state, "base")
+
+    (finding,) = run.findings()
+    assert (finding.id, finding.where, finding.subject) == (UNFINISHED, "host1, boot 2 (direct)", "harness")
+    assert finding.what.endswith("s into this boot, which had got to kernel")
+    assert finding.evidence == ("[    0.00] Linux version 6.12",)
+    (made,) = tmp_path.glob("*.bundle")
+    (opened := tmp_path / "opened").mkdir()
+    assert made.name == "host1-boot-2.bundle"
+    assert unpack(made, opened).bundle.finding == finding
+
+
+@pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait])
+def test_what_has_ended_or_not_begun_was_not_under_way(
+    run: Run,
+    boot: Path,
+    ended: Callable[[Run, Path], None],
+) -> None:
+    ended(run, boot)
+    bundles.note_unfinished(run)
+
+    assert run.findings() == ()
+
+
+def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
+    run: Run,
+    state: Any,
+    boot: Path,
+    tmp_path: Path,
+) -> None:
+    record.write(boot / FINDING, LATE)
+    bundles.forget_disks(run)
+    assert list(boot.glob("disk-*")), "without a bundle they are all there is"
+
+    bundles.keep_missing(state, "base")
+    bundles.forget_disks(run)
+
+    (opened := tmp_path / "opened").mkdir()
+    assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.finding == LATE
+    assert not list(boot.glob("disk-*"))
+    assert (opened / "disk-0.qcow2").exists()
+
+
+def test_no_bundle_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path) -> None:
+    record.write(boot / FINDING, LATE)
+    (boot / "disk-0.qcow2").unlink()
+
+    bundles.keep_missing(state, "base")
+
+    assert [said.partition(":")[0] for said in run.unchecked()] == ["how to have it again"]
