@@ -65,12 +65,14 @@ examples:
   bootproof replay B.bundle --change memory=4096                   would more memory have helped?
   bootproof replay B.bundle --change weather=                      and a network that behaves?
   bootproof replay B.bundle --at initrd                            a shell before the root is mounted
+  bootproof replay B.bundle --at firmware                          and bootproof attach --gdb at another terminal
+  bootproof replay B.bundle --change delay=ssh.service:30          what if that unit were later?
   bootproof replay B.bundle --change kernel-argument=rd.debug      the same, and more to read
 
 exit status: 1 the same finding came back (each time), 0 it did not, 75 it came and went, or this host is at fault,
 4 a bundle or option that is of no use
 """
-_CHANGES = "artifacts, boot-path, cpus, kernel-argument, memory, nic, weather"
+_CHANGES = "artifacts, boot-path, cpus, delay, disk, kernel-argument, memory, nic, weather"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +165,10 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="do not judge, but give its console, root logged in; Ctrl-] ends it",
     )
     replay.add_argument(
-        "--at", metavar="WHERE", help="as --shell, and it stops there: initrd, or a service that is about to start"
+        "--at",
+        metavar="WHERE",
+        help="as --shell, and it stops there: firmware (before its first instruction), ipxe, grub, initrd, or "
+        "before:UNIT or after:UNIT of a service",
     )
     replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")

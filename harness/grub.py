@@ -122,6 +122,10 @@ def keys(entry: int) -> str:
     return str(entry + 1)
 
 
+COMMAND_LINE = "c"
+"""What is typed at the menu to get there; the menu's countdown is over then."""
+
+
 def spec_of(folder: Path) -> DiskSpec:
     """The boot disk in a machine's folder."""
     path = folder / DISK

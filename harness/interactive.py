@@ -19,17 +19,19 @@ from harness.build import build, namespace
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
+from harness.doors import Doors, open_doors
 from harness.errors import UsageError
 from harness.hardware import apply, find_profile, path_for, problem
 from harness.lab import Lab, choose, open_lab
 from harness.launch import power_on
+from harness.machine import reachable
 from harness.plan import Plan, Site
 from harness.power import Power
 from harness.prebuilt import take_in
 from harness.progress import Lines
-from harness.run import Run
+from harness.run import Run, make_key
 from harness.session import by_hand
-from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network, Stop
 from harness.store import Store, find_store
 from harness.terminal import QUIT, raw
 from harness.weather import Weather, adapted
@@ -85,14 +87,24 @@ def boot_by_hand(options: Namespace) -> int:
     return 0
 
 
-def attend(spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, lab: Lab, folder: Path) -> None:
+def attend(
+    spec: MachineSpec,
+    artifacts: Artifacts,
+    definition: ImageDefinition,
+    lab: Lab,
+    folder: Path,
+    stop: Stop | None = None,
+) -> None:
     """Boot with the console on this terminal, and root logged in, until the guest powers off or the person quits."""
     disks.furnish(spec.disks)
     spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
-    site = Site(lab=lab, run=Run(folder, "main"), slots=folder, by_hand=by_hand)
+    run = Run(folder, "main")
+    make_key(run, find_store())
+    site = Site(lab=lab, run=run, slots=folder, by_hand=by_hand)
+    first = Plan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
+                 definition=definition, site=site, stop=stop)  # fmt: skip
     number = 1
-    while _boot_once(Plan(number=number, folder=folder / f"boot-{number}", spec=spec, artifacts=artifacts,
-                          definition=definition, site=site)):  # fmt: skip
+    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}")):
         number += 1
 
 
@@ -143,11 +155,14 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
 
 def _boot_once(plan: Plan) -> bool:
     """One boot, console on this terminal; True if the guest asked for another."""
-    with power_on(plan) as power, raw():
+    with power_on(plan) as power, open_doors(power, "bootproof boot, or replay --shell") as doors, raw():
+        if plan.stop is Stop.FIRMWARE:
+            _say(f"it waits before its first instruction: bootproof attach {doors.about.id} --gdb, or --monitor and "
+                 "cont\r")  # fmt: skip
         over = threading.Event()
         printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
         printer.start()
-        has_quit = _type(power)
+        has_quit = _type(power, doors)
         if not has_quit:
             power.child.wait(Deadline(5))
         over.set()
@@ -155,10 +170,12 @@ def _boot_once(plan: Plan) -> bool:
         return not has_quit and power.wants_reboot
 
 
-def _type(power: Power) -> bool:
-    """Hand on what is typed until QEMU ends (False) or the person quits (True)."""
+def _type(power: Power, doors: Doors) -> bool:
+    """Hand on what is typed until QEMU ends (False) or the person quits (True), here or by `bootproof stop`."""
     typing = [sys.stdin.fileno()]
     while power.child.status is None:
+        if doors.is_stopped:
+            return True
         readable, _, _ = select.select(typing, [], [], 0.2)
         if not readable:
             continue

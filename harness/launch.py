@@ -18,7 +18,7 @@ from harness.link import weathered
 from harness.plan import Plan
 from harness.power import Events, Power
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import DiskSpec, MachineSpec
+from harness.spec import DiskSpec, MachineSpec, Stop
 
 
 @contextmanager
@@ -53,7 +53,9 @@ def power_on(plan: Plan) -> Iterator[Power]:
             )
         )
         if boot_disk and plan.entry is not None:
-            follower.listeners.append(partial(_choose, follower, plan.entry))
+            follower.listeners.append(partial(_choose, follower, grub.keys(plan.entry)))
+        if plan.stop is Stop.GRUB:
+            follower.listeners.append(partial(_choose, follower, grub.COMMAND_LINE))
         clock = stack.enter_context(boards.clock(plan, events))
         child = stack.enter_context(_started(plan, wires, changes, boot_disk, clock))
         power = Power(plan, child, follower, changes, events)
@@ -110,7 +112,7 @@ def _started(
     program = process.require(qemu.PROGRAM, "qemu-system-x86")
     argv = qemu.command(
         plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
+        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is Stop.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(qemu.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd, wires.tpm_fd) if fd is not None]
@@ -124,10 +126,10 @@ def _started(
         child.end(0.0)
 
 
-def _choose(console: Console, entry: int, line: str) -> None:
+def _choose(console: Console, keys: str, line: str) -> None:
     """What a person does at GRUB's menu."""
     if grub.READY in line:
-        console.send(grub.keys(entry))
+        console.send(keys)
 
 
 def _wire(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

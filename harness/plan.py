@@ -17,7 +17,7 @@ from harness.definition import ImageDefinition
 from harness.errors import HostError
 from harness.lab import Lab
 from harness.run import Run
-from harness.spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.spec import BootPath, DiskSpec, MachineSpec, Network, Stop
 from harness.verdict import CAPTURE, FINDING
 
 PLAN = "plan.json"
@@ -111,6 +111,7 @@ class Plan:
     offers: tuple[Artifacts, ...] = ()
     entry: int | None = None
     is_kexec: bool = False
+    stop: Stop | None = None
 
     @property
     def where(self) -> str:

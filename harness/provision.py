@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from harness import grub, process, qemu
 from harness.plan import Plan
-from harness.spec import BOOT_URL, DiskSpec, mac_of
+from harness.spec import BOOT_URL, DiskSpec, Stop, mac_of
 
 
 def give_firmware(plan: Plan) -> None:
@@ -39,6 +39,6 @@ def serve(plan: Plan) -> None:
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
     http.serve(urlsplit(BOOT_URL).path, qemu.IPXE_BY_CARD.encode())
-    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments).encode()
+    script = qemu.ipxe_script(qemu.base_url(digest), plan.arguments, has_shell=plan.stop is Stop.IPXE).encode()
     for nic in range(len(spec.nics)):
         http.serve(qemu.script_path(mac_of(spec.number, nic)), script)

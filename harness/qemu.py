@@ -177,17 +177,18 @@ exit 1
 """Behind `BOOT_URL`: a fleet keeps a script for each host, so that one can run what the others do not run yet."""
 
 
-def ipxe_script(base_url: str, arguments: Sequence[str]) -> str:
-    """What a network card's iPXE runs after its DHCP.
+def ipxe_script(base_url: str, arguments: Sequence[str], *, has_shell: bool = False) -> str:
+    """What a network card's iPXE runs after its DHCP; with ``has_shell``, once somebody has left its shell.
 
     Each file is tried a few times. Every step that fails is named on the console, then the firmware gets its turn
     again: with nothing else to boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a
     UEFI stub and harmless elsewhere.
     """
     line = " ".join(arguments)
+    shell = "echo bootproof: exit goes on with the boot\nshell\n" if has_shell else ""
     return f"""\
 #!ipxe
-echo bootproof: ${{netX/ip}} boots from {base_url}
+{shell}echo bootproof: ${{netX/ip}} boots from {base_url}
 {_tried("kernel", f"kernel {base_url}/vmlinuz initrd=initrd.img {line}")}
 {_tried("initrd", f"initrd {base_url}/initrd.img")}
 boot || echo bootproof: iPXE failed to start the kernel
@@ -256,8 +257,10 @@ def command(
     boot_disk: DiskSpec | None = None,
     clock: str = "utc",
     is_frozen: bool = False,
+    is_paused: bool = False,
 ) -> list[str]:
-    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead.
+    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead, ``is_paused``
+    if it waits for somebody to say ``cont``.
 
     ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's. ``clock`` is
     what the board's clock says now: ISO 8601, or the host's.
@@ -288,6 +291,7 @@ def command(
         *_kernel(direct),
         *_boot_disk(boot_disk),
         *(("-incoming", "defer") if is_frozen else ()),
+        *(("-S",) if is_paused else ()),
     ]
 
 

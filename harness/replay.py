@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from harness import accelerator, boards, process, record, weather
+from harness import accelerator, boards, record, weather
 from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.build import build, namespace
 from harness.bundle import UNFINISHED, Unpacked, unpack
-from harness.checks import BootFailed
 from harness.definition import find_definition, find_images
-from harness.disks import copy_sparse
-from harness.errors import BootproofError, HarnessError, HostError, UsageError
+from harness.errors import BootproofError, HostError, UsageError
 from harness.interactive import attend
 from harness.lab import open_lab
-from harness.machine import boot
-from harness.plan import VARIABLES, Site
-from harness.process import CommandFailed
+from harness.plan import VARIABLES
 from harness.progress import Lines
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, NicModel
+from harness.spec import BootPath, NicModel, Stop
 from harness.store import Store, find_store
+from harness.trial import Case, attempt, give_variables, own_disks
 from harness.weather import adapted
 
 _UNIT = re.compile(r"[A-Za-z0-9@_.-]+\.service")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What is brought up: a bundle's, or with a thing changed. ``before`` is upgraded to ``artifacts`` by kexec."""
-
-    spec: MachineSpec
-    artifacts: Artifacts
-    weather: tuple[str, ...]
-    arguments: tuple[str, ...] = ()
-    before: Artifacts | None = None
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -56,7 +39,7 @@ def replay(options: argparse.Namespace) -> int:
         _say(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
         case = _case(opened, options, store, stack)
         if options.shell or options.at:
-            return _attend(opened, _stopped(case, options.at), _made(folder / "shell"))
+            return _attend(_stopped(case, options.at), _made(folder / "shell"))
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
         for number in range(1, options.times + 1):
@@ -66,29 +49,45 @@ def replay(options: argparse.Namespace) -> int:
         return _tell(opened.bundle.finding.id, seen, options.times)
 
 
-def _attend(opened: Unpacked, case: Case, folder: Path) -> int:
+def _attend(case: Case, folder: Path) -> int:
     """Whoever sits at the terminal looks for himself."""
-    spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
-    _give_variables(opened, folder)
+    spec = replace(case.spec, disks=own_disks(case, folder))
+    give_variables(case, folder)
     known = [weather.read(name) for name in case.weather]
     _say("Ctrl-] ends it")
-    with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
-        attend(adapted(spec, known), case.before or _with_arguments(case), opened.bundle.definition, lab, folder)
+    with open_lab(folder / "lab", case.network, weather=known) as lab:
+        attend(adapted(spec, known), case.before or case.booted, case.definition, lab, folder, case.stop)
     return 0
 
 
 def _stopped(case: Case, at: str | None) -> Case:
-    """``case`` so that it stops there: in dracut's initrd before the root is mounted, or before a unit starts."""
+    """``case`` so that it waits there: as `Stop` says, in dracut's initrd before the root is mounted, before or after a
+    unit starts."""
     if at is None:
         return case
+    path = case.spec.boot_path
+    if at in tuple(Stop):
+        stop = Stop(at)
+        has_ipxe = path in (BootPath.IPXE_BIOS, BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+        if (stop is Stop.IPXE and not has_ipxe) or (stop is Stop.GRUB and path is not BootPath.GRUB):
+            raise UsageError(f"--at {at}: this machine comes up by {path}; --change boot-path=... takes another way")
+        return replace(case, stop=stop)
     if at == "initrd":
         return replace(case, arguments=(*case.arguments, "rd.break=pre-mount"))
-    if not _UNIT.fullmatch(at):
-        raise UsageError(f"--at {at}: initrd, or a service such as nova-compute.service")
-    waits = {
-        f"systemd.unit-dropin.{at}~bootproof-at": "[Service]\nTimeoutStartSec=infinity\nExecStartPre=sleep infinity\n"
-    }
-    return replace(case, spec=replace(case.spec, credentials={**case.spec.credentials, **waits}))
+    when, _, unit = at.rpartition(":")
+    if not _UNIT.fullmatch(unit) or when not in ("", *_WHEN):
+        raise UsageError(f"--at {at}: {', '.join(Stop)}, initrd, or a service: before:ssh.service, after:ssh.service")
+    return _with_credential(
+        case, f"{unit}~bootproof-at", f"TimeoutStartSec=infinity\n{_WHEN[when or 'before']}=sleep infinity"
+    )
+
+
+_WHEN = {"before": "ExecStartPre", "after": "ExecStartPost"}
+
+
+def _with_credential(case: Case, unit: str, lines: str) -> Case:
+    more = {f"systemd.unit-dropin.{unit}": f"[Service]\n{lines}\n"}
+    return replace(case, spec=replace(case.spec, credentials={**case.spec.credentials, **more}))
 
 
 def _tell(awaited: str, seen: Counter[str], times: int) -> int:
@@ -110,7 +109,18 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
     plan, earlier = opened.bundle.plan, opened.bundle.before
     artifacts = _artifacts(opened, opened.bundle.manifest, options, store, until)
     before = _artifacts(opened, earlier, options, store, until) if earlier else None
-    case = Case(spec=plan.spec, artifacts=artifacts, weather=plan.weather, before=before)
+    case = Case(
+        spec=plan.spec,
+        artifacts=artifacts,
+        definition=opened.bundle.definition,
+        weather=plan.weather,
+        before=before,
+        network=plan.network,
+        disks=tuple(opened.folder / name if name else None for name in plan.disks),
+        variables=opened.folder / VARIABLES if VARIABLES in opened.bundle.files else None,
+        test=opened.bundle.test,
+        seed=opened.bundle.seed,
+    )
     for change in options.change:
         if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
             raise UsageError(
@@ -166,81 +176,13 @@ def _whole(artifacts: Artifacts) -> Artifacts:
 
 def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: Path | None) -> str:
     """The id of what is found, the bundle's first; empty if nothing is."""
-    if opened.bundle.test:
-        return _test_again(opened, case, folder, images_dir)
-    run = Run(folder, "main")
-    make_key(run, store)
-    spec = replace(case.spec, disks=_disks(opened, case.spec, folder))
-    _give_variables(opened, _made(folder / spec.name))
-    known = [weather.read(name) for name in case.weather]
-    with open_lab(folder / "lab", opened.bundle.plan.network, weather=known) as lab:
-        site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
-        try:
-            with boot(spec, case.before or _with_arguments(case), opened.bundle.definition, site=site) as machine:
-                if case.before:
-                    machine.reboot(into=_with_arguments(case))
-        except BootFailed as error:
-            return error.finding.id
-    return _first([finding.id for finding in run.findings()], opened.bundle.finding.id)
-
-
-def _with_arguments(case: Case) -> Artifacts:
-    manifest = case.artifacts.manifest
-    changed = replace(manifest, kernel_arguments=(*manifest.kernel_arguments, *case.arguments))
-    return replace(case.artifacts, manifest=changed)
-
-
-def _disks(opened: Unpacked, spec: MachineSpec, folder: Path) -> tuple[DiskSpec, ...]:
-    """Copies of the bundle's to write to; blank ones for those that were."""
-    made = list[DiskSpec]()
-    for number, (disk, name) in enumerate(zip(spec.disks, opened.bundle.plan.disks, strict=True)):
-        kind = DiskFormat.QCOW2 if name else DiskFormat.RAW
-        path = folder / f"disk{number}.{kind}"
-        if name:
-            copy_sparse(opened.folder / name, path)
-        made.append(
-            replace(
-                disk,
-                path=path,
-                format=kind,
-                writes=None,
-            )
+    awaited = opened.bundle.finding
+    found = attempt(case, store, folder, images_dir)
+    if case.test:  # where it was counts, too: its file may have other tests that fail
+        return _first(
+            [one.id if one.where == awaited.where else f"{one.id} at {one.where}" for one in found], awaited.id
         )
-    return tuple(made)
-
-
-def _give_variables(opened: Unpacked, machine: Path) -> None:
-    """UEFI's as they were before, into the folder of the ``machine``."""
-    if VARIABLES in opened.bundle.files:
-        shutil.copyfile(opened.folder / VARIABLES, machine / VARIABLES)
-
-
-def _test_again(opened: Unpacked, case: Case, folder: Path, images_dir: Path | None) -> str:
-    """By pytest, which makes the machine as it did then; `HarnessError` if the test did not run."""
-    bundle, hardware = opened.bundle, case.spec.hardware.partition(":")[0]
-    options = {
-        "--image": bundle.manifest.image,
-        "--artifacts": case.artifacts.folder,
-        "--boot-path": case.spec.boot_path,
-        "--hardware": hardware,
-        "--images-dir": images_dir,
-        "--seed": bundle.seed,
-        "--run-dir": folder,
-    }
-    argv = [f"{name}={value}" for name, value in options.items() if value]
-    argv += [f"--weather={name}" for name in case.weather]
-    log = folder / "pytest.log"
-    with suppress(CommandFailed):  # so it does if the test fails
-        process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, bundle.test], log=log)
-    for verdict in folder.glob("*/verdict.json"):
-        run = Run(verdict.parent, "main")
-        if any(event.kind == "result" and event.data["test"] == bundle.test for event in run.events()):
-            found = [
-                one.id if one.where == bundle.finding.where else f"{one.id} at {one.where}" for one in run.findings()
-            ]
-            return _first(found, bundle.finding.id)
-    said = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
-    raise HarnessError(f"{bundle.test} did not run here: {''.join(said)}; replay it in the repository that has it")
+    return _first([one.id for one in found], awaited.id)
 
 
 def _first(found: list[str], awaited: str) -> str:
@@ -286,6 +228,25 @@ def _argument(case: Case, value: str, _: Store) -> Case:
     return replace(case, arguments=(*case.arguments, *value.split()))
 
 
+def _disk(case: Case, value: str, _: Store) -> Case:
+    """An image of a disk in place of the one with /data, which is opened and not written."""
+    path, data = Path(value).absolute(), case.spec.data
+    if not path.is_file():
+        raise UsageError("there is no such file")
+    place = case.spec.disks.index(data)
+    disks = [*case.disks, *[None] * (len(case.spec.disks) - len(case.disks))]
+    disks[place] = path
+    return replace(case, disks=tuple(disks))
+
+
+def _delay(case: Case, value: str, _: Store) -> Case:
+    unit, _colon, seconds = value.partition(":")
+    if not _UNIT.fullmatch(unit):
+        raise UsageError("delay=UNIT:SECONDS, such as ssh.service:30")
+    lines = f"TimeoutStartSec=infinity\nExecStartPre=sleep {_count(seconds)}"
+    return _with_credential(case, f"{unit}~bootproof-delay", lines)
+
+
 def _other_artifacts(case: Case, value: str, store: Store) -> Case:
     folder = Path(value)
     return replace(case, artifacts=load_artifacts(folder.absolute()) if folder.is_dir() else store.artifacts(value))
@@ -302,6 +263,8 @@ _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
     "artifacts": _other_artifacts,
     "boot-path": _boot_path,
     "cpus": _cpus,
+    "delay": _delay,
+    "disk": _disk,
     "kernel-argument": _argument,
     "memory": _memory,
     "nic": _nic,

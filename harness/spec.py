@@ -70,6 +70,15 @@ class Network(StrEnum):
     USER = "user"
 
 
+class Stop(StrEnum):
+    """Where a machine waits for whoever is at its console: before its first instruction, in iPXE's shell, which it goes
+    on from by ``exit``, or at GRUB's command line."""
+
+    FIRMWARE = "firmware"
+    IPXE = "ipxe"
+    GRUB = "grub"
+
+
 class DiskFormat(StrEnum):
     RAW = "raw"
     QCOW2 = "qcow2"

@@ -12,13 +12,15 @@ import pytest
 from harness.__main__ import _CHANGES as NAMED
 from harness.__main__ import main
 from harness.errors import UsageError
-from harness.replay import _CHANGES, Case, _changed, _first, _stopped, _tell
+from harness.replay import _CHANGES, _changed, _first, _stopped, _tell
 from harness.spec import BootPath, MachineSpec, NicModel
 from harness.store import Store
+from harness.trial import Case
 
 CASE = Case(
     spec=MachineSpec(name="m", uuid=uuid.uuid4(), boot_path=BootPath.IPXE_BIOS),
     artifacts=None,  # type: ignore[arg-type]  # nothing here looks at them
+    definition=None,  # type: ignore[arg-type]  # nor at this
     weather=("dhcp-late",),
 )
 STORE = Store(Path("/nonexistent"))

@@ -1,0 +1,129 @@
+"""One try: a machine as a bundle or a pair of builds has it, brought up to see what is found."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import process, weather
+from harness.artifacts import Artifacts
+from harness.checks import BootFailed
+from harness.definition import ImageDefinition
+from harness.disks import copy_sparse, format_of
+from harness.errors import HarnessError
+from harness.lab import open_lab
+from harness.machine import boot
+from harness.plan import VARIABLES, Site
+from harness.process import CommandFailed
+from harness.run import Run, make_key
+from harness.session import by_hand
+from harness.spec import DiskFormat, DiskSpec, MachineSpec, Network, Stop
+from harness.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is brought up. ``before`` is upgraded to ``artifacts`` by kexec. ``disks`` are what the spec's disks hold,
+    None for one that is blank, ``variables`` those of UEFI; it waits at ``stop``. With ``test`` that test is run, which
+    makes its machine itself."""
+
+    spec: MachineSpec
+    artifacts: Artifacts
+    definition: ImageDefinition
+    weather: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    before: Artifacts | None = None
+    network: Network = Network.LAB
+    disks: tuple[Path | None, ...] = ()
+    variables: Path | None = None
+    test: str = ""
+    seed: int = 1
+    stop: Stop | None = None
+
+    @property
+    def booted(self) -> Artifacts:
+        """The artifacts, with all arguments."""
+        manifest = self.artifacts.manifest
+        changed = replace(manifest, kernel_arguments=(*manifest.kernel_arguments, *self.arguments))
+        return replace(self.artifacts, manifest=changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The id of a finding, and the machine or test that it is about."""
+
+    id: str
+    where: str
+
+
+def attempt(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
+    """What is found, its logs in ``folder``; nothing if all is well. `HarnessError` for a test that does not run."""
+    return _run_test(case, folder, images_dir) if case.test else _boot(case, store, folder)
+
+
+def _boot(case: Case, store: Store, folder: Path) -> tuple[Found, ...]:
+    run = Run(folder, "main")
+    make_key(run, store)
+    spec = replace(case.spec, disks=own_disks(case, folder))
+    (folder / spec.name).mkdir()
+    give_variables(case, folder / spec.name)
+    known = [weather.read(name) for name in case.weather]
+    with open_lab(folder / "lab", case.network, weather=known) as lab:
+        site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+        try:
+            with boot(spec, case.before or case.booted, case.definition, site=site) as machine:
+                if case.before:
+                    machine.reboot(into=case.booted)
+        except BootFailed as error:
+            return (Found(id=error.finding.id, where=error.finding.where),)
+    return _found(run)
+
+
+def _found(run: Run) -> tuple[Found, ...]:
+    return tuple(Found(id=finding.id, where=finding.where) for finding in run.findings())
+
+
+def own_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
+    """Copies in ``folder`` to write to; blank ones for those that were."""
+    made = list[DiskSpec]()
+    for number, disk in enumerate(case.spec.disks):
+        held = case.disks[number] if number < len(case.disks) else None
+        kind = format_of(held) if held else DiskFormat.RAW
+        path = folder / f"disk{number}.{kind}"
+        if held:
+            copy_sparse(held, path)
+        made.append(replace(disk, path=path, format=kind, writes=None))
+    return tuple(made)
+
+
+def give_variables(case: Case, machine: Path) -> None:
+    """UEFI's as they were before, into the folder of the ``machine``."""
+    if case.variables:
+        shutil.copyfile(case.variables, machine / VARIABLES)
+
+
+def _run_test(case: Case, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
+    """By pytest, which makes the machine as it did then."""
+    options = {
+        "--image": case.artifacts.manifest.image,
+        "--artifacts": case.artifacts.folder,
+        "--boot-path": case.spec.boot_path,
+        "--hardware": case.spec.hardware.partition(":")[0],
+        "--images-dir": images_dir,
+        "--seed": case.seed,
+        "--run-dir": folder,
+    }
+    argv = [f"{name}={value}" for name, value in options.items() if value]
+    argv += [f"--weather={name}" for name in case.weather]
+    log = folder / "pytest.log"
+    with suppress(CommandFailed):  # so it does if the test fails
+        process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test], log=log)
+    for verdict in folder.glob("*/verdict.json"):
+        run = Run(verdict.parent, "main")
+        if any(event.kind == "result" and event.data["test"] == case.test for event in run.events()):
+            return _found(run)
+    said = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
+    raise HarnessError(f"{case.test} did not run here: {''.join(said)}; run this in the repository that has it")
