@@ -25,6 +25,7 @@ examples:
   bootproof promote base --to stable   let a stream carry what was proven, if its policy is content
   bootproof doctor                     what this host can do, what is missing, and the line that mends it
   bootproof replay runs/latest/X.bundle  have a failure again, from the bundle that its run left
+  bootproof bisect base@1 base@2       what turned good into bad: kernel, initrd, arguments, machine, network?
   bootproof attach                     get into a machine that pytest --keep failed has left running
   bootproof explain boot-hangs         what a finding means, and what to do next
   bootproof facts >rack7.toml          this host's hardware, for pytest --hardware rack7.toml
@@ -74,6 +75,24 @@ exit status: 1 the same finding came back (each time), 0 it did not, 75 it came 
 """
 _CHANGES = "artifacts, boot-path, cpus, delay, disk, kernel-argument, memory, nic, weather"
 
+_BISECT = """\
+Find the smallest change that turns GOOD into BAD. With --stream, first over the versions that it carried between the
+two. Then over what they are made of: kernel, initrd, root file system, each kernel argument; and if one is a bundle,
+over its machine, disks and network weather as well. Each try is a boot, or with --test that test.
+"""
+_BISECT_EPILOG = """\
+each of GOOD and BAD is a folder of artifacts, a digest or its beginning, IMAGE for its newest build, IMAGE@VERSION or,
+with a tree, IMAGE@STREAM; or a bundle
+
+examples:
+  bootproof bisect nova-kvm@2026.10 nova-kvm@2026.11                 does it still boot, and what broke it?
+  bootproof bisect 3f9a01c2 77d0e5aa --stream candidate              of all versions in between
+  bootproof bisect base@1 base@2 --test tests/image/test_links.py::test_links_lead_to_data
+  bootproof bisect nova-kvm runs/latest/X.bundle --times 5           the machine, or its network? it flickers
+
+exit status: 0 found, 4 GOOD is bad, BAD is good, or a wrong option, 75 this host is at fault
+"""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -88,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_parsers(commands)
     insight.add_parsers(commands)
     _add_replay(commands)
+    _add_bisect(commands)
     attach.add_parsers(commands)
     _add_explain(commands)
     _add_store(commands)
@@ -174,6 +194,26 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
     replay.set_defaults(run=_replay)
+
+
+def _add_bisect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bisect",
+        help="the smallest change that turns good into bad",
+        description=_BISECT,
+        epilog=_BISECT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("good", metavar="GOOD")
+    parser.add_argument("bad", metavar="BAD")
+    parser.add_argument("--test", default="", metavar="NODEID", help="what fails with BAD (default: the boot)")
+    parser.add_argument("--times", type=int, default=1, metavar="N",
+                        help="try N times before something passes for good (default: 1)")  # fmt: skip
+    parser.add_argument("--stream", metavar="STREAM", help="over the versions that this stream carried")
+    release.add_tree(parser)
+    parser.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
+    parser.set_defaults(run=_bisect)
 
 
 def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -324,6 +364,12 @@ def _explain(options: argparse.Namespace) -> int:
     for line in explain.page(options.id) if options.id else explain.summary():
         print(line)
     return 0
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from harness.bisect import bisect
+
+    return bisect(options)
 
 
 def _replay(options: argparse.Namespace) -> int:

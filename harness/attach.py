@@ -8,12 +8,13 @@ import select
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from harness import doors
-from harness.doors import Kept
 from harness.errors import HostError
 from harness.release import Commands, print_table
-from harness.terminal import QUIT, raw
+
+if TYPE_CHECKING:
+    from harness.doors import Kept
 
 _ATTACH = """\
 Get into a machine that `bootproof ps` lists: to its console, where root is logged in if the guest still answers, or
@@ -56,6 +57,8 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _ps(_: argparse.Namespace) -> int:
+    from harness import doors
+
     known = doors.kept()
     if not known:
         print("no machine is kept")
@@ -71,6 +74,8 @@ def _row(one: Kept, now: float) -> list[str]:
 
 
 def _stop(options: argparse.Namespace) -> int:
+    from harness import doors
+
     one = doors.find(options.machine)
     doors.answer(one.id, doors.STOP)
     print(f"{one.machine} ends")
@@ -78,6 +83,9 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _attach(options: argparse.Namespace) -> int:
+    from harness import doors
+    from harness.terminal import raw
+
     one = doors.find(options.machine)
     if options.ssh:
         os.execvp(one.ssh[0], one.ssh)
@@ -99,6 +107,8 @@ def _attach(options: argparse.Namespace) -> int:
 
 
 def _asked(one: Kept, what: str) -> str:
+    from harness import doors
+
     said = doors.answer(one.id, what)
     if said.startswith("error: "):
         raise HostError(said.removeprefix("error: "))
@@ -107,6 +117,9 @@ def _asked(one: Kept, what: str) -> str:
 
 def _join(one: Kept, what: str) -> None:
     """This terminal and the machine's, until either ends."""
+    from harness import doors
+    from harness.terminal import QUIT
+
     with doors.ask(one.id, what) as door:
         sources = [door.fileno(), sys.stdin.fileno()]
         while True:

@@ -107,7 +107,7 @@ def _diff(options: argparse.Namespace) -> int:
     from harness.diff import as_text, compare
 
     with ExitStack() as until:
-        difference = compare(*(_side(name, options, until) for name in (options.old, options.new)))
+        difference = compare(*(side(name, options, until) for name in (options.old, options.new)))
     if options.json:
         print(json.dumps(record.dump(difference), indent=2))
     else:
@@ -115,7 +115,7 @@ def _diff(options: argparse.Namespace) -> int:
     return 0
 
 
-def _side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
+def side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
     """What ``name`` stands for, and the newest verdict about these bytes."""
     from harness import attest
     from harness.artifacts import load_artifacts

@@ -105,11 +105,14 @@ def _tell(awaited: str, seen: Counter[str], times: int) -> int:
     return HostError.exit_status
 
 
-def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
+def case_of(
+    opened: Unpacked, until: ExitStack, store: Store, *, given: Path | None = None, images_dir: Path | None = None
+) -> Case:
+    """The machine of a bundle, its artifacts from wherever they are: ``given`` is a folder that has them."""
     plan, earlier = opened.bundle.plan, opened.bundle.before
-    artifacts = _artifacts(opened, opened.bundle.manifest, options, store, until)
-    before = _artifacts(opened, earlier, options, store, until) if earlier else None
-    case = Case(
+    artifacts = _artifacts(opened, opened.bundle.manifest, store, until, given, images_dir)
+    before = _artifacts(opened, earlier, store, until, None, images_dir) if earlier else None
+    return Case(
         spec=plan.spec,
         artifacts=artifacts,
         definition=opened.bundle.definition,
@@ -121,6 +124,11 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
         test=opened.bundle.test,
         seed=opened.bundle.seed,
     )
+
+
+def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
+    plan = opened.bundle.plan
+    case = case_of(opened, until, store, given=options.artifacts, images_dir=options.images_dir)
     for change in options.change:
         if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
             raise UsageError(
@@ -138,31 +146,29 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
 
 
 def _artifacts(
-    opened: Unpacked, manifest: Manifest, options: argparse.Namespace, store: Store, until: ExitStack
+    opened: Unpacked, manifest: Manifest, store: Store, until: ExitStack, given: Path | None, images_dir: Path | None
 ) -> Artifacts:
     """Those of the ``manifest``, by digest, wherever they are."""
-    awaited, name = manifest.digest, options.bundle
+    awaited = manifest.digest
     if manifest is opened.bundle.manifest and set(manifest.files) <= set(opened.bundle.files):
         record.write(opened.folder / MANIFEST, manifest)
         return _whole(load_artifacts(opened.folder))
-    if options.artifacts and manifest is opened.bundle.manifest:
-        given = load_artifacts(options.artifacts.absolute())
-        if given.digest != awaited:
-            raise UsageError(
-                f"{name} failed with artifacts {awaited[:12]}; {options.artifacts} has {given.digest[:12]}"
-            )
-        return _whole(given)
+    if given:
+        there = load_artifacts(given.absolute())
+        if there.digest != awaited:
+            raise UsageError(f"it failed with artifacts {awaited[:12]}; {given} has {there.digest[:12]}")
+        return _whole(there)
     try:
         return store.hold(lambda: store.artifacts(awaited), until)
     except UsageError:
         _say(f"artifacts {awaited[:12]} are not in the store: building {manifest.image} {manifest.version}")
-    definition = find_definition(manifest.image, options.images_dir or find_images(Path.cwd()))
+    definition = find_definition(manifest.image, images_dir or find_images(Path.cwd()))
     made = store.hold(
         lambda: build(definition, store, version=manifest.version, progress=Lines(_say, definition.name)), until
     )
     if made.digest != awaited:
         raise UsageError(
-            f"{name} failed with artifacts {awaited[:12]}; the definition here makes {made.digest[:12]} of "
+            f"it failed with artifacts {awaited[:12]}; the definition here makes {made.digest[:12]} of "
             f"{manifest.image} {manifest.version}: check out what made them, or name them by --artifacts"
         )
     return made

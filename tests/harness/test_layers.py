@@ -16,8 +16,8 @@ ordering store build disks diskfaults qemu grub kexec accelerator lab downloads 
 rootfs prebuilt running
 checks traits plan bundle boards provision power launch machine once states template shared features defaults identity
 locations belongings databases load cuts session gate attest policy streams promote remote conclude inventory history
-diff report doors terminal keeping interactive trial prune doctor facts
-release insight attach replay
+diff report doors terminal keeping interactive trial narrowing prune doctor facts
+release insight attach replay bisect
 plugin fixtures suite __main__ __init__
 """
 DOORS = {  # who alone may import what

@@ -1,0 +1,133 @@
+"""``bootproof bisect``: what turned good into bad, over the versions of a stream and what two of them are made of."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from harness import accelerator
+from harness.artifacts import Artifacts, load_artifacts
+from harness.build import namespace
+from harness.bundle import SUFFIX, unpack
+from harness.definition import find_definition, find_images
+from harness.disks import DATA_SERIAL
+from harness.errors import UsageError
+from harness.insight import side
+from harness.narrowing import Judge, narrow, neighbours, told
+from harness.release import named_tree
+from harness.replay import case_of
+from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.store import Store, find_store
+from harness.trial import Case, attempt
+
+
+def bisect(options: argparse.Namespace) -> int:
+    """Print the result; `UsageError` if there is nothing to find."""
+    if options.times < 1:
+        raise UsageError(f"--times {options.times}: at least once")
+    store = find_store()
+    with ExitStack() as until:
+        folder = until.enter_context(store.workfolder(remove=namespace.remove))
+        logs = options.run_dir.absolute() if options.run_dir else folder / "runs"
+        numbers = iter(range(1, 1 << 30))
+
+        def try_once(case: Case) -> tuple[str, ...]:
+            place = logs / f"try-{next(numbers)}"
+            place.mkdir(parents=True)
+            return tuple(found.id for found in attempt(case, store, place, options.images_dir))
+
+        judge = Judge(attempt=try_once, times=options.times, say=_say)
+        good, bad = (_case(name, options, store, until, folder) for name in (options.good, options.bad))
+        good, bad = _alike(good, bad)
+        if differs := _same(good, bad):
+            raise UsageError(differs)
+        judge.begin(good, bad)
+        if options.stream:
+            good, bad = _closest(good, bad, judge, options, until)
+        found = narrow(good, bad, judge, folder / "mixes")
+        print("\n".join([*told(found, judge), *_hint(good, bad)]))
+    return 0
+
+
+def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack, folder: Path) -> Case:
+    if name.endswith(SUFFIX):
+        place = folder / f"bundle-{Path(name).stem}"
+        place.mkdir()
+        case = case_of(unpack(Path(name), place), until, store, images_dir=options.images_dir)
+        return replace(case, test=options.test or case.test)
+    artifacts = side(name, options, until).artifacts
+    definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
+    paths = definition.boot_paths
+    spec = MachineSpec(
+        name="machine",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0],
+        accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+        cpus=definition.cpus,
+        memory_mib=definition.memory_mib,
+        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
+    )
+    return Case(spec=spec, artifacts=artifacts, definition=definition, test=options.test)
+
+
+def _alike(good: Case, bad: Case) -> tuple[Case, Case]:
+    """What is no difference: the name and number of the machine, how this host runs it, the test that fails."""
+    spec = replace(
+        good.spec,
+        name=bad.spec.name,
+        number=bad.spec.number,
+        uuid=bad.spec.uuid,
+        accelerator=bad.spec.accelerator,
+        credentials=bad.spec.credentials,
+    )
+    test = bad.test or good.test
+    return replace(good, spec=spec, test=test, seed=bad.seed), replace(bad, test=test)
+
+
+def _same(good: Case, bad: Case) -> str:
+    """Why there is nothing to compare; empty if there is."""
+    if good.artifacts.manifest.image != bad.artifacts.manifest.image:
+        return f"GOOD is of {good.artifacts.manifest.image}, BAD of {bad.artifacts.manifest.image}: no smallest change"
+    if good.before or bad.before:
+        return "an upgrade by kexec is two versions at once, and cannot be taken apart; bisect the boot of the newer"
+    return "" if good != bad else "GOOD and BAD are the same"
+
+
+def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, until: ExitStack) -> tuple[Case, Case]:
+    """The last good and the first bad of the versions that the stream carried between the two."""
+    image = good.artifacts.manifest.image
+    opened = named_tree(options, until, image)
+    opened.fetch_artifacts(image, options.stream)
+    carried = list(dict.fromkeys(entry.artifacts for entry in opened.tree.history(image, options.stream)))
+    ends = [case.artifacts.digest for case in (good, bad)]
+    for name, end in zip(("GOOD", "BAD"), ends, strict=True):
+        if end not in carried:
+            raise UsageError(
+                f"stream {options.stream} never carried {name}, {end[:12]}: bootproof history {image} {options.stream}"
+            )
+    first, last = (carried.index(end) for end in ends)
+    if first > last:
+        raise UsageError(f"stream {options.stream} carried BAD before GOOD")
+    versions = [load_artifacts(opened.tree.artifacts(name)) for name in carried[first : last + 1]]
+    _say(f"{len(versions)} versions in {options.stream}")
+    pair = neighbours(len(versions), lambda at: judge.judge(replace(bad, artifacts=versions[at]), _name(versions[at])))
+    return replace(good, artifacts=versions[pair[0]]), replace(bad, artifacts=versions[pair[1]])
+
+
+def _name(artifacts: Artifacts) -> str:
+    return f"{artifacts.manifest.image} {artifacts.manifest.version} ({artifacts.digest[:12]})"
+
+
+def _hint(good: Case, bad: Case) -> Iterator[str]:
+    if good.artifacts.digest != bad.artifacts.digest:
+        yield f"between {_name(good.artifacts)} and {_name(bad.artifacts)}"
+        yield f"what differs in them: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
