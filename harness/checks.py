@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from harness import running
 from harness.artifacts import Manifest
 from harness.channel import SHELL_UNIT, Channel
-from harness.console import Sighting
+from harness.console import Console, Sighting
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition
 from harness.errors import HostError, ImageError, Subject
+from harness.explain import nearest
 from harness.running import Prints
 from harness.verdict import Finding
 
@@ -244,6 +245,19 @@ def excused(finding: Finding, starved_share: float, slowness: float = 1.0) -> Fi
     else:
         return finding
     return replace(finding, subject=Subject.HOST, cause=cause)
+
+
+def unknown(phase: str, after_s: float, console: Console) -> str:
+    """Of an end that no sign explains: how far it came, what it did last, and what that is most like."""
+    silent_s = console.silent_s
+    said = f"unknown: {after_s:.0f} s after power-on it was in {phase}, and had printed nothing for {silent_s:.0f} s"
+    if console.lines:
+        said += f" since {console.lines[-1].strip()!r}"
+    near, line = nearest(console.lines[-_LAST_LINES:])
+    return f"{said}; most like what is known: {near}, for {line!r}" if near else f"{said}; like nothing that is known"
+
+
+_LAST_LINES = 40
 
 
 def doubted(finding: Finding, doubt: str) -> Finding:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,22 @@ _FILE = Path(__file__).with_name("explanations.toml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A line of a console, and the program and release ``of`` which it is."""
+
+    of: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """``means`` is a sentence; the likeliest of ``usual`` causes comes first, as does the ``next`` thing to do."""
+    """``means`` is a sentence; the likeliest of ``usual`` causes comes first, as does the ``next`` thing to do.
+    ``seen`` is how it shows on a console, if it does."""
 
     means: str
     usual: tuple[str, ...]
     next: tuple[str, ...]
+    seen: tuple[Seen, ...] = ()
 
 
 @cache
@@ -50,6 +61,36 @@ def page(finding_id: str) -> Iterator[str]:
         yield ""
         yield f"{title}:"
         yield from (f"  - {line}" for line in lines)
+    if known.seen:
+        yield ""
+        yield "on a console:"
+        width = max(len(one.of) for one in known.seen)
+        yield from (f"  {one.of:{width}}  {one.line}" for one in known.seen)
+
+
+_NEAR = 0.6
+_STAMP = re.compile(r"^\s*(\[[ .\d]*\]\s*)+")
+_VARIES = re.compile(r"0x[0-9a-f]+|\d+|/\S+")
+
+
+def nearest(lines: Iterable[str]) -> tuple[str, str]:
+    """The finding whose lines on a console are most like one of ``lines``, and that line; empty if none is like it.
+
+    What every machine has in its own way, numbers and paths, counts for nothing.
+    """
+    known = [(name, _words(one.line)) for name, about in explanations().items() for one in about.seen]
+    best, found = _NEAR, ("", "")
+    for line in lines:
+        words = _words(line)
+        for name, awaited in known:
+            matcher = difflib.SequenceMatcher(None, words, awaited, autojunk=False)
+            if len(words) > 1 and matcher.real_quick_ratio() > best and matcher.ratio() > best:
+                best, found = matcher.ratio(), (name, line.strip())
+    return found
+
+
+def _words(line: str) -> list[str]:
+    return _VARIES.sub("", _STAMP.sub("", line)).split()
 
 
 def summary() -> Iterator[str]:

@@ -397,7 +397,7 @@ class Power:
             what=str(error),
             where=self.plan.where,
             evidence=tuple(self.console.lines[-8:]),
-            cause=f"the last phase it reached was {phase}",
+            cause=checks.unknown(phase, time.monotonic() - self.console.started_s, self.console),
         )
 
     def _sighted(self) -> Finding | None:
@@ -422,8 +422,10 @@ class Power:
         )
 
     def _last_words(self, finding_id: str, what: str) -> Finding:
+        phase = next(reversed(self.console.phases), "firmware")
+        cause = checks.unknown(phase, time.monotonic() - self.console.started_s, self.console)
         lines = tuple(self.console.lines[-8:])
-        return Finding(id=finding_id, what=what, where=self.plan.where, evidence=lines, cause="see its last lines")
+        return Finding(id=finding_id, what=what, where=self.plan.where, evidence=lines, cause=cause)
 
     def _keep_screenshot(self) -> None:
         """Before Linux, the display says more than the console. The firmware's reset ends QEMU soon: be quick."""

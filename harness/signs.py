@@ -47,7 +47,7 @@ SIGNS: tuple[Sign, ...] = (
     # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c
     Sign(
         id="no-boot-device",
-        pattern=r"No bootable device",
+        pattern=r"No bootable (option or )?device",
         what="the firmware found nothing to boot",
         cause=_NO_ANSWER,
     ),
@@ -91,7 +91,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="kernel-lockup",
-        pattern=r"BUG: (soft lockup|workqueue lockup)|rcu: INFO: .* detected stalls|blocked for more than \d+ seconds",
+        pattern=r"BUG: (soft lockup|workqueue lockup)|INFO: rcu\S* (self-)?detected .*stall"
+        r"|blocked for more than \d+ seconds",
         what="the kernel stopped making progress for a while",
         cause="a host that starves the machine, or a driver that waits for its device",
         subject=Subject.HOST,
@@ -144,20 +145,23 @@ SIGNS: tuple[Sign, ...] = (
     # dracut: livenet's fetch-liveupdate and livenetroot, dmsquash-live-root, dracut-lib die()
     Sign(
         id="rootfs-download-failed",
-        pattern=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)",
+        pattern=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)"
+        r"|^wget: (can't connect|server returned error|bad address|download timed out)",
         what="the initrd could not download the root file system",
         cause="the server refused it, or the network went away between iPXE and the initrd",
         is_retried=True,
     ),
     Sign(
         id="rootfs-not-found",
-        pattern=r"Failed to find a root filesystem|Don't know how to handle 'root=",
+        pattern=r"Failed to find a root filesystem|Don't know how to handle 'root="
+        r"|Unable to find a (medium containing a )?live file system",
         what="the initrd has no root file system",
         cause="a truncated download, or dracut's livenet or dmsquash-live module is missing from the initrd",
     ),
     Sign(
         id="initrd-timeout",
-        pattern=r"dracut-initqueue.*(starting timeout scripts|[Tt]imeout)|Warning: Not all disks have been found",
+        pattern=r"dracut-initqueue.*(starting timeout scripts|[Tt]imeout)|Warning: Not all disks have been found"
+        r"|Gave up waiting for root ",
         what="the initrd waited in vain for its root",
         cause="no driver, no link or no address in the initrd",
     ),
@@ -169,14 +173,15 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="initrd-gave-up",
-        pattern=r"dracut: (FATAL|Refusing to continue)",
+        pattern=r"dracut: (FATAL(?!: Don't know how to handle 'root=)|Refusing to continue)",
         what="the initrd gave up",
         cause="as its message says",
     ),
     # systemd: manager and job messages on the console
     Sign(
         id="emergency-mode",
-        pattern=r"You are in (emergency|rescue) mode|Entering emergency mode|Reached target emergency\.target",
+        pattern=r"(You are in|Welcome to) (emergency|rescue) mode|Entering emergency mode"
+        r"|Reached target (emergency\.target|Emergency Mode)",
         what="systemd fell into emergency mode",
         cause="a mount or unit that the boot requires failed; the lines before name it",
     ),
@@ -194,7 +199,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="ordering-cycle",
-        pattern=r"Found ordering cycle|Job .* deleted to break ordering cycle",
+        pattern=r"Found ordering cycle|Job .* deleted to break ordering cycle|Breaking ordering cycle by deleting job"
+        r"|Ordering cycle found, skipping",
         what="units are ordered in a circle",
         cause="systemd deleted a job to break the circle: which one is chance",
     ),

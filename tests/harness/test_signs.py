@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.signs import begins_phase, read_line
+from harness.explain import Seen, explanations, nearest
+from harness.signs import SIGNS, begins_phase, read_line
+
+KNOWN = [(name, one) for name, about in explanations().items() for one in about.seen]
+"""Lines of consoles of several generations, each with the finding that it shows."""
 
 TROUBLE = {
     "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)": "kernel-panic",
@@ -50,6 +54,40 @@ HARMLESS = (
     "error: no suitable video mode found.",
     "Welcome to GRUB!",
     "[    4.4] systemd[1]: emergency.service - Emergency Shell was skipped",
+    # Linux 3.10 to 6.12, on hardware that is well
+    "[    0.0] Command line: BOOT_IMAGE=/vmlinuz panic=10 oops=panic rd.debug",
+    "[    0.4] ACPI BIOS Error (bug): Could not resolve symbol [\\_SB.PCI0.LPCB.HEC.ECAV], AE_NOT_FOUND",
+    "[    0.0] [Firmware Bug]: TSC ADJUST: CPU0: -2391 force to 0",
+    "[    0.1] rcu: Hierarchical RCU implementation.",
+    "[    0.1] rcu: RCU calculated value of scheduler-enlistment delay is 25 jiffies.",
+    "[    0.2] watchdog: Delayed init of the lockup detector failed: -19",
+    "[    0.2] NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.",
+    "[    1.0] ERST: Error Record Serialization Table (ERST) support is initialized.",
+    "[    1.1] mce: CPU0: Thermal monitoring enabled (TM1)",
+    "[    1.4] x86/cpu: SGX disabled by BIOS.",
+    "[    2.2] blk_update_request: I/O error, dev fd0, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0",
+    "[    2.2] I/O error, dev fd0, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2",
+    "[    2.9] EXT4-fs (sda2): mounted filesystem with ordered data mode. Opts: errors=remount-ro",
+    "[    2.9] EXT4-fs (sda2): recovery complete",
+    "[    3.0] squashfs: version 4.0 (2009/01/31) Phillip Lougher",
+    "[    3.3] PM: Image not found (code -22)",
+    "[    7.0] printk: systemd: 24 output lines suppressed due to ratelimiting",
+    "[    9.9] oom_kill: memory cgroup accounting is on",
+    # systemd 219 to 257
+    "[    4.4] systemd[1]: Failed to find module 'autofs4'",
+    "[    4.4] systemd[1]: Condition check resulted in Rebuild Dynamic Linker Cache being skipped.",
+    "[    4.4] systemd[1]: Stopped target Local File Systems.",
+    "[  OK  ] Stopped target emergency.target - Emergency Mode.",
+    "[  OK  ] Finished systemd-fsck@dev-disk-by\\x2dlabel-DATA.service - File System Check.",
+    "[ INFO ] Update UTMP about System Runlevel Changes is not active.",
+    "[ TIME ] Timed out waiting for device dev-disk-by\\x2dlabel-other.device.",
+    # initrds and boot loaders
+    "Gave up waiting for suspend/resume device",
+    "dracut-initqueue[300]: mount: /run/initramfs/live: WARNING: source write-protected, mounted read-only.",
+    "dracut-cmdline[201]: Using kernel command line parameters: root=live:http://10.77.0.1/rootfs.squashfs",
+    'BdsDxe: starting Boot0001 "UEFI PXEv4 (MAC:525400770000)" from PciRoot(0x0)',
+    'BdsDxe: failed to load Boot0001 "UEFI QEMU DVD-ROM" from PciRoot(0x0): Not Found',
+    "Booting from Hard Disk...",
 )
 
 
@@ -61,6 +99,24 @@ def test_trouble_is_named(line: str) -> None:
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
     assert list(read_line(line)) == []
+
+
+@pytest.mark.parametrize(("name", "seen"), KNOWN, ids=lambda value: getattr(value, "of", value))
+def test_each_generation_of_programs_is_understood(name: str, seen: Seen) -> None:
+    assert [sign.id for sign in read_line(seen.line)] == [name]
+
+
+def test_every_sign_has_lines_that_show_it() -> None:
+    assert {sign.id for sign in SIGNS} == {name for name, _ in KNOWN}
+
+
+def test_what_is_known_by_no_sign_is_told_by_what_it_is_like() -> None:
+    novel = "[  77.1] NMI watchdog: PANIC: soft lockup - CPU#0 stuck for 61s! [kworker/0:1]"
+    assert list(read_line(novel)) == []
+
+    assert nearest(["[  OK  ] Started ssh.service - OpenBSD Secure Shell server.", novel]) == ("kernel-lockup", novel)
+    assert nearest(HARMLESS[:12]) == ("", "")
+    assert nearest([]) == ("", "")
 
 
 def test_phases_begin_where_firmware_kernel_and_systemd_say_so() -> None:
