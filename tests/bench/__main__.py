@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import record
 
-from . import boot, build, channel, clones, cuts, network, promote, reports, start, weather
+from . import boot, build, channel, clones, cuts, network, promote, replays, reports, start, weather
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -32,6 +32,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "cuts": cuts.measure,
     "promote": promote.measure,
     "report": reports.measure,
+    "replays": replays.measure,
 }
 RESULT = Path("runs/bench.json")
 

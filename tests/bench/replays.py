@@ -1,0 +1,185 @@
+"""Do failures come back from their bundles in another checkout, how large are those, how long does it take?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from harness import bundle, weather
+from harness.artifacts import Artifacts
+from harness.build import build
+from harness.definition import ImageDefinition, load_definition
+from harness.lab import open_lab
+from harness.machine import BootFailed, Site, boot
+from harness.process import output
+from harness.run import Run
+from harness.session import by_hand
+from harness.spec import BootPath, Firmware, MachineSpec
+from harness.store import find_store
+from harness.verdict import Finding
+
+from .boot import run_in, specify
+from .start import ROOT
+from .table import Figure, Limit
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is planted around the good image: in its network, its machine, its disk, its services or their order."""
+
+    name: str
+    weather: tuple[str, ...] = ()
+    path: BootPath = BootPath.IPXE_BIOS
+    change: Callable[[MachineSpec], MachineSpec] = lambda spec: spec
+    drop_ins: dict[str, str] = field(default_factory=dict)
+
+
+def _network() -> Iterator[Fault]:
+    for name in (
+        "dhcp-silent", "dhcp-rival", "dhcp-no-boot-file", "link-down", "http-404-kernel", "http-404-initrd",
+        "http-404-rootfs", "http-503-kernel", "http-503-initrd", "http-503-rootfs", "http-refused-kernel",
+        "http-stalls-kernel", "http-stalls-initrd", "http-cut-kernel", "http-cut-initrd", "http-truncated-kernel",
+        "http-flipped-kernel", "http-noise-initrd",
+    ):  # fmt: skip
+        yield Fault(name=name, weather=(name,))
+    yield Fault(
+        name="tftp-absent",
+        weather=("tftp-absent",),
+        path=BootPath.PXE_CHAIN,
+        change=lambda spec: replace(spec, firmware=Firmware.BIOS),
+    )
+
+
+def _machine() -> Iterator[Fault]:
+    yield Fault(name="memory of 128 MiB", path=BootPath.DIRECT, change=lambda spec: replace(spec, memory_mib=128))
+    yield Fault(name="no disk", path=BootPath.DIRECT, change=lambda spec: replace(spec, disks=()))
+    yield Fault(
+        name="disk that is read-only",
+        path=BootPath.DIRECT,
+        change=lambda spec: replace(spec, disks=tuple(replace(disk, read_only=True) for disk in spec.disks)),
+    )
+    yield Fault(
+        name="disk that takes no writes",
+        path=BootPath.DIRECT,
+        change=lambda spec: replace(spec, disks=tuple(replace(disk, fails_writes_from=0) for disk in spec.disks)),
+    )
+
+
+def _services() -> Iterator[Fault]:
+    for name, drop_ins in {
+        "ssh fails": {"ssh.service": "[Service]\nExecStartPre=false\n"},
+        "networkd fails": {"systemd-networkd.service": "[Service]\nExecStartPre=false\n"},
+        "resolved needs what fails": {"systemd-resolved.service": "[Unit]\nRequires=no-such.service\n"},
+        "ssh is in a circle": {
+            "ssh.service": "[Unit]\nAfter=systemd-resolved.service\nRequires=systemd-resolved.service\n",
+            "systemd-resolved.service": "[Unit]\nAfter=ssh.service\nRequires=ssh.service\n",
+        },
+        "ssh fails at first": {
+            "ssh.service": "[Service]\nExecStartPre=/bin/sh -c 'mkdir /run/tried 2>/dev/null && exit 1 || exit 0'\n"
+            "Restart=on-failure\nRestartSec=1\n",
+        },
+        "emergency": {"multi-user.target": "[Unit]\nRequires=emergency.target\nAfter=emergency.target\n"},
+        "ssh waits for a device": {
+            "ssh.service": "[Unit]\nRequires=dev-nowhere.device\nAfter=dev-nowhere.device\n"
+            "[Service]\nTimeoutStartSec=5\n"
+        },
+    }.items():
+        yield Fault(name=name, path=BootPath.DIRECT, drop_ins=drop_ins)
+
+
+FAULTS = (*_network(), *_machine(), *_services())
+_QUICK = ("http-404-kernel", "dhcp-no-boot-file", "ssh fails")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One fault: what was found, what the replay found, and what that took."""
+
+    name: str
+    found: str
+    came_back: bool
+    bundle_mib: float
+    written_s: float
+    failed_s: float
+    replayed_s: float
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    chosen = [fault for fault in FAULTS if not quick or fault.name in _QUICK]
+    store, definition = find_store(), load_definition(ROOT / "images" / "base")
+    artifacts = build(definition, store)
+    with TemporaryDirectory() as plain:
+        checkout = Path(plain) / "checkout"
+        output(["git", "clone", "-q", str(ROOT), str(checkout)])
+        done = [_once(fault, artifacts, definition, Path(plain), checkout) for fault in chosen]
+    lost = [one.name for one in done if not one.came_back]
+    ratios = {one.name: [one.replayed_s / one.failed_s] for one in done}
+    return [
+        Figure(row="replays", what=f"of {len(done)} planted faults did not come back {lost or ''}".rstrip(),
+               value=float(len(lost)), unit="", limit=Limit(most=0, unit="faults")),
+        Figure(row="replays", what="the largest bundle", value=max(one.bundle_mib for one in done), unit="MiB",
+               limit=Limit(most=25.0, unit="MiB"), samples={one.name: [one.bundle_mib] for one in done}),
+        Figure(row="replays", what="the longest to write one", value=max(one.written_s for one in done), unit="s",
+               limit=Limit(most=5.0, unit="s"), samples={one.name: [one.written_s] for one in done}),
+        Figure(row="replays", what="power-on to finding, replayed ÷ at first (median)",
+               value=median(one.replayed_s for one in done), unit="s", compared_with="at first",
+               ratio=median(ratio for (ratio,) in ratios.values()), limit=Limit(most=1.1), samples=ratios),
+    ]  # fmt: skip
+
+
+def _once(fault: Fault, artifacts: Artifacts, definition: ImageDefinition, place: Path, checkout: Path) -> Outcome:
+    folder = place / "first"
+    folder.mkdir()
+    run = run_in(folder)
+    finding, boot_folder = _fail(fault, artifacts, definition, folder, run)
+    started_s = time.monotonic()
+    made = bundle.write(place / "x.bundle", finding, boot_folder, [artifacts], definition)
+    written_s = time.monotonic() - started_s
+    again = place / "again"
+    argv = [sys.executable, "-m", "harness", "replay", str(made), f"--run-dir={again}"]
+    done = subprocess.run(argv, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, check=False)
+    outcome = Outcome(
+        name=fault.name,
+        found=finding.id,
+        came_back=done.returncode == 1,
+        bundle_mib=made.stat().st_size / _MIB,
+        written_s=written_s,
+        failed_s=_failed_s(run),
+        replayed_s=_failed_s(Run(again / "replay-1", "main")) if done.returncode == 1 else 0.0,
+    )
+    print(outcome, file=sys.stderr, flush=True)
+    shutil.rmtree(folder)
+    shutil.rmtree(again)
+    made.unlink()
+    return outcome
+
+
+def _fail(
+    fault: Fault, artifacts: Artifacts, definition: ImageDefinition, folder: Path, run: Run
+) -> tuple[Finding, Path]:
+    spec = fault.change(replace(specify(definition, artifacts, folder), boot_path=fault.path))
+    credentials = {f"systemd.unit-dropin.{unit}~planted": text for unit, text in fault.drop_ins.items()}
+    known = [weather.read(name) for name in fault.weather]
+    with open_lab(folder / "lab", weather=known) as lab:
+        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        try:
+            with boot(replace(spec, credentials=credentials), artifacts, definition, site=site):
+                raise RuntimeError(f"base came up in spite of {fault.name}")
+        except BootFailed as error:
+            return error.finding, Path(error.folder)
+
+
+def _failed_s(run: Run) -> float:
+    """Seconds from power-on to the first finding."""
+    begun = next(event.time_s for event in run.events() if event.kind == "phase" and event.data["phase"] == "firmware")
+    return next(event.time_s for event in run.events() if event.kind == "finding") - begun
