@@ -29,13 +29,13 @@ from harness.definition import ImageDefinition
 from harness.errors import HarnessError, HostError, UsageError
 from harness.plan import PLAN, VARIABLES, PlanRecord
 from harness.spec import DiskFormat
-from harness.verdict import CAPTURE, CHANNEL_LOG, NETWORK_LOG, SCREENSHOT, Finding
+from harness.verdict import CAPTURE, CHANNEL_LOG, MEMORY, NETWORK_LOG, SCREENSHOT, Finding
 
 FORMAT = 1
 SUFFIX = ".bundle"
 _INDEX = "bundle.json"
 _LOGS = (
-    "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE,
+    "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE, MEMORY,
     VARIABLES,
 )  # fmt: skip
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30

@@ -41,7 +41,7 @@ class Site:
     """Where machines run: a lab, the run they belong to, and the host's boot slots.
 
     ``by_hand`` renders the command a person types to boot these artifacts again; ``keep`` is called with a machine
-    whose boot failed, before it is ended, and may wait.
+    whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the memory of guests that fail is kept.
     """
 
     lab: Lab
@@ -49,6 +49,7 @@ class Site:
     slots: Path
     by_hand: Callable[[Artifacts, MachineSpec], str]
     keep: Callable[[Any], None] = let_go
+    keeps_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

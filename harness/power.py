@@ -34,7 +34,7 @@ from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone
 from harness.spec import Accelerator
-from harness.verdict import CHANNEL_LOG, FINDING, NETWORK_LOG, SCREENSHOT, Boot, Finding
+from harness.verdict import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
 """How long a boot may take on the reference machine under TCG before it is called hung."""
@@ -51,6 +51,7 @@ _ON_DISPLAY = ("firmware", "ipxe", "grub")
 _TRY_EVERY_S = 2.0
 _SSH_TRY_S = 40.0
 _THAW_S = 60.0
+_DUMP_S = 120.0
 _CLOCK_LATE_S = 0.05
 """About as long a thawed guest takes until it sets the clock it is told."""
 _UNFED = "whoever opened /dev/watchdog fed it no more: it hung, or the whole system did"
@@ -110,6 +111,7 @@ class Power:
             self._is_booting = False
             self._keep_screenshot()
             self.keep_journal()
+            self.keep_memory()
             self._note_boot(None)
             raise self._as_boot_failure(error) from error
         self._is_booting = False
@@ -441,6 +443,13 @@ class Power:
         with suppress(BootproofError, OSError):
             journal = self.channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
             (self.plan.folder / "journal.log").write_bytes(journal.stdout)
+
+    def keep_memory(self) -> None:
+        """The guest's, for crash(8), where that is asked for: some hundred MiB, and up to a minute."""
+        if self.plan.site.keeps_memory and self.child.status is None:
+            file = {"protocol": f"file:{self.plan.folder / MEMORY}", "paging": False, "format": "kdump-zlib"}
+            with suppress(QmpError):  # QEMU is gone, or has no room
+                self.qmp.execute("dump-guest-memory", file, deadline=Deadline(_DUMP_S))
 
     def _keep_units(self) -> int:
         """When they started is for the report; the memory in use, in MiB. That they cannot be had is no finding."""

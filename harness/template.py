@@ -126,6 +126,7 @@ class Templates:
     open_lab: OpenLab
     by_hand: Callable[..., str]
     keep: Callable[[Machine], None] = let_go
+    keeps_memory: bool = False
     weather: tuple[str, ...] = ()
     clone_mib: int = 0
     repeat: str = ""
@@ -209,7 +210,9 @@ class Templates:
 
     def _site(self, lab: Lab) -> Site:
         slots = self.store.folder("slots")
-        return Site(lab=lab, run=self.run, slots=slots, by_hand=self.by_hand, keep=self.keep)
+        return Site(
+            lab=lab, run=self.run, slots=slots, by_hand=self.by_hand, keep=self.keep, keeps_memory=self.keeps_memory
+        )
 
     # Which template
 

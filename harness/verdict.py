@@ -51,9 +51,9 @@ class Coverage:
 
 
 NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
-CAPTURE, FINDING = "capture.pcap", "finding.json"
+CAPTURE, FINDING, MEMORY = "capture.pcap", "finding.json", "memory.kdump"
 """What lies beside a boot's console: what it asked of the network, what was asked of it, its display, if it ended
-before Linux; a link to its lab's packets, and the first finding about it."""
+before Linux; a link to its lab's packets, the first finding about it, and its memory, if that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--with-artifacts", action="store_true", help="Put kernel, initrd and root file system into bundles, too."
     )
     group.addoption(
+        "--with-memory", action="store_true", help="Put the memory of guests that fail into bundles, for crash(8)."
+    )
+    group.addoption(
         "--keep",
         choices=["failed"],
         help="Leave a machine that fails running until `bootproof stop`; `bootproof attach` gets into it.",

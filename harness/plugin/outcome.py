@@ -60,6 +60,7 @@ def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Bo
         return None
     if machine and machine.is_on and not is_boot:
         machine.power.keep_journal()
+        machine.power.keep_memory()
     return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
 
 

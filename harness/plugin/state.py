@@ -46,6 +46,7 @@ class Bootproof:
     cuts: int = 0
     seed: int = 1
     with_artifacts: bool = False
+    with_memory: bool = False
     keeper: Keeper | None = None
     repeats: int = 1
     hardware: HardwareProfile | None = None
@@ -127,6 +128,7 @@ def read_state(config: pytest.Config) -> Bootproof:
         cuts=option.cuts,
         seed=option.seed,
         with_artifacts=option.with_artifacts,
+        with_memory=option.with_memory,
         keeper=Keeper(60.0 * option.keep_minutes) if option.keep else None,
         repeats=option.boots,
         hardware=find_profile(option.hardware) if option.hardware else None,
