@@ -56,8 +56,8 @@ examples:
 _REPLAY = """\
 Bring up the machine of BUNDLE as it was when it failed: its hardware, its disk, its artifacts, its network and what
 that did to it; and say whether the same finding comes back. The artifacts are taken from the bundle, from the store,
-from --artifacts, or built again from the definition, and are compared by their digest. If a test failed in the machine,
-that test is run.
+from --artifacts, from a published tree, or built again from the definition, and are compared by their digest. If a
+test failed in the machine, that test is run.
 """
 _REPLAY_EPILOG = """\
 examples:
@@ -191,6 +191,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "before:UNIT or after:UNIT of a service",
     )
     replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
+    release.add_tree(replay)
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
     replay.set_defaults(run=_replay)

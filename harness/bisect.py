@@ -58,7 +58,7 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
     if name.endswith(SUFFIX):
         place = folder / f"bundle-{Path(name).stem}"
         place.mkdir()
-        case = case_of(unpack(Path(name), place), until, store, images_dir=options.images_dir)
+        case = case_of(unpack(Path(name), place), until, store, tree=named(options), images_dir=options.images_dir)
         return replace(case, test=options.test or case.test)
     artifacts = side(name, options, until).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))

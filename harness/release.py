@@ -239,10 +239,15 @@ def print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 # What they are about
 
 
+def named(options: argparse.Namespace) -> str | None:
+    """The tree that was named, if one was."""
+    return options.tree or os.environ.get(TREE)
+
+
 def named_tree(options: argparse.Namespace, until: ExitStack, image: str = "") -> Local | Remote:
     from harness.remote import open_tree
 
-    given = options.tree or os.environ.get(TREE)
+    given = named(options)
     if not given:
         raise UsageError(f"no tree: --tree names what is published, or ${TREE}")
     return open_tree(given, image, until)

@@ -33,6 +33,9 @@ class Local:
     def fetch_artifacts(self, image: str, stream: str) -> None:
         pass
 
+    def fetch_digest(self, name: str) -> None:
+        pass
+
     def publish(self, pointer: Pointer) -> None:
         pass
 
@@ -73,6 +76,10 @@ class Remote:
         for entry in self.tree.history(image, stream):
             self._fetch(f"artifacts/{entry.artifacts}")
             self._fetch(f"attestations/{entry.attestation}")
+
+    def fetch_digest(self, name: str) -> None:
+        """The artifacts of that digest, if they are there."""
+        self._fetch(f"artifacts/{name}")
 
     def publish(self, pointer: Pointer) -> None:
         """Send what ``pointer`` needs, and then itself."""

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from harness.interactive import attend
 from harness.lab import open_lab
 from harness.plan import VARIABLES
 from harness.progress import Lines
+from harness.release import named
+from harness.remote import open_tree
 from harness.spec import BootPath, NicModel, Stop
 from harness.store import Store, find_store
 from harness.trial import Case, attempt, give_variables, own_disks
@@ -106,12 +108,18 @@ def _tell(awaited: str, seen: Counter[str], times: int) -> int:
 
 
 def case_of(
-    opened: Unpacked, until: ExitStack, store: Store, *, given: Path | None = None, images_dir: Path | None = None
+    opened: Unpacked,
+    until: ExitStack,
+    store: Store,
+    *,
+    given: Path | None = None,
+    tree: str | None = None,
+    images_dir: Path | None = None,
 ) -> Case:
     """The machine of a bundle, its artifacts from wherever they are: ``given`` is a folder that has them."""
     plan, earlier = opened.bundle.plan, opened.bundle.before
-    artifacts = _artifacts(opened, opened.bundle.manifest, store, until, given, images_dir)
-    before = _artifacts(opened, earlier, store, until, None, images_dir) if earlier else None
+    artifacts = _artifacts(opened, opened.bundle.manifest, store, until, given, tree, images_dir)
+    before = _artifacts(opened, earlier, store, until, None, tree, images_dir) if earlier else None
     return Case(
         spec=plan.spec,
         artifacts=artifacts,
@@ -128,7 +136,7 @@ def case_of(
 
 def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
     plan = opened.bundle.plan
-    case = case_of(opened, until, store, given=options.artifacts, images_dir=options.images_dir)
+    case = case_of(opened, until, store, given=options.artifacts, tree=named(options), images_dir=options.images_dir)
     for change in options.change:
         if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
             raise UsageError(
@@ -146,7 +154,13 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
 
 
 def _artifacts(
-    opened: Unpacked, manifest: Manifest, store: Store, until: ExitStack, given: Path | None, images_dir: Path | None
+    opened: Unpacked,
+    manifest: Manifest,
+    store: Store,
+    until: ExitStack,
+    given: Path | None,
+    tree: str | None,
+    images_dir: Path | None,
 ) -> Artifacts:
     """Those of the ``manifest``, by digest, wherever they are."""
     awaited = manifest.digest
@@ -158,10 +172,11 @@ def _artifacts(
         if there.digest != awaited:
             raise UsageError(f"it failed with artifacts {awaited[:12]}; {given} has {there.digest[:12]}")
         return _whole(there)
-    try:
+    with suppress(UsageError):
         return store.hold(lambda: store.artifacts(awaited), until)
-    except UsageError:
-        _say(f"artifacts {awaited[:12]} are not in the store: building {manifest.image} {manifest.version}")
+    if tree and (published := _published(tree, manifest, until)):
+        return published
+    _say(f"artifacts {awaited[:12]} are not at hand: building {manifest.image} {manifest.version}")
     definition = find_definition(manifest.image, images_dir or find_images(Path.cwd()))
     made = store.hold(
         lambda: build(definition, store, version=manifest.version, progress=Lines(_say, definition.name)), until
@@ -172,6 +187,14 @@ def _artifacts(
             f"{manifest.image} {manifest.version}: check out what made them, or name them by --artifacts"
         )
     return made
+
+
+def _published(tree: str, manifest: Manifest, until: ExitStack) -> Artifacts | None:
+    """Those of a published tree, if it has them: each that a stream carries or did."""
+    opened = open_tree(tree, manifest.image, until)
+    opened.fetch_digest(manifest.digest)
+    folder = opened.tree.artifacts(manifest.digest)
+    return _whole(load_artifacts(folder)) if folder.is_dir() else None
 
 
 def _whole(artifacts: Artifacts) -> Artifacts:
