@@ -19,7 +19,7 @@ from harness.disks import DATA_SERIAL
 from harness.errors import UsageError
 from harness.insight import side
 from harness.narrowing import Judge, narrow, neighbours, told
-from harness.release import named_tree
+from harness.release import named, named_tree
 from harness.replay import case_of
 from harness.spec import BootPath, DiskSpec, MachineSpec
 from harness.store import Store, find_store
