@@ -8,13 +8,14 @@ import select
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.errors import HostError
 from harness.release import Commands, print_table
 
 if TYPE_CHECKING:
-    from harness.doors import Kept
+    from harness.access import Kept
 
 _ATTACH = """\
 Get into a machine that `bootproof ps` lists: to its console, where root is logged in if the guest still answers, or
@@ -57,9 +58,9 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _ps(_: argparse.Namespace) -> int:
-    from harness import doors
+    from harness import access
 
-    known = doors.kept()
+    known = access.kept()
     if not known:
         print("no machine is kept")
         return 0
@@ -74,42 +75,42 @@ def _row(one: Kept, now: float) -> list[str]:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from harness import doors
+    from harness import access
 
-    one = doors.find(options.machine)
-    doors.answer(one.id, doors.STOP)
+    one = access.find(options.machine)
+    access.answer(one.id, access.STOP)
     print(f"{one.machine} ends")
     return 0
 
 
 def _attach(options: argparse.Namespace) -> int:
-    from harness import doors
+    from harness import access
     from harness.terminal import raw
 
-    one = doors.find(options.machine)
+    one = access.find(options.machine)
     if options.ssh:
         os.execvp(one.ssh[0], one.ssh)
     if options.gdb:
-        print(f"gdb -ex 'target remote {_asked(one, doors.GDB)}'")
+        print(f"gdb -ex 'target remote {_asked(one, access.GDB)}'")
         return 0
     if options.monitor:
-        _join(one, doors.MONITOR)
+        _join(one, access.MONITOR)
         return 0
     try:
-        _asked(one, doors.LOGIN)
+        _asked(one, access.LOGIN)
     except HostError as error:
         print(f"nobody can be logged in: {error}", file=sys.stderr)
     print("Ctrl-] leaves the console", file=sys.stderr)
     with raw():
-        _join(one, doors.CONSOLE)
+        _join(one, access.CONSOLE)
     print()
     return 0
 
 
 def _asked(one: Kept, what: str) -> str:
-    from harness import doors
+    from harness import access
 
-    said = doors.answer(one.id, what)
+    said = access.answer(one.id, what)
     if said.startswith("error: "):
         raise HostError(said.removeprefix("error: "))
     return said
@@ -117,15 +118,18 @@ def _asked(one: Kept, what: str) -> str:
 
 def _join(one: Kept, what: str) -> None:
     """This terminal and the machine's, until either ends."""
-    from harness import doors
+    from harness import access
     from harness.terminal import QUIT
 
-    with doors.ask(one.id, what) as door:
+    with access.ask(one.id, what) as door:
         sources = [door.fileno(), sys.stdin.fileno()]
         while True:
             readable, _, _ = select.select(sources, [], [])
             if door.fileno() in readable:
-                chunk = door.recv(1 << 16)
+                try:
+                    chunk = door.recv(1 << 16)
+                except ConnectionResetError:  # unix(7): it ended with something unread
+                    return
                 if not chunk:
                     return
                 sys.stdout.buffer.write(chunk)
@@ -135,7 +139,8 @@ def _join(one: Kept, what: str) -> None:
                 if QUIT in said:
                     return
                 if said:
-                    door.sendall(said)
+                    with suppress(BrokenPipeError):
+                        door.sendall(said)
                 else:  # what it still has to say is shown
                     sources.pop()
                     door.shutdown(socket.SHUT_WR)

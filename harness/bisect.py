@@ -16,11 +16,12 @@ from harness.build import namespace
 from harness.bundle import SUFFIX, unpack
 from harness.definition import find_definition, find_images
 from harness.disks import DATA_SERIAL
-from harness.errors import UsageError
+from harness.errors import HostError, Subject, UsageError
 from harness.insight import side
-from harness.narrowing import Judge, narrow, neighbours, told
+from harness.lab import choose
+from harness.narrowing import Answer, Judge, narrow, neighbours, told
 from harness.release import named, named_tree
-from harness.replay import case_of
+from harness.replay import case_of, made, on_this_host
 from harness.spec import BootPath, DiskSpec, MachineSpec
 from harness.store import Store, find_store
 from harness.trial import Case, attempt
@@ -37,13 +38,17 @@ def bisect(options: argparse.Namespace) -> int:
         numbers = iter(range(1, 1 << 30))
 
         def try_once(case: Case) -> tuple[str, ...]:
-            place = logs / f"try-{next(numbers)}"
-            place.mkdir(parents=True)
-            return tuple(found.id for found in attempt(case, store, place, options.images_dir))
+            place = made(logs / f"try-{next(numbers)}")
+            found = attempt(case, kept, place, options.images_dir)
+            if others := [one for one in found if one.subject is not Subject.IMAGE]:
+                raise HostError(f"this host is not well enough to tell: {others[0].id} at {others[0].where}")
+            return tuple(one.id for one in found)
 
         judge = Judge(attempt=try_once, times=options.times, say=_say)
-        good, bad = (_case(name, options, store, until, folder) for name in (options.good, options.bad))
+        good = _case(options.good, options, store, until, folder / "good")
+        bad = _case(options.bad, options, store, until, folder / "bad")
         good, bad = _alike(good, bad)
+        kept = Store(folder / "store") if bad.test else store  # pytest keeps what it is given, and mixes are of no use
         if differs := _same(good, bad):
             raise UsageError(differs)
         judge.begin(good, bad)
@@ -56,10 +61,10 @@ def bisect(options: argparse.Namespace) -> int:
 
 def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack, folder: Path) -> Case:
     if name.endswith(SUFFIX):
-        place = folder / f"bundle-{Path(name).stem}"
-        place.mkdir()
-        case = case_of(unpack(Path(name), place), until, store, tree=named(options), images_dir=options.images_dir)
-        return replace(case, test=options.test or case.test)
+        case = case_of(
+            unpack(Path(name), made(folder)), until, store, tree=named(options), images_dir=options.images_dir
+        )
+        return on_this_host(replace(case, test=options.test or case.test), store)
     artifacts = side(name, options, until).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
     paths = definition.boot_paths
@@ -72,21 +77,25 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
         memory_mib=definition.memory_mib,
         disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
     )
-    return Case(spec=spec, artifacts=artifacts, definition=definition, test=options.test)
+    network = choose("auto").network
+    return Case(spec=spec, artifacts=artifacts, definition=definition, network=network, test=options.test)
 
 
 def _alike(good: Case, bad: Case) -> tuple[Case, Case]:
-    """What is no difference: the name and number of the machine, how this host runs it, the test that fails."""
+    """What is no difference: the name and number of the machine, what it is told and expected, the network's kind, the
+    test that fails."""
     spec = replace(
         good.spec,
         name=bad.spec.name,
         number=bad.spec.number,
         uuid=bad.spec.uuid,
         accelerator=bad.spec.accelerator,
+        hardware=bad.spec.hardware,
         credentials=bad.spec.credentials,
     )
     test = bad.test or good.test
-    return replace(good, spec=spec, test=test, seed=bad.seed), replace(bad, test=test)
+    good = replace(good, spec=spec, test=test, seed=bad.seed, network=bad.network, definition=bad.definition)
+    return good, replace(bad, test=test)
 
 
 def _same(good: Case, bad: Case) -> str:
@@ -115,6 +124,10 @@ def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, u
         raise UsageError(f"stream {options.stream} carried BAD before GOOD")
     versions = [load_artifacts(opened.tree.artifacts(name)) for name in carried[first : last + 1]]
     _say(f"{len(versions)} versions in {options.stream}")
+    is_elsewhere = (good.spec, good.weather) != (bad.spec, bad.weather)
+    oldest = replace(bad, artifacts=versions[0])
+    if is_elsewhere and judge.judge(oldest, f"{_name(versions[0])} on BAD's machine") is Answer.BAD:
+        return good, bad  # whatever the version
     pair = neighbours(len(versions), lambda at: judge.judge(replace(bad, artifacts=versions[at]), _name(versions[at])))
     return replace(good, artifacts=versions[pair[0]]), replace(bad, artifacts=versions[pair[1]])
 

@@ -16,14 +16,14 @@ import re
 import struct
 import tarfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from harness import digest, disks, process, record, weather
+from harness import disks, process, record, weather
 from harness.artifacts import FILE_NAME, Artifacts, Manifest, check_names
 from harness.definition import ImageDefinition
 from harness.errors import HarnessError, HostError, UsageError
@@ -97,11 +97,13 @@ def write(
     artifacts, before = by_digest[plan.artifacts], by_digest[plan.before] if plan.before else None
     half_made = target.with_name(f".{target.name}.new")
     try:
-        with _portable_disks(plan, boot) as portable:
+        with _portable_disks(plan, boot) as portable, ExitStack() as stack:
             sources = {name: boot / name for name in _LOGS}
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
-            sources = {name: path for name, path in sources.items() if path.is_file()}
+            pieces = {
+                name: _Piece(stack.enter_context(path.open("rb"))) for name, path in sources.items() if path.is_file()
+            }
             bundle = Bundle(
                 format=FORMAT,
                 made_by=version("bootproof"),
@@ -113,9 +115,9 @@ def write(
                 before=before.manifest if before else None,
                 test=test,
                 seed=seed,
-                files={name: digest.of_file(path) for name, path in sources.items()},
+                files={name: piece.sha256() for name, piece in pieces.items()},
             )
-            _pack(half_made, bundle, sources)
+            _pack(half_made, bundle, pieces)
         half_made.replace(target)
     except OSError as error:
         raise HostError(f"{target} cannot be written: {error.strerror}; make room there") from error
@@ -142,7 +144,22 @@ def _portable_name(name: str) -> str:
     return f"{Path(name).stem}.{DiskFormat.QCOW2}" if name else ""
 
 
-def _pack(target: Path, bundle: Bundle, sources: dict[str, Path]) -> None:
+class _Piece:
+    """An open file as long as it is now: its machine may still run, and add to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size_bytes = file, os.fstat(file.fileno()).st_size
+
+    def sha256(self) -> str:
+        seen, left_bytes = hashlib.sha256(), self.size_bytes
+        while piece := self.file.read(min(left_bytes, _PIECE_BYTES)):
+            seen.update(piece)
+            left_bytes -= len(piece)
+        self.file.seek(0)
+        return seen.hexdigest()
+
+
+def _pack(target: Path, bundle: Bundle, pieces: dict[str, _Piece]) -> None:
     index = (json.dumps(record.dump(bundle), indent=1) + "\n").encode()
     with (
         target.open("wb") as packed,
@@ -150,10 +167,8 @@ def _pack(target: Path, bundle: Bundle, sources: dict[str, Path]) -> None:
         tarfile.open(fileobj=pipe, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
     ):
         tar.addfile(_member(_INDEX, len(index)), io.BytesIO(index))
-        for name, path in sources.items():
-            with path.open("rb") as file:
-                size_bytes = os.fstat(file.fileno()).st_size
-                tar.addfile(_member(name, size_bytes), file)
+        for name, piece in pieces.items():
+            tar.addfile(_member(name, piece.size_bytes), piece.file)
 
 
 def _member(name: str, size_bytes: int) -> tarfile.TarInfo:

@@ -8,19 +8,19 @@ import sys
 import threading
 import uuid
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from harness import accelerator, boards, disks, weather
+from harness.access import Access, open_access
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
 from harness.deadline import Deadline
 from harness.definition import ImageDefinition, find_definition, find_images
-from harness.doors import Doors, open_doors
-from harness.errors import UsageError
+from harness.errors import HostError, UsageError
 from harness.hardware import apply, find_profile, path_for, problem
 from harness.lab import Lab, choose, open_lab
 from harness.launch import power_on
@@ -155,14 +155,11 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
 
 def _boot_once(plan: Plan) -> bool:
     """One boot, console on this terminal; True if the guest asked for another."""
-    with power_on(plan) as power, open_doors(power, "bootproof boot, or replay --shell") as doors, raw():
-        if plan.stop is Stop.FIRMWARE:
-            _say(f"it waits before its first instruction: bootproof attach {doors.about.id} --gdb, or --monitor and "
-                 "cont\r")  # fmt: skip
+    with power_on(plan) as power, _accessible(power) as access, raw():
         over = threading.Event()
         printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
         printer.start()
-        has_quit = _type(power, doors)
+        has_quit = _type(power, access)
         if not has_quit:
             power.child.wait(Deadline(5))
         over.set()
@@ -170,11 +167,27 @@ def _boot_once(plan: Plan) -> bool:
         return not has_quit and power.wants_reboot
 
 
-def _type(power: Power, doors: Doors) -> bool:
+@contextmanager
+def _accessible(power: Power) -> Iterator[Access | None]:
+    """From other terminals as well, where that is possible."""
+    with ExitStack() as stack:
+        try:
+            access = stack.enter_context(open_access(power, "somebody is at its console"))
+        except HostError as error:
+            _say(f"no other terminal gets into it: {error}")
+            yield None
+            return
+        if power.plan.stop is Stop.FIRMWARE:
+            name = access.about.id
+            _say(f"it waits before its first instruction: bootproof attach {name} --gdb, or --monitor and cont")
+        yield access
+
+
+def _type(power: Power, access: Access | None) -> bool:
     """Hand on what is typed until QEMU ends (False) or the person quits (True), here or by `bootproof stop`."""
     typing = [sys.stdin.fileno()]
     while power.child.status is None:
-        if doors.is_stopped:
+        if access and access.is_stopped:
             return True
         readable, _, _ = select.select(typing, [], [], 0.2)
         if not readable:

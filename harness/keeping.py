@@ -1,14 +1,13 @@
-"""`pytest --keep failed`: a machine that failed stays as it is until somebody has looked at it, or the time is up."""
+"""`pytest --keep failed`: a machine that failed stays until somebody has looked at it, or the time is up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.access import open_access
 from harness.deadline import Deadline
-from harness.doors import open_doors
+from harness.errors import BootproofError
 from harness.machine import Machine
-
-FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +17,27 @@ class Keeper:
     for_s: float
 
     def keep(self, machine: Machine, why: str = "its boot failed") -> None:
-        """Wait until somebody stops it, its QEMU ends, or the time is up."""
-        with open_doors(machine.power, why, for_s=self.for_s) as doors:
-            name = doors.about.id
-            machine.site.run.add(
-                "note",
-                {
-                    "text": f"{machine.name} is kept for {self.for_s / 60:.0f} minutes ({why}): "
-                    f"bootproof attach {name} (--ssh, --monitor, --gdb), bootproof stop {name}"
-                },
-            )
-            deadline = Deadline(self.for_s, scaled=False)
-            while not (deadline.is_over or doors.is_stopped or machine.power.child.status is not None):
-                doors.wait(Deadline(min(1.0, deadline.left_s), scaled=False))
+        """Wait until somebody stops it, its QEMU ends, or the time is up; not for one that has ended, or was kept.
+
+        That it cannot be kept changes nothing of what failed.
+        """
+        power = machine.power
+        if power.is_kept or power.child.status is not None:
+            return
+        power.is_kept = True
+        try:
+            with open_access(power, why, for_s=self.for_s) as access:
+                name = access.about.id
+                self._say(
+                    machine,
+                    f"is kept for {self.for_s / 60:.0f} minutes ({why}): "
+                    f"bootproof attach {name} (--ssh, --monitor, --gdb), bootproof stop {name}",
+                )
+                deadline = Deadline(self.for_s, scaled=False)
+                while not (deadline.is_over or access.is_stopped or power.child.status is not None):
+                    access.wait(Deadline(min(1.0, deadline.left_s), scaled=False))
+        except BootproofError as error:
+            self._say(machine, f"cannot be kept: {error}")
+
+    def _say(self, machine: Machine, what: str) -> None:
+        machine.site.run.add("note", {"text": f"{machine.name} {what}"})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -11,13 +10,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness import record
+from harness import digest, record
 from harness.artifacts import INITRD, KERNEL, MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.errors import SpecError, UsageError
 from harness.trial import Case
 
 KERNEL_PART, INITRD_PART, ROOTFS_PART = "kernel", "initrd", "root file system"
-_NOT_HARDWARE = ("name", "number", "uuid", "accelerator", "credentials", "hardware", "disks")
+ARGUMENT, ORDER, WEATHER = "argument", "order of arguments", "weather"
+_HARDWARE = ("boot_path", "firmware", "cpus", "memory_mib", "nics", "clock", "has_watchdog", "has_tpm")
+"""What a machine spec says of the machine; its disks are told from others by what they hold, too."""
 
 
 class Answer(StrEnum):
@@ -37,8 +38,10 @@ class Part:
     bad: str
 
     def __str__(self) -> str:
+        if self.name.startswith(ARGUMENT):
+            return f"{ARGUMENT} {self.good or 'none'} → {self.bad or 'none'}"
         if not self.good or not self.bad:
-            return f"{self.name} {f'without {self.good}' if self.good else f'with {self.bad}'}"
+            return f"{self.name} {self.bad or f'without {self.good}'}"
         return f"{self.name} {self.good} → {self.bad}" if self.good != self.bad else self.name
 
 
@@ -54,10 +57,7 @@ class Odds:
     @property
     def confidence(self) -> float:
         """That no bad one passed for a good one: its rate is taken as (failed + 1) / (tried + 2), Laplace's rule of
-        succession, and each good one could have been a bad one that passed ``times`` times by chance; 1.0 if it never
-        passed and was tried just once, which says that it does not flicker as far as anybody knows."""
-        if self.failed == self.tried == 1:
-            return 1.0
+        succession, and each good one could have been a bad one that passed ``times`` times by chance."""
         passes = 1 - (self.failed + 1) / (self.tried + 2)
         return float((1 - passes**self.times) ** self.goods)
 
@@ -96,15 +96,17 @@ class Judge:
             raise UsageError(f"GOOD is not good: it shows {self.awaited if answer is Answer.BAD else 'something else'}")
 
     def judge(self, case: Case, what: str) -> Answer:
-        answer, number = Answer.GOOD, 0
-        while answer is Answer.GOOD and number < self.times:
-            number += 1
+        """Bad as soon as one try is, something else if one shows that, else good."""
+        other = ""
+        for _ in range(self.times):
             found = self._try(case)
-            if found:
-                answer = Answer.BAD if self.awaited in found else Answer.OTHER
-        self.goods += answer is Answer.GOOD
-        self.say(f"{what}: {answer}{f' ({found[0]})' if answer is Answer.OTHER else ''}")
-        return answer
+            if self.awaited in found:
+                self.say(f"{what}: {Answer.BAD}")
+                return Answer.BAD
+            other = next(iter(found), other)
+        self.goods += not other
+        self.say(f"{what}: {f'{Answer.OTHER} ({other})' if other else Answer.GOOD}")
+        return Answer.OTHER if other else Answer.GOOD
 
     def _try(self, case: Case) -> tuple[str, ...]:
         self.boots += 1
@@ -145,12 +147,12 @@ def smallest(parts: Sequence[Part], judge: Callable[[tuple[Part, ...]], Answer])
 
 
 def differences(good: Case, bad: Case) -> tuple[Part, ...]:
-    """All in which they differ, the likeliest first: pure."""
+    """All in which they differ, the likeliest first: pure. A test makes its own machine, whose hardware it names."""
     return (
         *_of_artifacts(good.artifacts.manifest, bad.artifacts.manifest),
-        *_of_words("argument", _arguments(good), _arguments(bad)),
-        *_of_specs(good, bad),
-        *_of_words("weather", good.weather, bad.weather),
+        *_of_arguments(_arguments(good), _arguments(bad)),
+        *_of_specs(good, bad, ("boot_path",) if bad.test else _HARDWARE),
+        *_of_weather(good.weather, bad.weather),
     )
 
 
@@ -169,27 +171,54 @@ def _arguments(case: Case) -> tuple[str, ...]:
     return (*case.artifacts.manifest.kernel_arguments, *case.arguments)
 
 
-def _of_words(name: str, good: Sequence[str], bad: Sequence[str]) -> Iterator[Part]:
-    for word in dict.fromkeys((*good, *bad)):
-        if (word in good) != (word in bad):
-            yield Part(name=name, good=word if word in good else "", bad=word if word in bad else "")
+def _of_arguments(good: Sequence[str], bad: Sequence[str]) -> Iterator[Part]:
+    """By what stands before the equals sign: ``root=a`` has become ``root=b``."""
+    left, right = _by_key(good), _by_key(bad)
+    parts = [
+        Part(name=f"{ARGUMENT} {key}", good=" ".join(left.get(key, ())), bad=" ".join(right.get(key, ())))
+        for key in dict.fromkeys((*left, *right))
+        if left.get(key) != right.get(key)
+    ]
+    if not parts and tuple(good) != tuple(bad):
+        parts = [Part(name=ORDER, good=" ".join(good), bad=" ".join(bad))]
+    yield from parts
 
 
-def _of_specs(good: Case, bad: Case) -> Iterator[Part]:
-    for field in fields(good.spec):
-        left, right = getattr(good.spec, field.name), getattr(bad.spec, field.name)
-        if field.name not in _NOT_HARDWARE and left != right:
-            yield Part(name=field.name, good=_shown(left), bad=_shown(right))
-    if _disks(good) != _disks(bad):
-        yield Part(name="disks", good=_shown(_disks(good)), bad=_shown(_disks(bad)))
+def _by_key(words: Sequence[str]) -> dict[str, list[str]]:
+    found = dict[str, list[str]]()
+    for word in words:
+        found.setdefault(word.partition("=")[0], []).append(word)
+    return found
 
 
-def _disks(case: Case) -> tuple[Hashable, ...]:
+def _of_weather(good: Sequence[str], bad: Sequence[str]) -> Iterator[Part]:
+    for name in dict.fromkeys((*good, *bad)):
+        if (name in good) != (name in bad):
+            yield Part(name=WEATHER, good=name if name in good else "", bad=name if name in bad else "")
+
+
+def _of_specs(good: Case, bad: Case, names: Sequence[str]) -> Iterator[Part]:
+    for name in names:
+        left, right = getattr(good.spec, name), getattr(bad.spec, name)
+        if left != right:
+            yield Part(name=name, good=_shown(left), bad=_shown(right))
+    if "disks" in names or len(names) > 1:
+        left_disks, right_disks = _disks(good), _disks(bad)
+        if left_disks != right_disks:
+            yield Part(name="disks", good=_shown(left_disks), bad=_shown(right_disks))
+
+
+def _disks(case: Case) -> tuple[str, ...]:
+    """Kind and content of each."""
     held = dict(enumerate(case.disks))
     return tuple(
-        (disk.bus.value, disk.sector_bytes, disk.role.value, str(held.get(number) or "blank"))
+        f"{disk.bus} {disk.sector_bytes} {disk.role} {_content(held.get(number))}"
         for number, disk in enumerate(case.spec.disks)
     )
+
+
+def _content(held: Path | None) -> str:
+    return digest.of_file(held)[:12] if held else "blank"
 
 
 def _shown(value: Any) -> str:
@@ -211,7 +240,7 @@ def mixed(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Case:
         good,
         artifacts=_mixed_artifacts(good, bad, taken, folder),
         arguments=(),
-        weather=_words(good.weather, taken, "weather"),
+        weather=_mixed_weather(good, bad, taken),
         spec=replace(good.spec, **spec),
     )
     if "disks" in names:
@@ -221,10 +250,23 @@ def mixed(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Case:
     return case
 
 
-def _words(good: Sequence[str], taken: Sequence[Part], name: str) -> tuple[str, ...]:
-    parts = [part for part in taken if part.name == name]
-    left_out = {part.good for part in parts}
-    return (*(word for word in good if word not in left_out), *(part.bad for part in parts if part.bad))
+def _mixed_weather(good: Case, bad: Case, taken: Sequence[Part]) -> tuple[str, ...]:
+    parts = [part for part in taken if part.name == WEATHER]
+    gone, come = {part.good for part in parts}, {part.bad for part in parts}
+    return (*(name for name in good.weather if name not in gone), *(name for name in bad.weather if name in come))
+
+
+def _mixed_arguments(good: Sequence[str], bad: Sequence[str], taken: Sequence[Part]) -> tuple[str, ...]:
+    """In the order of ``good``, or that of ``bad`` where all that differs is taken."""
+    names = {part.name for part in taken}
+    if all(part.name in names for part in _of_arguments(good, bad)):
+        return tuple(bad)
+    left, right = _by_key(good), _by_key(bad)
+    chosen = {
+        key: right.get(key, []) if f"{ARGUMENT} {key}" in names else left.get(key, [])
+        for key in dict.fromkeys((*left, *right))
+    }
+    return tuple(word for words in chosen.values() for word in words)
 
 
 def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Artifacts:
@@ -236,7 +278,7 @@ def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Part], folder: Path)
     manifest = replace(
         rootfs.manifest,
         kernel_version=kernel.manifest.kernel_version,
-        kernel_arguments=_words(_arguments(good), taken, "argument"),
+        kernel_arguments=_mixed_arguments(_arguments(good), _arguments(bad), taken),
         files={name: records[name].manifest.files[name] for name in sources},
         dracut_modules=initrd.manifest.dracut_modules,
         initrd_drivers=initrd.manifest.initrd_drivers,
@@ -251,6 +293,8 @@ def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Part], folder: Path)
 def narrow(good: Case, bad: Case, judge: Judge, folder: Path) -> tuple[Part, ...]:
     """The smallest change between the two, its mixes in ``folder``."""
     parts, made = differences(good, bad), iter(range(1 << 30))
+    if not parts:
+        raise UsageError("GOOD and BAD differ in nothing that can be told apart")
 
     def try_some(some: tuple[Part, ...]) -> Answer:
         what = ", ".join(map(str, some))
@@ -266,11 +310,13 @@ def told(found: Sequence[Part], judge: Judge) -> Iterator[str]:
     """The result, as lines for a person."""
     yield f"{judge.awaited} comes with: {'; '.join(map(str, found))}"
     odds = judge.odds
-    flicker = f"BAD showed it in {odds.failed} of {odds.tried}"
-    yield f"{judge.boots} tries; {flicker}; {odds.confidence:.0%} sure that no bad one passed for good"
+    tries = f"{judge.boots} tries; BAD showed it in {odds.failed} of {odds.tried}"
+    if odds.times == 1:
+        yield f"{tries}; if it comes and goes, --times {_TIMES} is surer"
+        return
+    yield f"{tries}; {odds.confidence:.0%} sure that no bad one passed for good"
     if odds.confidence < _SURE:
-        more = math.ceil(odds.times * 2)
-        yield f"for more certainty: --times {more}"
+        yield f"for more certainty: --times {odds.times * 2}"
 
 
-_SURE = 0.95
+_SURE, _TIMES = 0.95, 5

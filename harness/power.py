@@ -73,6 +73,8 @@ class Power:
         self._is_booting = True
         self._is_ready = False
         self._is_thawing = plan.frozen is not None
+        self.is_kept = False
+        """Somebody may have looked into it since it failed, and done what they liked."""
         self._failure: BootFailed | None = None
         self._boot_id_before = ""
         self._qemu_log = plan.folder / "qemu.log"
@@ -228,7 +230,9 @@ class Power:
             self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if any(name == "GUEST_PANICKED" for name, _ in self._events):
             self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
-            raise self.failed(self._sighted() or self._last_words("kernel-panic", "the guest panicked"))
+            raise self._failure or self.failed(
+                self._sighted() or self._last_words("kernel-panic", "the guest panicked")
+            )
         if self.child.status is not None:
             raise self._failure or self.failed(self._sighted() or self.end_finding())
 
@@ -314,7 +318,7 @@ class Power:
 
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
-        for sighting in self.console.sightings if self._is_ready else ():
+        for sighting in self.console.sightings if self._is_ready and not self.is_kept else ():
             if not self._is_final(sighting):
                 continue
             finding = checks.finding_of(sighting, self.plan.where)

@@ -23,7 +23,7 @@ from harness.plan import VARIABLES
 from harness.progress import Lines
 from harness.release import named
 from harness.remote import open_tree
-from harness.spec import BootPath, NicModel, Stop
+from harness.spec import BootPath, DiskRole, NicModel, Stop
 from harness.store import Store, find_store
 from harness.trial import Case, attempt, give_variables, own_disks
 from harness.weather import adapted
@@ -37,15 +37,15 @@ def replay(options: argparse.Namespace) -> int:
     store = find_store()
     with ExitStack() as stack:
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
-        opened = unpack(options.bundle, _made(folder / "bundle"))
+        opened = unpack(options.bundle, made(folder / "bundle"))
         _say(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
         case = _case(opened, options, store, stack)
         if options.shell or options.at:
-            return _attend(_stopped(case, options.at), _made(folder / "shell"))
+            return _attend(_stopped(case, options.at), made(folder / "shell"))
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
         for number in range(1, options.times + 1):
-            found = _try(opened, case, store, _made(logs.absolute() / f"replay-{number}"), options.images_dir)
+            found = _try(opened, case, store, made(logs.absolute() / f"replay-{number}"), options.images_dir)
             seen[found] += 1
             _say(f"replay {number}: {found or 'nothing was found'}")
         return _tell(opened.bundle.finding.id, seen, options.times)
@@ -135,7 +135,6 @@ def case_of(
 
 
 def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
-    plan = opened.bundle.plan
     case = case_of(opened, until, store, given=options.artifacts, tree=named(options), images_dir=options.images_dir)
     for change in options.change:
         if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
@@ -143,13 +142,18 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
                 f"--change {change}: a test makes its own machine, where only {', '.join(_OF_A_TEST)} can be changed"
             )
         case = _changed(case, change, store)
+    return on_this_host(case, store)
+
+
+def on_this_host(case: Case, store: Store) -> Case:
+    """``case`` as it can be brought up here; `UsageError` or `HostError` if it cannot."""
     for name in case.weather:
         if weather.needs_other(weather.read(name)):
             raise UsageError(f"weather {name}: the other build is not in the bundle; --change weather= leaves it out")
     boards.check(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
-    if choice.accelerator is not plan.spec.accelerator:
-        _say(f"it failed on {plan.spec.accelerator}, this host runs it on {choice.accelerator} ({choice.reason})")
+    if choice.accelerator is not case.spec.accelerator:
+        _say(f"it failed on {case.spec.accelerator}, this host runs it on {choice.accelerator} ({choice.reason})")
     return replace(case, spec=replace(case.spec, accelerator=choice.accelerator))
 
 
@@ -259,10 +263,12 @@ def _argument(case: Case, value: str, _: Store) -> Case:
 
 def _disk(case: Case, value: str, _: Store) -> Case:
     """An image of a disk in place of the one with /data, which is opened and not written."""
-    path, data = Path(value).absolute(), case.spec.data
+    path = Path(value).absolute()
     if not path.is_file():
         raise UsageError("there is no such file")
-    place = case.spec.disks.index(data)
+    place = next((place for place, disk in enumerate(case.spec.disks) if disk.role is DiskRole.DATA), None)
+    if place is None:
+        raise UsageError("the machine has no disk for /data")
     disks = [*case.disks, *[None] * (len(case.spec.disks) - len(case.disks))]
     disks[place] = path
     return replace(case, disks=tuple(disks))
@@ -301,8 +307,13 @@ _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
 }
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
+def made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(f"{folder} is there already; name another --run-dir") from None
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}; name another --run-dir") from error
     return folder
 
 

@@ -35,9 +35,13 @@ from harness.errors import HostError, UsageError
 _LOCK = "lock"
 
 
+VARIABLE = "BOOTPROOF_STORE"
+"""Of the environment: where the store is."""
+
+
 def find_store() -> Store:
     """The store of this user: ``$BOOTPROOF_STORE``, ``$XDG_CACHE_HOME/bootproof`` or ``~/.cache/bootproof``."""
-    named = os.environ.get("BOOTPROOF_STORE")
+    named = os.environ.get(VARIABLE)
     if named:
         return Store(Path(named).expanduser().absolute())
     caches = os.environ.get("XDG_CACHE_HOME")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from contextlib import suppress
@@ -12,8 +13,8 @@ from harness import process, weather
 from harness.artifacts import Artifacts
 from harness.checks import BootFailed
 from harness.definition import ImageDefinition
-from harness.disks import copy_sparse, format_of
-from harness.errors import HarnessError
+from harness.disks import format_of, make_overlay
+from harness.errors import HarnessError, Subject
 from harness.lab import open_lab
 from harness.machine import boot
 from harness.plan import VARIABLES, Site
@@ -21,7 +22,8 @@ from harness.process import CommandFailed
 from harness.run import Run, make_key
 from harness.session import by_hand
 from harness.spec import DiskFormat, DiskSpec, MachineSpec, Network, Stop
-from harness.store import Store
+from harness.store import VARIABLE, Store
+from harness.verdict import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +55,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The id of a finding, and the machine or test that it is about."""
+    """A finding: its id, whose doing it is, and the machine or test that it is about."""
 
     id: str
     where: str
+    subject: Subject = Subject.IMAGE
 
 
 def attempt(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
     """What is found, its logs in ``folder``; nothing if all is well. `HarnessError` for a test that does not run."""
-    return _run_test(case, folder, images_dir) if case.test else _boot(case, store, folder)
+    return _run_test(case, store, folder, images_dir) if case.test else _boot(case, store, folder)
 
 
 def _boot(case: Case, store: Store, folder: Path) -> tuple[Found, ...]:
@@ -78,23 +81,27 @@ def _boot(case: Case, store: Store, folder: Path) -> tuple[Found, ...]:
                 if case.before:
                     machine.reboot(into=case.booted)
         except BootFailed as error:
-            return (Found(id=error.finding.id, where=error.finding.where),)
+            return (_told(error.finding),)
     return _found(run)
 
 
 def _found(run: Run) -> tuple[Found, ...]:
-    return tuple(Found(id=finding.id, where=finding.where) for finding in run.findings())
+    return tuple(map(_told, run.findings()))
+
+
+def _told(finding: Finding) -> Found:
+    return Found(id=finding.id, where=finding.where, subject=finding.subject)
 
 
 def own_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
-    """Copies in ``folder`` to write to; blank ones for those that were."""
+    """Layers over them in ``folder`` that take what is written; blank ones for those that were."""
     made = list[DiskSpec]()
     for number, disk in enumerate(case.spec.disks):
         held = case.disks[number] if number < len(case.disks) else None
-        kind = format_of(held) if held else DiskFormat.RAW
+        kind = DiskFormat.QCOW2 if held else DiskFormat.RAW
         path = folder / f"disk{number}.{kind}"
         if held:
-            copy_sparse(held, path)
+            make_overlay(path, held, base_format=format_of(held))
         made.append(replace(disk, path=path, format=kind, writes=None))
     return tuple(made)
 
@@ -105,7 +112,7 @@ def give_variables(case: Case, machine: Path) -> None:
         shutil.copyfile(case.variables, machine / VARIABLES)
 
 
-def _run_test(case: Case, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
+def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
     """By pytest, which makes the machine as it did then."""
     options = {
         "--image": case.artifacts.manifest.image,
@@ -120,7 +127,8 @@ def _run_test(case: Case, folder: Path, images_dir: Path | None) -> tuple[Found,
     argv += [f"--weather={name}" for name in case.weather]
     log = folder / "pytest.log"
     with suppress(CommandFailed):  # so it does if the test fails
-        process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test], log=log)
+        process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test], log=log,
+                    env=os.environ | {VARIABLE: str(store.root)})  # fmt: skip
     for verdict in folder.glob("*/verdict.json"):
         run = Run(verdict.parent, "main")
         ran = {event.data["test"] for event in run.events() if event.kind == "result"}

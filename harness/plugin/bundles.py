@@ -63,6 +63,8 @@ def note_unfinished(run: Run) -> None:
     for boot, phase, began_s in _under_way(run):
         with suppress(OSError, ValueError):
             plan = record.read(PlanRecord, boot / PLAN)
+            if plan.is_clone:
+                continue
             lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
             finding = Finding(
                 id=bundle.UNFINISHED,
@@ -77,21 +79,21 @@ def note_unfinished(run: Run) -> None:
 
 
 def _under_way(run: Run) -> Iterator[tuple[Path, str, float]]:
-    """The folder of each boot that neither became ready nor failed, its last phase, and when it was switched on."""
+    """The folder of each boot that neither became ready nor failed nor was killed, its last phase, when it began."""
     begun, last, ended = dict[Path, float](), dict[Path, str](), set[Path]()
     for event in run.events():
         if event.kind == "phase" and event.data["phase"] != "queued":
             boot = run.folder / event.data["machine"] / f"boot-{event.data['boot']}"
             begun.setdefault(boot, event.time_s)
             last[boot] = event.data["phase"]
-        elif event.kind == "boot":
+        elif event.kind in ("boot", "killed"):
             ended.add(run.folder / event.data["machine"] / f"boot-{event.data['number']}")
     for boot, began_s in begun.items():
         if boot not in ended and last[boot] != "ready" and not (boot / FINDING).exists():
             yield boot, last[boot], began_s
 
 
-def forget_disks(run: Run) -> None:
+def forget_bundled(run: Run) -> None:
     """Of boots that have their bundle: the copies of disks that it was made of."""
     for copy in run.folder.glob("*/boot-*/disk-*"):
         boot = copy.parent

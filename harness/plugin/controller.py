@@ -98,7 +98,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
             run.add("prepared", {"took_s": round(state.elapsed_s, 1), "worked_s": worked_s, "all_s": all_s})
         except HostError as error:
             _end_unprepared(state, name, error)
-    if option.verbose >= 0:
+    if option.verbose >= 0 or state.keeper:
         tail = Tail(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
         tail.start()
@@ -115,7 +115,7 @@ def _sayer(config: pytest.Config) -> Any:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(line: str) -> None:
-        if reporter is not None and config.option.verbose >= 0:
+        if reporter is not None and (config.option.verbose >= 0 or config.option.keep):
             if reporter._tw.width_of_current_line:  # dots; ensure_newline() does not see those of xdist
                 reporter._tw.line()
             reporter.write_line(line)
@@ -167,6 +167,7 @@ def note_interrupt(error: BaseException) -> None:
                     bundles.note_unfinished(run)
         if isinstance(error, KeyboardInterrupt):
             conclude_all(state, pytest.ExitCode.INTERRUPTED)
+            keep_bundles(state)
 
 
 def note_failed_end(state: Bootproof, error: BaseException) -> None:
@@ -197,8 +198,6 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
         _blame_harness(state, "pytest-failed", "an error inside pytest or one of its plugins", where="pytest")
     state.verdicts.clear()
     for name in state.runs:
-        if name in state.prepared:
-            bundles.keep_missing(state, name)
         try:
             state.verdicts.append(_conclude(state, name))
         except BootproofError as error:
@@ -210,10 +209,16 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
     )
 
 
+def keep_bundles(state: Bootproof) -> None:
+    """Of what no test of a worker has kept."""
+    for name in state.prepared:
+        bundles.keep_missing(state, name)
+
+
 def learn(state: Bootproof) -> None:
     """What this run taught is for the next."""
     for name, run in state.runs.items():
-        bundles.forget_disks(run)
+        bundles.forget_bundled(run)
         if name in state.prepared:
             learned.keep(find_store(), name, run)
     for verdict in state.verdicts:

@@ -13,8 +13,7 @@ from harness.errors import HostError
 from harness.plugin import collect, controller, outcome, suite, watch
 from harness.plugin.state import KEY
 
-_ERROR = pytest.StashKey[BaseException]()
-"""What a test failed with."""
+_HAS_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,17 +81,19 @@ def pytest_runtest_makereport(
     outcome.note_console(item, report)
     if call.excinfo is not None and report.failed:
         outcome.classify(item, report, call.excinfo.value, item.config.stash[KEY])
-        item.stash[_ERROR] = call.excinfo.value
+        item.stash[_HAS_FAILED] = True
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Before a test's fixtures end: is its machine kept, did it change what it shares? After: is that still needed?"""
+    """Before a test's fixtures end: did it change what it shares, is its machine kept? After: is that still needed?"""
+    outcome.take_back()
     try:
-        if _ERROR in item.stash:
-            outcome.keep_machine(item, item.stash[_ERROR], item.config.stash[KEY])
         watch.look_after(item)
+        if item.stash.get(_HAS_FAILED, False):
+            item.stash[_HAS_FAILED] = False
+            outcome.keep_machine(item, item.config.stash[KEY])
     finally:  # a warning may be an error here
         try:
             yield
@@ -139,6 +140,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     except (Exception, KeyboardInterrupt) as error:
         controller.note_failed_end(state, error)
     finally:
+        controller.keep_bundles(state)
         session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
         controller.learn(state)
         controller.report(state)

@@ -74,10 +74,10 @@ def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
     return boots[-1] if boots else None
 
 
-def keep_machine(item: pytest.Item, error: BaseException, state: Bootproof) -> None:
-    """For whoever wants to look at the machine in which a test failed; one whose boot failed was kept then."""
+def keep_machine(item: pytest.Item, state: Bootproof) -> None:
+    """For whoever wants to look at the machine in which a test failed."""
     machine = _machine_of(item)
-    if machine is not None and machine.is_on and not isinstance(error, BootFailed):
+    if machine is not None and machine.is_on:
         state.keep(machine, f"{dict(item.user_properties)['test']} failed")
 
 
@@ -86,6 +86,12 @@ def hand_over(item: pytest.Item) -> None:
     machine = _machine_of(item)
     if machine is not None and machine.is_on:
         vars(builtins).update(machine=machine, guest=machine.guest)
+
+
+def take_back() -> None:
+    """What `hand_over` gave is of no use when its test has ended."""
+    for name in ("machine", "guest"):
+        vars(builtins).pop(name, None)
 
 
 def note_console(item: pytest.Item, report: pytest.TestReport) -> None:

@@ -144,6 +144,23 @@ def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, a
     assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
 
 
+def test_logs_may_grow_while_they_are_packed(
+    tmp_path: Path, boot: Path, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of machines that still run when a run is interrupted."""
+    packed = bundle._pack
+
+    def pack_late(*arguments: Any) -> None:
+        with (boot / "console.log").open("a") as log:
+            log.write("one more line\n")
+        packed(*arguments)
+
+    monkeypatch.setattr(bundle, "_pack", pack_late)
+    made = bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE)
+
+    assert (_unpacked(made, tmp_path).folder / "console.log").read_text().count("\n") == 1
+
+
 def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
     with pytest.raises(HostError, match="No such file"):
         bundle.write(tmp_path / "no" / "such" / "x.bundle", FINDING, boot, [artifacts], BASE)

@@ -6,6 +6,7 @@ that came late."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from harness import record
 from harness.artifacts import Artifacts
 from harness.bundle import UNFINISHED, unpack
+from harness.plan import PLAN, PlanRecord
 from harness.plugin import bundles
 from harness.run import Run
 from harness.verdict import FINDING, Boot, Finding
@@ -75,7 +77,16 @@ def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
     assert unpack(made, opened).bundle.finding == finding
 
 
-@pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait])
+def _is_killed(run: Run, _: Path) -> None:
+    run.add("killed", {"machine": "host1", "number": 2})
+
+
+def _is_clone(_: Run, boot: Path) -> None:
+    plan = record.read(PlanRecord, boot / PLAN)
+    record.write(boot / PLAN, replace(plan, is_clone=True))
+
+
+@pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])
 def test_what_has_ended_or_not_begun_was_not_under_way(
     run: Run,
     boot: Path,
@@ -94,11 +105,11 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
     tmp_path: Path,
 ) -> None:
     record.write(boot / FINDING, LATE)
-    bundles.forget_disks(run)
+    bundles.forget_bundled(run)
     assert list(boot.glob("disk-*")), "without a bundle they are all there is"
 
     bundles.keep_missing(state, "base")
-    bundles.forget_disks(run)
+    bundles.forget_bundled(run)
 
     (opened := tmp_path / "opened").mkdir()
     assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.finding == LATE

@@ -16,7 +16,7 @@ ordering store build disks diskfaults qemu grub kexec accelerator lab downloads 
 rootfs prebuilt running
 checks traits plan bundle boards provision power launch machine once states template shared features defaults identity
 locations belongings databases load cuts session gate attest policy streams promote remote conclude inventory history
-diff report doors terminal keeping interactive trial narrowing prune doctor facts
+diff report access terminal keeping interactive trial narrowing prune doctor facts
 release insight attach replay bisect
 plugin fixtures suite __main__ __init__
 """

@@ -12,7 +12,20 @@ import pytest
 from harness.artifacts import Artifacts, difference
 from harness.definition import load_definition
 from harness.errors import UsageError
-from harness.narrowing import Answer, Judge, Odds, Part, differences, mixed, narrow, neighbours, smallest, told
+from harness.narrowing import (
+    Answer,
+    Judge,
+    Odds,
+    Part,
+    _mixed_arguments,
+    _of_arguments,
+    differences,
+    mixed,
+    narrow,
+    neighbours,
+    smallest,
+    told,
+)
 from harness.spec import BootPath, DiskSpec, MachineSpec, NicModel, NicSpec
 from harness.trial import Case
 
@@ -36,8 +49,10 @@ def bad(tmp_path: Path, good: Case) -> Case:
     arguments = (*newer.manifest.kernel_arguments, "nosmt")
     spec = replace(good.spec, memory_mib=512, nics=(NicSpec(model=NicModel.E1000E),), uuid=uuid.UUID(int=2))
     manifest = replace(newer.manifest, kernel_arguments=arguments)
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"content")
     artifacts = Artifacts(folder=newer.folder, manifest=manifest)
-    return replace(good, spec=spec, artifacts=artifacts, weather=("dhcp-late",), disks=(tmp_path / "disk",))
+    return replace(good, spec=spec, artifacts=artifacts, weather=("dhcp-late",), disks=(disk,))
 
 
 def test_all_in_which_they_differ_is_named(good: Case, bad: Case) -> None:
@@ -46,14 +61,14 @@ def test_all_in_which_they_differ_is_named(good: Case, bad: Case) -> None:
     assert [line.split()[0] for line in said] == [
         "kernel", "initrd", "root", "argument", "memory_mib", "nics", "disks", "weather"
     ]  # fmt: skip
-    assert said[3:6] == ["argument with nosmt", "memory_mib 2048 → 512", "nics virtio True → e1000e True"]
-    assert said[-1] == "weather with dhcp-late"
+    assert said[3:6] == ["argument none → nosmt", "memory_mib 2048 → 512", "nics virtio True → e1000e True"]
+    assert said[-1] == "weather dhcp-late"
     assert differences(good, good) == ()
 
 
 def test_a_mix_is_good_but_for_what_was_taken(good: Case, bad: Case, tmp_path: Path) -> None:
     by_name = {part.name: part for part in differences(good, bad)}
-    taken = [by_name["kernel"], by_name["argument"], by_name["memory_mib"], by_name["disks"]]
+    taken = [by_name["kernel"], by_name["argument nosmt"], by_name["memory_mib"], by_name["disks"]]
 
     case = mixed(good, bad, taken, tmp_path / "mix")
 
@@ -71,7 +86,47 @@ def test_all_parts_make_the_bad_one(good: Case, bad: Case, tmp_path: Path) -> No
     case = mixed(good, bad, differences(good, bad), tmp_path / "mix")
 
     assert case.artifacts.manifest.files == bad.artifacts.manifest.files
+    assert case.artifacts.manifest.kernel_arguments == bad.artifacts.manifest.kernel_arguments
     assert differences(case, bad) == ()
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "parts"),
+    [
+        (["a=1", "b"], ["a=2", "b"], ["argument a"]),
+        (["console=tty0", "console=ttyS0"], ["console=ttyS0", "console=tty0"], ["argument console"]),
+        (["a", "b"], ["b", "a"], ["order of arguments"]),
+        (["z"], ["a=2", "z"], ["argument a"]),
+        (["quiet"], ["quiet", "quiet"], ["argument quiet"]),
+        (["a"], ["a"], []),
+    ],
+)
+def test_arguments_differ_by_key_and_in_order(good: list[str], bad: list[str], parts: list[str]) -> None:
+    found = list(_of_arguments(good, bad))
+
+    assert [part.name for part in found] == parts
+    assert _mixed_arguments(good, bad, found) == tuple(bad)
+    assert _mixed_arguments(good, bad, []) == tuple(good)
+
+
+def test_a_test_makes_its_own_machine(good: Case, bad: Case) -> None:
+    names = {part.name for part in differences(replace(good, test="t.py::x"), replace(bad, test="t.py::x"))}
+
+    assert names == {"kernel", "initrd", "root file system", "argument nosmt", "weather"}
+
+
+def test_cases_that_cannot_be_told_apart_are_refused(good: Case, tmp_path: Path) -> None:
+    judge = Judge(attempt=lambda _: (), times=1, say=lambda _: None)
+
+    with pytest.raises(UsageError, match="differ in nothing"):
+        narrow(good, good, judge, tmp_path / "mixes")
+
+
+def test_one_bad_try_outranks_others(good: Case) -> None:
+    turns = iter([("unit-failed",), ("boot-hangs",)])
+    judge = Judge(attempt=lambda _: next(turns), times=2, say=lambda _: None, awaited="boot-hangs")
+
+    assert judge.judge(good, "it") is Answer.BAD
 
 
 def _breaks(*names: str) -> Callable[[Case], tuple[str, ...]]:
@@ -100,7 +155,7 @@ def test_the_smallest_change_is_found(names: tuple[str, ...], good: Case, bad: C
     assert said[:2] == ["BAD shows boot-hangs in 1 of 1", "GOOD: good"]
     lines = list(told(found, judge))
     assert lines[0].startswith("boot-hangs comes with: ")
-    assert "100% sure" in lines[1]
+    assert lines[1].endswith("; BAD showed it in 1 of 1; if it comes and goes, --times 5 is surer")
 
 
 def test_a_mix_that_shows_something_else_tells_nothing(good: Case, bad: Case, tmp_path: Path) -> None:

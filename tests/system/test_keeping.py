@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import doors, record
+from harness import access, record
+from harness.access import CONSOLE, GDB, LOGIN, MONITOR, Kept
 from harness.bundle import UNFINISHED, unpack
 from harness.deadline import Deadline, poll
-from harness.doors import CONSOLE, GDB, LOGIN, MONITOR, Kept
 from harness.process import answer
 from harness.verdict import Outcome, Verdict
 
@@ -47,13 +47,13 @@ def _pytest(folder: Path, test: str, *options: str) -> Iterator[subprocess.Popen
 
 
 @pytest.fixture(autouse=True)
-def _own_doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
 def _kept(child: subprocess.Popen[str]) -> Kept:
-    assert poll(lambda: doors.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
-    (one,) = doors.kept()
+    assert poll(lambda: access.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
+    (one,) = access.kept()
     return one
 
 
@@ -76,23 +76,23 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
         one = _kept(child)
         assert one.why == "test_mine.py::test_it_is_something_else[base] failed"
 
-        assert doors.answer(one.id, LOGIN) == ""
-        with doors.ask(one.id, CONSOLE) as console:
+        assert access.answer(one.id, LOGIN) == ""
+        with access.ask(one.id, CONSOLE) as console:
             console.sendall(b"\n")
             _until(console, b"root@")
             console.sendall(b"cat /root/ke*; id -u\n")
             _until(console, b"kept\r\n0\r\n")
-        with doors.ask(one.id, MONITOR) as monitor:
+        with access.ask(one.id, MONITOR) as monitor:
             monitor.sendall(b"info status\n")
             _until(monitor, b"VM status: running")
         status, said = answer([*one.ssh, "cat", "/root/kept"])
         assert (status, said) == (0, "kept\n")
         with socket.socket(socket.AF_UNIX) as gdb:  # its remote protocol: why did it stop?
-            gdb.connect(doors.answer(one.id, GDB))
+            gdb.connect(access.answer(one.id, GDB))
             gdb.sendall(b"$?#3f")
             _until(gdb, b"#")
 
-        doors.answer(one.id, doors.STOP)
+        access.answer(one.id, access.STOP)
         said, _ = child.communicate(timeout=300)
     print(said)
     assert (
@@ -101,22 +101,22 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
     )
     assert child.returncode == 1
     assert _verdict(tmp_path).outcome is Outcome.FAILED
-    assert doors.kept() == []
-    assert not Path(f"/proc/{one.ssh[2]}").exists(), "QEMU is gone"
+    assert access.kept() == []
+    assert not Path(f"/proc/{one.qemu}").exists(), "QEMU is gone"
 
 
 def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(tmp_path: Path) -> None:
     with _pytest(tmp_path, BOOTS, "-n1", "--weather=http-404-rootfs", "--keep=failed") as child:
         one = _kept(child)
         assert one.why == "its boot failed"
-        with doors.ask(one.id, MONITOR) as monitor:
+        with access.ask(one.id, MONITOR) as monitor:
             monitor.sendall(b"info status\n")
             _until(monitor, b"VM status: running")
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=60)
 
-        assert poll(lambda: not Path(f"/proc/{one.ssh[2]}").exists(), Deadline(60), every_s=0.2)
-        assert doors.kept() == []
+        assert poll(lambda: not Path(f"/proc/{one.qemu}").exists(), Deadline(60), every_s=0.2)
+        assert access.kept() == []
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])

@@ -1,8 +1,7 @@
 """Ways into a machine that runs, for people at other terminals: its console, QEMU's monitor, a debugger, SSH.
 
 Each such machine has a folder of its user's, with a socket in it and `Kept`, which says what it is. What answers on
-the socket ends with the process that runs the machine; a folder whose socket nobody answers is what one that was killed
-has left.
+the socket ends with the process that runs the machine; a folder of a process that is gone is what a killed one left.
 """
 
 from __future__ import annotations
@@ -30,22 +29,25 @@ CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop
 PROMPT = "(qemu) "
 
 _SOCKET, _RECORD, _GDB = "door", "kept.json", "gdb"
+_MOST_PATH_BYTES = 80
+"""Of a base folder, so that a socket in it has a name that fits: unix(7) has room for 107."""
 _SHOWN_BYTES = 8192
 _LOGIN_S = 20.0
 _LOG_IN = """\
+systemctl cat serial-getty@ttyS0.service | grep -q -- --autologin && exit
 mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d
 printf '[Service]\\nExecStart=\\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 - vt220\\n' \
 >/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf
 systemctl daemon-reload
 systemctl --no-block restart serial-getty@ttyS0.service
 """
-"""Root gets a shell on the console, without a password."""
+"""Root gets a shell on the console, without a password, if nobody has one there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A machine that people can get into. ``why`` it runs is a sentence; it ends at ``until`` (seconds since 1970), or
-    with its terminal if that is 0. ``ssh`` is the command to root in it."""
+    with its terminal if that is 0. ``pid`` runs it, ``qemu`` is its QEMU, ``ssh`` the command to root in it."""
 
     id: str
     machine: str
@@ -54,38 +56,35 @@ class Kept:
     since: float
     until: float
     pid: int
+    qemu: int
     ssh: tuple[str, ...]
 
 
 def kept() -> list[Kept]:
     """All that run now, the oldest first; what is left of others is removed."""
     found = list[Kept]()
-    for folder in _base().iterdir():
-        try:
-            with ask(folder.name, ""):
-                found.append(record.read(Kept, folder / _RECORD))
-        except UsageError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, ValueError):  # it is about to begin
-            continue
+    for folder in (folder for base in _bases() for folder in base.iterdir() if not folder.name.startswith(".")):
+        with suppress(OSError, ValueError):  # it has just ended
+            one = record.read(Kept, folder / _RECORD)
+            if Path(f"/proc/{one.pid}").exists():
+                found.append(one)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
     return sorted(found, key=lambda one: one.since)
 
 
 def find(name: str | None) -> Kept:
     """The one called that, by its id or its machine; the only one there is, without a name."""
     known = kept()
-    chosen = [one for one in known if name in (None, one.id, one.machine)]
-    if len(chosen) == 1:
-        return chosen[0]
     if not known:
         raise UsageError(
             "no machine is kept: pytest --keep failed, bootproof boot and bootproof replay --shell run some"
         )
-    raise UsageError(
-        f"{f'{name!r} is' if name else 'say'} which machine: {', '.join(f'{one.id} ({one.machine})' for one in known)}"
-        if not chosen or not name
-        else f"{name!r} are several: {', '.join(one.id for one in chosen)}"
-    )
+    chosen = [one for one in known if name in (None, one.id, one.machine)]
+    if len(chosen) == 1:
+        return chosen[0]
+    there = ", ".join(f"{one.id} ({one.machine})" for one in chosen or known)
+    raise UsageError(f"no machine is called {name!r}; there: {there}" if not chosen else f"say which machine: {there}")
 
 
 @contextmanager
@@ -93,9 +92,10 @@ def ask(name: str, what: str) -> Iterator[socket.socket]:
     """A connection to the machine of that id, for ``what``; `UsageError` if nobody answers there."""
     with socket.socket(socket.AF_UNIX) as door:
         try:
-            door.connect(str(_base() / name / _SOCKET))
+            place = next(base / name / _SOCKET for base in _bases() if (base / name).is_dir())
+            door.connect(str(place))
             door.sendall(f"{what}\n".encode())
-        except OSError as error:
+        except (OSError, StopIteration) as error:
             raise UsageError(f"machine {name} has ended") from error
         yield door
 
@@ -107,60 +107,73 @@ def answer(name: str, what: str) -> str:
 
 
 @contextmanager
-def open_doors(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Doors]:
-    """The machine can be got into while the block lasts."""
-    name = secrets.token_hex(2)
-    folder = _base() / name
-    spec = power.plan.spec
+def open_access(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Access]:
+    """The machine, which must run, can be got into while the block lasts; `HostError` where no socket can be made."""
+    base, spec = _base(), power.plan.spec
     with socket.socket(socket.AF_UNIX) as listening:
+        hidden = Path(tempfile.mkdtemp(prefix=".", dir=base))
+        folder = base / secrets.token_hex(2)
         try:
-            folder.mkdir(mode=0o700)
+            while folder.exists():
+                folder = base / secrets.token_hex(2)
             about = Kept(
-                id=name,
+                id=folder.name,
                 machine=spec.name,
                 image=power.plan.artifacts.manifest.image,
                 why=why,
                 since=time.time(),
                 until=time.time() + for_s if for_s else 0.0,
                 pid=os.getpid(),
+                qemu=power.child.pid,
                 ssh=_ssh(power),
             )
-            record.write(folder / _RECORD, about)
-            listening.bind(str(folder / _SOCKET))
+            record.write(hidden / _RECORD, about)
+            listening.bind(str(hidden / _SOCKET))
             listening.listen()
+            hidden.rename(folder)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise HostError(f"{folder}: no way into {spec.name} can be made there: {error.strerror}") from error
-        doors = Doors(power, folder, about, listening)
-        doors.start()
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise HostError(f"there is no way into {spec.name}, for which {base} has no room: {error}") from error
+        except BootproofError:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        access = Access(power, folder, about, listening)
+        access.start()
         try:
-            yield doors
+            yield access
         finally:
-            doors.close()
+            access.close()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class Doors:
-    """Answers those who come in; `open_doors` makes them."""
+class Access:
+    """Answers those who come in; `open_access` makes it."""
 
     def __init__(self, power: Power, folder: Path, about: Kept, listening: socket.socket) -> None:
         self.about = about
         self._power, self._folder, self._listening = power, folder, listening
         self._changes, self._is_over = Changes(), False
-        self._thread = threading.Thread(target=self._listen, name="doors", daemon=True)
+        self._thread = threading.Thread(target=self._listen, name="access", daemon=True)
+        self._lock = threading.Lock()
+        self._inside = dict[threading.Thread, socket.socket]()
         self._gdb = ""
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
+        """Nobody gets in any more, and whoever is inside is told that it is over."""
         self._end()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        for thread, door in list(self._inside.items()):
+            with suppress(OSError):
+                door.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
     def wait(self, deadline: Deadline) -> None:
-        """Until somebody stops the machine, its QEMU ends, or the deadline is over."""
+        """Until somebody stops the machine, or the deadline is over."""
         self._changes.wait_for(lambda: self._is_over, deadline)
 
     @property
@@ -177,7 +190,9 @@ class Doors:
                 door, _ = self._listening.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(door,), name="door", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(door,), name="door", daemon=True)
+            self._inside[thread] = door
+            thread.start()
 
     def _serve(self, door: socket.socket) -> None:
         with door, suppress(OSError):
@@ -188,13 +203,13 @@ class Doors:
                 self._console(door)
             elif what in _ANSWERS:
                 door.sendall(f"{_ANSWERS[what](self)}\n".encode())
+        self._inside.pop(threading.current_thread(), None)
 
     def _console(self, door: socket.socket) -> None:
-        typing = threading.Thread(target=self._type, args=(door,), daemon=True)
-        typing.start()
-        position, console = self._power.console.printed_bytes, self._power.console
-        position = max(0, position - _SHOWN_BYTES)
-        while typing.is_alive() and not (self._is_over or console.is_closed):
+        threading.Thread(target=self._type, args=(door,), daemon=True).start()
+        console = self._power.console
+        position = max(0, console.printed_bytes - _SHOWN_BYTES)
+        while not (self._is_over or console.is_closed):
             chunk = console.read(position, Deadline(0.2, scaled=False))
             position += len(chunk)
             door.sendall(chunk)
@@ -216,22 +231,27 @@ class Doors:
                 door.sendall(f"{said}{PROMPT}".encode())
 
     def _answer_gdb(self) -> str:
-        if not self._gdb:
+        with self._lock:
             path = self._folder / _GDB
-            try:
-                said = self._power.ask_monitor(f"gdbserver unix:{path},server=on,wait=off").strip()
-            except BootproofError as error:
-                return f"error: {error}"
-            if not path.exists():
-                return f"error: {said}"
-            self._gdb = str(path)
-        return self._gdb
+            if not self._gdb:
+                try:
+                    said = self._power.ask_monitor(f"gdbserver unix:{path},server=on,wait=off").strip()
+                except BootproofError as error:
+                    return f"error: {error}"
+                if not path.exists():
+                    return f"error: {said}"
+                self._gdb = str(path)
+            return self._gdb
 
     def _answer_login(self) -> str:
-        try:
-            done = self._power.channel.run(_LOG_IN, Deadline(_LOGIN_S))
-        except BootproofError as error:
-            return f"error: {str(error).splitlines()[0]}"
+        phase = next(reversed(self._power.console.phases), "firmware")
+        if phase != "userspace":
+            return f"error: it is in {phase}"
+        with self._lock:
+            try:
+                done = self._power.channel.run(_LOG_IN, Deadline(_LOGIN_S, scaled=False))
+            except BootproofError as error:
+                return f"error: {str(error).splitlines()[0]}"
         return "" if done.status == 0 else f"error: {done.stderr.decode('utf-8', 'replace').strip()}"
 
     def _answer_stop(self) -> str:
@@ -239,10 +259,10 @@ class Doors:
         return ""
 
 
-_ANSWERS: dict[str, Callable[[Doors], str]] = {
-    GDB: Doors._answer_gdb,
-    LOGIN: Doors._answer_login,
-    STOP: Doors._answer_stop,
+_ANSWERS: dict[str, Callable[[Access], str]] = {
+    GDB: Access._answer_gdb,
+    LOGIN: Access._answer_login,
+    STOP: Access._answer_stop,
 }
 
 
@@ -259,15 +279,37 @@ def _ssh(power: Power) -> tuple[str, ...]:
     return ("nsenter", "--target", str(pid), *user, "--net", "--", *ssh)
 
 
+def _bases() -> list[Path]:
+    """This user's own folders that there are, which nobody else can write to or read."""
+    return [folder for folder in _places() if folder.is_dir() and not _problem(folder)]
+
+
+def _places() -> list[Path]:
+    """A session's own, and the one of those who have no session; the best first."""
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    parents = [named] if named and len(os.fsencode(named)) <= _MOST_PATH_BYTES else []
+    return [Path(parent, f"bootproof-{os.getuid()}") for parent in (*parents, tempfile.gettempdir())]
+
+
 def _base() -> Path:
-    """This user's own folder, which nobody else can write to or read."""
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir(), f"bootproof-{os.getuid()}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    about = folder.lstat()
+    problem = ""
+    for folder in _places():
+        with suppress(OSError):  # it is there, or its parent is not
+            folder.mkdir(mode=0o700)
+        problem = _problem(folder)
+        if not problem:
+            return folder
+    raise HostError(problem)
+
+
+def _problem(folder: Path) -> str:
+    try:
+        about = folder.lstat()
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
     if about.st_uid != os.getuid() or about.st_mode & 0o077 or folder.is_symlink():
-        raise HostError(f"{folder} belongs to somebody else, or others may enter it; remove it")
-    return folder
+        return f"{folder} belongs to somebody else, or others may enter it; remove it"
+    return ""
 
 
 def _request(door: socket.socket) -> str:
