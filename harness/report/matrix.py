@@ -12,9 +12,11 @@ _BOOT = "boot:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """``state`` is passed, failed or missing, or empty where nothing is required; it stands for ``columns``."""
+    """``state`` is passed, failed or missing, or empty where nothing is required; it stands for ``columns``.
+    ``came_up`` says that the machine did all the same."""
 
     state: str
+    came_up: bool = False
     columns: int = 1
     rate: str = ""
 
@@ -37,7 +39,9 @@ def lay_out(verdict: Verdict) -> Matrix:
     states, rates = _states(verdict), {rate.check: _said(rate) for rate in verdict.rates}
     named = (check.removeprefix(_BOOT) for check in states if check.startswith(_BOOT))
     paths = tuple(dict.fromkeys([*verdict.coverage.boot_paths, *named]))
-    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates)))
+    judged = verdict.digests.get("artifacts")
+    came_up = {boot.boot_path for boot in verdict.boots if boot.ready_s is not None and boot.artifacts == judged}
+    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, came_up)))
 
 
 def _states(verdict: Verdict) -> dict[str, str]:
@@ -47,10 +51,16 @@ def _states(verdict: Verdict) -> dict[str, str]:
     return {check: state for state, checks in by_state.items() for check in checks}
 
 
-def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str]) -> Iterator[Row]:
+def _rows(
+    paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], came_up: set[str]
+) -> Iterator[Row]:
     if paths:
-        checks = [f"{_BOOT}{path}" for path in paths]
-        yield Row(check="boot", cells=tuple(Cell(state=states.get(c, ""), rate=rates.get(c, "")) for c in checks))
+        checks = {path: f"{_BOOT}{path}" for path in paths}
+        cells = (
+            Cell(state=states.get(check, ""), rate=rates.get(check, ""), came_up=path in came_up)
+            for path, check in checks.items()
+        )
+        yield Row(check="boot", cells=tuple(cells))
     for check, state in states.items():
         if not check.startswith(_BOOT):
             yield Row(check=check, cells=(Cell(state=state, columns=max(1, len(paths)), rate=rates.get(check, "")),))
