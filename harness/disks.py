@@ -121,9 +121,13 @@ def pack(disk: Path, target: Path) -> None:
 
 
 def detach(overlay: Path) -> None:
-    """What ``overlay`` shows of its base becomes its own."""
-    program = process.require("qemu-img", "qemu-utils")
-    process.output([program, "rebase", "-f", "qcow2", "-b", "", str(overlay)])
+    """What ``overlay`` shows of its base becomes its own. (`qemu-img rebase` would read all that is empty, too.)"""
+    program, whole = process.require("qemu-img", "qemu-utils"), overlay.with_name(f".{overlay.name}.whole")
+    try:
+        process.output([program, "convert", "-f", "qcow2", "-O", "qcow2", str(overlay), str(whole)])
+        whole.replace(overlay)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def format_of(path: Path) -> DiskFormat:
