@@ -47,7 +47,7 @@ systemctl --no-block restart serial-getty@ttyS0.service
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A machine that people can get into. ``why`` it runs is a sentence; it ends at ``until`` (seconds since 1970), or
-    with its terminal if that is 0. ``pid`` runs it, ``qemu`` is its QEMU, ``ssh`` the command to root in it."""
+    with its terminal if that is 0. ``qemu`` is its QEMU's process, ``ssh`` the command to root in it."""
 
     id: str
     machine: str
@@ -55,7 +55,6 @@ class Kept:
     why: str
     since: float
     until: float
-    pid: int
     qemu: int
     ssh: tuple[str, ...]
 
@@ -65,12 +64,21 @@ def kept() -> list[Kept]:
     found = list[Kept]()
     for folder in (folder for base in _bases() for folder in base.iterdir() if not folder.name.startswith(".")):
         with suppress(OSError, ValueError):  # it has just ended
-            one = record.read(Kept, folder / _RECORD)
-            if Path(f"/proc/{one.pid}").exists():
-                found.append(one)
+            if _is_answered(folder):
+                found.append(record.read(Kept, folder / _RECORD))
             else:
                 shutil.rmtree(folder, ignore_errors=True)
     return sorted(found, key=lambda one: one.since)
+
+
+def _is_answered(folder: Path) -> bool:
+    """A socket that is bound and refuses is one of a process that is gone: it listened before it had that name."""
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.connect(str(folder / _SOCKET))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
 
 
 def find(name: str | None) -> Kept:
@@ -123,7 +131,6 @@ def open_access(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Acces
                 why=why,
                 since=time.time(),
                 until=time.time() + for_s if for_s else 0.0,
-                pid=os.getpid(),
                 qemu=power.child.pid,
                 ssh=_ssh(power),
             )
@@ -245,7 +252,7 @@ class Access:
 
     def _answer_login(self) -> str:
         phase = next(reversed(self._power.console.phases), "firmware")
-        if phase != "userspace":
+        if phase != "userspace" and not self._power.plan.frozen:
             return f"error: it is in {phase}"
         with self._lock:
             try:

@@ -15,7 +15,7 @@ from harness.artifacts import Artifacts, load_artifacts
 from harness.build import namespace
 from harness.bundle import SUFFIX, unpack
 from harness.definition import find_definition, find_images
-from harness.disks import DATA_SERIAL
+from harness.disks import DATA_GIB, DATA_SERIAL
 from harness.errors import HostError, Subject, UsageError
 from harness.insight import side
 from harness.lab import choose
@@ -75,7 +75,7 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
         accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
-        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
+        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL, size_gib=DATA_GIB),),
     )
     network = choose("auto").network
     return Case(spec=spec, artifacts=artifacts, definition=definition, network=network, test=options.test)

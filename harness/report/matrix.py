@@ -51,9 +51,7 @@ def _states(verdict: Verdict) -> dict[str, str]:
     return {check: state for state, checks in by_state.items() for check in checks}
 
 
-def _rows(
-    paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], came_up: set[str]
-) -> Iterator[Row]:
+def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], came_up: set[str]) -> Iterator[Row]:
     if paths:
         checks = {path: f"{_BOOT}{path}" for path in paths}
         cells = (

@@ -62,6 +62,7 @@ def power(tmp_path: Path) -> Any:
             spec=SimpleNamespace(name="machine-direct", address="10.77.0.10"),
             artifacts=SimpleNamespace(manifest=SimpleNamespace(image="base")),
             folder=tmp_path / "machine-direct" / "boot-1",
+            frozen=None,
             site=SimpleNamespace(
                 lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")
             ),
@@ -138,8 +139,11 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path, capsys: pytest.Captur
     folder = tmp_path / f"bootproof-{os.getuid()}" / "beef"
     folder.mkdir(parents=True)
     folder.parent.chmod(0o700)
-    about = Kept(id="beef", machine="m", image="base", why="", since=0.0, until=0.0, pid=1 << 30, qemu=1, ssh=())
+    about = Kept(id="beef", machine="m", image="base", why="", since=0.0, until=0.0, qemu=1, ssh=())
     record.write(folder / "kept.json", about)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "door"))
+        listening.listen()
 
     assert main(["ps"]) == 0
     assert capsys.readouterr().out == "no machine is kept\n"

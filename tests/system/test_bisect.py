@@ -29,6 +29,6 @@ def test_the_argument_that_breaks_a_boot_is_named(artifacts: Artifacts, tmp_path
     print(done.stdout, done.stderr)
 
     assert done.returncode == 0
-    assert done.stdout.startswith("unit-not-ready comes with: argument with systemd.mask=ssh.service\n4 tries; ")
+    assert done.stdout.startswith("unit-not-ready comes with: argument none → systemd.mask=ssh.service\n4 tries; ")
     assert "BAD shows unit-not-ready in 1 of 1\nGOOD: good\n" in done.stderr
-    assert "argument with bootproof.harmless: good\n" in done.stderr
+    assert "argument none → bootproof.harmless: good\n" in done.stderr
