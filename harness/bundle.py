@@ -21,9 +21,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
-from harness import disks, process, record, weather
+from harness import disks, process, record, secret, weather
 from harness.artifacts import FILE_NAME, Artifacts, Manifest, check_names
 from harness.definition import ImageDefinition
 from harness.errors import HarnessError, HostError, UsageError
@@ -38,6 +39,8 @@ _LOGS = (
     "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE, MEMORY,
     VARIABLES,
 )  # fmt: skip
+_UNREADABLE = (CAPTURE, MEMORY, SCREENSHOT)
+"""In which what is secret cannot be told from the rest."""
 _INDEX_BYTES, _MOST_BYTES = 8 << 20, 8 << 30
 """The most that is read of an index, and unpacked of a whole bundle."""
 _PIECE_BYTES = 1 << 20
@@ -97,13 +100,18 @@ def write(
     artifacts, before = by_digest[plan.artifacts], by_digest[plan.before] if plan.before else None
     half_made = target.with_name(f".{target.name}.new")
     try:
-        with _portable_disks(plan, boot) as portable, ExitStack() as stack:
-            sources = {name: boot / name for name in _LOGS}
+        with _portable_disks(plan, boot, definition.secret) as (portable, words), ExitStack() as stack:
+            unreadable = _UNREADABLE if definition.secret else ()
+            sources = {name: boot / name for name in _LOGS if name not in unreadable}
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
-            pieces = {
-                name: _Piece(stack.enter_context(path.open("rb"))) for name, path in sources.items() if path.is_file()
-            }
+            finding = _without(finding, words)
+            pieces = dict[str, _Piece]()
+            for name, path in sources.items():
+                if path.is_file():
+                    file = stack.enter_context(path.open("rb"))
+                    hidden = words if name in _LOGS else frozenset[bytes]()
+                    pieces[name] = _Piece.of(file, hidden)
             bundle = Bundle(
                 format=FORMAT,
                 made_by=version("bootproof"),
@@ -127,17 +135,32 @@ def write(
 
 
 @contextmanager
-def _portable_disks(plan: PlanRecord, boot: Path) -> Iterator[dict[str, Path]]:
-    """The kept disks, each a qcow2 that needs no other file, while the block lasts."""
-    made = dict[str, Path]()
-    try:
+def _portable_disks(
+    plan: PlanRecord, boot: Path, secrets: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Path], frozenset[bytes]]]:
+    """The kept disks, each a qcow2 that needs no other file, while the block lasts, and what was left out of them."""
+    words = frozenset[bytes]()
+    with TemporaryDirectory(prefix=".disks.", dir=boot) as folder:
+        made = dict[str, Path]()
         for name in filter(None, plan.disks):
-            made[_portable_name(name)] = boot / f".{_portable_name(name)}"
-            disks.pack(boot / name, made[_portable_name(name)])
-        yield made
-    finally:
-        for path in made.values():
-            path.unlink(missing_ok=True)
+            made[_portable_name(name)] = Path(folder) / _portable_name(name)
+            source = boot / name
+            if secrets:
+                disks.flatten(source, raw := Path(folder) / "raw")
+                words |= secret.leave_out(raw, secrets)
+                source = raw
+            disks.pack(source, made[_portable_name(name)])
+            if secrets:
+                source.unlink()
+        yield made, words
+
+
+def _without(finding: Finding, words: frozenset[bytes]) -> Finding:
+    def hide(text: str) -> str:
+        return secret.hide(text.encode(), words).decode("utf-8", "replace")
+
+    evidence = tuple(map(hide, finding.evidence))
+    return replace(finding, what=hide(finding.what), cause=hide(finding.cause), evidence=evidence)
 
 
 def _portable_name(name: str) -> str:
@@ -147,8 +170,15 @@ def _portable_name(name: str) -> str:
 class _Piece:
     """An open file as long as it is now: its machine may still run, and add to it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.size_bytes = file, os.fstat(file.fileno()).st_size
+    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
+        self.file, self.size_bytes = file, size_bytes
+
+    @classmethod
+    def of(cls, file: IO[bytes], hidden: frozenset[bytes]) -> _Piece:
+        if not hidden:
+            return cls(file, os.fstat(file.fileno()).st_size)
+        content = secret.hide(file.read(), hidden)
+        return cls(io.BytesIO(content), len(content))
 
     def sha256(self) -> str:
         seen, left_bytes = hashlib.sha256(), self.size_bytes

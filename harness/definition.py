@@ -106,6 +106,8 @@ class ImageDefinition:
     boot_s: int
     rootfs_mib: int
     initrd_mib: int
+    secret: tuple[str, ...] = ()
+    """Files and folders in persistent paths that no bundle holds."""
 
     @property
     def can_be_built(self) -> bool:
@@ -152,6 +154,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),
         follow=_follow(persist),
+        secret=_inside(persist, "secret", '["/etc/nova/nova.conf"]'),
         withstands=_withstands(persist),
         withstands_weather=_withstands_weather(network),
         services=_units(expect, "services"),
@@ -240,12 +243,21 @@ def _persistent_paths(persist: _Table) -> tuple[str, ...]:
     return paths
 
 
-def _follow(persist: _Table) -> tuple[str, ...]:
-    names = persist.strings("follow", '["/etc/nova/api-paste.ini"]', [])
+def _inside(persist: _Table, key: str, example: str) -> tuple[str, ...]:
+    names = persist.strings(key, example, [])
     locations = persist.found["paths"]
     for name in names:
-        if not any(name.startswith(f"{location}/") for location in locations) or ".." in name.split("/"):
-            raise persist.error("follow", f"{name!r} is in no persistent path", "a path below one of persist.paths")
+        is_inside = any(name == location or name.startswith(f"{location}/") for location in locations)
+        if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:
+            raise persist.error(key, f"{name!r} is in no persistent path", "a path below one of persist.paths")
+    return names
+
+
+def _follow(persist: _Table) -> tuple[str, ...]:
+    names = _inside(persist, "follow", '["/etc/nova/api-paste.ini"]')
+    for name in names:
+        if name in persist.found["paths"]:
+            raise persist.error("follow", f"{name!r} is a persistent path", "a path below one of persist.paths")
     return names
 
 

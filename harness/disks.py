@@ -200,7 +200,7 @@ def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
         return Partition(number=0, start_bytes=0, size_bytes=image.stat().st_size, type=UUID(int=0))
     known = partitions(image)
     if which is None:
-        found = [partition for partition in known if _holds_ext4(image, partition)]
+        found = [partition for partition in known if holds_ext4(image, partition)]
     else:
         found = [partition for partition in known if which in (partition.number, partition.type)]
     if len(found) != 1:
@@ -210,7 +210,7 @@ def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
     return found[0]
 
 
-def _holds_ext4(image: Path, partition: Partition) -> bool:
+def holds_ext4(image: Path, partition: Partition) -> bool:
     """Linux, Documentation/filesystems/ext4/super.rst: s_magic, 56 bytes into the superblock at 1024."""
     with image.open("rb") as file:
         file.seek(partition.start_bytes + 0x438)

@@ -14,7 +14,8 @@ spec toml weather hardware definition artifacts verdict signs
 process eventloop qmp migration console channel guest
 ordering store build disks diskfaults qemu grub kexec accelerator lab downloads wire link admission run learned progress
 rootfs prebuilt running
-checks traits plan bundle boards provision power launch machine once states template shared features defaults identity
+checks traits plan secret
+bundle boards provision power launch machine once states template shared features defaults identity
 locations belongings databases load cuts session gate attest policy streams promote remote conclude inventory history
 diff report access terminal keeping interactive trial narrowing prune doctor facts
 release insight attach replay bisect
