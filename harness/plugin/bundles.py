@@ -14,7 +14,7 @@ from harness.errors import BootproofError, HostError, Subject
 from harness.plan import PLAN, PlanRecord, where
 from harness.plugin.state import Bootproof
 from harness.run import Run
-from harness.verdict import FINDING, Finding
+from harness.verdict import FINDING, MEMORY, Finding
 
 _EVIDENCE_LINES = 8
 
@@ -94,8 +94,8 @@ def _under_way(run: Run) -> Iterator[tuple[Path, str, float]]:
 
 
 def forget_bundled(run: Run) -> None:
-    """Of boots that have their bundle: the copies of disks that it was made of."""
-    for copy in run.folder.glob("*/boot-*/disk-*"):
+    """Of boots that have their bundle: the copies of disks that it was made of, and of the guest's memory."""
+    for copy in (*run.folder.glob("*/boot-*/disk-*"), *run.folder.glob(f"*/boot-*/{MEMORY}")):
         boot = copy.parent
         if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + bundle.SUFFIX)).exists():
             copy.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from harness.bundle import UNFINISHED, unpack
 from harness.plan import PLAN, PlanRecord
 from harness.plugin import bundles
 from harness.run import Run
-from harness.verdict import FINDING, Boot, Finding
+from harness.verdict import FINDING, MEMORY, Boot, Finding
 
 from .test_bundle import BASE, artifacts, boot  # noqa: F401  # pytest finds fixtures by name
 
@@ -105,6 +105,7 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
     tmp_path: Path,
 ) -> None:
     record.write(boot / FINDING, LATE)
+    (boot / MEMORY).write_bytes(b"KDUMP")
     bundles.forget_bundled(run)
     assert list(boot.glob("disk-*")), "without a bundle they are all there is"
 
@@ -113,8 +114,9 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
 
     (opened := tmp_path / "opened").mkdir()
     assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.finding == LATE
-    assert not list(boot.glob("disk-*"))
+    assert not [*boot.glob("disk-*"), *boot.glob(MEMORY)]
     assert (opened / "disk-0.qcow2").exists()
+    assert (opened / MEMORY).read_bytes() == b"KDUMP"
 
 
 def test_no_bundle_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path) -> None:
