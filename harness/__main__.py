@@ -15,6 +15,7 @@ from harness import attach, insight, process, release
 from harness.errors import BootproofError, HostError
 from harness.spec import BootPath
 from harness.table import show
+from harness.terminal import to_stderr
 
 _DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
 _EPILOG = """\
@@ -292,7 +293,7 @@ def _build(options: argparse.Namespace) -> int:
         version=options.image_version,
         refresh=options.refresh,
         mirror=options.mirror,
-        progress=Lines(_to_stderr, definition.name),
+        progress=Lines(to_stderr, definition.name),
     )
     if options.json:
         files = record.dump(artifacts.manifest.files)
@@ -386,10 +387,6 @@ def _facts(options: argparse.Namespace) -> int:
     return 0
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Bad input and a wanting host get a sentence, not a traceback."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
@@ -402,16 +399,16 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BootproofError as error:
-        _to_stderr(f"bootproof: {error}")
+        to_stderr(f"bootproof: {error}")
         return error.exit_status
     except KeyboardInterrupt:
-        _to_stderr("bootproof: interrupted")
+        to_stderr("bootproof: interrupted")
         return 130
     except BrokenPipeError:  # of `| head`; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # such as a full disk, or a folder that is gone
-        _to_stderr(f"bootproof: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
+        to_stderr(f"bootproof: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
         return HostError.exit_status
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,8 +21,9 @@ from harness.lab import choose
 from harness.narrowing import Answer, Judge, narrow, neighbours, told
 from harness.release import named, named_tree
 from harness.replay import case_of, made, on_this_host
-from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.spec import DiskSpec, MachineSpec, favourite
 from harness.store import Store, find_store
+from harness.terminal import to_stderr
 from harness.trial import Case, attempt
 
 
@@ -44,7 +44,7 @@ def bisect(options: argparse.Namespace) -> int:
                 raise HostError(f"this host is not well enough to tell: {others[0].id} at {others[0].where}")
             return tuple(one.id for one in found)
 
-        judge = Judge(attempt=try_once, times=options.times, say=_say)
+        judge = Judge(attempt=try_once, times=options.times, say=to_stderr)
         good = _case(options.good, options, store, until, folder / "good")
         bad = _case(options.bad, options, store, until, folder / "bad")
         good, bad = _alike(good, bad)
@@ -67,11 +67,10 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
         return on_this_host(replace(case, test=options.test or case.test), store)
     artifacts = side(name, options, until).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
-    paths = definition.boot_paths
     spec = MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),
-        boot_path=BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0],
+        boot_path=favourite(definition.boot_paths),
         accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
@@ -123,7 +122,7 @@ def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, u
     if first > last:
         raise UsageError(f"stream {options.stream} carried BAD before GOOD")
     versions = [load_artifacts(opened.tree.artifacts(name)) for name in carried[first : last + 1]]
-    _say(f"{len(versions)} versions in {options.stream}")
+    to_stderr(f"{len(versions)} versions in {options.stream}")
     is_elsewhere = (good.spec, good.weather) != (bad.spec, bad.weather)
     oldest = replace(bad, artifacts=versions[0])
     if is_elsewhere and judge.judge(oldest, f"{_name(versions[0])} on BAD's machine") is Answer.BAD:
@@ -140,7 +139,3 @@ def _hint(good: Case, bad: Case) -> Iterator[str]:
     if good.artifacts.digest != bad.artifacts.digest:
         yield f"between {_name(good.artifacts)} and {_name(bad.artifacts)}"
         yield f"what differs in them: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

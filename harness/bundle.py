@@ -106,12 +106,11 @@ def write(
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
             finding = _without(finding, words)
-            pieces = dict[str, _Piece]()
-            for name, path in sources.items():
-                if path.is_file():
-                    file = stack.enter_context(path.open("rb"))
-                    hidden = words if name in _LOGS else frozenset[bytes]()
-                    pieces[name] = _Piece.of(file, hidden)
+            pieces = {
+                name: _Piece.of(stack.enter_context(path.open("rb")), words if name in _LOGS else frozenset())
+                for name, path in sources.items()
+                if path.is_file()
+            }
             bundle = Bundle(
                 format=FORMAT,
                 made_by=version("bootproof"),

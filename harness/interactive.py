@@ -33,7 +33,7 @@ from harness.run import Run, make_key
 from harness.session import by_hand
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network, Stop
 from harness.store import Store, find_store
-from harness.terminal import QUIT, raw
+from harness.terminal import QUIT, raw, to_stderr
 from harness.weather import Weather, adapted
 
 _LEAST_MIB = 256
@@ -66,9 +66,9 @@ def boot_by_hand(options: Namespace) -> int:
         definition, artifacts = _what(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
         network = choose(options.network)
-        _say(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
+        to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
-            _say(f"on the user network ({network.reason})")
+            to_stderr(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
         opened = stack.enter_context(open_lab(folder, network.network, weather=weathers))
         spec = MachineSpec(
@@ -131,7 +131,7 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
         arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
         given = options.artifacts.absolute()
         return definition, store.hold(lambda: take_in(given, definition, store, kernel_arguments=arguments), until)
-    return definition, store.hold(lambda: build(definition, store, progress=Lines(_say, definition.name)), until)
+    return definition, store.hold(lambda: build(definition, store, progress=Lines(to_stderr, definition.name)), until)
 
 
 def _disk(options: Namespace, folder: Path) -> DiskSpec:
@@ -174,12 +174,12 @@ def _accessible(power: Power) -> Iterator[Access | None]:
         try:
             access = stack.enter_context(open_access(power, "somebody is at its console"))
         except HostError as error:
-            _say(f"no other terminal gets into it: {error}")
+            to_stderr(f"no other terminal gets into it: {error}")
             yield None
             return
         if power.plan.stop is Stop.FIRMWARE:
             name = access.about.id
-            _say(f"it waits before its first instruction: bootproof attach {name} --gdb, or --monitor and cont")
+            to_stderr(f"it waits before its first instruction: bootproof attach {name} --gdb, or --monitor and cont")
         yield access
 
 
@@ -208,7 +208,3 @@ def _print(console: Console, over: threading.Event) -> None:
         position += len(chunk)
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

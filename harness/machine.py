@@ -278,9 +278,9 @@ class Machine:
     def kill(self) -> None:
         """The plug is pulled: QEMU gets SIGKILL, the guest's caches are lost."""
         child = self.power.child
-        self.site.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
         child.signal(SIGKILL)
         child.wait(Deadline(10))
+        self.site.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
         self.off()
 
     def off(self) -> None:

@@ -152,6 +152,7 @@ def differences(good: Case, bad: Case) -> tuple[Part, ...]:
         *_of_artifacts(good.artifacts.manifest, bad.artifacts.manifest),
         *_of_arguments(_arguments(good), _arguments(bad)),
         *_of_specs(good, bad, ("boot_path",) if bad.test else _HARDWARE),
+        *(() if bad.test else _of_disks(good, bad)),
         *_of_weather(good.weather, bad.weather),
     )
 
@@ -202,10 +203,12 @@ def _of_specs(good: Case, bad: Case, names: Sequence[str]) -> Iterator[Part]:
         left, right = getattr(good.spec, name), getattr(bad.spec, name)
         if left != right:
             yield Part(name=name, good=_shown(left), bad=_shown(right))
-    if "disks" in names or len(names) > 1:
-        left_disks, right_disks = _disks(good), _disks(bad)
-        if left_disks != right_disks:
-            yield Part(name="disks", good=_shown(left_disks), bad=_shown(right_disks))
+
+
+def _of_disks(good: Case, bad: Case) -> Iterator[Part]:
+    left, right = _disks(good), _disks(bad)
+    if left != right:
+        yield Part(name="disks", good=_shown(left), bad=_shown(right))
 
 
 def _disks(case: Case) -> tuple[str, ...]:

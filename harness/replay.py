@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -25,6 +24,7 @@ from harness.release import named
 from harness.remote import open_tree
 from harness.spec import BootPath, DiskRole, NicModel, Stop
 from harness.store import Store, find_store
+from harness.terminal import to_stderr
 from harness.trial import Case, attempt, give_variables, own_disks
 from harness.weather import adapted
 
@@ -38,7 +38,7 @@ def replay(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
         opened = unpack(options.bundle, made(folder / "bundle"))
-        _say(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
+        to_stderr(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
         case = _case(opened, options, store, stack)
         if options.shell or options.at:
             return _attend(_stopped(case, options.at), made(folder / "shell"))
@@ -47,7 +47,7 @@ def replay(options: argparse.Namespace) -> int:
         for number in range(1, options.times + 1):
             found = _try(opened, case, store, made(logs.absolute() / f"replay-{number}"), options.images_dir)
             seen[found] += 1
-            _say(f"replay {number}: {found or 'nothing was found'}")
+            to_stderr(f"replay {number}: {found or 'nothing was found'}")
         return _tell(opened.bundle.finding.id, seen, options.times)
 
 
@@ -56,7 +56,7 @@ def _attend(case: Case, folder: Path) -> int:
     spec = replace(case.spec, disks=own_disks(case, folder))
     give_variables(case, folder)
     known = [weather.read(name) for name in case.weather]
-    _say("Ctrl-] ends it")
+    to_stderr("Ctrl-] ends it")
     with open_lab(folder / "lab", case.network, weather=known) as lab:
         attend(adapted(spec, known), case.before or case.booted, case.definition, lab, folder, case.stop)
     return 0
@@ -70,8 +70,7 @@ def _stopped(case: Case, at: str | None) -> Case:
     path = case.spec.boot_path
     if at in tuple(Stop):
         stop = Stop(at)
-        has_ipxe = path in (BootPath.IPXE_BIOS, BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
-        if (stop is Stop.IPXE and not has_ipxe) or (stop is Stop.GRUB and path is not BootPath.GRUB):
+        if (stop is Stop.IPXE and not path.is_netboot) or (stop is Stop.GRUB and path is not BootPath.GRUB):
             raise UsageError(f"--at {at}: this machine comes up by {path}; --change boot-path=... takes another way")
         return replace(case, stop=stop)
     if at == "initrd":
@@ -153,7 +152,7 @@ def on_this_host(case: Case, store: Store) -> Case:
     boards.check(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
     if choice.accelerator is not case.spec.accelerator:
-        _say(f"it failed on {case.spec.accelerator}, this host runs it on {choice.accelerator} ({choice.reason})")
+        to_stderr(f"it failed on {case.spec.accelerator}, this host runs it on {choice.accelerator} ({choice.reason})")
     return replace(case, spec=replace(case.spec, accelerator=choice.accelerator))
 
 
@@ -180,10 +179,10 @@ def _artifacts(
         return store.hold(lambda: store.artifacts(awaited), until)
     if tree and (published := _published(tree, manifest, until)):
         return published
-    _say(f"artifacts {awaited[:12]} are not at hand: building {manifest.image} {manifest.version}")
+    to_stderr(f"artifacts {awaited[:12]} are not at hand: building {manifest.image} {manifest.version}")
     definition = find_definition(manifest.image, images_dir or find_images(Path.cwd()))
     made = store.hold(
-        lambda: build(definition, store, version=manifest.version, progress=Lines(_say, definition.name)), until
+        lambda: build(definition, store, version=manifest.version, progress=Lines(to_stderr, definition.name)), until
     )
     if made.digest != awaited:
         raise UsageError(
@@ -315,7 +314,3 @@ def made(folder: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}; name another --run-dir") from error
     return folder
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +57,11 @@ class BootPath(StrEnum):
 
 IPXE_LOADER, IPXE_BIOS_LOADER = Path("/usr/lib/ipxe/ipxe.efi"), Path("/usr/lib/ipxe/undionly.kpxe")
 """Of Debian's package ipxe: what firmware fetches that has no iPXE."""
+
+
+def favourite(paths: Sequence[BootPath]) -> BootPath:
+    """The one of these for what needs just one: over the network, if that is among them."""
+    return BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0]
 
 
 class Accelerator(StrEnum):

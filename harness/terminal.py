@@ -23,3 +23,8 @@ def raw() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def to_stderr(line: str) -> None:
+    """For commands whose standard output is a result."""
+    print(line, file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from harness.plugin import suite
 from harness.run import Run
 from harness.session import Prepared
 from harness.shared import Shared
-from harness.spec import BootPath
+from harness.spec import BootPath, favourite
 from harness.verdict import Verdict
 from harness.weather import Weather
 
@@ -88,9 +88,8 @@ class Bootproof:
         return self.boot_paths or fitting(self.hardware, self.definitions[image].boot_paths)
 
     def favourite_path_of(self, image: str) -> BootPath:
-        """The path for tests that need just one: over the network if the image comes up that way."""
-        paths = self.paths_of(image)
-        return BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0]
+        """The path for tests that need just one."""
+        return favourite(self.paths_of(image))
 
     def use(self, prepared: Prepared) -> None:
         self.prepared[prepared.image] = prepared

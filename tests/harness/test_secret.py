@@ -98,6 +98,19 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
     assert b"everything is allowed" in held["flat"]
 
 
+def test_short_words_and_quotes_alone_hide_nothing_else() -> None:
+    words = frozenset(secret._words(b'a = ""\n""""""""\nkey: "long enough to tell"\n'))
+
+    assert b"long enough to tell" in words
+    assert min(map(len, words)) >= 8
+    assert secret.hide(b"a harmless line", words) == b"a harmless line"
+
+
+def test_what_debugfs_did_not_remove_is_noticed(disk: Path) -> None:
+    with pytest.raises(ImageError, match="could not be taken out"):
+        secret._remove(disk, [], ["/etc/nova"])  # which is not empty
+
+
 def test_what_is_marked_lies_in_a_persistent_path(tmp_path: Path) -> None:
     def load(paths: str) -> ImageDefinition:
         folder = tmp_path / "base"
