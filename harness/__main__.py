@@ -67,7 +67,7 @@ examples:
   bootproof replay B.bundle --change memory=4096                   would more memory have helped?
   bootproof replay B.bundle --change weather=                      and a network that behaves?
   bootproof replay B.bundle --at initrd                            a shell before the root is mounted
-  bootproof replay B.bundle --at firmware                          and bootproof attach --gdb at another terminal
+  bootproof replay B.bundle --gdb --change kernel-argument=nokaslr its kernel, from its first instruction
   bootproof replay B.bundle --change delay=ssh.service:30          what if that unit were later?
   bootproof replay B.bundle --change kernel-argument=rd.debug      the same, and more to read
 
@@ -180,11 +180,14 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--change", action="append", default=[], metavar="KEY=VALUE",
         help=f"one thing different (repeatable): {_CHANGES}",
     )  # fmt: skip
-    replay.add_argument(
-        "--shell",
-        action="store_true",
-        help="do not judge, but give its console, root logged in; Ctrl-] ends it",
-    )
+    way = replay.add_mutually_exclusive_group()
+    for name, means in {
+        "shell": "do not judge, but give its console, root logged in; Ctrl-] ends it",
+        "console": "the same, and nobody is logged in",
+        "monitor": "QEMU's monitor; Ctrl-D ends it",
+        "gdb": "its console, and it waits for a debugger before its first instruction, or where --at says",
+    }.items():
+        way.add_argument(f"--{name}", dest="way", action="store_const", const=name, help=means)
     replay.add_argument(
         "--at",
         metavar="WHERE",

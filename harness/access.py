@@ -27,6 +27,7 @@ from harness.power import Power
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
 """What a client asks for in the line it sends first."""
 PROMPT = "(qemu) "
+_ERROR = "error: "
 
 _SOCKET, _RECORD, _GDB = "door", "kept.json", "gdb"
 _MOST_PATH_BYTES = 80
@@ -109,9 +110,12 @@ def ask(name: str, what: str) -> Iterator[socket.socket]:
 
 
 def answer(name: str, what: str) -> str:
-    """All that the machine of that id has to say about it."""
-    with ask(name, what) as door, door.makefile("r", encoding="utf-8", errors="replace") as said:
-        return said.read().strip()
+    """All that the machine of that id has to say about it; `HostError` if that is why it cannot."""
+    with ask(name, what) as door, door.makefile("r", encoding="utf-8", errors="replace") as lines:
+        said = lines.read().strip()
+    if said.startswith(_ERROR):
+        raise HostError(said.removeprefix(_ERROR))
+    return said
 
 
 @contextmanager
@@ -244,22 +248,22 @@ class Access:
                 try:
                     said = self._power.ask_monitor(f"gdbserver unix:{path},server=on,wait=off").strip()
                 except BootproofError as error:
-                    return f"error: {error}"
+                    return f"{_ERROR}{error}"
                 if not path.exists():
-                    return f"error: {said}"
+                    return f"{_ERROR}{said}"
                 self._gdb = str(path)
             return self._gdb
 
     def _answer_login(self) -> str:
         phase = next(reversed(self._power.console.phases), "firmware")
         if phase != "userspace" and not self._power.plan.frozen:
-            return f"error: it is in {phase}"
+            return f"{_ERROR}it is in {phase}"
         with self._lock:
             try:
                 done = self._power.channel.run(_LOG_IN, Deadline(_LOGIN_S, scaled=False))
             except BootproofError as error:
-                return f"error: {str(error).splitlines()[0]}"
-        return "" if done.status == 0 else f"error: {done.stderr.decode('utf-8', 'replace').strip()}"
+                return f"{_ERROR}{str(error).splitlines()[0]}"
+        return "" if done.status == 0 else f"{_ERROR}{done.stderr.decode('utf-8', 'replace').strip()}"
 
     def _answer_stop(self) -> str:
         self._end()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
-import socket
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.errors import HostError
@@ -85,62 +82,24 @@ def _stop(options: argparse.Namespace) -> int:
 
 def _attach(options: argparse.Namespace) -> int:
     from harness import access
-    from harness.terminal import raw
+    from harness.terminal import join, raw
 
     one = access.find(options.machine)
     if options.ssh:
         os.execvp(one.ssh[0], one.ssh)
     if options.gdb:
-        print(f"gdb -ex 'target remote {_asked(one, access.GDB)}'")
+        print(f"gdb -ex 'target remote {access.answer(one.id, access.GDB)}'")
         return 0
     if options.monitor:
-        _join(one, access.MONITOR)
+        with access.ask(one.id, access.MONITOR) as door:
+            join(door)
         return 0
     try:
-        _asked(one, access.LOGIN)
+        access.answer(one.id, access.LOGIN)
     except HostError as error:
         print(f"nobody can be logged in: {error}", file=sys.stderr)
     print("Ctrl-] leaves the console", file=sys.stderr)
-    with raw():
-        _join(one, access.CONSOLE)
+    with raw(), access.ask(one.id, access.CONSOLE) as door:
+        join(door)
     print()
     return 0
-
-
-def _asked(one: Kept, what: str) -> str:
-    from harness import access
-
-    said = access.answer(one.id, what)
-    if said.startswith("error: "):
-        raise HostError(said.removeprefix("error: "))
-    return said
-
-
-def _join(one: Kept, what: str) -> None:
-    """This terminal and the machine's, until either ends."""
-    from harness import access
-    from harness.terminal import QUIT
-
-    with access.ask(one.id, what) as door:
-        sources = [door.fileno(), sys.stdin.fileno()]
-        while True:
-            readable, _, _ = select.select(sources, [], [])
-            if door.fileno() in readable:
-                try:
-                    chunk = door.recv(1 << 16)
-                except ConnectionResetError:  # unix(7): it ended with something unread
-                    return
-                if not chunk:
-                    return
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-            if sys.stdin.fileno() in readable:
-                said = os.read(sys.stdin.fileno(), 1024)
-                if QUIT in said:
-                    return
-                if said:
-                    with suppress(BrokenPipeError):
-                        door.sendall(said)
-                else:  # what it still has to say is shown
-                    sources.pop()
-                    door.shutdown(socket.SHUT_WR)

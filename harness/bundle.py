@@ -55,7 +55,8 @@ UNFINISHED = "boot-unfinished"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """One failure on paper. ``before`` is what ran when an upgrade by kexec failed. ``test`` is what failed in the
-    machine, empty if it was the boot itself; ``files`` maps the name of each file that came along to its SHA-256."""
+    machine, empty if it was the boot itself; ``seen`` of the ``tries`` of its run, up to then, failed like that;
+    ``files`` maps the name of each file that came along to its SHA-256."""
 
     format: int
     made_by: str
@@ -67,6 +68,8 @@ class Bundle:
     before: Manifest | None = None
     test: str = ""
     seed: int = 1
+    seen: int = 1
+    tries: int = 1
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,6 +90,8 @@ def write(
     *,
     test: str = "",
     seed: int = 1,
+    seen: int = 1,
+    tries: int = 1,
     with_artifacts: bool = False,
 ) -> Path:
     """``target``, made of the folder of the ``boot`` that failed; whole, or not there. Its artifacts are ``known``.
@@ -122,6 +127,8 @@ def write(
                 before=before.manifest if before else None,
                 test=test,
                 seed=seed,
+                seen=seen,
+                tries=tries,
                 files={name: piece.sha256() for name, piece in pieces.items()},
             )
             _pack(half_made, bundle, pieces)
@@ -299,6 +306,8 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
         raise UsageError(f"{source} is of a machine of {bundle.architecture}; this host is {platform.machine()}")
     if bundle.test and not _TEST.fullmatch(bundle.test):
         raise UsageError(f"{source} cannot be replayed: {bundle.test!r} is no test in a folder below this one")
+    if not 0 < bundle.seen <= bundle.tries:
+        raise UsageError(f"{source} is no bundle: nothing fails in {bundle.seen} of {bundle.tries}")
     hardware = spec.hardware.partition(":")[0]
     for name in (spec.name, bundle.manifest.image, *filter(None, [hardware]), *(disk.serial for disk in spec.disks)):
         if not _NAME.fullmatch(name):

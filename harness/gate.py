@@ -122,12 +122,17 @@ def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result])
 
 
 def _rate(check: str, passed: int, repeats: int) -> Rate:
-    """Wilson's score interval (E. B. Wilson, JASA 22 (1927) 209), which is good for few repeats and for none failed."""
-    share, z2 = passed / repeats, _Z95**2
-    centre = (share + z2 / (2 * repeats)) / (1 + z2 / repeats)
-    spread = _Z95 / (1 + z2 / repeats) * math.sqrt(share * (1 - share) / repeats + z2 / (4 * repeats**2))
-    return Rate(check=check, passed=passed, repeats=repeats,
-                low=round(max(0.0, centre - spread), 3), high=round(min(1.0, centre + spread), 3))  # fmt: skip
+    low, high = share_between(passed, repeats)
+    return Rate(check=check, passed=passed, repeats=repeats, low=low, high=high)
+
+
+def share_between(count: int, of: int) -> tuple[float, float]:
+    """Where the true share lies with 95 % confidence, if ``count`` were seen: Wilson's score interval (E. B. Wilson,
+    JASA 22 (1927) 209), which is good for few and for none."""
+    share, z2 = count / of, _Z95**2
+    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
+    spread = _Z95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
+    return round(max(0.0, centre - spread), 3), round(min(1.0, centre + spread), 3)
 
 
 _Z95 = 1.959964

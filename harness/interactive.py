@@ -11,10 +11,11 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 from harness import accelerator, boards, disks, weather
-from harness.access import Access, open_access
+from harness.access import GDB, MONITOR, Access, answer, ask, open_access
 from harness.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.build import build, namespace
 from harness.console import Console
@@ -33,15 +34,28 @@ from harness.run import Run, make_key
 from harness.session import by_hand
 from harness.spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network, Stop
 from harness.store import Store, find_store
-from harness.terminal import QUIT, raw, to_stderr
+from harness.terminal import QUIT, join, raw, to_stderr
 from harness.weather import Weather, adapted
 
 _LEAST_MIB = 256
+
+
+class Way(StrEnum):
+    """What a terminal is to a machine: its console, with root logged in or as the image has it, QEMU's monitor, or its
+    console while a debugger has its kernel."""
+
+    SHELL = "shell"
+    CONSOLE = "console"
+    MONITOR = "monitor"
+    GDB = "gdb"
+
+
 _AUTOLOGIN = """\
 [Service]
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
 """
+_GOES_ON = {Way.MONITOR: "cont lets it go on", Way.GDB: "continue in gdb lets it go on"}
 _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUTOLOGIN}
 
 
@@ -94,17 +108,19 @@ def attend(
     lab: Lab,
     folder: Path,
     stop: Stop | None = None,
+    way: Way = Way.SHELL,
 ) -> None:
-    """Boot with the console on this terminal, and root logged in, until the guest powers off or the person quits."""
+    """Boot with this terminal as the ``way`` in, until the guest powers off or the person quits."""
     disks.furnish(spec.disks)
-    spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
+    if way is Way.SHELL:
+        spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
     run = Run(folder, "main")
     make_key(run, find_store())
     site = Site(lab=lab, run=run, slots=folder, by_hand=by_hand)
     first = Plan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
                  definition=definition, site=site, stop=stop)  # fmt: skip
     number = 1
-    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}")):
+    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), way):
         number += 1
 
 
@@ -153,33 +169,50 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
     return DiskSpec(path=path.absolute(), serial=disks.DATA_SERIAL, format=disks.format_of(path))
 
 
-def _boot_once(plan: Plan) -> bool:
-    """One boot, console on this terminal; True if the guest asked for another."""
-    with power_on(plan) as power, _accessible(power) as access, raw():
+def _boot_once(plan: Plan, way: Way) -> bool:
+    """One boot, at this terminal; True if the guest asked for another."""
+    with power_on(plan) as power, _accessible(power, way) as access:
+        has_quit = _join_monitor(power, access) if access and way is Way.MONITOR else _join_console(power, access)
+        return not has_quit and power.wants_reboot
+
+
+def _join_monitor(power: Power, access: Access) -> bool:
+    """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
+    with ask(access.about.id, MONITOR) as door:
+        join(door, lambda: access.is_stopped or power.child.status is not None)
+    return power.child.status is None
+
+
+def _join_console(power: Power, access: Access | None) -> bool:
+    """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
+    with raw():
         over = threading.Event()
         printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
         printer.start()
         has_quit = _type(power, access)
-        if not has_quit:
-            power.child.wait(Deadline(5))
         over.set()
         printer.join()
-        return not has_quit and power.wants_reboot
+    return has_quit
 
 
 @contextmanager
-def _accessible(power: Power) -> Iterator[Access | None]:
-    """From other terminals as well, where that is possible."""
+def _accessible(power: Power, way: Way) -> Iterator[Access | None]:
+    """From other terminals as well, where that is possible, or needed: a debugger comes from there."""
     with ExitStack() as stack:
         try:
             access = stack.enter_context(open_access(power, "somebody is at its console"))
         except HostError as error:
+            if way in (Way.MONITOR, Way.GDB):
+                raise
             to_stderr(f"no other terminal gets into it: {error}")
             yield None
             return
+        name = access.about.id
+        if way is Way.GDB:
+            to_stderr(f"gdb -ex 'target remote {answer(name, GDB)}'")
         if power.plan.stop is Stop.FIRMWARE:
-            name = access.about.id
-            to_stderr(f"it waits before its first instruction: bootproof attach {name} --gdb, or --monitor and cont")
+            goes_on = _GOES_ON.get(way, f"bootproof attach {name} --gdb, or --monitor and cont")
+            to_stderr(f"it waits before its first instruction: {goes_on}")
         yield access
 
 

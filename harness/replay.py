@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from pathlib import Path
 from harness import accelerator, boards, record, weather
 from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.build import build, namespace
-from harness.bundle import UNFINISHED, Unpacked, unpack
+from harness.bundle import UNFINISHED, Bundle, Unpacked, unpack
 from harness.definition import find_definition, find_images
 from harness.errors import BootproofError, HostError, UsageError
-from harness.interactive import attend
+from harness.gate import share_between
+from harness.interactive import Way, attend
 from harness.lab import open_lab
 from harness.plan import VARIABLES
 from harness.progress import Lines
@@ -40,25 +42,27 @@ def replay(options: argparse.Namespace) -> int:
         opened = unpack(options.bundle, made(folder / "bundle"))
         to_stderr(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
         case = _case(opened, options, store, stack)
-        if options.shell or options.at:
-            return _attend(_stopped(case, options.at), made(folder / "shell"))
+        if options.way or options.at:
+            way = Way(options.way or Way.SHELL)
+            at = options.at or (Stop.FIRMWARE if way is Way.GDB else None)
+            return _attend(_stopped(case, at), made(folder / "shell"), way)
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
         for number in range(1, options.times + 1):
             found = _try(opened, case, store, made(logs.absolute() / f"replay-{number}"), options.images_dir)
             seen[found] += 1
             to_stderr(f"replay {number}: {found or 'nothing was found'}")
-        return _tell(opened.bundle.finding.id, seen, options.times)
+        return _tell(opened.bundle, seen, options.times)
 
 
-def _attend(case: Case, folder: Path) -> int:
+def _attend(case: Case, folder: Path, way: Way) -> int:
     """Whoever sits at the terminal looks for himself."""
     spec = replace(case.spec, disks=own_disks(case, folder))
     give_variables(case, folder)
     known = [weather.read(name) for name in case.weather]
-    to_stderr("Ctrl-] ends it")
+    to_stderr("Ctrl-D ends it" if way is Way.MONITOR else "Ctrl-] ends it")
     with open_lab(folder / "lab", case.network, weather=known) as lab:
-        attend(adapted(spec, known), case.before or case.booted, case.definition, lab, folder, case.stop)
+        attend(adapted(spec, known), case.before or case.booted, case.definition, lab, folder, case.stop, way)
     return 0
 
 
@@ -91,19 +95,45 @@ def _with_credential(case: Case, unit: str, lines: str) -> Case:
     return replace(case, spec=replace(case.spec, credentials={**case.spec.credentials, **more}))
 
 
-def _tell(awaited: str, seen: Counter[str], times: int) -> int:
+def _tell(bundle: Bundle, seen: Counter[str], times: int) -> int:
+    awaited = bundle.finding.id
     back = seen[awaited]
     if awaited == UNFINISHED:  # it was not seen to its end: whatever keeps it from being ready is what was wrong
         back = times - seen[""]
         print(f"not ready in {back} of {times}")
     else:
-        print(f"{awaited}: came back in {back} of {times}")
+        print(f"{awaited}: came back in {back} of {times}{_rate(bundle)}")
     for other, count in seen.items():
         if other != awaited:
             print(f"{other or 'no finding'}: {count} of {times}")
-    if back in (0, times):
-        return 1 if back else 0
-    return HostError.exit_status
+    return _status(bundle, back, times)
+
+
+def _rate(bundle: Bundle) -> str:
+    """How often it came in its own run, if that was not each time."""
+    if bundle.seen == bundle.tries:
+        return ""
+    low, high = share_between(bundle.seen, bundle.tries)
+    return f"; in its run in {bundle.seen} of {bundle.tries}, which is {low:.0%} to {high:.0%}"
+
+
+def _status(bundle: Bundle, back: int, times: int) -> int:
+    """Whether it came ``back``: what comes and goes does so if it comes as often as it did."""
+    if back == times:
+        return 1
+    if bundle.seen == bundle.tries:
+        return HostError.exit_status if back else 0
+    enough = math.ceil(math.log(_MISSED_BY_CHANCE) / math.log(1 - bundle.seen / bundle.tries))
+    if not back and times < enough:
+        print(f"too few tries to say that it is gone: --times {enough}")
+        return HostError.exit_status
+    low, high = share_between(bundle.seen, bundle.tries)
+    if low <= back / times <= high:
+        return 1
+    return HostError.exit_status if back else 0
+
+
+_MISSED_BY_CHANCE = 0.05
 
 
 def case_of(

@@ -85,6 +85,14 @@ class Boot:
         """On the definition's own machine and a network that behaves: how long it took says something of the image."""
         return not self.hardware and not self.weather
 
+    def is_like(self, other: Boot) -> bool:
+        """The same was booted, the same way, in the same circumstances."""
+        mine, its = (
+            (boot.artifacts, boot.boot_path, boot.hardware, boot.weather, boot.added_arguments)
+            for boot in (self, other)
+        )
+        return mine == its
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:

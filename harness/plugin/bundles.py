@@ -6,11 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from harness import bundle, record
 from harness.artifacts import load_artifacts
 from harness.errors import BootproofError, HostError, Subject
+from harness.gate import without_repeat
 from harness.plan import PLAN, PlanRecord, where
 from harness.plugin.state import Bootproof
 from harness.run import Run
@@ -26,24 +28,49 @@ def keep(state: Bootproof, image: str, finding: Finding, boot: Path, test: str =
     this test, which now fails to end as well.
     """
     run, prepared = state.runs[image], state.prepared[image]
+    base = without_repeat(test)[0]
+    seen, tries = _tests(run, test) if test else _boots(run, boot, finding)
     target = run.folder / (_name(boot, test) + bundle.SUFFIX)
     if target.exists():
         return target
     try:
         return bundle.write(
             target,
-            finding,
+            replace(finding, where=base) if test else finding,
             boot,
             map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
             state.definitions[image],
-            test=test,
+            test=base,
             seed=state.seed,
+            seen=seen,
+            tries=tries,
             with_artifacts=state.with_artifacts,
         )
     except (BootproofError, OSError, ValueError) as problem:
         with suppress(HostError):
             run.add_unchecked(f"how to have it again: no {target.name}: {problem}")
         return None
+
+
+def _tests(run: Run, test: str) -> tuple[int, int]:
+    """How many of the repeats of the ``test`` failed, this one too, and how many there were."""
+    failed = {test: True}
+    for event in run.events():
+        if event.kind == "result" and without_repeat(event.data["test"])[0] == without_repeat(test)[0]:
+            name = event.data["test"]
+            failed[name] = failed.get(name, False) or event.data["outcome"] == "failed"
+    return sum(failed.values()), len(failed)
+
+
+def _boots(run: Run, boot: Path, finding: Finding) -> tuple[int, int]:
+    """In how many boots like this one that was found, this one too, and how many there were."""
+    found = {boot: True}
+    boots = {Path(one.console).parent: one for one in run.boots() if not one.run}
+    alike = [folder for folder, one in boots.items() if boot in boots and one.is_like(boots[boot])]
+    for folder in alike:
+        with suppress(OSError, ValueError):  # most have none
+            found[folder] = record.read(Finding, folder / FINDING).id == finding.id
+    return sum(found.values()), len({boot, *alike})
 
 
 def _name(boot: Path, test: str) -> str:

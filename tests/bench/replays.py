@@ -122,6 +122,7 @@ def measure(*, quick: bool) -> list[Figure]:
         checkout = Path(plain) / "checkout"
         output(["git", "clone", "-q", str(ROOT), str(checkout)])
         done = [_once(fault, artifacts, definition, Path(plain), checkout) for fault in chosen]
+        chance = _by_chance(Path(plain) / "chance", checkout, repeats=2 if quick else 6, times=3 if quick else 12)
     lost = [one.name for one in done if not one.came_back]
     ratios = {one.name: [one.replayed_s / one.failed_s] for one in done}
     return [
@@ -134,7 +135,37 @@ def measure(*, quick: bool) -> list[Figure]:
         Figure(row="replays", what="power-on to finding, replayed ÷ at first (median)",
                value=median(one.replayed_s for one in done), unit="s", compared_with="at first",
                ratio=median(ratio for (ratio,) in ratios.values()), limit=Limit(most=1.1), samples=ratios),
+        *chance,
     ]  # fmt: skip
+
+
+_CHANCE = """\
+def test_the_second_is_even(machine):
+    assert int(machine.check("date +%s")) % 2 == 0
+"""
+"""Fails in every other clone or so, as no two are looked at in step."""
+
+
+def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Iterator[Figure]:
+    """A test that comes and goes, in clones: does it come as often in replays, and how soon?"""
+    folder.mkdir()
+    (folder / "test_chance.py").write_text(_CHANCE)
+    env = os.environ | {"PYTHONPATH": str(checkout)}
+    images = f"--images-dir={checkout}/images"
+    argv = ["-m", "pytest", "-p", "no:cacheprovider", "--image=base", images, f"--boots={repeats}", "test_chance.py"]
+    subprocess.run([sys.executable, *argv], cwd=folder, env=env, check=False, stdout=sys.stderr)
+    bundles = sorted(folder.glob("runs/latest/*.bundle"), key=lambda file: file.stat().st_mtime)
+    if not bundles:
+        raise RuntimeError(f"none of {repeats} failed, which happens: measure again")
+    argv = ["-m", "harness", "replay", str(bundles[-1]), f"--times={times}", f"--run-dir={folder}/again", images]
+    done = subprocess.run([sys.executable, *argv], cwd=folder, env=env, check=False, stdout=subprocess.PIPE, text=True)
+    said = done.stdout.splitlines()[0]
+    found = [Run(file.parent, "main") for file in folder.glob("again/*/*/verdict.json")]
+    took_s = [_failed_s(run) for run in found if run.findings()]
+    yield Figure(row="replays", what=f"came at another rate: {said}", value=float(done.returncode != 1), unit="",
+                 limit=Limit(most=0, unit=""))  # fmt: skip
+    yield Figure(row="replays", what="a clone's start to finding, replayed", value=median(took_s), unit="s",
+                 limit=Limit(most=1.0, unit="s"), samples={"clones": took_s})  # fmt: skip
 
 
 def _once(fault: Fault, artifacts: Artifacts, definition: ImageDefinition, place: Path, checkout: Path) -> Outcome:

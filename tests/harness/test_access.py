@@ -116,7 +116,8 @@ def test_root_is_logged_in(opened: Access) -> None:
 
 
 def test_a_debugger_is_told_where_or_why_not(opened: Access) -> None:
-    assert access.answer(opened.about.id, GDB).startswith("error: gdbserver unix:")
+    with pytest.raises(HostError, match=r"^gdbserver unix:"):
+        access.answer(opened.about.id, GDB)
 
 
 def test_whoever_waits_is_told_that_it_was_stopped(opened: Access) -> None:
@@ -189,7 +190,8 @@ def test_whoever_is_inside_is_told_that_it_has_ended(power: Any) -> None:
 def test_before_user_space_nobody_can_be_logged_in(opened: Access, power: Any) -> None:
     power.console.phases = {"ipxe": 1.0}
 
-    assert access.answer(opened.about.id, LOGIN) == "error: it is in ipxe"
+    with pytest.raises(HostError, match=r"^it is in ipxe$"):
+        access.answer(opened.about.id, LOGIN)
 
 
 def test_a_machine_that_has_ended_is_not_kept_and_its_failure_stays_what_it_was(power: Any, tmp_path: Path) -> None:

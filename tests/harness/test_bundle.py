@@ -269,6 +269,10 @@ def _endless_machine(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["plan"]["spec"]["memory_mib"] = 1 << 40
 
 
+def _more_failures_than_tries(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["tries"] = 0
+
+
 def _no_object(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["finding"] = ["x"]
 
@@ -310,6 +314,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_strange_serial, "nothing is called 'x,drive=/dev/sda'"),
         (_strange_clock, "no clock says 'noon,driftfix=slew'"),
         (_endless_machine, "are no machine"),
+        (_more_failures_than_tries, "nothing fails in 1 of 0"),
         (_no_object, "is no bundle: bundle.json"),
         (_backed, "disk-0.qcow2 stands on another file"),
         (_data_elsewhere, "disk-0.qcow2 has its data in another file"),

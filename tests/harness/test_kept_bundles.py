@@ -126,3 +126,45 @@ def test_no_bundle_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path
     bundles.keep_missing(state, "base")
 
     assert [said.partition(":")[0] for said in run.unchecked()] == ["how to have it again"]
+
+
+def test_a_test_that_comes_and_goes_says_how_often_and_is_one_that_a_replay_has(
+    run: Run, state: Any, boot: Path, tmp_path: Path
+) -> None:
+    """A replay has no repeats."""
+    for number, outcome in enumerate(["passed", "failed", "passed"], 1):
+        for when in ("setup", "call"):
+            said = {"test": f"t.py::test_x[base-boot~{number}]", "when": when, "outcome": outcome}
+            run.add("result", said if when == "call" else {**said, "outcome": "passed"})
+    run.add("result", {"test": "t.py::test_y[base-boot~1]", "when": "call", "outcome": "failed"})
+    failed = replace(LATE, id="check-failed", where="t.py::test_x[base-boot~4]")
+
+    made = bundles.keep(state, "base", failed, boot, "t.py::test_x[base-boot~4]")
+
+    (opened := tmp_path / "opened").mkdir()
+    assert made is not None
+    assert made.name == "t.py-test_x-base-boot-4.bundle"
+    held = unpack(made, opened).bundle
+    assert (held.test, held.finding.where) == ("t.py::test_x[base]", "t.py::test_x[base]")
+    assert (held.seen, held.tries) == (2, 4)
+
+
+def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
+    run: Run, state: Any, boot: Path, tmp_path: Path
+) -> None:
+    for number, found in ((1, LATE), (2, LATE), (3, None), (4, replace(LATE, id="other")), (5, LATE)):
+        folder = tmp_path / "host1" / f"boot-{number}"
+        folder.mkdir(exist_ok=True)
+        if found:
+            record.write(folder / FINDING, found)
+        run.add_boot(
+            Boot(machine="host1", number=number, boot_path="direct", artifacts="", phases={}, ready_s=None,
+                 console=str(folder / "console.log"), added_arguments=(), weather=("dhcp-late",) if number == 5 else ())
+        )  # fmt: skip
+
+    made = bundles.keep(state, "base", LATE, boot)
+
+    (opened := tmp_path / "opened").mkdir()
+    assert made is not None
+    held = unpack(made, opened).bundle
+    assert (held.seen, held.tries) == (2, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,8 +94,36 @@ def test_help_names_every_change() -> None:
 def test_the_exit_status_says_whether_it_came_back(
     seen: dict[str, int], status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _tell("boot-hangs", Counter(seen), 3) == status
+    assert _tell(_bundle(), Counter(seen), 3) == status
     assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    ("seen", "status", "said"),
+    [
+        ({"boot-hangs": 2, "": 8}, 1, ""),
+        ({"boot-hangs": 10}, 1, ""),
+        ({"boot-hangs": 9, "": 1}, 75, ""),  # far more often: something else has changed
+        ({"": 10}, 75, "too few tries to say that it is gone: --times 11\n"),
+    ],
+)
+def test_what_came_and_went_is_back_if_it_comes_as_often(
+    seen: dict[str, int], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    back = seen.get("boot-hangs", 0)
+
+    assert _tell(_bundle(seen=2, tries=8), Counter(seen), 10) == status
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"boot-hangs: came back in {back} of 10; in its run in 2 of 8, which is 7% to 59%\n")
+    assert shown.endswith(said)
+
+
+def test_what_came_and_went_is_gone_after_enough_tries() -> None:
+    assert _tell(_bundle(seen=2, tries=8), Counter({"": 11}), 11) == 0
+
+
+def _bundle(seen: int = 1, tries: int = 1) -> Any:
+    return SimpleNamespace(finding=SimpleNamespace(id="boot-hangs"), seen=seen, tries=tries)
 
 
 def test_a_bundle_that_is_none_is_one_sentence(
