@@ -43,6 +43,13 @@ def test_nothing_is_explained_that_is_never_found() -> None:
     assert [name for name in explanations() if f'"{name}"' not in sources and name not in DERIVED] == []
 
 
+def test_every_finding_is_planted_in_a_real_machine_or_run() -> None:
+    """But for an error of the harness's own, which would have to be written first."""
+    tests = "".join(file.read_text("utf-8") for file in ROOT.glob("tests/system/*.py"))
+
+    assert [name for name in explanations() if f'"{name}"' not in tests] == ["harness-error"]
+
+
 def test_a_page_says_what_and_why_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "kexec-hangs"]) == 0
     said = capsys.readouterr().out

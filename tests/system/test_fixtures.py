@@ -92,6 +92,7 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
     assert len(clones) == 9  # of the eight tests, and the one that should have become the state
     findings = [finding for finding in verdict.findings if "nothing will come of it" in finding.what]
     assert sum("not tried again in this run" in finding.what for finding in findings) == 2
+    assert "state-failed" in {finding.id for finding in findings}
     assert len({boot.console for boot in verdict.boots}) == 1
 
 

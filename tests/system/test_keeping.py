@@ -15,7 +15,7 @@ import pytest
 
 from harness import access, record
 from harness.access import CONSOLE, GDB, LOGIN, MONITOR, Kept
-from harness.bundle import UNFINISHED, unpack
+from harness.bundle import unpack
 from harness.deadline import Deadline, poll
 from harness.process import answer
 from harness.verdict import Outcome, Verdict
@@ -129,7 +129,7 @@ def test_a_boot_that_is_interrupted_leaves_a_bundle_at_once(tmp_path: Path, work
     print(said)
 
     assert child.returncode == 2
-    assert {finding.id for finding in _verdict(tmp_path).findings} == {"interrupted", UNFINISHED}
+    assert {finding.id for finding in _verdict(tmp_path).findings} == {"interrupted", "boot-unfinished"}
     (made,) = latest.glob("*.bundle")
     (opened := tmp_path / "opened").mkdir()
     bundle = unpack(made, opened).bundle

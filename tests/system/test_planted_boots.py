@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.artifacts import INITRD, ROOTFS, Artifacts, describe, load_artifacts
+from harness import grub, power, qemu, record
+from harness.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
+from harness.fixtures.disk import make_disk
+from harness.lab import Lab
 from harness.machine import BootFailed, Machine
-from harness.spec import BootPath, MachineSpec
+from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.weather import known
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 Spoil = Callable[[bytearray], None]
@@ -30,6 +33,10 @@ def _zero_the_middle(content: bytearray) -> None:
 
 def _zero(content: bytearray) -> None:
     content[:] = bytes(1 << 20)
+
+
+def _drop_in(unit: str, lines: str) -> dict[str, str]:
+    return {f"systemd.unit-dropin.{unit}~planted": lines}
 
 
 def _says(line: str) -> dict[str, str]:
@@ -55,17 +62,19 @@ class Planted:
 
 
 PLANTED = {
+    "a kernel that is none": Planted(found="ipxe-script-failed", files={KERNEL: _zero}, path=BootPath.IPXE_BIOS),
     "an initrd that is cut off": Planted(found="initrd-corrupt", files={INITRD: _cut}),
     "a root file system with holes": Planted(found="rootfs-corrupt", files={ROOTFS: _zero_the_middle}),
     # dracut 106 lays its overlay over nothing and goes on; the role persist sees what is missing
     "a root file system that is none": Planted(found="persist-failed", files={ROOTFS: _zero}, path=BootPath.IPXE_BIOS),
     "a root that is nowhere": Planted(found="initrd-timeout", arguments=("root=live:LABEL=nowhere", "rd.retry=6")),
+    "a root that has no name": Planted(found="initrd-gave-up", arguments=("root=",)),
     "a root of no kind": Planted(found="rootfs-not-found", arguments=("root=frob:nicate",)),
     "emergency.target": Planted(found="emergency-mode", arguments=("systemd.unit=emergency.target",)),
     "a demanded unit that is masked": Planted(found="unit-not-ready", arguments=("systemd.mask=ssh.service",)),
     "a demanded unit that fails": Planted(
         found="unit-failed",
-        credentials={"systemd.unit-dropin.ssh.service~planted": "[Service]\nExecStartPre=false\nRestart=no\n"},
+        credentials=_drop_in("ssh.service", "[Service]\nExecStartPre=false\nRestart=no\n"),
     ),
     "a unit that needs a device that is not there": Planted(
         found="unit-dependency-failed",
@@ -88,6 +97,17 @@ PLANTED = {
     ),
     "a file system that fails": Planted(
         found="disk-error", credentials=_says("EXT4-fs error (device sda2): ext4_lookup:1855: inode #12: comm sh")
+    ),
+    "a kernel that hung for a while, and then a unit that does not come": Planted(
+        found="kernel-lockup",
+        arguments=("systemd.mask=ssh.service",),
+        credentials={
+            **_says("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]"),
+            "systemd.unit-dropin.multi-user.target~planted": "[Unit]\nWants=planted.service\n",
+        },
+    ),
+    "an emulator that misses a patch, later than it is tried again": Planted(
+        found="emulator-fault", credentials=_says("Oops: int3: 0000 [#1] PREEMPT SMP NOPTI")
     ),
     "a foreign module": Planted(found="kernel-tainted", credentials=_runs("echo 4096 >/proc/sys/kernel/tainted")),
     "no memory left": Planted(
@@ -125,3 +145,70 @@ def test_what_is_planted_is_named(
 
     print(failure.value)
     assert failure.value.finding.id == planted.found
+
+
+def test_a_disk_from_which_nothing_boots(
+    booting: Booting, spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blank(folder: Path, _: object) -> DiskSpec:
+        return make_disk(folder / "blank.raw")
+
+    monkeypatch.setattr(grub, "install", blank)
+    with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.GRUB)):
+        pass
+
+    assert failure.value.finding.id == "no-boot-device"
+
+
+_GIVES_UP = """\
+#!ipxe
+kernel {url}/vmlinuz initrd=initrd.img || shell
+"""
+
+
+def test_a_boot_script_that_tries_once(
+    booting: Booting, spec: MachineSpec, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(url: str, _: object, *, has_shell: bool = False) -> str:  # noqa: ARG001
+        return _GIVES_UP.format(url=url)
+
+    monkeypatch.setattr(qemu, "ipxe_script", script)
+    lab.disturb(known()["http-503-once-kernel"])
+    with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
+        pass
+
+    assert failure.value.finding.id == "download-not-retried"
+
+
+def test_a_kexec_that_restarts_only_user_space(booting: Booting, spec: MachineSpec, artifacts: Artifacts) -> None:
+    instead = _drop_in("systemd-kexec.service", "[Service]\nExecStart=\nExecStart=systemctl soft-reboot\n")
+    machine = replace(spec, boot_path=BootPath.KEXEC, credentials=instead)
+    with booting(machine) as machine, pytest.raises(BootFailed) as failure:
+        machine.reboot(into=artifacts)
+
+    assert failure.value.finding.id == "kexec-did-not-happen"
+
+
+def test_a_boot_that_says_nothing_more(
+    booting: Booting, spec: MachineSpec, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cause tells where it was."""
+    monkeypatch.setattr(power, "BOOT_S", 60.0)
+    monkeypatch.setattr(power, "SILENCE_S", 15.0)
+    spoilt = _spoilt(artifacts, Planted(found="", arguments=("init=/usr/bin/cat",)), tmp_path / "spoilt")
+    with pytest.raises(BootFailed) as failure, booting(spec, artifacts=spoilt):
+        pass
+
+    print(failure.value)
+    assert failure.value.finding.id == "boot-hangs"
+    assert "initrd" in failure.value.finding.cause
+
+
+def test_a_unit_that_does_not_stop(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "SHUTDOWN_S", 30.0)
+    stays = _drop_in("ssh.service", "[Service]\nExecStop=sleep infinity\nTimeoutStopSec=infinity\n")
+    with booting(replace(spec, credentials=stays)) as machine, pytest.raises(BootFailed) as failure:
+        machine.reboot()
+
+    print(failure.value)
+    assert failure.value.finding.id == "shutdown-hangs"
