@@ -147,9 +147,7 @@ def test_what_is_planted_is_named(
     assert failure.value.finding.id == planted.found
 
 
-def test_a_disk_from_which_nothing_boots(
-    booting: Booting, spec: MachineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_from_which_nothing_boots(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(folder: Path, _: object) -> DiskSpec:
         return make_disk(folder / "blank.raw")
 
