@@ -16,7 +16,9 @@ from harness.errors import BootproofError, HostError, UsageError
 from harness.release import COLUMNS, TREE, Commands, add_tree, carried, named_tree, print_table, told
 
 if TYPE_CHECKING:
+    from harness.artifacts import Artifacts
     from harness.diff import Side
+    from harness.store import Store
     from harness.verdict import Verdict
 
 
@@ -133,10 +135,27 @@ def side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
     if Path(name).is_dir():
         artifacts = load_artifacts(Path(name))
     elif re.fullmatch(r"[0-9a-f]{8,64}", name):
-        artifacts = store.hold(lambda: store.artifacts(name), until)
+        artifacts = _of_digest(name, store, options if given else None, until)
     else:
         artifacts = store.hold(lambda: store.newest(image, which), until)
     return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest))
+
+
+def _of_digest(name: str, store: Store, tree: argparse.Namespace | None, until: ExitStack) -> Artifacts:
+    """Those in the store or, if that has none, in the ``tree`` that was named."""
+    from harness.artifacts import load_artifacts
+
+    try:
+        return store.hold(lambda: store.artifacts(name), until)
+    except UsageError:
+        if tree is None:
+            raise
+        opened = named_tree(tree, until)
+        opened.fetch_digest(name)
+        found = sorted(opened.tree.root.glob(f"artifacts/{name}*"))
+        if len(found) != 1:
+            raise
+        return load_artifacts(found[0])
 
 
 def _verdict_about(digest: str) -> Verdict | None:

@@ -309,8 +309,9 @@ def power_on_together(machines: Sequence[Machine]) -> None:
         share.begin()
         with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
             boots = [pool.submit(machine._boot, machine._plan(None)) for machine in machines]
-    for boot in boots:
-        boot.result()
+    for machine, boot in zip(machines, boots, strict=True):
+        with machine._keeping():
+            boot.result()
 
 
 @contextmanager
