@@ -186,6 +186,12 @@ SIGNS: tuple[Sign, ...] = (
         cause="a mount or unit that the boot requires failed; the lines before name it",
     ),
     Sign(
+        id="systemd-froze",
+        pattern=r"^\[!!!!!!\] |systemd\[1\]: Freezing( execution)?\.",
+        what="systemd could not go on, and froze",
+        cause="as its message says",
+    ),
+    Sign(
         id="unit-failed",
         pattern=r"\[ ?FAILED ?\] Failed to (start|mount|listen)|systemd\[1\]: Failed to (start|mount|listen)",
         what="a unit failed during boot",

@@ -71,6 +71,10 @@ PLANTED = {
     "a root that has no name": Planted(found="initrd-gave-up", arguments=("root=",)),
     "a root of no kind": Planted(found="rootfs-not-found", arguments=("root=frob:nicate",)),
     "emergency.target": Planted(found="emergency-mode", arguments=("systemd.unit=emergency.target",)),
+    "a goal that contradicts itself": Planted(
+        found="systemd-froze",
+        credentials=_drop_in("multi-user.target", "[Unit]\nRequires=emergency.target\nAfter=emergency.target\n"),
+    ),
     "a demanded unit that is masked": Planted(found="unit-not-ready", arguments=("systemd.mask=ssh.service",)),
     "a demanded unit that fails": Planted(
         found="unit-failed",
