@@ -102,19 +102,20 @@ def _tell(bundle: Bundle, seen: Counter[str], times: int) -> int:
         back = times - seen[""]
         print(f"not ready in {back} of {times}")
     else:
-        print(f"{awaited}: came back in {back} of {times}{_rate(bundle)}")
+        print(f"{awaited}: came back in {back} of {times}{_rate(bundle, back, times)}")
     for other, count in seen.items():
         if other != awaited:
             print(f"{other or 'no finding'}: {count} of {times}")
     return _status(bundle, back, times)
 
 
-def _rate(bundle: Bundle) -> str:
+def _rate(bundle: Bundle, back: int, times: int) -> str:
     """How often it came in its own run, if that was not each time."""
     if bundle.seen == bundle.tries:
         return ""
-    low, high = share_between(bundle.seen, bundle.tries)
-    return f"; in its run in {bundle.seen} of {bundle.tries}, which is {low:.0%} to {high:.0%}"
+    (low, high), (then_low, then_high) = share_between(back, times), share_between(bundle.seen, bundle.tries)
+    then = f"in its run in {bundle.seen} of {bundle.tries} ({then_low:.0%} to {then_high:.0%})"
+    return f" ({low:.0%} to {high:.0%}); {then}"
 
 
 def _status(bundle: Bundle, back: int, times: int) -> int:
@@ -127,8 +128,8 @@ def _status(bundle: Bundle, back: int, times: int) -> int:
     if not back and times < enough:
         print(f"too few tries to say that it is gone: --times {enough}")
         return HostError.exit_status
-    low, high = share_between(bundle.seen, bundle.tries)
-    if low <= back / times <= high:
+    (low, high), (then_low, then_high) = share_between(back, times), share_between(bundle.seen, bundle.tries)
+    if back and low <= then_high and then_low <= high:
         return 1
     return HostError.exit_status if back else 0
 
