@@ -122,6 +122,7 @@ def attend(
     number = 1
     while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), way):
         number += 1
+        to_stderr(f"it was reset: boot {number}")
 
 
 def _weathers(names: Sequence[str], path: BootPath) -> list[Weather]:

@@ -3,8 +3,8 @@
     python -m tests.consoles.record /tmp/work focal bullseye …        (as root; some 30 s a console)
 
 Another distribution's keyring must be installed; $MIRROR names an archive other than mmdebstrap's own choice.
-Each system is bootstrapped as its distribution makes it, with its own initrd, and booted once for each fault; the whole
-console is kept of the good boot, and the end of the others. tests/harness/test_signs.py reads them.
+Each system is bootstrapped as its distribution makes it, with its own initrd, and booted once for each fault. Of the
+good boot the whole console is kept, of the others what is around the first sign. tests/harness/test_signs.py reads them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CONSOLES = Path(__file__).parent
 GOOD = "good"
 _DEBIAN = ("linux-image-cloud-amd64",)
 _UBUNTU = ("linux-image-virtual",)
-_ENOUGH_S, _QUIET_S, _LINES = 240.0, 6.0, 60
+_ENOUGH_S, _QUIET_S = 300.0, 6.0
+_BEFORE, _LINES = 30, 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ def main() -> None:
             if target.exists():
                 continue
             lines = _boot(folder, fault, is_good=name == GOOD)
-            kept = lines if name == GOOD else lines[-_LINES:]
+            kept = lines if name == GOOD else _around_the_first_sign(lines)
             target.write_text("\n".join([f"# {programs}", *kept]) + "\n", "utf-8")
             print(target.name, len(lines), [sign.id for line in lines for sign in read_line(line)], flush=True)
 
@@ -136,7 +137,7 @@ def _boot(folder: Path, fault: Fault, *, is_good: bool) -> list[str]:
     initrd.write_bytes(content[: int(len(content) * fault.initrd_share)])
     log = folder / "console"
     log.write_bytes(b"")
-    arguments = f"{fault.root} ro console=ttyS0,115200 systemd.show_status=1 {fault.arguments}"
+    arguments = f"{fault.root} rw console=ttyS0,115200 systemd.show_status=1 {fault.arguments}"
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1",
             "-m", str(fault.memory_mib), "-kernel", str(kernel), "-append", arguments, "-serial", f"file:{log}",
             "-drive", f"file={folder / 'root.ext4'},format=raw,if=virtio,snapshot=on"]  # fmt: skip
@@ -154,6 +155,12 @@ def _boot(folder: Path, fault: Fault, *, is_good: bool) -> list[str]:
                 break
         qemu.kill()
     return _lines(log)
+
+
+def _around_the_first_sign(lines: list[str]) -> list[str]:
+    """The end, if there is none."""
+    at = next((number for number, line in enumerate(lines) if any(read_line(line))), len(lines))
+    return lines[max(0, at - _BEFORE) :][:_LINES]
 
 
 def _lines(log: Path) -> list[str]:

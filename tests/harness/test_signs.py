@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.explain import Seen, explanations, nearest
@@ -9,6 +11,9 @@ from harness.signs import SIGNS, begins_phase, read_line
 
 KNOWN = [(name, one) for name, about in explanations().items() for one in about.seen]
 """Lines of consoles of several generations, each with the finding that it shows."""
+
+RECORDED = sorted((Path(__file__).parents[1] / "consoles").glob("*.log"))
+"""Whole consoles, by system and by what was planted; see record.py beside them."""
 
 TROUBLE = {
     "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)": "kernel-panic",
@@ -104,6 +109,35 @@ def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
 @pytest.mark.parametrize(("name", "seen"), KNOWN, ids=lambda value: getattr(value, "of", value))
 def test_each_generation_of_programs_is_understood(name: str, seen: Seen) -> None:
     assert [sign.id for sign in read_line(seen.line)] == [name]
+
+
+FIRST = {
+    "crash": ("kernel-panic", "kernel-oops"),  # sysrq's c wrote to address 0 until Linux 5.2
+    "initrd-corrupt": (
+        "initrd-corrupt",
+        "kernel-oops",
+    ),  # Linux 5.4's unlz4 reads beyond the end of one that is cut off
+    "unit-dependency-failed": ("unit-failed",),  # which is why
+}
+"""What the first sign of a recorded console is about, where that is not what the recording is called."""
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
+def test_a_recorded_console_shows_what_was_planted_and_nothing_before(file: Path) -> None:
+    planted = file.name.split(".")[-2]
+    seen = [sign.id for line in file.read_text("utf-8").splitlines()[1:] for sign in read_line(line)]
+
+    if planted == "good":
+        assert seen == []
+    else:
+        assert seen[0] in FIRST.get(planted, (planted,))
+        assert planted in (*seen, *FIRST)
+
+
+def test_consoles_of_several_generations_are_recorded() -> None:
+    kernels = {file.read_text("utf-8").split(" ", 3)[2].rsplit(".", 1)[0] for file in RECORDED}
+
+    assert len(kernels) >= 4
 
 
 def test_every_sign_has_lines_that_show_it() -> None:

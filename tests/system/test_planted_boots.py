@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from harness import grub, power, qemu, record
+from harness import grub, power, process, qemu, record
 from harness.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
 from harness.fixtures.disk import make_disk
 from harness.lab import Lab
@@ -33,6 +34,15 @@ def _zero_the_middle(content: bytearray) -> None:
 
 def _zero(content: bytearray) -> None:
     content[:] = bytes(1 << 20)
+
+
+def _empty(content: bytearray) -> None:
+    """A squashfs of nothing."""
+    with TemporaryDirectory() as folder:
+        tree, image = Path(folder) / "tree", Path(folder) / "image"
+        tree.mkdir()
+        process.output([process.require("mksquashfs", "squashfs-tools"), str(tree), str(image), "-quiet"])
+        content[:] = image.read_bytes()
 
 
 def _drop_in(unit: str, lines: str) -> dict[str, str]:
@@ -68,13 +78,12 @@ PLANTED = {
     # dracut 106 lays its overlay over nothing and goes on; the role persist sees what is missing
     "a root file system that is none": Planted(found="persist-failed", files={ROOTFS: _zero}, path=BootPath.IPXE_BIOS),
     "a root that is nowhere": Planted(found="initrd-timeout", arguments=("root=live:LABEL=nowhere", "rd.retry=6")),
-    "a root that has no name": Planted(found="initrd-gave-up", arguments=("root=",)),
+    "a root file system without a system": Planted(
+        found="initrd-gave-up", files={ROOTFS: _empty}, path=BootPath.IPXE_BIOS
+    ),
+    "a root that has no name": Planted(found="systemd-froze", arguments=("root=",)),
     "a root of no kind": Planted(found="rootfs-not-found", arguments=("root=frob:nicate",)),
     "emergency.target": Planted(found="emergency-mode", arguments=("systemd.unit=emergency.target",)),
-    "a goal that contradicts itself": Planted(
-        found="systemd-froze",
-        credentials=_drop_in("multi-user.target", "[Unit]\nRequires=emergency.target\nAfter=emergency.target\n"),
-    ),
     "a demanded unit that is masked": Planted(found="unit-not-ready", arguments=("systemd.mask=ssh.service",)),
     "a demanded unit that fails": Planted(
         found="unit-failed",
