@@ -11,6 +11,8 @@ from harness.verdict import Finding
 
 PHASE = "shutdown"
 """With which a boot by kexec begins: the running system loads the kernel and stops its services."""
+RESTARTS = "running in system mode"
+"""What systemd says when it begins (core/main.c); before a kernel has, its user space was only restarted."""
 LEAVES = "Starting new kernel"
 """The last that the old kernel prints (Linux, kernel/kexec_core.c, kernel_kexec())."""
 SILENT_S = 60.0

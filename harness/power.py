@@ -182,10 +182,15 @@ class Power:
             return "kernel" in self.console.phases
 
         def has_left() -> bool:
-            return has_started() or any(kexec.LEAVES in line for line in self.console.lines)
+            return has_started() or has_restarted() or any(kexec.LEAVES in line for line in self.console.lines)
+
+        def has_restarted() -> bool:
+            return "kernel" not in self.console.phases and any(kexec.RESTARTS in line for line in self.console.lines)
 
         if not self._changes.wait_for(has_left, stopping := Deadline(SHUTDOWN_S)):
             raise self.failed(self._shutdown_finding(stopping.passed_s, "a clean kexec"))
+        if has_restarted():
+            raise self.failed(kexec.same_boot_finding(self.plan.where))
         if not self._changes.wait_for(has_started, starting := Deadline(kexec.SILENT_S)):
             raise self.failed(kexec.silent_finding(self.plan.where, starting.passed_s, self.console.lines))
 

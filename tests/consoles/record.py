@@ -3,8 +3,8 @@
     python -m tests.consoles.record /tmp/work focal bullseye …        (as root; some 30 s a console)
 
 Another distribution's keyring must be installed; $MIRROR names an archive other than mmdebstrap's own choice.
-Each system is bootstrapped as its distribution makes it, with its own initrd, and booted once for each fault. Of the
-good boot the whole console is kept, of the others what is around the first sign. tests/harness/test_signs.py reads them.
+Each system is made as its distribution makes it, with its own initrd, and booted once for each fault. Of the
+good boot the whole console is kept, of others what is around the first sign. tests/harness/test_signs.py reads them.
 """
 
 from __future__ import annotations

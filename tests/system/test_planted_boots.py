@@ -192,7 +192,7 @@ def test_a_boot_script_that_tries_once(
 
 
 def test_a_kexec_that_restarts_only_user_space(booting: Booting, spec: MachineSpec, artifacts: Artifacts) -> None:
-    instead = _drop_in("systemd-kexec.service", "[Service]\nExecStart=\nExecStart=systemctl soft-reboot\n")
+    instead = _drop_in("systemd-kexec.service", "[Unit]\nSuccessAction=soft-reboot-force\n")
     machine = replace(spec, boot_path=BootPath.KEXEC, credentials=instead)
     with booting(machine) as machine, pytest.raises(BootFailed) as failure:
         machine.reboot(into=artifacts)
