@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import process
 from harness.console import plain
 from harness.signs import read_line
 
@@ -88,6 +89,7 @@ FAULTS = {
 
 
 def main() -> None:
+    process.unwind_when_told_to_end()
     place = Path(sys.argv[1])
     for suite in sys.argv[2:]:
         system = SYSTEMS[suite]
@@ -143,18 +145,25 @@ def _boot(folder: Path, fault: Fault, *, is_good: bool) -> list[str]:
             "-drive", f"file={folder / 'root.ext4'},format=raw,if=virtio,snapshot=on"]  # fmt: skip
     argv += ["-initrd", str(initrd)] if fault.initrd_share else []
     with subprocess.Popen(argv) as qemu:
-        began_s = seen_s = time.monotonic()
-        size, is_over = 0, False
-        while qemu.poll() is None and time.monotonic() - began_s < _ENOUGH_S:
-            time.sleep(0.5)
-            if log.stat().st_size != size:
-                size, seen_s = log.stat().st_size, time.monotonic()
-                lines = _lines(log)
-                is_over = " login:" in lines[-1] if is_good else any(any(read_line(line)) for line in lines)
-            if is_over and time.monotonic() - seen_s > _QUIET_S:
-                break
-        qemu.kill()
+        try:
+            _wait(qemu, log, is_good=is_good)
+        finally:
+            qemu.kill()
     return _lines(log)
+
+
+def _wait(qemu: subprocess.Popen[bytes], log: Path, *, is_good: bool) -> None:
+    """Until it has said what it should, and then nothing for a while."""
+    began_s = seen_s = time.monotonic()
+    size, is_over = 0, False
+    while qemu.poll() is None and time.monotonic() - began_s < _ENOUGH_S:
+        time.sleep(0.5)
+        if log.stat().st_size != size:
+            size, seen_s = log.stat().st_size, time.monotonic()
+            lines = _lines(log)
+            is_over = " login:" in lines[-1] if is_good else any(any(read_line(line)) for line in lines)
+        if is_over and time.monotonic() - seen_s > _QUIET_S:
+            break
 
 
 def _around_the_first_sign(lines: list[str]) -> list[str]:
