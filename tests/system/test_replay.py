@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from harness.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
+REPLAY = [sys.executable, "-m", "harness", "replay"]
 Judge = Callable[..., tuple[int, Verdict]]
 
 BOOTS = """\
@@ -24,8 +26,7 @@ def test_it_keeps(machine):
 
 
 def _replay(*arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "harness", "replay", *map(str, arguments)]
-    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
+    done = subprocess.run([*REPLAY, *map(str, arguments)], cwd=cwd, check=False, capture_output=True, text=True)
     print(done.stdout, done.stderr)
     return done.returncode, done.stdout
 
@@ -55,3 +56,33 @@ def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
     assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 1
     file.write_text(KEEPS.replace("something else", "kept"))
     assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 0
+
+
+def test_its_monitor_and_its_kernel_are_at_hand(judge: Judge, tmp_path: Path) -> None:
+    """A debugger finds it before its first instruction."""
+    (tmp_path / "test_mine.py").write_text(BOOTS)
+    judge("base", "-n0", "--weather=http-404-kernel", str(tmp_path / "test_mine.py"))
+    (bundle,) = (tmp_path / "latest").glob("*.bundle")
+    argv = [*REPLAY, str(bundle)]
+
+    done = subprocess.run(
+        [*argv, "--monitor"], cwd=ROOT, check=True, input="info status\n", capture_output=True, text=True
+    )
+    assert "(qemu) VM status: running" in done.stdout
+    with subprocess.Popen(
+        [*argv, "--gdb"], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr and child.stdin  # noqa: PT018
+        said = next(line for line in child.stderr if line.startswith("gdb -ex 'target remote /"))
+        assert "waits before its first instruction" in child.stderr.readline()
+        with socket.socket(socket.AF_UNIX) as gdb:
+            gdb.connect(said.split()[-1].rstrip("'"))
+            gdb.settimeout(30)
+            gdb.sendall(b"$g#67")
+            registers = b""
+            while b"#" not in registers:
+                registers += gdb.recv(4096)
+        child.stdin.write("\x1d")
+        child.stdin.close()
+        assert child.wait(60) == 0
+    assert b"f0ff000000000000" in registers, "rip: x86 begins at 0xfff0"
