@@ -86,8 +86,14 @@ def test_of_the_versions_of_a_stream_the_first_bad_one_is_named(artifacts: Artif
     for number, more in enumerate(changes, 1):
         made = load_artifacts(_with_arguments(artifacts, tmp_path / f"v{number}", *more))
         versions.append(made)
-        verdict = replace(proven.verdict(made), started=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
-        proof = proven.proof(made, replace(verdict, image="base"))
+        verdict = proven.verdict(made)
+        verdict = replace(
+            verdict,
+            image="base",
+            digests={**verdict.digests, "definition": made.manifest.definition},
+            started=(datetime.now(UTC) - timedelta(hours=1)).isoformat(),
+        )
+        proof = proven.proof(made, verdict)
         promote(proven.tree, "base", "stable", made, proof, proven.keeper(datetime.now(UTC)))
 
     status, said, steps = _bisect(

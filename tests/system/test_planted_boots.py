@@ -81,8 +81,9 @@ PLANTED = {
     "a root file system that is none": Planted(found="persist-failed", files={ROOTFS: _zero}, path=BootPath.IPXE_BIOS),
     "a root that is nowhere": Planted(found="initrd-timeout", arguments=("root=live:LABEL=nowhere", "rd.retry=6")),
     "a root file system without a system": Planted(
-        found="initrd-gave-up", files={ROOTFS: _empty}, path=BootPath.IPXE_BIOS
+        found="rootfs-not-found", files={ROOTFS: _empty}, path=BootPath.IPXE_BIOS
     ),
+    "an argument that dracut does not take": Planted(found="initrd-gave-up", arguments=("ifname=frobnicate",)),
     "a root that has no name": Planted(found="systemd-froze", arguments=("root=",)),
     "a root of no kind": Planted(found="rootfs-not-found", arguments=("root=frob:nicate",)),
     "emergency.target": Planted(found="emergency-mode", arguments=("systemd.unit=emergency.target",)),
