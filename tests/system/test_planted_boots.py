@@ -83,7 +83,7 @@ PLANTED = {
     "a root file system without a system": Planted(
         found="rootfs-not-found", files={ROOTFS: _empty}, path=BootPath.IPXE_BIOS
     ),
-    "an argument that dracut does not take": Planted(found="initrd-gave-up", arguments=("ifname=frobnicate",)),
+    "a root that is a blank disk": Planted(found="initrd-gave-up", arguments=("root=live:/dev/sda",)),
     "a root that has no name": Planted(found="systemd-froze", arguments=("root=",)),
     "a root of no kind": Planted(found="rootfs-not-found", arguments=("root=frob:nicate",)),
     "emergency.target": Planted(found="emergency-mode", arguments=("systemd.unit=emergency.target",)),
