@@ -64,13 +64,14 @@ def _tests(run: Run, test: str) -> tuple[int, int]:
 
 def _boots(run: Run, boot: Path, finding: Finding) -> tuple[int, int]:
     """In how many boots like this one that was found, this one too, and how many there were."""
-    found = {boot: True}
     boots = {Path(one.console).parent: one for one in run.boots() if not one.run}
-    alike = [folder for folder, one in boots.items() if boot in boots and one.is_like(boots[boot])]
-    for folder in alike:
+    mine = boots.pop(boot, None)
+    others = [folder for folder, one in boots.items() if mine is not None and one.is_like(mine)]
+    seen = 1
+    for folder in others:
         with suppress(OSError, ValueError):  # most have none
-            found[folder] = record.read(Finding, folder / FINDING).id == finding.id
-    return sum(found.values()), len({boot, *alike})
+            seen += record.read(Finding, folder / FINDING).id == finding.id
+    return seen, 1 + len(others)
 
 
 def _name(boot: Path, test: str) -> str:

@@ -152,7 +152,8 @@ def test_a_test_that_comes_and_goes_says_how_often_and_is_one_that_a_replay_has(
 def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
     run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:
-    for number, found in ((1, LATE), (2, LATE), (3, None), (4, replace(LATE, id="other")), (5, LATE)):
+    first = replace(LATE, id="something before it")
+    for number, found in ((1, LATE), (2, first), (3, None), (4, replace(LATE, id="other")), (5, LATE)):
         folder = tmp_path / "host1" / f"boot-{number}"
         folder.mkdir(exist_ok=True)
         if found:
