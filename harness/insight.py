@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BootproofError, HostError, UsageError
-from harness.release import COLUMNS, TREE, Commands, add_tree, carried, named_tree, print_table, told
+from harness.release import COLUMNS, TREE, Commands, add_tree, carried, named, named_tree, print_table, told
 
 if TYPE_CHECKING:
     from harness.artifacts import Artifacts
@@ -126,8 +126,7 @@ def side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
 
     store = find_store()
     image, _, which = name.partition("@")
-    given = options.tree or os.environ.get(TREE)
-    if which and given:
+    if which and named(options):
         opened = named_tree(options, until, image)
         if opened.tree.current(image, which):
             artifacts, proof = carried(opened, image, which)
@@ -135,22 +134,22 @@ def side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
     if Path(name).is_dir():
         artifacts = load_artifacts(Path(name))
     elif re.fullmatch(r"[0-9a-f]{8,64}", name):
-        artifacts = _of_digest(name, store, options if given else None, until)
+        artifacts = _of_digest(name, store, options, until)
     else:
         artifacts = store.hold(lambda: store.newest(image, which), until)
     return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest))
 
 
-def _of_digest(name: str, store: Store, tree: argparse.Namespace | None, until: ExitStack) -> Artifacts:
-    """Those in the store or, if that has none, in the ``tree`` that was named."""
+def _of_digest(name: str, store: Store, options: argparse.Namespace, until: ExitStack) -> Artifacts:
+    """Those in the store or, if that has none, in the tree that was named."""
     from harness.artifacts import load_artifacts
 
     try:
         return store.hold(lambda: store.artifacts(name), until)
     except UsageError:
-        if tree is None:
+        if not named(options):
             raise
-        opened = named_tree(tree, until)
+        opened = named_tree(options, until)
         opened.fetch_digest(name)
         found = sorted(opened.tree.root.glob(f"artifacts/{name}*"))
         if len(found) != 1:

@@ -181,15 +181,15 @@ class Power:
             self.alive()
             return "kernel" in self.console.phases
 
-        def has_left() -> bool:
-            return has_started() or has_restarted() or any(kexec.LEAVES in line for line in self.console.lines)
+        def has_said(words: str) -> bool:
+            return any(words in line for line in self.console.lines)
 
-        def has_restarted() -> bool:
-            return "kernel" not in self.console.phases and any(kexec.RESTARTS in line for line in self.console.lines)
+        def has_left() -> bool:
+            return has_started() or has_said(kexec.LEAVES) or has_said(kexec.RESTARTS)
 
         if not self._changes.wait_for(has_left, stopping := Deadline(SHUTDOWN_S)):
             raise self.failed(self._shutdown_finding(stopping.passed_s, "a clean kexec"))
-        if has_restarted():
+        if not has_started() and has_said(kexec.RESTARTS):
             raise self.failed(kexec.same_boot_finding(self.plan.where))
         if not self._changes.wait_for(has_started, starting := Deadline(kexec.SILENT_S)):
             raise self.failed(kexec.silent_finding(self.plan.where, starting.passed_s, self.console.lines))

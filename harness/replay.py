@@ -113,9 +113,13 @@ def _rate(bundle: Bundle, back: int, times: int) -> str:
     """How often it came in its own run, if that was not each time."""
     if bundle.seen == bundle.tries:
         return ""
-    (low, high), (then_low, then_high) = share_between(back, times), share_between(bundle.seen, bundle.tries)
-    then = f"in its run in {bundle.seen} of {bundle.tries} ({then_low:.0%} to {then_high:.0%})"
-    return f" ({low:.0%} to {high:.0%}); {then}"
+    seen, tries = bundle.seen, bundle.tries
+    return f" ({_between(back, times)}); in its run in {seen} of {tries} ({_between(seen, tries)})"
+
+
+def _between(count: int, of: int) -> str:
+    low, high = share_between(count, of)
+    return f"{low:.0%} to {high:.0%}"
 
 
 def _status(bundle: Bundle, back: int, times: int) -> int:

@@ -41,7 +41,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-_NO_ANSWER = "no DHCP answer for this NIC, or no boot script in it"
+_NO_ANSWER = "no DHCP answer for this NIC, no boot script in it, or no boot loader on its disk"
 
 SIGNS: tuple[Sign, ...] = (
     # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c

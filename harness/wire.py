@@ -30,10 +30,8 @@ def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, clea
 
 def explained(finding: Finding, events: Sequence[TraceEvent], spec: MachineSpec) -> Finding:
     """``finding`` as the wire explains it, where the firmware could only say that it found nothing to boot."""
-    if finding.id != "no-boot-device":
+    if finding.id != "no-boot-device" or not spec.boot_path.is_netboot:
         return finding
-    if not spec.boot_path.is_netboot:
-        return replace(finding, cause="no disk has a boot loader that this firmware takes")
     if not any(event.protocol == "dhcp" for event in events):
         return replace(
             finding,

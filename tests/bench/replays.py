@@ -122,7 +122,7 @@ def measure(*, quick: bool) -> list[Figure]:
         checkout = Path(plain) / "checkout"
         output(["git", "clone", "-q", str(ROOT), str(checkout)])
         done = [_once(fault, artifacts, definition, Path(plain), checkout) for fault in chosen]
-        chance = _by_chance(Path(plain) / "chance", checkout, repeats=2 if quick else 6, times=3 if quick else 12)
+        chance = list(_by_chance(Path(plain) / "chance", checkout, repeats=4 if quick else 6, times=4 if quick else 12))
     lost = [one.name for one in done if not one.came_back]
     ratios = {one.name: [one.replayed_s / one.failed_s] for one in done}
     return [
@@ -152,7 +152,17 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     (folder / "test_chance.py").write_text(_CHANCE)
     env = os.environ | {"PYTHONPATH": str(checkout)}
     images = f"--images-dir={checkout}/images"
-    argv = ["-m", "pytest", "-p", "no:cacheprovider", "--image=base", images, f"--boots={repeats}", "test_chance.py"]
+    argv = [
+        "-m",
+        "pytest",
+        "-n2",
+        "-p",
+        "no:cacheprovider",
+        "--image=base",
+        images,
+        f"--boots={repeats}",
+        "test_chance.py",
+    ]
     subprocess.run([sys.executable, *argv], cwd=folder, env=env, check=False, stdout=sys.stderr)
     bundles = sorted(folder.glob("runs/latest/*.bundle"), key=lambda file: file.stat().st_mtime)
     if not bundles:

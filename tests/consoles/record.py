@@ -173,7 +173,9 @@ def _around_the_first_sign(lines: list[str]) -> list[str]:
 
 
 def _lines(log: Path) -> list[str]:
-    return plain(log.read_bytes().decode("utf-8", "replace")).split("\n")
+    """As `harness.console` sees them, but for who built the kernel."""
+    text = plain(log.read_bytes().decode("utf-8", "replace"))
+    return re.sub(r" \(\S+@\S+\)", "", text).split("\n")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,20 @@ def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureF
     assert lines[-3].endswith("rollback")
 
 
+def test_a_digest_that_only_the_tree_has_is_found_there(
+    proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(proven, "2", "2026-11-21T12-30-00-site")
+    promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-site")
+    promote(proven, "2")
+    digests = [proven.artifacts(version).digest[:12] for version in ("1", "2")]
+
+    assert main(["diff", *digests]) == 0
+    monkeypatch.delenv(TREE)
+    assert main(["diff", *digests]) == 4
+    assert f"no artifacts {digests[0]!r} in" in capsys.readouterr().err
+
+
 def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
     file = "runs/2026-11-21T12-00-00-site/attestation.json"
     folder = proven.artifacts().folder

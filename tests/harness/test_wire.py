@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 
 from harness.lab import TraceEvent
 from harness.lab.trace import read_line
@@ -77,10 +76,3 @@ def test_what_the_wire_knows_nothing_of_stays_as_it_is() -> None:
 
     assert explained(NOTHING, [*steps(*GIVEN), asked], SPEC) == NOTHING
     assert explained(panic, [], SPEC) == panic
-
-
-def test_a_disk_that_does_not_boot_has_nothing_to_do_with_the_network() -> None:
-    disk = replace(SPEC, boot_path=BootPath.GRUB)
-
-    assert explained(NOTHING, (), disk).cause == "no disk has a boot loader that this firmware takes"
-    assert explained(NOTHING, (), disk).id == "no-boot-device"

@@ -183,7 +183,7 @@ kernel {url}/vmlinuz initrd=initrd.img || shell
 def test_a_boot_script_that_tries_once(
     booting: Booting, spec: MachineSpec, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def script(url: str, _: object, *, has_shell: bool = False) -> str:  # noqa: ARG001
+    def script(url: str, *_: object, **__: object) -> str:
         return _GIVES_UP.format(url=url)
 
     monkeypatch.setattr(qemu, "ipxe_script", script)

@@ -47,6 +47,7 @@ def _break(images: Path) -> None:
         (_outgrow, LOOKS, "over-budget", Outcome.FAILED, 1),
         (_break, LOOKS, "build-failed", Outcome.FAILED, 1),
     ],
+    ids=["event-unreadable", "over-budget", "build-failed"],
 )
 def test_what_is_planted_is_named(
     change: Callable[[Path], None], test: str, found: str, outcome: Outcome, status: int, judge: Judge, tmp_path: Path

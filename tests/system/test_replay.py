@@ -72,7 +72,8 @@ def test_its_monitor_and_its_kernel_are_at_hand(judge: Judge, tmp_path: Path) ->
     with subprocess.Popen(
         [*argv, "--gdb"], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
-        assert child.stderr and child.stdin  # noqa: PT018
+        assert child.stderr is not None
+        assert child.stdin is not None
         said = next(line for line in child.stderr if line.startswith("gdb -ex 'target remote /"))
         assert "waits before its first instruction" in child.stderr.readline()
         with socket.socket(socket.AF_UNIX) as gdb:
