@@ -143,7 +143,7 @@ _CHANCE = """\
 def test_the_microsecond_is_even(machine):
     assert int(machine.check("date +%s%6N")) % 2 == 0
 """
-"""Fails by chance in every other clone; a clone's own random numbers would be those of its template."""
+"""Fails by chance in every other clone."""
 
 
 def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Iterator[Figure]:
