@@ -70,6 +70,7 @@ class Console:
         on_phase: Callable[[str], None],
         quiet_about: tuple[str, ...] = (),
         cards: int = 1,
+        is_emulated: bool = False,
     ) -> None:
         self.log = log
         self.lines: list[str] = []
@@ -80,6 +81,7 @@ class Console:
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._cards_left, self._is_card_open = cards, True
+        self._is_emulated = is_emulated
         self._raw = bytearray()
         self._rest = b""
         self._successor: Console | None = None
@@ -120,7 +122,9 @@ class Console:
 
     def begin(self, log: Path, on_phase: Callable[[str], None]) -> Console:
         """What is printed from now on belongs to another boot, and is in the console that this returns."""
-        self._successor = Console(self._wire, log, self._changes, on_phase, self._quiet_about)
+        self._successor = Console(
+            self._wire, log, self._changes, on_phase, self._quiet_about, is_emulated=self._is_emulated
+        )
         return self._successor
 
     def follow(self) -> None:
@@ -182,11 +186,21 @@ class Console:
             self._on_phase(phase)
         if any(name in line for name in self._quiet_about):
             return
-        for sign in read_line(line):
+        for sign in read_line(line, is_emulated=self._is_emulated):
             if sign.is_of_a_card and self._has_another_card():
                 continue
             if all(seen.sign.id != sign.id for seen in self.sightings):
-                self.sightings.append(Sighting(sign, tuple(self.lines[-_CONTEXT_LINES:])))
+                self._see(sign)
+
+    def _see(self, sign: Sign) -> None:
+        evidence = tuple(self.lines[-_CONTEXT_LINES:])
+        outranked = self.sightings[-1] if self.sightings and self.sightings[-1].sign.id in sign.outranks else None
+        if outranked:
+            guilty = outranked.evidence[-1]
+            evidence = evidence if guilty in evidence else (guilty, *evidence)
+            self.sightings[-1] = Sighting(sign, evidence)
+        else:
+            self.sightings.append(Sighting(sign, evidence))
 
     def _has_another_card(self) -> bool:
         """One more has failed, unless it is the same as before: iPXE says so in one line or two."""
@@ -229,12 +243,14 @@ def follow(
     on_phase: Callable[[str], None],
     quiet_about: tuple[str, ...] = (),
     cards: int = 1,
+    is_emulated: bool = False,
 ) -> Iterator[Console]:
     """Follow ``wire`` into ``log`` while the block lasts; lines that name ``quiet_about`` are never signs.
 
-    ``cards`` are those that the firmware may boot from.
+    ``cards`` are those that the firmware may boot from. An emulator's faults are told of a machine that
+    ``is_emulated``.
     """
-    console = Console(wire, log, changes, on_phase, quiet_about, cards)
+    console = Console(wire, log, changes, on_phase, quiet_about, cards, is_emulated)
     thread = threading.Thread(target=console.follow, name=f"console {log}", daemon=True)
     thread.start()
     try:

@@ -48,7 +48,7 @@ class Machine:
         doubt: Callable[[], str] = str,
     ) -> None:
         self.spec, self.artifacts, self.definition, self.site = spec, artifacts, definition, site
-        self.memory, self.doubt = memory, doubt
+        self.memory, self._doubt = memory, doubt
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
         """What GRUB's menu has, the latest first."""
@@ -72,6 +72,10 @@ class Machine:
     @property
     def is_on(self) -> bool:
         return bool(self._powers)
+
+    def doubt(self) -> str:
+        """Why what it shows may not be the image's doing, or nothing."""
+        return self.power.doubt() if self.is_on else self._doubt()
 
     @property
     def is_clone(self) -> bool:
@@ -235,7 +239,7 @@ class Machine:
             site=self.site,
             memory=self.memory,
             frozen=frozen,
-            doubt=self.doubt,
+            doubt=self._doubt,
             offers=self.offers,
             entry=self._entry,
             is_kexec=is_kexec,

@@ -33,6 +33,7 @@ from harness.lab.trace import told
 from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone
+from harness.signs import Sign
 from harness.spec import Accelerator
 from harness.verdict import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT, Boot, Finding
 
@@ -54,6 +55,9 @@ _THAW_S = 60.0
 _DUMP_S = 120.0
 _CLOCK_LATE_S = 0.05
 """About as long a thawed guest takes until it sets the clock it is told."""
+_OF_THE_KERNEL = ("kernel-oops", "kernel-warning")
+_REGISTERS_S = 1.0
+"""How long the kernel may take from the first line of a bug to its registers."""
 _UNFED = "whoever opened /dev/watchdog fed it no more: it hung, or the whole system did"
 _WITHOUT_SERIAL = (
     "what happens before the network is up or while it is down: this image takes no shell on a serial port "
@@ -228,7 +232,6 @@ class Power:
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
         self._raise_full_disk()
-        self._raise_emulator_fault()
         if self._is_booting:
             self._raise_first_sign()
         if self.child.status is not None:
@@ -243,6 +246,7 @@ class Power:
 
     def _raise_first_sign(self) -> None:
         """On the wire, which says more, or on the console."""
+        self._raise_emulator_fault()
         plan, clears_up = self.plan, self.plan.site.lab.clears_up
         finding = wire.failure(self._steps, plan.spec, plan.where, clears_up=clears_up)
         finding = finding or self.downloads.failure(plan.where)
@@ -278,12 +282,30 @@ class Power:
             raise HostError(f"{self.plan.where}: the host has no space left for {disks}; make room there")
 
     def _raise_emulator_fault(self) -> None:
-        """Linux patches its own code in its first seconds, which QEMU's TCG may miss."""
+        """Before user space, another boot will do.
+
+        What looks like a bug of the kernel's may be told for the emulator's by the registers, a few lines later.
+        """
         sighting = self._final_sighting
-        is_early = self._is_booting and "userspace" not in self.console.phases
-        is_emulated = self.plan.spec.accelerator is Accelerator.TCG
-        if sighting and sighting.sign.id == "emulator-fault" and is_early and is_emulated:
-            raise EmulatorFault(f"{self.plan.where}: {sighting.sign.what}; {sighting.sign.cause}")
+        if sighting and self._is_emulated and sighting.sign.id in _OF_THE_KERNEL:
+            self._changes.wait_for(lambda: self._emulator_fault, Deadline(_REGISTERS_S))
+        fault = self._emulator_fault
+        if fault and "userspace" not in self.console.phases:
+            raise EmulatorFault(f"{self.plan.where}: {fault.what}; {fault.cause}")
+
+    @property
+    def _emulator_fault(self) -> Sign | None:
+        """What the emulator did wrong in this boot."""
+        return next((seen.sign for seen in self.console.sightings if seen.sign.outranks), None)
+
+    @property
+    def _is_emulated(self) -> bool:
+        return self.plan.spec.accelerator is Accelerator.TCG
+
+    def doubt(self) -> str:
+        """Why what this boot shows may not be the image's doing, or nothing."""
+        fault = self._emulator_fault
+        return self.plan.doubt() or (fault.cause if fault else "")
 
     def failed(self, finding: Finding) -> BootFailed:
         """The error for ``finding``, which is noted in the run at once."""
@@ -291,9 +313,9 @@ class Power:
             raise CannotFreeze(f"a copy of a frozen machine did not go on: {finding.what}")
         plan = self.plan
         finding = checks.with_network(finding, self._network_of(finding))
-        slowness = host_scale() if plan.spec.accelerator is Accelerator.TCG else 1.0
+        slowness = host_scale() if self._is_emulated else 1.0
         finding = checks.excused(finding, process.starved_share(self.child.pid), slowness)
-        finding = checks.doubted(finding, plan.doubt())
+        finding = checks.doubted(finding, self.doubt())
         self._note(finding)
         by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
         self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
@@ -327,7 +349,7 @@ class Power:
             if not self._is_final(sighting):
                 continue
             finding = checks.finding_of(sighting, self.plan.where)
-            self._note(checks.doubted(finding, self.plan.doubt()))
+            self._note(checks.doubted(finding, self.doubt()))
 
     @property
     def downloads(self) -> Downloads:

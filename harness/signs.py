@@ -7,7 +7,6 @@ never matches anything that a healthy boot prints. Sources name where the text c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +19,8 @@ class Sign:
 
     After one that is not ``is_final`` a boot may still go well, and then it counts for nothing. What ``is_retried``
     goes well if the network comes to itself, and will not if nothing changes. One that ``is_of_a_card`` is said by each
-    network card's iPXE for itself, and means trouble when the last has said it.
+    network card's iPXE for itself, and means trouble when the last has said it. One that ``outranks`` others is an
+    emulated machine's only: the one of them seen just before was the emulator's doing, too.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Sign:
     is_final: bool = True
     is_retried: bool = False
     is_of_a_card: bool = False
+    outranks: tuple[str, ...] = ()
 
     def matches(self, line: str) -> bool:
         return _compiled(self.pattern).search(line) is not None
@@ -104,10 +105,19 @@ SIGNS: tuple[Sign, ...] = (
         what="the kernel ran into a breakpoint of its own",
         cause="QEMU's TCG with several CPUs missed code that the kernel patched; no fault of the image",
         subject=Subject.HOST,
+        outranks=("kernel-oops",),
+    ),
+    Sign(
+        id="emulator-fault",
+        pattern=r"EFLAGS: (?!00[0-3])[0-9a-f]{8}",  # bits 22 to 31 are always 0: Intel's manual, volume 1, 3.4.3
+        what="the kernel hit a bug with flags set that no processor has",
+        cause="QEMU's TCG computed something wrong; no fault of the image",
+        subject=Subject.HOST,
+        outranks=("kernel-oops", "kernel-warning"),
     ),
     Sign(
         id="kernel-oops",
-        pattern=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: (?!int3)|general protection fault|kernel BUG at )",
+        pattern=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: |general protection fault|kernel BUG at )",
         what="the kernel hit a bug",
         cause="a kernel or driver fault: compare with the previous kernel",
     ),
@@ -213,9 +223,11 @@ SIGNS: tuple[Sign, ...] = (
 )
 
 
-def read_line(line: str) -> Iterator[Sign]:
-    """The signs that ``line`` shows."""
-    return (sign for sign in SIGNS if sign.matches(line))
+def read_line(line: str, *, is_emulated: bool = True) -> list[Sign]:
+    """The signs that ``line``, of a machine that ``is_emulated`` or not, shows."""
+    signs = [sign for sign in SIGNS if sign.matches(line) and (is_emulated or not sign.outranks)]
+    outranked = {name for sign in signs for name in sign.outranks}
+    return [sign for sign in signs if sign.id not in outranked]
 
 
 PHASES: tuple[tuple[str, str], ...] = (

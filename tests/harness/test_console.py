@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,16 @@ def phases() -> list[str]:
 
 @pytest.fixture
 def machine(tmp_path: Path, phases: list[str]) -> Iterator[Machine]:
+    with _machine(tmp_path, phases.append) as machine:
+        yield machine
+
+
+@contextmanager
+def _machine(folder: Path, on_phase: Callable[[str], None] = print, *, is_emulated: bool = False) -> Iterator[Machine]:
     ours, theirs = socket.socketpair()
-    changes = Changes()
-    with ours, theirs, follow(ours, tmp_path / "console.log", changes, phases.append, ("nova-compute",)) as console:
+    changes, log = Changes(), folder / "console.log"
+    quiet = ("nova-compute",)
+    with ours, theirs, follow(ours, log, changes, on_phase, quiet, is_emulated=is_emulated) as console:
         yield Machine(theirs, console, changes)
 
 
@@ -71,6 +79,38 @@ def test_a_sign_cut_in_two_by_the_wire_is_seen(machine: Machine) -> None:
 
     machine.wait_for(lambda: bool(machine.console.sightings))
     assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
+
+
+OOPS = """\
+BUG: unable to handle page fault for address: ffffb5e841000ff8
+#PF: supervisor write access in kernel mode
+Oops: Oops: 0002 [#1] PREEMPT SMP NOPTI
+CPU: 1 UID: 0 PID: 1 Comm: systemd-shutdow Not tainted 6.12.57+deb13-amd64 #1
+RIP: 0010:memcpy_toio+0x66/0xa0
+RSP: 0018:ffffb5e840013a58 EFLAGS: {flags}
+Kernel panic - not syncing: Fatal exception
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_emulated", "seen"),
+    [
+        ("0600d622", True, ["emulator-fault", "kernel-panic"]),
+        ("0600d622", False, ["kernel-oops", "kernel-panic"]),
+        ("00010286", True, ["kernel-oops", "kernel-panic"]),
+    ],
+)
+def test_a_bug_with_flags_that_no_processor_has_is_the_emulators(
+    flags: str, is_emulated: bool, seen: list[str], tmp_path: Path
+) -> None:
+    with _machine(tmp_path, is_emulated=is_emulated) as machine:
+        machine.prints(OOPS.format(flags=flags))
+        machine.wait_for(lambda: len(machine.console.sightings) == 2)
+
+    assert [sighting.sign.id for sighting in machine.console.sightings] == seen
+    first = machine.console.sightings[0]
+    assert first.evidence[0].startswith("BUG: unable to handle page fault")
+    assert (flags in first.evidence[-1]) == (seen[0] == "emulator-fault")
 
 
 def test_phases_are_told_as_they_begin(machine: Machine, phases: list[str]) -> None:

@@ -22,6 +22,7 @@ TROUBLE = {
     "[    5.0] BUG: kernel NULL pointer dereference, address: 0000000000000008": "kernel-oops",
     "[    5.0] Oops: general protection fault, probably for non-canonical address": "kernel-oops",
     "[    2.3] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI": "emulator-fault",
+    "[  118.9] RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622": "emulator-fault",
     "[   97.8] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [systemd:1]": "kernel-lockup",
     "[  242.6] INFO: task mount:411 blocked for more than 120 seconds.": "kernel-lockup",
     "[    0.9] Initramfs unpacking failed: invalid magic at start of compressed archive": "initrd-corrupt",
@@ -60,6 +61,8 @@ HARMLESS = (
     "Welcome to GRUB!",
     "[    4.4] systemd[1]: emergency.service - Emergency Shell was skipped",
     # Linux 3.10 to 6.12, on hardware that is well
+    "[   42.6] RSP: 002b:00007ffc772563b8 EFLAGS: 00000202 ORIG_RAX: 0000000000000001",
+    "[    5.0] RSP: 0018:ffffaf06803b7e30 EFLAGS: 003f7fd7",  # all that there are
     "[    0.0] Command line: BOOT_IMAGE=/vmlinuz panic=10 oops=panic rd.debug",
     "[    0.4] ACPI BIOS Error (bug): Could not resolve symbol [\\_SB.PCI0.LPCB.HEC.ECAV], AE_NOT_FOUND",
     "[    0.0] [Firmware Bug]: TSC ADJUST: CPU0: -2391 force to 0",
@@ -109,6 +112,17 @@ def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
 @pytest.mark.parametrize(("name", "seen"), KNOWN, ids=lambda value: getattr(value, "of", value))
 def test_each_generation_of_programs_is_understood(name: str, seen: Seen) -> None:
     assert [sign.id for sign in read_line(seen.line)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("[    2.3] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI", ["kernel-oops"]),
+        ("[  118.9] RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622", []),
+    ],
+)
+def test_an_emulators_fault_is_not_suspected_where_there_is_none(line: str, named: list[str]) -> None:
+    assert [sign.id for sign in read_line(line, is_emulated=False)] == named
 
 
 BEGINS = {

@@ -17,6 +17,7 @@ from harness.errors import Subject
 from harness.fixtures.disk import make_disk
 from harness.lab import Lab
 from harness.machine import BootFailed, Machine
+from harness.run import Run
 from harness.spec import BootPath, DiskSpec, MachineSpec
 from harness.weather import known
 
@@ -51,9 +52,9 @@ def _drop_in(unit: str, lines: str) -> dict[str, str]:
     return {f"systemd.unit-dropin.{unit}~planted": lines}
 
 
-def _says(line: str) -> dict[str, str]:
-    """A unit that lets the kernel print ``line``, as if it had come upon that itself."""
-    return _runs(f"echo '<2>{line}' >/dev/kmsg")
+def _says(*lines: str) -> dict[str, str]:
+    """A unit that lets the kernel print ``lines``, as if it had come upon that itself."""
+    return _runs("; ".join(f"echo '<2>{line}' >/dev/kmsg" for line in lines))
 
 
 def _runs(command: str) -> dict[str, str]:
@@ -125,6 +126,14 @@ PLANTED = {
     "an emulator that misses a patch, later than it is tried again": Planted(
         found="emulator-fault", credentials=_says("Oops: int3: 0000 [#1] PREEMPT SMP NOPTI")
     ),
+    "an emulator that computes something wrong, later than it is tried again": Planted(
+        found="emulator-fault",
+        credentials=_says(
+            "BUG: unable to handle page fault for address: ffffb5e841000ff8",
+            "RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622",
+            "Kernel panic - not syncing: Fatal exception",
+        ),
+    ),
     "a foreign module": Planted(found="kernel-tainted", credentials=_runs("echo 4096 >/proc/sys/kernel/tainted")),
     "no memory left": Planted(
         found="out-of-memory", credentials=_says("Out of memory: Killed process 711 (nova-compute)")
@@ -161,6 +170,19 @@ def test_what_is_planted_is_named(
 
     print(failure.value)
     assert failure.value.finding.id == planted.found
+
+
+def test_a_boot_that_the_emulator_broke_is_made_once_more(booting: Booting, spec: MachineSpec, run: Run) -> None:
+    once = "/sysroot/data/once"
+    oops = "echo '<2>Oops: int3: 0000 [#1] PREEMPT SMP NOPTI' >/dev/kmsg"
+    breaks = f"[ -e {once} ] || {{ >{once}; sync; {oops}; sleep 60; }}"
+    drop_in = _drop_in("persist.service", f'[Service]\nExecStartPost=/bin/sh -c "{breaks}"\n')
+
+    with booting(replace(spec, credentials=drop_in)) as machine:
+        assert machine.power.plan.number == 2
+
+    assert next(event.data["text"] for event in run.events() if event.kind == "note").endswith("booted once more")
+    assert [event for event in run.events() if event.kind == "finding"] == []
 
 
 def test_a_disk_from_which_nothing_boots(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
