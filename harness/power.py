@@ -122,6 +122,10 @@ class Power:
             raise self._as_boot_failure(error) from error
         self._is_booting = False
 
+    def outlive_resets(self) -> None:
+        """From now on a reset starts the firmware again, as on hardware, and does not end QEMU; `QmpError` if not."""
+        self.qmp.execute("set-action", {"reboot": "reset"}, deadline=Deadline(10))
+
     def check_freezable(self) -> None:
         """Raise `CannotFreeze` where `freeze` would."""
         migration.check(self.qmp, Deadline(FREEZE_S))

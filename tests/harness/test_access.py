@@ -71,6 +71,7 @@ def power(tmp_path: Path) -> Any:
         console=Console(),
         channel=SimpleNamespace(run=run),
         ask_monitor=lambda line: f"{line} is done\r\n",
+        outlive_resets=lambda: None,
     )
 
 

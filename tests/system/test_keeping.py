@@ -119,6 +119,20 @@ def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(
         assert access.kept() == []
 
 
+def test_a_machine_whose_firmware_gave_up_tries_again_while_it_is_kept(tmp_path: Path) -> None:
+    with _pytest(tmp_path, BOOTS, "-n0", "--weather=http-404-kernel", "--keep=failed") as child:
+        one = _kept(child)
+        with access.ask(one.id, CONSOLE) as console:
+            _until(console, b"iPXE initialising devices")
+            _until(console, b"iPXE failed to fetch the kernel")
+        access.answer(one.id, access.STOP)
+        said, _ = child.communicate(timeout=60)
+    print(said)
+
+    assert child.returncode == 1
+    assert len(list((tmp_path / "runs" / "latest").glob("*.bundle"))) == 1
+
+
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_a_boot_that_is_interrupted_leaves_a_bundle_at_once(tmp_path: Path, workers: str) -> None:
     with _pytest(tmp_path, BOOTS, workers) as child:
