@@ -53,23 +53,34 @@ UNFINISHED = "boot-unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """One failure on paper. ``before`` is what ran when an upgrade by kexec failed. ``test`` is what failed in the
-    machine, empty if it was the boot itself; ``seen`` of the ``tries`` of its run, up to then, failed like that;
-    ``files`` maps the name of each file that came along to its SHA-256."""
+class Failure:
+    """What was found. ``test`` is what failed in the machine, run with ``seed``; empty if it was the boot itself.
 
-    format: int
-    made_by: str
-    architecture: str
+    ``seen`` of the ``tries`` of its run, up to then, failed like that.
+    """
+
     finding: Finding
-    plan: PlanRecord
-    manifest: Manifest
-    definition: ImageDefinition
-    before: Manifest | None = None
     test: str = ""
     seed: int = 1
     seen: int = 1
     tries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """One failure on paper. ``before`` is what ran when an upgrade by kexec failed.
+
+    ``files`` maps the name of each file that came along to its SHA-256.
+    """
+
+    format: int
+    made_by: str
+    architecture: str
+    failure: Failure
+    plan: PlanRecord
+    manifest: Manifest
+    definition: ImageDefinition
+    before: Manifest | None = None
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,15 +94,11 @@ class Unpacked:
 
 def write(
     target: Path,
-    finding: Finding,
+    failure: Failure,
     boot: Path,
     known: Iterable[Artifacts],
     definition: ImageDefinition,
     *,
-    test: str = "",
-    seed: int = 1,
-    seen: int = 1,
-    tries: int = 1,
     with_artifacts: bool = False,
 ) -> Path:
     """``target``, made of the folder of the ``boot`` that failed; whole, or not there. Its artifacts are ``known``.
@@ -110,7 +117,6 @@ def write(
             sources = {name: boot / name for name in _LOGS if name not in unreadable}
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
-            finding = _without(finding, words)
             pieces = {
                 name: _Piece.of(stack.enter_context(path.open("rb")), words if name in _LOGS else frozenset())
                 for name, path in sources.items()
@@ -120,15 +126,11 @@ def write(
                 format=FORMAT,
                 made_by=version("bootproof"),
                 architecture=platform.machine(),
-                finding=finding,
+                failure=replace(failure, finding=_without(failure.finding, words)),
                 plan=replace(plan, disks=tuple(_portable_name(name) for name in plan.disks)),
                 manifest=artifacts.manifest,
                 definition=definition,
                 before=before.manifest if before else None,
-                test=test,
-                seed=seed,
-                seen=seen,
-                tries=tries,
                 files={name: piece.sha256() for name, piece in pieces.items()},
             )
             _pack(half_made, bundle, pieces)
@@ -304,10 +306,11 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
     spec = bundle.plan.spec
     if bundle.architecture != platform.machine():
         raise UsageError(f"{source} is of a machine of {bundle.architecture}; this host is {platform.machine()}")
-    if bundle.test and not _TEST.fullmatch(bundle.test):
-        raise UsageError(f"{source} cannot be replayed: {bundle.test!r} is no test in a folder below this one")
-    if not 0 < bundle.seen <= bundle.tries:
-        raise UsageError(f"{source} is no bundle: nothing fails in {bundle.seen} of {bundle.tries}")
+    test, seen, tries = bundle.failure.test, bundle.failure.seen, bundle.failure.tries
+    if test and not _TEST.fullmatch(test):
+        raise UsageError(f"{source} cannot be replayed: {test!r} is no test in a folder below this one")
+    if not 0 < seen <= tries:
+        raise UsageError(f"{source} is no bundle: nothing fails in {seen} of {tries}")
     hardware = spec.hardware.partition(":")[0]
     for name in (spec.name, bundle.manifest.image, *filter(None, [hardware]), *(disk.serial for disk in spec.disks)):
         if not _NAME.fullmatch(name):

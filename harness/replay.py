@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import accelerator, boards, record, weather
 from harness.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.build import build, namespace
-from harness.bundle import UNFINISHED, Bundle, Unpacked, unpack
+from harness.bundle import UNFINISHED, Failure, Unpacked, unpack
 from harness.definition import find_definition, find_images
 from harness.errors import BootproofError, HostError, UsageError
 from harness.gate import share_between
@@ -40,7 +40,7 @@ def replay(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(store.workfolder(remove=namespace.remove))
         opened = unpack(options.bundle, made(folder / "bundle"))
-        to_stderr(f"{options.bundle.name}: {opened.bundle.finding.what} [{opened.bundle.finding.id}]")
+        to_stderr(f"{options.bundle.name}: {opened.bundle.failure.finding.what} [{opened.bundle.failure.finding.id}]")
         case = _case(opened, options, store, stack)
         if options.way or options.at:
             way = Way(options.way or Way.SHELL)
@@ -52,7 +52,7 @@ def replay(options: argparse.Namespace) -> int:
             found = _try(opened, case, store, made(logs.absolute() / f"replay-{number}"), options.images_dir)
             seen[found] += 1
             to_stderr(f"replay {number}: {found or 'nothing was found'}")
-        return _tell(opened.bundle, seen, options.times)
+        return _tell(opened.bundle.failure, seen, options.times)
 
 
 def _attend(case: Case, folder: Path, way: Way) -> int:
@@ -95,25 +95,25 @@ def _with_credential(case: Case, unit: str, lines: str) -> Case:
     return replace(case, spec=replace(case.spec, credentials={**case.spec.credentials, **more}))
 
 
-def _tell(bundle: Bundle, seen: Counter[str], times: int) -> int:
-    awaited = bundle.finding.id
+def _tell(failure: Failure, seen: Counter[str], times: int) -> int:
+    awaited = failure.finding.id
     back = seen[awaited]
     if awaited == UNFINISHED:  # it was not seen to its end: whatever keeps it from being ready is what was wrong
         back = times - seen[""]
         print(f"not ready in {back} of {times}")
     else:
-        print(f"{awaited}: came back in {back} of {times}{_rate(bundle, back, times)}")
+        print(f"{awaited}: came back in {back} of {times}{_rate(failure, back, times)}")
     for other, count in seen.items():
         if other != awaited:
             print(f"{other or 'no finding'}: {count} of {times}")
-    return _status(bundle, back, times)
+    return _status(failure, back, times)
 
 
-def _rate(bundle: Bundle, back: int, times: int) -> str:
+def _rate(failure: Failure, back: int, times: int) -> str:
     """How often it came in its own run, if that was not each time."""
-    if bundle.seen == bundle.tries:
+    if failure.seen == failure.tries:
         return ""
-    seen, tries = bundle.seen, bundle.tries
+    seen, tries = failure.seen, failure.tries
     return f" ({_between(back, times)}); in its run in {seen} of {tries} ({_between(seen, tries)})"
 
 
@@ -122,17 +122,18 @@ def _between(count: int, of: int) -> str:
     return f"{low:.0%} to {high:.0%}"
 
 
-def _status(bundle: Bundle, back: int, times: int) -> int:
+def _status(failure: Failure, back: int, times: int) -> int:
     """Whether it came ``back``: what comes and goes does so if it comes as often as it did."""
     if back == times:
         return 1
-    if bundle.seen == bundle.tries:
+    if failure.seen == failure.tries:
         return HostError.exit_status if back else 0
-    enough = math.ceil(math.log(_MISSED_BY_CHANCE) / math.log(1 - bundle.seen / bundle.tries))
+    enough = math.ceil(math.log(_MISSED_BY_CHANCE) / math.log(1 - failure.seen / failure.tries))
     if not back and times < enough:
         print(f"too few tries to say that it is gone: --times {enough}")
         return HostError.exit_status
-    (low, high), (then_low, then_high) = share_between(back, times), share_between(bundle.seen, bundle.tries)
+    low, high = share_between(back, times)
+    then_low, then_high = share_between(failure.seen, failure.tries)
     if back and low <= then_high and then_low <= high:
         return 1
     return HostError.exit_status if back else 0
@@ -163,15 +164,15 @@ def case_of(
         network=plan.network,
         disks=tuple(opened.folder / name if name else None for name in plan.disks),
         variables=opened.folder / VARIABLES if VARIABLES in opened.bundle.files else None,
-        test=opened.bundle.test,
-        seed=opened.bundle.seed,
+        test=opened.bundle.failure.test,
+        seed=opened.bundle.failure.seed,
     )
 
 
 def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
     case = case_of(opened, until, store, given=options.artifacts, tree=named(options), images_dir=options.images_dir)
     for change in options.change:
-        if opened.bundle.test and change.partition("=")[0] not in _OF_A_TEST:
+        if opened.bundle.failure.test and change.partition("=")[0] not in _OF_A_TEST:
             raise UsageError(
                 f"--change {change}: a test makes its own machine, where only {', '.join(_OF_A_TEST)} can be changed"
             )
@@ -243,7 +244,7 @@ def _whole(artifacts: Artifacts) -> Artifacts:
 
 def _try(opened: Unpacked, case: Case, store: Store, folder: Path, images_dir: Path | None) -> str:
     """The id of what is found, the bundle's first; empty if nothing is."""
-    awaited = opened.bundle.finding
+    awaited = opened.bundle.failure.finding
     found = attempt(case, store, folder, images_dir)
     if case.test:  # where it was counts, too: its file may have other tests that fail
         return _first(

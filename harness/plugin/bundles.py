@@ -36,14 +36,16 @@ def keep(state: Bootproof, image: str, finding: Finding, boot: Path, test: str =
     try:
         return bundle.write(
             target,
-            replace(finding, where=base) if test else finding,
+            bundle.Failure(
+                finding=replace(finding, where=base) if test else finding,
+                test=base,
+                seed=state.seed,
+                seen=seen,
+                tries=tries,
+            ),
             boot,
             map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
             state.definitions[image],
-            test=base,
-            seed=state.seed,
-            seen=seen,
-            tries=tries,
             with_artifacts=state.with_artifacts,
         )
     except (BootproofError, OSError, ValueError) as problem:

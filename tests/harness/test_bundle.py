@@ -20,6 +20,7 @@ import pytest
 
 from harness import bundle, disks, qemu, record
 from harness.artifacts import Artifacts
+from harness.bundle import Failure
 from harness.definition import ImageDefinition, load_definition
 from harness.errors import HostError, UsageError
 from harness.plan import PLAN, Plan, PlanRecord
@@ -77,14 +78,16 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
 
 @pytest.fixture
 def made(tmp_path: Path, boot: Path, artifacts: Artifacts) -> Path:
-    return bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE, test="t.py::test_x[base]", seed=7)
+    return bundle.write(
+        tmp_path / "x.bundle", Failure(finding=FINDING, test="t.py::test_x[base]", seed=7), boot, [artifacts], BASE
+    )
 
 
 def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts) -> None:
     opened = _unpacked(made, tmp_path)
 
-    assert opened.bundle.finding == FINDING
-    assert (opened.bundle.test, opened.bundle.seed) == ("t.py::test_x[base]", 7)
+    assert opened.bundle.failure.finding == FINDING
+    assert (opened.bundle.failure.test, opened.bundle.failure.seed) == ("t.py::test_x[base]", 7)
     assert opened.bundle.manifest == artifacts.manifest
     assert opened.bundle.definition == BASE
     assert opened.bundle.plan.number == 2
@@ -113,7 +116,7 @@ def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
 
 
 def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
-    made = bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE, with_artifacts=True)
+    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE, with_artifacts=True)
 
     assert (_unpacked(made, tmp_path).folder / "vmlinuz").read_text().startswith("vmlinuz of 1")
 
@@ -140,7 +143,7 @@ def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, a
     upgrade = record.read(PlanRecord, after / PLAN)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
     assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
-    made = bundle.write(boot.parent / "x.bundle", FINDING, after, [newer, artifacts], BASE)
+    made = bundle.write(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)
     assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
 
 
@@ -156,14 +159,14 @@ def test_logs_may_grow_while_they_are_packed(
         packed(*arguments)
 
     monkeypatch.setattr(bundle, "_pack", pack_late)
-    made = bundle.write(tmp_path / "x.bundle", FINDING, boot, [artifacts], BASE)
+    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
 
     assert (_unpacked(made, tmp_path).folder / "console.log").read_text().count("\n") == 1
 
 
 def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
     with pytest.raises(HostError, match="No such file"):
-        bundle.write(tmp_path / "no" / "such" / "x.bundle", FINDING, boot, [artifacts], BASE)
+        bundle.write(tmp_path / "no" / "such" / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
 
     assert not [file for file in boot.iterdir() if file.name.startswith(".")]
 
@@ -242,15 +245,15 @@ def _unknown_weather(index: dict[str, Any], _: dict[str, bytes]) -> None:
 
 
 def _option_as_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["test"] = "--pyargs=t.py::x"
+    index["failure"]["test"] = "--pyargs=t.py::x"
 
 
 def _test_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["test"] = "tests/../../other/t.py::test_x"
+    index["failure"]["test"] = "tests/../../other/t.py::test_x"
 
 
 def _absolute_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["test"] = "/srv/t.py::test_x"
+    index["failure"]["test"] = "/srv/t.py::test_x"
 
 
 def _hardware_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
@@ -270,11 +273,11 @@ def _endless_machine(index: dict[str, Any], _: dict[str, bytes]) -> None:
 
 
 def _more_failures_than_tries(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["tries"] = 0
+    index["failure"]["tries"] = 0
 
 
 def _no_object(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["finding"] = ["x"]
+    index["failure"]["finding"] = ["x"]
 
 
 def _backed(index: dict[str, Any], files: dict[str, bytes]) -> None:

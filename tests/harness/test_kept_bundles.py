@@ -74,7 +74,7 @@ def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
     (made,) = tmp_path.glob("*.bundle")
     (opened := tmp_path / "opened").mkdir()
     assert made.name == "host1-boot-2.bundle"
-    assert unpack(made, opened).bundle.finding == finding
+    assert unpack(made, opened).bundle.failure.finding == finding
 
 
 def _is_killed(run: Run, _: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
     bundles.forget_bundled(run)
 
     (opened := tmp_path / "opened").mkdir()
-    assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.finding == LATE
+    assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.failure.finding == LATE
     assert not [*boot.glob("disk-*"), *boot.glob(MEMORY)]
     assert (opened / "disk-0.qcow2").exists()
     assert (opened / MEMORY).read_bytes() == b"KDUMP"
@@ -145,8 +145,8 @@ def test_a_test_that_comes_and_goes_says_how_often_and_is_one_that_a_replay_has(
     assert made is not None
     assert made.name == "t.py-test_x-base-boot-4.bundle"
     held = unpack(made, opened).bundle
-    assert (held.test, held.finding.where) == ("t.py::test_x[base]", "t.py::test_x[base]")
-    assert (held.seen, held.tries) == (2, 4)
+    assert (held.failure.test, held.failure.finding.where) == ("t.py::test_x[base]", "t.py::test_x[base]")
+    assert (held.failure.seen, held.failure.tries) == (2, 4)
 
 
 def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
@@ -168,4 +168,4 @@ def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
     (opened := tmp_path / "opened").mkdir()
     assert made is not None
     held = unpack(made, opened).bundle
-    assert (held.seen, held.tries) == (2, 4)
+    assert (held.failure.seen, held.failure.tries) == (2, 4)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.__main__ import _CHANGES as NAMED
 from harness.__main__ import main
+from harness.bundle import Failure
 from harness.errors import UsageError
 from harness.replay import _CHANGES, _changed, _first, _stopped, _tell
 from harness.spec import BootPath, MachineSpec, NicModel
 from harness.store import Store
 from harness.trial import Case
+from harness.verdict import Finding
 
 CASE = Case(
     spec=MachineSpec(name="m", uuid=uuid.uuid4(), boot_path=BootPath.IPXE_BIOS),
@@ -94,7 +95,7 @@ def test_help_names_every_change() -> None:
 def test_the_exit_status_says_whether_it_came_back(
     seen: dict[str, int], status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _tell(_bundle(), Counter(seen), 3) == status
+    assert _tell(_failure(), Counter(seen), 3) == status
     assert capsys.readouterr().out == said
 
 
@@ -112,7 +113,7 @@ def test_what_came_and_went_is_back_if_it_comes_as_often(
 ) -> None:
     back = seen.get("boot-hangs", 0)
 
-    assert _tell(_bundle(seen=2, tries=8), Counter(seen), 10) == status
+    assert _tell(_failure(seen=2, tries=8), Counter(seen), 10) == status
     shown = capsys.readouterr().out
     assert shown.startswith(f"boot-hangs: came back in {back} of 10 (")
     assert "); in its run in 2 of 8 (7% to 59%)\n" in shown
@@ -120,11 +121,12 @@ def test_what_came_and_went_is_back_if_it_comes_as_often(
 
 
 def test_what_came_and_went_is_gone_after_enough_tries() -> None:
-    assert _tell(_bundle(seen=2, tries=8), Counter({"": 11}), 11) == 0
+    assert _tell(_failure(seen=2, tries=8), Counter({"": 11}), 11) == 0
 
 
-def _bundle(seen: int = 1, tries: int = 1) -> Any:
-    return SimpleNamespace(finding=SimpleNamespace(id="boot-hangs"), seen=seen, tries=tries)
+def _failure(seen: int = 1, tries: int = 1) -> Failure:
+    finding = Finding(id="boot-hangs", what="it hangs", where="host1, boot 1 (direct)")
+    return Failure(finding=finding, seen=seen, tries=tries)
 
 
 def test_a_bundle_that_is_none_is_one_sentence(

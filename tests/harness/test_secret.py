@@ -12,6 +12,7 @@ import pytest
 
 from harness import bundle, disks, secret
 from harness.artifacts import Artifacts
+from harness.bundle import Failure
 from harness.definition import ImageDefinition, load_definition
 from harness.disks import open_ext4
 from harness.errors import DefinitionError, ImageError
@@ -83,7 +84,9 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
     (boot / "channel.log").write_text(f"password = {PASSWORD}\n")
     finding = Finding(id="x", what=f"{PASSWORD} is wrong", where="host1", evidence=(f"tried {PASSWORD}",))
 
-    made = bundle.write(tmp_path / "x.bundle", finding, boot, [artifacts], replace(BASE, secret=MARKED))
+    made = bundle.write(
+        tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, secret=MARKED)
+    )
 
     (folder := tmp_path / "opened").mkdir()
     opened = bundle.unpack(made, folder)
@@ -93,7 +96,7 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
     for word in (PASSWORD, TOKEN, FORMER):
         assert [name for name, content in held.items() if word.encode() in content] == []
     assert held["console.log"] == b"connecting with [secret] to the database\n"
-    assert opened.bundle.finding.what == "[secret] is wrong"
+    assert opened.bundle.failure.finding.what == "[secret] is wrong"
     assert not {"capture.pcap", "memory.kdump"} & held.keys(), "nobody can tell what is in there"
     assert b"everything is allowed" in held["flat"]
 

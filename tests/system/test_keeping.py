@@ -147,7 +147,9 @@ def test_a_boot_that_is_interrupted_leaves_a_bundle_at_once(tmp_path: Path, work
     (made,) = latest.glob("*.bundle")
     (opened := tmp_path / "opened").mkdir()
     bundle = unpack(made, opened).bundle
-    assert bundle.finding.what.endswith("which had got to kernel") or bundle.finding.what.endswith("to initrd")
+    assert bundle.failure.finding.what.endswith("which had got to kernel") or bundle.failure.finding.what.endswith(
+        "to initrd"
+    )
     assert "Linux version" in (opened / "console.log").read_text("utf-8", "replace")
     assert (opened / "capture.pcap").stat().st_size
     assert f"have it again: bootproof replay {made.resolve()}" in said
