@@ -184,7 +184,7 @@ def _once(fault: Fault, artifacts: Artifacts, definition: ImageDefinition, place
     run = run_in(folder)
     finding, boot_folder = _fail(fault, artifacts, definition, folder, run)
     started_s = time.monotonic()
-    made = bundle.write(place / "x.bundle", finding, boot_folder, [artifacts], definition)
+    made = bundle.write(place / "x.bundle", bundle.Failure(finding=finding), boot_folder, [artifacts], definition)
     written_s = time.monotonic() - started_s
     again = place / "again"
     argv = [sys.executable, "-m", "harness", "replay", str(made), f"--run-dir={again}"]
