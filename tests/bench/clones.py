@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -176,12 +177,10 @@ def _channel(templates: Templates, artifacts: Artifacts, folder: Path, *, quick:
             over_ssh()
         with _labgrid(artifacts, templates, folder) as ask_labgrid:
             for what, (ours, over_ssh, command, most_s) in asks.items():
-                one, other = alternate(times, lambda ours=ours: seconds(ours), lambda ssh=over_ssh: seconds(ssh))
+                one, other = alternate(times, partial(seconds, ours), partial(seconds, over_ssh))
                 yield compared("clones", what, one, "over ssh", other, unit="s", limit=Limit(most=0.1))
                 ask_labgrid(command)
-                one, other = alternate(
-                    times, lambda ours=ours: seconds(ours), lambda command=command: ask_labgrid(command)
-                )
+                one, other = alternate(times, partial(seconds, ours), partial(ask_labgrid, command))
                 # labgrid's is another machine: here nothing has driven what was warm out of the caches of ours
                 yield _figure(f"{what}, warm", one, "s", most_s)
                 yield compared("clones", what, one, "labgrid's shell", other, unit="s", limit=Limit(most=1 / 3))

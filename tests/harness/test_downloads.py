@@ -60,7 +60,8 @@ def get(http: HttpServer, listening: socket.socket) -> Callable[[str], None]:
 
     def get(path: str = URL) -> None:
         before = len(http.log)
-        connection = HTTPConnection(*listening.getsockname(), timeout=5)
+        host, port = listening.getsockname()
+        connection = HTTPConnection(host, port, timeout=5)
         with suppress(HTTPException):
             connection.request("GET", path)
             connection.getresponse().read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
@@ -257,7 +257,7 @@ def test_a_newer_history_is_refused_and_left_as_it_is(tmp_path: Path, store: Sto
 
 
 @pytest.fixture
-def full_of_nothing(store: Store) -> Iterator[Store]:
+def full_of_nothing(store: Store) -> Store:
     """A store with a file where the history's folder should be."""
     store.root.mkdir()
     (store.root / "history").write_text("in the way")

@@ -27,7 +27,8 @@ def server(listening: socket.socket) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def client(server: HttpServer, listening: socket.socket) -> Iterator[HTTPConnection]:  # noqa: ARG001 - must be up
-    connection = HTTPConnection(*listening.getsockname(), timeout=5)
+    host, port = listening.getsockname()
+    connection = HTTPConnection(host, port, timeout=5)
     yield connection
     connection.close()
 

@@ -157,7 +157,7 @@ def test_a_fault_in_a_listener_does_not_deafen_the_others(any_lab: Lab) -> None:
     def fail(_status: int) -> None:
         raise ValueError("planted")
 
-    reported = []
+    reported = list[threading.ExceptHookArgs]()
     hook, threading.excepthook = threading.excepthook, reported.append
     try:
         any_lab.spawn(["true"], on_exit=fail).wait(Deadline(10))

@@ -24,7 +24,7 @@ def answer(relay: list[str], request: bytes) -> bytes:
     """What a guest gets, as slirp starts a relay: one socket is all of its standard streams."""
     guest, theirs = socket.socketpair()
     with guest, theirs:
-        subprocess.run(relay, stdin=theirs, stdout=theirs, stderr=theirs, check=True)
+        subprocess.run(relay, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=theirs.fileno(), check=True)
         theirs.close()
         guest.settimeout(10)
         with suppress(BrokenPipeError):  # closed already: then nothing comes

@@ -125,7 +125,7 @@ def test_an_emulators_fault_is_not_suspected_where_there_is_none(line: str, name
     assert [sign.id for sign in read_line(line, is_emulated=False)] == named
 
 
-BEGINS = {
+BEGINS: dict[str, list[tuple[str, ...]]] = {
     "crash": [("kernel-panic",), ("kernel-oops",)],  # sysrq's c wrote to address 0 until Linux 5.2
     "initrd-corrupt": [("initrd-corrupt",), ("kernel-oops",)],  # Linux 5.4's unlz4 reads beyond the end of a cut one
     "unit-dependency-failed": [("unit-failed", "unit-dependency-failed")],

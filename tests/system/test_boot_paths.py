@@ -65,7 +65,7 @@ def test_grub_boots_upgrades_and_goes_back_by_its_menu(
         assert machine.artifacts == artifacts
         assert _runs(machine, artifacts)
         machine.check("ls /data/kept")
-        assert machine.power.downloads() == {}
+        assert machine.power.downloads.records == []
 
     assert not run.findings()
     assert [boot.artifacts for boot in run.boots()] == [artifacts.digest, other.digest, artifacts.digest]

@@ -33,7 +33,7 @@ class Repository:
 
     def pytest(self, *arguments: str) -> tuple[int, str]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        argv = [self.folder / ".venv/bin/pytest", *arguments]
+        argv = [f"{self.folder}/.venv/bin/pytest", *arguments]
         done = subprocess.run(argv, cwd=self.folder, env=environment, check=False, capture_output=True, text=True)
         print(done.stdout, done.stderr)
         return done.returncode, done.stdout + done.stderr
@@ -57,7 +57,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
 
 def install(folder: Path) -> None:
     quiet = ["--quiet", "--disable-pip-version-check"]
-    wheel = [sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "--wheel-dir", folder / "dist", ROOT]
+    wheel = [sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "--wheel-dir", f"{folder}/dist", str(ROOT)]
     subprocess.run(wheel, check=True)
     subprocess.run([sys.executable, "-m", "venv", folder / ".venv"], check=True)
     (file,) = (folder / "dist").iterdir()
@@ -106,7 +106,7 @@ def test_without_an_image_testinfra_is_as_it_was(theirs: Repository, tmp_path: P
 
 
 def test_the_command_finds_their_images(theirs: Repository) -> None:
-    argv = [theirs.folder / ".venv/bin/bootproof", "build", "thiers"]
+    argv = [f"{theirs.folder}/.venv/bin/bootproof", "build", "thiers"]
     done = subprocess.run(argv, cwd=theirs.folder, check=False, capture_output=True, text=True)
 
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)

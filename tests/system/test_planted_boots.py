@@ -218,8 +218,10 @@ def test_a_boot_script_that_tries_once(
 
 def test_a_kexec_that_restarts_only_user_space(booting: Booting, spec: MachineSpec, artifacts: Artifacts) -> None:
     instead = _drop_in("systemd-kexec.service", "[Unit]\nSuccessAction=soft-reboot-force\n")
-    machine = replace(spec, boot_path=BootPath.KEXEC, credentials=instead)
-    with booting(machine) as machine, pytest.raises(BootFailed) as failure:
+    with (
+        booting(replace(spec, boot_path=BootPath.KEXEC, credentials=instead)) as machine,
+        pytest.raises(BootFailed) as failure,
+    ):
         machine.reboot(into=artifacts)
 
     assert failure.value.finding.id == "kexec-did-not-happen"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def make(booting: Booting, spec: MachineSpec, tmp_path: Path) -> Iterator[Callab
     """``make(10)``: so many machines that are off, each in its own place with its own disk."""
     with ExitStack() as stack:
 
-        def make(count: int, **changes: object) -> list[Machine]:
+        def make(count: int, **changes: Any) -> list[Machine]:
             specs = (
                 replace(
                     spec, name=f"machine-{number}", number=number, uuid=uuid.uuid4(), boot_path=BootPath.IPXE_BIOS,
