@@ -132,7 +132,7 @@ def measure(*, quick: bool) -> list[Figure]:
                limit=Limit(most=25.0, unit="MiB"), samples={one.name: [one.bundle_mib] for one in done}),
         Figure(row="replays", what="the longest to write one", value=max(one.written_s for one in done), unit="s",
                limit=Limit(most=5.0, unit="s"), samples={one.name: [one.written_s] for one in done}),
-        Figure(row="replays", what="power-on to finding, replayed ÷ at first (median)",
+        Figure(row="replays", what="power-on to finding, replayed (median)",
                value=median(one.replayed_s for one in done), unit="s", compared_with="at first",
                ratio=median(ratio for (ratio,) in ratios.values()), limit=Limit(most=1.1), samples=ratios),
         *chance,
@@ -172,7 +172,7 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     said = done.stdout.splitlines()[0]
     found = [Run(file.parent, "main") for file in folder.glob("again/*/latest/verdict.json")]
     took_s = [_failed_s(run) for run in found if run.findings()]
-    yield Figure(row="replays", what=f"came at another rate: {said}", value=float(done.returncode != 1), unit="",
+    yield Figure(row="replays", what=f"rates that differ by more than chance: {said}", value=float(done.returncode != 1), unit="",
                  limit=Limit(most=0, unit="tests"))  # fmt: skip
     yield Figure(row="replays", what="a clone's start to finding, replayed", value=median(took_s), unit="s",
                  limit=Limit(most=1.0, unit="s"), samples={"clones": took_s})  # fmt: skip
