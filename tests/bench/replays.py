@@ -172,8 +172,8 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     said = done.stdout.splitlines()[0]
     found = [Run(file.parent, "main") for file in folder.glob("again/*/latest/verdict.json")]
     took_s = [_failed_s(run) for run in found if run.findings()]
-    yield Figure(row="replays", what=f"rates that differ by more than chance: {said}", value=float(done.returncode != 1), unit="",
-                 limit=Limit(most=0, unit="tests"))  # fmt: skip
+    yield Figure(row="replays", what=f"rates that differ by more than chance: {said}", unit="",
+                 value=float(done.returncode != 1), limit=Limit(most=0, unit="tests"))  # fmt: skip
     yield Figure(row="replays", what="a clone's start to finding, replayed", value=median(took_s), unit="s",
                  limit=Limit(most=1.0, unit="s"), samples={"clones": took_s})  # fmt: skip
 
