@@ -17,7 +17,7 @@ from pexpect.spawnbase import SpawnBase
 
 from harness.deadline import Changes, Deadline
 from harness.errors import HostError, ImageError
-from harness.signs import Sign, begins_phase, read_line
+from harness.signs import SIGNS, Sign, begins_phase, read_line, shows_registers
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48 control sequences: colours, cursor
@@ -28,6 +28,9 @@ _CONTEXT_LINES = 6
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 """systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
 _PARTIAL_LINE_BYTES = 4096
+_OF_THE_KERNEL = {name for sign in SIGNS for name in sign.outranks}
+_REGISTERS_S = 1.0
+"""How long the kernel may take from the first line of a bug to its registers."""
 
 
 def plain(text: str) -> str:
@@ -82,6 +85,9 @@ class Console:
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._cards_left, self._is_card_open = cards, True
         self._is_emulated = is_emulated
+        self._bug: int | None = None
+        """The place among the sightings of a bug of the kernel's whose registers were not printed yet."""
+        self._bug_s = 0.0
         self._raw = bytearray()
         self._rest = b""
         self._successor: Console | None = None
@@ -190,17 +196,23 @@ class Console:
             if sign.is_of_a_card and self._has_another_card():
                 continue
             if all(seen.sign.id != sign.id for seen in self.sightings):
-                self._see(sign)
+                self._see(sign, line, tuple(self.lines[-_CONTEXT_LINES:]))
+        if shows_registers(line):
+            self._bug = None
 
-    def _see(self, sign: Sign) -> None:
-        evidence = tuple(self.lines[-_CONTEXT_LINES:])
-        outranked = self.sightings[-1] if self.sightings and self.sightings[-1].sign.id in sign.outranks else None
-        if outranked:
-            guilty = outranked.evidence[-1]
-            evidence = evidence if guilty in evidence else (guilty, *evidence)
-            self.sightings[-1] = Sighting(sign, evidence)
-        else:
+    def _see(self, sign: Sign, line: str, evidence: tuple[str, ...]) -> None:
+        if not (sign.outranks and shows_registers(line)):
             self.sightings.append(Sighting(sign, evidence))
+            if sign.id in _OF_THE_KERNEL and self._is_emulated:
+                self._bug, self._bug_s = len(self.sightings) - 1, time.monotonic()
+        elif self._bug is not None and self.sightings[self._bug].sign.id in sign.outranks:
+            guilty = self.sightings[self._bug].evidence[-1]
+            self.sightings[self._bug] = Sighting(sign, evidence if guilty in evidence else (guilty, *evidence))
+
+    @property
+    def awaits_registers(self) -> bool:
+        """A bug of the kernel's was just seen, and its registers may yet tell that it is the emulator's."""
+        return self._bug is not None and not self.is_closed and time.monotonic() - self._bug_s < _REGISTERS_S
 
     def _has_another_card(self) -> bool:
         """One more has failed, unless it is the same as before: iPXE says so in one line or two."""

@@ -26,8 +26,7 @@ class Keeper:
             return
         power.is_kept = True
         try:
-            power.outlive_resets()
-            with open_access(power, why, for_s=self.for_s) as access:
+            with power.outliving_resets(), open_access(power, why, for_s=self.for_s) as access:
                 name = access.about.id
                 self._say(
                     machine,

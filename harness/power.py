@@ -55,9 +55,6 @@ _THAW_S = 60.0
 _DUMP_S = 120.0
 _CLOCK_LATE_S = 0.05
 """About as long a thawed guest takes until it sets the clock it is told."""
-_OF_THE_KERNEL = ("kernel-oops", "kernel-warning")
-_REGISTERS_S = 1.0
-"""How long the kernel may take from the first line of a bug to its registers."""
 _UNFED = "whoever opened /dev/watchdog fed it no more: it hung, or the whole system did"
 _WITHOUT_SERIAL = (
     "what happens before the network is up or while it is down: this image takes no shell on a serial port "
@@ -122,9 +119,18 @@ class Power:
             raise self._as_boot_failure(error) from error
         self._is_booting = False
 
-    def outlive_resets(self) -> None:
-        """From now on a reset starts the firmware again, as on hardware, and does not end QEMU; `QmpError` if not."""
-        self.qmp.execute("set-action", {"reboot": "reset"}, deadline=Deadline(10))
+    @contextmanager
+    def outliving_resets(self) -> Iterator[None]:
+        """While the block lasts, a reset starts the firmware again, as on hardware, and does not end QEMU."""
+        self._on_reset("reset")
+        try:
+            yield
+        finally:
+            self._on_reset("shutdown")
+
+    def _on_reset(self, action: str) -> None:
+        with suppress(QmpError):  # QEMU is gone
+            self.qmp.execute("set-action", {"reboot": action}, deadline=Deadline(10))
 
     def check_freezable(self) -> None:
         """Raise `CannotFreeze` where `freeze` would."""
@@ -236,12 +242,14 @@ class Power:
     def alive(self) -> None:
         """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
         self._raise_full_disk()
-        if self._is_booting:
-            self._raise_first_sign()
+        has_panicked = any(name == "GUEST_PANICKED" for name, _ in self._events)
+        if has_panicked:
+            self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
         if self.child.status is not None:
             self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
-        if any(name == "GUEST_PANICKED" for name, _ in self._events):
-            self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
+        if self._is_booting:
+            self._raise_first_sign()
+        if has_panicked:
             raise self._failure or self.failed(
                 self._sighted() or self._last_words("kernel-panic", "the guest panicked")
             )
@@ -263,7 +271,7 @@ class Power:
     @property
     def _final_sighting(self) -> Sighting | None:
         """The first sign after which nothing good can come."""
-        return next((seen for seen in self.console.sightings if self._is_final(seen)), None)
+        return next((seen for seen in self._sightings if self._is_final(seen)), None)
 
     def _is_final(self, sighting: Sighting) -> bool:
         """In weather that clears up, what is tried again may yet go well."""
@@ -286,28 +294,28 @@ class Power:
             raise HostError(f"{self.plan.where}: the host has no space left for {disks}; make room there")
 
     def _raise_emulator_fault(self) -> None:
-        """Before user space, another boot will do.
-
-        What looks like a bug of the kernel's may be told for the emulator's by the registers, a few lines later.
-        """
-        sighting = self._final_sighting
-        if sighting and self._is_emulated and sighting.sign.id in _OF_THE_KERNEL:
-            self._changes.wait_for(lambda: self._emulator_fault, Deadline(_REGISTERS_S))
+        """Before user space, another boot will do; but for a kexec, which no power-on makes again."""
         fault = self._emulator_fault
-        if fault and "userspace" not in self.console.phases:
+        if fault and "userspace" not in self.console.phases and not self.plan.is_kexec:
             raise EmulatorFault(f"{self.plan.where}: {fault.what}; {fault.cause}")
 
     @property
     def _emulator_fault(self) -> Sign | None:
         """What the emulator did wrong in this boot."""
-        return next((seen.sign for seen in self.console.sightings if seen.sign.outranks), None)
+        return next((seen.sign for seen in self._sightings if seen.sign.outranks), None)
+
+    @property
+    def _sightings(self) -> list[Sighting]:
+        """The signs seen, when it is clear whose they are."""
+        self._changes.wait_for(lambda: not self.console.awaits_registers, Deadline(2))
+        return self.console.sightings
 
     @property
     def _is_emulated(self) -> bool:
         return self.plan.spec.accelerator is Accelerator.TCG
 
     def doubt(self) -> str:
-        """Why what this boot shows may not be the image's doing, or nothing."""
+        """Why what this boot shows from now on may not be the image's doing, or nothing."""
         fault = self._emulator_fault
         return self.plan.doubt() or (fault.cause if fault else "")
 
@@ -349,11 +357,13 @@ class Power:
 
     def note_late_signs(self) -> None:
         """Signs that came after the machine was ready are findings too; those that follow a failed boot are not."""
-        for sighting in self.console.sightings if self._is_ready and not self.is_kept else ():
-            if not self._is_final(sighting):
-                continue
-            finding = checks.finding_of(sighting, self.plan.where)
-            self._note(checks.doubted(finding, self.doubt()))
+        if not self._is_ready or self.is_kept:
+            return
+        doubt = self.plan.doubt()
+        for sighting in self._sightings:
+            doubt = doubt or (sighting.sign.cause if sighting.sign.outranks else "")
+            if self._is_final(sighting):
+                self._note(checks.doubted(checks.finding_of(sighting, self.plan.where), doubt))
 
     @property
     def downloads(self) -> Downloads:

@@ -20,7 +20,7 @@ class Sign:
     After one that is not ``is_final`` a boot may still go well, and then it counts for nothing. What ``is_retried``
     goes well if the network comes to itself, and will not if nothing changes. One that ``is_of_a_card`` is said by each
     network card's iPXE for itself, and means trouble when the last has said it. One that ``outranks`` others is an
-    emulated machine's only: the one of them seen just before was the emulator's doing, too.
+    emulated machine's only: the one of them that it belongs to was the emulator's doing.
     """
 
     id: str
@@ -109,7 +109,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         id="emulator-fault",
-        pattern=r"EFLAGS: (?!00[0-3])[0-9a-f]{8}",  # bits 22 to 31 are always 0: Intel's manual, volume 1, 3.4.3
+        # the kernel's own, not what a trace takes for registers; bits 22 to 31 are 0: Intel's manual, volume 1, 3.4.3
+        pattern=r"RSP: 0018:[0-9a-f]{16} EFLAGS: (?!00[0-3])[0-9a-f]{8}$",
         what="the kernel hit a bug with flags set that no processor has",
         cause="QEMU's TCG computed something wrong; no fault of the image",
         subject=Subject.HOST,
@@ -239,6 +240,11 @@ PHASES: tuple[tuple[str, str], ...] = (
     ("userspace", r"Starting initrd-switch-root\.service|Switching root\."),
 )
 """How the phases of a boot show on its console, in order. "ready" is the guest's own word."""
+
+
+def shows_registers(line: str) -> bool:
+    """Whether ``line`` has the flags of a processor, as x86's kernels print them a few lines into a bug of theirs."""
+    return "EFLAGS: " in line
 
 
 def begins_phase(line: str) -> str | None:

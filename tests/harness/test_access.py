@@ -7,7 +7,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,7 +71,7 @@ def power(tmp_path: Path) -> Any:
         console=Console(),
         channel=SimpleNamespace(run=run),
         ask_monitor=lambda line: f"{line} is done\r\n",
-        outlive_resets=lambda: None,
+        outliving_resets=nullcontext,
     )
 
 

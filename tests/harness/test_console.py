@@ -113,6 +113,27 @@ def test_a_bug_with_flags_that_no_processor_has_is_the_emulators(
     assert (flags in first.evidence[-1]) == (seen[0] == "emulator-fault")
 
 
+def test_flags_that_are_not_of_the_bug_itself_excuse_nothing(tmp_path: Path) -> None:
+    with _machine(tmp_path, is_emulated=True) as machine:
+        machine.prints(OOPS.format(flags="00010286").replace("Kernel panic", "Call Trace:"))
+        machine.prints("RSP: 0018:ffffb5e840013a58 EFLAGS: 9d50c0e0\n")  # a trace takes that for registers
+        machine.prints(OOPS.format(flags="0600d622"))  # a second bug
+        machine.wait_for(lambda: len(machine.console.sightings) == 2)
+
+    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-oops", "kernel-panic"]
+
+
+def test_registers_are_awaited_for_a_moment(tmp_path: Path) -> None:
+    with _machine(tmp_path, is_emulated=True) as machine:
+        machine.prints("BUG: unable to handle page fault\n")
+        machine.wait_for(lambda: machine.console.awaits_registers)
+        machine.wait_for(lambda: not machine.console.awaits_registers)  # none came
+
+        machine.prints("WARNING: CPU: 0 PID: 1 at fs/inode.c:330\nRSP: 0018:ffffb5e840013a58 EFLAGS: 00000286\n")
+        machine.wait_for(lambda: len(machine.console.sightings) == 2)
+        assert not machine.console.awaits_registers
+
+
 def test_phases_are_told_as_they_begin(machine: Machine, phases: list[str]) -> None:
     machine.prints("iPXE 1.0.0\nLinux version 6.12\nLinux version 6.12\nSwitching root.\n")
 

@@ -63,6 +63,8 @@ HARMLESS = (
     # Linux 3.10 to 6.12, on hardware that is well
     "[   42.6] RSP: 002b:00007ffc772563b8 EFLAGS: 00000202 ORIG_RAX: 0000000000000001",
     "[    5.0] RSP: 0018:ffffaf06803b7e30 EFLAGS: 003f7fd7",  # all that there are
+    "[    5.0] RSP: 3fa6:ffff88ba5e554200 EFLAGS: ffffffff9d50c0e0 ORIG_RAX: ffffffff81c0f5b2",  # a trace's mistake
+    "[    5.0] RSP: 002b:00007ffc772563b8 EFLAGS: fffffe00 ORIG_RAX: 0000000000000001",
     "[    0.0] Command line: BOOT_IMAGE=/vmlinuz panic=10 oops=panic rd.debug",
     "[    0.4] ACPI BIOS Error (bug): Could not resolve symbol [\\_SB.PCI0.LPCB.HEC.ECAV], AE_NOT_FOUND",
     "[    0.0] [Firmware Bug]: TSC ADJUST: CPU0: -2391 force to 0",

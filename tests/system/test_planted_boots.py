@@ -18,7 +18,7 @@ from harness.fixtures.disk import make_disk
 from harness.lab import Lab
 from harness.machine import BootFailed, Machine
 from harness.run import Run
-from harness.spec import BootPath, DiskSpec, MachineSpec
+from harness.spec import Accelerator, BootPath, DiskSpec, MachineSpec
 from harness.weather import known
 
 Booting = Callable[..., AbstractContextManager[Machine]]
@@ -72,6 +72,7 @@ class Planted:
     files: dict[str, Spoil] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
     path: BootPath = BootPath.DIRECT
+    is_emulated: bool = False
 
 
 PLANTED = {
@@ -124,7 +125,7 @@ PLANTED = {
         },
     ),
     "an emulator that misses a patch, later than it is tried again": Planted(
-        found="emulator-fault", credentials=_says("Oops: int3: 0000 [#1] PREEMPT SMP NOPTI")
+        found="emulator-fault", credentials=_says("Oops: int3: 0000 [#1] PREEMPT SMP NOPTI"), is_emulated=True
     ),
     "an emulator that computes something wrong, later than it is tried again": Planted(
         found="emulator-fault",
@@ -133,6 +134,7 @@ PLANTED = {
             "RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622",
             "Kernel panic - not syncing: Fatal exception",
         ),
+        is_emulated=True,
     ),
     "a foreign module": Planted(found="kernel-tainted", credentials=_runs("echo 4096 >/proc/sys/kernel/tainted")),
     "no memory left": Planted(
@@ -164,6 +166,8 @@ def test_what_is_planted_is_named(
     planted = PLANTED[name]
     spoilt = _spoilt(artifacts, planted, tmp_path / "spoilt")
     machine = replace(spec, boot_path=planted.path, credentials=planted.credentials)
+    if planted.is_emulated:
+        machine = replace(machine, accelerator=Accelerator.TCG)
 
     with pytest.raises(BootFailed) as failure, booting(machine, artifacts=spoilt):
         pass
@@ -178,7 +182,7 @@ def test_a_boot_that_the_emulator_broke_is_made_once_more(booting: Booting, spec
     breaks = f"[ -e {once} ] || {{ >{once}; sync; {oops}; sleep 60; }}"
     drop_in = _drop_in("persist.service", f'[Service]\nExecStartPost=/bin/sh -c "{breaks}"\n')
 
-    with booting(replace(spec, credentials=drop_in)) as machine:
+    with booting(replace(spec, credentials=drop_in, accelerator=Accelerator.TCG)) as machine:
         assert machine.power.plan.number == 2
 
     assert next(event.data["text"] for event in run.events() if event.kind == "note").endswith("booted once more")
