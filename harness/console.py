@@ -202,9 +202,9 @@ class Console:
 
     def _see(self, sign: Sign, line: str, evidence: tuple[str, ...]) -> None:
         if not (sign.outranks and shows_registers(line)):
+            if sign.id in _OF_THE_KERNEL and self._is_emulated:  # before another thread may see it
+                self._bug_s, self._bug = time.monotonic(), len(self.sightings)
             self.sightings.append(Sighting(sign, evidence))
-            if sign.id in _OF_THE_KERNEL and self._is_emulated:
-                self._bug, self._bug_s = len(self.sightings) - 1, time.monotonic()
         elif self._bug is not None and self.sightings[self._bug].sign.id in sign.outranks:
             guilty = self.sightings[self._bug].evidence[-1]
             self.sightings[self._bug] = Sighting(sign, evidence if guilty in evidence else (guilty, *evidence))
