@@ -18,7 +18,7 @@ from harness.link import weathered
 from harness.plan import Plan
 from harness.power import Events, Power
 from harness.qmp import Qmp, QmpError, QmpGone, open_qmp
-from harness.spec import Accelerator, DiskSpec, MachineSpec, Stop
+from harness.spec import DiskSpec, MachineSpec, Stop
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
                 plan.note_phase,
                 plan.definition.waiting,
                 cards=len(plan.spec.nics),
-                is_emulated=plan.spec.accelerator is Accelerator.TCG,
+                is_emulated=plan.spec.is_emulated,
             )
         )
         if boot_disk and plan.entry is not None:

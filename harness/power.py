@@ -34,7 +34,6 @@ from harness.migration import CannotFreeze
 from harness.plan import Plan
 from harness.qmp import Qmp, QmpError, QmpGone
 from harness.signs import Sign
-from harness.spec import Accelerator
 from harness.verdict import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT, Boot, Finding
 
 BOOT_S = 420.0
@@ -310,10 +309,6 @@ class Power:
         self._changes.wait_for(lambda: not self.console.awaits_registers, Deadline(2))
         return self.console.sightings
 
-    @property
-    def _is_emulated(self) -> bool:
-        return self.plan.spec.accelerator is Accelerator.TCG
-
     def doubt(self) -> str:
         """Why what this boot shows from now on may not be the image's doing, or nothing."""
         fault = self._emulator_fault
@@ -325,7 +320,7 @@ class Power:
             raise CannotFreeze(f"a copy of a frozen machine did not go on: {finding.what}")
         plan = self.plan
         finding = checks.with_network(finding, self._network_of(finding))
-        slowness = host_scale() if self._is_emulated else 1.0
+        slowness = host_scale() if plan.spec.is_emulated else 1.0
         finding = checks.excused(finding, process.starved_share(self.child.pid), slowness)
         finding = checks.doubted(finding, self.doubt())
         self._note(finding)

@@ -244,6 +244,10 @@ class MachineSpec:
             raise SpecError(f"{self.name}: boot path {self.boot_path}: iPXE has no ROM for igb; take direct")
 
     @property
+    def is_emulated(self) -> bool:
+        return self.accelerator is Accelerator.TCG
+
+    @property
     def data(self) -> DiskSpec:
         """The first disk for /data; a machine without one must not be asked."""
         return next(disk for disk in self.disks if disk.role is DiskRole.DATA)

@@ -104,7 +104,7 @@ def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
 def _subject(error: BaseException, machine: Machine | None) -> Subject:
     """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive.
 
-    Of a machine that goes on from altered files nothing can be said.
+    Of a machine that goes on from altered files, or that its emulator broke, nothing can be said.
     """
     if machine is not None and machine.doubt():
         return Subject.HOST

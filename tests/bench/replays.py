@@ -152,18 +152,8 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     (folder / "test_chance.py").write_text(_CHANCE)
     env = os.environ | {"PYTHONPATH": str(checkout)}
     images = f"--images-dir={checkout}/images"
-    argv = [
-        "-m",
-        "pytest",
-        "-n2",
-        "-p",
-        "no:cacheprovider",
-        "--image=base",
-        images,
-        f"--boots={repeats}",
-        "test_chance.py",
-    ]
-    subprocess.run([sys.executable, *argv], cwd=folder, env=env, check=False, stdout=sys.stderr)
+    argv = ["-m", "pytest", "-n2", "-p", "no:cacheprovider", "--image=base", images, f"--boots={repeats}"]
+    subprocess.run([sys.executable, *argv, "test_chance.py"], cwd=folder, env=env, check=False, stdout=sys.stderr)
     bundles = sorted(folder.glob("runs/latest/*.bundle"), key=lambda file: file.stat().st_mtime)
     if not bundles:
         raise RuntimeError(f"none of {repeats} failed, which happens: measure again")
