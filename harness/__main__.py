@@ -11,11 +11,12 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 
-from harness import attach, insight, process, release
-from harness.errors import BootproofError, HostError
-from harness.spec import BootPath
-from harness.table import show
-from harness.terminal import to_stderr
+from harness.cli import attach, inspect, promotion
+from harness.core import process
+from harness.core.errors import BootproofError, HostError
+from harness.core.tables import show
+from harness.core.terminal import to_stderr
+from harness.model.machine_spec import BootPath
 
 _DESCRIPTION = "Boots proven before promotion: build stateless images, boot them, find out what is wrong."
 _EPILOG = """\
@@ -105,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_build(commands)
     _add_boot(commands)
-    release.add_parsers(commands)
-    insight.add_parsers(commands)
+    promotion.add_parsers(commands)
+    inspect.add_parsers(commands)
     _add_replay(commands)
     _add_bisect(commands)
     attach.add_parsers(commands)
@@ -195,7 +196,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "before:UNIT or after:UNIT of a service",
     )
     replay.add_argument("--artifacts", type=Path, metavar="DIR", help="if neither bundle nor store has them")
-    release.add_tree(replay)
+    promotion.add_tree(replay)
     replay.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     replay.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
     replay.set_defaults(run=_replay)
@@ -215,20 +216,20 @@ def _add_bisect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--times", type=int, default=1, metavar="N",
                         help="try N times before something passes for good (default: 1)")  # fmt: skip
     parser.add_argument("--stream", metavar="STREAM", help="over the versions that this stream carried")
-    release.add_tree(parser)
+    promotion.add_tree(parser)
     parser.add_argument("--images-dir", type=Path, metavar="DIR", help="where definitions are (default: images/)")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="keep the logs there (default: they are removed)")
     parser.set_defaults(run=_bisect)
 
 
 def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    explain = commands.add_parser(
+    finding_catalog = commands.add_parser(
         "explain",
         help="what a finding means, and what to do next",
         description="What the finding ID means, what is usually behind it, and what to do next; without ID, all.",
     )
-    explain.add_argument("id", nargs="?", metavar="ID", help="as in the brackets of a verdict: boot-hangs")
-    explain.set_defaults(run=_explain)
+    finding_catalog.add_argument("id", nargs="?", metavar="ID", help="as in the brackets of a verdict: boot-hangs")
+    finding_catalog.set_defaults(run=_explain)
 
 
 def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -271,22 +272,24 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_facts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    facts = commands.add_parser(
+    hardware_scan = commands.add_parser(
         "facts",
         help="this host as a hardware profile, for --hardware FILE",
         description="Print the hardware of the host this runs on as a profile in TOML. Nothing is changed or sent, and "
         "no root is needed.",
     )
-    facts.add_argument("--serials", action="store_true", help="with serial numbers, MACs and UUIDs (some need root)")
-    facts.set_defaults(run=_facts)
+    hardware_scan.add_argument(
+        "--serials", action="store_true", help="with serial numbers, MACs and UUIDs (some need root)"
+    )
+    hardware_scan.set_defaults(run=_facts)
 
 
 def _build(options: argparse.Namespace) -> int:
-    from harness import record
-    from harness.build import build
-    from harness.definition import find_definition, find_images
-    from harness.progress import Lines
-    from harness.store import find_store
+    from harness.build.pipeline import build
+    from harness.core import serialization
+    from harness.model.definition import find_definition, find_images
+    from harness.runs.progress import Lines
+    from harness.store.store import find_store
 
     images = options.images_dir or find_images(Path.cwd())
     definition = find_definition(options.image, images)
@@ -299,7 +302,7 @@ def _build(options: argparse.Namespace) -> int:
         progress=Lines(to_stderr, definition.name),
     )
     if options.json:
-        files = record.dump(artifacts.manifest.files)
+        files = serialization.dump(artifacts.manifest.files)
         print(json.dumps({"digest": artifacts.digest, "folder": str(artifacts.folder), "files": files}))
     else:
         sys.stdout.flush()
@@ -308,18 +311,19 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _boot(options: argparse.Namespace) -> int:
-    from harness.interactive import boot_by_hand
+    from harness.machine.attend import boot_by_hand
 
     return boot_by_hand(options)
 
 
 def _store(options: argparse.Namespace) -> int:
-    from harness import inventory, record
-    from harness.store import find_store
+    from harness.core import serialization
+    from harness.store import inventory
+    from harness.store.store import find_store
 
     found = inventory.survey(find_store())
     if options.json:
-        print(json.dumps(record.dump(found), indent=2))
+        print(json.dumps(serialization.dump(found), indent=2))
         return 0
     if found.kept:
         show(inventory.table(found, time.time()))
@@ -329,8 +333,8 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from harness import inventory, prune
-    from harness.store import find_store
+    from harness.store import inventory, prune
+    from harness.store.store import find_store
 
     rules = prune.Rules(
         older_than_s=prune.parse_age(options.older_than) if options.older_than else None,
@@ -348,13 +352,13 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from harness.doctor import examine, remedies, table
+    from harness.host.doctor import examine, remedies, table
 
     checks = examine()
     if options.json:
-        from harness import record
+        from harness.core import serialization
 
-        print(json.dumps(record.dump(checks), indent=2))
+        print(json.dumps(serialization.dump(checks), indent=2))
     else:
         show(table(checks))
         lines = remedies(checks)
@@ -364,29 +368,29 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from harness import explain
+    from harness.model import finding_catalog
 
-    for line in explain.page(options.id) if options.id else explain.summary():
+    for line in finding_catalog.page(options.id) if options.id else finding_catalog.summary():
         print(line)
     return 0
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    from harness.bisect import bisect
+    from harness.replay.bisect import bisect
 
     return bisect(options)
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from harness.replay import replay
+    from harness.replay.replay import replay
 
     return replay(options)
 
 
 def _facts(options: argparse.Namespace) -> int:
-    from harness import facts
+    from harness.host import hardware_scan
 
-    print(facts.profile(with_serials=options.serials), end="")
+    print(hardware_scan.profile(with_serials=options.serials), end="")
     return 0
 
 

@@ -7,11 +7,23 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import record
-from harness.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
-from harness.errors import Subject
-from harness.history import Series
-from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
+from harness.core import serialization
+from harness.core.errors import Subject
+from harness.model.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
+from harness.model.verdict import (
+    NETWORK_LOG,
+    SCREENSHOT,
+    Boot,
+    Cost,
+    Coverage,
+    Finding,
+    Outcome,
+    Rate,
+    Traits,
+    Unit,
+    Verdict,
+)
+from harness.runs.history import Series
 
 ARTIFACTS = "c650002e0a7676168963c6130fffb89d984df53772f14fead895342f85f09e56"
 EVIDENCE = (
@@ -88,7 +100,7 @@ def boot(
         del phases["ipxe"]
     phases = {phase: round(seconds * stretch, 2) for phase, seconds in phases.items()}
     if is_ready:
-        record.write(place / "units.json", units(stretch))
+        serialization.write(place / "units.json", units(stretch))
     return Boot(
         machine=f"web-{number}", number=1, boot_path=path, artifacts=ARTIFACTS, phases=phases,
         ready_s=round(sum(phases.values()), 2) if is_ready else None,
@@ -180,5 +192,5 @@ def artifacts(folder: Path, version: str, **more: object) -> Artifacts:
         "files": {name: describe(folder / name) for name in FILES}, "packages": {}, "dracut_modules": (),
         "initrd_drivers": (), "definition": "", "sources": {}, "builder": {},
     }  # fmt: skip
-    record.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]  # values as the fields want them
+    serialization.write(folder / MANIFEST, Manifest(**{**known, **more}))  # type: ignore[arg-type]  # values as the fields want them
     return load_artifacts(folder)

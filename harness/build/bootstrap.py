@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import digest, process
-from harness.build import namespace
-from harness.definition import DEFINITION_FILE, ImageDefinition
-from harness.errors import BootproofError, HostError, ImageError, UsageError
-from harness.store import Store
+from harness.build import chroot
+from harness.core import digest, process
+from harness.core.errors import BootproofError, HostError, ImageError, UsageError
+from harness.model.definition import DEFINITION_FILE, ImageDefinition
+from harness.store.store import Store
 
 _FORMAT = 1
 """Another number makes every store bootstrap again."""
@@ -58,10 +58,10 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     releases.mkdir()
     (folder / "tmp").mkdir()
     debs = store.packages(definition.suite)
-    env = namespace.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
+    env = chroot.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
-        namespace.run(_command(definition, tree, mirror), log=log, env=env)
-        namespace.run(namespace.inside(tree, "bootstrapped", mirror or ""), log=log)
+        chroot.run(_command(definition, tree, mirror), log=log, env=env)
+        chroot.run(chroot.inside(tree, "bootstrapped", mirror or ""), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log, mirror=mirror, debs=debs) from error
     return read_archive(releases)

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import digest, process
-from harness.build import namespace
+from harness.build import chroot
 from harness.build.bootstrap import Archive, needs_network
-from harness.definition import DEFINITION_FILE, ImageDefinition, sources_digest
-from harness.errors import BootproofError, HostError, ImageError
-from harness.store import Store
+from harness.core import digest, process
+from harness.core.errors import BootproofError, HostError, ImageError
+from harness.model.definition import DEFINITION_FILE, ImageDefinition, sources_digest
+from harness.store.store import Store
 
 _FORMAT = 1
 """Another number makes every store configure again."""
@@ -53,15 +53,15 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     if not importlib.util.find_spec("ansible_collections.community.general"):
         raise HostError(f"{sys.executable} has no Ansible with community.general: pip install ansible")
     _write_inputs(definition, work)
-    env = namespace.environment(
+    env = chroot.environment(
         ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No"
     )
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
     debs = store.packages(definition.suite)
     try:
-        namespace.run(namespace.entering(tree, ansible, debs=debs), log=log, env=env)
-        namespace.run(namespace.inside(tree, "anonymous", str(archive.epoch_s)), log=log)
+        chroot.run(chroot.entering(tree, ansible, debs=debs), log=log, env=env)
+        chroot.run(chroot.inside(tree, "anonymous", str(archive.epoch_s)), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
 

@@ -7,12 +7,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import process
-from harness.artifacts import INITRD, KERNEL
-from harness.build import namespace
+from harness.build import chroot
 from harness.build.bootstrap import Archive
-from harness.definition import ImageDefinition
-from harness.errors import ImageError
+from harness.core import process
+from harness.core.errors import ImageError
+from harness.model.artifacts import INITRD, KERNEL
+from harness.model.definition import ImageDefinition
 
 _MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
 
@@ -34,15 +34,15 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
     tree, out = folder / "tree", folder / "out"
     version = module_version(tree)
     dracut = f"dracut --force --no-hostonly --reproducible --kver {version} /mnt/{INITRD}".split()
-    env = namespace.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
+    env = chroot.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     try:
-        namespace.run(namespace.entering(tree, ["chroot", str(tree), *dracut], out=out), log=log, env=env)
+        chroot.run(chroot.entering(tree, ["chroot", str(tree), *dracut], out=out), log=log, env=env)
     except process.CommandFailed as error:
         raise ImageError(f"{definition.name}: dracut failed ({log}):\n{error.tail}") from error
     shutil.copyfile(tree / "boot" / f"vmlinuz-{version}", out / KERNEL)
     (out / INITRD).chmod(0o644)
     listing = ["chroot", str(tree), "lsinitrd", f"/mnt/{INITRD}"]
-    contents = read_listing(namespace.output(namespace.entering(tree, listing, out=out)))
+    contents = read_listing(chroot.output(chroot.entering(tree, listing, out=out)))
     check_kernel(definition.name, kernel_version(out / KERNEL), version, contents)
     return version, contents
 

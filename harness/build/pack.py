@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from harness import process
-from harness.artifacts import FILES, ROOTFS, Manifest, describe
-from harness.build import namespace
+from harness.build import chroot
 from harness.build.bootstrap import Archive
 from harness.build.initrd import Initrd
-from harness.definition import ImageDefinition, sources_digest
-from harness.errors import ImageError
+from harness.core import process
+from harness.core.errors import ImageError
+from harness.model.artifacts import FILES, ROOTFS, Manifest, describe
+from harness.model.definition import ImageDefinition, sources_digest
 
 _ZSTD_LEVEL = "3"
 """3 to 4 s for 1 GB; level 15 makes it 7 % smaller and takes ten times as long."""
@@ -25,27 +25,27 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     if not (tree / "proc").is_dir():  # dmsquash-live refuses a root filesystem without it
         raise ImageError("the tree has no /proc folder; nothing could be mounted there")
     process.require("mksquashfs", "squashfs-tools")
-    env = namespace.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
+    env = chroot.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     options = ["-noappend", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", _ZSTD_LEVEL]
-    namespace.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
+    chroot.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
 
 
 def tar(tree: Path, archive: Path, *, log: Path) -> None:
     """``tree`` as one file, with all owners, capabilities and links."""
-    namespace.run(["tar", "--create", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree), "."], log=log)
+    chroot.run(["tar", "--create", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree), "."], log=log)
 
 
 def untar(archive: Path, tree: Path, *, log: Path) -> None:
     """The tree that `tar` made ``archive`` of, in the new folder ``tree``."""
     tree.mkdir()
-    namespace.run(["tar", "--extract", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree)], log=log)
+    chroot.run(["tar", "--extract", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree)], log=log)
 
 
 def packages(tree: Path) -> dict[str, str]:
     """Name to version of all that is installed in ``tree``."""
     form = "${db:Status-Status} ${Package} ${Version}\\n"
     listing = ["chroot", str(tree), "dpkg-query", "--show", f"--showformat={form}"]
-    rows = [line.split() for line in namespace.output(listing).splitlines()]
+    rows = [line.split() for line in chroot.output(listing).splitlines()]
     return {row[1]: row[2] for row in rows if row[0] == "installed"}
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.artifacts import Artifacts
-from harness.diff.facts import Image, gather, look
+from harness.diff.contents import Image, gather, look
 from harness.diff.sections import compare_facts
-from harness.diff.tell import as_html, as_text
+from harness.diff.text import as_html, as_text
 from harness.diff.value import Change, Diff, Entry, Named, Section, Weight, printable
-from harness.verdict import Verdict
+from harness.model.artifacts import Artifacts
+from harness.model.verdict import Verdict
 
 __all__ = ["Change", "Diff", "Entry", "Section", "Side", "Weight", "as_html", "as_text", "compare"]
 

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
-from harness.diff.facts import Image
+from harness.diff.contents import Image
 from harness.diff.tree import File
 from harness.diff.value import Change, Entry, Section, Weight, entry, section
 

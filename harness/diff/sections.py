@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
 
-from harness.artifacts import INITRD, KERNEL
-from harness.diff.facts import Facts
+from harness.diff.contents import Facts
 from harness.diff.files import compare_files
 from harness.diff.tree import File
 from harness.diff.value import Change, Entry, Section, Weight, entry, section
-from harness.verdict import Boot
+from harness.model.artifacts import INITRD, KERNEL
+from harness.model.verdict import Boot
 
 T = TypeVar("T")
 

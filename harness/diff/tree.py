@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
-from harness import process
-from harness.errors import ImageError
+from harness.core import process
+from harness.core.errors import ImageError
 
 _BEGIN = b"#\n# START OF DATA - DO NOT MODIFY\n#\n"
 _NAME = rb"(?P<name>(?:\\.|[^\\ ])+)"

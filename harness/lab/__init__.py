@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from harness.errors import HostError, UsageError
+from harness.core.errors import HostError, UsageError
 from harness.lab.base import Lab
 from harness.lab.bridge import open_bridge_lab
-from harness.lab.control import LabError, LabProcess
 from harness.lab.http import Answer, HttpServer, Request, RequestRecord
+from harness.lab.supervisor_client import LabError, LabProcess
 from harness.lab.trace import TraceEvent
 from harness.lab.user import UNPROVEN, check_weather, open_user_lab
-from harness.spec import Network
-from harness.weather import Weather
+from harness.model.machine_spec import Network
+from harness.model.network_faults import Weather
 
 __all__ = [
     "UNPROVEN",

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.errors import HostError
-from harness.lab.altered import altered
-from harness.lab.control import Control, LabProcess
+from harness.core.errors import HostError
 from harness.lab.http import HttpServer
+from harness.lab.http_faults import altered
+from harness.lab.supervisor_client import Control, LabProcess
 from harness.lab.trace import Trace
-from harness.spec import MachineSpec, Network
-from harness.weather import Weather
+from harness.model.machine_spec import MachineSpec, Network
+from harness.model.network_faults import Weather
 
 
 class Lab(ABC):

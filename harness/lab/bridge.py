@@ -18,19 +18,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from harness import process
-from harness.deadline import Deadline, poll
-from harness.errors import HostError
-from harness.lab import capture, dnsmasq, packets, rival
+from harness.core import process
+from harness.core.deadline import Deadline, poll
+from harness.core.errors import HostError
+from harness.lab import capture, dnsmasq, packet_faults, rogue_dhcp
 from harness.lab.base import Lab
-from harness.lab.control import Control, LabError, LabProcess
 from harness.lab.dnsmasq import DhcpConfig
-from harness.lab.held import START_S, NoHolder, held
 from harness.lab.http import HttpServer, Request, RequestRecord, serving
+from harness.lab.start_supervisor import START_S, NoHolder, held
+from harness.lab.supervisor_client import Control, LabError, LabProcess
 from harness.lab.trace import Trace, TraceEvent, followed
-from harness.qemu import tap_netdev
-from harness.spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
-from harness.weather import DhcpWeather, HttpWeather, Weather
+from harness.model.machine_spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
+from harness.model.network_faults import DhcpWeather, HttpWeather, Weather
+from harness.qemu.command_line import tap_netdev
 
 BRIDGE = "br0"
 BRIDGE_MAC = "52:54:00:77:ff:01"
@@ -98,8 +98,8 @@ class BridgeLab(Lab):
 
     def _disturb(self, weathers: Sequence[Weather]) -> None:
         if any(weather.needs_packets for weather in (*weathers, *self.weather)):
-            self._nft(packets.rules(weathers))
-        self._shape(packets.shaping(weathers, BRIDGE))
+            self._nft(packet_faults.rules(weathers))
+        self._shape(packet_faults.shaping(weathers, BRIDGE))
         self.dhcp.change(lambda config: dnsmasq.clouded(config, weathers))
         self._set_rival(is_there=self.dhcp.config.has_rival)
         self.dhcp.speak_after(max((w.silent_s for w in weathers if isinstance(w, DhcpWeather)), default=0.0))
@@ -109,7 +109,7 @@ class BridgeLab(Lab):
             self._rival.end()
             self._rival = None
         elif is_there and not self._rival:
-            self._rival = rival.start(self._control, self.workdir / "rival.log", BRIDGE)
+            self._rival = rogue_dhcp.start(self._control, self.workdir / "rival.log", BRIDGE)
 
     def _after(self, request: Request | RequestRecord) -> None:
         """When iPXE asks the web server, TFTP has done its part; when a file has been sent, the next may be refused."""
@@ -118,11 +118,16 @@ class BridgeLab(Lab):
         refused = [weather for weather in self.weather if isinstance(weather, HttpWeather) and weather.fault.is_refusal]
         name = request.path.rpartition("/")[2]
         if isinstance(request, RequestRecord) and any(weather.file.comes_after(name) for weather in refused):
-            self._nft(packets.rules(self.weather, refusing=True))
+            self._nft(packet_faults.rules(self.weather, refusing=True))
 
     def _shape(self, script: str) -> None:
         if self._is_slow:
-            _run(self._control, ["tc", "-batch", "-"], packets.unshaped(BRIDGE), "the lab cannot lift a speed limit")
+            _run(
+                self._control,
+                ["tc", "-batch", "-"],
+                packet_faults.unshaped(BRIDGE),
+                "the lab cannot lift a speed limit",
+            )
         if script:
             problem = "the lab cannot limit the speed, for which the kernel needs sch_tbf"
             _run(self._control, ["tc", "-batch", "-"], script, problem)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
-from harness.weather import DhcpWeather, DnsWeather, TftpWeather, Weather
+from harness.model.machine_spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
+from harness.model.network_faults import DhcpWeather, DnsWeather, TftpWeather, Weather
 
 PLACES = 64
 DOMAIN = "lab.test"

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from harness.deadline import Changes, Deadline
-from harness.eventloop import EventLoop, event_loop
-from harness.lab.holder import receive
+from harness.core.deadline import Changes, Deadline
+from harness.core.eventloop import EventLoop, event_loop
+from harness.lab.supervisor import receive
 
 _SHUTDOWN_S = 0.2
 _CHUNK_BYTES = 1 << 16

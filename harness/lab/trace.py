@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.deadline import Changes, Deadline
+from harness.core.deadline import Changes, Deadline
 from harness.lab.http import Request, RequestRecord
-from harness.spec import nic_of, place_of
+from harness.model.machine_spec import nic_of, place_of
 
 _DHCP = re.compile(
     r"^dnsmasq-dhcp\S*: (?:\d+ )?DHCP(?P<verb>[A-Z]+)\([^)]*\) (?:(?P<address>\d+(?:\.\d+){3}) )?"

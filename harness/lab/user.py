@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness import process
-from harness.errors import HostError
+from harness.core import process
+from harness.core.errors import HostError
 from harness.lab import relay
 from harness.lab.base import Lab
-from harness.lab.control import Control
-from harness.lab.held import held
 from harness.lab.http import HttpServer, serving_relayed
+from harness.lab.start_supervisor import held
+from harness.lab.supervisor_client import Control
 from harness.lab.trace import Trace
-from harness.qemu import forwarded_port, user_netdev
-from harness.spec import MachineSpec, Network
-from harness.weather import HttpWeather, LinkWeather, Weather
+from harness.model.machine_spec import MachineSpec, Network
+from harness.model.network_faults import HttpWeather, LinkWeather, Weather
+from harness.qemu.command_line import forwarded_port, user_netdev
 
 UNPROVEN = (
     "how machines on one network see each other: on the user network each is alone",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.spec import BootPath
+from harness.model.machine_spec import BootPath
 
 FIXTURES = ("artifacts", "cuts", "disk", "guest", "lab", "machine")
 
@@ -121,8 +121,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _begin(config: pytest.Config) -> None:
-    from harness import process
-    from harness.errors import UsageError
+    from harness.core import process
+    from harness.core.errors import UsageError
     from harness.plugin import controller, hooks, suite, worker
     from harness.plugin.state import KEY, read_state
 
@@ -153,8 +153,8 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Non
 
 def _would_test_the_local_machine(request: pytest.FixtureRequest) -> bool:
     """True for testinfra's default host in a repository that has image definitions."""
-    from harness.definition import find_images
-    from harness.errors import UsageError
+    from harness.core.errors import UsageError
+    from harness.model.definition import find_images
 
     if request.config.option.hosts is not None or hasattr(request.module, "testinfra_hosts"):
         return False

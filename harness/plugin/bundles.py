@@ -9,14 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from harness import bundle, record
-from harness.artifacts import load_artifacts
-from harness.errors import BootproofError, HostError, Subject
-from harness.gate import without_repeat
-from harness.plan import PLAN, PlanRecord, where
+from harness.core import serialization
+from harness.core.errors import BootproofError, HostError, Subject
+from harness.machine.boot_plan import PLAN, PlanRecord, where
+from harness.model.artifacts import load_artifacts
+from harness.model.verdict import FINDING, MEMORY, Finding
 from harness.plugin.state import Bootproof
-from harness.run import Run
-from harness.verdict import FINDING, MEMORY, Finding
+from harness.replay import bundle
+from harness.runs.folder import Run
+from harness.verdict.coverage import without_repeat
 
 _EVIDENCE_LINES = 8
 
@@ -72,7 +73,7 @@ def _boots(run: Run, boot: Path, finding: Finding) -> tuple[int, int]:
     seen = 1
     for folder in others:
         with suppress(OSError, ValueError):  # most have none
-            seen += record.read(Finding, folder / FINDING).id == finding.id
+            seen += serialization.read(Finding, folder / FINDING).id == finding.id
     return seen, 1 + len(others)
 
 
@@ -85,14 +86,14 @@ def keep_missing(state: Bootproof, image: str) -> None:
     """Bundles of the boots about which something was found that ended no test, such as a sign that came late."""
     for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
         with suppress(OSError, ValueError):  # whoever wrote it was ended in the middle
-            keep(state, image, record.read(Finding, file), file.parent)
+            keep(state, image, serialization.read(Finding, file), file.parent)
 
 
 def note_unfinished(run: Run) -> None:
     """A finding for each boot that was on its way when the run was interrupted."""
     for boot, phase, began_s in _under_way(run):
         with suppress(OSError, ValueError):
-            plan = record.read(PlanRecord, boot / PLAN)
+            plan = serialization.read(PlanRecord, boot / PLAN)
             if plan.is_clone:
                 continue
             lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
@@ -105,7 +106,7 @@ def note_unfinished(run: Run) -> None:
                 cause="if it was slower than others of its kind, it hung; else it had no time to end",
             )
             run.add_finding(finding)
-            record.write(boot / FINDING, finding)
+            serialization.write(boot / FINDING, finding)
 
 
 def _under_way(run: Run) -> Iterator[tuple[Path, str, float]]:

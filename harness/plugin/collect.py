@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.errors import UsageError
-from harness.gate import THOROUGH, without_repeat
-from harness.ordering import orders
+from harness.core.errors import UsageError
+from harness.machine.states import path_to
+from harness.model.machine_spec import DiskFault
+from harness.persistence.unit_delays import orders
 from harness.plugin.state import Bootproof
-from harness.spec import DiskFault
-from harness.states import path_to
+from harness.verdict.coverage import THOROUGH, without_repeat
 
 _LISTS = {
     "service": "services",

@@ -10,21 +10,24 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness import attest, grub, history, learned, process, record
-from harness.artifacts import load_artifacts
-from harness.conclude import conclude, describe
-from harness.errors import BootproofError, HarnessError, HostError, Subject, UsageError
-from harness.hardware import HardwareProfile, unfreezable
-from harness.insight import promoted_side
+from harness.cli.inspect import promoted_side
+from harness.core import process, serialization
+from harness.core.errors import BootproofError, HarnessError, HostError, Subject, UsageError
+from harness.model.artifacts import load_artifacts
+from harness.model.hardware import HardwareProfile, unfreezable
+from harness.model.machine_spec import BootPath, Network
+from harness.model.verdict import Finding, Outcome, Verdict
 from harness.plugin import bundles
+from harness.plugin.prepare import prepare
 from harness.plugin.state import Bootproof
-from harness.progress import Lines, Tail
+from harness.promotion import attest
+from harness.qemu import grub
 from harness.report import annotate, write_all
-from harness.run import Run, make_run_folder, unwritable
-from harness.session import prepare
-from harness.spec import BootPath, Network
-from harness.store import find_store
-from harness.verdict import Finding, Outcome, Verdict
+from harness.runs import history, learned
+from harness.runs.folder import Run, make_run_folder, unwritable
+from harness.runs.progress import Lines, Tail
+from harness.store.store import find_store
+from harness.verdict.assemble import conclude, describe
 
 _COMPARED = "stable"
 """The stream whose verdict is laid beside that of a run."""
@@ -127,7 +130,7 @@ def _sayer(config: pytest.Config) -> Any:
 def _end_unprepared(state: Bootproof, image: str, error: BootproofError) -> NoReturn:
     finding_id = "build-failed" if error.subject is Subject.IMAGE else f"{error.subject}-error"
     finding = Finding(id=finding_id, what=str(error), where=f"image {image}", subject=error.subject)
-    _note(state, image, "finding", record.dump(finding))
+    _note(state, image, "finding", serialization.dump(finding))
     pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
 
 
@@ -181,7 +184,7 @@ def note_failed_end(state: Bootproof, error: BaseException) -> None:
 def _blame_harness(state: Bootproof, finding_id: str, what: str, *, where: str, cause: str = "") -> None:
     finding = Finding(id=finding_id, what=what, where=where, subject=Subject.HARNESS, cause=cause)
     for image in state.runs:
-        _note(state, image, "finding", record.dump(finding))
+        _note(state, image, "finding", serialization.dump(finding))
 
 
 def _note(state: Bootproof, image: str, kind: str, data: dict[str, Any]) -> None:
@@ -252,7 +255,7 @@ def _conclude(state: Bootproof, image: str) -> Verdict:
         is_thorough=state.is_thorough,
     )
     try:
-        record.write(run.folder / "verdict.json", verdict)
+        serialization.write(run.folder / "verdict.json", verdict)
         if prepared:
             attest.write_all(run.folder, verdict, load_artifacts(prepared.under_test), state.signer, state.policy)
     except OSError as error:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import record
-from harness.errors import HostError
-from harness.plugin import collect, controller, outcome, suite, watch
+from harness.core import serialization
+from harness.core.errors import HostError
+from harness.plugin import collect, controller, outcome, shared_machine_guard, suite
 from harness.plugin.state import KEY
 
 _HAS_FAILED = pytest.StashKey[bool]()
@@ -29,7 +29,7 @@ def pytest_configure_node(node: Any) -> None:
     """xdist asks what each worker shall be told."""
     prepared = node.config.stash[KEY].prepared
     node.workerinput["bootproof_controller"] = os.getpid()
-    node.workerinput["bootproof"] = {name: record.dump(value) for name, value in prepared.items()}
+    node.workerinput["bootproof"] = {name: serialization.dump(value) for name, value in prepared.items()}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -90,7 +90,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Before a test's fixtures end: did it change what it shares, is its machine kept? After: is that still needed?"""
     outcome.take_back()
     try:
-        watch.look_after(item)
+        shared_machine_guard.look_after(item)
         if item.stash.get(_HAS_FAILED, False):
             item.stash[_HAS_FAILED] = False
             outcome.keep_machine(item, item.config.stash[KEY])
@@ -98,7 +98,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         try:
             yield
         finally:
-            watch.release_before(item.config.stash[KEY], nextitem)
+            shared_machine_guard.release_before(item.config.stash[KEY], nextitem)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from harness.checks import BootFailed
-from harness.deadline import Deadline
-from harness.errors import BootproofError, HostError, Subject
-from harness.machine import Machine
+from harness.core.deadline import Deadline
+from harness.core.errors import BootproofError, HostError, Subject
+from harness.guest.checks import BootFailed
+from harness.machine.machine import Machine
+from harness.machine.shared import Shared
+from harness.machine.templates import StateFailed
+from harness.model.verdict import Finding
 from harness.plugin import bundles
+from harness.plugin.prepare import by_hand
 from harness.plugin.state import Bootproof
-from harness.session import by_hand
-from harness.shared import Shared
-from harness.template import StateFailed
-from harness.verdict import Finding
 
 _EVIDENCE_LINES = 12
 

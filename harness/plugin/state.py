@@ -11,21 +11,22 @@ from typing import Any
 
 import pytest
 
-from harness import digest, record, weather
-from harness.attest import read_signer
-from harness.deadline import expect_slowness
-from harness.definition import ImageDefinition, find_definition, find_images
-from harness.errors import UsageError
-from harness.hardware import HardwareProfile, find_profile, fitting, path_for, problem
-from harness.keeping import Keeper
-from harness.machine import Machine
+from harness.core import digest, serialization
+from harness.core.deadline import expect_slowness
+from harness.core.errors import UsageError
+from harness.machine.hold import Keeper
+from harness.machine.machine import Machine
+from harness.machine.shared import Shared
+from harness.model import network_faults
+from harness.model.definition import ImageDefinition, find_definition, find_images
+from harness.model.hardware import HardwareProfile, find_profile, fitting, path_for, problem
+from harness.model.machine_spec import BootPath, favourite
+from harness.model.network_faults import Weather
+from harness.model.verdict import Verdict
 from harness.plugin import suite
-from harness.run import Run
-from harness.session import Prepared
-from harness.shared import Shared
-from harness.spec import BootPath, favourite
-from harness.verdict import Verdict
-from harness.weather import Weather
+from harness.plugin.prepare import Prepared
+from harness.promotion.attest import read_signer
+from harness.runs.folder import Run
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +120,7 @@ def read_state(config: pytest.Config) -> Bootproof:
     state = Bootproof(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
-        weather=tuple(weather.read(name) for name in dict.fromkeys(option.weather)),
+        weather=tuple(network_faults.read(name) for name in dict.fromkeys(option.weather)),
         worker=given.get("workerid", "main"),
         controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
@@ -136,11 +137,11 @@ def read_state(config: pytest.Config) -> Bootproof:
     )
     for name in state.definitions:
         for known in state.weather:
-            weather.check_shows(known, state.paths_of(name))
+            network_faults.check_shows(known, state.paths_of(name))
     if state.hardware:
         _check_hardware(state, state.hardware)
     for plain in given.get("bootproof", {}).values():
-        state.use(record.load(Prepared, plain))
+        state.use(serialization.load(Prepared, plain))
     return state
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.model.verdict import NETWORK_LOG, SCREENSHOT, Boot
 from harness.report.words import clean
-from harness.verdict import NETWORK_LOG, SCREENSHOT, Boot
 
 _MOST_LINES = 60
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from harness.errors import Subject
-from harness.verdict import Finding
+from harness.core.errors import Subject
+from harness.model.verdict import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from harness.errors import Subject
+from harness.core.errors import Subject
+from harness.model.verdict import Finding, Verdict
 from harness.report import words
-from harness.verdict import Finding, Verdict
 
 _SEVERITY = {Subject.IMAGE: "critical", Subject.HOST: "minor", Subject.HARNESS: "minor"}
 _FILE = re.compile(r"([\w./-]+\.py)::")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.model.verdict import Boot, Finding
 from harness.report.evidence import read_beside
 from harness.report.words import clean, name_of
-from harness.verdict import Boot, Finding
 
 _SINCE_START = re.compile(r"^\[ *\d+\.\d\d\] ")
 """What the console puts before each line that it keeps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.verdict import Rate, Verdict
+from harness.model.verdict import Rate, Verdict
 
 _BOOT = "boot:"
 

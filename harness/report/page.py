@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import record
-from harness.bundle import SUFFIX
-from harness.explain import next_step
-from harness.history import Series
+from harness.core import serialization
+from harness.model.finding_catalog import next_step
+from harness.model.verdict import Verdict
+from harness.replay.bundle import SUFFIX
 from harness.report import evidence, findings, matrix, waterfall, words
 from harness.report.logs import Log, anchors, pack
 from harness.report.trends import draw
-from harness.run import unwritable
-from harness.verdict import Verdict
+from harness.runs.folder import unwritable
+from harness.runs.history import Series
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -40,7 +40,7 @@ def write_page(
     page = _template().render(_context(verdict, folder, promoted, diff_html, trends))
     path = folder / PAGE
     try:
-        record.write_text(path, page)
+        serialization.write_text(path, page)
     except OSError as error:
         raise unwritable(folder, error) from error
     return path

@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from harness import history, record
+from harness.core import serialization
+from harness.core.errors import BootproofError
 from harness.diff import Side, as_html, compare
-from harness.errors import BootproofError
+from harness.model.verdict import Verdict
 from harness.report.forges import gitlab_report
 from harness.report.page import write_page
 from harness.report.summary import markdown
-from harness.store import Store
-from harness.verdict import Verdict
+from harness.runs import history
+from harness.store.store import Store
 
 SUMMARY, CODE_QUALITY = "summary.md", "codequality.json"
 
@@ -25,8 +26,8 @@ def write_all(verdict: Verdict, folder: Path, store: Store, promoted: Side | Non
     trends: tuple[history.Series, ...] = ()
     with suppress(BootproofError):
         trends = history.series(history.versions(store, verdict.image))
-    record.write_text(folder / SUMMARY, markdown(verdict, folder))
-    record.write_text(folder / CODE_QUALITY, gitlab_report(verdict))
+    serialization.write_text(folder / SUMMARY, markdown(verdict, folder))
+    serialization.write_text(folder / CODE_QUALITY, gitlab_report(verdict))
     return write_page(
         verdict,
         folder,

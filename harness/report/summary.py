@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.model.verdict import Outcome, Verdict
 from harness.report import findings, words
 from harness.report.findings import Observation
 from harness.report.page import PAGE
-from harness.verdict import Outcome, Verdict
 
 _SIGNS = {Outcome.PASSED: "✅", Outcome.FAILED: "❌", Outcome.INCONCLUSIVE: "⚠️"}
 _FINDINGS = 10

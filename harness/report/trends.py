@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.history import Series
+from harness.runs.history import Series
 
 _WIDTH, _HEIGHT, _MARGIN = 240.0, 48.0, 5.0
 

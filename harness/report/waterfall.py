@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import record
+from harness.core import serialization
+from harness.model.verdict import Boot, Unit, Verdict
 from harness.report.words import name_of
-from harness.verdict import Boot, Unit, Verdict
 
 PHASES = {
     "shutdown": "shutdown", "firmware": "firmware", "ipxe": "iPXE", "grub": "GRUB", "kernel": "kernel",
@@ -189,7 +189,7 @@ def _units(boot: Boot, folder: Path) -> dict[str, Unit]:
     named = Path(boot.console).with_name("units.json")
     for path in (folder.joinpath(*named.parts[-3:]), named):
         try:
-            return record.read(dict[str, Unit], path)
+            return serialization.read(dict[str, Unit], path)
         except (OSError, ValueError):
             continue
     return {}

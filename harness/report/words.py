@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.console import plain
-from harness.errors import Subject
-from harness.verdict import Boot, Outcome, Verdict
+from harness.core.errors import Subject
+from harness.guest.console import plain
+from harness.model.verdict import Boot, Outcome, Verdict
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All but tabulator and end of line; iPXE takes back what it printed with many a backspace."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness import record
+from harness.core import serialization
 
 from . import boot, build, channel, clones, cuts, network, promote, replays, reports, start, weather
 from .table import Figure, Report, host_facts, now, render, versions
@@ -47,10 +47,10 @@ def main() -> int:
         parser.error(f"no row {unknown[0]!r}; known: {', '.join(ROWS)}")
     report = measure(options.rows or list(ROWS), quick=options.quick)
     RESULT.parent.mkdir(exist_ok=True)
-    plain = record.dump(report)
+    plain = serialization.dump(report)
     for row, figure in zip(plain["figures"], report.figures, strict=True):
         row["is_met"] = figure.is_met
-    record.write(RESULT, plain)
+    serialization.write(RESULT, plain)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(render(report))
     console.print(f"raw samples: {RESULT}")

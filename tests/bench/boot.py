@@ -27,18 +27,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from harness import accelerator, qemu
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.definition import ImageDefinition, load_definition
-from harness.errors import BootproofError
+from harness.build.pipeline import build
+from harness.core.errors import BootproofError
 from harness.fixtures.disk import make_disk
+from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine import Site, boot
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, MachineSpec
-from harness.store import find_store
+from harness.machine.machine import Site, boot
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.plugin.prepare import by_hand
+from harness.qemu import command_line
+from harness.runs.folder import Run, make_key
+from harness.store.store import find_store
 
 from .start import ROOT
 from .table import Figure, Limit, alternate, compared
@@ -125,11 +126,11 @@ def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -
     """CPU seconds of QEMU until the guest has printed that it is ready."""
     spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
     manifest = artifacts.manifest
-    arguments = qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
-    direct = qemu.DirectBoot(
+    arguments = command_line.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = shlex.split(qemu.command_by_hand(spec, direct).replace("mon:stdio", "stdio"))
+    argv = shlex.split(command_line.command_by_hand(spec, direct).replace("mon:stdio", "stdio"))
     with (folder / "bare.log").open("wb") as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     impatience = threading.Timer(_PATIENCE_S, child.kill)

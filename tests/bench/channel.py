@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.build import build
-from harness.definition import load_definition
-from harness.guest import Host, open_guest
+from harness.build.pipeline import build
+from harness.guest.testinfra_host import Host, open_guest
 from harness.lab import open_lab
-from harness.machine import Site, boot
-from harness.session import by_hand
-from harness.store import find_store
+from harness.machine.machine import Site, boot
+from harness.model.definition import load_definition
+from harness.plugin.prepare import by_hand
+from harness.store.store import find_store
 
 from .boot import run_in, specify
 from .start import ROOT, seconds

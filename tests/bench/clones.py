@@ -20,20 +20,23 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from harness import accelerator, process, qemu, states
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.definition import ImageDefinition, load_definition
-from harness.disks import DATA_SERIAL, make_disk
-from harness.guest import open_guest
+from harness.build.pipeline import build
+from harness.core import process
+from harness.guest.testinfra_host import open_guest
+from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine import Machine
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, DiskSpec, MachineSpec, Network
-from harness.states import BOOTED, Versions
-from harness.store import Store, find_store
-from harness.template import Templates
+from harness.machine import states
+from harness.machine.machine import Machine
+from harness.machine.states import BOOTED, Versions
+from harness.machine.templates import Templates
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
+from harness.plugin.prepare import by_hand
+from harness.qemu import command_line
+from harness.qemu.disk_images import DATA_SERIAL, make_disk
+from harness.runs.folder import Run, make_key
+from harness.store.store import Store, find_store
 
 from .start import ROOT, seconds
 from .table import Figure, Limit, alternate, compared
@@ -220,11 +223,11 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     disk = make_disk(folder / "labgrid.raw")
     spec = replace(templates.spec, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)
     manifest = artifacts.manifest
-    arguments = qemu.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
-    direct = qemu.DirectBoot(
+    arguments = command_line.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = qemu.command(spec, wires=qemu.Wires(), direct=direct)
+    argv = command_line.command(spec, wires=command_line.Wires(), direct=direct)
     own = {name: argv[argv.index(name) + 1] for name in ("-machine", "-cpu", "-m", "-kernel", "-append", "-display")}
     for name, value in own.items():
         place = argv.index(name)
@@ -249,6 +252,6 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     }
     return {
         "targets": {"main": {"resources": {}, "drivers": {"QEMUDriver": driver, "ShellDriver": shell}}},
-        "tools": {"qemu": process.require(qemu.PROGRAM, "qemu-system-x86")},
+        "tools": {"qemu": process.require(command_line.PROGRAM, "qemu-system-x86")},
         "images": {"kernel": os.fspath(artifacts.kernel)},
     }

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.run import Run
-from harness.store import find_store
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 from .start import ROOT
 from .table import Figure, Limit

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import process
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.deadline import Deadline, poll
-from harness.definition import load_definition
+from harness.build.pipeline import build
+from harness.core import process
+from harness.core.deadline import Deadline, poll
 from harness.lab import Lab, open_lab
-from harness.store import find_store
+from harness.model.artifacts import Artifacts
+from harness.model.definition import load_definition
+from harness.store.store import find_store
 
 from .start import ROOT
 from .table import Figure, Limit, alternate, compared

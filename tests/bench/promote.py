@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import digest
-from harness.errors import BootproofError, HostError
-from harness.promote import promote
-from harness.store import find_store
+from harness.core import digest
+from harness.core.errors import BootproofError, HostError
+from harness.promotion.promote import promote
+from harness.store.store import find_store
 
 from .start import ROOT
 from .table import Figure, Limit, compared

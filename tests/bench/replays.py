@@ -13,18 +13,19 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from harness import bundle, weather
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.definition import ImageDefinition, load_definition
+from harness.build.pipeline import build
+from harness.core.process import output
 from harness.lab import open_lab
-from harness.machine import BootFailed, Site, boot
-from harness.process import output
-from harness.run import Run
-from harness.session import by_hand
-from harness.spec import BootPath, Firmware, MachineSpec
-from harness.store import find_store
-from harness.verdict import Finding
+from harness.machine.machine import BootFailed, Site, boot
+from harness.model import network_faults
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import BootPath, Firmware, MachineSpec
+from harness.model.verdict import Finding
+from harness.plugin.prepare import by_hand
+from harness.replay import bundle
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 from .boot import run_in, specify
 from .start import ROOT
@@ -200,7 +201,7 @@ def _fail(
 ) -> tuple[Finding, Path]:
     spec = fault.change(replace(specify(definition, artifacts, folder), boot_path=fault.path))
     credentials = {f"systemd.unit-dropin.{unit}~planted": text for unit, text in fault.drop_ins.items()}
-    known = [weather.read(name) for name in fault.weather]
+    known = [network_faults.read(name) for name in fault.weather]
     with open_lab(folder / "lab", weather=known) as lab:
         site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
         try:

@@ -13,7 +13,7 @@ from statistics import median
 
 from rich.table import Table
 
-from harness import process
+from harness.core import process
 
 Samples = dict[str, list[float]]
 

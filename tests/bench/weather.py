@@ -8,17 +8,17 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from harness import accelerator
-from harness.build import build
-from harness.definition import load_definition
+from harness.build.pipeline import build
 from harness.fixtures.disk import make_disk
+from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
-from harness.machine import BootFailed, Site, boot
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, MachineSpec
-from harness.store import find_store
-from harness.weather import read
+from harness.machine.machine import BootFailed, Site, boot
+from harness.model.definition import load_definition
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.model.network_faults import read
+from harness.plugin.prepare import by_hand
+from harness.runs.folder import Run, make_key
+from harness.store.store import find_store
 
 from .start import ROOT
 from .table import Figure, Limit

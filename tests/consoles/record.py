@@ -4,7 +4,8 @@
 
 Another distribution's keyring must be installed; $MIRROR names an archive other than mmdebstrap's own choice.
 Each system is made as its distribution makes it, with its own initrd, and booted once for each fault. Of the
-good boot the whole console is kept, of others what is around the first sign. tests/harness/test_signs.py reads them.
+good boot the whole console is kept, of others what is around the first sign.
+tests/harness/guest/test_console_patterns.py reads them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import process
-from harness.console import plain
-from harness.signs import read_line
+from harness.core import process
+from harness.guest.console import plain
+from harness.guest.console_patterns import read_line
 
 CONSOLES = Path(__file__).parent
 GOOD = "good"
@@ -173,7 +174,7 @@ def _around_the_first_sign(lines: list[str]) -> list[str]:
 
 
 def _lines(log: Path) -> list[str]:
-    """As `harness.console` sees them, but for who built the kernel."""
+    """As `harness.guest.console` sees them, but for who built the kernel."""
     text = plain(log.read_bytes().decode("utf-8", "replace"))
     return re.sub(r" \(\S+@\S+\)", "", text).split("\n")
 

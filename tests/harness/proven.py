@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness import attest, record
-from harness.artifacts import KERNEL, MANIFEST, Artifacts, Manifest, describe, load_artifacts
-from harness.promote import Keeper, promote
-from harness.streams import Pointer, Proof, Tree
-from harness.verdict import Boot, Coverage, Outcome, Traits, Verdict
+from harness.core import serialization
+from harness.model.artifacts import KERNEL, MANIFEST, Artifacts, Manifest, describe, load_artifacts
+from harness.model.verdict import Boot, Coverage, Outcome, Traits, Verdict
+from harness.promotion import attest
+from harness.promotion.promote import Keeper, promote
+from harness.promotion.published_tree import Pointer, Proof, Tree
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PHASES = {"firmware": 1.0, "kernel": 3.0, "initrd": 20.0, "userspace": 30.0}
@@ -66,7 +67,7 @@ class Proven:
                 packages={f"package{number}": "1" for number in range(packages)}, dracut_modules=(),
                 initrd_drivers=(), definition="", sources={}, builder={},
             )  # fmt: skip
-            record.write(folder / MANIFEST, manifest)
+            serialization.write(folder / MANIFEST, manifest)
         return load_artifacts(folder)
 
     def verdict(self, artifacts: Artifacts, *, boots: int = 3, slower: float = 1.0) -> Verdict:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.definition import ImageDefinition
-from harness.diskfaults import make_faulty
-from harness.disks import DATA_SERIAL, copy_sparse
-from harness.errors import Subject
+from harness.core.errors import Subject
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.lab import Lab
-from harness.machine import BootFailed
-from harness.run import Run
-from harness.spec import DiskFault, DiskSpec
+from harness.machine.machine import BootFailed
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import DiskFault, DiskSpec
+from harness.persistence.disk_faults import make_faulty
+from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
+from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 

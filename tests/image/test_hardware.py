@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards import seconds_ahead
-from harness.definition import ImageDefinition
 from harness.fixtures.disk import SERIAL, make_disk
 from harness.fixtures.machine import MakeMachine
-from harness.hardware import find_profile, path_for
 from harness.lab import Lab
-from harness.locations import strays
-from harness.machine import Machine
-from harness.run import Run
-from harness.session import Prepared
-from harness.spec import BootPath, DiskRole, MachineSpec, Network, NicModel
+from harness.machine.board import seconds_ahead
+from harness.machine.machine import Machine
+from harness.model.definition import ImageDefinition
+from harness.model.hardware import find_profile, path_for
+from harness.model.machine_spec import BootPath, DiskRole, MachineSpec, Network, NicModel
+from harness.persistence.locations import strays
+from harness.plugin.prepare import Prepared
+from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("hardware")]
 

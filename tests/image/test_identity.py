@@ -8,9 +8,9 @@ import pytest
 
 from harness.fixtures.disk import make_disk
 from harness.fixtures.machine import MakeMachine
-from harness.identity import identity, shared
 from harness.lab import Lab
-from harness.machine import Machine
+from harness.machine.machine import Machine
+from harness.persistence.identity import identity, shared
 
 
 def told_and_off(machine: Machine) -> dict[str, str]:

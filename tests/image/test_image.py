@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.grub import folder_of
-from harness.guest import Host
-from harness.machine import Machine
+from harness.guest.testinfra_host import Host
+from harness.machine.machine import Machine
+from harness.model.artifacts import Artifacts
+from harness.qemu.grub import folder_of
 
 pytestmark = pytest.mark.check("image")
 

@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 
-from harness.guest import Host
-from harness.locations import find_locations
-from harness.machine import Machine
+from harness.guest.testinfra_host import Host
+from harness.machine.machine import Machine
+from harness.persistence.locations import find_locations
 
 pytestmark = pytest.mark.check("links")
 

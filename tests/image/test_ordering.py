@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.channel import takes_serial_shell
-from harness.disks import DATA_SERIAL, copy_sparse
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
+from harness.guest.channel import takes_serial_shell
 from harness.lab import Lab
-from harness.ordering import delays
-from harness.run import Run
-from harness.spec import DiskSpec
+from harness.model.artifacts import Artifacts
+from harness.model.machine_spec import DiskSpec
+from harness.persistence.unit_delays import delays
+from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
+from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
 

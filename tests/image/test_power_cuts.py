@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.checks import BootFailed
-from harness.cuts.judge import Fate, Judgement
-from harness.cuts.study import Study, lay_out, look_at_disk
-from harness.disks import DATA_SERIAL, make_overlay
-from harness.errors import Subject
+from harness.core.errors import Subject
 from harness.fixtures.machine import MakeMachine
+from harness.guest.checks import BootFailed
 from harness.lab import Lab
-from harness.run import Run
-from harness.session import by_hand
-from harness.spec import DiskFormat, DiskSpec
+from harness.model.artifacts import Artifacts
+from harness.model.machine_spec import DiskFormat, DiskSpec
+from harness.persistence.power_cuts.campaign import Study, lay_out, look_at_disk
+from harness.persistence.power_cuts.judge import Fate, Judgement
+from harness.plugin.prepare import by_hand
+from harness.qemu.disk_images import DATA_SERIAL, make_overlay
+from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("power-cuts")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.guest import Host
+from harness.guest.testinfra_host import Host
 
 _NOT_ENABLED = {"", "disabled", "masked", "masked-runtime", "bad", "not-found"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.guest import Host, open_guest
-from harness.locations import find_locations
-from harness.machine import Machine
+from harness.guest.testinfra_host import Host, open_guest
+from harness.machine.machine import Machine
+from harness.persistence.locations import find_locations
 
 pytestmark = pytest.mark.check("ssh")
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness import disks
-from harness.definition import ImageDefinition
-from harness.features import Feature, features_of
 from harness.fixtures.artifacts import Versions
 from harness.fixtures.machine import MakeMachine
-from harness.identity import identity
 from harness.lab import Lab
-from harness.locations import find_locations
-from harness.machine import Machine
-from harness.spec import BootPath, DiskSpec
+from harness.machine.machine import Machine
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import BootPath, DiskSpec
+from harness.persistence.identity import identity
+from harness.persistence.locations import find_locations
+from harness.persistence.workloads import Feature, features_of
+from harness.qemu import disk_images
 
 NONCE = "bootproof-nonce"
 ELSEWHERE = ("/root", "/etc", "/var/lib")
@@ -63,7 +63,7 @@ class Journey:
 
     def look_at_disk(self) -> None:
         """All that was written is on the raw disk, of a machine that is off."""
-        with disks.open_ext4(self.machine.spec.data) as data:
+        with disk_images.open_ext4(self.machine.spec.data) as data:
             for file, nonce in self.nonces.items():
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.belongings import Belongings
-from harness.checks import BootFailed
-from harness.console import Console
-from harness.databases import formats, moved
-from harness.defaults import unreached
-from harness.definition import ImageDefinition
-from harness.features import Feature, features_of
-from harness.identity import identity
-from harness.machine import Machine
-from harness.run import Run
-from harness.states import PREVIOUS, Versions, state
-from harness.verdict import Finding
+from harness.guest.checks import BootFailed
+from harness.guest.console import Console
+from harness.machine.machine import Machine
+from harness.machine.states import PREVIOUS, Versions, state
+from harness.model.definition import ImageDefinition
+from harness.model.verdict import Finding
+from harness.persistence.databases import formats, moved
+from harness.persistence.file_survey import Belongings
+from harness.persistence.identity import identity
+from harness.persistence.seeded_defaults import unreached
+from harness.persistence.workloads import Feature, features_of
+from harness.runs.folder import Run
 
 ROUTES = {
     "to-the-same": ("old",),

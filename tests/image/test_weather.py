@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.deadline import Deadline
-from harness.definition import ImageDefinition
+from harness.core.deadline import Deadline
 from harness.fixtures.machine import MakeMachine
 from harness.lab import Lab
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import DiskSpec
+from harness.model.network_faults import DhcpWeather, path_for, read
 from harness.plugin.state import Bootproof
-from harness.spec import DiskSpec
-from harness.weather import DhcpWeather, path_for, read
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("weather")]
 

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from harness import accelerator, record
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.definition import ImageDefinition, load_definition
+from harness.build.pipeline import build
+from harness.core import serialization
 from harness.fixtures.disk import make_disk
+from harness.host import accelerator
 from harness.lab import Lab, open_lab
-from harness.machine import Machine, Site, boot
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import BootPath, DiskSpec, MachineSpec
-from harness.store import find_store
-from harness.verdict import Verdict
+from harness.machine.machine import Machine, Site, boot
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
+from harness.model.verdict import Verdict
+from harness.plugin.prepare import by_hand
+from harness.runs.folder import Run, make_key
+from harness.store.store import find_store
 
 ROOT = Path(__file__).parents[2]
 PLANTED = Path(__file__).parent / "images"
@@ -40,7 +41,7 @@ def judge(tmp_path: Path) -> Judge:
             [*argv, f"--run-dir={tmp_path}", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
         )
         print(done.stdout, done.stderr)
-        return done.returncode, record.read(Verdict, tmp_path / "latest" / "verdict.json")
+        return done.returncode, serialization.read(Verdict, tmp_path / "latest" / "verdict.json")
 
     return judge
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import Artifacts, difference
-from harness.build import bootstrap, build
-from harness.definition import ImageDefinition, load_definition
-from harness.store import Store, find_store
+from harness.build import bootstrap
+from harness.build.pipeline import build
+from harness.model.artifacts import Artifacts, difference
+from harness.model.definition import ImageDefinition, load_definition
+from harness.store.store import Store, find_store
 
 from .conftest import ROOT
 

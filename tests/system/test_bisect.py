@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness import record
-from harness.artifacts import Artifacts, load_artifacts
-from harness.promote import promote
+from harness.core import serialization
+from harness.model.artifacts import Artifacts, load_artifacts
+from harness.promotion.promote import promote
 
 from ..harness.proven import Proven
 from .conftest import Judge
@@ -31,7 +31,7 @@ def _with_arguments(artifacts: Artifacts, folder: Path, *more: str) -> Path:
     for name in artifacts.manifest.files:
         (folder / name).symlink_to(artifacts.folder / name)
     arguments = (*artifacts.manifest.kernel_arguments, *more)
-    record.write(folder / "manifest.json", replace(artifacts.manifest, kernel_arguments=arguments))
+    serialization.write(folder / "manifest.json", replace(artifacts.manifest, kernel_arguments=arguments))
     return folder
 
 

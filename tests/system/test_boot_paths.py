@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import disks, grub, record
-from harness.artifacts import Artifacts, load_artifacts
-from harness.build import build
-from harness.checks import BootFailed
-from harness.definition import ImageDefinition
+from harness.build.pipeline import build
+from harness.core import serialization
+from harness.core.process import output, require
+from harness.guest.checks import BootFailed
 from harness.lab import Lab
-from harness.machine import Machine
-from harness.process import output, require
-from harness.run import Run
-from harness.spec import BootPath, Firmware, MachineSpec
-from harness.store import find_store
+from harness.machine.machine import Machine
+from harness.model.artifacts import Artifacts, load_artifacts
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import BootPath, Firmware, MachineSpec
+from harness.qemu import disk_images, grub
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 
@@ -29,7 +30,7 @@ def _with_argument(artifacts: Artifacts, folder: Path, argument: str) -> Artifac
     for name in artifacts.manifest.files:
         (folder / name).symlink_to(artifacts.folder / name)
     arguments = (*artifacts.manifest.kernel_arguments, argument)
-    record.write(folder / "manifest.json", replace(artifacts.manifest, kernel_arguments=arguments))
+    serialization.write(folder / "manifest.json", replace(artifacts.manifest, kernel_arguments=arguments))
     return load_artifacts(folder)
 
 
@@ -95,7 +96,7 @@ def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: Machin
         machine.folder.mkdir(parents=True)
         plan = machine._plan(None)
         disk = grub.install(machine.folder, plan.menu)
-        boot = disks.find_partition(disk.path, 3)
+        boot = disk_images.find_partition(disk.path, 3)
         kernel = f"{grub.folder_of(machine.artifacts.digest)}/vmlinuz"
         output([require("debugfs", "e2fsprogs"), "-w", "-R", f"rm {kernel}", f"{disk.path}?offset={boot.start_bytes}"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.verdict import Outcome
+from harness.model.verdict import Outcome
 
 from .conftest import ROOT, Judge
 from .test_planted_images import text_of

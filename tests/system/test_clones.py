@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from harness import digest, states
-from harness.artifacts import Artifacts
-from harness.checks import BootFailed
-from harness.definition import ImageDefinition
-from harness.disks import open_ext4
-from harness.errors import Subject
+from harness.core import digest
+from harness.core.errors import Subject
+from harness.guest.checks import BootFailed
 from harness.lab import open_lab
-from harness.machine import Machine
-from harness.migration import CannotFreeze
-from harness.run import Run, make_key
-from harness.session import by_hand
-from harness.spec import DiskBus, DiskSpec, MachineSpec, Network
-from harness.states import Versions
-from harness.store import Store
-from harness.template import StateFailed, Templates, discard
+from harness.machine import states
+from harness.machine.machine import Machine
+from harness.machine.states import Versions
+from harness.machine.templates import StateFailed, Templates, discard
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
+from harness.plugin.prepare import by_hand
+from harness.qemu.disk_images import open_ext4
+from harness.qemu.snapshot import CannotFreeze
+from harness.runs.folder import Run, make_key
+from harness.store.store import Store
 
 SIGKILL = 9
 
@@ -227,7 +228,7 @@ def test_another_boot_of_the_host_has_another_template(templates: Templates, mon
     """What a crash of the host left half written is never found again."""
     way = states.path_to("booted")
     before = templates._key(way)
-    monkeypatch.setattr("harness.template.host_identity", lambda: ["another boot"])
+    monkeypatch.setattr("harness.machine.templates.host_identity", lambda: ["another boot"])
 
     assert templates._key(way) != before
 

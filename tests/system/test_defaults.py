@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.defaults import unreached
-from harness.definition import ImageDefinition, load_definition
+from harness.build.pipeline import build
 from harness.lab import Lab
-from harness.machine import Site, boot
-from harness.run import Run
-from harness.session import by_hand
-from harness.spec import MachineSpec
-from harness.store import find_store
+from harness.machine.machine import Site, boot
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import MachineSpec
+from harness.persistence.seeded_defaults import unreached
+from harness.plugin.prepare import by_hand
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 from .conftest import ROOT
 

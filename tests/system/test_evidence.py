@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import process
-from harness.artifacts import ROOTFS, Artifacts
+from harness.core import process
 from harness.lab import Lab
-from harness.machine import BootFailed, Machine
-from harness.run import Run
-from harness.spec import BootPath, MachineSpec, NicSpec
-from harness.verdict import SCREENSHOT, Finding
-from harness.weather import read
+from harness.machine.machine import BootFailed, Machine
+from harness.model.artifacts import ROOTFS, Artifacts
+from harness.model.machine_spec import BootPath, MachineSpec, NicSpec
+from harness.model.network_faults import read
+from harness.model.verdict import SCREENSHOT, Finding
+from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 

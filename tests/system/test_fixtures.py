@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.verdict import Verdict
+from harness.model.verdict import Verdict
 
 Judge = Callable[..., tuple[int, Verdict]]
 
@@ -32,7 +32,7 @@ def test_looks_at_other_data(host):
 
 MACHINES = """
 import pytest
-from harness.errors import ImageError
+from harness.core.errors import ImageError
 
 @pytest.mark.parametrize("number", range(8))
 def test_each_has_its_own(machine, guest, number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.verdict import Outcome
+from harness.model.verdict import Outcome
 
 from .conftest import Judge
 from .test_planted_images import text_of

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.hardware import apply, find_profile
-from harness.machine import BootFailed, Machine
-from harness.spec import MachineSpec
+from harness.machine.machine import BootFailed, Machine
+from harness.model.hardware import apply, find_profile
+from harness.model.machine_spec import MachineSpec
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
+from harness.core import serialization
 from harness.lab import UNPROVEN, Lab, open_lab
-from harness.machine import Machine
-from harness.spec import MachineSpec
-from harness.verdict import Outcome, Verdict
+from harness.machine.machine import Machine
+from harness.model.machine_spec import MachineSpec
+from harness.model.verdict import Outcome, Verdict
 
 from .conftest import ROOT
 
@@ -37,7 +37,7 @@ def test_an_ordinary_user_with_one_core_and_no_namespaces_gets_a_verdict_that_na
     done = subprocess.run([*enter, *argv], cwd=ROOT, check=False, capture_output=True, text=True)
 
     print(done.stdout, done.stderr)
-    verdict = record.read(Verdict, tmp_path / "latest" / "verdict.json")
+    verdict = serialization.read(Verdict, tmp_path / "latest" / "verdict.json")
     assert verdict.findings == ()
     assert verdict.host["network"].startswith("user: no lab without /dev/net/tun, which user 1000 cannot open")
     assert verdict.coverage.unchecked == UNPROVEN

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import digest, record
-from harness.run import Run
-from harness.verdict import Outcome, Verdict
+from harness.core import digest, serialization
+from harness.model.verdict import Outcome, Verdict
+from harness.runs.folder import Run
 
 from .conftest import ROOT
 
@@ -68,7 +68,7 @@ def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository)
     status, text = theirs.pytest("-n", "4", "--image", "theirs")
 
     run = Run((theirs.folder / "runs" / "latest").resolve(), "main")
-    verdict = record.read(Verdict, run.folder / "verdict.json")
+    verdict = serialization.read(Verdict, run.folder / "verdict.json")
     assert (status, verdict.outcome) == (0, Outcome.PASSED), text
     assert verdict.coverage.passed == ("image", "services", "links", "ssh", "identity", "survival", "boot:direct")
     own = "tests/image/test_services.py::test_what_runs_is_theirs[theirs]"

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import access, record
-from harness.access import CONSOLE, GDB, LOGIN, MONITOR, Kept
-from harness.bundle import unpack
-from harness.deadline import Deadline, poll
-from harness.process import answer
-from harness.verdict import Outcome, Verdict
+from harness.core import serialization
+from harness.core.deadline import Deadline, poll
+from harness.core.process import answer
+from harness.machine import attach_server
+from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Kept
+from harness.model.verdict import Outcome, Verdict
+from harness.replay.bundle import unpack
 
 ROOT = Path(__file__).parents[2]
 FAILS = """\
@@ -52,13 +53,13 @@ def _own_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _kept(child: subprocess.Popen[str]) -> Kept:
-    assert poll(lambda: access.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
-    (one,) = access.kept()
+    assert poll(lambda: attach_server.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
+    (one,) = attach_server.kept()
     return one
 
 
 def _verdict(folder: Path) -> Verdict:
-    return record.read(Verdict, folder / "runs" / "latest" / "verdict.json")
+    return serialization.read(Verdict, folder / "runs" / "latest" / "verdict.json")
 
 
 def _until(door: socket.socket, awaited: bytes, within_s: float = 90.0) -> bytes:
@@ -76,23 +77,23 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
         one = _kept(child)
         assert one.why == "test_mine.py::test_it_is_something_else[base] failed"
 
-        assert access.answer(one.id, LOGIN) == ""
-        with access.ask(one.id, CONSOLE) as console:
+        assert attach_server.answer(one.id, LOGIN) == ""
+        with attach_server.ask(one.id, CONSOLE) as console:
             console.sendall(b"\n")
             _until(console, b"root@")
             console.sendall(b"cat /root/ke*; id -u\n")
             _until(console, b"kept\r\n0\r\n")
-        with access.ask(one.id, MONITOR) as monitor:
+        with attach_server.ask(one.id, MONITOR) as monitor:
             monitor.sendall(b"info status\n")
             _until(monitor, b"VM status: running")
         status, said = answer([*one.ssh, "cat", "/root/kept"])
         assert (status, said) == (0, "kept\n")
         with socket.socket(socket.AF_UNIX) as gdb:  # its remote protocol: why did it stop?
-            gdb.connect(access.answer(one.id, GDB))
+            gdb.connect(attach_server.answer(one.id, GDB))
             gdb.sendall(b"$?#3f")
             _until(gdb, b"#")
 
-        access.answer(one.id, access.STOP)
+        attach_server.answer(one.id, attach_server.STOP)
         said, _ = child.communicate(timeout=300)
     print(said)
     assert (
@@ -101,7 +102,7 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
     )
     assert child.returncode == 1
     assert _verdict(tmp_path).outcome is Outcome.FAILED
-    assert access.kept() == []
+    assert attach_server.kept() == []
     assert not Path(f"/proc/{one.qemu}").exists(), "QEMU is gone"
 
 
@@ -109,25 +110,25 @@ def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(
     with _pytest(tmp_path, BOOTS, "-n1", "--weather=http-404-rootfs", "--keep=failed") as child:
         one = _kept(child)
         assert one.why == "its boot failed"
-        with access.ask(one.id, MONITOR) as monitor:
+        with attach_server.ask(one.id, MONITOR) as monitor:
             monitor.sendall(b"info status\n")
             _until(monitor, b"VM status: running")
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=60)
 
         assert poll(lambda: not Path(f"/proc/{one.qemu}").exists(), Deadline(60), every_s=0.2)
-        assert access.kept() == []
+        assert attach_server.kept() == []
 
 
 def test_a_machine_whose_firmware_gave_up_tries_again_while_it_is_kept(tmp_path: Path) -> None:
     with _pytest(tmp_path, BOOTS, "-n0", "--weather=http-404-kernel", "--keep=failed") as child:
         one = _kept(child)
-        with access.ask(one.id, CONSOLE) as console:
+        with attach_server.ask(one.id, CONSOLE) as console:
             console.settimeout(90)
             said_there = b""
             while said_there.count(b"iPXE failed to fetch the kernel") < 2:
                 said_there += console.recv(4096)
-        access.answer(one.id, access.STOP)
+        attach_server.answer(one.id, attach_server.STOP)
         said, _ = child.communicate(timeout=60)
     print(said)
 

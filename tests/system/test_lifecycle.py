@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.deadline import Deadline, poll
-from harness.run import Run
+from harness.core.deadline import Deadline, poll
+from harness.runs.folder import Run
 
 from .conftest import ROOT
 

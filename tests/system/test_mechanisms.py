@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.build import build
-from harness.definition import load_definition
-from harness.store import find_store
-from harness.verdict import Outcome
+from harness.build.pipeline import build
+from harness.model.artifacts import Artifacts
+from harness.model.definition import load_definition
+from harness.model.verdict import Outcome
+from harness.store.store import find_store
 
 from .conftest import ROOT, Judge
 from .test_planted_images import text_of

@@ -10,16 +10,18 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from harness import grub, power, process, qemu, record
-from harness import machine as machine_module
-from harness.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
-from harness.errors import Subject
+from harness.core import process, serialization
+from harness.core.errors import Subject
 from harness.fixtures.disk import make_disk
 from harness.lab import Lab
-from harness.machine import BootFailed, Machine
-from harness.run import Run
-from harness.spec import Accelerator, BootPath, DiskSpec, MachineSpec
-from harness.weather import known
+from harness.machine import boot
+from harness.machine import machine as machine_module
+from harness.machine.machine import BootFailed, Machine
+from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
+from harness.model.machine_spec import Accelerator, BootPath, DiskSpec, MachineSpec
+from harness.model.network_faults import known
+from harness.qemu import command_line, grub
+from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 Spoil = Callable[[bytearray], None]
@@ -155,7 +157,7 @@ def _spoilt(artifacts: Artifacts, planted: Planted, folder: Path) -> Artifacts:
         else:
             (folder / name).symlink_to(artifacts.folder / name)
     arguments = (*artifacts.manifest.kernel_arguments, *planted.arguments)
-    record.write(folder / "manifest.json", replace(artifacts.manifest, files=files, kernel_arguments=arguments))
+    serialization.write(folder / "manifest.json", replace(artifacts.manifest, files=files, kernel_arguments=arguments))
     return load_artifacts(folder)
 
 
@@ -212,7 +214,7 @@ def test_a_boot_script_that_tries_once(
     def script(url: str, *_: object, **__: object) -> str:
         return _GIVES_UP.format(url=url)
 
-    monkeypatch.setattr(qemu, "ipxe_script", script)
+    monkeypatch.setattr(command_line, "ipxe_script", script)
     lab.disturb(known()["http-503-once-kernel"])
     with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
         pass
@@ -235,8 +237,8 @@ def test_a_boot_that_says_nothing_more(
     booting: Booting, spec: MachineSpec, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its cause tells where it was, unless the host had no time for it."""
-    monkeypatch.setattr(power, "BOOT_S", 60.0)
-    monkeypatch.setattr(power, "SILENCE_S", 15.0)
+    monkeypatch.setattr(boot, "BOOT_S", 60.0)
+    monkeypatch.setattr(boot, "SILENCE_S", 15.0)
     spoilt = _spoilt(artifacts, Planted(found="", arguments=("init=/usr/bin/cat",)), tmp_path / "spoilt")
     with pytest.raises(BootFailed) as failure, booting(spec, artifacts=spoilt):
         pass

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import process
-from harness.deadline import Deadline
+from harness.core import process
+from harness.core.deadline import Deadline
 from harness.fixtures.disk import make_disk
-from harness.machine import BootFailed, Machine
-from harness.run import Run
-from harness.spec import MachineSpec
+from harness.machine.machine import BootFailed, Machine
+from harness.model.machine_spec import MachineSpec
+from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 

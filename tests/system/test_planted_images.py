@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.verdict import Finding, Outcome
+from harness.model.verdict import Finding, Outcome
 
 from .conftest import PLANTED, Judge
 

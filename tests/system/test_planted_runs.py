@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.verdict import Outcome
+from harness.model.verdict import Outcome
 
 from .conftest import ROOT, Judge
 

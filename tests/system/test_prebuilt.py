@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import Artifacts
-from harness.build import namespace
-from harness.definition import ImageDefinition
-from harness.errors import UsageError
-from harness.machine import Machine
-from harness.prebuilt import take_in
-from harness.spec import BootPath, MachineSpec
-from harness.store import Store, find_store
-from harness.verdict import Outcome, Verdict
+from harness.build import chroot
+from harness.build.imported import take_in
+from harness.core.errors import UsageError
+from harness.machine.machine import Machine
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.model.verdict import Outcome, Verdict
+from harness.store.store import Store, find_store
 
 Judge = Callable[..., tuple[int, Verdict]]
 Booting = Callable[..., AbstractContextManager[Machine]]
@@ -51,8 +51,8 @@ def _pack(form: str, artifacts: Artifacts, folder: Path, work: Path) -> None:
     work.mkdir()
     names = {"work": work, "tree": work / "tree", "image": work / "rootfs.img", "out": folder}
     script = _FORMATS[form].format(squashfs=artifacts.rootfs, **names)
-    namespace.run(["sh", "-c", script], log=work.with_suffix(".log"))
-    namespace.remove(work)
+    chroot.run(["sh", "-c", script], log=work.with_suffix(".log"))
+    chroot.remove(work)
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import qemu
-from harness.artifacts import Artifacts
-from harness.attest import Refused
-from harness.deadline import Deadline
+from harness.core.deadline import Deadline
 from harness.lab import Lab
-from harness.promote import promote
-from harness.qemu import Wires
-from harness.remote import Remote, open_tree
-from harness.spec import GATEWAY, BootPath, MachineSpec
-from harness.verdict import Verdict
+from harness.model.artifacts import Artifacts
+from harness.model.machine_spec import GATEWAY, BootPath, MachineSpec
+from harness.model.verdict import Verdict
+from harness.promotion.attest import Refused
+from harness.promotion.promote import promote
+from harness.promotion.remote import Remote, open_tree
+from harness.qemu import command_line
+from harness.qemu.command_line import Wires
 
 from ..harness.proven import Proven
 
@@ -48,7 +48,7 @@ def test_a_machine_boots_what_the_stream_carries(
     lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
-    argv = [*qemu.command(spec, wires=Wires(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
+    argv = [*command_line.command(spec, wires=Wires(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
 
     child = lab.spawn(argv)
     try:

@@ -23,13 +23,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.artifacts import difference, load_artifacts
-from harness.build import bootstrap, build, namespace
-from harness.deadline import Deadline, poll
-from harness.definition import load_definition
-from harness.store import Store, find_store
-from harness.template import RECORD, Template
+from harness.build import bootstrap, chroot
+from harness.build.pipeline import build
+from harness.core import serialization
+from harness.core.deadline import Deadline, poll
+from harness.machine.templates import RECORD, Template
+from harness.model.artifacts import difference, load_artifacts
+from harness.model.definition import load_definition
+from harness.store.store import Store, find_store
 
 from .conftest import ROOT
 
@@ -198,7 +199,7 @@ def damaged(store: Store, files: set[str]) -> list[str]:
     artifacts = {Path(file).parent for file in files if Path(file).parent.parent.name == "artifacts"}
     layers = {Path(file).stem for file in files if file.endswith(".tar")}
     found = [what for folder in artifacts if (what := difference(load_artifacts(folder)))]
-    templates = (record.read(Template, folder / RECORD) for folder in (store.root / "templates").glob("*"))
+    templates = (serialization.read(Template, folder / RECORD) for folder in (store.root / "templates").glob("*"))
     found += [what for template in templates if (what := template.alteration())]
     return found + [key for key in layers if not store.is_whole_layer(key)]
 
@@ -251,7 +252,7 @@ def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(site: Site, 
         assert not list((site.store.root / "tmp").iterdir())
         assert "Traceback" not in printed or moment_s < STARTING_S
         assert all((run / "verdict.json").exists() for run in _runs(site) - runs_before)
-    with site.store.workfolder(remove=namespace.remove):  # as the next build does
+    with site.store.workfolder(remove=chroot.remove):  # as the next build does
         pass
     assert not list((site.store.root / "tmp").iterdir())
 

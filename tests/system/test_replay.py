@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.verdict import Verdict
+from harness.model.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
 REPLAY = [sys.executable, "-m", "harness", "replay"]

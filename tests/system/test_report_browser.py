@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import report
-from harness.verdict import Boot, Verdict
+from harness.model.verdict import Boot, Verdict
 
 from .. import samples
 from ..browser import Page, open_browser

@@ -14,9 +14,9 @@ import pytest
 
 from harness.fixtures.disk import make_disk
 from harness.lab import Lab, open_lab
-from harness.machine import Machine, power_on_together
-from harness.run import Run
-from harness.spec import BootPath, MachineSpec
+from harness.machine.machine import Machine, power_on_together
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 RACK = 10

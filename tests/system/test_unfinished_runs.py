@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.artifacts import Artifacts
-from harness.deadline import Deadline, poll
-from harness.verdict import Outcome, Verdict
+from harness.core import serialization
+from harness.core.deadline import Deadline, poll
+from harness.model.artifacts import Artifacts
+from harness.model.verdict import Outcome, Verdict
 
 from .conftest import ROOT
 
@@ -39,7 +39,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HostError
+from harness.core.errors import HostError
 
 PLAN = os.environ.get("PLAN", "")
 FOLDER = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ class Repository:
         return done.returncode, done.stdout + done.stderr
 
     def verdict(self) -> Verdict:
-        return record.read(Verdict, self.folder / "runs" / "latest" / "verdict.json")
+        return serialization.read(Verdict, self.folder / "runs" / "latest" / "verdict.json")
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_checkout_that_is_read_only_makes_no_difference_but_for_the_cache(
 
     status, said = repository.run(workers, f"--run-dir={runs}", within=within)
 
-    verdict = record.read(Verdict, runs / "latest" / "verdict.json")
+    verdict = serialization.read(Verdict, runs / "latest" / "verdict.json")
     assert (status, verdict.outcome) == (75, Outcome.INCONCLUSIVE)
     assert set(verdict.coverage.passed) == {"image", "links", "ssh"}
     assert ids(verdict) == ["pytest-failed"], "warnings are errors in this repository, and pytest's cache warns"

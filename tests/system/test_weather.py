@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.build import build
-from harness.definition import ImageDefinition
+from harness.build.pipeline import build
 from harness.lab import Lab
-from harness.machine import BootFailed, Machine
-from harness.run import Run
-from harness.spec import BootPath, Firmware, MachineSpec
-from harness.store import find_store
-from harness.weather import known, needs_other, with_other
+from harness.machine.machine import BootFailed, Machine
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import BootPath, Firmware, MachineSpec
+from harness.model.network_faults import known, needs_other, with_other
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 

@@ -1,0 +1,149 @@
+"""Artifacts of another builder: found in a folder, described if nobody did, and kept in the store like our own.
+
+Nothing is written into that folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.build.initrd import kernel_version
+from harness.core.errors import ImageError, UsageError
+from harness.model.artifacts import (
+    INITRD,
+    KERNEL,
+    MANIFEST,
+    ROOTFS_NAMES,
+    Artifacts,
+    Manifest,
+    describe,
+    difference,
+    load_artifacts,
+)
+from harness.model.definition import ImageDefinition, sources_digest
+from harness.store import rootfs_images
+from harness.store.store import Store
+
+CMDLINE = "cmdline"
+"""The kernel arguments, blanks or line ends between them: a file beside the others."""
+
+_INITRDS = ("initrd*", "initramfs*", "*.initrd")
+
+
+def take_in(
+    folder: Path, definition: ImageDefinition, store: Store, *, kernel_arguments: Sequence[str] | None = None
+) -> Artifacts:
+    """The artifacts in ``folder``, in the store.
+
+    With a manifest, every file must be what it says, to the byte. Without one it is made: the kernel is the file
+    that is a bzImage, the initrd the one named ``initrd*`` or ``initramfs*``, the root filesystem the one named
+    ``rootfs*``, or else the one that has the format of one. ``kernel_arguments`` take precedence over the file
+    ``cmdline`` and over the definition's. Raises `UsageError` for whatever is missing, ambiguous or damaged.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is no folder; artifacts are a folder with a kernel, an initrd and a root filesystem"
+        )
+    if (folder / MANIFEST).exists():
+        if kernel_arguments is not None:
+            raise UsageError(f"{folder} has a {MANIFEST}, which says the kernel arguments; leave yours out, or it")
+        found = load_artifacts(folder)
+        if found.manifest.image != definition.name:
+            raise UsageError(f"{folder} holds {found.manifest.image} by its {MANIFEST}, not {definition.name}")
+        files = {name: folder / name for name in found.manifest.files}
+        manifest = found.manifest
+        if what := difference(found):
+            raise UsageError(f"{what}; copy the folder again from where it was built")
+    else:
+        files = find_files(folder)
+        manifest = _describe(folder, files, definition, kernel_arguments)
+    with store.writable(), store.workfolder() as work:
+        place = work / "out"
+        place.mkdir()
+        for name, path in files.items():
+            shutil.copyfile(path, place / name)
+        return store.add_artifacts(place, manifest)
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """Kernel, initrd and root filesystem in ``folder``, by the names they have in the store."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    initrd = _only([path for path in files if any(path.match(name) for name in _INITRDS)], folder, "initrd",
+                   "a file named initrd* or initramfs*")  # fmt: skip
+    others = [path for path in files if path != initrd]
+    kernel = _only([path for path in others if _is_kernel(path)], folder, "kernel", "a bzImage, usually vmlinuz*")
+    others = [path for path in others if path != kernel]
+    formats = {path: rootfs_images.format_of(path) for path in others}
+    candidates = [path for path, kind in formats.items() if kind and path.name.startswith("rootfs")]
+    candidates = candidates or [path for path, kind in formats.items() if kind in ("squashfs", "ext4", "xfs")]
+    root = _only(candidates, folder, "root filesystem", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img")
+    return {KERNEL: kernel, INITRD: initrd, ROOTFS_NAMES[str(formats[root])]: root}
+
+
+def _only(found: list[Path], folder: Path, what: str, wanted: str) -> Path:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise UsageError(f"{folder} holds {len(found)} files that could be the {what}: {names}; leave one there")
+    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    raise UsageError(f"{folder} holds no {what} ({wanted}); there: {there}")
+
+
+def _is_kernel(path: Path) -> bool:
+    try:
+        return bool(kernel_version(path))
+    except ImageError:
+        return False
+
+
+def _describe(
+    folder: Path, files: dict[str, Path], definition: ImageDefinition, kernel_arguments: Sequence[str] | None
+) -> Manifest:
+    """What can be known of another builder's artifacts."""
+    image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
+    with rootfs_images.reading(image) as read:
+        texts = [(read(name) or b"").decode("utf-8", "replace") if read else "" for name in _TOLD_BY]
+    release, status = texts[0] or texts[1], texts[2]
+    return Manifest(
+        image=definition.name,
+        version=_release_version(release),
+        kernel_version=kernel_version(files[KERNEL]),
+        kernel_arguments=_arguments(folder, definition, kernel_arguments),
+        files={name: describe(path) for name, path in files.items()},
+        packages=_packages(status),
+        dracut_modules=(),
+        initrd_drivers=(),
+        definition=sources_digest(definition),
+        sources={},
+        builder={},
+    )
+
+
+_TOLD_BY = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
+
+
+def _release_version(release: str) -> str:
+    """os-release(5): IMAGE_VERSION; empty if it is not there."""
+    found = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _packages(status: str) -> dict[str, str]:
+    """Name to version of what dpkg's status file calls installed."""
+    packages = {}
+    for paragraph in status.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            packages[fields["Package"]] = fields["Version"]
+    return packages
+
+
+def _arguments(folder: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:
+    if given is not None:
+        return tuple(given)
+    file = folder / CMDLINE
+    return tuple(file.read_text("utf-8").split()) if file.is_file() else definition.kernel_arguments

@@ -1,0 +1,287 @@
+"""The thin builder: `build` calls mmdebstrap, Ansible, dracut and mksquashfs in order, and records.
+
+    packages ─mmdebstrap→ first layer ─Ansible→ second layer ─stamp, dracut, mksquashfs→ artifacts
+
+Each arrow is skipped when the store holds what it would make.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.build import bootstrap, chroot, configure, initrd, pack
+from harness.core import digest, serialization
+from harness.core.errors import BootproofError, HostError, UsageError
+from harness.model.artifacts import Artifacts, Manifest
+from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_version
+from harness.store.store import Store, disk_full
+
+_FORMAT = 1
+"""Another number makes every store pack again."""
+
+_EARLIEST_S = 1735689600
+"""2025-01-01: there was no Bootproof before."""
+
+_LEAST_BYTES = 1 << 20
+_DISK_FULL = ("No space left on device", "have enough free space")
+
+
+class Progress(Protocol):
+    """Who wants to know how far a build is."""
+
+    def started(self, step: str, detail: str) -> None:
+        """``step`` begins; ``detail`` says of what, or why it waits."""
+
+    def ended(self, step: str, took_s: float) -> None:
+        """``step`` is over, well or not."""
+
+    def damaged(self, what: str) -> None:
+        """Something in the store cannot be used: ``what`` is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A `Progress` that tells nobody."""
+
+    def started(self, step: str, detail: str) -> None: ...
+
+    def ended(self, step: str, took_s: float) -> None: ...
+
+    def damaged(self, what: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """What one call of `build` is about."""
+
+    definition: ImageDefinition
+    store: Store
+    version: str
+    mirror: str | None
+    verify: bool
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What is known of a first layer: ``packages`` maps name to version."""
+
+    packages: dict[str, str]
+    archive: bootstrap.Archive
+
+    @property
+    def content(self) -> str:
+        return digest.of_value(serialization.dump(self))
+
+
+def build(
+    definition: ImageDefinition,
+    store: Store,
+    *,
+    version: str | None = None,
+    refresh: bool = False,
+    mirror: str | None = None,
+    verify: bool = False,
+    progress: Progress = Silent(),
+) -> Artifacts:
+    """The artifacts of ``definition``, from the store if nothing changed since they were made.
+
+    ``version`` takes the place of the definition's own: only os-release, initrd and packing are done again.
+    ``refresh`` asks the archive for newer packages; the same packages give the same artifacts. ``mirror`` is
+    where packages are fetched, and leaves no trace. With ``verify`` every byte of what the store holds is compared
+    with its manifest. What is damaged there is made again. Call it from the main thread: when that ends, however
+    it ends, so does every program of the build.
+
+    Raises `ImageError` when the definition does not build, quoting the step's log, which is kept in the
+    store's ``logs``; `HostError` when this machine lacks a program, namespaces, room, the network or the time.
+    """
+    task = _Build(
+        definition=definition,
+        store=store,
+        version=definition.version if version is None else check_version(version),
+        mirror=mirror,
+        verify=verify,
+        progress=progress,
+    )
+    if mirror is not None and not re.fullmatch(r"[a-z+]+:/\S+", mirror):
+        raise UsageError(f"--mirror {mirror!r} is no URL; for example http://mirror.example/debian")
+    if not definition.can_be_built:
+        raise UsageError(
+            f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR takes what another builder made"
+        )
+    with store.writable():
+        base = _read_base(task)
+        found = base and store.built(_build_key(task, base), contents=verify)
+        if found and not refresh:
+            return found
+        # One lock for all versions of an image: they share the log files, and mostly the second layer.
+        with _alone(task, f"image-{definition.name}"), store.workfolder(remove=chroot.remove) as folder:
+            check_clock(time.time(), base.archive.epoch_s if base else _EARLIEST_S)
+            _check_mount(folder)
+            return _make(task, folder, refresh=refresh)
+
+
+def check_clock(now_s: float, earliest_s: int) -> None:
+    """`HostError` if it cannot be ``now_s``: no signature would be valid, and new files older than the archive's."""
+    if now_s < earliest_s:
+        now, earliest = (datetime.fromtimestamp(moment, UTC).date() for moment in (now_s, earliest_s))
+        raise HostError(f"this host's clock says {now}, but it is at least {earliest}: timedatectl set-ntp true")
+
+
+def _check_mount(folder: Path) -> None:
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise HostError(
+            f"{folder.parent} is mounted noexec, and builds run the image's own programs there; "
+            "BOOTPROOF_STORE names another folder"
+        )
+
+
+def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
+    """What the store lacks of the three steps. Between them, ``folder/tree`` is the last layer made, or missing."""
+    known = _read_base(task)
+    base = known if known and not refresh else _bootstrapped(task, folder, refresh=refresh)
+    found = task.store.built(_build_key(task, base), contents=task.verify, damaged=lambda what: _tell(task, what))
+    if found:
+        return found
+    base = _configured(task, base, folder)
+    manifest = _finish(task, base, folder)
+    artifacts = task.store.add_artifacts(folder / "out", manifest)
+    layers = [bootstrap.layer_key(task.definition), configure.layer_key(task.definition, base.content)]
+    task.store.remember_build(_build_key(task, base), artifacts, layers)
+    return artifacts
+
+
+def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
+    """The first layer, in the store. The same packages are the same layer, whatever the archive's date."""
+    key, debs = bootstrap.layer_key(task.definition), f"debs-{task.definition.suite}"
+    with _alone(task, key):
+        known, held = _read_base(task), task.store.layer(key)
+        if known and held and not refresh:
+            return known
+        with (
+            _alone(task, debs),
+            _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log,
+        ):
+            archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
+            packages = pack.packages(folder / "tree")
+        base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
+        if held and base == known:
+            chroot.remove(folder / "tree")
+        else:
+            _keep_layer(task, folder, key, {"for": f"packages {key}", **serialization.dump(base)}, kept=1)
+    return base
+
+
+def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
+    """Make ``folder/tree`` the second layer; what is returned is the first layer under it."""
+    tree, first = folder / "tree", bootstrap.layer_key(task.definition)
+    key = configure.layer_key(task.definition, base.content)
+    if _unpack_layer(task, tree, key):
+        return base
+    if not tree.exists() and not _unpack_layer(task, tree, first):
+        return _configured(task, _bootstrapped(task, folder, refresh=False), folder)
+    what = f"{task.definition.playbook} of {task.definition.name}"
+    with _alone(task, f"debs-{task.definition.suite}"), _step(task, "configure", what) as log:
+        configure.configure(task.definition, task.store, folder, archive=base.archive, log=log)
+    _keep_layer(task, folder, key, {"for": f"image {task.definition.name}"}, kept=2)
+    return base
+
+
+def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
+    tree, epoch = folder / "tree", str(base.archive.epoch_s)
+    (folder / "out").mkdir()
+    with _step(task, "initrd", f"IMAGE_VERSION {task.version}") as log:
+        stamp = chroot.inside(tree, "stamped", task.definition.name, task.version)
+        chroot.run(stamp, log=log)
+        kernel, contents = initrd.make_initrd(task.definition, folder, archive=base.archive, log=log)
+        chroot.run(chroot.inside(tree, "anonymous", epoch), log=log)
+    with _step(task, "pack", "") as log:
+        packages = pack.packages(tree)
+        pack.pack(folder, archive=base.archive, log=log)
+    with _step(task, "describe", ""):
+        return pack.describe_build(
+            task.definition, task.version, folder / "out", kernel, contents, packages, base.archive
+        )
+
+
+def _read_base(task: _Build) -> _Base | None:
+    """What the store knows of the first layer; None also if that cannot be read."""
+    note = task.store.layer_note(bootstrap.layer_key(task.definition))
+    try:
+        return serialization.load(_Base, {name: note[name] for name in ("packages", "archive")})
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _build_key(task: _Build, base: _Base) -> str:
+    layer = configure.layer_key(task.definition, base.content)
+    return digest.of_value([_FORMAT, layer, task.version])
+
+
+def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -> None:
+    tar = folder / "layer.tar"
+    with _step(task, "keep", "") as log:
+        pack.tar(folder / "tree", tar, log=log)
+        task.store.add_layer(key, tar, note, kept=kept)
+
+
+def _unpack_layer(task: _Build, tree: Path, key: str) -> bool:
+    """Make ``tree`` that layer; False if the store does not hold it, or not as it was put there."""
+    tar = task.store.layer(key)
+    if tar is None:
+        return False
+    with _step(task, "unpack", "") as log:
+        if not task.store.is_whole_layer(key):
+            _tell(task, f"{tar} is not what was put there")
+            task.store.remove_layer(key)
+            return False
+        if tree.exists():
+            chroot.remove(tree)
+        pack.untar(tar, tree, log=log)
+    return True
+
+
+def _tell(task: _Build, what: str) -> None:
+    task.progress.damaged(f"{what}; it is made again")
+
+
+@contextmanager
+def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
+    """Tell when a step begins and ends; its log is what the block gets. A full disk is the host's fault."""
+    log = task.store.log(task.definition.name, name)
+    task.progress.started(name, detail)
+    started_s = time.monotonic()
+    try:
+        yield log
+    except (BootproofError, OSError) as error:
+        said = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
+        is_full = shutil.disk_usage(task.store.root).free < _LEAST_BYTES
+        if is_full or any(sign in said for sign in _DISK_FULL):
+            raise disk_full(task.store.root) from error
+        raise
+    finally:
+        task.progress.ended(name, time.monotonic() - started_s)
+
+
+@contextmanager
+def _alone(task: _Build, key: str) -> Iterator[None]:
+    """While the block lasts, no other build on this host does what ``key`` names; waiting for it is a step."""
+    waited: list[float] = []
+
+    def waiting() -> None:
+        task.progress.started("wait", "another build on this host is at it")
+        waited.append(time.monotonic())
+
+    with task.store.locked(key, waiting=waiting):
+        for started_s in waited:
+            task.progress.ended("wait", time.monotonic() - started_s)
+        yield

@@ -1,0 +1,1 @@
+"""The command `bootproof`: a file a command."""

@@ -1,0 +1,140 @@
+"""What is known of one image before it is compared: of its root filesystem, and of its runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.core.errors import BootproofError
+from harness.diff.tree import File, read_tree
+from harness.model.artifacts import Artifacts, Manifest
+from harness.model.verdict import Boot, Traits, Verdict
+from harness.store import rootfs_images
+
+_USERS, _GROUPS = "etc/passwd", "etc/group"
+_LIST = re.compile(r"var/lib/dpkg/info/([^/:]+)(?::[^/]+)?\.list")
+_CONFIGS = ("boot/config-{}", "usr/lib/modules/{}/config", "lib/modules/{}/config")
+_LIVE = "LiveOS/rootfs.img"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What a root filesystem holds; None for what cannot be told, and ``unread`` is why that is so for ``files``.
+
+    ``owners`` maps a path to the package that brought it, ``config`` the kernel's options to their values.
+    """
+
+    files: dict[str, File] | None
+    owners: dict[str, str]
+    users: dict[str, int] | None
+    groups: dict[str, int] | None
+    config: dict[str, str] | None
+    unread: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """``boots`` are those of these very bytes that became ready; ``accelerator`` is what they ran on."""
+
+    manifest: Manifest
+    image: Image
+    traits: Traits | None
+    boots: tuple[Boot, ...]
+    accelerator: str
+
+
+def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts:
+    """What is known; a verdict on other bytes says nothing here."""
+    if verdict is not None and verdict.digests.get("artifacts", artifacts.digest) != artifacts.digest:
+        verdict = None
+    boots = verdict.boots if verdict else ()
+    return Facts(
+        manifest=artifacts.manifest,
+        image=image,
+        traits=verdict.traits if verdict else None,
+        boots=tuple(boot for boot in boots if boot.ready_s and boot.is_ordinary and boot.artifacts == artifacts.digest),
+        accelerator=verdict.host.get("accelerator", "").partition(":")[0] if verdict else "",
+    )
+
+
+def look(artifacts: Artifacts) -> Image:
+    """What the root filesystem says. What no program here reads is not known, and that is no error."""
+    try:
+        if rootfs_images.format_of(artifacts.rootfs) == "squashfs":
+            image = _whole(artifacts)
+            if image.files is None or _LIVE not in image.files:
+                return image
+        return _parts(artifacts)
+    except BootproofError as error:
+        return Image(files=None, owners={}, users=None, groups=None, config=None, unread=str(error))
+
+
+def _whole(artifacts: Artifacts) -> Image:
+    configs = _configs(artifacts.manifest)
+    wanted = "|".join([_LIST.pattern, *map(re.escape, [_USERS, _GROUPS, *configs])])
+    tree = read_tree(artifacts.rootfs, re.compile(wanted))
+    config = next((tree.texts[name] for name in configs if name in tree.texts), None)
+    lists = {found[1]: text for name, text in tree.texts.items() if (found := _LIST.fullmatch(name))}
+    return Image(
+        files=tree.files,
+        owners=owners(lists, tree.files),
+        users=numbers(tree.texts.get(_USERS)),
+        groups=numbers(tree.texts.get(_GROUPS)),
+        config=options(config),
+    )
+
+
+def _parts(artifacts: Artifacts) -> Image:
+    """Of a file system image, only single files are read."""
+    with rootfs_images.reading(artifacts.rootfs) as read:
+        name = artifacts.manifest.rootfs
+        if read is None:
+            return Image(files=None, owners={}, users=None, groups=None, config=None,
+                         unread=f"no program here reads {name}")  # fmt: skip
+        configs = (read(name) for name in _configs(artifacts.manifest))
+        return Image(
+            files=None,
+            owners={},
+            users=numbers(read(_USERS)),
+            groups=numbers(read(_GROUPS)),
+            config=options(next(filter(None, configs), None)),
+            unread=f"files are compared of a squashfs, and {name} holds a file system image",
+        )
+
+
+def _configs(manifest: Manifest) -> list[str]:
+    return [name.format(manifest.kernel_version) for name in _CONFIGS]
+
+
+def owners(lists: Mapping[str, bytes], files: Mapping[str, File]) -> dict[str, str]:
+    """The package of each path, from dpkg's lists; a path of several packages has none.
+
+    A list may say /bin/sh where /bin leads to usr/bin: that is how dpkg knows merged folders.
+    """
+    merged = {f"{name}/": f"{file.target}/" for name, file in files.items() if file.kind == "link" and "/" not in name}
+    owned = dict[str, str]()
+    for package, text in sorted(lists.items()):
+        for line in text.decode("utf-8", "surrogateescape").splitlines():
+            path = line.removeprefix("/")
+            top = path[: path.find("/") + 1]
+            path = merged.get(top, top) + path[len(top) :]
+            owned[path] = package if owned.get(path, package) == package else ""
+    return owned
+
+
+def numbers(text: bytes | None) -> dict[str, int] | None:
+    """Names and numbers of passwd(5) or group(5)."""
+    if text is None:
+        return None
+    rows = (line.split(":") for line in text.decode("utf-8", "surrogateescape").splitlines())
+    return {row[0]: int(row[2]) for row in rows if len(row) > 2 and row[2].isdecimal()}
+
+
+def options(text: bytes | None) -> dict[str, str] | None:
+    """A kernel's configuration; an option that is not set is "n", as for Kconfig."""
+    if not text:
+        return None
+    lines: Iterable[str] = text.decode("utf-8", "replace").splitlines()
+    found = (re.fullmatch(r"(?:# )?CONFIG_(\w+)(?:=(.*)| is not set)", line) for line in lines)
+    return {line[1]: line[2] or "n" for line in found if line}

@@ -1,0 +1,1 @@
+"""What runs inside a machine: its console, its channels, its readiness and health."""

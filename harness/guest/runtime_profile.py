@@ -1,0 +1,88 @@
+"""What an image is like once it runs: what diffs show, budgets bound and the report draws, beside the manifest."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from harness.core.deadline import Deadline
+from harness.core.errors import ImageError
+from harness.guest.channel import Channel
+from harness.model.verdict import Traits, Unit
+
+_UNITS = r"""
+systemctl show -p UserspaceTimestampMonotonic --value
+systemctl list-units --plain --no-legend --type=service,socket,timer,mount,target --state=active,failed,activating |
+    awk '{print $1}' |
+    xargs systemctl show -p Id -p ActiveState -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic
+"""
+_MEMORY = r"""
+awk '/^MemTotal/ {all = $2} /^MemAvailable/ {free = $2} END {printf "%d\n", (all - free) / 1024}' /proc/meminfo
+"""
+_LOOK = r"""
+echo --
+ss -H -l -n -t -u -p | awk '{program = "-"; if (match($0, /\(\("[^"]+/)) program = substr($0, RSTART + 3, RLENGTH - 3)
+    print $1, $5, program}' | sort -u
+echo --
+cut -d: -f1,3 /etc/passwd
+echo --
+cut -d: -f1,3 /etc/group
+echo --
+for path in PATHS; do printf '%s\t%s\n' "$path" "$(readlink -- "$path" || findmnt -n -o SOURCE -T "$path")"; done
+echo --
+"""
+_US = 1_000_000
+_LOOK_S = 60.0
+
+
+def look(channel: Channel, paths: Sequence[str]) -> Traits:
+    """The traits of a machine that is ready; ``paths`` are its persistent ones. `ImageError` if it does not say."""
+    done = channel.run(_MEMORY + _LOOK.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_LOOK_S))
+    try:
+        return parse(done.text)
+    except (ValueError, KeyError) as error:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise ImageError(f"the machine does not tell what it is like: {error}; {said}") from error
+
+
+def look_at_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
+    """The MiB of memory in use, and each unit that was started, in a machine that is ready; `ImageError` if it does
+    not say."""
+    memory, _, units = channel.run(_MEMORY + _UNITS, Deadline(_LOOK_S)).text.strip("\n").partition("\n")
+    try:
+        return int(memory), _units(units)
+    except (ValueError, KeyError) as error:
+        raise ImageError(f"the machine does not tell when its units were started: {error}") from error
+
+
+def parse(text: str) -> Traits:
+    """What the guest said as a value: pure; `ValueError` or `KeyError` if it is not that."""
+    memory, sockets, users, groups, links, units = (part.strip("\n") for part in f"{text}\n".split("\n--\n"))
+    return Traits(
+        memory_mib=int(memory),
+        sockets=tuple(sockets.splitlines()),
+        users=_numbers(users),
+        groups=_numbers(groups),
+        links=dict(line.split("\t", 1) for line in links.splitlines()),
+        units=_units(units),
+    )
+
+
+def _numbers(text: str) -> dict[str, int]:
+    return {name: int(number) for name, number in (line.split(":", 1) for line in text.splitlines())}
+
+
+def _units(text: str) -> dict[str, Unit]:
+    begin, _, blocks = text.strip("\n").partition("\n")
+    rows = [dict(line.split("=", 1) for line in block.splitlines() if line) for block in blocks.split("\n\n")]
+    return {row["Id"]: _unit(row, int(begin)) for row in rows if row}
+
+
+def _unit(row: dict[str, str], begin_us: int) -> Unit:
+    """systemd counts from the kernel's start; 0 stands for never."""
+    begins, ready = (int(row[f"{name}TimestampMonotonic"]) for name in ("InactiveExit", "ActiveEnter"))
+    return Unit(
+        state=row["ActiveState"],
+        begins_s=round((begins - begin_us) / _US, 2),
+        ready_s=round((max(begins, ready) - begin_us) / _US, 2),
+    )

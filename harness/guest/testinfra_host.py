@@ -1,0 +1,96 @@
+"""Guests: a channel in, a testinfra Host out. The only importer of testinfra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host
+
+from harness.guest.channel import Channel
+
+__all__ = ["Facts", "Host", "gather_facts", "open_guest"]
+
+Facts = dict[str, tuple[int, str]]
+"""Status and standard output of commands by which testinfra finds out what it is dealing with."""
+
+_MODULES = (
+    "system_info",
+    "file",
+    "service",
+    "package",
+    "user",
+    "group",
+    "interface",
+    "socket",
+    "process",
+    "mount_point",
+)
+"""testinfra's modules that choose an implementation by what they find, or are used by those."""
+
+
+class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
+    """testinfra's way to run commands, over any channel."""
+
+    NAME = "bootproof"
+
+    def __init__(self, machine: str, channel: Channel) -> None:
+        super().__init__(machine)
+        self._channel = channel
+        self._encoding = "utf-8"
+        self.facts: Facts = {}
+        self._is_choosing = False
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """While the block lasts testinfra finds out what it is dealing with: what is known is not asked again."""
+        before, self._is_choosing = self._is_choosing, True
+        try:
+            yield
+        finally:
+            self._is_choosing = before
+
+    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
+        line = self.get_command(command, *args)
+        if self._is_choosing and line in self.facts:
+            status, stdout = self.facts[line]
+            return self.result(status, line.encode(), stdout.encode(), b"")
+        done = self._channel.run(line)
+        if self._is_choosing:
+            self.facts[line] = (done.status, done.stdout.decode())
+        return self.result(done.status, line.encode(), done.stdout, done.stderr)
+
+
+class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
+    """A Host that asks what cannot change only if that is not known yet."""
+
+    @property
+    def has_command_v(self) -> bool:
+        with self.backend.choosing():
+            return bool(self.run("command -v command").rc == 0)
+
+    def __getattr__(self, name: str) -> Any:
+        """A module of testinfra, as it is first used."""
+        with self.backend.choosing():
+            module = super().__getattr__(name)
+            if name == "system_info":
+                module.sysinfo  # noqa: B018  # it keeps what it finds out
+            return module
+
+
+def open_guest(machine: str, channel: Channel, facts: Facts | None = None) -> Host:
+    """A Host of its own for each boot, since testinfra caches for ever. ``facts`` are known, and not asked again."""
+    backend = _ChannelBackend(machine, channel)
+    backend.facts = facts if facts is not None else {}
+    return _KnownHost(backend)
+
+
+def gather_facts(machine: str, channel: Channel) -> Facts:
+    """All that testinfra's usual modules want to know of a guest before their first answer."""
+    host = open_guest(machine, channel)
+    for name in _MODULES:
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # this guest has no such thing
+            getattr(host, name)
+    return dict(host.backend.facts)

@@ -1,0 +1,1 @@
+"""What this computer can do: accelerator, admission, doctor, hardware scan."""

@@ -1,0 +1,174 @@
+"""KVM or TCG: proven, not assumed (DESIGN decision 9).
+
+A host may open /dev/kvm, create a virtual machine and even run the firmware in it, and still never run a stock
+kernel. Only a kernel's own first line says that one runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import digest, process, serialization
+from harness.core.deadline import Deadline, poll
+from harness.core.errors import HostError, UsageError
+from harness.model.machine_spec import Accelerator
+from harness.qemu.command_line import CONSOLE, PROGRAM, TCG, TCG_CPU
+
+DEVICE = Path("/dev/kvm")
+FIRST_LINE, PANIC = b"Linux version", b"Kernel panic"
+_PROBE_S = 5.0
+"""A kernel under working KVM prints its first line within 0.3 s, under TCG within 1 s (reference machine)."""
+_EMULATED_REFERENCE_S, _EMULATED_S = 1.6, 20.0
+"""A stock Debian kernel without a root, from QEMU's start to its panic, on the reference machine; and the most that is
+waited for it here."""
+_QUOTED_WORDS = 12
+_NOISE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)|^(extra data\[|\w{2,4} *=).*$", re.MULTILINE)
+"""What a terminal would swallow, and the register dump behind QEMU's "KVM internal error"."""
+_CPU_KEYS = ("vendor_id", "model name", "flags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorChoice:
+    """What machines run on, and why in a sentence."""
+
+    accelerator: Accelerator
+    reason: str
+
+
+def choose(wanted: str, kernel: Path, memory: Path, *, program: str = PROGRAM) -> AcceleratorChoice:
+    """The accelerator for ``wanted`` (``auto``, ``kvm`` or ``tcg``).
+
+    ``kernel`` is booted under KVM once per host (its boot, CPU and kernel) and kernel; the folder ``memory``
+    keeps the answers. Raises `HostError` for ``kvm`` where it is not there or does not run the kernel.
+    """
+    if wanted not in ("auto", "kvm", "tcg"):
+        raise UsageError(f"no accelerator {wanted!r}; known: auto, kvm, tcg")
+    if wanted == "tcg":
+        return AcceleratorChoice(accelerator=Accelerator.TCG, reason="tcg was asked for")
+    choice = _without_kvm() or _remembered(kernel, memory, program)
+    if wanted == "kvm" and choice.accelerator is not Accelerator.KVM:
+        raise HostError(f"kvm was asked for, but {choice.reason}; --accel auto or tcg runs without it, slower")
+    return choice
+
+
+def emulation_slowness(kernel: Path, *, program: str = PROGRAM) -> float:
+    """How many times longer ``kernel`` takes here, emulated, to panic for want of a root than on the reference machine.
+
+    Emulation waits for memory more than other work does: on one and the same idle host boots took four times as long
+    in a bad hour, while arithmetic took no longer at all.
+    """
+    deadline = Deadline(_EMULATED_S, scaled=False)
+    _boot(probe_command(kernel, program, Accelerator.TCG), PANIC, deadline)
+    return max(1.0, deadline.passed_s / _EMULATED_REFERENCE_S)
+
+
+def _without_kvm() -> AcceleratorChoice | None:
+    """TCG, with the reason, where KVM cannot even be tried."""
+    if not DEVICE.exists():
+        reason = f"{DEVICE} does not exist (modprobe kvm_amd or kvm_intel, or the firmware has it off)"
+    elif not os.access(DEVICE, os.R_OK | os.W_OK):
+        reason = f"{DEVICE} is not open to user {os.getuid()} (add it to group kvm)"
+    else:
+        return None
+    return AcceleratorChoice(accelerator=Accelerator.TCG, reason=reason)
+
+
+def _remembered(kernel: Path, memory: Path, program: str) -> AcceleratorChoice:
+    file = memory / f"{digest.of_value([host_identity(), program, digest.of_file(kernel)])}.json"
+    known = _recall(file)
+    if known:
+        return known
+    try:
+        memory.mkdir(parents=True, exist_ok=True)
+        with (memory / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two probes at once would starve each other
+            known = _recall(file)
+            if known is None:
+                known = _probe(kernel, program)
+                serialization.write(file, known)
+    except OSError as error:
+        raise HostError(f"{memory} cannot be written: {error.strerror}; BOOTPROOF_STORE names another place") from error
+    return known
+
+
+def _recall(file: Path) -> AcceleratorChoice | None:
+    try:
+        return serialization.read(AcceleratorChoice, file)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def boot_id() -> str:
+    """This boot of this host; random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def host_identity() -> list[str]:
+    """This boot of this host: its boot id, kernel and CPU."""
+    cpu = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n")[0].splitlines()
+    return [
+        boot_id(),
+        os.uname().release,
+        *(line for line in cpu if line.split("\t")[0] in _CPU_KEYS),
+    ]
+
+
+def _probe(kernel: Path, program: str) -> AcceleratorChoice:
+    """Boot ``kernel`` under KVM, with nothing but a console, until its first line."""
+    deadline = Deadline(_PROBE_S)
+    printed, status = _boot(probe_command(kernel, program, Accelerator.KVM), FIRST_LINE, deadline)
+    if FIRST_LINE in printed:
+        reason = f"the kernel's first line came after {deadline.passed_s:.1f} s under KVM"
+        return AcceleratorChoice(accelerator=Accelerator.KVM, reason=reason)
+    said = " ".join(_NOISE.sub("", printed.decode("utf-8", "replace")).split()[-_QUOTED_WORDS:])
+    ending = f"QEMU ended with status {status}" if status is not None else "QEMU still ran"
+    reason = (
+        f"this kernel does not start under {DEVICE}: after {deadline.passed_s:.1f} s {ending} and had printed {said!r}"
+    )
+    return AcceleratorChoice(accelerator=Accelerator.TCG, reason=reason)
+
+
+def _boot(command: list[str], sign: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
+    """What came on the console until ``sign`` or the deadline, and QEMU's exit status if it ended."""
+    ours, theirs = socket.socketpair()
+    argv = process.tied_to_us(command, parent=os.getpid())
+    with ours, ExitStack() as stack:
+        with theirs:
+            output = theirs.fileno()
+            child = stack.enter_context(process.spawn(argv, stdout=output, stderr=output, grace_s=0.5))
+        printed, is_over = _read_until(ours, sign, deadline)
+        if is_over:
+            poll(lambda: child.poll() is not None, Deadline(1.0), every_s=0.01)
+        return printed, child.poll()
+
+
+def probe_command(kernel: Path, program: str = PROGRAM, accelerator: Accelerator = Accelerator.KVM) -> list[str]:
+    """A machine of one kernel and one serial port, on standard output."""
+    how = ("kvm", "host") if accelerator is Accelerator.KVM else (TCG, TCG_CPU)
+    return [
+        program,
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off"),
+        *("-accel", how[0], "-cpu", how[1], "-m", "256M"),
+        *("-serial", "stdio"),
+        *("-kernel", str(kernel), "-append", f"{CONSOLE} earlyprintk=serial,ttyS0,115200 panic=-1"),
+    ]
+
+
+def _read_until(sock: socket.socket, sign: bytes, deadline: Deadline) -> tuple[bytes, bool]:
+    """What comes until ``sign`` or the deadline, and whether the sender ended instead."""
+    printed = b""
+    while sign not in printed and not deadline.is_over:
+        sock.settimeout(max(deadline.left_s, 0.001))
+        with suppress(TimeoutError):
+            data = sock.recv(65536)
+            if not data:
+                return printed, True
+            printed += data
+    return printed, False

@@ -1,0 +1,44 @@
+"""What this host can do, what is missing, and the exact line that mends it. Quick, and without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from harness.host.doctor.boots import for_boots
+from harness.host.doctor.builds import for_builds
+from harness.host.doctor.check import INSTALL, HostCheck, State
+from harness.host.doctor.places import places
+from harness.host.doctor.programs import programs
+from harness.host.doctor.resources import resources
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["HostCheck", "State", "examine", "remedies", "table"]
+
+
+def examine() -> list[HostCheck]:
+    """Every check, tried and not assumed; the lab is really opened. Nothing is left behind."""
+    return [*programs(), *for_boots(), *for_builds(), *places(), *resources()]
+
+
+def table(checks: Iterable[HostCheck]) -> Table:
+    """The checks, for a person."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=None, pad_edge=False, show_header=False)
+    colours = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "bold red"}
+    for check in checks:
+        word = check.state.upper() if check.is_missing else check.state
+        rows.add_row(Text(word, colours[check.state]), check.name, check.detail)
+    return rows
+
+
+def remedies(checks: Iterable[HostCheck]) -> list[str]:
+    """What to paste, each line once; the packages in one line."""
+    lines = list(dict.fromkeys(check.remedy for check in checks if check.remedy))
+    packages = [line.removeprefix(INSTALL) for line in lines if line.startswith(INSTALL)]
+    others = [line for line in lines if not line.startswith(INSTALL)]
+    return [INSTALL + " ".join(packages), *others] if packages else others

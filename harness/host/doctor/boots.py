@@ -1,0 +1,154 @@
+"""What boots need of the host besides programs."""
+
+from __future__ import annotations
+
+import grp
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from harness import lab
+from harness.core import process
+from harness.core.errors import BootproofError
+from harness.host import accelerator
+from harness.host.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, first_line, user_name
+from harness.model.machine_spec import IPXE_LOADER, Accelerator
+from harness.qemu import command_line, grub
+from harness.store.store import find_store
+
+_ROMS = (Path("/usr/lib/ipxe/qemu"), Path("/usr/share/qemu"))
+_TUN = Path("/dev/net/tun")
+_SYSCTLS = (  # name, what forbids user namespaces, what allows them
+    ("user.max_user_namespaces", "0", "10000"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+)
+_SLOW = "so machines are emulated, at about a minute a boot"
+
+
+def for_boots() -> Iterator[HostCheck]:
+    yield _rom()
+    yield _uefi()
+    yield _grub()
+    needed = [_tun(), _user_namespaces()]
+    yield from needed
+    yield _lab(is_explained=any(check.remedy for check in needed))
+    yield _accelerator()
+
+
+def _rom() -> HostCheck:
+    if any((folder / "pxe-virtio.rom").exists() for folder in _ROMS):
+        return HostCheck(name="iPXE ROM", state=State.OK, detail="the boot path ipxe-bios")
+    detail = "no boot path ipxe-bios; --boot-path direct works, but does not prove that images come over the network"
+    return HostCheck(name="iPXE ROM", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
+
+
+def _uefi() -> HostCheck:
+    packages = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
+    missing = dict.fromkeys(package for file, package in packages.items() if not file.exists())
+    if not missing:
+        return HostCheck(name="UEFI", state=State.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
+    detail = "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work"
+    return HostCheck(name="UEFI", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
+
+
+def _grub() -> HostCheck:
+    missing = [package for target, package in grub.PACKAGES.items() if not (grub.MODULES / target).is_dir()]
+    if not missing:
+        return HostCheck(name="GRUB", state=State.OK, detail="the boot path grub, by BIOS and UEFI")
+    detail = "no boot path grub; the others work"
+    return HostCheck(name="GRUB", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
+
+
+def _tun() -> HostCheck:
+    try:
+        os.close(os.open(_TUN, os.O_RDWR))
+    except PermissionError:
+        detail, remedy = f"user {user_name()} may not open it", f"{SUDO}chmod 0666 {_TUN}"
+    except FileNotFoundError:
+        node = f"mkdir -p {_TUN.parent} && {SUDO}mknod -m 0666 {_TUN} c 10 200"  # Linux, admin-guide/devices
+        is_loaded = Path("/sys/class/misc/tun").exists()
+        detail, remedy = "does not exist", f"{SUDO}{node if is_loaded else 'modprobe tun'}"
+    except OSError as error:
+        detail, remedy = f"cannot be opened: {error.strerror}", f"{SUDO}modprobe tun"
+    else:
+        return HostCheck(name=str(_TUN), state=State.OK, detail="network cards of a lab")
+    if _is_container():
+        detail += "; in a container, start it with --device /dev/net/tun"
+    return HostCheck(name=str(_TUN), state=WITHOUT_LAB, detail=f"{detail}; no lab without it", remedy=remedy)
+
+
+def _user_namespaces() -> HostCheck:
+    try:
+        process.output(["unshare", "--user", "--map-root-user", "--net", "true"])
+    except BootproofError as error:
+        wrong = [f"{name}={right}" for name, bad, right in _SYSCTLS if _sysctl(name) == bad]
+        remedy = f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
+        hint = "" if wrong else "; in a container, start it with --privileged"
+        need = "no lab without them" if os.geteuid() else "a lab is then less apart from this host"
+        detail = f"{need}: {_first_line_of_output(error)}{hint}"
+        return HostCheck(name="user namespaces", state=WITHOUT_LAB, detail=detail, remedy=remedy)
+    return HostCheck(name="user namespaces", state=State.OK, detail="isolate a lab, without root")
+
+
+def _first_line_of_output(error: BootproofError) -> str:
+    return (error.tail if isinstance(error, process.CommandFailed) else str(error)).partition("\n")[0]
+
+
+def _sysctl(name: str) -> str:
+    file = Path("/proc/sys", *name.split("."))
+    return file.read_text("ascii").strip() if file.exists() else ""
+
+
+def _is_container() -> bool:
+    """Docker's and Podman's marks."""
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+
+
+def _lab(*, is_explained: bool) -> HostCheck:
+    """``is_explained`` if something that it needs already says how to mend it."""
+    problem = lab.unavailable()
+    if problem is None:
+        return HostCheck(name="lab", state=State.OK, detail="a virtual network with DHCP and HTTP opens")
+    first, *_, last = *problem.splitlines(), ""
+    detail = f"{first}; the user network takes its place, on which each machine is alone: no router, DNS, DHCP faults"
+    remedy = SUDO + last.removeprefix("sudo ") if last.startswith("sudo ") and not is_explained else ""
+    return HostCheck(name="lab", state=WITHOUT_LAB, detail=detail, remedy=remedy)
+
+
+def _accelerator() -> HostCheck:
+    """KVM where a kernel was seen running under it. Without, everything works, but takes longer."""
+    device = accelerator.DEVICE
+    if not device.exists():
+        module = _kvm_module()
+        detail = f"no {device}, {_SLOW}" + ("" if module else "; the processor, or the hypervisor above, offers none")
+        remedy = f"{SUDO}modprobe {module}" if module else ""
+        return HostCheck(name="accelerator", state=State.LIMITED, detail=detail, remedy=remedy)
+    if not os.access(device, os.R_OK | os.W_OK):
+        detail = f"user {user_name()} may not open {device}, {_SLOW}"
+        return HostCheck(name="accelerator", state=State.LIMITED, detail=detail, remedy=_open_kvm(device))
+    kernels = sorted((find_store().root / "artifacts").glob("*/vmlinuz"), key=lambda path: path.parent.stat().st_mtime)
+    if not kernels:
+        detail = f"{device} is there; whether it runs a kernel is tried with the first one that is built"
+        return HostCheck(name="accelerator", state=State.OK, detail=detail)
+    try:
+        choice = accelerator.choose("auto", kernels[-1], find_store().root / "accelerators")
+    except (BootproofError, OSError) as error:
+        return HostCheck(name="accelerator", state=State.LIMITED, detail=f"not tried: {first_line(error)}")
+    if choice.accelerator is Accelerator.KVM:
+        return HostCheck(name="accelerator", state=State.OK, detail=f"kvm: {choice.reason}")
+    detail = f"{choice.reason.partition(': after')[0]}, {_SLOW}"
+    return HostCheck(name="accelerator", state=State.LIMITED, detail=detail)
+
+
+def _kvm_module() -> str:
+    words = Path("/proc/cpuinfo").read_text("utf-8", "replace").split()
+    return "kvm_intel" if "vmx" in words else "kvm_amd" if "svm" in words else ""
+
+
+def _open_kvm(device: Path) -> str:
+    with suppress(KeyError, OSError):
+        if grp.getgrgid(device.stat().st_gid).gr_name == "kvm":
+            return f"{SUDO}usermod -aG kvm {user_name()}  # then log in again"
+    return f"{SUDO}chmod 0666 {device}"

@@ -1,0 +1,89 @@
+"""What builds need of the host besides programs. What is built already boots without."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harness.build import chroot
+from harness.core import process
+from harness.host.doctor.check import INSTALL, SUDO, HostCheck, State, attempt, user_name
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def for_builds() -> Iterator[HostCheck]:
+    yield _keyring()
+    yield _ansible()
+    ids = list(_subordinate_ids())
+    yield from ids
+    if not any(check.is_missing for check in ids):
+        yield attempt("build namespaces", State.MISSING, _build_namespace)
+    yield attempt("zstd", State.MISSING, _pack)
+
+
+def _keyring() -> HostCheck:
+    is_there = _KEYRING.exists()
+    return HostCheck(
+        name="archive keyring",
+        state=State.OK if is_there else State.MISSING,
+        detail="what Debian's packages are verified with" + ("" if is_there else "; nothing can be built without"),
+        remedy="" if is_there else f"{INSTALL}debian-archive-keyring",
+    )
+
+
+def _ansible() -> HostCheck:
+    try:
+        is_there = importlib.util.find_spec("ansible_collections.community.general") is not None
+    except ImportError:  # of a parent of it
+        is_there = False
+    if is_there:
+        return HostCheck(name="Ansible", state=State.OK, detail="configures images")
+    detail = f"{sys.executable} cannot import it, or not its community.general; nothing can be built without"
+    remedy = shlex.join([sys.executable, "-m", "pip", "install", "ansible"])
+    return HostCheck(name="Ansible", state=State.MISSING, detail=detail, remedy=remedy)
+
+
+def _subordinate_ids() -> Iterator[HostCheck]:
+    """Only builds without root need them."""
+    if os.geteuid() == 0:
+        return
+    if not shutil.which("newuidmap"):
+        detail = "no newuidmap; builds without root need it"
+        yield HostCheck(name="uidmap", state=State.MISSING, detail=detail, remedy=f"{INSTALL}uidmap")
+    user, files = user_name(), (Path("/etc/subuid"), Path("/etc/subgid"))
+    if all(chroot.has_ids(file, user) for file in files):
+        yield HostCheck(name="subordinate ids", state=State.OK, detail="builds without root have 65536 of them")
+        return
+    first = _free_ids(files)
+    ids = f"{first}-{first + 65535}"
+    remedy = f"{SUDO}usermod --add-subuids {ids} --add-subgids {ids} {user}"
+    detail = f"{user} has no 65536 of them in /etc/subuid and /etc/subgid; builds without root need them"
+    yield HostCheck(name="subordinate ids", state=State.MISSING, detail=detail, remedy=remedy)
+
+
+def _free_ids(files: Iterable[Path]) -> int:
+    """The first id behind all that were given away (subuid(5): name, first, count)."""
+    text = "\n".join(file.read_text("utf-8") for file in files if file.exists())
+    given = re.findall(r"^[^:]+:(\d+):(\d+)$", text, re.MULTILINE)
+    return max([100000, *(int(first) + int(count) for first, count in given)])
+
+
+def _build_namespace() -> str:
+    process.output([*chroot.prefix(), "true"])
+    return "builds run in namespaces of their own" + ("" if os.geteuid() == 0 else ", without root")
+
+
+def _pack() -> str:
+    with tempfile.TemporaryDirectory(prefix="bootproof-") as folder:
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        process.output(["mksquashfs", str(tree), f"{folder}/packed", "-comp", "zstd", "-no-progress"])
+    return "mksquashfs compresses with it"

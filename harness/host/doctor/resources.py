@@ -1,0 +1,62 @@
+"""What the host has: memory, cores, the time, a locale."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import time
+from collections.abc import Iterator
+
+from harness.core.deadline import usable_cores
+from harness.host import admission
+from harness.host.doctor.check import SUDO, HostCheck, State
+
+_MIB_PER_BOOT = 2600
+_LEAST_MIB = 1500
+"""What a machine of 2 GiB touches until `base` is ready, and QEMU's own."""
+_CLOCK_S = 1704067200
+"""2024-01-01: before that, certificates and the archive's signatures are not yet valid."""
+
+
+def resources() -> Iterator[HostCheck]:
+    yield _memory()
+    yield _cores()
+    yield clock(time.time())
+    yield _locale()
+
+
+def _memory() -> HostCheck:
+    _, available_mib = admission.memory()
+    machines = available_mib // _MIB_PER_BOOT
+    if machines:
+        detail = f"{available_mib} MiB free: {machines} machines of 2 GiB at once"
+        return HostCheck(name="memory", state=State.OK, detail=detail)
+    is_enough = available_mib >= _LEAST_MIB
+    what = "a machine of 2 GiB may run out of it" if is_enough else f"a boot takes {_LEAST_MIB} and more"
+    detail = f"{available_mib} MiB free: {what}; end other programs, or give this host 4 GiB"
+    return HostCheck(name="memory", state=State.LIMITED if is_enough else State.MISSING, detail=detail)
+
+
+def _cores() -> HostCheck:
+    cores = usable_cores()
+    detail = f"{cores}: as many machines boot at once"
+    if cores == 1:
+        detail = "1: one machine boots at a time, and it takes its time; nothing else is lost"
+    return HostCheck(name="cores", state=State.OK, detail=detail)
+
+
+def clock(now_s: float) -> HostCheck:
+    """Whether ``now_s``, in seconds since 1970, can be the time."""
+    day = time.strftime("%Y-%m-%d", time.gmtime(now_s))
+    if now_s >= _CLOCK_S:
+        return HostCheck(name="clock", state=State.OK, detail=day)
+    detail = f"{day}: no certificate and no signature of a package is valid yet"
+    return HostCheck(name="clock", state=State.MISSING, detail=detail, remedy=f"{SUDO}timedatectl set-ntp true")
+
+
+def _locale() -> HostCheck:
+    encodings = {codecs.lookup(name).name for name in (sys.getfilesystemencoding(), sys.stdout.encoding)}
+    if encodings == {"utf-8"}:
+        return HostCheck(name="locale", state=State.OK, detail="UTF-8")
+    detail = f"{', '.join(sorted(encodings - {'utf-8'}))} instead of UTF-8: some output cannot be shown"
+    return HostCheck(name="locale", state=State.LIMITED, detail=detail, remedy="export LC_ALL=C.UTF-8")

@@ -1,0 +1,191 @@
+"""The test process's side of the socket to a lab's holder: requests, answers, exit notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from harness.core.deadline import Changes, Deadline
+from harness.core.errors import HarnessError, HostError
+from harness.lab.supervisor import receive
+
+_ANSWER_S = 30.0
+"""No request takes the holder longer than some milliseconds; this long means that it is stuck."""
+
+
+class LabError(HarnessError):
+    """The lab's holder refused or did not answer ``what``; ``problem`` is its own word for it."""
+
+    def __init__(self, what: str, problem: str, log: Path) -> None:
+        super().__init__(what, problem, log)
+        self.what, self.problem, self.log = what, problem, log
+
+    def __str__(self) -> str:
+        return f"the lab could not {self.what}: {self.problem} (its own words, if any, are in {self.log})"
+
+
+class LabProcess:
+    """A program in the lab. ``pid`` is its number outside, ``pid_inside`` the lab's own; ``status`` is None while it
+    runs, -N after signal N."""
+
+    def __init__(self, control: Control, key: int, on_exit: Callable[[int], None] | None) -> None:
+        self.pid = self.pid_inside = 0
+        self.status: int | None = None
+        self._control, self._key, self._on_exit = control, key, on_exit
+        self._changes = Changes()
+
+    def wait(self, deadline: Deadline) -> int | None:
+        """The exit status; None when the deadline is over first."""
+        self._changes.wait_for(lambda: self.status is not None, deadline)
+        return self.status
+
+    def signal(self, number: int) -> None:
+        """Send it; nothing happens if the program, or the lab, is gone."""
+        if self.status is None:
+            self._control.ask("signal a program", "signal", process=self._key, signal=int(number))
+
+    def end(self, grace_s: float = 5.0) -> int:
+        """Ask politely, then insist; its exit status."""
+        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _ANSWER_S)):
+            self.signal(number)
+            status = self.wait(Deadline(patience_s, scaled=False))
+            if status is not None:
+                return status
+        raise LabError(f"end process {self.pid}", "it survives SIGKILL", self._control.log)
+
+    def ended(self, status: int) -> None:
+        """For the reader of exit notices only."""
+        self.status = status
+        self._changes.note()
+        if self._on_exit:
+            self._on_exit(status)
+
+
+class Control:
+    """Requests to the holder, from any thread but the one that reads its answers."""
+
+    def __init__(self, sock: socket.socket, log: Path) -> None:
+        self.log = log
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._last_key = 0
+        self._is_open = True
+        self._answers: dict[int, Future[tuple[Any, list[int]]]] = {}
+        self._processes: dict[int, LabProcess] = {}
+
+    def ask(self, what: str, op: str, fds: Sequence[int] = (), **fields: Any) -> tuple[Any, list[int]]:
+        """The holder's answer and the descriptors that came with it; ``what`` is for the error's sentence."""
+        return self._ask(what, self._new_key(), {"op": op, **fields}, fds)
+
+    def run(self, argv: Sequence[str], text: str, output: int) -> int:
+        """A short program in the lab, to its end: ``text`` in, everything it prints to ``output``."""
+        fields = {"op": "run", "argv": list(argv), "input": text}
+        status, _ = self._ask(f"run {argv[0]}", self._new_key(), fields, [output, output])
+        return int(status)
+
+    def spawn(
+        self, argv: Sequence[str], files: dict[int, int], on_exit: Callable[[int], None] | None = None
+    ) -> LabProcess:
+        """Start ``argv``; ``files`` maps each number inside to a descriptor here."""
+        key = self._new_key()
+        process = self._processes[key] = LabProcess(self, key, on_exit)
+        fields = {"op": "spawn", "argv": list(argv), "targets": list(files)}
+        try:
+            process.pid_inside, (pidfd,) = self._ask(f"start {argv[0]}", key, fields, list(files.values()))
+        except LabError as error:
+            self._processes.pop(key, None)
+            if error.problem.startswith(FileNotFoundError.__name__):
+                raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
+            raise
+        process.pid = _pid_outside(pidfd)
+        return process
+
+    def _new_key(self) -> int:
+        with self._lock:
+            self._last_key += 1
+            return self._last_key
+
+    def _ask(self, what: str, key: int, fields: dict[str, Any], fds: Sequence[int]) -> tuple[Any, list[int]]:
+        message = json.dumps({"id": key, **fields}).encode()
+        answer: Future[tuple[Any, list[int]]] = Future()
+        try:
+            with self._lock:
+                if not self._is_open:
+                    raise LabError(what, "it has ended", self.log)
+                self._answers[key] = answer
+                socket.send_fds(self._sock, [message], list(fds))
+            return answer.result(_ANSWER_S)
+        except (OSError, TimeoutError, _Refused) as error:
+            raise LabError(what, str(error) or f"no answer within {_ANSWER_S:.0f} s", self.log) from error
+        finally:
+            self._answers.pop(key, None)
+
+    def read(self) -> None:
+        """Give out answers and exit notices until the holder is gone."""
+        with suppress(ConnectionResetError):
+            while True:
+                message, fds = receive(self._sock)
+                if not message:
+                    break
+                self._take(json.loads(message), fds)
+        with self._lock:
+            self._is_open = False
+            unanswered = list(self._answers.values())
+        for answer in unanswered:
+            answer.set_exception(_Refused("it has ended"))
+        for key in list(self._processes):
+            self._tell_exit(key, -signal.SIGKILL)  # which is how the kernel ends what is left in a lab
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        if "exit" in message:
+            self._tell_exit(message["exit"], message["status"])
+            return
+        answer = self._answers.get(message["id"])
+        if answer is None:  # whoever asked has given up
+            for fd in fds:
+                os.close(fd)
+        elif "error" in message:
+            answer.set_exception(_Refused(message["error"]))
+        else:
+            answer.set_result((message["value"], fds))
+
+    def _tell_exit(self, key: int, status: int) -> None:
+        try:
+            self._processes.pop(key).ended(status)
+        except Exception:  # a listener's fault must not deafen the others; pytest reports it
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+
+class _Refused(Exception):
+    """The holder's own word for why not."""
+
+
+@contextmanager
+def controlled(sock: socket.socket, log: Path) -> Iterator[Control]:
+    """A reader for ``sock`` while the block lasts; on leaving, the holder has been told to end."""
+    control = Control(sock, log)
+    reader = threading.Thread(target=control.read, name="lab control", daemon=True)
+    reader.start()
+    try:
+        yield control
+    finally:
+        sock.shutdown(socket.SHUT_RDWR)
+        reader.join()
+
+
+def _pid_outside(pidfd: int) -> int:
+    """proc(5): ``Pid`` in fdinfo is the number in the PID namespace of this /proc; -1 once it is reaped."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,1 @@
+"""One QEMU over its boots; templates and clones."""

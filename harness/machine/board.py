@@ -1,0 +1,83 @@
+"""What a machine's board keeps from boot to boot, beside its UEFI variables: its clock, and a TPM."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from harness.core import process
+from harness.core.errors import HostError
+from harness.machine.boot_plan import Plan
+from harness.model.machine_spec import NicModel, NicSpec
+from harness.qemu import command_line
+
+_GRACE_S = 2.0
+
+
+def check(nics: Iterable[NicSpec]) -> None:
+    """`HostError` for a card that this host's QEMU does not have."""
+    for model in dict.fromkeys(nic.model for nic in nics):
+        if model is NicModel.IGB and f'name "{model}"' not in _devices():
+            raise HostError(f"this host's QEMU has no card {model} (8.0 and newer do); try a profile with e1000e")
+
+
+@cache
+def _devices() -> str:
+    return process.output([process.require(command_line.PROGRAM, "qemu-system-x86"), "-device", "help"])
+
+
+@contextmanager
+def clock(plan: Plan, events: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    """What the board's clock says at power-on, for QEMU's command line.
+
+    It runs on from boot to boot, as far ahead of the host's as it was at first or as the guest last set it, which is
+    among the ``events`` when the block ends.
+    """
+    file = plan.folder.parent / "board-clock"
+    now_s = time.time()
+    ahead_s = float(file.read_text("utf-8")) if file.exists() else seconds_ahead(plan.spec.clock, now_s)
+    file.write_text(f"{ahead_s:.0f}\n", "utf-8")
+    try:
+        yield said(ahead_s, now_s)
+    finally:
+        file.write_text(f"{ahead_s + seconds_set(events):.0f}\n", "utf-8")
+
+
+def seconds_ahead(clock: str, now_s: float) -> float:
+    """How far ``clock``, of a machine's spec, is ahead of the host's, which is at ``now_s``."""
+    return datetime.fromisoformat(clock).replace(tzinfo=UTC).timestamp() - now_s if clock else 0.0
+
+
+def seconds_set(events: Iterable[tuple[str, dict[str, Any]]]) -> float:
+    """By how much the guest set the clock since power-on (QMP's RTC_CHANGE, whose offset is from what it was then)."""
+    return next(reversed([float(data["offset"]) for name, data in events if name == "RTC_CHANGE"]), 0.0)
+
+
+def said(ahead_s: float, now_s: float) -> str:
+    """A clock as QEMU's ``-rtc base=`` takes it."""
+    if abs(ahead_s) < 1:
+        return "utc"
+    return datetime.fromtimestamp(now_s + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@contextmanager
+def tpm(plan: Plan) -> Iterator[socket.socket]:
+    """A TPM 2.0 runs while the block lasts, or until the other end of this socket, which is for QEMU, is closed."""
+    program = process.require("swtpm", "swtpm")
+    state = plan.folder.parent / "tpm"
+    state.mkdir(exist_ok=True)
+    ours, theirs = socket.socketpair()
+    with ours, (plan.folder / "tpm.log").open("wb") as log:
+        with theirs:
+            argv = [program, "socket", "--tpm2", "--tpmstate", f"dir={state}"]
+            argv += ["--ctrl", f"type=unixio,clientfd={theirs.fileno()}"]
+            child = plan.site.lab.spawn(argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=[theirs.fileno()])
+        try:
+            yield ours
+        finally:
+            child.end(_GRACE_S)

@@ -1,0 +1,77 @@
+"""The weather of a machine's own link: QEMU pulls its cable and plugs it in again (QMP, set_link)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from harness.core.deadline import Deadline
+from harness.core.errors import HarnessError
+from harness.guest.console import Console
+from harness.model.machine_spec import MachineSpec
+from harness.model.network_faults import LinkWeather, Weather
+from harness.qemu import command_line
+from harness.qemu.qmp import Qmp, QmpGone
+
+_FLAP_S = 2.0
+
+
+@contextmanager
+def weathered(spec: MachineSpec, weathers: Sequence[Weather], qmp: Qmp, console: Console) -> Iterator[None]:
+    """While the block lasts, the link of the machine's first card is as the weather has it."""
+    link = [weather for weather in weathers if isinstance(weather, LinkWeather) and (weather.down_s or weather.flaps)]
+    if not link:
+        yield
+        return
+    is_over, problems = threading.Event(), list[HarnessError]()
+
+    def set_link(*, is_up: bool) -> None:
+        qmp.execute("set_link", {"name": command_line.nic_id(0), "up": is_up}, deadline=Deadline(10))
+
+    def play() -> None:
+        try:
+            for weather in link:
+                _play(weather, spec, console, is_over, set_link)
+        except QmpGone:
+            pass  # the machine is off
+        except HarnessError as error:
+            problems.append(error)
+
+    if any(weather.down_s for weather in link):
+        set_link(is_up=False)
+    thread = threading.Thread(target=play, name=f"link of {spec.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        for problem in problems:
+            raise problem
+
+
+def _play(
+    weather: LinkWeather, spec: MachineSpec, console: Console, is_over: threading.Event, set_link: Callable[..., None]
+) -> None:
+    """Time is counted from when the link is first needed: by the firmware, iPXE or the initrd."""
+    first = "firmware" if spec.is_uefi else "ipxe"
+    if weather.down_s == math.inf or not _has_begun(first if spec.boot_path.is_netboot else "initrd", console, is_over):
+        return
+    if weather.down_s and not is_over.wait(weather.down_s):
+        set_link(is_up=True)
+    if weather.flaps and _has_begun("initrd", console, is_over):
+        for _ in range(weather.flaps):
+            for is_up in (False, True):
+                set_link(is_up=is_up)
+                if is_over.wait(_FLAP_S * (1 + is_up)):
+                    return
+
+
+def _has_begun(phase: str, console: Console, is_over: threading.Event) -> bool:
+    """Whether the machine got to that phase before it was switched off."""
+    while phase != "firmware" and phase not in console.phases:
+        if is_over.wait(0.1):
+            return False
+    return True

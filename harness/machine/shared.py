@@ -1,0 +1,164 @@
+"""A machine that several tests look at, one after the other, and that none may change."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.deadline import Deadline
+from harness.core.errors import BootproofError
+from harness.guest.channel import Channel, Completed
+from harness.guest.testinfra_host import Facts, Host, open_guest
+from harness.lab import Lab, OpenLab
+from harness.machine.machine import Machine
+
+_MOST_NAMED = 5
+_SNAPSHOT = r"""
+while read -r _ place type options _; do
+    [ "$place $type" = "/ overlay" ] && upper=${options#*upperdir=} && upper=${upper%%,*}
+done </proc/mounts
+echo "$upper"
+find ${upper:+"$upper"} /data -xdev ! -type d ! -path '*/log/*' ! -path '*/systemd/timesync/*' -printf '%p %C@ %s\n'
+echo
+systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount
+"""
+"""The overlay's upper folder; files in it and on /data, each with the time of its last change (that of its links and
+permissions too) and its size; then units that are active or failed. Logs are written all the time."""
+
+_SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
+"""Units that a login brings, and takes along some time later."""
+
+Snapshot = dict[str, str]
+MakeMachine = Callable[[str, Lab, Path], AbstractContextManager[Machine]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    machine: Machine
+    stack: ExitStack
+    at_first: Snapshot
+
+
+class Shared:
+    """The shared machine of one worker: made when it is first looked at, and again after it was released or changed."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        make_machine: MakeMachine,
+        open_lab: OpenLab,
+        look: Callable[[Machine], None] = lambda _: None,
+    ) -> None:
+        """``look`` is called with each new machine, before anybody else sees it."""
+        self._look = look
+        self._name, self._folder = name, folder
+        self._make_machine, self._open_lab = make_machine, open_lab
+        self._opened: _Opened | None = None
+        self._count = 0
+        self._facts: Facts = {}
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as it runs now."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened.machine
+
+    @property
+    def running(self) -> Machine | None:
+        """The machine, if there is one now."""
+        return self._opened.machine if self._opened else None
+
+    @property
+    def host(self) -> Host:
+        """A testinfra Host of whichever machine it is at the time."""
+        self._facts |= self.machine.facts
+        return open_guest(self._name, _Channel(self), self._facts)
+
+    def release(self) -> None:
+        """End the machine; the next look makes another."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.stack.close()
+            for disk in opened.machine.spec.disks:
+                disk.path.unlink(missing_ok=True)
+
+    def changes(self) -> tuple[str, ...]:
+        """What is not as it was at first, named; empty if nobody looked at the machine, or it is off."""
+        if self._opened is None:
+            return ()
+        machine, before = self._opened.machine, self._opened.at_first
+        try:
+            now = _snapshot(machine)
+            for unit in _come_and_go(machine, [name for name in _changed(before, now) if not name.startswith("/")]):
+                now[unit] = before.get(unit, "")
+        except BootproofError as error:
+            return (f"it does not answer any more ({str(error).partition(chr(10))[0]})",)
+        return tuple(differences(before, now))
+
+    def _open(self) -> _Opened:
+        self._count += 1
+        name = self._name if self._count == 1 else f"{self._name}-{self._count}"
+        with ExitStack() as stack:
+            folder = self._folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            lab = stack.enter_context(self._open_lab(folder / "lab"))
+            machine = stack.enter_context(self._make_machine(name, lab, folder))
+            self._look(machine)
+            at_first = _snapshot(machine)
+            return _Opened(machine, stack.pop_all(), at_first)
+
+
+class _Channel(Channel):
+    """To whichever machine is the shared one when a command is run."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        return self._shared.machine.run(command, deadline)
+
+
+def _snapshot(machine: Machine) -> Snapshot:
+    upper, _, text = machine.run(_SNAPSHOT).stdout.decode("utf-8", "replace").partition("\n")
+    files, _, units = text.partition("\n\n")
+    changed = {line.rsplit(" ", 2)[0].removeprefix(upper): line for line in files.splitlines()}
+    rows = (row for row in map(str.split, units.splitlines()) if len(row) > 2)
+    return changed | {row[0]: row[2] for row in rows if not row[0].startswith(_SESSIONS)}
+
+
+def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
+    """Those of ``units`` that are started on demand and end when they are idle, whatever a test does.
+
+    systemd.service(5): a bus name, a socket or a timer starts them. What the definition demands is to be there.
+    """
+    demanded = (*machine.definition.services, *machine.definition.sockets)
+    asked = [unit for unit in units if unit not in demanded]
+    if not asked:
+        return []
+    said = machine.run(f"systemctl show -p Id -p BusName -p TriggeredBy {shlex.join(asked)}").text
+    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in said.split("\n\n"))
+    return [block["Id"] for block in blocks if block.get("BusName") or block.get("TriggeredBy")]
+
+
+def _changed(before: Snapshot, after: Snapshot) -> list[str]:
+    return sorted(name for name in before.keys() | after.keys() if before.get(name, "") != after.get(name, ""))
+
+
+def differences(before: Snapshot, after: Snapshot) -> list[str]:
+    """A word for each of the first few names whose state differs, and one for the others: pure."""
+    names = _changed(before, after)
+    said = [f"{name} {_verb(before.get(name), after.get(name))}" for name in names[:_MOST_NAMED]]
+    return [*said, f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else said
+
+
+def _verb(before: str | None, after: str | None) -> str:
+    if before is None:
+        return f"is {after}" if after in ("active", "failed") else "is new"
+    if after is None:
+        return f"is no longer {before}" if before in ("active", "failed") else "is gone"
+    return f"is {after}" if after in ("active", "failed") else "was changed"

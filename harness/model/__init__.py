@@ -1,0 +1,1 @@
+"""Frozen values: definitions, artifacts, machine specs, faults, verdicts."""

@@ -1,0 +1,261 @@
+"""Hardware profiles: machines that racks contain, read from ``fixtures/hardware/NAME.toml`` or from any file.
+
+description = "…"                # one line
+firmware = "uefi"                # or "bios"
+cpus = 8
+memory_mib = 4096
+clock = "2011-03-01T12:00:00"    # of the board when it is first switched on, UTC
+watchdog = true                  # an i6300esb
+tpm = true                       # a TPM 2.0, whose state stays with the machine
+
+[[disk]]                         # in this order
+bus = "nvme"                     # scsi, sata, megasas, nvme, virtio
+size_gib = 8
+sector_bytes = 512               # or 4096
+role = "data"                    # of exactly one: for /data; "foreign" holds an ext4 of somebody else's; "blank"
+
+[[nic]]                          # in this order
+model = "virtio"                 # virtio, e1000e, vmxnet3, igb
+dhcp = true                      # on the segment of exactly one
+
+[seen]                           # what `bootproof facts` saw besides: kept, not applied
+
+What a profile does not say stays as the image definition has it: every key but the description may be missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from harness.core.config_file import Table, read_table
+from harness.core.errors import SpecError, UsageError
+from harness.model.machine_spec import (
+    MOST_NICS,
+    SECTOR_BYTES,
+    BootPath,
+    DiskBus,
+    DiskRole,
+    DiskSpec,
+    Firmware,
+    MachineSpec,
+    NicModel,
+    NicSpec,
+)
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "hardware"
+
+MOST_CPUS, MOST_MEMORY_MIB, MOST_DISK_GIB = 8, 4096, 2048
+"""What is made of a machine that is larger. Emulated CPUs share one of the host's, memory is what a run is admitted by;
+2 TiB is the largest disk that images are tested with."""
+
+_CLOCK = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One disk of a profile."""
+
+    bus: DiskBus = DiskBus.SCSI
+    size_gib: int = 8
+    sector_bytes: int = 512
+    role: DiskRole = DiskRole.DATA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareProfile:
+    """A machine as a rack contains it; what is None or empty stays as it is without a profile.
+
+    ``name`` is what a person types for it: a name, or a file.
+    """
+
+    name: str
+    description: str
+    firmware: Firmware | None = None
+    cpus: int | None = None
+    memory_mib: int | None = None
+    clock: str = ""
+    has_watchdog: bool = False
+    has_tpm: bool = False
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[NicSpec, ...] = ()
+
+
+def apply(profile: HardwareProfile | None, spec: MachineSpec) -> MachineSpec:
+    """``spec`` on that hardware; raises `SpecError` where its boot path cannot be gone there.
+
+    Disks of the profile besides the one for /data get images beside that one's, which are still to be made. What is
+    larger than `MOST_CPUS`, `MOST_MEMORY_MIB` or `MOST_DISK_GIB` is made as large as that.
+    """
+    if profile is None:
+        return spec
+    return replace(
+        spec,
+        hardware=profile.name,
+        firmware=profile.firmware or spec.firmware,
+        cpus=min(profile.cpus or spec.cpus, MOST_CPUS),
+        memory_mib=min(profile.memory_mib or spec.memory_mib, MOST_MEMORY_MIB),
+        clock=profile.clock or spec.clock,
+        has_watchdog=profile.has_watchdog or spec.has_watchdog,
+        has_tpm=profile.has_tpm or spec.has_tpm,
+        disks=_disks(profile, spec.disks) if profile.disks else spec.disks,
+        nics=profile.nics or spec.nics,
+    )
+
+
+def _disks(profile: HardwareProfile, given: tuple[DiskSpec, ...]) -> tuple[DiskSpec, ...]:
+    """Those of the profile in its order, what was ``given`` in the place of the one for /data."""
+    folder = given[0].path.parent if given else Path()
+    disks = list[DiskSpec]()
+    for number, disk in enumerate(profile.disks):
+        size_gib = min(disk.size_gib, MOST_DISK_GIB)
+        if disk.role is DiskRole.DATA:
+            disks += [_on(disk, one, size_gib) for one in given]
+            continue
+        name = f"{given[0].path.stem if given else 'disk'}-{disk.role}{number}"
+        path, serial = folder / f"{name}.raw", f"{disk.role.upper()}-{number}"
+        disks.append(
+            DiskSpec(path=path, serial=serial, bus=disk.bus, sector_bytes=disk.sector_bytes, role=disk.role,
+                     size_gib=size_gib)
+        )  # fmt: skip
+    return tuple(disks)
+
+
+def _on(disk: Disk, given: DiskSpec, size_gib: int) -> DiskSpec:
+    """``given`` on that bus, unless it is there for what it is: a test has planted something in it."""
+    is_planted = given.bus is not DiskBus.SCSI or given.sector_bytes != 512 or given.late_s
+    return given if is_planted else replace(given, bus=disk.bus, sector_bytes=disk.sector_bytes, size_gib=size_gib)
+
+
+def problem(profile: HardwareProfile, path: BootPath) -> str:
+    """Why such a machine cannot come up that way, in a sentence; empty if it can."""
+    try:
+        _example(profile, path)
+    except SpecError as error:
+        return str(error)
+    return ""
+
+
+def unfreezable(profile: HardwareProfile) -> str:
+    """Why such machines are booted for each test, not cloned; empty if they are cloned."""
+    return _example(profile, BootPath.DIRECT).unfreezable
+
+
+def _example(profile: HardwareProfile, path: BootPath) -> MachineSpec:
+    disk = DiskSpec(path=Path("data"), serial="DATA")
+    return apply(profile, MachineSpec(name=profile.name, uuid=UUID(int=0), boot_path=path, disks=(disk,)))
+
+
+def fitting(profile: HardwareProfile | None, paths: Sequence[BootPath]) -> tuple[BootPath, ...]:
+    """Those of ``paths`` on which such a machine can come up."""
+    return tuple(path for path in paths if not (profile and problem(profile, path)))
+
+
+def path_for(profile: HardwareProfile, favourite: BootPath) -> BootPath:
+    """How such a machine comes up where any way will do."""
+    return fitting(profile, (favourite, BootPath.IPXE_UEFI, BootPath.IPXE_BIOS, BootPath.DIRECT))[0]
+
+
+def names() -> tuple[str, ...]:
+    """The profiles that come along."""
+    return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
+
+
+def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
+    """The profile of that name, or in the file ``name``, which is in ``folder`` unless it says where it is.
+
+    An unknown name lists those that are known.
+    """
+    if name in names():
+        return read_profile(FOLDER / f"{name}.toml", name)
+    if name.endswith(".toml"):
+        return read_profile((folder or Path()) / name, name)
+    near = difflib.get_close_matches(name, names(), 1)
+    known = f"known: {', '.join(names())}, or a file *.toml"
+    raise UsageError(f"no hardware {name!r}; {f'did you mean {near[0]}? ' if near else ''}{known}")
+
+
+def read_profile(file: Path, name: str) -> HardwareProfile:
+    """The profile in ``file``; raises `DefinitionError` naming file, key and what would be right."""
+    top = read_table(file)
+    profile = HardwareProfile(
+        name=name,
+        description=top.take("description", str, '"two SATA disks"'),
+        firmware=_one_of(Firmware, top, "firmware", "") if "firmware" in top.content else None,
+        cpus=top.take("cpus", int, "2", 0) or None,
+        memory_mib=top.take("memory_mib", int, "2048", 0) or None,
+        clock=_clock(top),
+        has_watchdog=top.take("watchdog", bool, "true", False),
+        has_tpm=top.take("tpm", bool, "true", False),
+        disks=tuple(_disk(table) for table in _tables(top, "disk", '"sata"', "bus")),
+        nics=tuple(_nic(table) for table in _tables(top, "nic", '"virtio"', "model")),
+    )
+    top.take("seen", dict, "…, a table", {})
+    top.finish()
+    _check(top, profile)
+    return profile
+
+
+def _check(top: Table, profile: HardwareProfile) -> None:
+    """What contradicts itself, on whatever boot path."""
+    data = sum(disk.role is DiskRole.DATA for disk in profile.disks)
+    if profile.disks and data != 1:
+        raise top.error("disk", f"{data} disks are for /data", 'exactly one has role = "data", the others "blank"')
+    if len(profile.nics) > MOST_NICS:
+        raise top.error("nic", f"{len(profile.nics)} network cards", f"at most {MOST_NICS}")
+    if profile.nics and sum(nic.has_dhcp for nic in profile.nics) != 1:
+        raise top.error("nic", "not exactly one has dhcp = true", "a machine has one address")
+    if said := problem(profile, BootPath.DIRECT):
+        raise top.error("disk", said.removeprefix(f"{profile.name}: "), "another bus, or other sectors")
+
+
+def _tables(top: Table, key: str, example: str, first: str) -> list[Table]:
+    return [
+        Table(top.file, f"{key}[{number}]", content)
+        for number, content in enumerate(top.take(key, list, f"[{{ {first} = {example} }}]", []))
+    ]
+
+
+def _disk(table: Table) -> Disk:
+    disk = Disk(
+        bus=_one_of(DiskBus, table, "bus", DiskBus.SCSI),
+        size_gib=table.take("size_gib", int, "8", 8),
+        sector_bytes=table.take("sector_bytes", int, "512", 512),
+        role=_one_of(DiskRole, table, "role", DiskRole.DATA),
+    )
+    table.finish()
+    if disk.sector_bytes not in SECTOR_BYTES:
+        raise table.error("sector_bytes", f"{disk.sector_bytes} will not do", "512 or 4096")
+    if disk.bus is DiskBus.SATA and disk.sector_bytes != 512:
+        raise table.error("sector_bytes", "4096 on sata, which QEMU does not have", "scsi, megasas, nvme or virtio")
+    return disk
+
+
+def _nic(table: Table) -> NicSpec:
+    nic = NicSpec(
+        model=_one_of(NicModel, table, "model", NicModel.VIRTIO), has_dhcp=table.take("dhcp", bool, "true", False)
+    )
+    table.finish()
+    return nic
+
+
+def _one_of(kind: type[_Kind], table: Table, key: str, default: str) -> _Kind:
+    known = [member.value for member in kind]
+    value = table.take(key, str, f'"{known[0]}"', default)
+    if value not in known:
+        raise table.error(key, f"{value!r} will not do", f"known: {', '.join(known)}")
+    return kind(value)
+
+
+def _clock(top: Table) -> str:
+    clock = str(top.take("clock", str, '"2011-03-01T12:00:00"', ""))
+    if clock and not _CLOCK.fullmatch(clock):
+        raise top.error("clock", f"{clock!r} will not do", 'UTC, for example "2011-03-01T12:00:00"')
+    return clock

@@ -1,0 +1,325 @@
+"""Machines and labs on paper: frozen values; nothing here opens, starts or waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
+
+from harness.core.errors import SpecError
+
+
+class Firmware(StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class BootPath(StrEnum):
+    """How a machine comes up: QEMU loads the kernel; iPXE in the card's ROM; the firmware's own PXE or HTTP boot, which
+    fetches iPXE; GRUB from a local disk; a running system that starts the next kernel itself."""
+
+    DIRECT = "direct"
+    IPXE_BIOS = "ipxe-bios"
+    IPXE_UEFI = "ipxe-uefi"
+    PXE_CHAIN = "pxe-chain"
+    UEFI_HTTP = "uefi-http"
+    GRUB = "grub"
+    KEXEC = "kexec"
+
+    @property
+    def firmware(self) -> Firmware | None:
+        """What it needs; None if it works with either."""
+        needed = {
+            BootPath.IPXE_BIOS: Firmware.BIOS,
+            BootPath.IPXE_UEFI: Firmware.UEFI,
+            BootPath.UEFI_HTTP: Firmware.UEFI,
+        }
+        return needed.get(self)
+
+    @property
+    def usual_firmware(self) -> Firmware:
+        """What it comes up with unless something else is asked for."""
+        return self.firmware or (Firmware.UEFI if self is BootPath.PXE_CHAIN else Firmware.BIOS)
+
+    @property
+    def chains(self) -> bool:
+        """The firmware fetches iPXE, rather than having it."""
+        return self in (BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
+
+    @property
+    def is_netboot(self) -> bool:
+        """The firmware comes by kernel and initrd over the network."""
+        return self not in (BootPath.DIRECT, BootPath.GRUB, BootPath.KEXEC)
+
+
+IPXE_LOADER, IPXE_BIOS_LOADER = Path("/usr/lib/ipxe/ipxe.efi"), Path("/usr/lib/ipxe/undionly.kpxe")
+"""Of Debian's package ipxe: what firmware fetches that has no iPXE."""
+
+
+def favourite(paths: Sequence[BootPath]) -> BootPath:
+    """The one of these for what needs just one: over the network, if that is among them."""
+    return BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0]
+
+
+class Accelerator(StrEnum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Network(StrEnum):
+    """What carries a machine's packets: a lab of its own, or QEMU's user network."""
+
+    LAB = "lab"
+    USER = "user"
+
+
+class Stop(StrEnum):
+    """Where a machine waits for whoever is at its console: before its first instruction, in iPXE's shell, which it goes
+    on from by ``exit``, or at GRUB's command line."""
+
+    FIRMWARE = "firmware"
+    IPXE = "ipxe"
+    GRUB = "grub"
+
+
+class DiskFormat(StrEnum):
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+class DiskBus(StrEnum):
+    """What a disk hangs on: a controller that all disks of its kind share (virtio-scsi, AHCI, MegaRAID SAS), or one of
+    its own (NVMe, virtio-blk)."""
+
+    SCSI = "scsi"
+    SATA = "sata"
+    MEGASAS = "megasas"
+    NVME = "nvme"
+    VIRTIO = "virtio"
+
+    @property
+    def places(self) -> int:
+        """How many disks a machine may have of it: AHCI has six ports."""
+        return 6 if self is DiskBus.SATA else 16
+
+
+class DiskRole(StrEnum):
+    """Whose a disk is: the machine's, for /data; somebody else's, an ext4 on the whole of it; nobody's yet."""
+
+    DATA = "data"
+    FOREIGN = "foreign"
+    BLANK = "blank"
+
+
+SECTOR_BYTES = (512, 4096)
+
+
+class NicModel(StrEnum):
+    VIRTIO = "virtio"
+    E1000E = "e1000e"
+    VMXNET3 = "vmxnet3"
+    IGB = "igb"
+
+
+class DiskFault(StrEnum):
+    """What the persistent disk of a machine may have, or may have become, when it is switched on."""
+
+    ABSENT = "absent"
+    LATE = "late"
+    TWIN = "twin"
+    FOREIGN = "foreign"
+    FOREIGN_FIRST = "foreign-first"
+    NVME = "nvme"
+    FULL = "full"
+    NO_INODES = "no-inodes"
+    READ_ONLY = "read-only"
+    WRITE_ERRORS = "write-errors"
+    WRITE_ERRORS_BEYOND = "write-errors-beyond"
+    SLOW_READS = "slow-reads"
+    BAD_SUPERBLOCK = "bad-superblock"
+    BAD_JOURNAL = "bad-journal"
+    LONG_CHECK = "long-check"
+    BIG_SECTORS = "4k-sectors"
+    HUGE = "2-tib"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSpec:
+    """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe.
+
+    All that is written to it is recorded in ``writes``, a log that was made before, over all boots. It appears
+    ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes). Writes to the
+    byte ``fails_writes_from`` or one behind it end with EIO. An image that is blank, or not there yet, gets
+    ``size_gib`` (0: as large as it is).
+    """
+
+    path: Path
+    serial: str
+    bus: DiskBus = DiskBus.SCSI
+    format: DiskFormat = DiskFormat.RAW
+    read_only: bool = False
+    sector_bytes: int = 512
+    late_s: float = 0.0
+    reads_per_s: int = 0
+    fails_writes_from: int | None = None
+    writes: Path | None = None
+    role: DiskRole = DiskRole.DATA
+    size_gib: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sector_bytes not in SECTOR_BYTES:
+            raise SpecError(f"disk {self.serial}: sectors of {self.sector_bytes} bytes; disks have 512 or 4096")
+        if self.bus is DiskBus.SATA and self.sector_bytes != 512:
+            raise SpecError(f"disk {self.serial}: sata has sectors of 512 bytes (QEMU's ide-hd takes no others)")
+        if self.bus is not DiskBus.SCSI and self.late_s:
+            raise SpecError(f"disk {self.serial}: only a disk on scsi can be plugged in late, not one on {self.bus}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicSpec:
+    """A network card of a machine. On its segment a DHCP server answers, or none does."""
+
+    model: NicModel = NicModel.VIRTIO
+    has_dhcp: bool = True
+
+
+MOST_NICS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """One machine on paper.
+
+    ``number`` is its place in the lab (0 to 63) and decides its MACs and address, which are the same in every
+    lab; one of its ``nics`` gets the address. ``firmware`` is what the boot path needs, else BIOS, unless it is given.
+    ``clock`` is that of the board when it is first switched on (ISO 8601, UTC; now, if empty). ``hardware`` names the
+    profile it was made from, if it was. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11
+    (systemd.system-credentials(7)).
+    """
+
+    name: str
+    number: int = 0
+    uuid: UUID
+    boot_path: BootPath
+    accelerator: Accelerator = Accelerator.TCG
+    cpus: int = 2
+    memory_mib: int = 2048
+    disks: tuple[DiskSpec, ...] = ()
+    nics: tuple[NicSpec, ...] = (NicSpec(),)
+    firmware: Firmware | None = None
+    clock: str = ""
+    has_watchdog: bool = False
+    has_tpm: bool = False
+    hardware: str = ""
+    credentials: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < 64:
+            raise SpecError(f"{self.name}: number {self.number}; a lab has places 0 to 63")
+        serials = [disk.serial for disk in self.disks]
+        if len(set(serials)) != len(serials):
+            raise SpecError(f"{self.name}: each disk needs its own serial, got {serials}")
+        if len(self.nics) > MOST_NICS:
+            raise SpecError(f"{self.name}: {len(self.nics)} network cards; at most {MOST_NICS}")
+        if sum(nic.has_dhcp for nic in self.nics) > 1:
+            raise SpecError(f"{self.name}: one network card has the DHCP server, not several")
+        if self.firmware and self.boot_path.firmware not in (None, self.firmware):
+            raise SpecError(f"{self.name}: boot path {self.boot_path} needs {self.boot_path.firmware} firmware")
+        for bus, count in Counter(disk.bus for disk in self.disks).items():
+            if count > bus.places:
+                raise SpecError(f"{self.name}: {count} disks on {bus}; at most {bus.places}")
+        self._check_boot_card()
+
+    def _check_boot_card(self) -> None:
+        """Of what the firmware boots from over the network, if it does."""
+        if not self.boot_path.is_netboot or self.dhcp_nic is None:
+            return
+        model = self.nics[self.dhcp_nic].model
+        if self.boot_path.chains and model is not NicModel.VIRTIO:
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: OVMF has drivers for virtio cards, not {model}")
+        if model is NicModel.IGB:
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: iPXE has no ROM for igb; take direct")
+
+    @property
+    def is_emulated(self) -> bool:
+        return self.accelerator is Accelerator.TCG
+
+    @property
+    def data(self) -> DiskSpec:
+        """The first disk for /data; a machine without one must not be asked."""
+        return next(disk for disk in self.disks if disk.role is DiskRole.DATA)
+
+    @property
+    def unfreezable(self) -> str:
+        """Why such a machine is not frozen; empty if it can be."""
+        if any(disk.bus is DiskBus.NVME for disk in self.disks):
+            return "it has an NVMe disk, whose state QEMU cannot write"
+        return "it has a TPM, whose state is in another process" if self.has_tpm else ""
+
+    @property
+    def is_uefi(self) -> bool:
+        return (self.firmware or self.boot_path.usual_firmware) is Firmware.UEFI
+
+    @property
+    def has_plain_rom(self) -> bool:
+        """Its BIOS boots by a network card's PXE ROM that knows no scripts, and fetches iPXE by TFTP first."""
+        return self.boot_path is BootPath.PXE_CHAIN and not self.is_uefi
+
+    @property
+    def loader(self) -> Path | None:
+        """iPXE as its firmware fetches it, if it does."""
+        if not self.boot_path.chains:
+            return None
+        return IPXE_LOADER if self.is_uefi else IPXE_BIOS_LOADER
+
+    @property
+    def dhcp_nic(self) -> int | None:
+        """The place among its network cards of the one with a DHCP server."""
+        return next((place for place, nic in enumerate(self.nics) if nic.has_dhcp), None)
+
+    @property
+    def mac(self) -> str:
+        """Of the card that has, or should have, the address."""
+        return mac_of(self.number, self.dhcp_nic or 0)
+
+    @property
+    def address(self) -> str:
+        return address_of(self.number)
+
+
+GATEWAY = "10.77.0.1"
+"""The lab's own address: DHCP, TFTP, DNS and HTTP."""
+PREFIX_LENGTH = 24
+BOOT_LABEL = "bootproof-boot"
+"""Of the file system that GRUB boots from; the persistent disk may have one that is labelled BOOT."""
+BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
+"""What iPXE is told to run."""
+
+
+def mac_of(number: int, nic: int = 0) -> str:
+    """Of the ``nic``-th network card of the machine in that place; 52:54:00 is QEMU's own prefix."""
+    return f"52:54:00:77:{nic:02x}:{number:02x}"
+
+
+def address_of(number: int) -> str:
+    return f"10.77.0.{10 + number}"
+
+
+_PLACES = {
+    name: number
+    for number in range(64)
+    for name in (address_of(number), *(mac_of(number, nic) for nic in range(MOST_NICS)))
+}
+
+
+def place_of(client: str) -> int | None:
+    """The place whose MAC or address ``client`` is; None if it is nobody's."""
+    return _PLACES.get(client)
+
+
+def nic_of(mac: str) -> int:
+    """Which network card of a machine that MAC is of; 0 if it is nobody's."""
+    return int(mac.split(":")[4], 16) if mac in _PLACES else 0

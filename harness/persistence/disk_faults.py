@@ -1,0 +1,187 @@
+"""Faults of the persistent disk: what a machine is given instead of the good disk that it was shut down with."""
+
+from __future__ import annotations
+
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.core import process
+from harness.model.machine_spec import DiskBus, DiskFault, DiskRole, DiskSpec
+from harness.qemu.disk_images import (
+    DATA_GIB,
+    Partition,
+    copy_partition,
+    copy_sparse,
+    find_partition,
+    furnish,
+    make_disk,
+    put_partition,
+)
+
+_LATE_S = 30.0
+_SLOW_READS_PER_S = 20
+_FOREIGN_GIB, _HUGE_GIB = 8, 2048
+_INODES_A_FOLDER = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faulty:
+    """The ``disks`` of a machine. ``has_data`` says that what was kept must be on one of them; ``foreign`` are those
+    that belong to somebody else."""
+
+    disks: tuple[DiskSpec, ...]
+    has_data: bool = True
+    foreign: tuple[DiskSpec, ...] = ()
+
+
+def make_faulty(fault: DiskFault, disk: DiskSpec, number: int) -> Faulty:
+    """What ``fault`` makes of ``disk``, a raw image that may be spoilt, whose file system is in partition ``number``.
+
+    New images are made beside it.
+    """
+    return _MAKERS[fault](disk, find_partition(disk.path, number))
+
+
+def _twin(disk: DiskSpec, _: Partition) -> Faulty:
+    copy = disk.path.with_name("twin.raw")
+    copy_sparse(disk.path, copy)
+    return Faulty(disks=(disk, replace(disk, path=copy, serial="TWIN")))
+
+
+def _foreign_first(disk: DiskSpec, _: Partition) -> Faulty:
+    other = _foreign(disk)
+    return Faulty(disks=(other, disk), foreign=(other,))
+
+
+def _foreign_instead(disk: DiskSpec, _: Partition) -> Faulty:
+    other = _foreign(disk)
+    return Faulty(disks=(other,), has_data=False, foreign=(other,))
+
+
+def _foreign(disk: DiskSpec) -> DiskSpec:
+    """Somebody else's: a file system on the whole of it."""
+    path = disk.path.with_name("foreign.raw")
+    other = DiskSpec(path=path, serial="FOREIGN", role=DiskRole.FOREIGN, size_gib=_FOREIGN_GIB)
+    furnish((other,))
+    return other
+
+
+def _full(disk: DiskSpec, partition: Partition) -> Faulty:
+    """All blocks are taken, also those that are kept for root."""
+    with _mended(disk, partition) as state:
+        _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {int(_said(state, 'Free blocks')) - 1}"])
+    return Faulty(disks=(disk,))
+
+
+def _no_inodes(disk: DiskSpec, partition: Partition) -> Faulty:
+    """The same files in a file system of the same name that was made with few inodes, all taken.
+
+    Only root can keep the files' owners.
+    """
+    with _mended(disk, partition) as state, tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        _debugfs(state, [f'rdump / "{tree}"'])
+        blocks = partition.size_bytes // 4096
+        label = _said(state, "Filesystem volume name").replace("<none>", "")
+        names = ["-L", label, "-U", _said(state, "Filesystem UUID")]
+        argv = [process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-b", "4096", "-N", "1", "-d", str(tree)]
+        process.output([*argv, *names, str(state), str(blocks)])
+        free = int(_said(state, "Free inodes"))
+        folders = [f"mkdir fill{number}" for number in range(free // _INODES_A_FOLDER + 1)]
+        files = [f"write /dev/null fill{n // _INODES_A_FOLDER}/{n}" for n in range(free - len(folders))]
+        _debugfs(state, [*folders, *files])
+    return Faulty(disks=(disk,))
+
+
+def _bad_superblock(disk: DiskSpec, partition: Partition) -> Faulty:
+    with disk.path.open("r+b") as file:
+        file.seek(partition.start_bytes + 1024)
+        file.write(bytes(1024))
+    return Faulty(disks=(disk,))
+
+
+def _bad_journal(disk: DiskSpec, partition: Partition) -> Faulty:
+    """The beginning of the journal, by which its transactions are found, is noise."""
+    with _partition_of(disk, partition) as state:
+        said = process.output([process.require("debugfs", "e2fsprogs"), "-R", "blocks <8>", str(state)])
+        blocks = [int(word) for word in said.split()[:8]]
+        with state.open("r+b") as file:
+            for block in blocks:
+                file.seek(block * 4096)
+                file.write(random.Random(block).randbytes(4096))
+    return Faulty(disks=(disk,))
+
+
+def _long_check(disk: DiskSpec, partition: Partition) -> Faulty:
+    """Marked as having errors, on a slow disk: e2fsck -p looks at everything."""
+    with _mended(disk, partition) as state:
+        process.output([process.require("tune2fs", "e2fsprogs"), "-E", "force_fsck", str(state)])
+    return Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),))
+
+
+def _write_errors_beyond(disk: DiskSpec, partition: Partition) -> Faulty:
+    """From the middle of the file system on, where mkfs.ext4 puts the journal of all but small ones."""
+    return Faulty(disks=(replace(disk, fails_writes_from=partition.start_bytes + partition.size_bytes // 2),))
+
+
+def _blank(disk: DiskSpec, *, size_gib: int = DATA_GIB, sector_bytes: int = 512) -> Faulty:
+    new = make_disk(disk.path.with_name("blank.raw"), disk.serial, size_gib=size_gib)
+    return Faulty(disks=(replace(new, sector_bytes=sector_bytes),), has_data=False)
+
+
+_MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], Faulty]] = {
+    DiskFault.ABSENT: lambda _, __: Faulty(disks=(), has_data=False),
+    DiskFault.LATE: lambda disk, _: Faulty(disks=(replace(disk, late_s=_LATE_S),)),
+    DiskFault.TWIN: _twin,
+    DiskFault.FOREIGN: _foreign_instead,
+    DiskFault.FOREIGN_FIRST: _foreign_first,
+    DiskFault.NVME: lambda disk, _: Faulty(disks=(replace(disk, bus=DiskBus.NVME),)),
+    DiskFault.FULL: _full,
+    DiskFault.NO_INODES: _no_inodes,
+    DiskFault.READ_ONLY: lambda disk, _: Faulty(disks=(replace(disk, read_only=True),)),
+    DiskFault.WRITE_ERRORS: lambda disk, _: Faulty(disks=(replace(disk, fails_writes_from=0),)),
+    DiskFault.WRITE_ERRORS_BEYOND: _write_errors_beyond,
+    DiskFault.SLOW_READS: lambda disk, _: Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),)),
+    DiskFault.BAD_SUPERBLOCK: _bad_superblock,
+    DiskFault.BAD_JOURNAL: _bad_journal,
+    DiskFault.LONG_CHECK: _long_check,
+    DiskFault.BIG_SECTORS: lambda disk, _: _blank(disk, sector_bytes=4096),
+    DiskFault.HUGE: lambda disk, _: _blank(disk, size_gib=_HUGE_GIB),
+}
+
+
+@contextmanager
+def _partition_of(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
+    """The file system of a disk as a file, put back when the block ends."""
+    with tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
+        state = Path(folder) / "state"
+        copy_partition(disk.path, partition, state)
+        yield state
+        put_partition(state, disk.path, partition)
+
+
+@contextmanager
+def _mended(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
+    """The same, after its journal was replayed: what changes it next would be undone otherwise."""
+    with _partition_of(disk, partition) as state:
+        process.answer([process.require("e2fsck", "e2fsprogs"), "-fp", str(state)])
+        yield state
+
+
+def _debugfs(state: Path, requests: Sequence[str]) -> None:
+    script = state.with_name("requests")
+    script.write_text("\n".join(requests) + "\n", "utf-8")
+    process.answer([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(state)])
+
+
+def _said(state: Path, what: str) -> str:
+    """What dumpe2fs(8) says of it."""
+    said = process.output([process.require("dumpe2fs", "e2fsprogs"), "-h", str(state)])
+    found = re.search(rf"^{what}: +(.*)$", said, re.MULTILINE)
+    return found[1] if found else ""

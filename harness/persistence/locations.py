@@ -1,0 +1,62 @@
+"""Where persistent paths really are: which file system of which disk holds them, by whatever mechanism an image has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from harness.core.errors import ImageError
+from harness.guest.channel import Channel
+
+_WHERE = r"""
+where() { # path
+    local real target fsroot type upper
+    real=$(realpath -e -- "$1") || return
+    IFS='|' read -r target fsroot type <<EOF
+$(findmnt -n -r -o TARGET,FSROOT,FSTYPE -T "$real" | tail -n 1 | tr ' ' '|')
+EOF
+    if [ "$type" = overlay ] && [ "$target" != / ]; then
+        upper=$(findmnt -n -o OPTIONS -T "$real" | tail -n 1 | sed -n 's/.*upperdir=\([^,]*\).*/\1/p')
+        where "$upper${real#"$target"}"
+        return
+    fi
+    printf '%s\t%s\t%s\t%s\n' "$(findmnt -n -o SOURCE -T "$real" | tail -n 1 | sed 's/\[.*//')" "$target" "$fsroot" \
+        "${fsroot%/}${real#"${target%/}"}"
+}
+for path in PATHS; do
+    printf '%s\t%s\n' "$path" "$(where "$path")"
+done
+"""
+"""Links are followed; of an overlay over a folder, as of a bind mount, it is the folder below that counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """``path`` is at ``inner`` of the file system on ``device``, whose ``root`` is mounted on ``mount``."""
+
+    path: str
+    device: str
+    mount: str
+    root: str
+    inner: str
+
+
+def strays(channel: Channel, paths: Iterable[str], serial: str) -> Iterator[str]:
+    """A sentence for each of ``paths`` that is not on the disk with that serial number."""
+    for location in find_locations(channel, paths):
+        device = shlex.quote(location.device)
+        if serial not in channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text:
+            yield f"{location.path} is on {location.device}, which is not on the persistent disk"
+
+
+def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
+    """Where each of ``paths`` is; `ImageError` for one that is not there."""
+    done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))
+    found = []
+    for line in done.text.splitlines():
+        path, *rest = line.split("\t")
+        if len(rest) != 4:
+            raise ImageError(f"{path} is not there, or leads nowhere: {done.stderr.decode('utf-8', 'replace').strip()}")
+        found.append(Location(path=path, device=rest[0], mount=rest[1], root=rest[2], inner=rest[3]))
+    return tuple(found)

@@ -1,0 +1,114 @@
+"""Which states a power cut may leave: every flush boundary, and of what was on its way then any part. Pure.
+
+What was written before a flush is there. (QEMU logs a request when it gets it: what was on its way when the flush came
+is taken to be there too, as no guest relies on it.) Of the writes after it, the disk may have any
+subset, and of each of these any beginning, in whole blocks of 4 KiB. Disks with physical blocks of 512 bytes promise
+less, and there the superblock of an ext4, which is written in place, can be torn beyond what e2fsck(8) mends by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.persistence.power_cuts.writelog import Write
+
+_BLOCK_BYTES = 4096
+_TRIES = 24
+"""After so many draws in a row that gave nothing new, a window is taken to have no more to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The first ``size_bytes`` of the ``number``-th write."""
+
+    number: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """All before write ``begin``, which follows a flush or is the first, and ``parts`` of those until the next one.
+
+    That one is, or would be, write ``end``: what was kept by then by anybody's word must be among what is before
+    ``begin``, since nothing was flushed in between.
+    """
+
+    begin: int
+    parts: tuple[Part, ...] = ()
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The writes from ``begin`` up to the next flush, which is number ``end``."""
+
+    begin: int
+    writes: tuple[int, ...]
+    end: int
+
+
+def windows(writes: Sequence[Write]) -> Iterator[Window]:
+    """The spans between flushes, in order; those in which nothing was written are left out, but for the last."""
+    begin, inside = 0, list[int]()
+    for number, write in enumerate(writes):
+        if not write.is_flush:
+            inside.append(number)
+        elif inside:
+            yield Window(begin, tuple(inside), number)
+            begin, inside = number + 1, []
+        else:
+            begin = number + 1
+    yield Window(begin, tuple(inside), len(writes))
+
+
+def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
+    """Every flush boundary, then states in between up to ``count`` in all, sorted by where they begin.
+
+    The same ``seed`` gives the same cuts. There are fewer than ``count`` where there are no more.
+    """
+    spans = list(windows(writes))
+    cuts = dict.fromkeys(Cut(span.begin, (), span.end) for span in spans)
+    draws = [(span, random.Random(f"{seed} {span.begin}")) for span in spans if span.writes]
+    while draws and len(cuts) < count:
+        left = []
+        for span, source in draws:
+            cut = _new(span, writes, source, cuts)
+            if cut is not None and len(cuts) < count:
+                cuts[cut] = None
+                left.append((span, source))
+        draws = left
+    return sorted(cuts, key=lambda cut: (cut.begin, [(part.number, part.size_bytes) for part in cut.parts]))
+
+
+def _new(span: Window, writes: Sequence[Write], source: random.Random, known: dict[Cut, None]) -> Cut | None:
+    for _ in range(_TRIES):
+        cut = Cut(span.begin, _draw(span, writes, source), span.end)
+        if cut.parts and cut not in known and not _is_whole(cut, span, writes):
+            return cut
+    return None
+
+
+def _is_whole(cut: Cut, span: Window, writes: Sequence[Write]) -> bool:
+    """All of the window is the next boundary."""
+    return tuple(cut.parts) == tuple(Part(number, writes[number].size_bytes) for number in span.writes)
+
+
+def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple[Part, ...]:
+    """Many of the writes, few, or those up to a moment; often the last of them only in part."""
+    if source.random() < 1 / 3:
+        kept = list(span.writes[: source.randint(1, len(span.writes))])
+    else:
+        share = source.choice((0.2, 0.5, 0.8))
+        kept = [number for number in span.writes if source.random() < share]
+    torn = source.choice(kept) if kept and source.random() < 0.6 else None
+    return tuple(Part(number, _torn(writes[number], source) if number == torn else writes[number].size_bytes)
+                 for number in kept)  # fmt: skip
+
+
+def _torn(write: Write, source: random.Random) -> int:
+    """A write may begin and end within a block, which is written as a whole or not at all."""
+    first = _BLOCK_BYTES - write.offset_bytes % _BLOCK_BYTES
+    blocks = max(0, write.size_bytes - first) // _BLOCK_BYTES
+    return min(write.size_bytes, first + source.randint(0, blocks) * _BLOCK_BYTES)

@@ -1,0 +1,68 @@
+"""Which writes a power cut kept from the disk, and whose they were."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.core import process
+from harness.persistence.power_cuts.crash_states import Cut, windows
+from harness.persistence.power_cuts.sweep import Recording, end_state
+from harness.persistence.power_cuts.writelog import Write, open_log
+
+_JOURNAL = 8
+"""Linux, Documentation/filesystems/ext4/special_inodes.rst."""
+_MOST_ASKED, _MOST_TOLD = 100, 8
+
+
+def left_out(recording: Recording, cut: Cut, folder: Path) -> tuple[str, ...]:
+    """A line for each of the first few writes that ``cut`` left out, or left torn, with the file that it was for.
+
+    That can be told of files that were there in the end; their writes come first. ``folder`` is for what is laid out
+    meanwhile.
+    """
+    there = {part.number: part.size_bytes for part in cut.parts}
+    with open_log(recording.log) as log, end_state(recording, folder) as state:
+        numbers = next((span.writes for span in windows(log.writes) if span.begin == cut.begin), ())
+        missing = [(n, log.writes[n]) for n in numbers if there.get(n, 0) < log.writes[n].size_bytes]
+        owned = [(n, write, _owner(state, write, recording)) for n, write in missing[:_MOST_ASKED]]
+    owned.sort(key=lambda row: not row[2].startswith("/"))
+    return tuple(_line(n, there.get(n, 0), write, owner) for n, write, owner in owned[:_MOST_TOLD])
+
+
+def _line(number: int, size_bytes: int, write: Write, owner: str) -> str:
+    how = f"only {size_bytes} of {write.size_bytes} bytes" if size_bytes else f"nothing of {write.size_bytes} bytes"
+    return f"write {number}, at byte {write.offset_bytes} of the disk: {how}; {owner}"
+
+
+def _owner(state: Path, write: Write, recording: Recording) -> str:
+    """debugfs(8): icheck tells the inode of a block, ncheck the names of an inode."""
+    at = write.offset_bytes - recording.partition.start_bytes
+    if not 0 <= at < recording.partition.size_bytes:
+        return "outside of the file system"
+    inode = next(_numbers(state, f"icheck {at // _block_bytes(state)}"), None)
+    if inode is None:
+        return "of the file system itself"
+    if inode == _JOURNAL:
+        return "of the journal"
+    rows = (line.partition("\t")[::2] for line in _debugfs(state, f"ncheck {inode}").splitlines())
+    return next((name.replace("//", "/") for number, name in rows if number == str(inode)), f"inode {inode}")
+
+
+def _numbers(state: Path, request: str) -> Iterator[int]:
+    for line in _debugfs(state, request).splitlines():
+        if found := re.fullmatch(r"\d+\t(\d+)", line):
+            yield int(found[1])
+
+
+def _debugfs(state: Path, request: str) -> str:
+    return process.answer([process.require("debugfs", "e2fsprogs"), "-R", request, str(state)])[1]
+
+
+def _block_bytes(state: Path) -> int:
+    """Linux, Documentation/filesystems/ext4/super.rst: s_log_block_size."""
+    with state.open("rb") as file:
+        file.seek(1024 + 24)
+        return int(1024 << struct.unpack("<I", file.read(4))[0])

@@ -1,0 +1,103 @@
+"""What a file system holds after its power was cut: replayed, checked and read on the host, without root."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import process
+from harness.core.errors import HostError
+
+_CORRECTED = 2
+"""e2fsck(8): up to this status, what was wrong is corrected."""
+_FORCED = "check forced"
+"""Said by an e2fsck -p that has found a reason to look at everything, and so did what -fn would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """``problem`` is what e2fsck finds wrong beyond the journal; ``files`` maps each path to a digest of what is there.
+
+    A folder's digest is ``folder``; a link's begins with ``-> ``. ``load`` is the content of the live load's file.
+    """
+
+    problem: str
+    files: dict[str, str]
+    load: bytes = b""
+
+
+def look(state: Path, scratch: Path, load: str = "") -> Seen:
+    """Replay, check and read the ext4 in ``state``, which is changed by that. ``scratch`` is the name of a folder.
+
+    ``load`` is the path of the live load's file.
+    """
+    e2fsck = process.require("e2fsck", "e2fsprogs")
+    status, said = _answer([e2fsck, "-p", str(state)])
+    if status > _CORRECTED:
+        return Seen(f"e2fsck -p: {_sentence(said, state)}", {})
+    if _FORCED not in said:
+        status, said = _answer([e2fsck, "-fn", str(state)])
+        if status:
+            return Seen(f"e2fsck -fn: {_sentence(said, state)}", {})
+    scratch.mkdir()
+    try:
+        _answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
+        if os.geteuid():
+            _make_readable(scratch)
+        files = dict(_walk(scratch))
+        kept = Path(f"{scratch}{load}").read_bytes() if files.pop(load, None) else b""
+        return Seen("", files, kept)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _answer(argv: list[str]) -> tuple[int, str]:
+    status, said = process.answer(argv)
+    if os.strerror(errno.ENOSPC) in said:
+        raise HostError(
+            f"the host has no room for what is laid out to judge power cuts: {said.strip().splitlines()[-1]}"
+        )
+    return status, said
+
+
+def _make_readable(folder: Path) -> None:
+    """debugfs gives files the modes they had; who is not root may then not read them, nor remove the folder."""
+    folder.chmod(0o700)
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(at, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+    stack = [""]
+    while stack:
+        inside = stack.pop()
+        with os.scandir(f"{folder}{inside}") as entries:
+            for entry in entries:
+                path = f"{inside}/{entry.name}"
+                if entry.is_symlink():
+                    yield path, f"-> {os.readlink(entry.path)}"
+                elif entry.is_dir():
+                    yield path, "folder"
+                    stack.append(path)
+                else:
+                    yield path, _digest(entry.path)
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(), digest_size=8).hexdigest()
+
+
+def _sentence(said: str, state: Path) -> str:
+    """The first thing that e2fsck complains of, without the names of files that are ours."""
+    lines = (line.replace(str(state), "").strip(": ") for line in said.splitlines())
+    noise = ("e2fsck ", "/", "Pass ")
+    return next((line for line in lines if line and not line.startswith(noise)), "it cannot be read")

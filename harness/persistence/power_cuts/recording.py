@@ -1,0 +1,80 @@
+"""A machine's first boot, its life under load, an upgrade and its end: all writes of it, recorded."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from dataclasses import replace
+
+from harness.machine.machine import Machine
+from harness.machine.states import Versions
+from harness.model.machine_spec import DiskSpec
+from harness.persistence.locations import Location, find_locations
+from harness.persistence.power_cuts.sweep import Recording
+from harness.persistence.power_cuts.writelog import count_entries, make_log
+from harness.persistence.write_load import NAME, Load
+from harness.qemu.disk_images import find_partition
+
+LOAD_S = 20.0
+"""How long the load runs before the upgrade, and half of it after."""
+
+
+def recorded(disk: DiskSpec) -> DiskSpec:
+    """``disk``, blank until now, with a new log of its writes beside it."""
+    log = disk.path.with_suffix(".writes")
+    make_log(log)
+    return replace(disk, writes=log)
+
+
+def record(machine: Machine, versions: Versions) -> Recording:
+    """Let ``machine``, which is off and whose first disk is `recorded`, live through all that a power cut could hit."""
+    disk = machine.spec.data
+    log = disk.writes
+    assert log is not None
+    machine.power_on(versions.old)
+    ready_at = count_entries(log)
+    locations = find_locations(machine.channel, machine.definition.persistent_paths)
+    made = _made(machine, locations)
+    file = _load_file(locations)
+    load = Load(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
+    load.start()
+    load.go_on(LOAD_S)
+    number = _partition_number(machine, file)
+    machine.reboot(into=versions.new)
+    load.start()
+    load.go_on(LOAD_S / 2)
+    machine.power_off()
+    return Recording(
+        log=log,
+        disk_bytes=disk.path.stat().st_size,
+        partition=find_partition(disk.path, number),
+        ready_at=ready_at,
+        acknowledged=load.acknowledged,
+        seed=load.seed,
+        load=file.inner,
+        locations=tuple(location.inner for location in locations if location.device == file.device),
+        made=made,
+    )
+
+
+def _made(machine: Machine, locations: tuple[Location, ...]) -> dict[str, str]:
+    """Digests, as `look` has them, of the files that the guest has in its locations."""
+    found = dict[str, str]()
+    for location in locations:
+        said = machine.check(f"cd {shlex.quote(location.path)}/. && find . -xdev -type f -exec b2sum -l 64 {{}} +")
+        for line in said.splitlines():
+            digest, _, name = line.partition("  ./")
+            found[f"{location.inner}/{name}"] = digest
+    return found
+
+
+def _load_file(locations: tuple[Location, ...]) -> Location:
+    """Beside what holds the first location, if all of that file system is mounted; else in the location."""
+    first = locations[0]
+    top, inner = (first.mount.rstrip("/"), "") if first.root == "/" else (first.path, first.inner)
+    return replace(first, path=f"{top}/{NAME}", inner=f"{inner}/{NAME}")
+
+
+def _partition_number(machine: Machine, file: Location) -> int:
+    """0 for a file system on a bare disk."""
+    return int(machine.check(f"cat /sys/class/block/$(basename {file.device})/partition 2>/dev/null || echo 0"))

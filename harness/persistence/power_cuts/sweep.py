@@ -1,0 +1,160 @@
+"""Every cut of a recording, judged on the host."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.core.deadline import usable_cores
+from harness.core.errors import ImageError
+from harness.persistence.power_cuts.crash_states import Cut, Part, plan_cuts, windows
+from harness.persistence.power_cuts.judge import Expectation, Judgement, judge, steady
+from harness.persistence.power_cuts.materialize import Layout
+from harness.persistence.power_cuts.read_back import Seen, look
+from harness.persistence.power_cuts.writelog import Write, WriteLog, open_log
+from harness.qemu.disk_images import Partition
+
+_TOLD_EVERY = 2000
+_ROOM_BYTES = 2 << 30
+_PREFIX = "bootproof-cuts-"
+_SHARES = 4
+"""So many shares of the cuts a core, so that all cores end at about the same time. A share is judged on one growing
+layout, which begins with all that was durable by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """All writes to a disk of ``disk_bytes``, blank at first, in ``log``; the file system lies in ``partition``.
+
+    ``ready_at`` writes had been made when the machine was ready for the first time; ``acknowledged`` and ``seed`` are
+    those of the `Load` that ran; ``load``, its file, ``locations``, persistent paths, and ``made``, digests of the
+    files that the guest had in them by then, are as they lie on the file system.
+    """
+
+    log: Path
+    disk_bytes: int
+    partition: Partition
+    ready_at: int
+    acknowledged: dict[int, int]
+    seed: str
+    load: str
+    locations: tuple[str, ...]
+    made: dict[str, str]
+
+
+def expectation(recording: Recording, folder: Path) -> Expectation:
+    """What must be there, from the disk as it was when the machine was ready and at the end; `ImageError` if it is not
+    even there then. ``folder`` is for what is laid out meanwhile."""
+    with open_log(recording.log) as log:
+        begins = [span.begin for span in windows(log.writes)]
+        ready = Cut(max(begin for begin in begins if begin <= recording.ready_at))
+        layout = _layout(recording, log, folder)
+        seen = [_look_at(layout, cut, folder, recording.load) for cut in (ready, _whole(log.writes))]
+    for one in seen:
+        if one.problem:
+            raise ImageError(f"{recording.log.parent}: the file system is damaged, and no power was cut: {one.problem}")
+    kept = steady(seen[0].files, seen[1].files)
+    return Expectation(
+        ready_at=ready.begin,
+        steady=kept,
+        made=kept | steady(recording.made, seen[1].files),
+        locations=recording.locations,
+        acknowledged=recording.acknowledged,
+        seed=recording.seed,
+    )
+
+
+def sweep(
+    recording: Recording,
+    awaited: Expectation,
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> list[Judgement]:
+    """Judge ``count`` cuts, every flush boundary among them, on all cores; in their order.
+
+    ``progress`` is told from time to time how many of how many are done.
+    """
+    with open_log(recording.log) as log, ThreadPoolExecutor(usable_cores()) as pool:
+        cuts = plan_cuts(log.writes, count, seed)
+        done = _Count(len(cuts), progress)
+
+        def work(share: Sequence[Cut]) -> list[Judgement]:
+            with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
+                layout = _layout(recording, log, Path(place))
+                return [
+                    done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load), awaited)) for cut in share
+                ]
+
+        scratch = _scratch(folder)
+        size = math.ceil(len(cuts) / (usable_cores() * _SHARES))
+        shares = [cuts[at : at + size] for at in range(0, len(cuts), size)]
+        return [one for share in pool.map(work, shares) for one in share]
+
+
+def _scratch(folder: Path) -> Path:
+    """In memory, if there is room: e2fsck waits for the disk when it has written, which nobody needs here."""
+    memory = Path("/dev/shm")
+    for left in memory.glob(f"{_PREFIX}*"):  # by a process that was killed
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    is_roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES
+    return memory if is_roomy else folder
+
+
+def lay_out(recording: Recording, cut: Cut, path: Path) -> None:
+    """Make ``path`` the whole disk as ``cut`` leaves it."""
+    with open_log(recording.log) as log, TemporaryDirectory(dir=path.parent) as place:
+        Layout(log, Path(place), 0, recording.disk_bytes).lay_out(cut, path)
+
+
+@contextmanager
+def end_state(recording: Recording, folder: Path) -> Iterator[Path]:
+    """The file system as nothing cut it, at the end, as a file in ``folder`` while the block lasts."""
+    with open_log(recording.log) as log, TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "state"
+        _layout(recording, log, Path(place)).lay_out(_whole(log.writes), path)
+        yield path
+
+
+def _layout(recording: Recording, log: WriteLog, folder: Path) -> Layout:
+    return Layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
+
+
+def _look_at(layout: Layout, cut: Cut, folder: Path, load: str) -> Seen:
+    state = folder / "state"
+    layout.lay_out(cut, state)
+    try:
+        return look(state, folder / "files", load)
+    finally:
+        state.unlink()
+
+
+def _whole(writes: Sequence[Write]) -> Cut:
+    """Nothing was cut: all that was ever written."""
+    *_, last = windows(writes)
+    return Cut(last.begin, tuple(Part(number, writes[number].size_bytes) for number in last.writes), last.end)
+
+
+class _Count:
+    """How many are done, over all threads."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
+        self._total, self._progress, self._done, self._lock = total, progress, 0, threading.Lock()
+
+    def note(self, judgement: Judgement) -> Judgement:
+        with self._lock:
+            self._done += 1
+            if self._done % _TOLD_EVERY == 0 or self._done == self._total:
+                self._progress(self._done, self._total)
+        return judgement

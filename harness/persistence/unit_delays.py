@@ -1,0 +1,24 @@
+"""Orders in which units may start, if they may: what depends on luck in one of them is a race."""
+
+from __future__ import annotations
+
+import random
+
+from harness.model.definition import ImageDefinition
+
+DELAY_S = 10
+_DRAWS, _TOGETHER = 3, 3
+
+
+def orders(definition: ImageDefinition, seed: int) -> list[str]:
+    """Units to be delayed: each service alone, then a few draws of several, joined by a plus sign. Pure."""
+    units = [*definition.services, *definition.waiting]
+    source = random.Random(seed)
+    draws = [source.sample(units, min(_TOGETHER, len(units))) for _ in range(_DRAWS)] if units[1:] else []
+    return [*units, *sorted({"+".join(sorted(draw)) for draw in draws})]
+
+
+def delays(order: str) -> dict[str, str]:
+    """systemd credentials (systemd.system-credentials(7)) by which these units start late."""
+    drop_in = f"[Service]\nExecStartPre=-+/bin/sleep {DELAY_S}\n"
+    return {f"systemd.unit-dropin.{unit}~late": drop_in for unit in order.split("+")}

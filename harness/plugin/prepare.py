@@ -1,0 +1,167 @@
+"""What the controller prepares and its workers use: definitions, artifacts and a run's folder for each image."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import lab
+from harness.build.imported import take_in
+from harness.build.pipeline import Progress, build
+from harness.core import digest
+from harness.core.errors import UsageError
+from harness.host import accelerator
+from harness.machine import board
+from harness.model import network_faults
+from harness.model.artifacts import Artifacts, Manifest
+from harness.model.definition import ImageDefinition, sources_digest
+from harness.model.hardware import HardwareProfile
+from harness.model.machine_spec import Accelerator, BootPath, DiskRole, MachineSpec, Network
+from harness.model.network_faults import Weather
+from harness.runs import learned
+from harness.runs.folder import Run, make_key
+from harness.runs.learned import Learned
+from harness.store.store import Store
+
+NEXT = "+next"
+"""Appended to the version of the second build that a machine is upgraded to, and again to that of the third."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """One image, ready to be booted. ``old`` upgrades to ``new``; one of the two is ``under_test``."""
+
+    image: str
+    run_folder: Path
+    under_test: Path
+    old: Path
+    new: Path
+    newest: Path
+    accelerator: Accelerator
+    accelerator_reason: str
+    network: Network
+    network_reason: str
+    learned: Learned
+    slowness: float = 1.0
+    weather: tuple[str, ...] = ()
+    hardware: str = ""
+
+
+def prepare(
+    definition: ImageDefinition,
+    store: Store,
+    run_folder: Path,
+    *,
+    prebuilt: Path | None = None,
+    kernel_arguments: Sequence[str] | None = None,
+    previous: Path | None,
+    wanted_accelerator: str,
+    wanted_network: str,
+    wanted_weather: Sequence[Weather] = (),
+    progress: Progress,
+    until: ExitStack,
+    is_thorough: bool = False,
+    hardware: HardwareProfile | None = None,
+) -> Prepared:
+    """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
+
+    Every byte of what is booted has been compared with its manifest then; what was damaged is built again.
+    With ``previous``, machines are upgraded from it to the image under test; without, from the image under test
+    to a second build of the same definition that differs in its version. ``kernel_arguments`` are for prebuilt
+    artifacts without a manifest. With ``is_thorough`` there is a third version, the newest; else it is the new one.
+    """
+    run = Run(run_folder, "main")
+    make_key(run, store)
+    board.check(hardware.nics if hardware else ())
+    network = lab.choose(wanted_network)
+    if network.network is Network.USER:
+        for what in lab.UNPROVEN:
+            run.add_unchecked(what)
+        for known in wanted_weather:
+            lab.check_weather(known)
+
+    def make(version: str | None = None) -> Artifacts:
+        return store.hold(lambda: build(definition, store, version=version, verify=True, progress=progress), until)
+
+    def take(folder: Path, arguments: Sequence[str] | None = None) -> Artifacts:
+        return store.hold(lambda: take_in(folder, definition, store, kernel_arguments=arguments), until)
+
+    under_test = take(prebuilt, kernel_arguments) if prebuilt else make()
+    old, new = under_test, under_test
+    if previous:
+        old = take(previous)
+    elif prebuilt:
+        run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
+    else:
+        new = make(definition.version + NEXT)
+    for unmeant in filter(network_faults.needs_other, wanted_weather if old.digest == new.digest else ()):
+        raise UsageError(f"weather {unmeant.name}: there is no other build; --previous names one")
+    newest = make(definition.version + 2 * NEXT) if is_thorough and not (prebuilt or previous) else new
+    for what in unknown(under_test.manifest):
+        run.add_unchecked(what)
+    choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
+    is_emulated = choice.accelerator is Accelerator.TCG
+    return Prepared(
+        image=definition.name,
+        run_folder=run_folder,
+        under_test=under_test.folder,
+        old=old.folder,
+        new=new.folder,
+        newest=newest.folder,
+        accelerator=choice.accelerator,
+        accelerator_reason=choice.reason,
+        network=network.network,
+        network_reason=network.reason,
+        learned=learned.recall(store, definition.name),
+        slowness=round(accelerator.emulation_slowness(under_test.kernel), 2) if is_emulated else 1.0,
+        weather=tuple(known.name for known in wanted_weather),
+        hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
+    )
+
+
+def unknown(manifest: Manifest) -> Iterator[str]:
+    """What the manifest of another builder's artifacts does not say, and so cannot be compared."""
+    if not manifest.packages:
+        yield "the installed packages: the manifest lists none"
+    if not manifest.version:
+        yield "which version runs: the image's os-release has no IMAGE_VERSION; its kernel was compared"
+
+
+def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
+    """What a verdict is bound to, each by SHA-256; ``tests`` are folders and files."""
+    return {
+        "artifacts": artifacts.digest,
+        **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
+        "definition": sources_digest(definition),
+        "suite": digest.of_value([_of_tests(path) for path in tests]),
+        "harness": digest.of_package(Path(__file__).parents[1], without="suite"),
+    }
+
+
+def _of_tests(path: Path) -> str:
+    return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
+
+
+def host_facts(prepared: Prepared) -> dict[str, str]:
+    """What a reader of the verdict wants to know about the host."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
+        "network": f"{prepared.network}: {prepared.network_reason}",
+        **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
+        **({"hardware": prepared.hardware} if prepared.hardware else {}),
+    }
+
+
+def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
+    """The command that boots the same artifacts by hand, on the same disk."""
+    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
+    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
+    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
+    path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
+    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}{hardware}"

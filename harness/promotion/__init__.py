@@ -1,0 +1,1 @@
+"""From a verdict to a stream: attestation, policy, published trees."""

@@ -1,0 +1,133 @@
+"""A published tree elsewhere, by rclone: artifacts are sent first, then what is believed of them, the pointer last.
+
+What a promotion needs of it is fetched into a tree of its own on this host, and what changed there is sent. A stream is
+two objects then, which change one after the other: IMAGE/STREAM/boot.ipxe, which machines read, and IMAGE/STREAM.json,
+which decides what the stream carries; the next promotion sends both again. Each is renamed into place.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import process
+from harness.core.errors import HostError
+from harness.core.process import CommandFailed
+from harness.model.artifacts import MANIFEST
+from harness.promotion.attest import Refused
+from harness.promotion.published_tree import Pointer, Tree, read_pointer
+from harness.store.store import find_store
+
+_SCRIPT = "boot.ipxe"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A tree on this host: everything is there."""
+
+    tree: Tree
+
+    def fetch_artifacts(self, image: str, stream: str) -> None:
+        pass
+
+    def fetch_digest(self, name: str) -> None:
+        pass
+
+    def publish(self, pointer: Pointer) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The tree at ``place``, in rclone's words; ``tree`` is what was fetched of it, or is to be sent."""
+
+    place: str
+    tree: Tree
+
+    def fetch_streams(self, image: str) -> None:
+        """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
+        below, depth = (f"streams/{image}", "/*") if image else ("streams", "/*/*")
+        self._fetch(below, ["--exclude", f"{depth}/{_SCRIPT}", "--exclude", f"{depth}/history.jsonl"])
+        for pointer in (self.tree.root / "streams").glob("*/*.json"):
+            self._unfold(pointer)
+
+    def _unfold(self, file: Path) -> None:
+        """The links that a tree on a file system has. Nothing is believed that is not as it was written."""
+        said = read_pointer(file.read_bytes(), f"{self.place}: {file.name}")
+        if (said.image, f"{said.stream}.json") != (file.parent.name, file.name):
+            raise Refused(f"{self.place}: {file.name} speaks of {said.image} {said.stream}", "restore it from a copy")
+        link = file.with_suffix("")
+        shutil.rmtree(link, ignore_errors=True)
+        link.symlink_to(Path(".generations") / said.generation)
+        file.unlink()
+        file.symlink_to(Path(link.name) / "stream.json")
+        if self.tree.current(said.image, said.stream) != said:
+            raise Refused(f"{self.place}: {file.name} was sent in part", "promote again from where that was done")
+        self._fetch(f"attestations/{said.entry.attestation}")
+        self._fetch(
+            f"artifacts/{said.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{said.entry.artifacts}"
+        )
+
+    def fetch_artifacts(self, image: str, stream: str) -> None:
+        """All that ``stream`` carries or did."""
+        for entry in self.tree.history(image, stream):
+            self._fetch(f"artifacts/{entry.artifacts}")
+            self._fetch(f"attestations/{entry.attestation}")
+
+    def fetch_digest(self, name: str) -> None:
+        """The artifacts of that digest, if they are there."""
+        self._fetch(f"artifacts/{name}")
+
+    def publish(self, pointer: Pointer) -> None:
+        """Send what ``pointer`` needs, and then itself."""
+        entry, streams = pointer.entry, f"streams/{pointer.image}"
+        for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
+            self._send(folder)
+        generation = f"{streams}/.generations/{pointer.generation}"
+        self._send(generation)
+        local = self.tree.root / generation
+        self._replace(local / "history.jsonl", f"{streams}/{pointer.stream}/history.jsonl")
+        self._replace(local / _SCRIPT, f"{streams}/{pointer.stream}/{_SCRIPT}")
+        self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
+
+    def _fetch(self, below: str, options: Iterable[str] = (), into: str = "") -> None:
+        try:
+            self._rclone("copy", f"{self.place}/{below}", str(self.tree.root / (into or below)), *options)
+        except CommandFailed as error:
+            if "directory not found" not in error.tail:
+                raise self._failed(error) from error
+
+    def _send(self, below: str) -> None:
+        """What is there already is compared by content where the remote can hash, and never left half sent."""
+        try:
+            self._rclone("copy", "--checksum", str(self.tree.root / below), f"{self.place}/{below}")
+            self._rclone("check", "--one-way", str(self.tree.root / below), f"{self.place}/{below}")
+        except CommandFailed as error:
+            raise self._failed(error) from error
+
+    def _replace(self, local: Path, below: str) -> None:
+        try:
+            self._rclone("copyto", str(local), f"{self.place}/{below}.new")
+            self._rclone("moveto", f"{self.place}/{below}.new", f"{self.place}/{below}")
+        except CommandFailed as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: CommandFailed) -> HostError:
+        return HostError(f"{self.place}: rclone failed; what the streams carry there is as it was:\n{error.tail}")
+
+    def _rclone(self, *arguments: str) -> None:
+        process.output([process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3", *arguments])
+
+
+def open_tree(given: str, image: str, until: ExitStack) -> Local | Remote:
+    """What ``given`` names: a folder, or rclone's REMOTE:PATH, of which the streams of ``image`` are fetched."""
+    if ":" not in given or Path(given).exists():
+        return Local(Tree(Path(given).absolute()))
+    folder = until.enter_context(find_store().workfolder())
+    remote = Remote(given, Tree(folder / "tree"))
+    remote.tree.root.mkdir()
+    remote.fetch_streams(image)
+    return remote

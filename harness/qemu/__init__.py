@@ -1,0 +1,1 @@
+"""QEMU on paper and over QMP: argv, disks, boot disk, iPXE script, snapshots."""

@@ -1,0 +1,539 @@
+"""QEMU's command line, the iPXE script and the kernel arguments, as functions of values (QEMU 7.2 or newer)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.model.machine_spec import (
+    BOOT_LABEL,
+    BOOT_URL,
+    GATEWAY,
+    PREFIX_LENGTH,
+    Accelerator,
+    BootPath,
+    DiskBus,
+    DiskSpec,
+    MachineSpec,
+    NicModel,
+    mac_of,
+)
+
+PROGRAM = "qemu-system-x86_64"
+CONSOLE = "console=ttyS0,115200"
+"""The console log; ttyS1 carries the guest's shell."""
+
+UEFI_CODE, UEFI_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+"""Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
+
+NOTHING_TO_BOOT_S = 1
+"""So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
+
+_ROOTFS_SERIAL = "rootfs"
+TCG = "tcg,thread=single,tb-size=256"
+"""A quarter of QEMU's own cache of translated code, which is 1 GiB. Each process has its libraries elsewhere, and is
+translated anew; a page of libc that tells of ten thousand translations is walked through for each word that is
+written when it becomes somebody else's, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft
+lockup in 4 of 14 boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
+
+One host thread a machine. With a thread a CPU, one boot in 16 ran into the kernel's own code patching (int3), and
+their locks cost more than they give when machines boot side by side: two boots on two cores take 64 s so, two after
+another 2 x 43 s (QEMU 7.2, base, 2 CPUs)."""
+
+TCG_CPU = "max,-erms,-fsrm"
+"""All that TCG can do, but for the claim that "rep stosb" is fast. There it is a store a byte, and in a page that held
+code each store is dear (page_collection_lock, QEMU 7.2). A guest that reuses its initrd's pages then stands still for
+up to half a minute and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more with the
+claim, 109 to 130 s without; one alone: no difference beyond 5 %."""
+
+_DISPLAY = ("-device", "VGA,vgamem_mb=4,addr=0x1e")
+"""For a screenshot: SeaBIOS, iPXE and OVMF draw on it. At the end of the bus, it moves no other device. SeaBIOS prints
+on the first serial port all the same (``graphics=off``). Its cost in a boot is lost in the noise (base, one pair on a
+busy host: 181 s of CPU with, 184 s without); a frozen machine's state grows by 120 KB."""
+_PVPANIC_PORT = "0x505"
+_SLIRP_HOST, _SLIRP_DNS = "10.77.0.2", "10.77.0.3"
+SSH_PORT = 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wires:
+    """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
+
+    A missing descriptor leaves its device out; ``netdevs`` has one for each network card, or none: then there are no
+    cards.
+    """
+
+    qmp_fd: int | None = None
+    console_fd: int | None = None
+    shell_fd: int | None = None
+    tpm_fd: int | None = None
+    netdevs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A machine's memory in a file: its own, which it writes to, or one that it has a private copy-on-write view of."""
+
+    file: Path
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectBoot:
+    """What QEMU itself puts into memory; ``arguments`` are all of the kernel's."""
+
+    kernel: Path
+    initrd: Path | None
+    rootfs: Path | None
+    arguments: tuple[str, ...]
+
+
+URL_PLACEHOLDER = "{rootfs}"
+"""In a manifest's kernel arguments: where the root filesystem is served, for initrds that are not dracut's."""
+
+
+def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) -> bool:
+    """Whether the root filesystem is a disk of the machine; else it is fetched over HTTP.
+
+    dracut's dmsquash-live finds a squashfs on a bare disk, but not another file system; ``root=`` in the manifest's
+    arguments may name what it likes.
+    """
+    fetches = any(URL_PLACEHOLDER in argument for argument in arguments)
+    names_root = any(argument.startswith("root=") for argument in arguments)
+    return boot_path is BootPath.DIRECT and not fetches and (names_root or rootfs.endswith(".squashfs"))
+
+
+def added_arguments(
+    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
+) -> tuple[str, ...]:
+    """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
+
+    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
+    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again. With GRUB
+    ``base_url`` is a folder on the boot disk.
+    """
+    if boot_path is BootPath.GRUB:
+        wanted = {
+            "root=": f"root=live:LABEL={BOOT_LABEL}",
+            "rd.live.dir=": f"rd.live.dir={base_url}",
+            "rd.live.squashimg=": f"rd.live.squashimg={rootfs}",
+            "ip=": "ip=dhcp" if needs_network else "",
+            CONSOLE.split(",")[0]: CONSOLE,
+        }
+        return _unsaid(wanted, arguments)
+    has_disk = loads_from_disk(arguments, rootfs, boot_path)
+    url = f"{base_url}/{rootfs}"
+    wanted = {
+        "root=": f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}" if has_disk else f"root=live:{url}",
+        "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
+        "ip=": "ip=dhcp" if needs_network or not has_disk else "",
+        CONSOLE.split(",")[0]: CONSOLE,
+    }
+    if any(URL_PLACEHOLDER in argument for argument in arguments):
+        wanted["root="] = ""
+    return _unsaid(wanted, arguments)
+
+
+def _unsaid(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
+
+
+def kernel_arguments(
+    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
+) -> tuple[str, ...]:
+    """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
+    added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
+    return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)
+
+
+def base_url(digest: str) -> str:
+    """Where the lab serves the artifacts of that digest."""
+    return f"http://{GATEWAY}/{digest}"
+
+
+IPXE_TRIES, RETRY_S = 3, 3
+"""How often iPXE's script tries to fetch a file, and how long it waits before it tries again."""
+
+
+def script_path(mac: str) -> str:
+    """Where the script of the network card with that address is served."""
+    return _script_path(mac.replace(":", "-"))
+
+
+def _script_path(card: str) -> str:
+    return f"/boot/{card}.ipxe"
+
+
+IPXE_BY_CARD = f"""\
+#!ipxe
+chain http://{GATEWAY}{_script_path("${netX/mac:hexhyp}")} || echo bootproof: iPXE failed to run a script for this card
+exit 1
+"""
+"""Behind `BOOT_URL`: a fleet keeps a script for each host, so that one can run what the others do not run yet."""
+
+
+def ipxe_script(base_url: str, arguments: Sequence[str], *, has_shell: bool = False) -> str:
+    """What a network card's iPXE runs after its DHCP; with ``has_shell``, once somebody has left its shell.
+
+    Each file is tried a few times. Every step that fails is named on the console, then the firmware gets its turn
+    again: with nothing else to boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a
+    UEFI stub and harmless elsewhere.
+    """
+    line = " ".join(arguments)
+    shell = "echo bootproof: exit goes on with the boot\nshell\n" if has_shell else ""
+    return f"""\
+#!ipxe
+{shell}echo bootproof: ${{netX/ip}} boots from {base_url}
+{_tried("kernel", f"kernel {base_url}/vmlinuz initrd=initrd.img {line}")}
+{_tried("initrd", f"initrd {base_url}/initrd.img")}
+boot || echo bootproof: iPXE failed to start the kernel
+exit 1
+:failed_kernel
+echo bootproof: iPXE failed to fetch the kernel from {base_url}/vmlinuz
+exit 1
+:failed_initrd
+echo bootproof: iPXE failed to fetch the initrd from {base_url}/initrd.img
+exit 1
+"""
+
+
+def _tried(what: str, command: str) -> str:
+    return f"""\
+set tries:int32 0
+:try_{what}
+{command} && goto got_{what} ||
+inc tries
+iseq ${{tries}} {IPXE_TRIES} && goto failed_{what} ||
+sleep {RETRY_S}
+goto try_{what}
+:got_{what}"""
+
+
+def tap_netdev(nic: int, tap: str) -> str:
+    """The other end of that network card is ``tap``."""
+    return f"tap,id=net{nic},ifname={tap},script=no,downscript=no"
+
+
+def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
+    """QEMU's user network, so that the guest sees the addresses and URLs of a lab, and nothing of the host's network.
+
+    QEMU leases the machine its address and ``name``; each connection to the lab's web server becomes standard
+    input and output of a new ``relay``; a port of 127.0.0.1 that the kernel chooses leads to the guest's sshd
+    (`forwarded_port`). ``restrict`` drops everything else.
+    """
+    options = {
+        "restrict": "on",
+        "net": f"{GATEWAY}/{PREFIX_LENGTH}",
+        "host": _SLIRP_HOST,  # answers DHCP; the lab's own address must stay free for guestfwd
+        "dns": _SLIRP_DNS,
+        "dhcpstart": spec.address,
+        "bootfile": BOOT_URL,
+        "hostname": name,
+        "hostfwd": f"tcp:127.0.0.1:0-{spec.address}:{SSH_PORT}",
+        "guestfwd": f"tcp:{GATEWAY}:80-cmd:{shlex.join(relay)}",
+    }
+    return ",".join(["user,id=net0", *(f"{name}={_escaped(value)}" for name, value in options.items())])
+
+
+def forwarded_port(usernet: str) -> int | None:
+    """The port of 127.0.0.1 that leads to the guest's sshd, from what the monitor's ``info usernet`` says."""
+    rows = (line.split() for line in usernet.splitlines() if "[HOST_FORWARD]" in line)
+    return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
+
+
+def command(
+    spec: MachineSpec,
+    *,
+    program: str = PROGRAM,
+    wires: Wires,
+    direct: DirectBoot | None = None,
+    memory: Memory | None = None,
+    variables: Path | None = None,
+    boot_disk: DiskSpec | None = None,
+    clock: str = "utc",
+    is_frozen: bool = False,
+    is_paused: bool = False,
+) -> list[str]:
+    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead, ``is_paused``
+    if it waits for somebody to say ``cont``.
+
+    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's. ``clock`` is
+    what the board's clock says now: ISO 8601, or the host's.
+
+    The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
+    parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
+    that says whose doing it was. A panic stops the machine instead, so that nothing is lost before it was seen.
+    """
+    return [
+        *_write_limit(spec.disks),
+        program,
+        *("-name", f"{_escaped(spec.name)},debug-threads=on"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-action", "panic=pause"),
+        *_board(spec, clock),
+        *_firmware(spec, variables),
+        *_memory(spec, memory),
+        *_identity(spec),
+        *_monitor(wires),
+        *_serial_ports(wires),
+        *_DISPLAY,
+        *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
+        *("-device", "vmgenid,guid=auto"),
+        *_guards(spec, wires),
+        *_controllers(spec),
+        *_flat(_disk(place, spec) for place in range(len(spec.disks))),
+        *_network(spec, wires),
+        *_kernel(direct),
+        *_boot_disk(boot_disk),
+        *(("-incoming", "defer") if is_frozen else ()),
+        *(("-S",) if is_paused else ()),
+    ]
+
+
+def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
+    """A command line to paste: the same machine, console on the terminal, QEMU's own network.
+
+    It boots from ``direct`` whatever the spec's boot path, since a pasted line has no lab to serve it. Ctrl-A X
+    ends it.
+    """
+    argv = command(spec, wires=Wires(), direct=direct)
+    argv += ["-serial", "mon:stdio", "-netdev", "user,id=net0"]
+    argv += ["-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},romfile="]
+    return shlex.join(argv)
+
+
+def _board(spec: MachineSpec, clock: str) -> list[str]:
+    kvm = spec.accelerator is Accelerator.KVM
+    return [
+        *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off,vmport=off,memory-backend=memory"),
+        *("-accel", "kvm" if kvm else TCG),
+        *("-cpu", "host" if kvm else TCG_CPU),
+        *("-smp", str(spec.cpus)),
+        *("-m", f"{spec.memory_mib}M"),
+        *("-rtc", f"base={clock}"),
+        *("-boot", f"strict=on,reboot-timeout={NOTHING_TO_BOOT_S * 1000}"),
+    ]
+
+
+def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
+    """SeaBIOS comes with QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is switched off for HTTP
+    (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
+    if not spec.is_uefi:
+        return []
+    blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_VARIABLES, variables is None)]
+    argv = []
+    for name, file, is_read_only in blocks:
+        argv += ["-blockdev", _blockdev(name, file, "raw", is_read_only)]
+    argv += ["-machine", "pflash0=code,pflash1=variables"]
+    off = ("IPv4", "IPv6") if spec.boot_path is BootPath.UEFI_HTTP else ("IPv6",)
+    for version in off:
+        argv += ["-fw_cfg", f"name=opt/org.tianocore/{version}PXESupport,string=n"]
+    return argv
+
+
+def _memory(spec: MachineSpec, memory: Memory | None) -> list[str]:
+    size = f"id=memory,size={spec.memory_mib}M"
+    if memory is None:
+        return ["-object", f"memory-backend-ram,{size}"]
+    share = "on" if memory.is_own else "off"
+    return ["-object", f"memory-backend-file,{size},share={share},mem-path={_escaped(str(memory.file))}"]
+
+
+def _identity(spec: MachineSpec) -> list[str]:
+    """SMBIOS: the UUID of type 1, and systemd credentials as strings of type 11."""
+    argv = ["-uuid", str(spec.uuid)]
+    for name, value in sorted(spec.credentials.items()):
+        encoded = base64.b64encode(value.encode()).decode()
+        text = f"io.systemd.credential.binary:{name}={encoded}"
+        argv += ["-smbios", f"type=11,value={_escaped(text)}"]
+    return argv
+
+
+def shown(argv: Iterable[str]) -> list[str]:
+    """``argv`` as others may see it: what credentials hold is left out."""
+    return [_CREDENTIAL.sub(r"\1…", word) for word in argv]
+
+
+_CREDENTIAL = re.compile(r"(io\.systemd\.credential\.binary:[^=]*=).*")
+
+
+def _monitor(wires: Wires) -> list[str]:
+    if wires.qmp_fd is None:
+        return []
+    return ["-chardev", f"socket,id=qmp,fd={wires.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
+
+
+def _serial_ports(wires: Wires) -> list[str]:
+    """ttyS0 is the console, ttyS1 the shell."""
+    ports = (("console", wires.console_fd), ("shell", wires.shell_fd))
+    return _flat(
+        ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"] for name, fd in ports if fd is not None
+    )
+
+
+def _guards(spec: MachineSpec, wires: Wires) -> list[str]:
+    """A watchdog that is not fed resets the machine, as everything does that resets it: after an event that says so.
+    The TPM is swtpm's, at the other end of ``tpm_fd``."""
+    argv = ["-device", "i6300esb"] if spec.has_watchdog else []
+    if spec.has_tpm and wires.tpm_fd is not None:
+        argv += ["-chardev", f"socket,id=tpm,fd={wires.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+        argv += ["-device", "tpm-tis,tpmdev=tpm0"]
+    return argv
+
+
+_CONTROLLERS = {
+    DiskBus.SCSI: "virtio-scsi-pci,id=scsi0",
+    DiskBus.SATA: "ahci,id=sata0",
+    DiskBus.MEGASAS: "megasas,id=megasas0",
+}
+"""What all disks of a bus hang on; q35's own AHCI is left out, as firmware and kernel would look for disks on it."""
+
+
+def _controllers(spec: MachineSpec) -> list[str]:
+    """In the order in which the disks name them; SCSI's where there is no disk, to find nothing on."""
+    buses = dict.fromkeys(disk.bus for disk in spec.disks) or {DiskBus.SCSI: None}
+    return _flat(["-device", _CONTROLLERS[bus]] for bus in buses if bus in _CONTROLLERS)
+
+
+def _disk(place: int, spec: MachineSpec) -> list[str]:
+    disk = spec.disks[place]
+    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **_disk_node(place, disk)})]
+    if not disk.late_s:
+        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, spec).items())
+        argv += ["-device", device.removeprefix("driver=")]
+    return argv
+
+
+def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
+    """The device of the ``place``-th disk, for the command line and for QMP's ``device_add``.
+
+    Places on a controller are found in order, and so are controllers of one kind: the first on SCSI is /dev/sda, the
+    first NVMe /dev/nvme0n1. Where there are several kinds, whose driver comes first is the guest's affair.
+    """
+    disk = spec.disks[place]
+    port = sum(other.bus is disk.bus for other in spec.disks[:place])
+    kinds: dict[DiskBus, dict[str, object]] = {
+        DiskBus.SCSI: {"driver": "scsi-hd", "bus": "scsi0.0", "channel": 0, "scsi-id": port, "lun": 0},
+        DiskBus.MEGASAS: {"driver": "scsi-hd", "bus": "megasas0.0", "channel": 0, "scsi-id": port, "lun": 0},
+        DiskBus.SATA: {"driver": "ide-hd", "bus": f"sata0.{port}"},
+        DiskBus.NVME: {"driver": "nvme"},
+        DiskBus.VIRTIO: {"driver": "virtio-blk-pci"},
+    }
+    size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
+    return {
+        **kinds[disk.bus],
+        "drive": f"disk{place}",
+        "serial": disk.serial,
+        **(size if disk.sector_bytes != 512 else {}),
+    }
+
+
+def nic_id(nic: int) -> str:
+    """Of a network card, for QMP."""
+    return f"nic{nic}"
+
+
+def _network(spec: MachineSpec, wires: Wires) -> list[str]:
+    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(wires.netdevs))
+
+
+def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
+    device: dict[str, object] = {"netdev": f"net{nic}", "id": nic_id(nic), "mac": mac_of(spec.number, nic)}
+    if not spec.boot_path.is_netboot or (spec.boot_path.chains and not spec.has_plain_rom):
+        device["romfile"] = ""
+    if spec.boot_path.is_netboot:
+        device["bootindex"] = nic + 1
+    options = "".join(f",{key}={value}" for key, value in device.items())
+    return ["-netdev", netdev, "-device", f"{_NICS[spec.nics[nic].model]}{options}"]
+
+
+_NICS = {NicModel.VIRTIO: "virtio-net-pci", NicModel.E1000E: "e1000e", NicModel.VMXNET3: "vmxnet3", NicModel.IGB: "igb"}
+
+
+def _kernel(direct: DirectBoot | None) -> list[str]:
+    """The root filesystem is a virtio disk, beside the SCSI disks that the guest counts."""
+    if direct is None:
+        return []
+    argv = ["-kernel", str(direct.kernel), "-append", " ".join(direct.arguments)]
+    if direct.initrd is not None:
+        argv += ["-initrd", str(direct.initrd)]
+    if direct.rootfs is not None:
+        argv += ["-blockdev", _blockdev("rootfs", direct.rootfs, "raw", read_only=True)]
+        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={_ROOTFS_SERIAL}"]
+    return argv
+
+
+def _boot_disk(disk: DiskSpec | None) -> list[str]:
+    """The firmware's first choice; no SCSI disk, since the guest counts those."""
+    if disk is None:
+        return []
+    argv = ["-blockdev", _blockdev("boot", disk.path, disk.format, disk.read_only)]
+    return [*argv, "-device", f"virtio-blk-pci,drive=boot,serial={disk.serial},bootindex=0"]
+
+
+def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
+    """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
+    node = _node(disk.path, disk.format, disk.read_only)
+    if disk.fails_writes_from == 0:
+        error = {"event": "none", "iotype": "write", "errno": 5}
+        node = {"driver": "blkdebug", "image": node, "inject-error": [error]}
+    if disk.reads_per_s:
+        node = {"driver": "throttle", "throttle-group": f"throttle{place}", "file": node}
+    if disk.writes:
+        node = _recorded(node, disk.writes)
+    return node
+
+
+def _write_limit(disks: Iterable[DiskSpec]) -> list[str]:
+    """blkdebug's errors are for all sectors or for one, so "from here on" is the host's limit of a file's size.
+
+    It is that of all files QEMU writes, the machine's memory among them (setrlimit(2), RLIMIT_FSIZE).
+    """
+    limits = [disk.fails_writes_from for disk in disks if disk.fails_writes_from]
+    if not limits:
+        return []
+    return ["/bin/sh", "-c", f"trap '' XFSZ; ulimit -f {min(limits) // 512}; exec \"$@\"", "sh"]
+
+
+def _throttle(place: int, disk: DiskSpec) -> list[str]:
+    limit = f"throttle-group,id=throttle{place},x-iops-read={disk.reads_per_s}"
+    return ["-object", limit] if disk.reads_per_s else []
+
+
+def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
+    """All writes go to ``log`` too, whose superblock is brought up to date with each, to be good whenever QEMU ends."""
+    return {
+        "driver": "blklogwrites",
+        "discard": "unmap",
+        "file": node,
+        "log": {"driver": "file", "filename": str(log)},
+        "log-append": True,
+        "log-super-update-interval": 1,
+    }
+
+
+def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:
+    """As JSON, which needs no escaping of what a path may contain."""
+    return json.dumps({"node-name": name, **_node(path, driver, read_only)})
+
+
+def _node(path: Path, driver: str, read_only: bool) -> dict[str, object]:
+    file: dict[str, object] = {"driver": "file", "filename": str(path), "read-only": read_only}
+    node: dict[str, object] = {"driver": str(driver), "read-only": read_only, "file": file}
+    if not read_only:
+        node["discard"] = file["discard"] = "unmap"
+    return node
+
+
+def _escaped(value: str) -> str:
+    """A comma in a QEMU option value is written twice."""
+    return value.replace(",", ",,")
+
+
+def _flat(parts: Iterable[list[str]]) -> list[str]:
+    return [word for part in parts for word in part]

@@ -1,0 +1,170 @@
+"""QEMU's machine protocol over a connected socket. The only importer of qemu.qmp.
+
+qemu.qmp is asynchronous; its event loop runs in a thread of its own. Commands have deadlines, which the
+library does not offer, and events are handed on at once instead of being kept: a machine that runs for days
+would fill the library's queue and history.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from qemu.qmp import (
+    ConnectError,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    QMPError,
+    Runstate,
+    StateError,
+)
+
+from harness.core.deadline import Deadline
+from harness.core.errors import HarnessError
+from harness.core.eventloop import EventLoop, event_loop
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+EventFilter = Callable[[Message], bool]
+
+_GREETING_S = 30.0
+_CLOSE_S = 5.0
+
+
+class QmpError(HarnessError):
+    """``machine``: QMP ``command`` failed because of ``problem``."""
+
+    def __init__(self, machine: str, command: str, problem: str) -> None:
+        super().__init__(machine, command, problem)
+        self.machine, self.command, self.problem = machine, command, problem
+
+    def __str__(self) -> str:
+        return f"{self.machine}: QMP {self.command}: {self.problem}"
+
+
+class QmpRefused(QmpError):
+    """QEMU answered with an error."""
+
+
+class QmpTimeout(QmpError):
+    """QEMU lives but did not answer in time."""
+
+
+class QmpGone(QmpError):
+    """QEMU is no longer there, or never was: look at how its process ended."""
+
+
+class Qmp:
+    """One machine's monitor."""
+
+    def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log) -> None:
+        self._name, self._client, self._loop, self._log = name, client, loop, log
+        self._gone = loop.start(_until_gone(client))
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: Deadline) -> Any:
+        """QEMU's answer. Raises `QmpRefused`, `QmpTimeout` or `QmpGone`; the last at once when QEMU ends."""
+        self._log.write({"execute": command, "arguments": dict(arguments or {})})
+        try:
+            answer = self._loop.call(self._client.execute(command, arguments), timeout_s=deadline.left_s)
+        except ExecuteError as error:
+            raise QmpRefused(self._name, command, str(error)) from error
+        except TimeoutError as error:
+            problem = f"no answer within {deadline.length_s:.1f} s"
+            raise QmpTimeout(self._name, command, problem) from error
+        except (ExecInterruptedError, StateError) as error:
+            raise QmpGone(self._name, command, "QEMU is gone; its exit status and stderr say why") from error
+        self._log.write({"return": answer})
+        return answer
+
+    def wait_until_gone(self, deadline: Deadline) -> bool:
+        """Whether QEMU has hung up in time; all its events have been handed on then.
+
+        QEMU's exit may be known some milliseconds before its last event: wait here before asking why it ended.
+        """
+        futures.wait([self._gone], deadline.left_s)
+        return self._gone.done()
+
+
+@contextmanager
+def open_qmp(sock: socket.socket, *, name: str, on_event: OnEvent, log: Path | None = None) -> Iterator[Qmp]:
+    """A session on ``sock``, which it takes over, while the block lasts.
+
+    ``on_event`` gets each event's name and data, in order, in the monitor's own thread: it must be quick and
+    must not execute commands. ``log`` gets all of it, a JSON object a line. Raises `QmpGone` if QEMU ends
+    before its greeting.
+    """
+    with ExitStack() as stack:
+        stack.callback(sock.close)
+        record = stack.enter_context(_opened(log))
+        loop = stack.enter_context(event_loop(f"qmp {name}"))
+        client = loop.call(_connect(name, sock, _filter(on_event, record)))
+        stack.callback(_close, loop, client)
+        yield Qmp(name, client, loop, record)
+
+
+def _filter(on_event: OnEvent, log: _Log) -> EventFilter:
+    """A filter that declines every event after handing it on, so that the library keeps none."""
+
+    def hand_on(message: Message) -> bool:
+        log.write(dict(message))
+        on_event(str(message["event"]), dict(message.get("data", {})))  # type: ignore[call-overload]  # typed as object
+        return False
+
+    return hand_on
+
+
+async def _connect(name: str, sock: socket.socket, hand_on: EventFilter) -> QMPClient:
+    client = QMPClient(name)
+    client.logger = _SILENT  # what it would log as an error is raised here, and QEMU's end is not always one
+    client.events.event_filter = hand_on
+    sock.setblocking(False)
+    try:
+        await client.connect(sock)
+    except ConnectError as error:
+        raise QmpGone(name, "greeting", f"QEMU ended before it ({error.exc!r})") from error
+    return client
+
+
+async def _until_gone(client: QMPClient) -> None:
+    while client.runstate is Runstate.RUNNING:
+        await client.runstate_changed()
+
+
+def _close(loop: EventLoop, client: QMPClient) -> None:
+    with suppress(QMPError, EOFError, OSError, TimeoutError):  # how it ended was told to whoever executed
+        loop.call(client.disconnect(), timeout_s=_CLOSE_S)
+
+
+class _Log:
+    """A JSON object a line, with the monotonic time. A full disk costs the log, not the machine."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._file = file
+
+    def write(self, message: Mapping[str, object]) -> None:
+        if self._file is not None:
+            line = json.dumps({"monotonic_s": round(time.monotonic(), 6), **message}) + "\n"
+            with suppress(OSError):
+                self._file.write(line.encode())
+
+
+@contextmanager
+def _opened(log: Path | None) -> Iterator[_Log]:
+    if log is None:
+        yield _Log(None)
+        return
+    with log.open("ab", buffering=0) as file:
+        yield _Log(file)
+
+
+_SILENT = logging.getLogger(f"{__name__}.library")
+_SILENT.propagate = False
+_SILENT.addHandler(logging.NullHandler())

@@ -1,0 +1,1 @@
+"""A failure again: bundle, replay, bisect."""

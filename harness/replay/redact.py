@@ -1,0 +1,87 @@
+"""What a definition marks as secret: it leaves neither by a copy of a disk nor by a log."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from harness.core import process
+from harness.core.errors import ImageError
+from harness.core.process import CommandFailed
+from harness.qemu.disk_images import Ext4, find_partition, holds_ext4, open_ext4, partitions, put_partition
+
+HIDDEN = b"[secret]"
+_LEAST_BYTES = 8
+"""Shorter words are in every log by chance."""
+
+
+def leave_out(disk: Path, paths: Sequence[str]) -> frozenset[bytes]:
+    """Take files and folders out of the file systems on the raw image ``disk``, and all that was ever removed there.
+
+    What the files held is returned, by words that can be told in a log. `ImageError` for a file system that cannot be
+    read, of which nobody knows what it holds.
+    """
+    words = set[bytes]()
+    numbers = [partition.number for partition in partitions(disk)] or [0]
+    for number in numbers:
+        partition = find_partition(disk, number)
+        if not holds_ext4(disk, partition):  # of what a FAT or nothing holds, the definition says nothing
+            continue
+        with tempfile.TemporaryDirectory(prefix=".secret.", dir=disk.parent) as scratch:
+            copy = Path(scratch) / "ext4"
+            with open_ext4(disk, number) as file_system:
+                files, folders = _below(file_system, paths)
+                for name in files:
+                    with suppress(FileNotFoundError):  # a link
+                        words.update(_words(file_system.read(name)))
+                copy.hardlink_to(file_system.copy)
+            _remove(copy, files, folders)
+            put_partition(copy, disk, partition)
+    return frozenset(words)
+
+
+def _below(file_system: Ext4, paths: Iterable[str]) -> tuple[list[str], list[str]]:
+    """All files there, and the folders that they are in, the innermost first."""
+    files, folders = list[str](), list[str]()
+    for path in paths:
+        entry = file_system.entry(path)
+        if entry is None:
+            continue
+        if not entry.is_folder:
+            files.append(path)
+            continue
+        inner = _below(file_system, [f"{path}/{one.name}" for one in file_system.entries(path)])
+        files += inner[0]
+        folders += [*inner[1], path]
+    return files, folders
+
+
+def _remove(copy: Path, files: Sequence[str], folders: Sequence[str]) -> None:
+    """And every block that is free then becomes a hole: e2fsck(8), ``-E discard``."""
+    script = copy.with_name("script")
+    lines = [*(f'rm "{name}"' for name in files), *(f'rmdir "{name}"' for name in folders)]
+    script.write_text("\n".join(lines) + "\n", "utf-8")
+    log = copy.with_name("log")
+    process.run([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(copy)], log=log)
+    with suppress(CommandFailed):  # it says 1 where it had something to mend
+        process.run([process.require("e2fsck", "e2fsprogs"), "-fy", "-E", "discard", str(copy)], log=log)
+    left = Ext4(copy, str(copy))
+    if left.problems() or any(left.entry(name) for name in (*files, *folders)):  # debugfs fails without a status
+        raise ImageError(f"{copy}: what is secret could not be taken out of this file system")
+
+
+def _words(content: bytes) -> Iterator[bytes]:
+    """Each line, and what stands behind its first equals sign or colon."""
+    for line in content.splitlines():
+        for part in (line, *(line.partition(mark)[2] for mark in (b"=", b":"))):
+            if len(word := part.strip(b" \t\"'")) >= _LEAST_BYTES:
+                yield word
+
+
+def hide(content: bytes, words: Iterable[bytes]) -> bytes:
+    """``content`` without those words, the longest first."""
+    for word in sorted(words, key=len, reverse=True):
+        content = content.replace(word, HIDDEN)
+    return content

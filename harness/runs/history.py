@@ -1,0 +1,369 @@
+"""What became of earlier runs on this host: outcomes, boot times, durations and flakes, in one small SQLite file.
+
+It is a convenience: a verdict is in its run's folder, and nothing that fails here concerns it. Whoever writes holds
+the store's lock ``history``, so runs that end at once wait for each other, and a damaged file is set aside once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from harness.core import serialization
+from harness.model.artifacts import INITRD, KERNEL, Manifest
+from harness.core.errors import BootproofError, HostError, UsageError
+from harness.store.inventory import ago
+from harness.runs.folder import Run
+from harness.store.store import Store
+from harness.core.tables import new_table
+from harness.model.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+create table run (
+    id integer primary key,
+    folder text not null unique,
+    image text not null,
+    version text not null,
+    digest text not null,
+    outcome text not null,
+    started text not null,
+    elapsed_s real not null,
+    accelerator text not null,
+    memory_mib integer,
+    kernel_bytes integer,
+    initrd_bytes integer,
+    rootfs_bytes integer
+);
+create index run_of_image on run (image, started);
+create index run_of_digest on run (digest, started);
+create table boot (
+    run integer not null references run (id) on delete cascade,
+    machine text not null,
+    number integer not null,
+    path text not null,
+    phases text not null,
+    ready_s real
+);
+create index boot_of_run on boot (run);
+create table test (
+    run integer not null references run (id) on delete cascade,
+    test text not null,
+    outcome text not null,
+    took_s real not null
+);
+create index test_of_run on test (run);
+create table flake (
+    run integer not null references run (id) on delete cascade,
+    "where" text not null,
+    what text not null
+);
+create index flake_of_run on flake (run);
+"""
+_RUN = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PATIENCE_S = 30.0
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One figure, measured ``count`` times."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What is known of one set of artifacts. ``boots_s`` maps a boot path and accelerator to times until ready.
+
+    ``outcome`` and ``started`` (ISO 8601) are the last run's.
+    """
+
+    version: str
+    digest: str
+    runs: int
+    passed: int
+    boots_s: dict[str, Spread]
+    flakes: int
+    outcome: Outcome
+    started: str
+    memory_mib: float | None
+    rootfs_mib: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One figure over versions, the oldest first: pairs of version and value in ``unit``."""
+
+    name: str
+    unit: str
+    points: tuple[tuple[str, float], ...]
+
+
+class _Damaged(Exception):
+    """The file is no history."""
+
+
+# Keeping
+
+
+def keep(store: Store, verdict: Verdict, folder: Path) -> str:
+    """Note a finished run; of one that is noted twice the later verdict counts.
+
+    Nothing is raised. What comes back is a sentence on what went wrong, empty if nothing did.
+    """
+    if not verdict.digests:
+        return ""  # nothing was there to boot
+    try:
+        with store.locked("history"):
+            path = store.folder("history") / "history.sqlite"
+            try:
+                return _add(path, store, verdict, folder)
+            except _Damaged as error:
+                aside = _set_aside(path)
+                again = _add(path, store, verdict, folder)
+                return again or f"{path} was damaged ({error}); it is {aside.name} now, and this run begins another"
+    except (BootproofError, OSError, sqlite3.Error, _Damaged, ValueError, KeyError, TypeError) as error:
+        return f"this run is not in the history: {error}"
+
+
+def _add(path: Path, store: Store, verdict: Verdict, folder: Path) -> str:
+    with _open(path) as base:
+        _prepare(base, path)
+        with base:
+            base.execute("begin immediate")
+            base.execute("delete from run where folder = ?", [str(folder.resolve())])
+            number = base.execute(_RUN, _row(store, verdict, folder)).lastrowid
+            base.executemany("insert into boot values (?, ?, ?, ?, ?, ?)", ([number, *row] for row in _boots(verdict)))
+            base.executemany("insert into test values (?, ?, ?, ?)", ([number, *row] for row in _tests(folder)))
+            base.executemany("insert into flake values (?, ?, ?)", ([number, *row] for row in _flakes(verdict)))
+    return ""
+
+
+def _prepare(base: sqlite3.Connection, path: Path) -> None:
+    """The tables, if the file is new; `_Damaged` if it is anything but a whole history of ours."""
+    version, tables = _schema_version(base, path), base.execute("select count(*) from sqlite_master").fetchone()[0]
+    if not version and tables:
+        raise _Damaged("it has tables of somebody else")
+    if not version:
+        base.executescript(f"begin; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit;")
+    said = base.execute("pragma quick_check(1)").fetchone()[0]
+    if said != "ok":
+        raise _Damaged(said.splitlines()[-1])
+
+
+def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:
+    return [
+        str(folder.resolve()),
+        verdict.image,
+        verdict.version,
+        verdict.digests["artifacts"],
+        verdict.outcome.value,
+        verdict.started,
+        verdict.elapsed_s,
+        verdict.host.get("accelerator", "").partition(":")[0],
+        verdict.traits.memory_mib if verdict.traits else None,
+        *_sizes(store, verdict),
+    ]
+
+
+def _sizes(store: Store, verdict: Verdict) -> list[int | None]:
+    """Bytes of kernel, initrd and root filesystem; a verdict does not tell, the artifacts do while they are kept."""
+    with suppress(UsageError):
+        manifest: Manifest = store.artifacts(verdict.digests["artifacts"]).manifest
+        return [manifest.files[name].size_bytes for name in (KERNEL, INITRD, manifest.rootfs)]
+    return [None, None, None]
+
+
+def _boots(verdict: Verdict) -> Iterator[list[Any]]:
+    """Those of these artifacts that this run made: a frozen machine's boots were noted with the run that made them."""
+    for boot in verdict.boots:
+        if boot.artifacts == verdict.digests["artifacts"] and not boot.run and boot.is_ordinary:
+            yield [boot.machine, boot.number, boot.boot_path, json.dumps(boot.phases), boot.ready_s]
+
+
+def _tests(folder: Path) -> Iterator[list[Any]]:
+    """Each test with its outcome, "failed" if anything around it did, and the seconds it took with its fixtures."""
+    outcomes, took_s = defaultdict[str, set[str]](set), defaultdict[str, float](float)
+    for event in Run(folder, "main").events():
+        if event.kind == "result":
+            test, outcome = event.data["test"], event.data["outcome"]
+            took_s[test] += event.data["took_s"]
+            if outcome != "passed" or event.data["when"] == "call":
+                outcomes[test].add(outcome)
+    for test, seen in outcomes.items():
+        yield [test, next(name for name in ("failed", "skipped", "passed") if name in seen), round(took_s[test], 1)]
+
+
+def _flakes(verdict: Verdict) -> Iterator[list[Any]]:
+    return ([finding.where, finding.what] for finding in verdict.findings if finding.id == "flake")
+
+
+def _set_aside(path: Path) -> Path:
+    """The damaged file under another name, without the journal, which would be replayed into the next."""
+    number = next(number for number in range(1, 10_000) if not path.with_name(f"damaged-{number}.sqlite").exists())
+    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+    return path.rename(path.with_name(f"damaged-{number}.sqlite"))
+
+
+# Looking back
+
+
+def versions(store: Store, image: str) -> tuple[Version, ...]:
+    """What is known of the image by artifacts, those that ran first in front; `HostError` if it cannot be read."""
+    with _reading(store) as base:
+        if base is None:
+            return ()
+        runs, boots = defaultdict[str, list[sqlite3.Row]](list), _ready_times(base, image)
+        for run in base.execute("select * from run where image = ? order by started, id", [image]):
+            runs[run["digest"]].append(run)
+        counted = "select digest, count(*) from flake join run on run.id = flake.run where image = ? group by digest"
+        flakes = dict(base.execute(counted, [image]).fetchall())
+        return tuple(_version(found, boots[digest], flakes.get(digest, 0)) for digest, found in runs.items())
+
+
+def _ready_times(base: sqlite3.Connection, image: str) -> dict[str, dict[str, list[float]]]:
+    times_s = defaultdict[str, dict[str, list[float]]](lambda: defaultdict(list))
+    rows = base.execute(
+        "select digest, path, accelerator, ready_s from boot join run on run.id = boot.run "
+        "where image = ? and ready_s is not null order by path, accelerator",
+        [image],
+    )
+    for digest, path, accelerator, ready_s in rows:
+        times_s[digest][" ".join(filter(None, [path, accelerator]))].append(ready_s)
+    return times_s
+
+
+def _version(runs: list[sqlite3.Row], boots_s: dict[str, list[float]], flakes: int) -> Version:
+    last = runs[-1]
+    memory_mib = [run["memory_mib"] for run in runs if run["memory_mib"] is not None]
+    rootfs_bytes = next((run["rootfs_bytes"] for run in runs if run["rootfs_bytes"]), None)
+    return Version(
+        version=last["version"],
+        digest=last["digest"],
+        runs=len(runs),
+        passed=sum(run["outcome"] == Outcome.PASSED for run in runs),
+        boots_s={path: Spread(median(all_s), min(all_s), max(all_s), len(all_s)) for path, all_s in boots_s.items()},
+        flakes=flakes,
+        outcome=Outcome(last["outcome"]),
+        started=last["started"],
+        memory_mib=median(memory_mib) if memory_mib else None,
+        rootfs_mib=round(rootfs_bytes / _MIB, 1) if rootfs_bytes else None,
+    )
+
+
+def series(known: Iterable[Version]) -> tuple[Series, ...]:
+    """What `versions` found as figures over versions: times until ready, size, memory; of each only what is known."""
+    boots, rootfs, memory = defaultdict[str, list[tuple[str, float]]](list), [], []
+    for version in known:
+        for path, spread in version.boots_s.items():
+            boots[path].append((version.version, spread.median))
+        if version.rootfs_mib is not None:
+            rootfs.append((version.version, version.rootfs_mib))
+        if version.memory_mib is not None:
+            memory.append((version.version, version.memory_mib))
+    named = [(f"{path} until ready", "s", points) for path, points in boots.items()]
+    named += [("root filesystem", "MiB", rootfs), ("memory in use when idle", "MiB", memory)]
+    return tuple(Series(name=name, unit=unit, points=tuple(points)) for name, unit, points in named if points)
+
+
+def last_verdict_folder(store: Store, digest: str) -> Path | None:
+    """The folder of the newest run that passed these bytes, else of the newest run of them, if it is still there.
+
+    `HostError` if the history cannot be read.
+    """
+    with _reading(store) as base:
+        if base is None:
+            return None
+        order = "outcome = 'passed' desc, started desc, id desc"
+        rows = base.execute(f"select folder from run where digest = ? order by {order}", [digest]).fetchall()
+    return next((Path(folder) for (folder,) in rows if _is_verdict_on(digest, Path(folder))), None)
+
+
+def _is_verdict_on(digest: str, folder: Path) -> bool:
+    """A folder's name may be another run's by now."""
+    with suppress(OSError, ValueError):
+        return serialization.read(Verdict, folder / "verdict.json").digests.get("artifacts") == digest
+    return False
+
+
+@contextmanager
+def _reading(store: Store) -> Iterator[sqlite3.Connection | None]:
+    """The history, or None before the first run; `HostError` in one sentence if it cannot be read."""
+    path = store.root / "history" / "history.sqlite"
+    if not path.exists():
+        yield None
+        return
+    try:
+        with _open(path) as base:
+            if not _schema_version(base, path):
+                raise _Damaged("it has no tables")
+            yield base
+    except _Damaged as error:
+        raise HostError(f"{path} is damaged ({error}); the next run sets it aside and begins another") from error
+    except sqlite3.Error as error:
+        raise HostError(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection while the block lasts; what is damaged in the file, seen in the block too, is a `_Damaged`."""
+    try:
+        with closing(sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)) as base:
+            base.row_factory = sqlite3.Row
+            base.execute("pragma foreign_keys = on")
+            yield base
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            raise _Damaged(str(error)) from error
+        raise
+
+
+def _schema_version(base: sqlite3.Connection, path: Path) -> int:
+    """0 for a new file; `HostError` for one of a newer Bootproof, which is left as it is."""
+    version = int(base.execute("pragma user_version").fetchone()[0])
+    if version > _SCHEMA_VERSION:
+        raise HostError(f"{path} is of a newer Bootproof (format {version}, this one writes {_SCHEMA_VERSION})")
+    return version
+
+
+# How it is told
+
+
+def table(known: Iterable[Version], now_s: float) -> Table:
+    """Versions for a person, the newest first."""
+    rows = new_table("version", "artifacts", "passed", "last run", "was", "flakes", "rootfs", "memory", "ready")
+    for version in reversed(list(known)):
+        rows.add_row(
+            version.version,
+            version.digest[:12],
+            f"{version.passed} of {version.runs}",
+            ago(now_s - datetime.fromisoformat(version.started).timestamp()),
+            version.outcome,
+            str(version.flakes or ""),
+            "" if version.rootfs_mib is None else f"{version.rootfs_mib:.0f} MiB",
+            "" if version.memory_mib is None else f"{version.memory_mib:.0f} MiB",
+            "; ".join(f"{path} {_spread(spread)}" for path, spread in version.boots_s.items()),
+        )
+    return rows
+
+
+def _spread(spread: Spread) -> str:
+    if spread.count == 1:
+        return f"{spread.median:.0f} s"
+    return f"{spread.median:.0f} s ({spread.low:.0f} to {spread.high:.0f}, {spread.count} boots)"

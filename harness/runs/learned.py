@@ -1,0 +1,57 @@
+"""What earlier runs on this host taught about an image: how long its tests take, and how much memory a clone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from harness.core import serialization
+from harness.core.errors import HostError
+from harness.runs.folder import Run
+from harness.store.store import Store
+
+_RUNS = 3
+"""Of so many last runs the shortest counts: in the others a test may have waited for what it shares."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """Seconds of each test in the last runs, the last at the end; MiB that a clone took, 0 if nobody knows."""
+
+    clone_mib: int = 0
+    tests_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def expected_s(self, test: str) -> float | None:
+        return min(self.tests_s[test]) if self.tests_s.get(test) else None
+
+
+def recall(store: Store, image: str) -> Learned:
+    """What is known of the image; nothing, if that cannot be read."""
+    try:
+        return serialization.read(Learned, store.root / "learned" / f"{image}.json")
+    except (OSError, ValueError):
+        return Learned()
+
+
+def keep(store: Store, image: str, run: Run) -> None:
+    """Add what ``run`` taught. A store that cannot be written to learns nothing."""
+    took_s, clone_mib = _lessons(run)
+    with suppress(HostError, OSError), store.locked(f"learned-{image}"):
+        known = recall(store, image)
+        tests_s = known.tests_s | {test: [*known.tests_s.get(test, []), s][-_RUNS:] for test, s in took_s.items()}
+        learned = Learned(clone_mib=clone_mib or known.clone_mib, tests_s=tests_s)
+        serialization.write(store.folder("learned") / f"{image}.json", learned)
+
+
+def _lessons(run: Run) -> tuple[dict[str, float], int]:
+    """Seconds of each test that was called, with those of its fixtures; the most MiB that a clone took, or 0."""
+    totals_s, called, clones_mib = Counter[str](), set[str](), [0]
+    for event in run.events():
+        if event.kind == "result":
+            totals_s[event.data["test"]] += event.data["took_s"]
+            if event.data["when"] == "call":
+                called.add(event.data["test"])
+        if event.kind == "clone":
+            clones_mib.append(event.data["mib"] or 0)
+    return {test: round(totals_s[test], 1) for test in called}, max(clones_mib)

@@ -1,0 +1,92 @@
+"""Root filesystems as files: which format one has, and single files out of it, without root and without mounting."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.core import process
+from harness.core.errors import UsageError
+
+Read = Callable[[str], bytes | None]
+"""The bytes of a file by its path without the first slash; None if there is none. Links are not followed."""
+
+_MAGICS = (
+    # offset, bytes, format, source
+    (0, b"hsqs", "squashfs"),  # Linux, fs/squashfs/squashfs_fs.h
+    (0x438, b"\x53\xef", "ext4"),  # Linux, Documentation/filesystems/ext4/super.rst
+    (0, b"XFSB", "xfs"),  # Linux, fs/xfs/libxfs/xfs_format.h
+    (0, b"\x1f\x8b", "tar"),  # RFC 1952: a gzip, in which we expect a tar
+)
+_LIVE = "LiveOS/rootfs.img"
+"""Where Fedora's and Debian's live media keep a filesystem image inside a squashfs."""
+
+
+def format_of(path: Path) -> str | None:
+    """``squashfs``, ``ext4``, ``xfs``, ``tar`` (gzipped), or None for what cannot be a root filesystem."""
+    with path.open("rb") as file:
+        head = file.read(0x440)
+    return next((kind for at, magic, kind in _MAGICS if head[at : at + len(magic)] == magic), None)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Read | None]:
+    """A function that reads files of the root filesystem at ``path``; None for a format that no program here reads.
+
+    Raises `UsageError` if the file is damaged.
+    """
+    kind = format_of(path)
+    with tempfile.TemporaryDirectory(prefix="bootproof-") as scratch:
+        image = Path(scratch) / "rootfs.img"
+        if kind == "squashfs" and _is_in_squashfs(path, _LIVE):
+            _extract(["unsquashfs", "-no-progress", "-dest", f"{scratch}/tree", str(path), _LIVE], path)
+            (Path(scratch) / "tree" / _LIVE).rename(image)
+        elif kind == "tar":
+            _extract(["tar", "-xzSf", str(path), "-C", scratch, "--wildcards", "--no-anchored", "rootfs.img"], path)
+            found = next(iter(sorted(Path(scratch).rglob("rootfs.img"))), None)
+            if found is None:
+                raise UsageError(f"{path} is a gzip without a rootfs.img in it, so no root filesystem")
+            found.rename(image)
+        elif kind == "squashfs":
+            yield lambda name: _from_squashfs(path, name)
+            return
+        elif kind == "ext4":
+            image = path
+        yield (lambda name: _from_ext4(image, name)) if image.exists() and format_of(image) == "ext4" else None
+
+
+def _extract(argv: list[str], path: Path) -> None:
+    process.require(argv[0], "squashfs-tools" if argv[0] == "unsquashfs" else argv[0])
+    try:
+        process.output(argv)
+    except process.CommandFailed as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: process.CommandFailed) -> UsageError:
+    said = next(iter(error.tail.strip().splitlines()), "nothing")
+    program = Path(error.argv[0]).name
+    return UsageError(f"{path} is damaged, so no machine could boot it; copy it again ({program} said: {said})")
+
+
+def _is_in_squashfs(path: Path, name: str) -> bool:
+    process.require("unsquashfs", "squashfs-tools")
+    try:
+        listing = process.output(["unsquashfs", "-lc", str(path), name])
+    except process.CommandFailed as error:
+        raise _damaged(path, error) from error
+    return any(line.endswith(f"/{name}") for line in listing.splitlines())
+
+
+def _from_squashfs(path: Path, name: str) -> bytes | None:
+    try:
+        return process.output(["unsquashfs", "-cat", str(path), name]).encode()
+    except process.CommandFailed:
+        return None
+
+
+def _from_ext4(image: Path, name: str) -> bytes | None:
+    text = process.output([process.require("debugfs", "e2fsprogs"), "-R", f'cat "/{name}"', str(image)])
+    return text.encode() or None

@@ -1,0 +1,1 @@
+"""What a run proved: coverage, attribution, assembly."""

@@ -1,0 +1,159 @@
+"""The gate: what has to be proven of an image, and what the results mean. Pure functions of values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
+
+from harness.core.errors import Subject
+from harness.model.definition import ImageDefinition
+from harness.model.verdict import Coverage, Finding, Outcome, Rate
+
+
+class Result(StrEnum):
+    """What became of one test."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    MISSING = "missing"  # planned, but skipped, deselected, crashed or never reached
+
+
+_BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
+
+
+FLAKE = "flake"
+"""The id of a finding: a test that both passed and failed."""
+
+HARDWARE = "hardware"
+THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
+WEATHER = "weather"
+
+
+_ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
+
+
+def known_checks() -> frozenset[str]:
+    """Every name that a verdict may have in its coverage, but for ``boot:PATH``."""
+    return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, WEATHER, *_BY_PATH.values()))
+
+
+def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
+    """The names of the checks that this image must pass, as ``@pytest.mark.check`` gives them."""
+    absent = {
+        "waiting": not definition.waiting,
+        "sockets": not definition.sockets,
+        "services": not definition.services,
+        "links": not definition.persistent_paths,
+    }
+    names = [name for name in _ALWAYS if not absent.get(name, False)]
+    names += [f"boot:{path}" for path in definition.boot_paths]
+    names += THOROUGH if is_thorough and definition.persistent_paths else ()
+    names += [WEATHER] if is_thorough and definition.withstands_weather else []
+    names += [HARDWARE] if is_thorough and definition.hardware else []
+    names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
+    return tuple(dict.fromkeys(names))
+
+
+def cover(
+    definition: ImageDefinition,
+    boot_paths: Iterable[str],
+    planned: Mapping[str, Collection[str]],
+    results: Mapping[str, Result],
+    booted: Collection[str],
+    *,
+    is_thorough: bool = False,
+) -> Coverage:
+    """Which required checks hold: each needs at least one test, and all of its planned tests to have passed.
+
+    ``planned`` maps a test's id to its checks, as collected before anything was deselected; ``results`` maps
+    the ids of those that ran to what became of them. ``booted`` are the boot paths on which the image under
+    test became ready: a ``boot:`` check needs no test, it is proven by the boot.
+    """
+    passed, failed, missing = [], [], []
+    failed_tests, flaky = dict[str, tuple[str, ...]](), flakes(results)
+    for check in required_checks(definition, is_thorough=is_thorough):
+        outcome_of = {test: results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks}
+        outcomes = list(outcome_of.values())
+        if check.startswith("boot:"):
+            outcomes = [Result.PASSED] if check.removeprefix("boot:") in booted else []
+        if Result.FAILED in outcomes:
+            failed.append(check)
+            failed_tests[check] = tuple(test for test, result in outcome_of.items() if result is Result.FAILED)
+        elif not outcomes or Result.MISSING in outcomes:
+            missing.append(check)
+        else:
+            passed.append(check)
+
+    def is_flaky(test: str, result: Result) -> bool:
+        return result is Result.FAILED and without_repeat(test)[0] in flaky
+
+    return Coverage(
+        boot_paths=tuple(boot_paths),
+        passed=tuple(passed),
+        failed=tuple(failed),
+        missing=tuple(missing),
+        failed_tests=failed_tests,
+        flaky_tests=tuple(test for test, result in results.items() if is_flaky(test, result)),
+    )
+
+
+_REPEAT = re.compile(r"-(boot~\d+)(?=[\]-])")
+"""No name of an image has a tilde."""
+
+
+def without_repeat(test: str) -> tuple[str, str]:
+    """A test's id as it is without ``--boots``, and the name of its repeat: "boot~2"; empty if there is none."""
+    name, bracket, arguments = test.partition("[")
+    found = _REPEAT.search(arguments)
+    return (name + bracket + _REPEAT.sub("", arguments, count=1), found[1]) if found else (test, "")
+
+
+def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result]) -> tuple[Rate, ...]:
+    """How often each check held, of all the times that it was repeated as a whole."""
+    held: dict[str, dict[str, bool]] = {}
+    for test, checks in planned.items():
+        repeat = without_repeat(test)[1]
+        for check in checks if repeat else ():
+            repeats = held.setdefault(check, {})
+            repeats[repeat] = repeats.get(repeat, True) and results.get(test) is Result.PASSED
+    return tuple(_rate(check, sum(repeats.values()), len(repeats)) for check, repeats in held.items())
+
+
+def _rate(check: str, passed: int, repeats: int) -> Rate:
+    low, high = share_between(passed, repeats)
+    return Rate(check=check, passed=passed, repeats=repeats, low=low, high=high)
+
+
+def share_between(count: int, of: int) -> tuple[float, float]:
+    """Where the true share lies with 95 % confidence, if ``count`` were seen: Wilson's score interval (E. B. Wilson,
+    JASA 22 (1927) 209), which is good for few and for none."""
+    share, z2 = count / of, _Z95**2
+    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
+    spread = _Z95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
+    return round(max(0.0, centre - spread), 3), round(min(1.0, centre + spread), 3)
+
+
+_Z95 = 1.959964
+"""Of a normal distribution, 95 % lie so many standard deviations around its middle."""
+
+
+def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
+    """The results by repeat of each test that both passed and failed."""
+    found: dict[str, dict[str, Result]] = {}
+    for test, result in results.items():
+        base, repeat = without_repeat(test)
+        if repeat:
+            found.setdefault(base, {})[repeat] = result
+    return {base: row for base, row in found.items() if {Result.PASSED, Result.FAILED} <= set(row.values())}
+
+
+def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:
+    """One proven failure of the image outranks everything; what was not proven is inconclusive."""
+    subjects = {finding.subject for finding in findings}
+    if Subject.IMAGE in subjects:
+        return Outcome.FAILED
+    if subjects or coverage.missing or coverage.failed:
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASSED

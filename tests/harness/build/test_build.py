@@ -1,0 +1,424 @@
+"""The builder's decisions, the hands it lays on a tree, and the namespaces its programs die in."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.build import bootstrap, chroot, configure, initrd, tree_actions
+from harness.core import process
+from harness.core.deadline import Deadline, poll
+from harness.core.errors import HostError, ImageError, UsageError
+from harness.model.definition import DiskSelector, ImageDefinition
+from harness.model.machine_spec import BootPath
+
+
+@pytest.fixture
+def definition(tmp_path: Path) -> ImageDefinition:
+    return ImageDefinition(
+        name="mine",
+        folder=tmp_path / "images" / "mine",
+        description="A test",
+        version="2026.11",
+        distribution="debian",
+        suite="trixie",
+        packages=("python3", "dracut"),
+        playbook="playbook.yml",
+        kernel_arguments=(),
+        disk=DiskSelector(minimum_gib=4),
+        persistent_paths=("/etc/nova",),
+        follow=("/etc/nova/policy",),
+        withstands=(),
+        withstands_weather=(),
+        services=(),
+        sockets=(),
+        waiting=(),
+        boot_paths=(BootPath.DIRECT,),
+        hardware=(),
+        memory_mib=1024,
+        cpus=1,
+        boot_s=60,
+        rootfs_mib=250,
+        initrd_mib=50,
+    )
+
+
+# What is made again, and what is not
+
+
+def test_the_first_layer_depends_on_packages_and_suite_alone(definition: ImageDefinition) -> None:
+    key = bootstrap.layer_key(definition)
+
+    assert bootstrap.layer_key(replace(definition, packages=("dracut", "python3"), name="x")) == key
+    assert bootstrap.layer_key(replace(definition, packages=("dracut",))) != key
+    assert bootstrap.layer_key(replace(definition, suite="sid")) != key
+
+
+def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: ImageDefinition) -> None:
+    definition.folder.mkdir(parents=True)
+    key = configure.layer_key(definition, "one")
+    assert configure.layer_key(replace(definition, version="next"), "one") == key
+    assert configure.layer_key(definition, "two") != key
+
+    (definition.folder / "playbook.yml").touch()
+    assert configure.layer_key(definition, "one") != key
+
+
+# Where packages come from
+
+
+def test_a_mirror_is_asked_for_the_suite_and_its_updates() -> None:
+    assert bootstrap.sources("trixie", "http://near.example/debian/") == [
+        "deb http://near.example/debian trixie main",
+        "deb http://near.example/debian trixie-updates main",
+    ]
+    assert len(bootstrap.sources("sid", "http://near.example/debian")) == 1
+
+
+def test_without_a_mirror_mmdebstrap_chooses() -> None:
+    assert bootstrap.sources("trixie", None) == []
+
+
+def test_release_files_are_known_without_their_mirror_and_the_newest_is_the_date(tmp_path: Path) -> None:
+    for mirror, suite, date in [
+        ("near.example_debian", "trixie", "Sat, 15 Nov 2026 10:00:00 UTC"),
+        ("near.example_debian-security", "trixie-security", "Thu, 19 Nov 2026 21:30:00 UTC"),
+    ]:
+        (tmp_path / f"{mirror}_dists_{suite}_InRelease").write_text(f"Origin: Debian\nDate: {date}\n")
+
+    archive = bootstrap.read_archive(tmp_path)
+
+    assert sorted(archive.releases) == ["trixie-security/InRelease", "trixie/InRelease"]
+    assert archive.epoch_s == 1795123800
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("E: Unable to locate package novacompute", ImageError, "build.packages: not in trixie: novacompute"),
+        ("E: Package 'ntp' has no installation candidate", ImageError, "not in trixie: ntp"),
+        ("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have", ImageError, "build.suite"),
+        ("E: Failed to fetch x  Temporary failure resolving 'd'", HostError, "--mirror URL"),
+        ("dpkg: error processing package nova (--configure):", ImageError, "dpkg: error processing"),
+    ],
+)
+def test_a_failed_bootstrap_names_who_must_act(
+    definition: ImageDefinition, tmp_path: Path, said: str, error: type[Exception], words: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"I: running apt-get\n{said}\nE: mmdebstrap failed to run\n")
+
+    diagnosis = bootstrap.diagnose(definition, log, mirror=None, debs=tmp_path)
+
+    assert type(diagnosis) is error
+    assert words in str(diagnosis)
+    assert str(log) in str(diagnosis)
+
+
+def test_a_mirror_without_the_suite_is_a_wrong_option(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have\n")
+
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror="http://near.example", debs=tmp_path)
+
+    assert type(diagnosis) is UsageError
+    assert "http://near.example has no trixie" in str(diagnosis)
+
+
+def test_a_package_that_was_damaged_in_the_store_is_removed_from_it(
+    definition: ImageDefinition, tmp_path: Path
+) -> None:
+    for name in ("curl_8_amd64.deb", "dbus_1_amd64.deb"):
+        (tmp_path / name).touch()
+    (tmp_path / "log").write_text(
+        "dpkg-deb: error: <decompress> subprocess returned error exit status 2\n"
+        "dpkg: error processing archive /tmp/apt-dpkg-install-x/26-curl_8_amd64.deb (--unpack):\n"
+        " cannot copy extracted data for './x' to '/x.dpkg-new': unexpected end of file or stream\n"
+    )
+
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror=None, debs=tmp_path)
+
+    assert type(diagnosis) is HostError
+    assert "curl_8_amd64.deb; build again" in str(diagnosis)
+    assert [path.name for path in tmp_path.glob("*.deb")] == ["dbus_1_amd64.deb"]
+
+
+def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('TASK [x] ***\nfatal: [mine]: FAILED! => {"msg": "Temporary failure resolving"}\n')
+
+    diagnosis = configure.diagnose(definition, tmp_path / "log")
+
+    assert type(diagnosis) is HostError
+    assert "Temporary failure resolving" in str(diagnosis)
+
+
+# What the playbook is told, and what it says
+
+
+def test_a_playbook_is_told_its_paths_and_disk(definition: ImageDefinition) -> None:
+    assert configure.variables(definition) == {
+        "image_id": "mine",
+        "suite": "trixie",
+        "persistent_paths": ["/etc/nova"],
+        "persistent_follow": ["/etc/nova/policy"],
+        "persistent_disk": {"serial": None, "path": None, "minimum_gib": 4},
+    }
+
+
+def test_the_failing_task_is_quoted_and_not_the_ones_around_it() -> None:
+    text = (
+        "PLAY [all] ***\n\nTASK [base : one] ***\nok: [mine]\n\n"
+        'TASK [base : two] ***\nfatal: [mine]: FAILED! => {"msg": "so it is"}\n\n'
+        "PLAY RECAP ***\nmine : ok=1 failed=1\n"
+    )
+    quoted = configure.failing_task(text)
+
+    assert quoted.startswith("TASK [base : two]")
+    assert "so it is" in quoted
+    assert "one" not in quoted
+    assert "RECAP" not in quoted
+
+
+def test_a_playbook_that_never_began_is_quoted_from_its_end() -> None:
+    assert configure.failing_task("ERROR! no such role\n") == "ERROR! no such role"
+
+
+# Kernel, modules and initrd
+
+
+def _bzimage(path: Path, version: str) -> Path:
+    head = bytearray(0x4000)
+    head[0x202:0x206] = b"HdrS"
+    head[0x20E:0x210] = (0x3000).to_bytes(2, "little")
+    text = f"{version} (build@host) #1 SMP\0".encode()
+    head[0x3200 : 0x3200 + len(text)] = text
+    path.write_bytes(head)
+    return path
+
+
+def test_a_kernel_states_its_own_version(tmp_path: Path) -> None:
+    assert initrd.kernel_version(_bzimage(tmp_path / "vmlinuz", "6.12.57-amd64")) == "6.12.57-amd64"
+
+
+def test_what_is_no_kernel_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(b"\x7fELF")
+    with pytest.raises(ImageError, match="no bzImage"):
+        initrd.kernel_version(tmp_path / "vmlinuz")
+
+
+def test_a_listing_tells_dracut_modules_drivers_and_their_kernel() -> None:
+    listing = (
+        "Image: /mnt/initrd.img: 33M\n====\nVersion: dracut-106\n\ndracut modules:\nbash\nlivenet\n"
+        "====\n"
+        "drwxr-xr-x  2 root root 0 Nov 20 2026 usr/lib/modules/6.12.57-amd64\n"
+        "-rw-r--r--  1 root root 9 Nov 20 2026 usr/lib/modules/6.12.57-amd64/kernel/drivers/net/e1000.ko.xz\n"
+        "-rw-r--r--  1 root root 9 Nov 20 2026 usr/lib/modules/6.12.57-amd64/kernel/fs/overlayfs/overlay.ko\n"
+    )
+    assert initrd.read_listing(listing) == initrd.Initrd(
+        dracut_modules=("bash", "livenet"),
+        drivers=("e1000", "overlay"),
+        kernel_versions=("6.12.57-amd64",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "modules", "in_initrd"),
+    [("6.1", "6.12", ("6.12",)), ("6.12", "6.12", ("6.1",)), ("6.12", "6.12", ()), ("6.1", "6.1", ("6.1", "6"))],
+)
+def test_kernel_modules_and_initrd_of_different_versions_are_no_image(
+    kernel: str, modules: str, in_initrd: tuple[str, ...]
+) -> None:
+    contents = initrd.Initrd(dracut_modules=(), drivers=(), kernel_versions=in_initrd)
+    with pytest.raises(ImageError, match="without its drivers"):
+        initrd.check_kernel("mine", kernel, modules, contents)
+
+
+def test_a_tree_needs_exactly_one_kernel_and_a_dracut(tmp_path: Path) -> None:
+    modules, boot = tmp_path / "usr/lib/modules", tmp_path / "boot"
+    with pytest.raises(ImageError, match="no kernel modules"):
+        initrd.module_version(tmp_path)
+    (modules / "6.12").mkdir(parents=True)
+    with pytest.raises(ImageError, match=r"vmlinuz-6\.12 is not"):
+        initrd.module_version(tmp_path)
+    boot.mkdir()
+    (boot / "vmlinuz-6.12").touch()
+    with pytest.raises(ImageError, match="dracut"):
+        initrd.module_version(tmp_path)
+    (modules / "6.1").mkdir()
+    with pytest.raises(ImageError, match=r"6\.1, 6\.12"):
+        initrd.module_version(tmp_path)
+
+
+# Hands on a tree
+
+
+def _tree(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+IDENTITY = [
+    "etc/hostname",
+    "etc/resolv.conf",
+    "etc/ssh/ssh_host_ed25519_key",
+    "etc/ssh/ssh_host_ed25519_key.pub",
+    "etc/iscsi/initiatorname.iscsi",
+    "etc/nvme/hostnqn",
+    "etc/nvme/hostid",
+    "etc/ssl/private/ssl-cert-snakeoil.key",
+    "etc/openvswitch/system-id.conf",
+    "var/lib/systemd/random-seed",
+    "var/lib/dbus/machine-id",
+    "usr/share/persist/var/lib/openvswitch/conf.db",
+]
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_no_identity_stays_in_a_tree(tmp_path: Path, name: str) -> None:
+    tree_actions.anonymous(_tree(tmp_path, {name: "x", "etc/machine-id": "0123"}), "0")
+
+    assert not (tmp_path / name).exists()
+    assert (tmp_path / "etc/machine-id").read_text() == ""
+
+
+def test_what_only_this_build_knows_goes_and_folders_stay(tmp_path: Path) -> None:
+    _tree(tmp_path, {"var/log/apt/history.log": "x", "var/cache/apt/archives/a.deb": "x", "etc/passwd-": "x"})
+    _tree(tmp_path, {"tmp/x/y": "x", "usr/bin/nova": "kept", "etc/machine-id": ""})
+
+    tree_actions.anonymous(tmp_path, "0")
+
+    assert (tmp_path / "var/log/apt").is_dir()
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == ["etc/machine-id", "usr/bin/nova"]
+    assert (tmp_path / "tmp").is_dir()
+
+
+def test_a_resolver_that_is_a_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+
+    tree_actions.anonymous(tmp_path, "0")
+
+    assert (tmp_path / "etc/resolv.conf").is_symlink()
+
+
+def test_no_password_opens_anything_and_no_day_of_the_build_is_told(tmp_path: Path) -> None:
+    _tree(tmp_path, {"etc/shadow": "root:$y$x:20777:0:99999:7:::\nnova:!:20000::::::\n"})
+
+    tree_actions.anonymous(tmp_path, str(20700 * 86400))
+
+    assert (tmp_path / "etc/shadow").read_text() == "root:*:20700:0:99999:7:::\nnova:!:20000::::::\n"
+
+
+def test_os_release_says_which_image_this_is_once(tmp_path: Path) -> None:
+    _tree(tmp_path, {"usr/lib/os-release": 'ID=debian\nVERSION_ID="13"\n'})
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").symlink_to("../usr/lib/os-release")
+
+    tree_actions.stamped(tmp_path, "mine", "1")
+    tree_actions.stamped(tmp_path, "mine", "2")
+
+    lines = (tmp_path / "etc/os-release").read_text().splitlines()
+    assert lines == ["ID=debian", 'VERSION_ID="13"', 'IMAGE_ID="mine"', 'IMAGE_VERSION="2"']
+    assert (tmp_path / "etc/os-release").is_symlink()
+
+
+def test_nothing_starts_in_a_tree_that_is_worked_on(tmp_path: Path) -> None:
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    tree_actions.entered(tmp_path, "nameserver 192.0.2.1")
+
+    policy = tmp_path / "usr/sbin/policy-rc.d"
+    with pytest.raises(process.CommandFailed) as caught:
+        process.output([str(policy), "ssh", "start"])
+    assert caught.value.status == 101
+    assert "192.0.2.1" in (tmp_path / "etc/resolv.conf").read_text()
+
+
+def test_a_mirror_leaves_no_trace(tmp_path: Path) -> None:
+    _tree(tmp_path, {"etc/apt/sources.list": "deb http://near.example/debian trixie main\n"})
+
+    tree_actions.bootstrapped(tmp_path, "http://near.example/debian/")
+
+    assert (tmp_path / "etc/apt/sources.list").read_text() == ""
+
+
+# Programs
+
+
+def test_what_a_program_said_is_quoted_though_its_log_has_no_room(tmp_path: Path) -> None:
+    with pytest.raises(process.CommandFailed, match="all is lost"):
+        process.run(["sh", "-c", "echo all is lost; exit 3"], log=Path("/dev/full"))
+
+    process.run(["sh", "-c", "echo all is well"], log=tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "all is well\n"
+
+
+def test_a_program_whose_parent_was_quicker_to_end_does_not_run() -> None:
+    ours = process.tied_to_us(["echo", "running"], parent=os.getpid())
+    theirs = process.tied_to_us(["echo", "running"], parent=1)
+
+    assert process.output(ours) == "running\n"
+    with pytest.raises(process.CommandFailed):
+        process.output(theirs)
+
+
+# Namespaces
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    try:
+        chroot.prefix()
+    except HostError as error:
+        pytest.skip(str(error))
+    return tmp_path / "log"
+
+
+def test_a_build_step_is_root_among_its_own_processes(log: Path) -> None:
+    chroot.run(["sh", "-c", "echo $$ $(id -u) $(ls /proc | grep -c '^[0-9]')"], log=log)
+
+    pid, user, _ = log.read_text().split()
+    assert (pid, user) == ("1", "0")
+
+
+def test_a_build_step_sees_no_variable_of_whoever_builds(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "odd")
+    monkeypatch.setenv("https_proxy", "http://proxy.example")
+
+    chroot.run(["env"], log=log)
+
+    assert "ANSIBLE" not in log.read_text()
+    assert "https_proxy=http://proxy.example" in log.read_text()
+
+
+def test_a_killed_build_leaves_no_process(log: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from harness.build import chroot; "
+        "chroot.run(['sh', '-c', 'mount -t tmpfs tmpfs /mnt; echo up; sleep 97.31 & wait'], "
+        "log=Path(sys.argv[1]))"
+    )
+    with process.spawn([sys.executable, "-c", program, str(log)]) as builder:
+        assert poll(lambda: log.exists() and "up" in log.read_text(), Deadline(20), every_s=0.02)
+        assert poll(_sleepers, Deadline(5), every_s=0.02)
+        builder.kill()
+
+    assert poll(lambda: not _sleepers(), Deadline(5), every_s=0.02)
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def _sleepers() -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if re.fullmatch(r"\d+", folder.name) and folder.name != str(os.getpid()):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            found += [folder.name] if words[:2] == [b"sleep", b"97.31"] else []
+    return found

@@ -1,0 +1,146 @@
+"""The release keeper's commands as they are typed: what they print, and what becomes of wrong input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.__main__ import main
+from harness.cli.promotion import TREE, TRUST
+from harness.core import serialization
+from harness.promotion import attest
+
+from ..proven import Proven
+
+
+@pytest.fixture
+def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
+    """A folder as somebody has it who ran the tests: images/policy.toml, runs/…, keys."""
+    made = Proven(tmp_path)
+    made.demand()
+    (tmp_path / "images" / "site").mkdir(parents=True)
+    (tmp_path / "images" / "site" / "image.toml").touch()
+    for name in ("policy.toml", "policy.toml.sig"):
+        (tmp_path / name).rename(tmp_path / "images" / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(TRUST, str(tmp_path / "keeper.key.pub"))
+    monkeypatch.setenv(TREE, str(tmp_path / "tree"))
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
+    run(made, "1")
+    return made
+
+
+def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site") -> Path:
+    """What a run of these artifacts leaves behind."""
+    artifacts = made.artifacts(version)
+    folder = made.folder / "runs" / name
+    folder.mkdir(parents=True)
+    verdict = replace(made.verdict(artifacts), started=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    serialization.write(folder / "verdict.json", verdict)
+    attest.write_all(folder, verdict, artifacts, attest.read_signer(str(made.key("ci"))))
+    return folder
+
+
+def promote(made: Proven, version: str = "1", *more: str) -> int:
+    return main(["promote", "site", "--to", "stable", "--artifacts", str(made.artifacts(version).folder), *more])
+
+
+def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    run(proven, "2", "2026-11-21T12-30-00-site")
+    run(proven, "9", "2026-11-21T13-00-00-site-other")  # of another image, whose name ends alike
+
+    assert promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-site") == 0
+    assert promote(proven, "2") == 0
+    assert promote(proven, "2") == 0
+    assert main(["rollback", "site", "--stream", "stable"]) == 0
+    assert main(["streams"]) == 0
+    assert main(["history", "site", "stable"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("site stable carries 1 (")
+    assert lines[1].startswith("site stable carries 2 (")
+    assert " already, as ci attested" in lines[2]
+    assert lines[3].endswith(") again")
+    assert [line.split()[0] for line in lines[-3:]] == ["1", "2", "1"]
+    assert lines[-3].endswith("rollback")
+
+
+def test_a_digest_that_only_the_tree_has_is_found_there(
+    proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(proven, "2", "2026-11-21T12-30-00-site")
+    promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-site")
+    promote(proven, "2")
+    digests = [proven.artifacts(version).digest[:12] for version in ("1", "2")]
+
+    assert main(["diff", *digests]) == 0
+    monkeypatch.delenv(TREE)
+    assert main(["diff", *digests]) == 4
+    assert f"no artifacts {digests[0]!r} in" in capsys.readouterr().err
+
+
+def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    file = "runs/2026-11-21T12-00-00-site/attestation.json"
+    folder = proven.artifacts().folder
+    assert main(["attest", "verify", file, "--key", "ci.key.pub", "--artifacts", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["outcome"] == "passed"
+
+    assert main(["attest", "verify", file, "--key", "keeper.key.pub"]) == 1
+    assert "is not signed by a key that is trusted here" in capsys.readouterr().err
+    (folder / "vmlinuz").write_bytes(b"Kernel1")
+    assert main(["attest", "verify", file, "--key", "ci.key.pub", "--artifacts", str(folder)]) == 1
+    assert "vmlinuz is not what was attested" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        (["promote", "other", "--to", "stable"], 4, "no run of other in "),
+        (["promote", "site", "--to", "nightly"], 4, "policy.toml has no stream 'nightly'; it has stable"),
+        (["promote", "site", "--to", "stable", "--trust", "nothing"], 4, "the public key nothing cannot be read"),
+        (["promote", "site", "--to", "stable", "--policy", "nothing"], 4, "there is no policy nothing"),
+        (["promote", "site", "--to", "stable", "--from", "candidate"], 4, "has no stream candidate of site"),
+        (["promote", "site", "--to", "stable", "--run", "nowhere"], 1, "attestation.json is missing"),
+        (["rollback", "site", "--stream", "stable"], 4, "has no stream stable of site; there: none"),
+        (["history", "site", "stable"], 4, "has no stream stable of site; there: none"),
+        (["attest", "sign", "images/policy.toml"], 4, "no key: --key names one"),
+        (["attest", "sign", "images/policy.toml", "--key", "ci.key.pub"], 4, "holds no private Ed25519 key in PEM"),
+        (["attest", "verify", "nothing", "--key", "ci.key.pub"], 4, "nothing cannot be read"),
+        (["attest", "key", "ci.key"], 4, "no key is ever overwritten"),
+    ],
+)
+def test_wrong_input_gets_a_sentence(
+    proven: Proven, capsys: pytest.CaptureFixture[str], argv: list[str], status: int, said: str
+) -> None:
+    if argv[:2] == ["promote", "site"]:
+        argv = [*argv, "--artifacts", str(proven.artifacts().folder)]
+
+    assert main(argv) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_verdict_that_was_edited_by_hand_is_refused(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    file = proven.folder / "runs" / "2026-11-21T12-00-00-site" / "verdict.json"
+    file.write_text(file.read_text().replace('"passed"', '"failed"', 1))
+
+    assert promote(proven) == 1
+    assert "verdict.json is not the verdict that was attested" in capsys.readouterr().err
+    assert not (proven.folder / "tree").exists() or not list((proven.folder / "tree").glob("streams/*"))
+
+
+def test_no_tree_and_no_key_are_named(
+    proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TREE)
+    assert promote(proven) == 4
+    assert "no tree: --tree names what is published, or $BOOTPROOF_TREE" in capsys.readouterr().err
+    monkeypatch.setenv(TREE, "tree")
+    monkeypatch.delenv(TRUST)
+    assert promote(proven) == 4
+    assert "no key to trust: --trust names the one that signs the policy" in capsys.readouterr().err

@@ -1,0 +1,418 @@
+"""What differs between two images is seen, what is noise is counted, and what is not known is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness.core import process, serialization
+from harness.diff import Change, Diff, Entry, Section, Side, Weight, as_html, as_text, compare
+from harness.diff.tree import read_tree
+from harness.model.artifacts import Artifacts, Manifest, describe
+from harness.model.verdict import Boot, Coverage, Outcome, Traits, Unit, Verdict
+
+Make = Callable[..., Artifacts]
+
+PASSWD = "root:x:0:0::/root:/bin/sh\nnova:x:{}:4::/:/bin/sh\n"
+FILES = {
+    "etc/passwd": PASSWD.format(64060),
+    "etc/group": "root:x:0:\n",
+    "etc/ours.conf": "1",
+    "usr/bin/tool": "tool 1",
+    "usr/lib/lib.so": "library",
+    "boot/config-6.12": "CONFIG_KVM=m\n# CONFIG_DEBUG is not set\n",
+    "var/lib/dpkg/info/tool.list": "/.\n/bin\n/bin/tool\n",
+    "var/lib/dpkg/info/lib:amd64.list": "/.\n/usr\n/usr/lib\n/usr/lib/lib.so\n",
+    "var/cache/some": "1",
+}
+TRAITS = Traits(
+    memory_mib=300,
+    sockets=("tcp 0.0.0.0:22 sshd", "udp 0.0.0.0:41000 chronyd"),
+    users={"root": 0, "nova": 64060},
+    groups={"root": 0},
+    links={"/etc/nova": "/data/etc/nova"},
+    units={"ssh.service": Unit(state="active", begins_s=1.0, ready_s=2.0)},
+)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Artifacts with a root filesystem of `FILES`, changed as told; None removes a file."""
+
+    def make(
+        name: str,
+        changed: dict[str, str | None] | None = None,
+        arrange: Callable[[Path], None] = lambda _: None,
+        **manifest: object,
+    ) -> Artifacts:
+        folder, tree = tmp_path / name, tmp_path / name / "tree"
+        for path, text in {**FILES, **(changed or {})}.items():
+            if text is not None:
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                (tree / path).write_text(text)
+        (tree / "bin").symlink_to("usr/bin")
+        arrange(tree)
+        process.output(["mksquashfs", str(tree), str(folder / "rootfs.squashfs"), "-noappend", "-no-progress"])
+        for file in ("vmlinuz", "initrd.img"):
+            (folder / file).write_text(file)
+        return Artifacts(folder=folder, manifest=replace(_manifest(folder), **manifest))  # type: ignore[arg-type]
+
+    return make
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest(
+        image="base", version="1", kernel_version="6.12", kernel_arguments=("quiet", "console=tty0"),
+        files={name: describe(folder / name) for name in ("vmlinuz", "initrd.img", "rootfs.squashfs")},
+        packages={"tool": "1", "lib": "1"}, dracut_modules=("livenet",), initrd_drivers=("overlay", "virtio_net"),
+        definition="", sources={}, builder={"mmdebstrap": "1"},
+    )  # fmt: skip
+
+
+def verdict(artifacts: Artifacts, ready_s: tuple[float, ...] = (80.0,), **traits: object) -> Verdict:
+    boots = tuple(
+        Boot(machine="m", number=1, boot_path="direct", artifacts=artifacts.digest, phases={"kernel": s / 4},
+             ready_s=s, console="", added_arguments=())
+        for s in ready_s
+    )  # fmt: skip
+    return Verdict(
+        outcome=Outcome.PASSED, image="base", version="1", digests={"artifacts": artifacts.digest}, findings=(),
+        coverage=Coverage(boot_paths=("direct",), passed=(), failed=(), missing=()), boots=boots,
+        host={"accelerator": "tcg: no /dev/kvm"}, started="", elapsed_s=1.0,
+        traits=replace(TRAITS, **traits),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def diff(old: Artifacts, new: Artifacts) -> Diff:
+    return compare(Side(artifacts=old), Side(artifacts=new))
+
+
+def of_runs(old: Artifacts, one: Verdict, new: Artifacts, other: Verdict) -> Diff:
+    return compare(Side(artifacts=old, verdict=one), Side(artifacts=new, verdict=other))
+
+
+def section(found: Diff, name: str) -> Section:
+    return next(section for section in found.sections if section.name == name)
+
+
+def seen(found: Diff, name: str) -> list[tuple[str, str, str, str]]:
+    return [(entry.what, entry.change.value, entry.old, entry.new) for entry in section(found, name).entries]
+
+
+def weights(found: Diff, name: str) -> dict[str, Weight]:
+    return {entry.what: entry.weight for entry in section(found, name).entries}
+
+
+def test_nothing_differs_between_an_image_and_itself(make: Make) -> None:
+    one = make("one")
+
+    found = of_runs(one, verdict(one), one, verdict(one))
+
+    assert found.is_empty
+    assert not [section for section in found.sections if section.unknown]
+
+
+def test_files_that_differ_by_their_time_alone_are_counted(make: Make) -> None:
+    found = diff(make("old"), make("new", arrange=lambda tree: os.utime(tree / "etc/ours.conf", (1, 1))))
+
+    assert found.is_empty
+    assert any("only the time differs" in note for note in section(found, "files of no package").notes)
+
+
+def test_a_file_that_differs_is_seen_by_content_size_mode_and_target(make: Make) -> None:
+    def arrange(tree: Path) -> None:
+        (tree / "usr/lib/lib.so").chmod(0o600)
+        (tree / "etc/link").symlink_to("b")
+
+    old = make("old", arrange=lambda tree: (tree / "etc/link").symlink_to("a"))
+    new = make("new", {"etc/ours.conf": "2", "usr/bin/tool": "tool 10", "var/cache/some": "2"}, arrange)
+
+    found = diff(old, new)
+
+    assert seen(found, "files of no package") == [
+        ("etc/link", "changed", "link to a", "link to b"),
+        ("etc/ours.conf", "changed", "content 6b86b273", "content d4735e3a"),
+    ]
+    assert seen(found, "files of packages") == [
+        ("usr/lib/lib.so", "changed", "mode 0644", "mode 0600"),
+        ("usr/bin/tool", "changed", "6 bytes", "7 bytes"),
+    ]
+    assert [entry.package for entry in section(found, "files of packages").entries] == ["lib", "tool"]
+    assert "caches, logs and databases of packages, 1" in str(section(found, "files of no package").notes)
+
+
+def test_a_folder_that_came_is_one_entry(make: Make) -> None:
+    found = diff(make("old"), make("new", {"opt/venv/bin/a": "", "opt/venv/lib/b": "", "etc/more": "x"}))
+
+    assert seen(found, "files of no package") == [
+        ("etc/more", "added", "", "1 bytes"),
+        ("opt/", "added", "", "2 files"),
+    ]
+
+
+def test_files_of_a_package_with_another_version_are_counted_for_it(make: Make) -> None:
+    old, new = make("old"), make("new", {"usr/bin/tool": "tool 2"}, packages={"tool": "2", "lib": "1"})
+
+    found = diff(old, new)
+
+    assert seen(found, "packages") == [("tool", "changed", "1", "2")]
+    assert seen(found, "files of packages") == [("tool", "changed", "", "1 changed")]
+
+
+def test_files_of_packages_that_came_are_left_out_unless_they_run_as_somebody_else(make: Make) -> None:
+    def arrange(tree: Path) -> None:
+        (tree / "usr/bin/sudo").chmod(0o4755)
+
+    added = {"usr/bin/sudo": "sudo", "usr/bin/plain": "", "var/lib/dpkg/info/sudo.list": "/bin/sudo\n/usr/bin/plain\n"}
+    new = make("new", dict(added), arrange, packages={"tool": "1", "lib": "1", "sudo": "1"})
+
+    found = diff(make("old"), new)
+
+    assert weights(found, "files of packages") == {"usr/bin/sudo": Weight.ALARM}
+    assert section(found, "files of packages").notes == ("left out: files of packages that came or went, 1",)
+
+
+def test_packages_that_went_come_before_those_that_came(make: Make) -> None:
+    found = diff(make("old"), make("new", packages={"tool": "1", "new": "3"}))
+
+    assert seen(found, "packages") == [("lib", "removed", "1", ""), ("new", "added", "", "3")]
+
+
+def test_a_user_whose_number_changed_is_alarming_and_comes_first(make: Make) -> None:
+    old, new = make("old"), make("new", {"etc/passwd": PASSWD.format(64061) + "new:x:5:5::/:/bin/sh\n"})
+
+    found = diff(old, new)
+
+    assert found.sections[0].name == "users"
+    assert seen(found, "users") == [("nova", "changed", "64060", "64061"), ("new", "added", "", "5")]
+    assert weights(found, "users") == {"nova": Weight.ALARM, "new": Weight.NOTABLE}
+
+
+def test_kernel_arguments_initrd_and_configuration_are_compared(make: Make) -> None:
+    new = make(
+        "new",
+        {"boot/config-6.12": "# CONFIG_KVM is not set\nCONFIG_DEBUG=y\nCONFIG_NEW=y\n"},
+        kernel_arguments=("console=ttyS0", "ro"),
+        initrd_drivers=("overlay", "e1000"),
+        dracut_modules=("livenet", "persist"),
+    )
+
+    found = diff(make("old"), new)
+
+    assert seen(found, "kernel") == [
+        ("console", "changed", "console=tty0", "console=ttyS0"),
+        ("argument quiet", "removed", "", ""),
+        ("argument ro", "added", "", ""),
+    ]
+    assert seen(found, "drivers in the initrd") == [("virtio_net", "removed", "", ""), ("e1000", "added", "", "")]
+    assert seen(found, "dracut modules") == [("persist", "added", "", "")]
+    assert seen(found, "kernel configuration") == [
+        ("KVM", "changed", "m", "n"),
+        ("DEBUG", "changed", "n", "y"),
+        ("NEW", "added", "", "y"),
+    ]
+
+
+def test_what_runs_is_compared_between_two_verdicts(make: Make) -> None:
+    old, new = make("old"), make("new", {"etc/ours.conf": "2"})
+    units = {"ssh.service": Unit(state="failed", begins_s=1.0, ready_s=2.0),
+             "new.timer": Unit(state="active", begins_s=1.0, ready_s=1.0)}  # fmt: skip
+    sockets = ("tcp 127.0.0.1:80 web", "tcp 0.0.0.0:22 sshd", "tcp *:16509 libvirtd", "udp 0.0.0.0:60123 chronyd")
+
+    found = of_runs(
+        old, verdict(old), new, verdict(new, units=units, sockets=sockets, links={"/etc/nova": "/tmp"}, memory_mib=400)
+    )
+
+    assert seen(found, "units") == [
+        ("ssh.service", "changed", "active", "failed"),
+        ("new.timer", "added", "", "active"),
+    ]
+    assert weights(found, "units")["ssh.service"] is Weight.ALARM
+    assert weights(found, "sockets") == {"tcp *:16509 libvirtd": Weight.ALARM, "tcp 127.0.0.1:80 web": Weight.NOTABLE}
+    assert seen(found, "links") == [("/etc/nova", "changed", "/data/etc/nova", "/tmp")]
+    assert ("memory in use when idle", "changed", "300.0 MiB", "400.0 MiB (+33%)") in seen(found, "sizes")
+
+
+def test_boot_phases_within_the_spread_of_boots_are_left_out(make: Make) -> None:
+    old, new = make("old"), make("new", {"etc/ours.conf": "2"})
+
+    within = of_runs(old, verdict(old, (80.0, 90.0, 85.0)), new, verdict(new, (89.0, 99.0)))
+    beyond = of_runs(old, verdict(old, (80.0, 90.0, 85.0)), new, verdict(new, (100.0,)))
+
+    assert seen(within, "boot phases") == []
+    assert "figures no further apart than boots of the same bytes: 2" in section(within, "boot phases").notes
+    assert seen(beyond, "boot phases")[1] == (
+        "direct, until ready", "changed", "85.0 s (80.0 to 90.0, 3 boots)", "100.0 s"
+    )  # fmt: skip
+
+
+def test_boots_under_different_accelerators_are_not_compared(make: Make) -> None:
+    one = make("one")
+
+    found = of_runs(one, verdict(one), one, replace(verdict(one, (9.0,)), host={"accelerator": "kvm: it runs"}))
+
+    assert section(found, "boot phases").unknown == "boots under tcg and kvm do not compare"
+
+
+def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> None:
+    old = make("old")
+    new = make("new", {"boot/config-6.12": None, "etc/passwd": None}, packages={}, initrd_drivers=(), dracut_modules=())
+
+    found = compare(Side(artifacts=old, verdict=verdict(old)), Side(artifacts=new))
+
+    said = {section.name: section.unknown for section in found.sections if section.unknown}
+    assert said["units"] == said["sockets"] == "no run of NEW is known that looked"
+    assert said["users"] == "the users of NEW are not known"
+    assert said["packages"] == said["dracut modules"] == "the manifest of NEW does not list them"
+    assert said["kernel configuration"] == "the root filesystem of NEW has none that could be read"
+    assert said["boot phases"] == "no boot of NEW is known"
+    removed = [entry.what for section in found.sections for entry in section.entries if entry.change is Change.REMOVED]
+    assert set(removed) == {"etc/passwd", "boot/"}
+
+
+def test_a_verdict_on_other_bytes_says_nothing(make: Make) -> None:
+    old, new = make("old"), make("new", {"etc/ours.conf": "2"})
+
+    found = of_runs(old, verdict(new), new, verdict(new))
+
+    assert section(found, "units").unknown == "no run of OLD is known that looked"
+
+
+@pytest.mark.parametrize("content", [b"XFSB".ljust(2048, b"\0"), b"hsqs".ljust(2048, b"\0"), b""])
+def test_a_root_filesystem_that_cannot_be_read_is_said_to_be_unknown(make: Make, content: bytes) -> None:
+    old, new = make("old"), make("new", packages={"tool": "2"})
+    new.rootfs.write_bytes(content)
+    new = Artifacts(folder=new.folder, manifest=replace(_manifest(new.folder), packages={"tool": "2", "lib": "1"}))
+
+    found = diff(old, new)
+
+    assert section(found, "files").unknown.startswith("NEW: ")
+    assert section(found, "users").unknown == "the users of NEW are not known"
+    assert seen(found, "packages") == [("tool", "changed", "1", "2")]
+
+
+def _as_ext4(tree: Path, image: Path) -> None:
+    mkfs = process.require("mkfs.ext4", "e2fsprogs")
+    process.output([mkfs, "-q", "-O", "^has_journal", "-d", str(tree), str(image), "4M"])
+
+
+def _as_live_image(tree: Path, image: Path) -> None:
+    live = tree.with_name("live") / "LiveOS"
+    live.mkdir(parents=True)
+    _as_ext4(tree, live / "rootfs.img")
+    process.output(["mksquashfs", str(live.parent), str(image), "-noappend", "-no-progress"])
+
+
+@pytest.mark.parametrize("pack", [_as_ext4, _as_live_image])
+def test_of_a_file_system_image_single_files_are_read(make: Make, pack: Callable[[Path, Path], None]) -> None:
+    old, new = make("old"), make("new", {"etc/passwd": PASSWD.format(64061)})
+    new.rootfs.unlink()
+    pack(new.folder / "tree", new.rootfs)
+    new = Artifacts(folder=new.folder, manifest=_manifest(new.folder))
+
+    found = diff(old, new)
+
+    assert seen(found, "users") == [("nova", "changed", "64060", "64061")]
+    assert section(found, "kernel configuration") == Section(name="kernel configuration")
+    assert section(found, "files").unknown.startswith("NEW: files are compared of a squashfs")
+
+
+def _add_hostile(tree: Path) -> None:
+    for name in (
+        b"line\nend R 1 644 0 0 5 0",
+        b"qu\"o'te",
+        b"<script>alert(1)</script >",
+        b"back\\slash",
+        b"\x1b[31m",
+        b"\xff",
+    ):
+        Path(os.fsdecode(os.fsencode(tree / "etc") + b"/" + name.replace(b"/", b"-"))).write_text("x")
+    (tree / "etc/link").symlink_to("two\nlines of <b>text</b>\n#\n")
+    (tree / "etc/hard").hardlink_to(tree / "etc/ours.conf")
+    (tree / "etc/z").hardlink_to(tree / "etc/line\nend R 1 644 0 0 5 0")
+
+
+def test_hostile_names_are_read_as_they_are_and_told_harmlessly(make: Make) -> None:
+    old, new = make("old"), make("new", arrange=_add_hostile)
+
+    found = diff(old, new)
+
+    names = [entry.what for entry in section(found, "files of no package").entries]
+    assert names == sorted([
+        "etc/line\\nend R 1 644 0 0 5 0", "etc/qu\"o'te", "etc/<script>alert(1)<-script >", "etc/back\\slash",
+        "etc/\\x1b[31m", "etc/\\udcff", "etc/link", "etc/hard", "etc/z",
+    ])  # fmt: skip
+    text = "\n".join(as_text(found))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "link to two\\nlines" in text
+    text.encode("utf-8")
+    assert "<script" not in as_html(found)
+    assert "&lt;script&gt;" in as_html(found)
+    files = read_tree(new.rootfs, re.compile("nothing")).files
+    assert files["etc/link"].target == "two\nlines of <b>text</b>\n#\n"
+    assert files["etc/hard"] == files["etc/ours.conf"]
+    assert files["etc/z"] == files["etc/line\nend R 1 644 0 0 5 0"]
+
+
+def test_a_difference_is_a_value_that_reads_back_equal(make: Make, tmp_path: Path) -> None:
+    found = diff(make("old"), make("new", {"etc/ours.conf": "2"}, arrange=_add_hostile))
+
+    serialization.write(tmp_path / "diff.json", found)
+
+    assert serialization.read(Diff, tmp_path / "diff.json") == found
+    assert json.loads((tmp_path / "diff.json").read_text())["old"]["image"] == "base"
+
+
+def _many(count: int) -> Diff:
+    entries = tuple(Entry(what=f"p{number}", change=Change.ADDED, new="1") for number in range(count))
+    named = {"image": "base", "version": "1", "digest": "a" * 64}
+    sections = [
+        {"name": "packages", "entries": serialization.dump(entries)},
+        {"name": "units", "unknown": "no run of OLD"},
+    ]
+    return serialization.load(Diff, {"old": named, "new": named, "sections": sections})
+
+
+def test_text_is_short_unless_all_is_asked_for() -> None:
+    lines = list(as_text(_many(100)))
+
+    assert "packages: 100 added" in lines
+    assert "    and 88 more; --all shows them" in lines
+    assert lines[-1] == "not known: units: no run of OLD"
+    assert len(list(as_text(_many(100), limit=None))) == len(lines) + 87
+
+
+class _Balance(HTMLParser):
+    """Each element that opens ends, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.headings = list[str](), list[str]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "style" not in dict(attrs)
+        if tag != "br":
+            self.open.append(tag)
+        if tag in ("h3", "h4"):
+            self.headings.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_folds_what_is_long() -> None:
+    fragment = as_html(_many(100), level=3)
+
+    parser = _Balance()
+    parser.feed(fragment)
+    assert parser.open == []
+    assert parser.headings == ["h3", "h4"]
+    assert "<summary>88 more</summary>" in fragment
+    assert "Not known: units: no run of OLD." in fragment

@@ -1,0 +1,106 @@
+"""The serial shell's frames, with a real bash behind a real terminal instead of a guest."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harness.core import process
+from harness.core.deadline import Deadline
+from harness.guest.channel import SHELL_CREDENTIALS, ChannelClosed, ChannelTimeout, SerialChannel, Transcript
+
+
+def nothing_wrong() -> None:
+    """The machine lives."""
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Iterator[SerialChannel]:
+    """The guest's end is the very script that goes into guests, its work folder apart."""
+    script = tmp_path / "shell"
+    script.write_text(SHELL_CREDENTIALS["bootproof.shell"].replace("/run/bootproof-shell", str(tmp_path / "work")))
+    ours, theirs = socket.socketpair()
+    terminal, guest = pty.openpty()
+    with ours, theirs, process.spawn(["bash", str(script)], stdin=guest, stdout=guest, stderr=guest) as shell:
+        os.close(guest)
+        pumps = [
+            threading.Thread(target=pump, args=(theirs.fileno(), terminal), daemon=True),
+            threading.Thread(target=pump, args=(terminal, theirs.fileno()), daemon=True),
+        ]
+        for thread in pumps:
+            thread.start()
+        channel = SerialChannel("test", ours, nothing_wrong, Transcript(tmp_path / "channel.log"))
+        channel.wait_for_shell(Deadline(10))
+        yield channel
+        shell.kill()
+        theirs.shutdown(socket.SHUT_RDWR)
+        for thread in pumps:
+            thread.join(5)
+    os.close(terminal)
+
+
+def pump(source: int, target: int) -> None:
+    with suppress(OSError):
+        while chunk := os.read(source, 65536):
+            os.write(target, chunk)
+
+
+def test_status_stdout_and_stderr_are_kept_apart(channel: SerialChannel) -> None:
+    done = channel.run("echo out; echo err >&2; exit 7")
+
+    assert (done.status, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_what_was_said_is_kept_of_long_answers_the_beginning(channel: SerialChannel, tmp_path: Path) -> None:
+    channel.run("echo out; echo err >&2; exit 7")
+    channel.run("head -c 1000000 /dev/zero | tr '\\0' x")
+
+    said = (tmp_path / "channel.log").read_text("utf-8")
+    assert "$ echo out; echo err >&2; exit 7\nout\nerr\n" in said
+    assert "status 7\n" in said
+    assert "xxx\n... 1000000 bytes\n" in said
+    assert len(said) < 5000
+
+
+def test_every_byte_comes_through(channel: SerialChannel) -> None:
+    octal = "".join(f"\\{number:03o}" for number in range(256))
+
+    assert channel.run(f"printf '{octal}'").stdout == bytes(range(256))
+
+
+def test_a_long_command_of_many_lines_comes_through(channel: SerialChannel) -> None:
+    lines = [f"echo 'line {number} ü'" for number in range(500)]
+
+    assert channel.run("\n".join(lines)).text.splitlines() == [f"line {number} ü" for number in range(500)]
+
+
+def test_a_megabyte_comes_back(channel: SerialChannel) -> None:
+    assert len(channel.run("head -c 1000000 /dev/zero").stdout) == 1_000_000
+
+
+def test_a_command_cannot_read_the_line(channel: SerialChannel) -> None:
+    assert channel.run("cat").stdout == b""
+
+
+def test_a_late_answer_is_not_taken_for_the_next(channel: SerialChannel) -> None:
+    with pytest.raises(ChannelTimeout, match="sleep"):
+        channel.run("sleep 1; echo late", Deadline(0.2, scaled=False))
+
+    assert channel.run("echo next").text == "next"
+
+
+def test_what_ended_the_machine_is_the_error(channel: SerialChannel) -> None:
+    def panicked() -> None:
+        raise ChannelClosed("the kernel panicked")
+
+    channel._alive = panicked
+
+    with pytest.raises(ChannelClosed, match="panicked"):
+        channel.run("true")

@@ -1,0 +1,173 @@
+"""What one look into a ready guest means."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.deadline import Deadline, poll
+from harness.core.errors import Subject
+from harness.core.process import starved_share
+from harness.guest.checks import Look, excused, judge, taints
+from harness.guest.fingerprint import Prints, compare, prints_of
+from harness.model.artifacts import Artifacts, FileRecord, Manifest
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.verdict import Finding
+
+NOVA = load_definition(Path(__file__).parents[3] / "images" / "nova-kvm")
+MANIFEST = Manifest(
+    image="nova-kvm",
+    version="1",
+    kernel_version="6.12.1",
+    kernel_arguments=(),
+    files={"vmlinuz": FileRecord(sha256="0" * 64, size_bytes=1)},
+    packages={},
+    dracut_modules=(),
+    initrd_drivers=(),
+    definition="0" * 64,
+    sources={},
+    builder={"mmdebstrap": "1.5"},
+)
+GOOD = Look(
+    kernel="6.12.1",
+    image="nova-kvm",
+    version="1",
+    boot_id="x",
+    tainted=0,
+    prints=Prints(),
+    failed_units=(),
+    restarted_units=("systemd-journald.service 1",),
+)
+
+
+def ids(seen: Look, definition: ImageDefinition = NOVA) -> list[str]:
+    return [finding.id for finding in judge(seen, MANIFEST, definition, "here")]
+
+
+def test_a_healthy_guest_has_no_finding() -> None:
+    assert ids(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ({"kernel": "6.12.0"}, "wrong-image"),
+        ({"image": "base"}, "wrong-image"),
+        ({"version": "2"}, "wrong-image"),
+        ({"failed_units": ("ssh.service",)}, "unit-failed"),
+        ({"restarted_units": ("ssh.service 2",)}, "unit-flapping"),
+        ({"tainted": 1 << 9}, "kernel-tainted"),
+    ],
+)
+def test_each_flaw_is_one_finding(change: dict[str, object], finding: str) -> None:
+    assert ids(replace(GOOD, **change)) == [finding]  # type: ignore[arg-type]  # values as the fields want them
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        replace(GOOD, failed_units=("nova-compute.service",)),
+        replace(GOOD, restarted_units=("nova-compute.service 3",)),
+    ],
+)
+def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(look: Look) -> None:
+    assert ids(look) == []
+
+
+AS_BUILT = Prints(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
+        ({"initrd_bytes": 101}, "the initrd that runs is not the one that was to boot: 101 seen, 100 awaited"),
+        ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
+    ],
+)
+def test_another_builds_file_of_the_same_version_is_told_by_its_print(change: dict[str, object], words: str) -> None:
+    seen = replace(AS_BUILT, **change)  # type: ignore[arg-type]  # values as the fields want them
+    [finding] = compare(seen, AS_BUILT, "here")
+
+    assert finding.id == "wrong-image"
+    assert words in finding.what
+
+
+def test_what_a_guest_cannot_show_is_no_finding() -> None:
+    assert list(compare(Prints(), AS_BUILT, "here")) == []
+    assert list(compare(AS_BUILT, Prints(), "here")) == []
+    assert list(compare(AS_BUILT, AS_BUILT, "here")) == []
+
+
+def test_prints_are_read_from_the_files_themselves(tmp_path: Path) -> None:
+    banner = b"6.12.1-amd64 (builder@example.org) #1 SMP Debian 6.12.1-1\0"
+    kernel = bytearray(0x8000)
+    kernel[0x202:0x206], kernel[0x20E:0x210] = b"HdrS", (0x300).to_bytes(2, "little")
+    kernel[0x500 : 0x500 + len(banner)] = banner
+    for name, content in (("vmlinuz", kernel), ("initrd.img", b"x" * 7), ("rootfs.squashfs", b"hsqs" + b"y" * 200)):
+        (tmp_path / name).write_bytes(content)
+    files = {name: FileRecord(sha256="0" * 64, size_bytes=7) for name in ("vmlinuz", "initrd.img", "rootfs.squashfs")}
+    prints = prints_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
+
+    assert (prints.kernel_build, prints.initrd_bytes) == ("#1 SMP Debian 6.12.1-1", 7)
+    assert prints.rootfs_mark == hashlib.sha256(b"hsqs" + b"y" * 92).hexdigest()
+
+
+def test_a_soft_lockup_alone_is_the_hosts_doing() -> None:
+    assert ids(replace(GOOD, tainted=1 << 14)) == []
+    assert ids(replace(GOOD, tainted=1 << 14 | 1 << 7)) == ["kernel-tainted"]
+
+
+def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
+    foreign = replace(MANIFEST, builder={}, version="")
+
+    seen = replace(GOOD, image="theirs", version="7")
+    assert list(judge(seen, foreign, NOVA, "here")) == []
+    (finding,) = judge(replace(seen, kernel="6.1"), foreign, NOVA, "here")
+    assert finding.id == "wrong-image"
+
+
+@pytest.mark.parametrize(
+    ("finding_id", "evidence", "starved_share", "slowness", "subject"),
+    [
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.6, 1.0, Subject.HOST),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Subject.IMAGE),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Subject.HOST),
+        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Subject.IMAGE),
+        (
+            "unit-failed",
+            "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured.",
+            0.8,
+            1.0,
+            Subject.HOST,
+        ),
+        ("boot-hangs", "", 0.6, 1.0, Subject.HOST),
+        ("boot-hangs", "", 0.1, 4.0, Subject.IMAGE),
+    ],
+)
+def test_what_runs_out_of_time_on_a_slow_host_is_not_the_images_doing(
+    finding_id: str, evidence: str, starved_share: float, slowness: float, subject: Subject
+) -> None:
+    finding = Finding(id=finding_id, what="…", where="here", evidence=(evidence,), cause="its own")
+
+    assert excused(finding, starved_share, slowness).subject is subject
+
+
+def test_a_process_that_shares_its_cpu_waits_for_it() -> None:
+    spin = ["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as one, subprocess.Popen(spin) as other:
+        poll(lambda: starved_share(one.pid) > 0.3, Deadline(20), every_s=0.2)
+        share = starved_share(one.pid)
+        one.kill()
+        other.kill()
+
+    assert 0.3 < share <= 1.0
+
+
+def test_taints_are_named() -> None:
+    assert taints(1 << 7 | 1 << 9) == ["died (oops)", "warning"]

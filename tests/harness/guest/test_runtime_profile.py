@@ -1,0 +1,52 @@
+"""What a guest says of itself becomes a value, or an error in one sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.guest import runtime_profile
+from harness.model.verdict import Unit
+
+SAID = """\
+312
+--
+tcp 0.0.0.0:22 sshd
+udp 127.0.0.54:53 systemd-resolve
+--
+root:0
+nova:64060
+--
+root:0
+--
+/etc/nova\t/data/etc/nova
+--
+20000000
+
+Id=ssh.service
+ActiveState=active
+InactiveExitTimestampMonotonic=25000000
+ActiveEnterTimestampMonotonic=26500000
+
+Id=dev-hugepages.mount
+ActiveState=active
+InactiveExitTimestampMonotonic=0
+ActiveEnterTimestampMonotonic=15000000
+"""
+
+
+def test_each_trait_is_read() -> None:
+    seen = runtime_profile.parse(SAID)
+
+    assert seen.memory_mib == 312
+    assert seen.sockets == ("tcp 0.0.0.0:22 sshd", "udp 127.0.0.54:53 systemd-resolve")
+    assert seen.users == {"root": 0, "nova": 64060}
+    assert seen.groups == {"root": 0}
+    assert seen.links == {"/etc/nova": "/data/etc/nova"}
+    assert seen.units["ssh.service"] == Unit(state="active", begins_s=5.0, ready_s=6.5)
+    assert seen.units["dev-hugepages.mount"].ready_s == -5.0
+
+
+@pytest.mark.parametrize("said", ["", "312\n--\n", SAID.replace("312", "")])
+def test_half_an_answer_is_an_error(said: str) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        runtime_profile.parse(said)

@@ -1,0 +1,114 @@
+"""The accelerator is proven by a kernel's first line; QEMU is played by a shell script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.deadline import Deadline, expect_slowness
+from harness.core.errors import HostError, UsageError
+from harness.host import accelerator
+from harness.host.accelerator import choose, emulation_slowness
+from harness.model.machine_spec import Accelerator
+
+needs_kvm = pytest.mark.skipif(not accelerator.DEVICE.exists(), reason="without /dev/kvm nothing is tried")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Path:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(b"a kernel")
+    return path
+
+
+def _program(tmp_path: Path, script: str) -> str:
+    """A QEMU that counts its starts in ``starts`` and then does ``script``."""
+    path = tmp_path / "qemu"
+    path.write_text(f"#!/bin/sh\necho x >>{tmp_path}/starts\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _starts(tmp_path: Path) -> int:
+    file = tmp_path / "starts"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_tcg_needs_no_proof(kernel: Path, tmp_path: Path) -> None:
+    assert choose("tcg", kernel, tmp_path, program="/bin/false").accelerator is Accelerator.TCG
+
+
+def test_another_word_is_a_usage_error(kernel: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no accelerator 'hvf'; known: auto, kvm, tcg"):
+        choose("hvf", kernel, tmp_path)
+
+
+@needs_kvm
+def test_a_first_line_is_the_proof(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "echo 'SeaBIOS'; echo '[0.0] Linux version 6.12'; exec sleep 60")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert choice.accelerator is Accelerator.KVM
+    assert choose("kvm", kernel, tmp_path / "memory", program=program) == choice
+
+
+@needs_kvm
+def test_the_answer_is_remembered_by_kernel(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "exit 1")
+    answers = {choose("auto", kernel, tmp_path / "memory", program=program) for _ in range(3)}
+    assert (len(answers), _starts(tmp_path)) == (1, 1)
+
+    kernel.write_bytes(b"another kernel")
+    choose("auto", kernel, tmp_path / "memory", program=program)
+    assert _starts(tmp_path) == 2
+
+
+@needs_kvm
+def test_a_qemu_that_gives_up_is_quoted(kernel: Path, tmp_path: Path) -> None:
+    program = _program(tmp_path, "echo 'failed to set MSR' >&2; exit 3")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert choice.accelerator is Accelerator.TCG
+    assert "QEMU ended with status 3 and had printed 'failed to set MSR'" in choice.reason
+
+
+@needs_kvm
+def test_a_kernel_that_spins_for_ever_is_given_up(
+    kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator, "_PROBE_S", 0.3)
+    dump = "KVM internal error. Suberror: 1\\nextra data[0]: 0x1\\nRAX=02 R8 =01\\nCR0=80050033\\nCode=05 83 <c4>\\n"
+    program = _program(tmp_path, f"printf '\\033[2JSeaBIOS\\033c\\n{dump}'; exec sleep 60")
+
+    choice = choose("auto", kernel, tmp_path / "memory", program=program)
+
+    assert "QEMU still ran and had printed 'SeaBIOS KVM internal error. Suberror: 1'" in choice.reason
+
+
+@needs_kvm
+def test_asking_for_a_kvm_that_lies_is_the_host_s_fault(kernel: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        HostError, match=r"kvm was asked for, but this kernel does not start under /dev/kvm: .*; --accel auto or tcg"
+    ):
+        choose("kvm", kernel, tmp_path / "memory", program=_program(tmp_path, "exit 1"))
+
+
+def test_how_slow_emulation_is_here_is_told_by_when_the_kernel_panics(kernel: Path, tmp_path: Path) -> None:
+    quick = emulation_slowness(kernel, program=_program(tmp_path, "echo 'Kernel panic - not syncing'; exec sleep 60"))
+    slow = _program(tmp_path, "sleep 4; echo 'Kernel panic - not syncing'; exec sleep 60")
+
+    assert quick == 1.0
+    assert emulation_slowness(kernel, program=slow) >= 4 / 1.6
+
+
+def test_deadlines_follow_what_is_known_of_emulation() -> None:
+    before_s = Deadline(10).length_s
+    expect_slowness(7.5)
+    try:
+        assert Deadline(10).length_s >= 75
+    finally:
+        expect_slowness(1.0)
+    assert Deadline(10).length_s == before_s

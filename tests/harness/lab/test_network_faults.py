@@ -1,0 +1,239 @@
+"""Weather: its kinds, what they make of servers, packets and machines, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import uuid
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import HostError, UsageError
+from harness.lab import open_lab, packet_faults
+from harness.lab.dnsmasq import DhcpConfig, clouded, configuration, hosts
+from harness.lab.http import Answer, Request
+from harness.lab.http_faults import altered
+from harness.model.machine_spec import BootPath, MachineSpec, NicModel, NicSpec
+from harness.model.network_faults import (
+    DhcpWeather,
+    File,
+    HttpFault,
+    HttpWeather,
+    LinkWeather,
+    adapted,
+    check_shows,
+    known,
+    path_for,
+    read,
+    with_other,
+)
+
+ROOTFS = Request(client="10.77.0.10", method="GET", path="/d/rootfs.squashfs")
+BODY = bytes(range(256)) * 16
+
+
+def befallen(name: str, tmp_path: Path, request: Request = ROOTFS, before: int = 0) -> Answer:
+    return altered([known()[name]], tmp_path, request, Answer(body=BODY), before)
+
+
+# Names
+
+
+def test_there_are_thirty_kinds_and_more_each_with_its_own_name_and_words() -> None:
+    kinds = known()
+
+    assert len(kinds) >= 30
+    assert all(name == weather.name for name, weather in kinds.items())
+    assert len({weather.what for weather in kinds.values()}) == len(kinds)
+
+
+def test_a_wrong_name_is_told_the_nearest_or_all() -> None:
+    with pytest.raises(UsageError, match=r"no weather 'dhcp-lat'; did you mean dhcp-late\?"):
+        read("dhcp-lat")
+    with pytest.raises(UsageError, match=r"no weather 'xyz'; known: .*link-lossy"):
+        read("xyz")
+
+
+def test_what_is_late_can_be_told_by_how_much() -> None:
+    dhcp, link = read("dhcp-late=30"), read("link-late=5")
+
+    assert isinstance(dhcp, DhcpWeather)
+    assert (dhcp.silent_s, dhcp.what) == (30.0, "the DHCP server is silent for 30 s")
+    assert isinstance(link, LinkWeather)
+    assert link.down_s == 5.0
+
+
+@pytest.mark.parametrize("text", ["dhcp-late=", "dhcp-late=x", "dhcp-late=0", "dhcp-late=601", "dhcp-late=1.5"])
+def test_seconds_are_a_whole_number_in_reason(text: str) -> None:
+    with pytest.raises(UsageError, match=f"weather {text}: a whole number of seconds, 1 to 600"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["dhcp-silent=3", "link-lossy=3", "http-404-rootfs=3"])
+def test_what_lasts_as_it_does_takes_no_seconds(text: str) -> None:
+    with pytest.raises(UsageError, match="only dhcp-late and link-late take =SECONDS"):
+        read(text)
+
+
+# Where it shows
+
+
+def test_weather_that_no_machine_of_the_run_meets_is_refused() -> None:
+    check_shows(known()["tftp-lossy"], [BootPath.DIRECT, BootPath.PXE_CHAIN])
+    with pytest.raises(UsageError, match=r"weather tftp-lossy: boot path direct never meets it .* shows on pxe-chain"):
+        check_shows(known()["tftp-lossy"], [BootPath.DIRECT])
+    with pytest.raises(UsageError, match="boot path direct, grub never meets it"):
+        check_shows(known()["http-404-rootfs"], [BootPath.DIRECT, BootPath.GRUB])
+
+
+def test_every_kind_shows_somewhere_on_the_first_path_that_will_do() -> None:
+    paths = [BootPath.DIRECT, BootPath.IPXE_BIOS]
+
+    assert path_for(known()["link-lossy"], paths) is BootPath.DIRECT
+    assert path_for(known()["http-404-kernel"], paths) is BootPath.IPXE_BIOS
+    assert path_for(known()["tftp-slow"], paths) is BootPath.PXE_CHAIN
+    assert all(path_for(weather, paths) for weather in known().values())
+
+
+def test_weather_about_the_second_card_brings_it_and_nothing_else_changes() -> None:
+    spec = MachineSpec(
+        name="m", uuid=uuid.UUID(int=0), boot_path=BootPath.DIRECT, nics=(NicSpec(model=NicModel.E1000E),)
+    )
+    two = adapted(spec, [known()["dhcp-second-card"]])
+
+    assert [(nic.model, nic.has_dhcp) for nic in two.nics] == [("e1000e", False), ("e1000e", True)]
+    assert two.dhcp_nic == 1
+    assert adapted(spec, [known()["link-lossy"]]) == spec
+    assert adapted(two, [known()["link-second-card"]]) == two
+    several = replace(spec, nics=(NicSpec(), NicSpec(has_dhcp=False), NicSpec(has_dhcp=False)))
+    assert adapted(several, [known()["link-second-card"]]).dhcp_nic == 1
+
+
+# The web server
+
+
+def test_each_fault_makes_its_own_of_an_answer(tmp_path: Path) -> None:
+    half = len(BODY) // 2
+
+    assert befallen("http-404-rootfs", tmp_path).status == 404
+    assert befallen("http-503-rootfs", tmp_path, before=7).status == 503
+    assert [befallen("http-503-once-rootfs", tmp_path, before=n).status for n in (0, 1)] == [503, 200]
+    assert befallen("http-stalls-rootfs", tmp_path).stall_after_bytes == half
+    assert befallen("http-cut-rootfs", tmp_path).cut_after_bytes == half
+    assert befallen("http-truncated-rootfs", tmp_path).size_bytes == half
+    assert befallen("http-flipped-rootfs", tmp_path).flipped_at == half
+    assert befallen("http-slow-rootfs", tmp_path).bytes_per_s == 2_500_000
+
+
+def test_noise_has_the_right_length_and_the_wrong_content(tmp_path: Path) -> None:
+    body = befallen("http-noise-rootfs", tmp_path).body
+
+    assert isinstance(body, Path)
+    assert body.stat().st_size == len(BODY)
+    assert hashlib.sha256(body.read_bytes()).digest() != hashlib.sha256(BODY).digest()
+
+
+def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
+    away = befallen("http-redirect-rootfs", tmp_path)
+    there = befallen(
+        "http-redirect-rootfs", tmp_path, Request(client="", method="GET", path=ROOTFS.path, query="moved")
+    )
+
+    assert (away.status, away.headers["Location"]) == (302, "/d/rootfs.squashfs?moved")
+    assert (there.status, there.body) == (200, BODY)
+
+
+def test_only_its_own_file_is_befallen(tmp_path: Path) -> None:
+    for path in ("/d/vmlinuz", "/d/initrd.img", "/boot.ipxe"):
+        request = Request(client="", method="GET", path=path)
+        assert befallen("http-404-rootfs", tmp_path, request) == Answer(body=BODY)
+
+
+def test_another_builds_file_is_the_one_of_the_same_kind(tmp_path: Path) -> None:
+    others = [Path("/other/vmlinuz"), Path("/other/initrd.img"), Path("/other/rootfs.squashfs")]
+    (weather,) = with_other([known()["http-other-build-rootfs"]], others)
+
+    assert isinstance(weather, HttpWeather)
+    assert altered([weather], tmp_path, ROOTFS, Answer(body=BODY), 0).body == Path("/other/rootfs.squashfs")
+
+
+def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:
+    order = ["boot.ipxe", "52-54-00-77-00-00.ipxe", "vmlinuz", "initrd.img", "rootfs.squashfs"]
+
+    assert [[name for name in order if file.comes_after(name)] for file in File] == [
+        ["52-54-00-77-00-00.ipxe"], ["vmlinuz"], ["initrd.img"]
+    ]  # fmt: skip
+
+
+# DHCP, TFTP, DNS
+
+
+def test_dnsmasq_says_what_the_weather_lets_it() -> None:
+    clear = DhcpConfig(folder=Path("/lab"))
+
+    def said(name: str) -> str:
+        return configuration(clouded(clear, [known()[name]]))
+
+    assert hosts(clouded(clear, [known()["dhcp-silent"]])) == ""
+    assert "dhcp-boot=" not in said("dhcp-no-boot-file")
+    assert "dhcp-reply-delay=" in said("dhcp-rival")
+    assert ",10.77.0.10,machine-0,120\n" in hosts(clouded(clear, [known()["dhcp-short-lease"]]))
+    assert "enable-tftp" not in said("tftp-absent")
+    assert "port=0" in said("dns-absent").splitlines()
+    assert configuration(clouded(clouded(clear, [known()["tftp-absent"]]), [])) == configuration(clear)
+
+
+# Packets
+
+
+def test_the_kernel_takes_the_rules_of_all_weather_at_once(tmp_path: Path) -> None:
+    """nft itself, in namespaces of its own."""
+    if shutil.which("nft") is None:
+        pytest.skip("this host has no nft (Debian package nftables)")
+    every = list(known().values())
+    script = tmp_path / "rules"
+    script.write_text(packet_faults.rules(every, refusing=True) * 2, "utf-8")  # the second time it takes the first away
+
+    argv = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f"nft -f {script} && nft list ruleset"]
+    listed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+    assert listed.count("numgen random mod 10000 < 100 drop") == 3
+    assert listed.count("numgen random mod 10000 < 500 drop") == 1
+    assert listed.count("reject with tcp reset") == 6
+
+
+def test_without_weather_no_rule_is_left() -> None:
+    assert "chain" not in packet_faults.rules([])
+    assert "reject" not in packet_faults.rules([known()["http-refused-rootfs"]]), "its time has not come"
+
+
+def test_a_lab_takes_all_weather_and_clears_up(tmp_path: Path) -> None:
+    with open_lab(tmp_path, "lab") as lab:
+        for weather in known().values():
+            lab.disturb(weather)
+            assert lab.clears_up == weather.passes
+        lab.disturb()
+
+        assert not lab.clears_up
+        assert lab.http.answer_to(ROOTFS).status == 404
+
+
+def test_the_user_network_says_what_weather_it_has_no_means_for(tmp_path: Path) -> None:
+    with open_lab(tmp_path, "user") as lab:
+        lab.disturb(known()["http-404-rootfs"], known()["link-down"])
+        for name in ("dhcp-late", "tftp-slow", "http-refused-rootfs", "link-lossy", "dns-absent"):
+            with pytest.raises(HostError, match=f"not on the user network: the weather {name}; --network lab has it"):
+                lab.disturb(known()[name])
+
+
+def test_what_never_ends_does_not_pass() -> None:
+    for weather in known().values():
+        forever = isinstance(weather, DhcpWeather) and weather.silent_s == inf
+        assert not (forever and weather.passes)
+        if isinstance(weather, HttpWeather):
+            fixes_itself = (HttpFault.BUSY_ONCE, HttpFault.REFUSED_ONCE, HttpFault.REDIRECT, HttpFault.SLOW)
+            assert weather.passes == (weather.fault in fixes_itself)

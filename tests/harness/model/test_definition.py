@@ -1,0 +1,158 @@
+"""Image definitions: what is wrong is named, with file, key and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import DefinitionError, UsageError
+from harness.model.definition import ImageDefinition, find_definition, find_images, load_definition, sources_digest
+from harness.model.machine_spec import BootPath
+
+GOOD = """
+description = "A test"
+version = "2026.11"
+
+[build]
+distribution = "debian"
+suite = "trixie"
+packages = ["systemd-sysv", "python3"]
+kernel_arguments = ["quiet"]
+
+[persist]
+disk = { minimum_gib = 4 }
+paths = ["/etc/nova", "/srv"]
+
+[expect]
+services = ["ssh.service"]
+sockets = ["libvirtd.socket"]
+waiting = ["nova-compute.service"]
+
+[boot]
+paths = ["direct", "ipxe-bios"]
+memory_mib = 2048
+
+[budget]
+boot_s = 60
+rootfs_mib = 250
+initrd_mib = 50
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "playbook.yml").write_text("- hosts: all\n")
+    (folder / "image.toml").write_text(GOOD)
+    return folder
+
+
+def _changed(folder: Path, old: str, new: str) -> Path:
+    assert old in GOOD
+    (folder / "image.toml").write_text(GOOD.replace(old, new))
+    return folder
+
+
+def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
+    definition = load_definition(folder)
+
+    assert definition.name == "mine"
+    assert definition.packages == ("systemd-sysv", "python3")
+    assert definition.boot_paths == (BootPath.DIRECT, BootPath.IPXE_BIOS)
+    assert (definition.disk.minimum_gib, definition.disk.serial, definition.disk.path) == (4, None, None)
+    assert definition.cpus == 2
+    assert definition.waiting == ("nova-compute.service",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "remedy"),
+    [
+        ('version = "2026.11"', "", "version", "for example"),
+        ('version = "2026.11"', 'version = "a b"', "version", "letters"),
+        ("suite =", "suit =", "build.suite", "for example"),
+        ("kernel_arguments", "kernel_argument", "build.kernel_argument", "kernel_arguments?"),
+        ('distribution = "debian"', 'distribution = "gentoo"', "build.distribution", "known: debian"),
+        ('"systemd-sysv", "python3"', '"python3", "python3"', "build.packages", "once"),
+        ('"systemd-sysv", "python3"', "3", "build.packages", "for example"),
+        ("[build]", '[build]\nplaybook = "none.yml"', "build.playbook", "put it beside"),
+        ("minimum_gib = 4", 'minimum_gib = 4, serial = "x"', "persist.disk", "exactly one"),
+        ("minimum_gib = 4", "", "persist.disk", "exactly one"),
+        ("minimum_gib = 4", 'path = "sda"', "persist.disk.path", "/dev/sda"),
+        ("minimum_gib = 4", "minimum_gib = 0", "persist.disk.minimum_gib", "for example"),
+        ("minimum_gib = 4", "minimum_gib = true", "persist.disk.minimum_gib", "for example"),
+        ('"/etc/nova", "/srv"', '"/etc/nova/"', "persist.paths", "no trailing slash"),
+        ('"/etc/nova", "/srv"', '"/etc/../srv"', "persist.paths", "absolute"),
+        ('"/etc/nova", "/srv"', '"/data/nova"', "persist.paths", "path services use"),
+        ('"/etc/nova", "/srv"', '"/srv", "/srv/www"', "persist.paths", "outer"),
+        ("[persist]", '[persist]\nfollow = ["/etc/other/x"]', "persist.follow", "below one of"),
+        ("[persist]", '[persist]\nwithstands = ["fire"]', "persist.withstands", "known: absent, late"),
+        ("[expect]", '[network]\nwithstands = ["rain"]\n[expect]', "network.withstands", "known: dhcp-late"),
+        ("[expect]", '[network]\nwithstands = ["link-down"]\n[expect]', "network.withstands", "only what passes"),
+        ('"ssh.service"', '"ssh"', "expect.services", "ssh.service"),
+        ('"libvirtd.socket"', '"libvirtd.service"', "expect.sockets", "libvirtd.socket"),
+        ('"nova-compute.service"', '"ssh.service"', "expect.waiting", "control plane"),
+        ('"direct", "ipxe-bios"', '"floppy"', "boot.paths", "known: direct"),
+        ('"direct", "ipxe-bios"', "", "boot.paths", "at least one"),
+        ("memory_mib = 2048", 'memory_mib = "2G"', "boot.memory_mib", "2048"),
+        ("memory_mib = 2048", 'hardware = ["sata"]\nmemory_mib = 2048', "boot.hardware", "sata-bios"),
+        ("[budget]", "[budgets]", "budget.boot_s", "for example"),
+        ("[boot]", '[[boot]]\nx = "y"', "boot", "for example"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(
+    folder: Path, old: str, new: str, key: str, remedy: str
+) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(_changed(folder, old, new))
+
+    assert caught.value.key == key
+    assert caught.value.file == str(folder / "image.toml")
+    assert remedy in str(caught.value)
+
+
+def test_what_is_not_toml_is_named_with_its_place(folder: Path) -> None:
+    with pytest.raises(DefinitionError, match="line 2"):
+        load_definition(_changed(folder, 'description = "A test"', "description = nothing"))
+
+
+def test_a_folder_without_a_definition_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no image\.toml"):
+        load_definition(tmp_path)
+
+
+def test_images_are_found_upwards(folder: Path) -> None:
+    below = folder.parent.parent / "tests" / "deep"
+    below.mkdir(parents=True)
+
+    assert find_images(below) == folder.parent
+    with pytest.raises(UsageError, match="--images-dir"):
+        find_images(Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("mne", "did you mean mine"), ("x", "known: mine"), ("../images/mine", "no image")]
+)
+def test_an_unknown_image_lists_those_that_exist(folder: Path, name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        find_definition(name, folder.parent)
+
+
+def test_the_sources_digest_covers_roles_and_the_folder_but_not_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    before = sources_digest(load_definition(folder))
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    folder.parent.rename(moved / "images")
+    assert sources_digest(_read(moved)) == before
+
+    (moved / "images" / "roles").mkdir()
+    (moved / "images" / "roles" / "main.yml").touch()
+    with_role = sources_digest(_read(moved))
+    (moved / "images" / "mine" / "script").touch()
+
+    assert len({before, with_role, sources_digest(_read(moved))}) == 3
+
+
+def _read(place: Path) -> ImageDefinition:
+    return load_definition(place / "images" / "mine")

@@ -1,0 +1,67 @@
+"""Where a path really is: the guest's script, run on this host's file systems."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.core.deadline import Deadline
+from harness.core.errors import ImageError
+from harness.guest.channel import Channel, Completed
+from harness.persistence.locations import find_locations
+
+
+class Here(Channel):
+    """This host's shell; ``within`` is what the command is run by."""
+
+    def __init__(self, *within: str) -> None:
+        self._within = within
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+        done = subprocess.run([*self._within, "bash", "-c", command], check=False, capture_output=True)
+        return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def findmnt(what: str, path: Path) -> str:
+    text = subprocess.check_output(["findmnt", "-n", "-o", what, "-T", str(path)], text=True)
+    return text.splitlines()[-1].strip()
+
+
+def test_a_link_is_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+
+    (found,) = find_locations(Here(), [str(tmp_path / "link")])
+
+    mount = findmnt("TARGET", tmp_path)
+    assert found.path == str(tmp_path / "link")
+    assert (found.mount, found.root) == (mount, findmnt("FSROOT", tmp_path))
+    assert found.inner == f"{found.root.rstrip('/')}{str(tmp_path / 'data').removeprefix(mount.rstrip('/'))}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount without namespaces of its own")
+def test_of_a_bind_mount_and_of_an_overlay_it_is_the_folder_below_that_counts(tmp_path: Path) -> None:
+    for name in ("kept", "seen", "lower", "work", "over"):
+        (tmp_path / name).mkdir()
+    script = (
+        f"cd {tmp_path} && mount -t tmpfs tmpfs kept && mkdir kept/inside kept/upper kept/work && "
+        f"mount --bind {tmp_path}/kept/inside {tmp_path}/seen && "
+        f"mount -t overlay overlay -o lowerdir={tmp_path}/lower,upperdir={tmp_path}/kept/upper,"
+        f"workdir={tmp_path}/kept/work {tmp_path}/over && "
+    )
+    unshared = Here("unshare", "--mount", "sh", "-c", f'{script} exec "$@"', "sh")
+
+    bound, over = find_locations(unshared, [f"{tmp_path}/seen", f"{tmp_path}/over"])
+
+    assert (bound.root, bound.inner, bound.device) == ("/inside", "/inside", "tmpfs")
+    assert (over.inner, over.mount, over.device) == ("/upper", f"{tmp_path}/kept", "tmpfs")
+
+
+def test_a_path_that_leads_nowhere_is_the_images_fault(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+
+    with pytest.raises(ImageError, match="leads nowhere"):
+        find_locations(Here(), [str(tmp_path / "link")])

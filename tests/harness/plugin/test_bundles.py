@@ -1,0 +1,171 @@
+"""Which boots of a run get a bundle when no test of its worker made one: those that were under way, those with a sign
+that came late."""
+
+# ruff: noqa: F811  # fixtures of another file are arguments here
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.core import serialization
+from harness.machine.boot_plan import PLAN, PlanRecord
+from harness.model.artifacts import Artifacts
+from harness.model.verdict import FINDING, MEMORY, Boot, Finding
+from harness.plugin import bundles
+from harness.replay.bundle import UNFINISHED, unpack
+from harness.runs.folder import Run
+
+from ..replay.test_bundle import BASE, artifacts, boot  # noqa: F401  # pytest finds fixtures by name
+
+LATE = Finding(id="kernel-oops", what="the kernel hit a bug", where="host1, boot 2 (direct)")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(tmp_path, "main")
+    for phase in ("queued", "firmware", "kernel"):
+        run.add_phase("host1", 2, phase)
+    return run
+
+
+@pytest.fixture
+def state(run: Run, artifacts: Artifacts) -> Any:
+    folder = artifacts.folder
+    prepared = SimpleNamespace(under_test=folder, old=folder, new=folder, newest=folder)
+    return SimpleNamespace(
+        runs={"base": run}, prepared={"base": prepared}, definitions={"base": BASE}, seed=1, with_artifacts=False
+    )
+
+
+def _end_well(run: Run, _: Path) -> None:
+    run.add_phase("host1", 2, "ready")
+
+
+def _end_badly(run: Run, boot: Path) -> None:
+    run.add_boot(
+        Boot(machine="host1", number=2, boot_path="direct", artifacts="", phases={}, ready_s=None, console=str(boot),
+             added_arguments=())
+    )  # fmt: skip
+
+
+def _wait(run: Run, _: Path) -> None:
+    """For a slot: nothing of it has begun."""
+    (run.folder / "events.jsonl").unlink()
+    run.add_phase("host1", 2, "queued")
+
+
+@pytest.mark.usefixtures("boot")
+def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
+    run: Run, state: Any, tmp_path: Path
+) -> None:
+    bundles.note_unfinished(run)
+    bundles.keep_missing(state, "base")
+
+    (finding,) = run.findings()
+    assert (finding.id, finding.where, finding.subject) == (UNFINISHED, "host1, boot 2 (direct)", "harness")
+    assert finding.what.endswith("s into this boot, which had got to kernel")
+    assert finding.evidence == ("[    0.00] Linux version 6.12",)
+    (made,) = tmp_path.glob("*.bundle")
+    (opened := tmp_path / "opened").mkdir()
+    assert made.name == "host1-boot-2.bundle"
+    assert unpack(made, opened).bundle.failure.finding == finding
+
+
+def _is_killed(run: Run, _: Path) -> None:
+    run.add("killed", {"machine": "host1", "number": 2})
+
+
+def _is_clone(_: Run, boot: Path) -> None:
+    plan = serialization.read(PlanRecord, boot / PLAN)
+    serialization.write(boot / PLAN, replace(plan, is_clone=True))
+
+
+@pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])
+def test_what_has_ended_or_not_begun_was_not_under_way(
+    run: Run,
+    boot: Path,
+    ended: Callable[[Run, Path], None],
+) -> None:
+    ended(run, boot)
+    bundles.note_unfinished(run)
+
+    assert run.findings() == ()
+
+
+def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
+    run: Run,
+    state: Any,
+    boot: Path,
+    tmp_path: Path,
+) -> None:
+    serialization.write(boot / FINDING, LATE)
+    (boot / MEMORY).write_bytes(b"KDUMP")
+    bundles.forget_bundled(run)
+    assert list(boot.glob("disk-*")), "without a bundle they are all there is"
+
+    bundles.keep_missing(state, "base")
+    bundles.forget_bundled(run)
+
+    (opened := tmp_path / "opened").mkdir()
+    assert unpack(tmp_path / "host1-boot-2.bundle", opened).bundle.failure.finding == LATE
+    assert not [*boot.glob("disk-*"), *boot.glob(MEMORY)]
+    assert (opened / "disk-0.qcow2").exists()
+    assert (opened / MEMORY).read_bytes() == b"KDUMP"
+
+
+def test_no_bundle_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path) -> None:
+    serialization.write(boot / FINDING, LATE)
+    (boot / "disk-0.qcow2").unlink()
+
+    bundles.keep_missing(state, "base")
+
+    assert [said.partition(":")[0] for said in run.unchecked()] == ["how to have it again"]
+
+
+def test_a_test_that_comes_and_goes_says_how_often_and_is_one_that_a_replay_has(
+    run: Run, state: Any, boot: Path, tmp_path: Path
+) -> None:
+    """A replay has no repeats."""
+    for number, outcome in enumerate(["passed", "failed", "passed"], 1):
+        for when in ("setup", "call"):
+            said = {"test": f"t.py::test_x[base-boot~{number}]", "when": when, "outcome": outcome}
+            run.add("result", said if when == "call" else {**said, "outcome": "passed"})
+    run.add("result", {"test": "t.py::test_y[base-boot~1]", "when": "call", "outcome": "failed"})
+    failed = replace(LATE, id="check-failed", where="t.py::test_x[base-boot~4]")
+
+    made = bundles.keep(state, "base", failed, boot, "t.py::test_x[base-boot~4]")
+
+    (opened := tmp_path / "opened").mkdir()
+    assert made is not None
+    assert made.name == "t.py-test_x-base-boot-4.bundle"
+    held = unpack(made, opened).bundle
+    assert (held.failure.test, held.failure.finding.where) == ("t.py::test_x[base]", "t.py::test_x[base]")
+    assert (held.failure.seen, held.failure.tries) == (2, 4)
+
+
+def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
+    run: Run, state: Any, boot: Path, tmp_path: Path
+) -> None:
+    first = replace(LATE, id="something before it")
+    for number, found in ((1, LATE), (2, first), (3, None), (4, replace(LATE, id="other")), (5, LATE)):
+        folder = tmp_path / "host1" / f"boot-{number}"
+        folder.mkdir(exist_ok=True)
+        if found:
+            serialization.write(folder / FINDING, found)
+        run.add_boot(
+            Boot(machine="host1", number=number, boot_path="direct", artifacts="", phases={}, ready_s=None,
+                 console=str(folder / "console.log"), added_arguments=(), weather=("dhcp-late",) if number == 5 else ())
+        )  # fmt: skip
+
+    made = bundles.keep(state, "base", LATE, boot)
+
+    (opened := tmp_path / "opened").mkdir()
+    assert made is not None
+    held = unpack(made, opened).bundle
+    assert (held.failure.seen, held.failure.tries) == (2, 4)

@@ -1,0 +1,194 @@
+"""In a repository of somebody else's: what is collected there, and that nothing changes where nobody asks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.model.verdict import Outcome
+from harness.plugin.controller import final_status
+from harness.plugin.suite import FOLDER
+
+from .test_plugin import ROOT, run_pytest
+
+OWN_TEST = "def test_own(host):\n    assert host.file('/').exists\n"
+COLLECT = ("--collect-only", "-q", "--image", "theirs")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """One with an image definition of its own."""
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "images" / "base", repository / "images" / "theirs")
+    (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    return repository
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+
+
+def test_the_suite_and_the_repositorys_own_tests_are_collected(repository: Path) -> None:
+    write(repository / "tests" / "image" / "test_own.py", OWN_TEST)
+    write(repository / "tests" / "test_unit.py", "def test_unit(): ...\n")
+
+    status, text = run_pytest(*COLLECT, cwd=repository)
+
+    assert status == 0, text
+    assert "harness/suite/test_survival.py::test_data_survives" in text
+    assert "tests/image/test_own.py::test_own[theirs]" in text
+    assert "test_unit" not in text
+
+
+@pytest.mark.parametrize("ini", ["[pytest]\n", "[pytest]\ntestpaths = checks\n"])
+def test_without_a_folder_for_them_the_own_tests_are_what_pytest_collects(repository: Path, ini: str) -> None:
+    write(repository / "pytest.ini", ini)
+    write(repository / "checks" / "test_own.py", OWN_TEST)
+    write(repository / "test_unit.py", "def test_unit(): ...\n")
+
+    _, text = run_pytest(*COLLECT, cwd=repository)
+
+    assert "harness/suite/test_links.py::" in text
+    assert "checks/test_own.py::test_own[theirs]" in text
+    assert ("test_unit.py::test_unit" in text) == ("testpaths" not in ini)
+
+
+def test_paths_are_all_that_is_collected_and_an_id_of_the_suite_is_one(repository: Path) -> None:
+    write(repository / "tests" / "image" / "test_own.py", OWN_TEST)
+
+    _, own = run_pytest(*COLLECT, "tests/image", cwd=repository)
+    _, module = run_pytest(*COLLECT, "harness/suite/test_ssh.py", cwd=repository)
+    wanted = "harness/suite/test_services.py::test_service_is_enabled_and_active[theirs-ssh.service]"
+    _, one = run_pytest(*COLLECT, wanted, cwd=repository)
+
+    assert "harness/suite" not in own
+    assert re.findall(r"^[\w/]+\.py", module, re.MULTILINE) == ["harness/suite/test_ssh.py"] * 2
+    assert one.splitlines()[0] == wanted
+    assert "1 test collected" in one
+
+
+def test_unknown_test_of_the_suite_is_one_sentence_and_status_4(repository: Path) -> None:
+    status, text = run_pytest(*COLLECT, "harness/suite/test_nothing.py", cwd=repository)
+
+    assert status == 4
+    assert "harness/suite/test_nothing.py: no such test in the suite of Bootproof" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "packages"),
+    [
+        ("prepend", []),
+        ("prepend", ["tests/image"]),
+        ("prepend", ["tests", "tests/image"]),
+        ("append", []),
+        ("importlib", []),
+    ],
+)
+def test_modules_of_the_same_name_do_not_meet(repository: Path, mode: str, packages: list[str]) -> None:
+    for file in FOLDER.glob("test_*.py"):
+        write(repository / "tests" / "image" / file.name, OWN_TEST)
+    for package in packages:
+        write(repository / package / "__init__.py", "")
+
+    status, text = run_pytest(*COLLECT, "--thorough", f"--import-mode={mode}", cwd=repository)
+
+    assert status == 0, text
+    for file in FOLDER.glob("test_*.py"):
+        assert f"harness/suite/{file.name}::" in text
+        assert f"tests/image/{file.name}::test_own[theirs]" in text
+
+
+def test_the_repositorys_names_for_tests_are_not_the_suites(repository: Path) -> None:
+    write(repository / "pytest.ini", "[pytest]\npython_files = check_*.py\npython_functions = check_*\n")
+    write(repository / "tests" / "image" / "check_own.py", OWN_TEST.replace("test_own", "check_own"))
+
+    _, text = run_pytest(*COLLECT, cwd=repository)
+
+    assert "harness/suite/test_links.py::test_location_can_be_written[theirs-/var/local]" in text
+    assert "tests/image/check_own.py::check_own[theirs]" in text
+
+
+def test_a_module_that_names_hosts_is_refused_with_an_image(repository: Path) -> None:
+    write(repository / "tests" / "image" / "test_own.py", f"testinfra_hosts = ['local://']\n{OWN_TEST}")
+
+    status, text = run_pytest(*COLLECT, cwd=repository)
+
+    assert status == 4
+    assert "testinfra_hosts in its module names a host" in text
+
+
+STRICT = """
+[pytest]
+addopts = --strict-markers --strict-config
+filterwarnings =
+    error
+    # of every editable install, and not of what is installed
+    ignore:Module already imported so cannot be rewritten; _editable
+"""
+TESTINFRA = """
+import sys
+import pytest
+
+testinfra_hosts = ["local://", "local://again"]
+
+@pytest.mark.parametrize("path", ["/", "/nonexistent"])
+def test_file(host, path):
+    assert host.file(path).exists
+
+def test_nothing_else_was_imported():
+    assert not {"aiohttp", "cattrs", "qemu", "harness.plugin.hooks", "harness.plugin.prepare"} & set(sys.modules)
+
+def test_no_host():
+    pytest.skip("no reason")
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--hosts=local://",), ("-n2", "--dist=loadfile"), ("-k", "own"), ("--collect-only", "-q")],
+    ids=str,
+)
+def test_without_an_image_nothing_changes(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write(tmp_path / "tests" / "test_hosts.py", TESTINFRA)
+    write(tmp_path / "tests" / "test_local.py", OWN_TEST)
+    write(tmp_path / "pytest.ini", STRICT)
+    arguments = ("-v", "-rA", "--no-header", *arguments)
+
+    status, text = run_pytest(*arguments, cwd=tmp_path)
+    status_without, text_without = run_pytest("-p", "no:harness.plugin", *arguments, cwd=tmp_path)
+
+    assert (status, timeless(text)) == (status_without, timeless(text_without))
+    assert "test_own[local]" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"tests", "pytest.ini"}
+
+
+def timeless(text: str) -> list[str]:
+    """What pytest said; two workers say it in any order."""
+    lines = [re.sub(r"\d+\.\d+s|gw\d|\[ *\d+%\]|=+", "", line) for line in text.splitlines()]
+    return sorted(lines) if "workers [" in text else lines
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "of_pytest", "is_interrupted", "awaited"),
+    [
+        ([Outcome.PASSED], pytest.ExitCode.OK, False, 0),
+        ([Outcome.PASSED], pytest.ExitCode.TESTS_FAILED, False, 1),
+        ([Outcome.PASSED, Outcome.INCONCLUSIVE], pytest.ExitCode.OK, False, 75),
+        ([Outcome.INCONCLUSIVE, Outcome.FAILED], pytest.ExitCode.TESTS_FAILED, False, 1),
+        ([Outcome.INCONCLUSIVE], pytest.ExitCode.NO_TESTS_COLLECTED, False, 75),
+        ([Outcome.FAILED], pytest.ExitCode.INTERRUPTED, False, 1),  # -x with xdist
+        ([Outcome.INCONCLUSIVE], pytest.ExitCode.INTERRUPTED, False, 75),
+        ([Outcome.INCONCLUSIVE], pytest.ExitCode.INTERRUPTED, True, 2),
+        ([Outcome.FAILED], pytest.ExitCode.INTERNAL_ERROR, False, 3),
+        ([Outcome.INCONCLUSIVE], pytest.ExitCode.USAGE_ERROR, False, 4),
+    ],
+)
+def test_the_status_is_the_worst_of_verdicts_and_pytest(
+    outcomes: list[Outcome], of_pytest: int, is_interrupted: bool, awaited: int
+) -> None:
+    assert final_status(outcomes, of_pytest, is_interrupted=is_interrupted) == awaited

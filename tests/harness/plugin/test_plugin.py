@@ -1,0 +1,155 @@
+"""The plugin as a person meets it: what is collected, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def run_pytest(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_image_without_a_path_collects_the_suite() -> None:
+    status, text = run_pytest("--collect-only", "-q", "--image", "base")
+
+    assert status == 0, text
+    assert "tests/image/test_survival.py::test_data_survives" in text
+    assert "tests/harness" not in text
+
+
+def test_two_images_are_collected_side_by_side() -> None:
+    _, text = run_pytest("--collect-only", "-q", "--image", "base", "--image", "nova-kvm")
+
+    assert "test_service_is_enabled_and_active[base-ssh.service]" in text
+    assert "test_service_is_enabled_and_active[nova-kvm-ssh.service]" in text
+    assert "that_is_a_link_leads_to_its_place_on_data[nova-kvm-/var/lib/nova]" in text
+    assert "that_is_a_link_leads_to_its_place_on_data[base-/var/lib/nova]" not in text
+
+
+def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> None:
+    _, text = run_pytest("--collect-only", "-q", "--image", "base")
+    _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--cuts", "3000")
+
+    assert "deselected" in text
+    assert "test_power_cuts" not in text
+    assert "with_all_that_was_kept[base-2]" in thorough
+    assert "with_all_that_was_kept[base-3]" not in thorough
+    assert "[base-4k-sectors]" in thorough
+    assert "deselected" not in thorough
+
+
+def test_boot_path_limits_what_is_collected() -> None:
+    _, text = run_pytest("--collect-only", "-q", "--image", "base", "--boot-path", "ipxe-bios")
+
+    assert "other_boot_paths[base-direct]" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--image", "nova-kvn"], "did you mean nova-kvm?"),
+        (["--image", "base", "--hosts", "ssh://somewhere"], "exclude each other"),
+        (["--image", "base", "--images-dir", "/nonexistent"], "no image 'base' in /nonexistent"),
+        (["--image", "base", "--cuts", "0"], "judge at least one"),
+        (["--image", "base", "--boot-path", "floppy"], "invalid choice: 'floppy'"),
+    ],
+)
+def test_wrong_option_is_one_sentence_and_status_4(arguments: list[str], sentence: str) -> None:
+    status, text = run_pytest(*arguments)
+
+    assert status == 4
+    assert sentence in text
+    assert "Traceback" not in text
+
+
+def test_wrong_definition_names_file_key_and_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
+    (folder / "image.toml").write_text(text.replace("memory_mib", "memory_mb"), "utf-8")
+    (folder / "playbook.yml").write_text("[]", "utf-8")
+
+    status, said = run_pytest("--image", "mine", "--images-dir", str(tmp_path))
+
+    assert status == 4
+    assert f"{folder / 'image.toml'}: boot.memory_mib: is missing" in said
+
+
+def test_host_refuses_to_test_the_local_machine(tmp_path: Path) -> None:
+    test = tmp_path / "test_mine.py"
+    test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
+
+    status, said = run_pytest("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(test))
+
+    assert status == 1
+    assert "no --image and no --hosts given" in said
+
+
+def test_testinfra_is_untouched_where_there_are_no_images(tmp_path: Path) -> None:
+    test = tmp_path / "test_mine.py"
+    test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+
+    status, said = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
+
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("@pytest.mark.state('upgradet')\ndef test_x(machine): ...", "no state 'upgradet'; known: booted"),
+        ("@pytest.mark.state()\ndef test_x(machine): ...", "state takes the name of one state"),
+        ("def test_x(host, machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
+        ("def test_x(host, cold_machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
+    ],
+)
+def test_a_test_that_asks_for_what_cannot_be_is_one_sentence(tmp_path: Path, body: str, sentence: str) -> None:
+    (tmp_path / "test_mine.py").write_text(f"import pytest\n\n{body}\n")
+    status, text = run_pytest("--collect-only", "--image", "base", str(tmp_path / "test_mine.py"))
+
+    assert status == 4, text
+    assert sentence in text
+    assert "Traceback" not in text
+
+
+def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import harness\n\n@harness.state('mine')\ndef mine(machine, versions):\n    machine.check('true')\n"
+    )
+    (tmp_path / "test_mine.py").write_text("import pytest\n@pytest.mark.state('mine')\ndef test_x(machine): ...\n")
+    status, text = run_pytest("--collect-only", "-q", "--image", "base", str(tmp_path / "test_mine.py"))
+
+    assert status == 0, text
+    assert "test_x[base]" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--weather", "dhcp-lat"), "no weather 'dhcp-lat'; did you mean dhcp-late?"),
+        (("--weather", "tftp-slow", "--boot-path", "direct"), "boot path direct never meets it"),
+        (("--weather", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
+    ],
+)
+def test_weather_that_cannot_be_is_named_before_anything_starts(arguments: tuple[str, ...], said: str) -> None:
+    status, text = run_pytest("--image", "base", *arguments)
+
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert said in text
+    assert "artifacts" not in text
+
+
+def test_weather_that_the_definition_names_is_proven_with_thorough() -> None:
+    status, text = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_weather.py")
+
+    assert status == 0, text
+    assert "test_a_machine_comes_up_in_spite_of_the_weather[base-link-lossy]" in text

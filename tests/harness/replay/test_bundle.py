@@ -1,0 +1,385 @@
+"""Bundles: what goes in comes out, what is secret does not go in, and what a stranger put together is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shlex
+import struct
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import serialization
+from harness.core.errors import HostError, UsageError
+from harness.machine.boot_plan import PLAN, Plan, PlanRecord
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.model.verdict import Finding
+from harness.qemu import command_line, disk_images
+from harness.replay import bundle
+from harness.replay.bundle import Failure
+
+from ... import samples
+
+BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
+FINDING = Finding(id="boot-hangs", what="waited in vain", where="host1, boot 2 (direct)", evidence=("a", "b"))
+SECRET = "hunter2=, and more"
+DELAY = {"systemd.unit-dropin.ssh.service~bootproof": "[Service]\nExecStartPre=sleep 5\n"}
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return samples.artifacts(tmp_path / "artifacts", "1")
+
+
+class FakeLab:
+    network = Network.LAB
+    weather = ()
+    captures: tuple[Path, ...] = ()
+
+
+@pytest.fixture
+def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
+    """The folder of a boot of a machine with two disks, one of them blank, and credentials of which one is secret."""
+    base, overlay = tmp_path / "base.raw", tmp_path / "data.qcow2"
+    disk_images.make_raw(base, size_bytes=16 << 20)
+    with base.open("r+b") as file:
+        file.write(b"of the template")
+    disk_images.make_overlay(overlay, base)
+    spec = MachineSpec(
+        name="host1",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.DIRECT,
+        disks=(
+            DiskSpec(path=overlay, serial="a", format=DiskFormat.QCOW2),
+            disk_images.make_disk(tmp_path / "blank.raw", "b", size_gib=1),
+        ),
+        credentials={**DELAY, "passwd.hashed-password.root": SECRET},
+    )
+    folder = tmp_path / "host1" / "boot-2"
+    capture = tmp_path / "lab" / "capture.pcap"
+    capture.parent.mkdir()
+    capture.write_bytes(b"packets")
+    site: Any = type("Site", (), {"lab": type("Lab", (FakeLab,), {"captures": (capture,)})})
+    Plan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
+    (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
+    argv = command_line.command(spec, program="qemu", wires=command_line.Wires(netdevs=("user,id=net0",)), clock="utc")
+    (folder / "argv").write_text(shlex.join(command_line.shown(argv)))
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path: Path, boot: Path, artifacts: Artifacts) -> Path:
+    return bundle.write(
+        tmp_path / "x.bundle", Failure(finding=FINDING, test="t.py::test_x[base]", seed=7), boot, [artifacts], BASE
+    )
+
+
+def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts) -> None:
+    opened = _unpacked(made, tmp_path)
+
+    assert opened.bundle.failure.finding == FINDING
+    assert (opened.bundle.failure.test, opened.bundle.failure.seed) == ("t.py::test_x[base]", 7)
+    assert opened.bundle.manifest == artifacts.manifest
+    assert opened.bundle.definition == BASE
+    assert opened.bundle.plan.number == 2
+    assert (opened.folder / "capture.pcap").read_bytes() == b"packets"
+    assert (opened.folder / "console.log").read_text() == "[    0.00] Linux version 6.12\n"
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_disks_are_as_they_were_before_and_need_no_other_file(tmp_path: Path, made: Path) -> None:
+    (tmp_path / "base.raw").unlink()
+    opened = _unpacked(made, tmp_path)
+
+    assert opened.bundle.plan.disks == ("disk-0.qcow2", "")
+    disk_images.flatten(opened.folder / "disk-0.qcow2", tmp_path / "flat.raw")
+    assert (tmp_path / "flat.raw").read_bytes().startswith(b"of the template\0")
+
+
+def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
+    opened = _unpacked(made, tmp_path)
+
+    assert opened.bundle.plan.spec.credentials == DELAY
+    everything = b"".join(file.read_bytes() for file in [*opened.folder.iterdir(), boot / PLAN])
+    assert b"passwd.hashed-password.root=" in everything
+    assert SECRET.encode() not in everything
+    assert base64.b64encode(SECRET.encode()) not in everything
+
+
+def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
+    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE, with_artifacts=True)
+
+    assert (_unpacked(made, tmp_path).folder / "vmlinuz").read_text().startswith("vmlinuz of 1")
+
+
+def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
+    spec = serialization.read(PlanRecord, boot / PLAN).spec
+    after = boot.parent / "boot-3"
+    site: Any = type("Site", (), {"lab": FakeLab})
+    Plan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
+
+    assert not list(boot.glob("disk-*"))
+    assert [file.name for file in after.glob("disk-*")] == ["disk-0.qcow2"]
+
+
+def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, artifacts: Artifacts) -> None:
+    switched_on = serialization.read(PlanRecord, boot / PLAN)
+    site: Any = type("Site", (), {"lab": FakeLab})
+    spec = replace(switched_on.spec, boot_path=BootPath.KEXEC)
+    running = Plan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, site=site)
+    newer = replace(artifacts, manifest=replace(artifacts.manifest, version="2"))
+    after = boot.parent / "boot-3"
+    replace(running, number=3, folder=after, artifacts=newer, is_kexec=True).keep_upgrade(running)
+
+    upgrade = serialization.read(PlanRecord, after / PLAN)
+    assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
+    assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
+    made = bundle.write(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)
+    assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
+
+
+def test_logs_may_grow_while_they_are_packed(
+    tmp_path: Path, boot: Path, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of machines that still run when a run is interrupted."""
+    packed = bundle._pack
+
+    def pack_late(*arguments: Any) -> None:
+        with (boot / "console.log").open("a") as log:
+            log.write("one more line\n")
+        packed(*arguments)
+
+    monkeypatch.setattr(bundle, "_pack", pack_late)
+    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
+
+    assert (_unpacked(made, tmp_path).folder / "console.log").read_text().count("\n") == 1
+
+
+def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
+    with pytest.raises(HostError, match="No such file"):
+        bundle.write(tmp_path / "no" / "such" / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
+
+    assert not [file for file in boot.iterdir() if file.name.startswith(".")]
+
+
+def _unpacked(source: Path, tmp_path: Path) -> bundle.Unpacked:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    return bundle.unpack(source, folder)
+
+
+Change = Callable[[dict[str, Any], dict[str, bytes]], None]
+
+
+def _altered(source: Path, target: Path, change: Change, members: list[tarfile.TarInfo] | None = None) -> Path:
+    """``source`` as a stranger might have made it."""
+    plain = subprocess.run(["zstd", "-dcq", str(source)], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]  # all are files
+    index = json.loads(files.pop("bundle.json"))
+    change(index, files)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in {"bundle.json": json.dumps(index).encode(), **files}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in members or []:
+            tar.addfile(member)
+    target.write_bytes(subprocess.run(["zstd", "-cq"], input=packed.getvalue(), capture_output=True, check=True).stdout)
+    return target
+
+
+def _listed(index: dict[str, Any], files: dict[str, bytes], name: str, content: bytes) -> None:
+    index["files"][name] = hashlib.sha256(content).hexdigest()
+    files[name] = content
+
+
+def _newer(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index |= {"format": 2, "made_by": "9.0", "unheard": "of"}
+
+
+def _other_architecture(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["architecture"] = "riscv64"
+
+
+def _path_outside(index: dict[str, Any], files: dict[str, bytes]) -> None:
+    _listed(index, files, "../../outside", b"x")
+
+
+def _unlisted(_: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["surprise"] = b"x"
+
+
+def _damaged(_: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["console.log"] = b"other"
+
+
+def _missing(_: dict[str, Any], files: dict[str, bytes]) -> None:
+    del files["console.log"]
+
+
+def _strange_name(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["name"] = "../../etc"
+
+
+def _strange_argument(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["manifest"]["kernel_arguments"] = ["quiet\nchain http://elsewhere/"]
+
+
+def _strange_file(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["manifest"]["files"]["../x"] = index["manifest"]["files"]["vmlinuz"]
+
+
+def _unknown_weather(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["weather"] = ["hail"]
+
+
+def _option_as_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["failure"]["test"] = "--pyargs=t.py::x"
+
+
+def _test_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["failure"]["test"] = "tests/../../other/t.py::test_x"
+
+
+def _absolute_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["failure"]["test"] = "/srv/t.py::test_x"
+
+
+def _hardware_elsewhere(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["hardware"] = "../secret.toml"
+
+
+def _strange_serial(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["disks"][0]["serial"] = "x,drive=/dev/sda"
+
+
+def _strange_clock(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["clock"] = "noon,driftfix=slew"
+
+
+def _endless_machine(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["spec"]["memory_mib"] = 1 << 40
+
+
+def _more_failures_than_tries(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["failure"]["tries"] = 0
+
+
+def _no_object(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["failure"]["finding"] = ["x"]
+
+
+def _backed(index: dict[str, Any], files: dict[str, bytes]) -> None:
+    content = bytearray(files["disk-0.qcow2"])
+    struct.pack_into(">QI", content, 8, 200, 11)
+    content[200:211] = b"/etc/shadow"
+    _listed(index, files, "disk-0.qcow2", bytes(content))
+
+
+def _data_elsewhere(index: dict[str, Any], files: dict[str, bytes]) -> None:
+    content = bytearray(files["disk-0.qcow2"])
+    struct.pack_into(">Q", content, 72, 4)
+    _listed(index, files, "disk-0.qcow2", bytes(content))
+
+
+def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
+    _listed(index, files, "disk-0.qcow2", b"raw" * 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_newer, "was made by bootproof 9.0, which is newer than this one"),
+        (_other_architecture, "is of a machine of riscv64"),
+        (_path_outside, "'../../outside', which its index does not list as a file"),
+        (_unlisted, "'surprise', which its index does not list"),
+        (_damaged, "console.log has other bytes than its index says"),
+        (_missing, "console.log is missing"),
+        (_strange_name, "nothing is called '../../etc'"),
+        (_strange_argument, "is no kernel argument"),
+        (_strange_file, "'../x', which is no name of a file of artifacts"),
+        (_unknown_weather, "no weather 'hail'"),
+        (_option_as_test, "is no test in a folder below this one"),
+        (_test_elsewhere, "is no test in a folder below this one"),
+        (_absolute_test, "is no test in a folder below this one"),
+        (_hardware_elsewhere, "nothing is called '../secret.toml'"),
+        (_strange_serial, "nothing is called 'x,drive=/dev/sda'"),
+        (_strange_clock, "no clock says 'noon,driftfix=slew'"),
+        (_endless_machine, "are no machine"),
+        (_more_failures_than_tries, "nothing fails in 1 of 0"),
+        (_no_object, "is no bundle: bundle.json"),
+        (_backed, "disk-0.qcow2 stands on another file"),
+        (_data_elsewhere, "disk-0.qcow2 has its data in another file"),
+        (_raw, "disk-0.qcow2 is no qcow2"),
+    ],
+)
+def test_what_a_stranger_made_is_refused_in_a_sentence(tmp_path: Path, made: Path, change: Change, said: str) -> None:
+    hostile = _altered(made, tmp_path / "hostile.bundle", change)
+
+    with pytest.raises(UsageError) as refused:
+        _unpacked(hostile, tmp_path)
+
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "outside").exists()
+    assert not (tmp_path.parent / "outside").exists()
+
+
+def test_a_header_that_claims_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    packed = subprocess.run(["zstd", "-cq"], input=header.tobuf(tarfile.GNU_FORMAT), capture_output=True, check=True)
+    (tmp_path / "bomb.bundle").write_bytes(packed.stdout)
+
+    with pytest.raises(UsageError, match="holds 'x'"):
+        _unpacked(tmp_path / "bomb.bundle", tmp_path)
+
+
+def test_a_link_or_a_bomb_is_refused(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tarfile.TarInfo("console.log")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
+
+    def without_console(_: dict[str, Any], files: dict[str, bytes]) -> None:
+        del files["console.log"]
+
+    with pytest.raises(UsageError, match="does not list as a file"):
+        _unpacked(_altered(made, tmp_path / "link.bundle", without_console, [link]), tmp_path)
+    monkeypatch.setattr(bundle, "_MOST_BYTES", 1 << 10)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match="unpacks to more than"):
+        bundle.unpack(made, tmp_path / "other")
+
+
+@pytest.mark.parametrize("kept", [0, 10, -10])
+def test_a_bundle_that_was_cut_short_is_refused(tmp_path: Path, made: Path, kept: int) -> None:
+    made.write_bytes(made.read_bytes()[:kept])
+
+    with pytest.raises(UsageError, match="is no"):
+        _unpacked(made, tmp_path)
+
+
+def test_what_is_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    for path, said in (
+        (tmp_path / "text", "is no bundle: it does not begin"),
+        (tmp_path / "none", "there is no such bundle"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            bundle.unpack(path, tmp_path)
+
+
+def test_a_definition_survives_the_journey() -> None:
+    assert serialization.load(ImageDefinition, json.loads(json.dumps(serialization.dump(BASE)))) == BASE

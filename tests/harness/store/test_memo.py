@@ -1,0 +1,48 @@
+"""What is found out once a run: by one process while the others wait, and never again when it failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import ImageError, Subject
+from harness.store.memo import FailedBefore, blamed, once
+
+
+def test_who_asks_later_gets_what_was_found_out_first(tmp_path: Path) -> None:
+    made = [once("it", tmp_path / "it.json", dict[str, int], lambda: {"a": 1}) for _ in range(2)]
+    again = once("it", tmp_path / "it.json", dict[str, int], lambda: {"b": 2})
+
+    assert [*made, again] == [{"a": 1}] * 3
+
+
+def test_a_failure_is_told_and_not_repeated(tmp_path: Path) -> None:
+    def fail() -> dict[str, int]:
+        raise ImageError("the disk\nis flat")
+
+    with pytest.raises(ImageError):
+        once("it", tmp_path / "it.json", dict[str, int], fail)
+    with pytest.raises(FailedBefore, match="it failed, and is not tried again in this run: the disk") as caught:
+        once("it", tmp_path / "it.json", dict[str, int], lambda: {"a": 1})
+
+    assert caught.value.subject is Subject.IMAGE
+
+
+def test_what_a_killed_one_left_is_out_of_the_way(tmp_path: Path) -> None:
+    (tmp_path / "data.raw").write_bytes(b"half")
+    (tmp_path / "lab").mkdir()
+
+    def make() -> list[str]:
+        return [path.name for path in tmp_path.iterdir()]
+
+    assert once("it", tmp_path / "it.json", list[str], make) == []
+    assert json.loads((tmp_path / "it.json").read_text()) == []
+
+
+def test_an_error_is_blamed_on_whose_doing_it_was() -> None:
+    assert blamed(ImageError("x")) is Subject.IMAGE
+    assert blamed(AssertionError()) is Subject.IMAGE
+    assert blamed(OSError()) is Subject.HOST
+    assert blamed(KeyError()) is Subject.HARNESS

@@ -1,0 +1,118 @@
+"""The promotion decision is a pure function, so every corner of it can be tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import Subject
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.verdict import Coverage, Finding, Outcome
+from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
+
+IMAGES = Path(__file__).parents[3] / "images"
+EVERYTHING = Coverage(boot_paths=("direct",), passed=("links",), failed=(), missing=())
+
+
+@pytest.fixture
+def nova() -> ImageDefinition:
+    return load_definition(IMAGES / "nova-kvm")
+
+
+def finding(subject: Subject) -> Finding:
+    return Finding(id="x", what="something", where="somewhere", subject=subject)
+
+
+def test_all_checks_passed_and_no_finding_is_passed() -> None:
+    assert decide([], EVERYTHING) is Outcome.PASSED
+
+
+@pytest.mark.parametrize("other", list(Subject))
+def test_one_failure_of_the_image_outranks_everything(other: Subject) -> None:
+    worst = replace(EVERYTHING, missing=("identity",))
+
+    assert decide([finding(other), finding(Subject.IMAGE)], worst) is Outcome.FAILED
+
+
+@pytest.mark.parametrize("subject", [Subject.HOST, Subject.HARNESS])
+def test_what_the_host_or_the_harness_did_is_inconclusive(subject: Subject) -> None:
+    assert decide([finding(subject)], EVERYTHING) is Outcome.INCONCLUSIVE
+
+
+def test_a_missing_check_is_inconclusive() -> None:
+    assert decide([], replace(EVERYTHING, missing=("links",))) is Outcome.INCONCLUSIVE
+
+
+def test_a_check_that_failed_without_a_finding_is_not_passed() -> None:
+    assert decide([], replace(EVERYTHING, failed=("links",))) is Outcome.INCONCLUSIVE
+
+
+def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) -> None:
+    assert {"boot:direct", "boot:ipxe-bios", "libvirt", "openvswitch", "waiting"} <= set(required_checks(nova))
+
+
+def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
+    coverage = cover(nova, ["direct"], {}, {}, [])
+
+    assert coverage.missing == required_checks(nova)
+    demanding = replace(nova, hardware=("megasas",), withstands_weather=("link-lossy",))
+    assert set(required_checks(demanding, is_thorough=True)) - set(required_checks(demanding)) == {
+        "hardware",
+        "weather",
+        "power-cuts",
+        "disk-faults",
+        "upgrades",
+        "ordering",
+    }
+
+
+def test_one_deselected_test_makes_its_check_missing(nova: ImageDefinition) -> None:
+    planned = {"a": ["links"], "b": ["links"]}
+
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED}, [])
+
+    assert "links" in coverage.missing
+
+
+def test_one_failed_test_makes_its_check_failed(nova: ImageDefinition) -> None:
+    planned = {"a": ["links"], "b": ["links"]}
+
+    coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED, "b": Result.FAILED}, [])
+
+    assert coverage.failed == ("links",)
+
+
+def test_a_boot_path_is_proven_by_a_boot_that_became_ready(nova: ImageDefinition) -> None:
+    coverage = cover(nova, ["direct"], {}, {}, ["direct"])
+
+    assert "boot:direct" in coverage.passed
+    assert "boot:ipxe-bios" in coverage.missing
+
+
+def test_a_check_that_held_in_some_repeats_has_a_rate_with_its_interval() -> None:
+    planned = {f"t.py::test_{name}[x-boot~{number}]": ["services"] for number in range(1, 6) for name in "ab"}
+    results = dict.fromkeys(planned, Result.PASSED) | {"t.py::test_a[x-boot~3]": Result.FAILED}
+
+    (rate,) = rates(planned, results)
+
+    assert (rate.check, rate.passed, rate.repeats) == ("services", 4, 5)
+    assert (rate.low, rate.high) == (0.376, 0.964)  # Wilson's, as statsmodels has it
+    assert rates({"t.py::test_a[x]": ["services"]}, {}) == ()
+
+
+def test_only_what_both_passed_and_failed_is_a_flake() -> None:
+    results = {
+        "t.py::test_a[x-boot~1]": Result.PASSED, "t.py::test_a[x-boot~2]": Result.FAILED,
+        "t.py::test_b[x-boot~1]": Result.FAILED, "t.py::test_b[x-boot~2]": Result.FAILED,
+        "t.py::test_c[x-boot~1-/a]": Result.PASSED, "t.py::test_c[x-boot~2-/b]": Result.FAILED,
+    }  # fmt: skip
+
+    assert flakes(results) == {"t.py::test_a[x]": {"boot~1": Result.PASSED, "boot~2": Result.FAILED}}
+    assert without_repeat("t.py::test_c[x-boot~12-/a]") == ("t.py::test_c[x-/a]", "boot~12")
+
+
+def test_a_name_that_looks_like_a_repeat_is_none() -> None:
+    assert without_repeat("net-boot~2/t.py::test_a[net-boot9]") == ("net-boot~2/t.py::test_a[net-boot9]", "")
+    assert without_repeat("t.py::test_a[net-boot9-boot~3]") == ("t.py::test_a[net-boot9]", "boot~3")
