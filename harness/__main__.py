@@ -333,6 +333,7 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from harness.core.text import size
     from harness.store import inventory, prune
     from harness.store.store import find_store
 
@@ -347,7 +348,7 @@ def _prune(options: argparse.Namespace) -> int:
         show(prune.removal_table(removals, dry_run=options.dry_run))
         print()
     verb = "would be freed" if options.dry_run else "freed"
-    print(f"{inventory.size(prune.removed_bytes(removals))} {verb}; {inventory.summary(inventory.survey(store))}")
+    print(f"{size(prune.removed_bytes(removals))} {verb}; {inventory.summary(inventory.survey(store))}")
     return 0
 
 

@@ -10,19 +10,8 @@ from pathlib import Path
 from harness.core import serialization
 from harness.core.errors import Subject
 from harness.model.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
-from harness.model.verdict import (
-    NETWORK_LOG,
-    SCREENSHOT,
-    Boot,
-    Cost,
-    Coverage,
-    Finding,
-    Outcome,
-    Rate,
-    Traits,
-    Unit,
-    Verdict,
-)
+from harness.model.layout import NETWORK_LOG, SCREENSHOT
+from harness.model.verdict import Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
 from harness.runs.history import Series
 
 ARTIFACTS = "c650002e0a7676168963c6130fffb89d984df53772f14fead895342f85f09e56"

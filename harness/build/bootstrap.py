@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.build import chroot
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
+from harness.core.namespaces import environment
 from harness.model.definition import DEFINITION_FILE, ImageDefinition
 from harness.store.store import Store
 
@@ -58,7 +59,7 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     releases.mkdir()
     (folder / "tmp").mkdir()
     debs = store.packages(definition.suite)
-    env = chroot.environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
+    env = environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
         chroot.run(_command(definition, tree, mirror), log=log, env=env)
         chroot.run(chroot.inside(tree, "bootstrapped", mirror or ""), log=log)

@@ -6,17 +6,12 @@ subordinate ids are everybody else: one code path, and the same bytes come out.
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 from harness.core import process
-from harness.core.errors import HostError
-
-_KEPT_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+from harness.core.namespaces import environment, prefix
 
 _INSIDE = Path(__file__).with_name("tree_actions.py")
 
@@ -54,23 +49,6 @@ PID 1 of the namespace is the program: when it ends, whatever it left running en
 """
 
 
-def prefix() -> list[str]:
-    """What to put before a program so that it runs in namespaces of its own; `HostError` if it cannot.
-
-    util-linux 2.38 or newer, for ``--map-auto``.
-    """
-    user = _user_namespace() if os.geteuid() else []
-    words = [
-        *user,
-        # Entering a user namespace clears the death signal, so it is set behind that.
-        *process.tied_to_us(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()
-        ),
-    ]
-    _try(tuple(words))
-    return words
-
-
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
     """Run ``argv`` in namespaces of its own; `CommandFailed` quotes the end of what it printed."""
     try:
@@ -93,50 +71,6 @@ def entering(tree: Path, argv: Sequence[str], *, debs: Path | None = None, out: 
     return ["sh", "-c", _ENTER, "enter", *places, sys.executable, str(_INSIDE), *argv]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The same for everybody: no locale, home or configuration of whoever builds. Proxies are kept."""
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONHASHSEED": "0", **kept, **more}
-
-
 def inside(tree: Path, action: str, *arguments: str) -> list[str]:
     """The command line that does ``action`` of ``inside.py`` with ``tree`` as its root folder."""
     return [sys.executable, "-I", "-B", str(_INSIDE), str(tree), action, *arguments]
-
-
-def remove(folder: Path) -> None:
-    """Remove ``folder`` with all that other ids own in it."""
-    process.output([*prefix(), "rm", "-rf", "--one-file-system", str(folder)])
-
-
-def _user_namespace() -> list[str]:
-    process.require("newuidmap", "uidmap")
-    user = getpass.getuser()
-    for file in ("/etc/subuid", "/etc/subgid"):
-        if not has_ids(Path(file), user):
-            mend = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
-            raise HostError(f"{user} has no 65536 subordinate ids in {file}: {mend}, or build as root")
-    return ["unshare", "--user", "--map-root-user", "--map-auto"]
-
-
-def has_ids(file: Path, user: str) -> bool:
-    """Whether ``file``, as in subuid(5), gives ``user`` 65536 ids."""
-    names = (user, str(os.getuid()))
-    lines = file.read_text("utf-8").splitlines() if file.exists() else []
-    rows = [line.split(":") for line in lines]
-    return any(row[0] in names and int(row[2]) >= 65536 for row in rows if len(row) == 3)
-
-
-@cache
-def _try(words: tuple[str, ...]) -> None:
-    process.require("unshare", "util-linux")
-    process.require("setpriv", "util-linux")
-    try:
-        process.output([*words, "true"])
-    except process.CommandFailed as error:
-        raise HostError(
-            f"this host gives no namespaces to build in: {error.tail}; build as root, in a container with "
-            "CAP_SYS_ADMIN, or allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 "
-            "where that key exists)"
-        ) from error

@@ -15,6 +15,7 @@ from harness.build import chroot
 from harness.build.bootstrap import Archive, needs_network
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError
+from harness.core.namespaces import environment
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, sources_digest
 from harness.store.store import Store
 
@@ -53,9 +54,7 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     if not importlib.util.find_spec("ansible_collections.community.general"):
         raise HostError(f"{sys.executable} has no Ansible with community.general: pip install ansible")
     _write_inputs(definition, work)
-    env = chroot.environment(
-        ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No"
-    )
+    env = environment(ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No")
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
     debs = store.packages(definition.suite)

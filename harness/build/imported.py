@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.build.initrd import kernel_version
 from harness.core.errors import ImageError, UsageError
 from harness.model.artifacts import (
     INITRD,
@@ -24,6 +23,7 @@ from harness.model.artifacts import (
     load_artifacts,
 )
 from harness.model.definition import ImageDefinition, sources_digest
+from harness.model.kernel_image import kernel_version
 from harness.store import rootfs_images
 from harness.store.store import Store
 

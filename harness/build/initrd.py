@@ -11,8 +11,10 @@ from harness.build import chroot
 from harness.build.bootstrap import Archive
 from harness.core import process
 from harness.core.errors import ImageError
+from harness.core.namespaces import environment
 from harness.model.artifacts import INITRD, KERNEL
 from harness.model.definition import ImageDefinition
+from harness.model.kernel_image import kernel_version
 
 _MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
 
@@ -34,7 +36,7 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
     tree, out = folder / "tree", folder / "out"
     version = module_version(tree)
     dracut = f"dracut --force --no-hostonly --reproducible --kver {version} /mnt/{INITRD}".split()
-    env = chroot.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
+    env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     try:
         chroot.run(chroot.entering(tree, ["chroot", str(tree), *dracut], out=out), log=log, env=env)
     except process.CommandFailed as error:
@@ -59,21 +61,6 @@ def module_version(tree: Path) -> str:
     if not (tree / "usr/bin/dracut").is_file():
         raise ImageError('there is no /usr/bin/dracut to make an initrd with: add "dracut" to the packages')
     return versions[0]
-
-
-def kernel_version(kernel: Path) -> str:
-    """The release that a bzImage states of itself: what ``uname -r`` will say."""
-    return kernel_banner(kernel).split(" ")[0]
-
-
-def kernel_banner(kernel: Path) -> str:
-    """What a bzImage states of itself: release, builder, build (Linux, arch/x86/boot.rst: "HdrS", kernel_version)."""
-    with kernel.open("rb") as file:
-        head = file.read(0x8000)
-    if head[0x202:0x206] != b"HdrS":
-        raise ImageError(f"{kernel.name} is no bzImage: no HdrS at offset 0x202")
-    start = int.from_bytes(head[0x20E:0x210], "little") + 0x200
-    return head[start : head.index(b"\0", start)].decode("ascii", "replace")
 
 
 def read_listing(text: str) -> Initrd:

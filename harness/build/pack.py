@@ -10,6 +10,7 @@ from harness.build.bootstrap import Archive
 from harness.build.initrd import Initrd
 from harness.core import process
 from harness.core.errors import ImageError
+from harness.core.namespaces import environment
 from harness.model.artifacts import FILES, ROOTFS, Manifest, describe
 from harness.model.definition import ImageDefinition, sources_digest
 
@@ -25,7 +26,7 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     if not (tree / "proc").is_dir():  # dmsquash-live refuses a root filesystem without it
         raise ImageError("the tree has no /proc folder; nothing could be mounted there")
     process.require("mksquashfs", "squashfs-tools")
-    env = chroot.environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
+    env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     options = ["-noappend", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", _ZSTD_LEVEL]
     chroot.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
 

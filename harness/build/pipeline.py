@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from harness.build import bootstrap, chroot, configure, initrd, pack
 from harness.core import digest, serialization
 from harness.core.errors import BootproofError, HostError, UsageError
+from harness.core.namespaces import remove
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_version
 from harness.store.store import Store, disk_full
@@ -124,7 +125,7 @@ def build(
         if found and not refresh:
             return found
         # One lock for all versions of an image: they share the log files, and mostly the second layer.
-        with _alone(task, f"image-{definition.name}"), store.workfolder(remove=chroot.remove) as folder:
+        with _alone(task, f"image-{definition.name}"), store.workfolder(remove=remove) as folder:
             check_clock(time.time(), base.archive.epoch_s if base else _EARLIEST_S)
             _check_mount(folder)
             return _make(task, folder, refresh=refresh)
@@ -175,7 +176,7 @@ def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
             packages = pack.packages(folder / "tree")
         base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
         if held and base == known:
-            chroot.remove(folder / "tree")
+            remove(folder / "tree")
         else:
             _keep_layer(task, folder, key, {"for": f"packages {key}", **serialization.dump(base)}, kept=1)
     return base
@@ -245,7 +246,7 @@ def _unpack_layer(task: _Build, tree: Path, key: str) -> bool:
             task.store.remove_layer(key)
             return False
         if tree.exists():
-            chroot.remove(tree)
+            remove(tree)
         pack.untar(tar, tree, log=log)
     return True
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import time
 import webbrowser
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.promotion import COLUMNS, TREE, Commands, add_tree, carried, named, named_tree, print_table, told
-from harness.core.errors import BootproofError, HostError, UsageError
+from harness.cli.promotion import COLUMNS, Commands, add_tree, print_table, told
+from harness.core.errors import UsageError
+from harness.promotion.select import open_named_tree, select, select_promoted
 
 if TYPE_CHECKING:
-    from harness.diff import Side
-    from harness.model.artifacts import Artifacts
-    from harness.model.verdict import Verdict
-    from harness.store.store import Store
+    pass
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -81,7 +77,7 @@ def _history(options: argparse.Namespace) -> int:
     if options.stream is None:
         return _how_it_did(options)
     with ExitStack() as until:
-        entries = named_tree(options, until, options.image).tree.history(options.image, options.stream)
+        entries = open_named_tree(options.tree, until, options.image).tree.history(options.image, options.stream)
     if options.json:
         print(json.dumps(serialization.dump(entries), indent=2))
         return 0
@@ -110,64 +106,12 @@ def _diff(options: argparse.Namespace) -> int:
     from harness.diff import as_text, compare
 
     with ExitStack() as until:
-        difference = compare(*(side(name, options, until) for name in (options.old, options.new)))
+        difference = compare(*(select(name, options.tree, until) for name in (options.old, options.new)))
     if options.json:
         print(json.dumps(serialization.dump(difference), indent=2))
     else:
         print("\n".join(as_text(difference, limit=None if options.all else 12)))
     return 0
-
-
-def side(name: str, options: argparse.Namespace, until: ExitStack) -> Side:
-    """What ``name`` stands for, and the newest verdict about these bytes."""
-    from harness.diff import Side
-    from harness.model.artifacts import load_artifacts
-    from harness.promotion import attest
-    from harness.store.store import find_store
-
-    store = find_store()
-    image, _, which = name.partition("@")
-    if which and named(options):
-        opened = named_tree(options, until, image)
-        if opened.tree.current(image, which):
-            artifacts, proof = carried(opened, image, which)
-            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, name).verdict)
-    if Path(name).is_dir():
-        artifacts = load_artifacts(Path(name))
-    elif re.fullmatch(r"[0-9a-f]{8,64}", name):
-        artifacts = _of_digest(name, store, options, until)
-    else:
-        artifacts = store.hold(lambda: store.newest(image, which), until)
-    return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest))
-
-
-def _of_digest(name: str, store: Store, options: argparse.Namespace, until: ExitStack) -> Artifacts:
-    """Those in the store or, if that has none, in the tree that was named."""
-    from harness.model.artifacts import load_artifacts
-
-    try:
-        return store.hold(lambda: store.artifacts(name), until)
-    except UsageError:
-        if not named(options):
-            raise
-        opened = named_tree(options, until)
-        opened.fetch_digest(name)
-        found = sorted(opened.tree.root.glob(f"artifacts/{name}*"))
-        if len(found) != 1:
-            raise
-        return load_artifacts(found[0])
-
-
-def _verdict_about(digest: str) -> Verdict | None:
-    from harness.core import serialization
-    from harness.model.verdict import Verdict
-    from harness.runs import history
-    from harness.store.store import find_store
-
-    with suppress(HostError, OSError, ValueError):
-        if folder := history.last_verdict_folder(find_store(), digest):
-            return serialization.read(Verdict, folder / "verdict.json")
-    return None
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -183,26 +127,9 @@ def _report(options: argparse.Namespace) -> int:
         raise UsageError(f"{folder} is no folder of a run that has ended: {error}") from None
     with ExitStack() as until:
         page = report.write_all(
-            verdict, folder, find_store(), promoted_side(options.tree, verdict, options.stream, until)
+            verdict, folder, find_store(), select_promoted(options.tree, verdict.image, options.stream, until)
         )
     print(page)
     if options.open:
         webbrowser.open(page.as_uri())
     return 0
-
-
-def promoted_side(given: str | None, verdict: Verdict, stream: str, until: ExitStack) -> Side | None:
-    """What ``stream`` of the tree, if one is named, carries now, of the image that ``verdict`` is about."""
-    from harness.diff import Side
-    from harness.promotion import attest
-    from harness.promotion.remote import open_tree
-
-    place = given or os.environ.get(TREE)
-    if not place:
-        return None
-    with suppress(BootproofError):
-        opened = open_tree(place, verdict.image, until)
-        if opened.tree.current(verdict.image, stream):
-            artifacts, proof = carried(opened, verdict.image, stream)
-            return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
-    return None

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UsageError
+from harness.promotion.select import TREE_VARIABLE, artifacts_of_stream, open_named_tree
 
 if TYPE_CHECKING:
     from harness.model.artifacts import Artifacts
     from harness.promotion.promote import Keeper
     from harness.promotion.published_tree import Entry, Proof
-    from harness.promotion.remote import Local, Remote
 
 Commands = argparse._SubParsersAction  # what argparse has no public name for
 
-TREE, TRUST = "BOOTPROOF_TREE", "BOOTPROOF_TRUST"
+TRUST = "BOOTPROOF_TRUST"
 _PROMOTE = """\
 Let STREAM carry what the newest run has proven of IMAGE: if the run's attestation is signed by a key that the policy
 trusts, is about these very bytes, and has all that the policy demands. Every refusal is named, with the command that
@@ -83,7 +83,9 @@ def _add_keeper(parser: argparse.ArgumentParser) -> None:
 
 def add_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tree", metavar="DIR|REMOTE:PATH", help=f"what is published: a folder, or rclone's name (default: ${TREE})"
+        "--tree",
+        metavar="DIR|REMOTE:PATH",
+        help=f"what is published: a folder, or rclone's name (default: ${TREE_VARIABLE})",
     )
 
 
@@ -180,9 +182,9 @@ def _promote(options: argparse.Namespace) -> int:
     from harness.promotion.promote import promote
 
     with ExitStack() as until:
-        tree = named_tree(options, until, options.image)
+        tree = open_named_tree(options.tree, until, options.image)
         if options.source:
-            artifacts, proof = carried(tree, options.image, options.source)
+            artifacts, proof = artifacts_of_stream(tree, options.image, options.source)
         else:
             artifacts, proof = _proven(options, until)
         before = tree.tree.current(options.image, options.to)
@@ -199,7 +201,7 @@ def _rollback(options: argparse.Namespace) -> int:
     from harness.promotion.promote import roll_back
 
     with ExitStack() as until:
-        tree = named_tree(options, until, options.image)
+        tree = open_named_tree(options.tree, until, options.image)
         tree.fetch_artifacts(options.image, options.stream)
         pointer = roll_back(tree.tree, options.image, options.stream, _keeper(options), options.to)
         tree.publish(pointer)
@@ -211,7 +213,7 @@ def _streams(options: argparse.Namespace) -> int:
     from harness.core import serialization
 
     with ExitStack() as until:
-        tree = named_tree(options, until).tree
+        tree = open_named_tree(options.tree, until).tree
         carried = [pointer for name in tree.streams() if (pointer := tree.current(*name))]
     if options.json:
         print(json.dumps(serialization.dump(carried), indent=2))
@@ -240,20 +242,6 @@ def print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 # What they are about
 
 
-def named(options: argparse.Namespace) -> str | None:
-    """The tree that was named, if one was."""
-    return options.tree or os.environ.get(TREE)
-
-
-def named_tree(options: argparse.Namespace, until: ExitStack, image: str = "") -> Local | Remote:
-    from harness.promotion.remote import open_tree
-
-    given = named(options)
-    if not given:
-        raise UsageError(f"no tree: --tree names what is published, or ${TREE}")
-    return open_tree(given, image, until)
-
-
 def _keeper(options: argparse.Namespace) -> Keeper:
     from harness.model.definition import find_images
     from harness.promotion.attest import read_public
@@ -270,6 +258,7 @@ def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, P
     """The bytes and the proof of a run."""
     from harness.core import serialization
     from harness.model.artifacts import load_artifacts
+    from harness.model.layout import ATTESTATION
     from harness.model.verdict import Verdict
     from harness.promotion import attest
     from harness.promotion.published_tree import read_proof
@@ -277,7 +266,7 @@ def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, P
 
     folder = options.run_folder or _newest_run(options.image)
     proof = read_proof(folder)
-    claimed = attest.unverified(proof.attestation, str(folder / attest.ATTESTATION)).verdict
+    claimed = attest.unverified(proof.attestation, str(folder / ATTESTATION)).verdict
     try:
         is_edited = serialization.read(Verdict, folder / "verdict.json") != claimed
     except (OSError, ValueError):
@@ -298,14 +287,3 @@ def _newest_run(image: str) -> Path:
     if not found:
         raise UsageError(f"no run of {image} in {Path('runs').absolute()}; --run names the folder of one")
     return found[-1]
-
-
-def carried(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
-    from harness.model.artifacts import load_artifacts
-
-    tree = opened.tree
-    pointer = tree.current(image, stream)
-    if pointer is None:
-        raise UsageError(f"{tree.root} has no stream {stream} of {image}")
-    opened.fetch_artifacts(image, stream)
-    return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proof(pointer.entry.attestation)

@@ -17,13 +17,9 @@ from pexpect.spawnbase import SpawnBase
 
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import HostError, ImageError
+from harness.core.text import plain
 from harness.guest.console_patterns import SIGNS, Sign, begins_phase, read_line, shows_registers
 
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48 control sequences: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # operating system commands: titles, links
-    r"|\x1b[ -/]*[0-~]|[\r\x00\x07\x0f]"
-)
 _CONTEXT_LINES = 6
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 """systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
@@ -31,11 +27,6 @@ _PARTIAL_LINE_BYTES = 4096
 _OF_THE_KERNEL = {name for sign in SIGNS for name in sign.outranks}
 _REGISTERS_S = 1.0
 """How long the kernel may take from the first line of a bug to its registers."""
-
-
-def plain(text: str) -> str:
-    """``text`` without what only a terminal understands."""
-    return _ESCAPES.sub("", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.build.initrd import kernel_banner
 from harness.model.artifacts import Artifacts
+from harness.model.kernel_image import kernel_banner
 from harness.model.verdict import Finding
 
 _SQUASHFS = b"hsqs"

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.core import digest, process, serialization
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, UsageError
+from harness.core.host_id import host_identity
 from harness.model.machine_spec import Accelerator
 from harness.qemu.command_line import CONSOLE, PROGRAM, TCG, TCG_CPU
 
@@ -30,7 +31,6 @@ waited for it here."""
 _QUOTED_WORDS = 12
 _NOISE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)|^(extra data\[|\w{2,4} *=).*$", re.MULTILINE)
 """What a terminal would swallow, and the register dump behind QEMU's "KVM internal error"."""
-_CPU_KEYS = ("vendor_id", "model name", "flags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +102,6 @@ def _recall(file: Path) -> AcceleratorChoice | None:
         return serialization.read(AcceleratorChoice, file)
     except (FileNotFoundError, ValueError):
         return None
-
-
-def boot_id() -> str:
-    """This boot of this host; random(4)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-
-
-def host_identity() -> list[str]:
-    """This boot of this host: its boot id, kernel and CPU."""
-    cpu = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n")[0].splitlines()
-    return [
-        boot_id(),
-        os.uname().release,
-        *(line for line in cpu if line.split("\t")[0] in _CPU_KEYS),
-    ]
 
 
 def _probe(kernel: Path, program: str) -> AcceleratorChoice:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from harness.build import chroot
 from harness.build.imported import take_in
 from harness.build.pipeline import build
 from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
+from harness.core.namespaces import remove
 from harness.core.terminal import QUIT, join, raw, to_stderr
 from harness.guest.console import Console
 from harness.host import accelerator
@@ -27,6 +27,7 @@ from harness.machine import board
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import Power
 from harness.machine.boot_plan import Plan, Site
+from harness.machine.by_hand import by_hand
 from harness.machine.launch import power_on
 from harness.machine.machine import reachable
 from harness.model import network_faults
@@ -35,7 +36,6 @@ from harness.model.definition import ImageDefinition, find_definition, find_imag
 from harness.model.hardware import apply, find_profile, path_for, problem
 from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network, Stop
 from harness.model.network_faults import Weather, adapted
-from harness.plugin.prepare import by_hand
 from harness.qemu import disk_images
 from harness.runs.folder import Run, make_key
 from harness.runs.progress import Lines
@@ -87,7 +87,7 @@ def boot_by_hand(options: Namespace) -> int:
         to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")
-        folder = stack.enter_context(store.workfolder(remove=chroot.remove))
+        folder = stack.enter_context(store.workfolder(remove=remove))
         opened = stack.enter_context(open_lab(folder, network.network, weather=weathers))
         spec = MachineSpec(
             name=definition.name,

@@ -34,7 +34,8 @@ from harness.lab.trace import told
 from harness.machine import network_diagnosis, provision
 from harness.machine.boot_plan import Plan
 from harness.machine.downloads import Downloads
-from harness.model.verdict import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT, Boot, Finding
+from harness.model.layout import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT
+from harness.model.verdict import Boot, Finding
 from harness.qemu import kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze

@@ -16,14 +16,11 @@ from harness.guest.channel import takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import BOOT_RECORD, CAPTURE, FINDING, UEFI_VARIABLES
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network, Stop
-from harness.model.verdict import CAPTURE, FINDING
 from harness.qemu import command_line, disk_images, grub
 from harness.runs.folder import Run
 
-PLAN = "plan.json"
-"""Beside the logs of each boot: its `PlanRecord`."""
-VARIABLES = "uefi-variables.fd"
 _PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
 """Credentials that say how a machine is to behave. Others, such as a password, are nobody else's affair."""
 
@@ -135,7 +132,7 @@ class Plan:
     @property
     def variables(self) -> Path | None:
         """UEFI's, which stay from boot to boot."""
-        return self.folder.parent / VARIABLES if self.spec.is_uefi else None
+        return self.folder.parent / UEFI_VARIABLES if self.spec.is_uefi else None
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -193,7 +190,7 @@ class Plan:
             self.folder.mkdir(parents=True)
             forget_disks(self.folder.parent)
             if self.variables and self.variables.exists():
-                shutil.copyfile(self.variables, self.folder / VARIABLES)
+                shutil.copyfile(self.variables, self.folder / UEFI_VARIABLES)
             self._link_capture()
             kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
             self._record(kept)
@@ -205,7 +202,7 @@ class Plan:
         try:
             self.folder.mkdir(parents=True)
             self._link_capture()
-            known = serialization.read(PlanRecord, running.folder / PLAN)
+            known = serialization.read(PlanRecord, running.folder / BOOT_RECORD)
             for name in filter(None, known.disks):
                 (self.folder / name).hardlink_to(running.folder / name)
             upgrade = replace(
@@ -216,7 +213,7 @@ class Plan:
                 is_kexec=True,
                 before=known.before or known.artifacts,
             )
-            serialization.write(self.folder / PLAN, upgrade)
+            serialization.write(self.folder / BOOT_RECORD, upgrade)
         except OSError as error:
             raise HostError(f"{self.folder}: no record of the machine: {error.strerror}; make room") from error
 
@@ -228,7 +225,7 @@ class Plan:
         public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
         lab = self.site.lab
         serialization.write(
-            self.folder / PLAN,
+            self.folder / BOOT_RECORD,
             PlanRecord(
                 spec=replace(self.spec, credentials=public, disks=tuple(map(_sized, self.spec.disks, kept))),
                 number=self.number,

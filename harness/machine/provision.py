@@ -15,7 +15,7 @@ def give_firmware(plan: Plan) -> None:
     """UEFI's variables as they come from the factory, at first; iPXE, where the firmware is to fetch it."""
     if plan.variables and not plan.variables.exists():
         process.require_file(command_line.UEFI_CODE, "ovmf")
-        shutil.copyfile(process.require_file(command_line.UEFI_VARIABLES, "ovmf"), plan.variables)
+        shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), plan.variables)
     if plan.spec.loader:
         loader = process.require_file(plan.spec.loader, "ipxe")
         plan.site.lab.offer(loader)

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from harness.core import digest, process, serialization
 from harness.core.errors import BootproofError, HostError, Subject
+from harness.core.host_id import boot_id, host_identity
 from harness.guest import checks
 from harness.guest.channel import SerialChannel
-from harness.guest.testinfra_host import Facts, gather_facts
-from harness.host.accelerator import boot_id, host_identity
+from harness.guest.testinfra_host import gather_facts
 from harness.lab import Lab, OpenLab
 from harness.machine import states
 from harness.machine.boot_plan import Frozen, let_go
@@ -35,17 +35,18 @@ from harness.machine.machine import Machine, Site, boot, reachable, thaw
 from harness.machine.states import State, Versions
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import CAPTURE
 from harness.model.machine_spec import BootPath, DiskFormat, DiskRole, DiskSpec, MachineSpec, Network
-from harness.model.verdict import CAPTURE, Boot, Finding
+from harness.model.verdict import Boot, Finding
 from harness.qemu import command_line, disk_images, grub
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, unwritable
 from harness.store.memo import Failure
-from harness.store.store import Store, lock_folder, modified_ns, note_use
+from harness.store.store import Store, lock_folder, note_use
+from harness.store.template_record import RECORD, Template, discard, evict, stamp
 
 MOST_BYTES = 12 << 30
 """What templates may take of the disk; the least recently used go."""
-RECORD = "template.json"
 _CLONE_SHARE = 0.25
 """Of a guest's memory, what a clone takes of the host's until it is known better."""
 _MIB = 1 << 20
@@ -62,57 +63,6 @@ class StateFailed(BootproofError):
 
     def __str__(self) -> str:
         return f"the state {self.state!r} was not reached, and is not tried again in this run: {self.said}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
-    """By which a change of a file is seen."""
-
-    size_bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """A frozen machine as it is kept in ``folder``, made by the run of that folder after these ``boots``.
-
-    ``facts`` are answers of its guest that no test changes; ``offers`` are the artifacts on its boot disk, if GRUB
-    started it.
-    """
-
-    folder: Path
-    image: str
-    version: str
-    boot_id: str
-    state: str
-    spec: MachineSpec
-    artifacts: Path
-    run: Path
-    is_serial: bool
-    boots: tuple[Boot, ...]
-    facts: Facts
-    files: dict[str, Stamp]
-    offers: tuple[Path, ...] = ()
-
-    def frozen(self, takes_mib: int) -> Frozen:
-        return Frozen(
-            memory=self.folder / "memory",
-            state=self.folder / "state",
-            is_serial=self.is_serial,
-            takes_mib=takes_mib,
-            boot_disk=self.folder if self.offers else None,
-        )
-
-    def alteration(self) -> str:
-        """What became of its files since it was made; empty if nothing did."""
-        for name, stamp in self.files.items():
-            try:
-                now = _stamp(self.folder / name)
-            except FileNotFoundError:
-                return f"{self.folder / name} is gone"
-            if now != stamp:
-                return f"{self.folder / name} was altered"
-        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +111,7 @@ class Templates:
         overlays = tuple(_overlay(disk, folder / f"{disk.path.stem}.qcow2") for disk in template.spec.disks)
         spec = replace(template.spec, name=name, disks=overlays)
         takes_mib = self.clone_mib or int(spec.memory_mib * _CLONE_SHARE)
-        frozen, artifacts = template.frozen(takes_mib), load_artifacts(template.artifacts)
+        frozen, artifacts = _frozen(template, takes_mib), load_artifacts(template.artifacts)
         doubt, site = template.alteration, self._site(lab)
         with thaw(frozen, spec, artifacts, self.definition, site=site, memory=memory, doubt=doubt) as machine:
             machine.facts = template.facts
@@ -381,7 +331,7 @@ class Templates:
         files = sorted(file for file in folder.iterdir() if file.is_file())
         for file in files:
             file.chmod(0o600 if file.name == "memory" else 0o400)  # QEMU 7.2 opens memory for writing, and only maps it
-        template = replace(template, files={file.name: _stamp(file) for file in files})
+        template = replace(template, files={file.name: stamp(file) for file in files})
         serialization.write(folder / RECORD, template)
         folder.rename(template.folder)
 
@@ -410,31 +360,14 @@ def _own_digest() -> str:
     return digest.of_package(Path(__file__).parents[1], without="suite")
 
 
-def discard(store: Store, folder: Path) -> bool:
-    """Remove a template that nobody uses; whether it is gone."""
-    descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if descriptor is not None:
-        with suppress(OSError), store.workfolder() as work:  # another user's, or a store that is only read
-            folder.rename(work / "template")
-        os.close(descriptor)
-    return not folder.exists()
-
-
-def evict(store: Store, most_bytes: int) -> None:
-    """Remove templates that nobody uses, the least recently used first, until the rest takes ``most_bytes``."""
-    folders = sorted(store.folder("templates").iterdir(), key=modified_ns)
-    sizes = {folder: size_bytes(folder) for folder in folders}
-    left = sum(sizes.values())
-    for folder in folders:
-        if left > most_bytes and discard(store, folder):
-            left -= sizes[folder]
-
-
-def size_bytes(folder: Path) -> int:
-    """What a template takes on disk."""
-    with suppress(OSError):  # another was quicker
-        return sum(file.stat().st_blocks * 512 for file in folder.iterdir())  # stat(2): units of 512 bytes
-    return 0
+def _frozen(template: Template, takes_mib: int) -> Frozen:
+    return Frozen(
+        memory=template.folder / "memory",
+        state=template.folder / "state",
+        is_serial=template.is_serial,
+        takes_mib=takes_mib,
+        boot_disk=template.folder if template.offers else None,
+    )
 
 
 def _blank(blueprint: tuple[DiskSpec, ...], folder: Path) -> tuple[DiskSpec, ...]:
@@ -458,8 +391,3 @@ def _settled(disk: DiskSpec, place: Path) -> DiskSpec:
         disk_images.flatten(disk.path, raw)
         disk.path.unlink()
     return replace(disk, path=place / raw.name, format=DiskFormat.RAW)
-
-
-def _stamp(file: Path) -> Stamp:
-    seen = file.stat()
-    return Stamp(size_bytes=seen.st_size, modified_ns=seen.st_mtime_ns)

@@ -50,12 +50,6 @@ class Coverage:
     flaky_tests: tuple[str, ...] = ()
 
 
-NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
-CAPTURE, FINDING, MEMORY = "capture.pcap", "finding.json", "memory.kdump"
-"""What lies beside a boot's console: what it asked of the network, what was asked of it, its display, if it ended
-before Linux; a link to its lab's packets, the first finding about it, and its memory, if that was asked for."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
     """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.

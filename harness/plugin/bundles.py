@@ -11,9 +11,10 @@ from pathlib import Path
 
 from harness.core import serialization
 from harness.core.errors import BootproofError, HostError, Subject
-from harness.machine.boot_plan import PLAN, PlanRecord, where
+from harness.machine.boot_plan import PlanRecord, where
 from harness.model.artifacts import load_artifacts
-from harness.model.verdict import FINDING, MEMORY, Finding
+from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
+from harness.model.verdict import Finding
 from harness.plugin.state import Bootproof
 from harness.replay import bundle
 from harness.runs.folder import Run
@@ -31,7 +32,7 @@ def keep(state: Bootproof, image: str, finding: Finding, boot: Path, test: str =
     run, prepared = state.runs[image], state.prepared[image]
     base = without_repeat(test)[0]
     seen, tries = _tests(run, test) if test else _boots(run, boot, finding)
-    target = run.folder / (_name(boot, test) + bundle.SUFFIX)
+    target = run.folder / (_name(boot, test) + BUNDLE_SUFFIX)
     if target.exists():
         return target
     try:
@@ -93,7 +94,7 @@ def note_unfinished(run: Run) -> None:
     """A finding for each boot that was on its way when the run was interrupted."""
     for boot, phase, began_s in _under_way(run):
         with suppress(OSError, ValueError):
-            plan = serialization.read(PlanRecord, boot / PLAN)
+            plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
             if plan.is_clone:
                 continue
             lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
@@ -128,5 +129,5 @@ def forget_bundled(run: Run) -> None:
     """Of boots that have their bundle: the copies of disks that it was made of, and of the guest's memory."""
     for copy in (*run.folder.glob("*/boot-*/disk-*"), *run.folder.glob(f"*/boot-*/{MEMORY}")):
         boot = copy.parent
-        if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + bundle.SUFFIX)).exists():
+        if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + BUNDLE_SUFFIX)).exists():
             copy.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness.cli.inspect import promoted_side
 from harness.core import process, serialization
 from harness.core.errors import BootproofError, HarnessError, HostError, Subject, UsageError
 from harness.model.artifacts import load_artifacts
@@ -21,6 +20,7 @@ from harness.plugin import bundles
 from harness.plugin.prepare import prepare
 from harness.plugin.state import Bootproof
 from harness.promotion import attest
+from harness.promotion.select import select_promoted
 from harness.qemu import grub
 from harness.report import annotate, write_all
 from harness.runs import history, learned
@@ -235,7 +235,7 @@ def report(state: Bootproof) -> None:
         folder = state.runs[verdict.image].folder
         try:
             with ExitStack() as until:
-                write_all(verdict, folder, find_store(), promoted_side(None, verdict, _COMPARED, until))
+                write_all(verdict, folder, find_store(), select_promoted(None, verdict.image, _COMPARED, until))
         except (BootproofError, OSError) as error:
             state.remarks.append(f"no report: {error}")
         for line in annotate(verdict, os.environ):

@@ -13,12 +13,12 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError, HostError, Subject
 from harness.guest.checks import BootFailed
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.shared import Shared
 from harness.machine.templates import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
-from harness.plugin.prepare import by_hand
 from harness.plugin.state import Bootproof
 
 _EVIDENCE_LINES = 12

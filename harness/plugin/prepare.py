@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness import lab
 from harness.build.imported import take_in
 from harness.build.pipeline import Progress, build
-from harness.core import digest
 from harness.core.errors import UsageError
 from harness.host import accelerator
 from harness.machine import board
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts, Manifest
-from harness.model.definition import ImageDefinition, sources_digest
+from harness.model.definition import ImageDefinition
 from harness.model.hardware import HardwareProfile
-from harness.model.machine_spec import Accelerator, BootPath, DiskRole, MachineSpec, Network
+from harness.model.machine_spec import Accelerator, Network
 from harness.model.network_faults import Weather
+from harness.model.prepared import Prepared
 from harness.runs import learned
 from harness.runs.folder import Run, make_key
-from harness.runs.learned import Learned
 from harness.store.store import Store
 
 NEXT = "+next"
 """Appended to the version of the second build that a machine is upgraded to, and again to that of the third."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """One image, ready to be booted. ``old`` upgrades to ``new``; one of the two is ``under_test``."""
-
-    image: str
-    run_folder: Path
-    under_test: Path
-    old: Path
-    new: Path
-    newest: Path
-    accelerator: Accelerator
-    accelerator_reason: str
-    network: Network
-    network_reason: str
-    learned: Learned
-    slowness: float = 1.0
-    weather: tuple[str, ...] = ()
-    hardware: str = ""
 
 
 def prepare(
@@ -128,40 +105,3 @@ def unknown(manifest: Manifest) -> Iterator[str]:
         yield "the installed packages: the manifest lists none"
     if not manifest.version:
         yield "which version runs: the image's os-release has no IMAGE_VERSION; its kernel was compared"
-
-
-def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
-    """What a verdict is bound to, each by SHA-256; ``tests`` are folders and files."""
-    return {
-        "artifacts": artifacts.digest,
-        **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
-        "definition": sources_digest(definition),
-        "suite": digest.of_value([_of_tests(path) for path in tests]),
-        "harness": digest.of_package(Path(__file__).parents[1], without="suite"),
-    }
-
-
-def _of_tests(path: Path) -> str:
-    return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
-
-
-def host_facts(prepared: Prepared) -> dict[str, str]:
-    """What a reader of the verdict wants to know about the host."""
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
-        **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
-        "network": f"{prepared.network}: {prepared.network_reason}",
-        **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
-        **({"hardware": prepared.hardware} if prepared.hardware else {}),
-    }
-
-
-def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
-    """The command that boots the same artifacts by hand, on the same disk."""
-    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
-    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
-    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
-    path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
-    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}{hardware}"

@@ -22,9 +22,9 @@ from harness.model.definition import ImageDefinition, find_definition, find_imag
 from harness.model.hardware import HardwareProfile, find_profile, fitting, path_for, problem
 from harness.model.machine_spec import BootPath, favourite
 from harness.model.network_faults import Weather
+from harness.model.prepared import Prepared
 from harness.model.verdict import Verdict
 from harness.plugin import suite
-from harness.plugin.prepare import Prepared
 from harness.promotion.attest import read_signer
 from harness.runs.folder import Run
 

@@ -16,9 +16,9 @@ from typing import Any
 from harness.core import digest, serialization
 from harness.core.errors import ImageError, UsageError
 from harness.model.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
+from harness.model.layout import ATTESTATION, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
 
-ATTESTATION, SBOM, STATEMENT = "attestation.json", "sbom.cdx.json", "statement.json"
 KEY_VARIABLE = "BOOTPROOF_SIGN_KEY"
 _PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 _STATEMENT_TYPE = "application/vnd.in-toto+json"

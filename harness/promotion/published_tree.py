@@ -29,8 +29,9 @@ from pathlib import Path
 from harness.core import digest, serialization
 from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts
+from harness.model.layout import ATTESTATION, SBOM
 from harness.model.machine_spec import BootPath
-from harness.promotion.attest import ATTESTATION, SBOM, Refused
+from harness.promotion.attest import Refused
 from harness.qemu.command_line import kernel_arguments
 from harness.store.store import disk_full
 

@@ -28,7 +28,7 @@ PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console=ttyS0,115200"
 """The console log; ttyS1 carries the guest's shell."""
 
-UEFI_CODE, UEFI_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+UEFI_CODE, UEFI_FACTORY_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 """Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
 
 NOTHING_TO_BOOT_S = 1
@@ -262,8 +262,8 @@ def command(
     """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead, ``is_paused``
     if it waits for somebody to say ``cont``.
 
-    ``variables`` are UEFI's, a copy of `UEFI_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's. ``clock`` is
-    what the board's clock says now: ISO 8601, or the host's.
+    ``variables`` are UEFI's, a copy of `UEFI_FACTORY_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's.
+    ``clock`` is what the board's clock says now: ISO 8601, or the host's.
 
     The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
     parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
@@ -325,7 +325,7 @@ def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
     (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
     if not spec.is_uefi:
         return []
-    blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_VARIABLES, variables is None)]
+    blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_FACTORY_VARIABLES, variables is None)]
     argv = []
     for name, file, is_read_only in blocks:
         argv += ["-blockdev", _blockdev(name, file, "raw", is_read_only)]

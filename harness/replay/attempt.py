@@ -14,14 +14,15 @@ from harness.core.errors import HarnessError, Subject
 from harness.core.process import CommandFailed
 from harness.guest.checks import BootFailed
 from harness.lab import open_lab
-from harness.machine.boot_plan import VARIABLES, Site
+from harness.machine.boot_plan import Site
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import UEFI_VARIABLES
 from harness.model.machine_spec import DiskFormat, DiskSpec, MachineSpec, Network, Stop
 from harness.model.verdict import Finding
-from harness.plugin.prepare import by_hand
 from harness.qemu.disk_images import format_of, make_overlay
 from harness.runs.folder import Run, make_key
 from harness.store.store import VARIABLE, Store
@@ -110,7 +111,7 @@ def own_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
 def give_variables(case: Case, machine: Path) -> None:
     """UEFI's as they were before, into the folder of the ``machine``."""
     if case.variables:
-        shutil.copyfile(case.variables, machine / VARIABLES)
+        shutil.copyfile(case.variables, machine / UEFI_VARIABLES)
 
 
 def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:

@@ -9,19 +9,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from harness.build import chroot
-from harness.cli.inspect import side
-from harness.cli.promotion import named, named_tree
 from harness.core.errors import HostError, Subject, UsageError
+from harness.core.namespaces import remove
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
 from harness.lab import choose
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import find_definition, find_images
+from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.machine_spec import DiskSpec, MachineSpec, favourite
+from harness.promotion.select import open_named_tree, select, tree_name
 from harness.qemu.disk_images import DATA_GIB, DATA_SERIAL
 from harness.replay.attempt import Case, attempt
-from harness.replay.bundle import SUFFIX, unpack
+from harness.replay.bundle import unpack
 from harness.replay.delta import Answer, Judge, narrow, neighbours, told
 from harness.replay.replay import case_of, made, on_this_host
 from harness.store.store import Store, find_store
@@ -33,7 +33,7 @@ def bisect(options: argparse.Namespace) -> int:
         raise UsageError(f"--times {options.times}: at least once")
     store = find_store()
     with ExitStack() as until:
-        folder = until.enter_context(store.workfolder(remove=chroot.remove))
+        folder = until.enter_context(store.workfolder(remove=remove))
         logs = options.run_dir.absolute() if options.run_dir else folder / "runs"
         numbers = iter(range(1, 1 << 30))
 
@@ -60,12 +60,12 @@ def bisect(options: argparse.Namespace) -> int:
 
 
 def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack, folder: Path) -> Case:
-    if name.endswith(SUFFIX):
+    if name.endswith(BUNDLE_SUFFIX):
         case = case_of(
-            unpack(Path(name), made(folder)), until, store, tree=named(options), images_dir=options.images_dir
+            unpack(Path(name), made(folder)), until, store, tree=tree_name(options.tree), images_dir=options.images_dir
         )
         return on_this_host(replace(case, test=options.test or case.test), store)
-    artifacts = side(name, options, until).artifacts
+    artifacts = select(name, options.tree, until).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
     spec = MachineSpec(
         name="machine",
@@ -109,7 +109,7 @@ def _same(good: Case, bad: Case) -> str:
 def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, until: ExitStack) -> tuple[Case, Case]:
     """The last good and the first bad of the versions that the stream carried between the two."""
     image = good.artifacts.manifest.image
-    opened = named_tree(options, until, image)
+    opened = open_named_tree(options.tree, until, image)
     opened.fetch_artifacts(image, options.stream)
     carried = list(dict.fromkeys(entry.artifacts for entry in opened.tree.history(image, options.stream)))
     ends = [case.artifacts.digest for case in (good, bad)]

@@ -26,21 +26,21 @@ from typing import IO
 
 from harness.core import process, serialization
 from harness.core.errors import HarnessError, HostError, UsageError
-from harness.machine.boot_plan import PLAN, VARIABLES, PlanRecord
+from harness.machine.boot_plan import PlanRecord
 from harness.model import network_faults
 from harness.model.artifacts import FILE_NAME, Artifacts, Manifest, check_names
 from harness.model.definition import ImageDefinition
+from harness.model.layout import BOOT_RECORD, CAPTURE, CHANNEL_LOG, MEMORY, NETWORK_LOG, SCREENSHOT, UEFI_VARIABLES
 from harness.model.machine_spec import DiskFormat
-from harness.model.verdict import CAPTURE, CHANNEL_LOG, MEMORY, NETWORK_LOG, SCREENSHOT, Finding
+from harness.model.verdict import Finding
 from harness.qemu import disk_images
 from harness.replay import redact
 
 FORMAT = 1
-SUFFIX = ".bundle"
 _INDEX = "bundle.json"
 _LOGS = (
     "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE, MEMORY,
-    VARIABLES,
+    UEFI_VARIABLES,
 )  # fmt: skip
 _UNREADABLE = (CAPTURE, MEMORY, SCREENSHOT)
 """In which what is secret cannot be told from the rest."""
@@ -108,7 +108,7 @@ def write(
 
     `HostError` where it cannot be written.
     """
-    plan = serialization.read(PlanRecord, boot / PLAN)
+    plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
     by_digest = {one.digest: one for one in known}
     if unknown := {plan.artifacts, plan.before} - {"", *by_digest}:
         raise HarnessError(f"nobody knows the artifacts {min(unknown)[:12]} of {boot}")

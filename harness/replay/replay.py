@@ -11,23 +11,23 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from harness.build import chroot
 from harness.build.pipeline import build
-from harness.cli.promotion import named
 from harness.core import serialization
 from harness.core.errors import BootproofError, HostError, UsageError
+from harness.core.namespaces import remove
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine import board
 from harness.machine.attend import Way, attend
-from harness.machine.boot_plan import VARIABLES
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.model.definition import find_definition, find_images
+from harness.model.layout import UEFI_VARIABLES
 from harness.model.machine_spec import BootPath, DiskRole, NicModel, Stop
 from harness.model.network_faults import adapted
 from harness.promotion.remote import open_tree
+from harness.promotion.select import tree_name
 from harness.replay.attempt import Case, attempt, give_variables, own_disks
 from harness.replay.bundle import UNFINISHED, Failure, Unpacked, unpack
 from harness.runs.progress import Lines
@@ -42,7 +42,7 @@ def replay(options: argparse.Namespace) -> int:
         raise UsageError(f"--times {options.times}: at least once")
     store = find_store()
     with ExitStack() as stack:
-        folder = stack.enter_context(store.workfolder(remove=chroot.remove))
+        folder = stack.enter_context(store.workfolder(remove=remove))
         opened = unpack(options.bundle, made(folder / "bundle"))
         to_stderr(f"{options.bundle.name}: {opened.bundle.failure.finding.what} [{opened.bundle.failure.finding.id}]")
         case = _case(opened, options, store, stack)
@@ -167,14 +167,16 @@ def case_of(
         before=before,
         network=plan.network,
         disks=tuple(opened.folder / name if name else None for name in plan.disks),
-        variables=opened.folder / VARIABLES if VARIABLES in opened.bundle.files else None,
+        variables=opened.folder / UEFI_VARIABLES if UEFI_VARIABLES in opened.bundle.files else None,
         test=opened.bundle.failure.test,
         seed=opened.bundle.failure.seed,
     )
 
 
 def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: ExitStack) -> Case:
-    case = case_of(opened, until, store, given=options.artifacts, tree=named(options), images_dir=options.images_dir)
+    case = case_of(
+        opened, until, store, given=options.artifacts, tree=tree_name(options.tree), images_dir=options.images_dir
+    )
     for change in options.change:
         if opened.bundle.failure.test and change.partition("=")[0] not in _OF_A_TEST:
             raise UsageError(

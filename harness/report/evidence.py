@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from harness.model.verdict import NETWORK_LOG, SCREENSHOT, Boot
+from harness.model.layout import NETWORK_LOG, SCREENSHOT
+from harness.model.verdict import Boot
 from harness.report.words import clean
 
 _MOST_LINES = 60

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import serialization
 from harness.model.finding_catalog import next_step
+from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.verdict import Verdict
-from harness.replay.bundle import SUFFIX
 from harness.report import evidence, findings, matrix, waterfall, words
 from harness.report.logs import Log, anchors, pack
 from harness.report.trends import draw
@@ -63,7 +63,7 @@ def _context(
         "facts": words.facts(verdict),
         "observed": findings.by_subject(verdict.findings, links),
         "next_step": next_step,
-        "bundles": sorted(file.name for file in folder.glob(f"*{SUFFIX}")),
+        "bundles": sorted(file.name for file in folder.glob(f"*{BUNDLE_SUFFIX}")),
         "matrix": matrix.lay_out(verdict),
         "waterfall": waterfall.lay_out(verdict, promoted, names, folder),
         "phases": waterfall.PHASES,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from harness.core.errors import Subject
-from harness.guest.console import plain
+from harness.core.text import plain
 from harness.model.verdict import Boot, Outcome, Verdict
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")

@@ -18,13 +18,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.core import serialization
-from harness.model.artifacts import INITRD, KERNEL, Manifest
 from harness.core.errors import BootproofError, HostError, UsageError
-from harness.store.inventory import ago
+from harness.core.tables import new_table
+from harness.core.text import ago
+from harness.model.artifacts import INITRD, KERNEL, Manifest
+from harness.model.verdict import Outcome, Verdict
 from harness.runs.folder import Run
 from harness.store.store import Store
-from harness.core.tables import new_table
-from harness.model.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table

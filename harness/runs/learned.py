@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from harness.core import serialization
 from harness.core.errors import HostError
+from harness.model.prepared import _RUNS, Learned
 from harness.runs.folder import Run
 from harness.store.store import Store
-
-_RUNS = 3
-"""Of so many last runs the shortest counts: in the others a test may have waited for what it shares."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
-    """Seconds of each test in the last runs, the last at the end; MiB that a clone took, 0 if nobody knows."""
-
-    clone_mib: int = 0
-    tests_s: dict[str, list[float]] = field(default_factory=dict)
-
-    def expected_s(self, test: str) -> float | None:
-        return min(self.tests_s[test]) if self.tests_s.get(test) else None
 
 
 def recall(store: Store, image: str) -> Learned:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
+from harness.core.host_id import boot_id
 from harness.core.tables import new_table
-from harness.host.accelerator import boot_id
-from harness.machine.templates import RECORD, Template
+from harness.core.text import ago, size
 from harness.model.artifacts import load_artifacts
 from harness.store.store import Store, is_worked_in, lock_folder
+from harness.store.template_record import RECORD, Template
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -341,17 +342,3 @@ def cells(group: Sequence[Kept]) -> tuple[str, str, str, str]:
 
 def _size_of(group: Sequence[Kept]) -> str:
     return size(sum(kept.size_bytes for kept in group))
-
-
-def size(size_bytes: int) -> str:
-    if size_bytes >= 1 << 30:
-        return f"{size_bytes / (1 << 30):.1f} GiB"
-    return f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 else f"{size_bytes >> 10} KiB"
-
-
-def ago(age_s: float) -> str:
-    for unit, unit_s in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = int(age_s // unit_s)
-        if count > 0:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.build import chroot
 from harness.core.errors import HostError, UsageError
+from harness.core.namespaces import remove
 from harness.core.tables import new_table
-from harness.store.inventory import Kept, Kind, Survey, cells, grouped, size, survey
+from harness.core.text import size
+from harness.store.inventory import Kept, Kind, Survey, cells, grouped, survey
 from harness.store.store import Store, is_worked_in, lock_folder
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except PermissionError:
-        chroot.remove(folder)
+        remove(folder)
 
 
 def removal_table(removals: list[Removal], *, dry_run: bool) -> Table:

@@ -15,13 +15,13 @@ from harness.core.process import cores_s
 from harness.model.artifacts import INITRD, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.finding_catalog import next_step
+from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX
 from harness.model.machine_spec import Accelerator, BootPath
+from harness.model.prepared import Prepared
 from harness.model.verdict import Boot, Cost, Finding, Outcome, Traits, Verdict
-from harness.plugin.prepare import Prepared, digests, host_facts
-from harness.promotion.attest import ATTESTATION
-from harness.replay.bundle import SUFFIX
 from harness.runs.folder import Run
 from harness.verdict.coverage import FLAKE, Result, cover, decide, flakes, rates, without_repeat
+from harness.verdict.digests import digests, host_facts
 
 _MIB = 1 << 20
 _LONGEST = 3
@@ -228,7 +228,7 @@ def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     yield f"verdict: {folder / 'verdict.json'}"
     if (folder / "report.html").exists():
         yield f"report: {folder / 'report.html'}"
-    yield from (f"have it again: bootproof replay {file}" for file in sorted(folder.glob(f"*{SUFFIX}")))
+    yield from (f"have it again: bootproof replay {file}" for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")))
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:

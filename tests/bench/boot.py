@@ -32,11 +32,11 @@ from harness.core.errors import BootproofError
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Site, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
-from harness.plugin.prepare import by_hand
 from harness.qemu import command_line
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store

@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from harness.build import chroot, configure
+from harness.build import configure
 from harness.build.pipeline import build
+from harness.core.namespaces import prefix
 from harness.model.definition import ImageDefinition, load_definition
 from harness.store.store import Store, find_store
 
@@ -102,6 +103,6 @@ def _by_hand(definition: ImageDefinition, folder: Path) -> float:
     script = ["sh", str(_SCRIPT), *map(str, places), definition.suite, ",".join(definition.packages)]
     os.sync()
     # The namespace only makes sure that nothing stays mounted; whoever is not root needs it anyhow.
-    taken_s = command_s([*chroot.prefix(), *script])
+    taken_s = command_s([*prefix(), *script])
     shutil.rmtree(folder)
     return taken_s

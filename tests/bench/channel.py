@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.guest.testinfra_host import Host, open_guest
 from harness.lab import open_lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Site, boot
 from harness.model.definition import load_definition
-from harness.plugin.prepare import by_hand
 from harness.store.store import find_store
 
 from .boot import run_in, specify

@@ -26,13 +26,13 @@ from harness.guest.testinfra_host import open_guest
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine import states
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.states import BOOTED, Versions
 from harness.machine.templates import Templates
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
-from harness.plugin.prepare import by_hand
 from harness.qemu import command_line
 from harness.qemu.disk_images import DATA_SERIAL, make_disk
 from harness.runs.folder import Run, make_key

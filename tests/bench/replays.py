@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.core.process import output
 from harness.lab import open_lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import BootFailed, Site, boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
 from harness.model.verdict import Finding
-from harness.plugin.prepare import by_hand
 from harness.replay import bundle
 from harness.runs.folder import Run
 from harness.store.store import find_store

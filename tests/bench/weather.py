@@ -12,11 +12,11 @@ from harness.build.pipeline import build
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import BootFailed, Site, boot
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read
-from harness.plugin.prepare import by_hand
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import process
-from harness.guest.console import plain
+from harness.core.text import plain
 from harness.guest.console_patterns import read_line
 
 CONSOLES = Path(__file__).parent

@@ -16,8 +16,8 @@ from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 from harness.model.hardware import find_profile, path_for
 from harness.model.machine_spec import BootPath, DiskRole, MachineSpec, Network, NicModel
+from harness.model.prepared import Prepared
 from harness.persistence.locations import strays
-from harness.plugin.prepare import Prepared
 from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("hardware")]

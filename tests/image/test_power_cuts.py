@@ -11,11 +11,11 @@ from harness.core.errors import Subject
 from harness.fixtures.machine import MakeMachine
 from harness.guest.checks import BootFailed
 from harness.lab import Lab
+from harness.machine.by_hand import by_hand
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.persistence.power_cuts.campaign import Study, lay_out, look_at_disk
 from harness.persistence.power_cuts.judge import Fate, Judgement
-from harness.plugin.prepare import by_hand
 from harness.qemu.disk_images import DATA_SERIAL, make_overlay
 from harness.runs.folder import Run
 

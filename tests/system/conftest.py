@@ -16,12 +16,12 @@ from harness.core import serialization
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine, Site, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
 from harness.model.verdict import Verdict
-from harness.plugin.prepare import by_hand
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 

@@ -17,17 +17,18 @@ from harness.core.errors import Subject
 from harness.guest.checks import BootFailed
 from harness.lab import open_lab
 from harness.machine import states
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
-from harness.machine.templates import StateFailed, Templates, discard
+from harness.machine.templates import StateFailed, Templates
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
-from harness.plugin.prepare import by_hand
 from harness.qemu.disk_images import open_ext4
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
+from harness.store.template_record import discard
 
 SIGKILL = 9
 

@@ -6,12 +6,12 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.lab import Lab
+from harness.machine.by_hand import by_hand
 from harness.machine.machine import Site, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import MachineSpec
 from harness.persistence.seeded_defaults import unreached
-from harness.plugin.prepare import by_hand
 from harness.runs.folder import Run
 from harness.store.store import find_store
 

@@ -15,9 +15,10 @@ from harness.core import process
 from harness.lab import Lab
 from harness.machine.machine import BootFailed, Machine
 from harness.model.artifacts import ROOTFS, Artifacts
+from harness.model.layout import SCREENSHOT
 from harness.model.machine_spec import BootPath, MachineSpec, NicSpec
 from harness.model.network_faults import read
-from harness.model.verdict import SCREENSHOT, Finding
+from harness.model.verdict import Finding
 from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]

@@ -13,6 +13,7 @@ import pytest
 from harness.build import chroot
 from harness.build.imported import take_in
 from harness.core.errors import UsageError
+from harness.core.namespaces import remove
 from harness.machine.machine import Machine
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -52,7 +53,7 @@ def _pack(form: str, artifacts: Artifacts, folder: Path, work: Path) -> None:
     names = {"work": work, "tree": work / "tree", "image": work / "rootfs.img", "out": folder}
     script = _FORMATS[form].format(squashfs=artifacts.rootfs, **names)
     chroot.run(["sh", "-c", script], log=work.with_suffix(".log"))
-    chroot.remove(work)
+    remove(work)
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import bootstrap, chroot
+from harness.build import bootstrap
 from harness.build.pipeline import build
 from harness.core import serialization
 from harness.core.deadline import Deadline, poll
-from harness.machine.templates import RECORD, Template
+from harness.core.namespaces import remove
 from harness.model.artifacts import difference, load_artifacts
 from harness.model.definition import load_definition
 from harness.store.store import Store, find_store
+from harness.store.template_record import RECORD, Template
 
 from .conftest import ROOT
 
@@ -252,7 +253,7 @@ def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(site: Site, 
         assert not list((site.store.root / "tmp").iterdir())
         assert "Traceback" not in printed or moment_s < STARTING_S
         assert all((run / "verdict.json").exists() for run in _runs(site) - runs_before)
-    with site.store.workfolder(remove=chroot.remove):  # as the next build does
+    with site.store.workfolder(remove=remove):  # as the next build does
         pass
     assert not list((site.store.root / "tmp").iterdir())
 

@@ -45,7 +45,7 @@ def _rom() -> HostCheck:
 
 
 def _uefi() -> HostCheck:
-    packages = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
+    packages = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_FACTORY_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
     missing = dict.fromkeys(package for file, package in packages.items() if not file.exists())
     if not missing:
         return HostCheck(name="UEFI", state=State.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")

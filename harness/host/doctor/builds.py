@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from harness.build import chroot
 from harness.core import process
+from harness.core.namespaces import has_ids, prefix
 from harness.host.doctor.check import INSTALL, SUDO, HostCheck, State, attempt, user_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -59,7 +59,7 @@ def _subordinate_ids() -> Iterator[HostCheck]:
         detail = "no newuidmap; builds without root need it"
         yield HostCheck(name="uidmap", state=State.MISSING, detail=detail, remedy=f"{INSTALL}uidmap")
     user, files = user_name(), (Path("/etc/subuid"), Path("/etc/subgid"))
-    if all(chroot.has_ids(file, user) for file in files):
+    if all(has_ids(file, user) for file in files):
         yield HostCheck(name="subordinate ids", state=State.OK, detail="builds without root have 65536 of them")
         return
     first = _free_ids(files)
@@ -77,7 +77,7 @@ def _free_ids(files: Iterable[Path]) -> int:
 
 
 def _build_namespace() -> str:
-    process.output([*chroot.prefix(), "true"])
+    process.output([*prefix(), "true"])
     return "builds run in namespaces of their own" + ("" if os.geteuid() == 0 else ", without root")
 
 

@@ -14,7 +14,9 @@ from harness.build import bootstrap, chroot, configure, initrd, tree_actions
 from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, ImageError, UsageError
+from harness.core.namespaces import prefix
 from harness.model.definition import DiskSelector, ImageDefinition
+from harness.model.kernel_image import kernel_version
 from harness.model.machine_spec import BootPath
 
 
@@ -201,13 +203,13 @@ def _bzimage(path: Path, version: str) -> Path:
 
 
 def test_a_kernel_states_its_own_version(tmp_path: Path) -> None:
-    assert initrd.kernel_version(_bzimage(tmp_path / "vmlinuz", "6.12.57-amd64")) == "6.12.57-amd64"
+    assert kernel_version(_bzimage(tmp_path / "vmlinuz", "6.12.57-amd64")) == "6.12.57-amd64"
 
 
 def test_what_is_no_kernel_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(b"\x7fELF")
     with pytest.raises(ImageError, match="no bzImage"):
-        initrd.kernel_version(tmp_path / "vmlinuz")
+        kernel_version(tmp_path / "vmlinuz")
 
 
 def test_a_listing_tells_dracut_modules_drivers_and_their_kernel() -> None:
@@ -374,7 +376,7 @@ def test_a_program_whose_parent_was_quicker_to_end_does_not_run() -> None:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     try:
-        chroot.prefix()
+        prefix()
     except HostError as error:
         pytest.skip(str(error))
     return tmp_path / "log"

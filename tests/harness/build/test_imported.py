@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.build.imported import find_files, take_in
-from harness.build.initrd import kernel_version
 from harness.core import serialization
 from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, MANIFEST, Manifest, describe
 from harness.model.definition import load_definition
+from harness.model.kernel_image import kernel_version
 from harness.store.rootfs_images import format_of, reading
 from harness.store.store import Store
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness.__main__ import main
-from harness.cli.promotion import TREE, TRUST
+from harness.cli.promotion import TRUST
 from harness.core import serialization
 from harness.promotion import attest
+from harness.promotion.select import TREE_VARIABLE
 
 from ..proven import Proven
 
@@ -28,7 +29,7 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
         (tmp_path / name).rename(tmp_path / "images" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(TRUST, str(tmp_path / "keeper.key.pub"))
-    monkeypatch.setenv(TREE, str(tmp_path / "tree"))
+    monkeypatch.setenv(TREE_VARIABLE, str(tmp_path / "tree"))
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
     run(made, "1")
     return made
@@ -78,7 +79,7 @@ def test_a_digest_that_only_the_tree_has_is_found_there(
     digests = [proven.artifacts(version).digest[:12] for version in ("1", "2")]
 
     assert main(["diff", *digests]) == 0
-    monkeypatch.delenv(TREE)
+    monkeypatch.delenv(TREE_VARIABLE)
     assert main(["diff", *digests]) == 4
     assert f"no artifacts {digests[0]!r} in" in capsys.readouterr().err
 
@@ -137,10 +138,10 @@ def test_a_verdict_that_was_edited_by_hand_is_refused(proven: Proven, capsys: py
 def test_no_tree_and_no_key_are_named(
     proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(TREE)
+    monkeypatch.delenv(TREE_VARIABLE)
     assert promote(proven) == 4
-    assert "no tree: --tree names what is published, or $BOOTPROOF_TREE" in capsys.readouterr().err
-    monkeypatch.setenv(TREE, "tree")
+    assert "no published tree: name one with --tree or $BOOTPROOF_TREE" in capsys.readouterr().err
+    monkeypatch.setenv(TREE_VARIABLE, "tree")
     monkeypatch.delenv(TRUST)
     assert promote(proven) == 4
     assert "no key to trust: --trust names the one that signs the policy" in capsys.readouterr().err

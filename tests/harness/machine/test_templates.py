@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from harness.core import serialization
-from harness.host.accelerator import boot_id
-from harness.machine.templates import RECORD, Template, _stamp, evict
+from harness.core.host_id import boot_id
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.store.inventory import Kind, survey
 from harness.store.prune import Rules, prune
 from harness.store.store import Store, lock_folder
+from harness.store.template_record import RECORD, Template, evict, stamp
 
 MIB = 1 << 20
 
@@ -43,7 +43,7 @@ def add(store: Store, name: str, *, age_s: float = 0, boot: str | None = None) -
         is_serial=True,
         boots=(),
         facts={"uname -s": (0, "Linux\n")},
-        files={"state": _stamp(folder / "state")},
+        files={"state": stamp(folder / "state")},
     )
     serialization.write(folder / RECORD, template)
     os.utime(folder, (time.time() - age_s,) * 2)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
-from harness.machine.boot_plan import PLAN, PlanRecord
+from harness.machine.boot_plan import PlanRecord
 from harness.model.artifacts import Artifacts
-from harness.model.verdict import FINDING, MEMORY, Boot, Finding
+from harness.model.layout import BOOT_RECORD, FINDING, MEMORY
+from harness.model.verdict import Boot, Finding
 from harness.plugin import bundles
 from harness.replay.bundle import UNFINISHED, unpack
 from harness.runs.folder import Run
@@ -82,8 +83,8 @@ def _is_killed(run: Run, _: Path) -> None:
 
 
 def _is_clone(_: Run, boot: Path) -> None:
-    plan = serialization.read(PlanRecord, boot / PLAN)
-    serialization.write(boot / PLAN, replace(plan, is_clone=True))
+    plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
+    serialization.write(boot / BOOT_RECORD, replace(plan, is_clone=True))
 
 
 @pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])

@@ -20,9 +20,10 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
-from harness.machine.boot_plan import PLAN, Plan, PlanRecord
+from harness.machine.boot_plan import Plan, PlanRecord
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
+from harness.model.layout import BOOT_RECORD
 from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.model.verdict import Finding
 from harness.qemu import command_line, disk_images
@@ -111,7 +112,7 @@ def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
     opened = _unpacked(made, tmp_path)
 
     assert opened.bundle.plan.spec.credentials == DELAY
-    everything = b"".join(file.read_bytes() for file in [*opened.folder.iterdir(), boot / PLAN])
+    everything = b"".join(file.read_bytes() for file in [*opened.folder.iterdir(), boot / BOOT_RECORD])
     assert b"passwd.hashed-password.root=" in everything
     assert SECRET.encode() not in everything
     assert base64.b64encode(SECRET.encode()) not in everything
@@ -124,7 +125,7 @@ def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifact
 
 
 def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
-    spec = serialization.read(PlanRecord, boot / PLAN).spec
+    spec = serialization.read(PlanRecord, boot / BOOT_RECORD).spec
     after = boot.parent / "boot-3"
     site: Any = type("Site", (), {"lab": FakeLab})
     Plan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
@@ -134,7 +135,7 @@ def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts)
 
 
 def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, artifacts: Artifacts) -> None:
-    switched_on = serialization.read(PlanRecord, boot / PLAN)
+    switched_on = serialization.read(PlanRecord, boot / BOOT_RECORD)
     site: Any = type("Site", (), {"lab": FakeLab})
     spec = replace(switched_on.spec, boot_path=BootPath.KEXEC)
     running = Plan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, site=site)
@@ -142,7 +143,7 @@ def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, a
     after = boot.parent / "boot-3"
     replace(running, number=3, folder=after, artifacts=newer, is_kexec=True).keep_upgrade(running)
 
-    upgrade = serialization.read(PlanRecord, after / PLAN)
+    upgrade = serialization.read(PlanRecord, after / BOOT_RECORD)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
     assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
     made = bundle.write(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)

@@ -1,0 +1,15 @@
+"""The command that a person types to boot the same artifacts."""
+
+from __future__ import annotations
+
+from harness.model.artifacts import Artifacts
+from harness.model.machine_spec import BootPath, DiskRole, MachineSpec
+
+
+def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
+    """The command that boots the same artifacts by hand, on the same disk."""
+    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
+    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
+    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
+    path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
+    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}{hardware}"

@@ -1,0 +1,101 @@
+"""What IMAGE, IMAGE@VERSION, IMAGE@STREAM and digests stand for."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from harness.core import serialization
+from harness.core.errors import BootproofError, HostError, UsageError
+from harness.diff import Side
+from harness.model.artifacts import Artifacts, load_artifacts
+from harness.model.verdict import Verdict
+from harness.promotion import attest
+from harness.promotion.published_tree import Proof
+from harness.promotion.remote import Local, Remote, open_tree
+from harness.runs import history
+from harness.store.store import Store, find_store
+
+TREE_VARIABLE = "BOOTPROOF_TREE"
+"""Of the environment: the published tree that commands use unless --tree names another."""
+
+
+def tree_name(given: str | None) -> str | None:
+    """The published tree that --tree or the environment names, if one does."""
+    return given or os.environ.get(TREE_VARIABLE)
+
+
+def open_named_tree(given: str | None, until: ExitStack, image: str = "") -> Local | Remote:
+    """That tree; `UsageError` where none is named."""
+    if name := tree_name(given):
+        return open_tree(name, image, until)
+    raise UsageError(f"no published tree: name one with --tree or ${TREE_VARIABLE}")
+
+
+def select(name: str, tree: str | None, until: ExitStack) -> Side:
+    """The artifacts that ``name`` stands for, in use ``until`` it closes, and the newest verdict about them.
+
+    A folder, a digest or its beginning (8 digits or more), IMAGE, IMAGE@VERSION or, with a ``tree``, IMAGE@STREAM.
+    """
+    store = find_store()
+    image, _, which = name.partition("@")
+    if which and tree_name(tree):
+        opened = open_named_tree(tree, until, image)
+        if opened.tree.current(image, which):
+            return _of_stream(opened, image, which)
+    if Path(name).is_dir():
+        artifacts = load_artifacts(Path(name))
+    elif re.fullmatch(r"[0-9a-f]{8,64}", name):
+        artifacts = _of_digest(name, store, tree, until)
+    else:
+        artifacts = store.hold(lambda: store.newest(image, which), until)
+    return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest, store))
+
+
+def select_promoted(given: str | None, image: str, stream: str, until: ExitStack) -> Side | None:
+    """What ``stream`` of the named tree points to now; None where there is no such tree or stream."""
+    if name := tree_name(given):
+        with suppress(BootproofError):
+            opened = open_tree(name, image, until)
+            if opened.tree.current(image, stream):
+                return _of_stream(opened, image, stream)
+    return None
+
+
+def artifacts_of_stream(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
+    """What ``stream`` points to, fetched, and its proof; `UsageError` where there is no such stream."""
+    tree = opened.tree
+    pointer = tree.current(image, stream)
+    if pointer is None:
+        raise UsageError(f"{tree.root} has no stream {stream} of {image}")
+    opened.fetch_artifacts(image, stream)
+    return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proof(pointer.entry.attestation)
+
+
+def _of_stream(opened: Local | Remote, image: str, stream: str) -> Side:
+    artifacts, proof = artifacts_of_stream(opened, image, stream)
+    return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
+
+
+def _of_digest(name: str, store: Store, tree: str | None, until: ExitStack) -> Artifacts:
+    """Those in the store or, if that has none, in the named tree."""
+    try:
+        return store.hold(lambda: store.artifacts(name), until)
+    except UsageError:
+        if not tree_name(tree):
+            raise
+        opened = open_named_tree(tree, until)
+        opened.fetch_digest(name)
+        found = sorted(opened.tree.root.glob(f"artifacts/{name}*"))
+        if len(found) != 1:
+            raise
+        return load_artifacts(found[0])
+
+
+def _verdict_about(digest: str, store: Store) -> Verdict | None:
+    with suppress(HostError, OSError, ValueError):
+        if folder := history.last_verdict_folder(store, digest):
+            return serialization.read(Verdict, folder / "verdict.json")
+    return None

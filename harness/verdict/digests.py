@@ -1,0 +1,40 @@
+"""What a verdict is bound to, and on what host it was found."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.core import digest
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition, sources_digest
+from harness.model.prepared import Prepared
+
+
+def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
+    """What a verdict is bound to, each by SHA-256; ``tests`` are folders and files."""
+    return {
+        "artifacts": artifacts.digest,
+        **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
+        "definition": sources_digest(definition),
+        "suite": digest.of_value([_of_tests(path) for path in tests]),
+        "harness": digest.of_package(Path(__file__).parents[1], without="suite"),
+    }
+
+
+def _of_tests(path: Path) -> str:
+    return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
+
+
+def host_facts(prepared: Prepared) -> dict[str, str]:
+    """What a reader of the verdict wants to know about the host."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
+        "network": f"{prepared.network}: {prepared.network_reason}",
+        **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
+        **({"hardware": prepared.hardware} if prepared.hardware else {}),
+    }
