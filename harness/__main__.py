@@ -66,7 +66,7 @@ examples:
   bootproof replay runs/latest/test-x.bundle                       does it come back?
   bootproof replay B.bundle --times 10                             how often?
   bootproof replay B.bundle --change memory=4096                   would more memory have helped?
-  bootproof replay B.bundle --change weather=                      and a network that behaves?
+  bootproof replay B.bundle --change network_faults=                      and a network that behaves?
   bootproof replay B.bundle --at initrd                            a shell before the root is mounted
   bootproof replay B.bundle --gdb --change kernel-argument=nokaslr its kernel, from its first instruction
   bootproof replay B.bundle --change delay=ssh.service:30          what if that unit were later?
@@ -75,12 +75,12 @@ examples:
 exit status: 1 the same finding came back (each time), 0 it did not, 75 it came and went, or this host is at fault,
 4 a bundle or option that is of no use
 """
-_CHANGES = "artifacts, boot-path, cpus, delay, disk, kernel-argument, memory, nic, weather"
+_CHANGES = "artifacts, boot-path, cpus, delay, disk, kernel-argument, memory, network-faults, nic"
 
 _BISECT = """\
 Find the smallest change that turns GOOD into BAD. With --stream, first over the versions that it carried between the
 two. Then over what they are made of: kernel, initrd, root file system, each kernel argument; and if one is a bundle,
-over its machine, disks and network weather as well. Each try is a boot, or with --test that test.
+over its machine, disks and network faults as well. Each try is a boot, or with --test that test.
 """
 _BISECT_EPILOG = """\
 each of GOOD and BAD is a folder of artifacts, a digest or its beginning, IMAGE for its newest build, IMAGE@VERSION or,
@@ -158,7 +158,7 @@ def _add_boot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )  # fmt: skip
     boot.add_argument("--write-disk", action="store_true", help="write to --disk FILE itself, made if it is missing")
     boot.add_argument(
-        "--weather", action="append", default=[], metavar="NAME",
+        "--network-fault", action="append", default=[], metavar="NAME",
         help="what the network does to it, such as http-404-rootfs (repeatable)",
     )  # fmt: skip
     boot.add_argument("--memory", type=int, metavar="MIB", help="default: the definition's")
@@ -288,7 +288,7 @@ def _build(options: argparse.Namespace) -> int:
     from harness.build.pipeline import build
     from harness.core import serialization
     from harness.model.definition import find_definition, find_images
-    from harness.runs.progress import Lines
+    from harness.runs.progress import BuildProgress
     from harness.store.store import find_store
 
     images = options.images_dir or find_images(Path.cwd())
@@ -299,7 +299,7 @@ def _build(options: argparse.Namespace) -> int:
         version=options.image_version,
         refresh=options.refresh,
         mirror=options.mirror,
-        progress=Lines(to_stderr, definition.name),
+        progress=BuildProgress(to_stderr, definition.name),
     )
     if options.json:
         files = serialization.dump(artifacts.manifest.files)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core import serialization
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.model.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
 from harness.model.layout import NETWORK_LOG, SCREENSHOT
-from harness.model.verdict import Boot, Cost, Coverage, Finding, Outcome, Rate, Traits, Unit, Verdict
+from harness.model.verdict import BootResult, Cost, Coverage, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
 from harness.runs.history import Series
 
 ARTIFACTS = "c650002e0a7676168963c6130fffb89d984df53772f14fead895342f85f09e56"
@@ -75,7 +75,7 @@ def picture(width: int = 720, height: int = 400) -> bytes:
 
 def boot(
     folder: Path, number: int, path: str, *, stretch: float = 1.0, lines: int = 400, is_ready: bool = True
-) -> Boot:
+) -> BootResult:
     """One boot whose logs lie in ``folder``."""
     place = folder / f"web-{number}" / "boot-1"
     place.mkdir(parents=True)
@@ -90,7 +90,7 @@ def boot(
     phases = {phase: round(seconds * stretch, 2) for phase, seconds in phases.items()}
     if is_ready:
         serialization.write(place / "units.json", units(stretch))
-    return Boot(
+    return BootResult(
         machine=f"web-{number}", number=1, boot_path=path, artifacts=ARTIFACTS, phases=phases,
         ready_s=round(sum(phases.values()), 2) if is_ready else None,
         console=str(place / "console.log"), added_arguments=(),
@@ -98,7 +98,7 @@ def boot(
     )  # fmt: skip
 
 
-def finding(machine: Boot) -> Finding:
+def finding(machine: BootResult) -> Finding:
     return Finding(
         id="persist-failed",
         what="the persistent disk could not be taken into use",
@@ -109,7 +109,7 @@ def finding(machine: Boot) -> Finding:
 
 
 def verdict(
-    boots: tuple[Boot, ...],
+    boots: tuple[BootResult, ...],
     findings: tuple[Finding, ...] = (),
     *,
     outcome: Outcome = Outcome.FAILED,
@@ -127,14 +127,14 @@ def verdict(
             failed=("survival",),
             missing=("identity", "boot:ipxe-bios"),
             unchecked=("whether machines are kept apart: this host can open no lab, they ran on QEMU's user network",),
-            cuts=2000,
+            power_cuts=2000,
         ),
         boots=boots,
         host={"accelerator": "tcg", "cpu": "AMD EPYC 7B13", "cores": "2", "qemu": "7.2.22", "kernel": "6.1.0-44-amd64"},
         started="2026-11-21T09:15:03+00:00",
         elapsed_s=653.2,
         cost=Cost(prepared_s=2, boots=10, boots_s=965, clones=7, clones_s=23, cores_busy=0.95, longest_s={}),
-        traits=Traits(
+        runtime_profile=RuntimeProfile(
             memory_mib=312, sockets=("tcp 0.0.0.0:22 sshd", "udp 127.0.0.1:323 chronyd"),
             users={"root": 0}, groups={"root": 0}, links={}, units=units(),
         ),
@@ -151,7 +151,7 @@ def run(folder: Path, machines: int = 8, lines: int = 400) -> Verdict:
     )  # fmt: skip
     bad = Finding(
         id="test-failed", what="assert '<script>' in \x1b[31mout\x1b[0m", where="tests/image/test_links.py::test_it[a]",
-        evidence=("E   assert 1 == 2",), subject=Subject.HARNESS, cause="an unknown exception of the harness",
+        evidence=("E   assert 1 == 2",), blame=Blame.HARNESS, cause="an unknown exception of the harness",
     )  # fmt: skip
     return verdict(boots, (*(finding(one) for one in boots if one.ready_s is None), bad))
 

@@ -12,7 +12,7 @@ from harness.cli.promotion import Commands, print_table
 from harness.core.errors import HostError
 
 if TYPE_CHECKING:
-    from harness.machine.attach_server import Kept
+    from harness.machine.attach_server import HeldMachine
 
 _ATTACH = """\
 Get into a machine that `bootproof ps` lists: to its console, where root is logged in if the guest still answers, or
@@ -66,7 +66,7 @@ def _ps(_: argparse.Namespace) -> int:
     return 0
 
 
-def _row(one: Kept, now: float) -> list[str]:
+def _row(one: HeldMachine, now: float) -> list[str]:
     ends = f"in {(one.until - now) / 60:.0f} min" if one.until else "with its terminal"
     return [one.id, one.machine, one.image, f"{(now - one.since) / 60:.0f} min", ends, one.why]
 

@@ -15,8 +15,8 @@ from harness.promotion.select import TREE_VARIABLE, artifacts_of_stream, open_na
 
 if TYPE_CHECKING:
     from harness.model.artifacts import Artifacts
-    from harness.promotion.promote import Keeper
-    from harness.promotion.published_tree import Entry, Proof
+    from harness.promotion.promote import Promoter
+    from harness.promotion.published_tree import Proof, StreamEntry
 
 Commands = argparse._SubParsersAction  # what argparse has no public name for
 
@@ -226,7 +226,7 @@ def _streams(options: argparse.Namespace) -> int:
 COLUMNS = ("version", "artifacts", "since", "by", "how")
 
 
-def told(entry: Entry) -> list[str]:
+def told(entry: StreamEntry) -> list[str]:
     return [entry.version, entry.artifacts[:12], entry.at, entry.by, entry.action]
 
 
@@ -242,16 +242,16 @@ def print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 # What they are about
 
 
-def _keeper(options: argparse.Namespace) -> Keeper:
+def _keeper(options: argparse.Namespace) -> Promoter:
     from harness.model.definition import find_images
     from harness.promotion.attest import read_public
-    from harness.promotion.promote import Keeper
+    from harness.promotion.promote import Promoter
 
     trust = options.trust or os.environ.get(TRUST)
     if not trust:
         raise UsageError(f"no key to trust: --trust names the one that signs the policy, or ${TRUST}")
     policy = options.policy or find_images(Path.cwd()) / "policy.toml"
-    return Keeper.now(policy, read_public(trust))
+    return Promoter.now(policy, read_public(trust))
 
 
 def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, Proof]:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.errors import DefinitionError, UsageError
 
 
-class Table:
+class ConfigTable:
     """One TOML table being read; what nobody took is a misspelt key."""
 
     def __init__(self, file: Path, name: str, content: Any) -> None:
@@ -59,7 +59,7 @@ class Table:
             raise self.error(key, "is not a known key", f"did you mean {near[0]}?" if near else f"known: {known}")
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> ConfigTable:
     """All of ``file``; `UsageError` where it cannot be read, `DefinitionError` where it is not TOML."""
     try:
         content = tomllib.loads(file.read_text("utf-8"))
@@ -67,4 +67,4 @@ def read_table(file: Path) -> Table:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DefinitionError(str(file), "syntax", str(error), "see toml.io") from error
-    return Table(file, "", content)
+    return ConfigTable(file, "", content)

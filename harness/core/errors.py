@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Subject(StrEnum):
+class Blame(StrEnum):
     """Whose doing something is; decides between *failed* and *inconclusive*."""
 
     IMAGE = "image"
@@ -27,7 +27,7 @@ class BootproofError(Exception):
     """Anything Bootproof says in one sentence instead of a traceback."""
 
     exit_status = 75
-    subject = Subject.HARNESS
+    blame = Blame.HARNESS
 
 
 class UsageError(BootproofError):
@@ -55,13 +55,13 @@ class ImageError(BootproofError):
     """The image is at fault."""
 
     exit_status = 1
-    subject = Subject.IMAGE
+    blame = Blame.IMAGE
 
 
 class HostError(BootproofError):
     """This machine lacks something, or failed at something, that says nothing about the image."""
 
-    subject = Subject.HOST
+    blame = Blame.HOST
 
 
 class HarnessError(BootproofError):

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from harness.diff.contents import Image, gather, look
 from harness.diff.sections import compare_facts
 from harness.diff.text import as_html, as_text
-from harness.diff.value import Change, Diff, Entry, Named, Section, Weight, printable
+from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight, printable
 from harness.model.artifacts import Artifacts
 from harness.model.verdict import Verdict
 
-__all__ = ["Change", "Diff", "Entry", "Section", "Side", "Weight", "as_html", "as_text", "compare"]
+__all__ = ["Change", "Diff", "DiffEntry", "Section", "Side", "Weight", "as_html", "as_text", "compare"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """An image, and a verdict with traits and boots where there is one for these bytes."""
+    """An image, and a verdict with runtime profile and boots where there is one for these bytes."""
 
     artifacts: Artifacts
     verdict: Verdict | None = None

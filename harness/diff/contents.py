@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.core.errors import BootproofError
-from harness.diff.tree import File, read_tree
+from harness.diff.tree import TreeFile, read_tree
 from harness.model.artifacts import Artifacts, Manifest
-from harness.model.verdict import Boot, Traits, Verdict
+from harness.model.verdict import BootResult, RuntimeProfile, Verdict
 from harness.store import rootfs_images
 
 _USERS, _GROUPS = "etc/passwd", "etc/group"
@@ -25,7 +25,7 @@ class Image:
     ``owners`` maps a path to the package that brought it, ``config`` the kernel's options to their values.
     """
 
-    files: dict[str, File] | None
+    files: dict[str, TreeFile] | None
     owners: dict[str, str]
     users: dict[str, int] | None
     groups: dict[str, int] | None
@@ -39,8 +39,8 @@ class Facts:
 
     manifest: Manifest
     image: Image
-    traits: Traits | None
-    boots: tuple[Boot, ...]
+    runtime_profile: RuntimeProfile | None
+    boots: tuple[BootResult, ...]
     accelerator: str
 
 
@@ -52,7 +52,7 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
     return Facts(
         manifest=artifacts.manifest,
         image=image,
-        traits=verdict.traits if verdict else None,
+        runtime_profile=verdict.runtime_profile if verdict else None,
         boots=tuple(boot for boot in boots if boot.ready_s and boot.is_ordinary and boot.artifacts == artifacts.digest),
         accelerator=verdict.host.get("accelerator", "").partition(":")[0] if verdict else "",
     )
@@ -107,7 +107,7 @@ def _configs(manifest: Manifest) -> list[str]:
     return [name.format(manifest.kernel_version) for name in _CONFIGS]
 
 
-def owners(lists: Mapping[str, bytes], files: Mapping[str, File]) -> dict[str, str]:
+def owners(lists: Mapping[str, bytes], files: Mapping[str, TreeFile]) -> dict[str, str]:
     """The package of each path, from dpkg's lists; a path of several packages has none.
 
     A list may say /bin/sh where /bin leads to usr/bin: that is how dpkg knows merged folders.

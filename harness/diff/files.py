@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
 from harness.diff.contents import Image
-from harness.diff.tree import File
-from harness.diff.value import Change, Entry, Section, Weight, entry, section
+from harness.diff.tree import TreeFile
+from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 
 _CACHES = re.compile(
     r"(.*/)?__pycache__(/.*)?|.*\.pyc"
@@ -28,7 +28,7 @@ _MADE_BY_SCRIPTS = re.compile(r"etc/(alternatives|ssl/certs|rc[S0-6]\.d)/")
 """Links that packages make of each other."""
 _SETID = 0o6000
 
-Pair = tuple[File | None, File | None]
+Pair = tuple[TreeFile | None, TreeFile | None]
 
 
 def compare_files(old: Image, new: Image, packages: Mapping[str, Change]) -> list[Section]:
@@ -59,7 +59,7 @@ def compare_files(old: Image, new: Image, packages: Mapping[str, Change]) -> lis
     ]
 
 
-def _differing(old: Mapping[str, File], new: Mapping[str, File]) -> tuple[dict[str, Pair], int]:
+def _differing(old: Mapping[str, TreeFile], new: Mapping[str, TreeFile]) -> tuple[dict[str, Pair], int]:
     """What differs, and how many files differ by their time alone."""
     differing, times_only = dict[str, Pair](), 0
     for path in sorted(old.keys() | new.keys()):
@@ -73,12 +73,12 @@ def _differing(old: Mapping[str, File], new: Mapping[str, File]) -> tuple[dict[s
     return differing, times_only
 
 
-def _gains_setid(old: File | None, new: File | None) -> bool:
+def _gains_setid(old: TreeFile | None, new: TreeFile | None) -> bool:
     """Whoever runs it is somebody else from now on. (Of a folder, the bits mean something harmless.)"""
     return new is not None and new.kind == "file" and bool(new.mode & ~(old.mode if old else 0) & _SETID)
 
 
-def _is_expected(path: str, old: File | None, new: File | None) -> bool:
+def _is_expected(path: str, old: TreeFile | None, new: TreeFile | None) -> bool:
     """Other contents are what another version is about; other owners, modes and configuration are not."""
     if old is None or new is None:
         return True
@@ -88,10 +88,10 @@ def _is_expected(path: str, old: File | None, new: File | None) -> bool:
 def _folded(
     shown: Mapping[str, Pair],
     owners: Mapping[str, str],
-    old: Mapping[str, File],
-    new: Mapping[str, File],
+    old: Mapping[str, TreeFile],
+    new: Mapping[str, TreeFile],
     setid: Set[str],
-) -> Iterator[Entry]:
+) -> Iterator[DiffEntry]:
     """Each file, or the topmost folder that came or went with it."""
     inside = defaultdict[tuple[str, str], list[str]](list)
     for path, (one, other) in shown.items():
@@ -108,7 +108,7 @@ def _folded(
         yield entry(f"{top}/", None if is_new else told, told if is_new else None, weight=_weight(top), package=owner)
 
 
-def _topmost(path: str, there: Mapping[str, File]) -> str:
+def _topmost(path: str, there: Mapping[str, TreeFile]) -> str:
     """The first folder on the way to ``path`` that is not ``there``."""
     parents = [str(parent) for parent in PurePosixPath(path).parents][-2::-1]
     return next((parent for parent in parents if parent not in there), path)
@@ -118,7 +118,7 @@ def _is_folder(pair: Pair) -> bool:
     return all(file is None or file.kind == "folder" for file in pair)
 
 
-def _entry(path: str, old: File | None, new: File | None, owner: str, *, gains_setid: bool) -> Entry:
+def _entry(path: str, old: TreeFile | None, new: TreeFile | None, owner: str, *, gains_setid: bool) -> DiffEntry:
     if old and new:
         one, other = _describe(old, new)
         return entry(path, one, other, weight=_weight(path, old, new, gains_setid=gains_setid), package=owner)
@@ -126,7 +126,9 @@ def _entry(path: str, old: File | None, new: File | None, owner: str, *, gains_s
     return entry(path, _what(old) if old else None, _what(new) if new else None, weight=weight, package=owner)
 
 
-def _weight(path: str, old: File | None = None, new: File | None = None, *, gains_setid: bool = False) -> Weight:
+def _weight(
+    path: str, old: TreeFile | None = None, new: TreeFile | None = None, *, gains_setid: bool = False
+) -> Weight:
     if gains_setid:
         return Weight.ALARM
     if old and new and (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid):
@@ -136,7 +138,7 @@ def _weight(path: str, old: File | None = None, new: File | None = None, *, gain
     return Weight.NOTABLE if path.startswith("etc/") else Weight.USUAL
 
 
-def _describe(old: File, new: File) -> tuple[str, str]:
+def _describe(old: TreeFile, new: TreeFile) -> tuple[str, str]:
     """What the two do not share, in the same words; times are not among it."""
     pairs = [
         (_kind(old), _kind(new)),
@@ -151,17 +153,17 @@ def _describe(old: File, new: File) -> tuple[str, str]:
     return ", ".join(one for one, _ in differing), ", ".join(other for _, other in differing)
 
 
-def _kind(file: File) -> str:
+def _kind(file: TreeFile) -> str:
     return f"{file.kind} to {file.target}" if file.kind == "link" else " ".join(filter(None, [file.kind, file.target]))
 
 
-def _what(file: File) -> str:
+def _what(file: TreeFile) -> str:
     if file.kind != "file":
         return _kind(file)
     return f"{file.size_bytes:,} bytes" + (f", mode {file.mode:04o}" if file.mode & _SETID else "")
 
 
-def _by_package(paths: Set[str], owners: Mapping[str, str], differing: Mapping[str, Pair]) -> Iterator[Entry]:
+def _by_package(paths: Set[str], owners: Mapping[str, str], differing: Mapping[str, Pair]) -> Iterator[DiffEntry]:
     counts = defaultdict[str, Counter[Change]](Counter)
     for path in paths:
         one, other = differing[path]

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from harness.diff.contents import Facts
 from harness.diff.files import compare_files
-from harness.diff.tree import File
-from harness.diff.value import Change, Entry, Section, Weight, entry, section
+from harness.diff.tree import TreeFile
+from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 from harness.model.artifacts import INITRD, KERNEL
-from harness.model.verdict import Boot
+from harness.model.verdict import BootResult
 
 T = TypeVar("T")
 
@@ -63,9 +63,9 @@ def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T 
 
 def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
     """Users and groups as in running machines, where packages may have made some; else as in the images."""
-    if old.traits and new.traits:
-        yield _numbers("users", old.traits.users, new.traits.users)
-        yield _numbers("groups", old.traits.groups, new.traits.groups)
+    if old.runtime_profile and new.runtime_profile:
+        yield _numbers("users", old.runtime_profile.users, new.runtime_profile.users)
+        yield _numbers("groups", old.runtime_profile.groups, new.runtime_profile.groups)
         return
     for name, one, other in (
         ("users", old.image.users, new.image.users),
@@ -92,9 +92,12 @@ def _number(value: int | None) -> str | None:
 
 
 def _units(old: Facts, new: Facts) -> Section:
-    if not old.traits or not new.traits:
-        return _unknown("units", _NO_RUN, old.traits, new.traits) or Section(name="units")
-    states = [{name: unit.state for name, unit in traits.units.items()} for traits in (old.traits, new.traits)]
+    if not old.runtime_profile or not new.runtime_profile:
+        return _unknown("units", _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name="units")
+    states = [
+        {name: unit.state for name, unit in profile.units.items()}
+        for profile in (old.runtime_profile, new.runtime_profile)
+    ]
 
     def judge(one: str | None, other: str | None) -> Weight:
         if other == "failed":
@@ -106,9 +109,9 @@ def _units(old: Facts, new: Facts) -> Section:
 
 def _sockets(old: Facts, new: Facts) -> Section:
     """A socket that others can reach is another matter than one on the loopback."""
-    if not old.traits or not new.traits:
-        return _unknown("sockets", _NO_RUN, old.traits, new.traits) or Section(name="sockets")
-    one, other = ({_socket(text) for text in traits.sockets} for traits in (old.traits, new.traits))
+    if not old.runtime_profile or not new.runtime_profile:
+        return _unknown("sockets", _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name="sockets")
+    one, other = ({_socket(text) for text in profile.sockets} for profile in (old.runtime_profile, new.runtime_profile))
     gone = (entry(text, "", None, weight=Weight.NOTABLE) for text in one - other)
     listening = (
         entry(text, None, "", weight=Weight.NOTABLE if _is_loopback(text) else Weight.ALARM) for text in other - one
@@ -132,18 +135,18 @@ def _is_loopback(text: str) -> bool:
 def _links(old: Facts, new: Facts) -> Section:
     """A location that leads elsewhere, or nowhere, is what a host forgets or finds empty."""
     name, notes = "links", list[str]()
-    if old.traits and new.traits:
-        one, other = old.traits.links, new.traits.links
+    if old.runtime_profile and new.runtime_profile:
+        one, other = old.runtime_profile.links, new.runtime_profile.links
     elif old.image.files is not None and new.image.files is not None:
         one, other = _links_to_data(old.image.files), _links_to_data(new.image.files)
         notes.append(_AS_BUILT)
     else:
-        return _unknown(name, _NO_RUN, old.traits, new.traits) or Section(name=name)
+        return _unknown(name, _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name=name)
     weights = {path: Weight.ALARM if path in one else Weight.NOTABLE for path in one | other}
     return section(name, (entry(path, *pair, weight=weights[path]) for path, *pair in _pairs(one, other)), notes)
 
 
-def _links_to_data(files: Mapping[str, File]) -> dict[str, str]:
+def _links_to_data(files: Mapping[str, TreeFile]) -> dict[str, str]:
     return {f"/{path}": file.target for path, file in files.items() if file.target.startswith("/data/")}
 
 
@@ -207,15 +210,15 @@ def _sizes(old: Facts, new: Facts) -> Section:
         if one and other and one.size_bytes != other.size_bytes
     ]
     notes = []
-    if old.traits and new.traits:
-        used = old.traits.memory_mib, new.traits.memory_mib
+    if old.runtime_profile and new.runtime_profile:
+        used = old.runtime_profile.memory_mib, new.runtime_profile.memory_mib
         entries += [_growth("memory in use when idle", *used, "MiB")] if used[0] != used[1] else []
-    elif missing := _unknown("", f"memory in use when idle: {_NO_RUN}", old.traits, new.traits):
+    elif missing := _unknown("", f"memory in use when idle: {_NO_RUN}", old.runtime_profile, new.runtime_profile):
         notes.append(missing.unknown)
     return section("sizes", entries, notes)
 
 
-def _growth(name: str, old: float, new: float, unit: str) -> Entry:
+def _growth(name: str, old: float, new: float, unit: str) -> DiffEntry:
     share = new / old - 1 if old else 0.0
     grown = f"{new:,.1f} {unit} ({share:+.0%})" if abs(share) >= 0.005 else f"{new:,.1f} {unit}"
     return entry(name, f"{old:,.1f} {unit}", grown, weight=Weight.NOTABLE if share > _GROWTH else Weight.USUAL)
@@ -254,7 +257,7 @@ def _boot_times(old: Facts, new: Facts) -> Section:
     return section(name, entries, [*notes, counts])
 
 
-def _phases(boots: Iterable[Boot]) -> dict[str, _Spread]:
+def _phases(boots: Iterable[BootResult]) -> dict[str, _Spread]:
     seconds = defaultdict[str, list[float]](list)
     for boot in boots:
         for phase, took_s in boot.phases.items():
@@ -263,7 +266,7 @@ def _phases(boots: Iterable[Boot]) -> dict[str, _Spread]:
     return {key: _Spread(tuple(taken)) for key, taken in seconds.items()}
 
 
-def _slowness(name: str, old: _Spread, new: _Spread) -> Entry:
+def _slowness(name: str, old: _Spread, new: _Spread) -> DiffEntry:
     is_slower = median(new.seconds) > median(old.seconds) * (1 + _GROWTH)
     return entry(name, str(old), str(new), weight=Weight.NOTABLE if is_slower else Weight.USUAL)
 

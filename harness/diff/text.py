@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from harness.diff.value import Change, Diff, Entry, Named, Section, Weight
+from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight
 
 SHOWN = 12
 _SIGNS = {Change.ADDED: "+", Change.REMOVED: "-", Change.CHANGED: "~"}
@@ -44,11 +44,11 @@ def _section(section: Section, limit: int | None) -> Iterator[str]:
     yield from (f"    ({note})" for note in section.notes)
 
 
-def _what(entry: Entry) -> str:
+def _what(entry: DiffEntry) -> str:
     return f"{entry.what} ({entry.package})" if entry.package not in ("", entry.what) else entry.what
 
 
-def _values(entry: Entry) -> str:
+def _values(entry: DiffEntry) -> str:
     return " → ".join(filter(None, [entry.old, entry.new]))
 
 
@@ -88,7 +88,7 @@ def _html(diff: Diff, level: int, limit: int | None) -> Iterator[str]:
     yield "</section>"
 
 
-def _table(entries: Sequence[Entry]) -> Iterator[str]:
+def _table(entries: Sequence[DiffEntry]) -> Iterator[str]:
     has_packages = any(entry.package not in ("", entry.what) for entry in entries)
     package = '<th scope="col">package</th>' if has_packages else ""
     yield '<table><thead><tr><th scope="col">what</th><th scope="col">change</th><th scope="col">old</th>'

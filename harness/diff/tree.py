@@ -37,7 +37,7 @@ _TEXT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class TreeFile:
     """``content`` is a SHA-256 in hex, ``target`` where a link leads or which device it is; ``mode`` without kind."""
 
     kind: str
@@ -51,14 +51,14 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class FileTree:
     """Files by their paths without the first slash, and the bytes of those that were ``wanted``."""
 
-    files: dict[str, File]
+    files: dict[str, TreeFile]
     texts: dict[str, bytes]
 
 
-def read_tree(image: Path, wanted: re.Pattern[str]) -> Tree:
+def read_tree(image: Path, wanted: re.Pattern[str]) -> FileTree:
     """What is in the squashfs ``image``: about 5 s for 1.2 GB of files.
 
     The bytes of what ``wanted`` matches are kept. `ImageError` if it is damaged, or unsquashfs is too old.
@@ -106,8 +106,8 @@ class _Data:
         return not self._begun and not self._printed.read1(1)
 
 
-def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> Tree:
-    files, texts, same = dict[str, File](), dict[str, bytes](), dict[str, str]()
+def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> FileTree:
+    files, texts, same = dict[str, TreeFile](), dict[str, bytes](), dict[str, str]()
     for record, rest in _records(header):
         name = _name(record["name"])
         if record["other"] == b"L":
@@ -127,7 +127,7 @@ def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> Tree:
     if not data.is_at_end:
         raise ValueError("it has more bytes than its files")
     files |= {name: files[other] for name, other in same.items() if other in files}
-    return Tree(files, texts)
+    return FileTree(files, texts)
 
 
 def _records(header: bytes) -> Iterator[tuple[re.Match[bytes], bytes]]:
@@ -152,9 +152,9 @@ def _begins_record(header: bytes, at: int, folders: Set[bytes]) -> bool:
     return at == len(header) or (head is not None and head["name"].rpartition(b"/")[0] in folders)
 
 
-def _file(record: re.Match[bytes], rest: bytes) -> File:
+def _file(record: re.Match[bytes], rest: bytes) -> TreeFile:
     kind = _KINDS[record["kind"]]
-    return File(
+    return TreeFile(
         kind="socket" if kind == "pipe" and rest == b"s" else kind,
         mode=int(record["mode"], 8),
         uid=int(record["uid"]),

@@ -24,7 +24,7 @@ class Weight(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class DiffEntry:
     """One thing that differs. ``old`` is empty for what was added, ``new`` for what was removed; ``package`` owns it.
 
     All texts are printable: what comes out of an image may have any name.
@@ -43,7 +43,7 @@ class Section:
     """What differs of one kind, by weight. ``unknown`` says why that cannot be told; ``notes`` what was left out."""
 
     name: str
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[DiffEntry, ...] = ()
     unknown: str = ""
     notes: tuple[str, ...] = ()
 
@@ -80,10 +80,12 @@ class Diff:
         return not any(section.entries for section in self.sections)
 
 
-def entry(what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = "") -> Entry:
-    """An `Entry` of texts from anywhere; None stands for what is not there."""
+def entry(
+    what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = ""
+) -> DiffEntry:
+    """An `DiffEntry` of texts from anywhere; None stands for what is not there."""
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
-    return Entry(
+    return DiffEntry(
         what=printable(what),
         change=change,
         old=printable(old or ""),
@@ -93,7 +95,7 @@ def entry(what: str, old: str | None, new: str | None, *, weight: Weight = Weigh
     )
 
 
-def section(name: str, entries: Iterable[Entry], notes: Iterable[str] = ()) -> Section:
+def section(name: str, entries: Iterable[DiffEntry], notes: Iterable[str] = ()) -> Section:
     """The entries in order: by weight, then by change, then by name."""
     order = list(Change)
     ranked = sorted(entries, key=lambda entry: (entry.weight, order.index(entry.change), entry.what))

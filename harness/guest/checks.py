@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.deadline import Deadline
-from harness.core.errors import HostError, ImageError, Subject
+from harness.core.errors import Blame, HostError, ImageError
 from harness.guest import fingerprint
 from harness.guest.channel import SHELL_UNIT, Channel
-from harness.guest.console import Console, Sighting
-from harness.guest.fingerprint import Prints
+from harness.guest.console import Console, PatternMatch
+from harness.guest.fingerprint import Fingerprint
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.finding_catalog import nearest
@@ -98,8 +98,8 @@ class BootFailed(ImageError):
     def __init__(self, machine: str, finding: Finding, folder: str, by_hand: str) -> None:
         super().__init__(machine, finding, folder, by_hand)
         self.machine, self.finding, self.folder, self.by_hand = machine, finding, folder, by_hand
-        self.subject = finding.subject
-        if self.subject is not Subject.IMAGE:
+        self.blame = finding.blame
+        if self.blame is not Blame.IMAGE:
             self.exit_status = HostError.exit_status
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class EmulatorFault(HostError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class GuestHealth:
     """What one round trip into a ready guest shows."""
 
     kernel: str
@@ -125,7 +125,7 @@ class Look:
     version: str
     boot_id: str
     tainted: int
-    prints: Prints
+    prints: Fingerprint
     failed_units: tuple[str, ...]
     restarted_units: tuple[str, ...]
 
@@ -152,11 +152,11 @@ def wait_until_quiet(channel: Channel) -> bool:
     return channel.run(_WAIT_UNTIL_QUIET.format(most_percent=_QUIET_PERCENT)).status == 0
 
 
-def look(channel: Channel) -> Look:
+def look(channel: Channel) -> GuestHealth:
     """One round trip: who the guest says it is, and what is wrong with it by its own account."""
     pairs = [line.partition("=")[::2] for line in channel.run(_LOOK + fingerprint.LOOK).text.splitlines()]
     single = dict(pairs)
-    return Look(
+    return GuestHealth(
         kernel=single.get("uname", ""),
         image=single.get("image", ""),
         version=single.get("version", ""),
@@ -168,7 +168,7 @@ def look(channel: Channel) -> Look:
     )
 
 
-def judge(seen: Look, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
+def judge(seen: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
     """The findings of a look: pure."""
     fingerprint = (seen.image, seen.version, seen.kernel)
     image = manifest.image if manifest.is_ours else seen.image
@@ -244,7 +244,7 @@ def excused(finding: Finding, starved_share: float, slowness: float = 1.0) -> Fi
         )
     else:
         return finding
-    return replace(finding, subject=Subject.HOST, cause=cause)
+    return replace(finding, blame=Blame.HOST, cause=cause)
 
 
 def unknown(phase: str, after_s: float, console: Console) -> str:
@@ -262,7 +262,7 @@ _LAST_LINES = 40
 
 def doubted(finding: Finding, doubt: str) -> Finding:
     """``finding``, or the host's doing where there is a ``doubt`` that the image is what it was: pure."""
-    return replace(finding, subject=Subject.HOST, cause=doubt) if doubt else finding
+    return replace(finding, blame=Blame.HOST, cause=doubt) if doubt else finding
 
 
 def with_network(finding: Finding, lines: Sequence[str]) -> Finding:
@@ -284,13 +284,13 @@ _STARVED_SHARE = 0.4
 """A boot that wrongly failed had waited more than that: 45 %, one of five machines that booted on two cores."""
 
 
-def finding_of(sighting: Sighting, where: str) -> Finding:
+def finding_of(match: PatternMatch, where: str) -> Finding:
     """What a sign on the console means for the verdict."""
     return Finding(
-        id=sighting.sign.id,
-        what=sighting.sign.what,
+        id=match.sign.id,
+        what=match.sign.what,
         where=where,
-        subject=sighting.sign.subject,
-        evidence=sighting.evidence,
-        cause=sighting.sign.cause,
+        blame=match.sign.blame,
+        evidence=match.evidence,
+        cause=match.sign.cause,
     )

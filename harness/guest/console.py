@@ -18,22 +18,22 @@ from pexpect.spawnbase import SpawnBase
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import HostError, ImageError
 from harness.core.text import plain
-from harness.guest.console_patterns import SIGNS, Sign, begins_phase, read_line, shows_registers
+from harness.guest.console_patterns import PATTERNS, ConsolePattern, begins_phase, read_line, shows_registers
 
 _CONTEXT_LINES = 6
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 """systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
 _PARTIAL_LINE_BYTES = 4096
-_OF_THE_KERNEL = {name for sign in SIGNS for name in sign.outranks}
+_OF_THE_KERNEL = {name for sign in PATTERNS for name in sign.outranks}
 _REGISTERS_S = 1.0
 """How long the kernel may take from the first line of a bug to its registers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class PatternMatch:
     """A sign as it was seen; ``evidence`` ends with the guilty line."""
 
-    sign: Sign
+    sign: ConsolePattern
     evidence: tuple[str, ...]
 
 
@@ -52,7 +52,7 @@ class Console:
     """What a console printed so far. Lines carry seconds since the machine's start, at ``started_s`` (monotonic).
 
     ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began
-    to the second it did; ``sightings`` are the signs seen, oldest first, each sign once. ``problem`` is what kept lines
+    to the second it did; ``matches`` are the signs seen, oldest first, each sign once. ``problem`` is what kept lines
     from being noted.
     """
 
@@ -70,14 +70,14 @@ class Console:
         self.lines: list[str] = []
         self.listeners: list[Callable[[str], None]] = []
         self.phases: dict[str, float] = {}
-        self.sightings: list[Sighting] = []
+        self.matches: list[PatternMatch] = []
         self.is_closed = False
         self.problem: HostError | None = None
         self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
         self._cards_left, self._is_card_open = cards, True
         self._is_emulated = is_emulated
         self._bug: int | None = None
-        """The place among the sightings of a bug of the kernel's whose registers were not printed yet."""
+        """The place among the matches of a bug of the kernel's whose registers were not printed yet."""
         self._bug_s = 0.0
         self._raw = bytearray()
         self._rest = b""
@@ -186,19 +186,19 @@ class Console:
         for sign in read_line(line, is_emulated=self._is_emulated):
             if sign.is_of_a_card and self._has_another_card():
                 continue
-            if all(seen.sign.id != sign.id for seen in self.sightings):
+            if all(seen.sign.id != sign.id for seen in self.matches):
                 self._see(sign, line, tuple(self.lines[-_CONTEXT_LINES:]))
         if shows_registers(line):
             self._bug = None
 
-    def _see(self, sign: Sign, line: str, evidence: tuple[str, ...]) -> None:
+    def _see(self, sign: ConsolePattern, line: str, evidence: tuple[str, ...]) -> None:
         if not (sign.outranks and shows_registers(line)):
             if sign.id in _OF_THE_KERNEL and self._is_emulated:  # before another thread may see it
-                self._bug_s, self._bug = time.monotonic(), len(self.sightings)
-            self.sightings.append(Sighting(sign, evidence))
-        elif self._bug is not None and self.sightings[self._bug].sign.id in sign.outranks:
-            guilty = self.sightings[self._bug].evidence[-1]
-            self.sightings[self._bug] = Sighting(sign, evidence if guilty in evidence else (guilty, *evidence))
+                self._bug_s, self._bug = time.monotonic(), len(self.matches)
+            self.matches.append(PatternMatch(sign, evidence))
+        elif self._bug is not None and self.matches[self._bug].sign.id in sign.outranks:
+            guilty = self.matches[self._bug].evidence[-1]
+            self.matches[self._bug] = PatternMatch(sign, evidence if guilty in evidence else (guilty, *evidence))
 
     @property
     def awaits_registers(self) -> bool:

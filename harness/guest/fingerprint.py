@@ -32,7 +32,7 @@ done </proc/mounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prints:
+class Fingerprint:
     """What ``uname -v`` says; the bytes of the initrd that the boot loader handed over; SHA-256 of the superblock of a
     root file system that is a squashfs. Empty or 0 where it is not known."""
 
@@ -41,29 +41,29 @@ class Prints:
     rootfs_mark: str = ""
 
 
-def prints_of(artifacts: Artifacts) -> Prints:
+def prints_of(artifacts: Artifacts) -> Fingerprint:
     """Those of a machine that runs ``artifacts``."""
     with artifacts.rootfs.open("rb") as file:
         head = file.read(_MARK_BYTES)
     _, mark, rest = kernel_banner(artifacts.kernel).partition("#")
-    return Prints(
+    return Fingerprint(
         kernel_build=mark + rest,
         initrd_bytes=artifacts.manifest.files[artifacts.initrd.name].size_bytes,
         rootfs_mark=hashlib.sha256(head).hexdigest() if head.startswith(_SQUASHFS) else "",
     )
 
 
-def read(pairs: Mapping[str, str]) -> Prints:
+def read(pairs: Mapping[str, str]) -> Fingerprint:
     """What `LOOK` printed."""
     size = pairs.get("initrd_bytes", "")
-    return Prints(
+    return Fingerprint(
         kernel_build=pairs.get("kernel_build", ""),
         initrd_bytes=int(size) if size.isdecimal() else 0,
         rootfs_mark=pairs.get("rootfs_mark", ""),
     )
 
 
-def compare(seen: Prints, awaited: Prints, where: str) -> Iterator[Finding]:
+def compare(seen: Fingerprint, awaited: Fingerprint, where: str) -> Iterator[Finding]:
     """A finding for each file that is another's; what either side does not know says nothing."""
     rows = (
         ("kernel", seen.kernel_build, awaited.kernel_build),

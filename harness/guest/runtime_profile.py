@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel
-from harness.model.verdict import Traits, Unit
+from harness.model.verdict import RuntimeProfile, Unit
 
 _UNITS = r"""
 systemctl show -p UserspaceTimestampMonotonic --value
@@ -35,7 +35,7 @@ _US = 1_000_000
 _LOOK_S = 60.0
 
 
-def look(channel: Channel, paths: Sequence[str]) -> Traits:
+def look(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
     """The traits of a machine that is ready; ``paths`` are its persistent ones. `ImageError` if it does not say."""
     done = channel.run(_MEMORY + _LOOK.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_LOOK_S))
     try:
@@ -55,10 +55,10 @@ def look_at_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
         raise ImageError(f"the machine does not tell when its units were started: {error}") from error
 
 
-def parse(text: str) -> Traits:
+def parse(text: str) -> RuntimeProfile:
     """What the guest said as a value: pure; `ValueError` or `KeyError` if it is not that."""
     memory, sockets, users, groups, links, units = (part.strip("\n") for part in f"{text}\n".split("\n--\n"))
-    return Traits(
+    return RuntimeProfile(
         memory_mib=int(memory),
         sockets=tuple(sockets.splitlines()),
         users=_numbers(users),

@@ -16,16 +16,16 @@ from pathlib import Path
 from harness.core.errors import HostError, UsageError
 from harness.lab.base import Lab
 from harness.lab.bridge import open_bridge_lab
-from harness.lab.http import Answer, HttpServer, Request, RequestRecord
+from harness.lab.http import HttpAnswer, HttpServer, Request, RequestRecord
 from harness.lab.supervisor_client import LabError, LabProcess
 from harness.lab.trace import TraceEvent
-from harness.lab.user import UNPROVEN, check_weather, open_user_lab
+from harness.lab.user import UNPROVEN, check_fault, open_user_lab
 from harness.model.machine_spec import Network
-from harness.model.network_faults import Weather
+from harness.model.network_faults import NetworkFault
 
 __all__ = [
     "UNPROVEN",
-    "Answer",
+    "HttpAnswer",
     "HttpServer",
     "Lab",
     "LabError",
@@ -35,7 +35,7 @@ __all__ = [
     "Request",
     "RequestRecord",
     "TraceEvent",
-    "check_weather",
+    "check_fault",
     "choose",
     "open_lab",
     "unavailable",
@@ -83,9 +83,13 @@ def unavailable() -> str | None:
 
 @contextmanager
 def open_lab(
-    workdir: Path, network: str = "auto", *, names: dict[int, str] | None = None, weather: Sequence[Weather] = ()
+    workdir: Path,
+    network: str = "auto",
+    *,
+    names: dict[int, str] | None = None,
+    network_faults: Sequence[NetworkFault] = (),
 ) -> Iterator[Lab]:
-    """A lab while the block lasts, its servers answering as the ``weather`` allows; ``names`` are host names by place.
+    """A lab while the block lasts, with these ``network_faults``; ``names`` are host names by place.
 
     Its logs go to ``workdir``, made if it is missing. ``network`` is as in `choose`.
     Raises `HostError` where the host cannot open what is asked for.
@@ -93,6 +97,6 @@ def open_lab(
     is_user = network == Network.USER or (network != Network.LAB and choose(network).network is Network.USER)
     workdir.mkdir(parents=True, exist_ok=True)
     with (open_user_lab if is_user else open_bridge_lab)(workdir, names or {}) as lab:
-        if weather:
-            lab.disturb(*weather)
+        if network_faults:
+            lab.inject(*network_faults)
         yield lab

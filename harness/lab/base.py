@@ -11,10 +11,10 @@ from pathlib import Path
 from harness.core.errors import HostError
 from harness.lab.http import HttpServer
 from harness.lab.http_faults import altered
-from harness.lab.supervisor_client import Control, LabProcess
+from harness.lab.supervisor_client import LabProcess, SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
-from harness.model.network_faults import Weather
+from harness.model.network_faults import NetworkFault
 
 
 class Lab(ABC):
@@ -26,30 +26,30 @@ class Lab(ABC):
     network: Network
     captures: tuple[Path, ...] = ()
 
-    def __init__(self, workdir: Path, control: Control, http: HttpServer, trace: Trace) -> None:
+    def __init__(self, workdir: Path, control: SupervisorClient, http: HttpServer, trace: Trace) -> None:
         self.workdir, self.http, self.trace = workdir, http, trace
-        self.weather: tuple[Weather, ...] = ()
+        self.network_faults: tuple[NetworkFault, ...] = ()
         self._control = control
         http.listeners.append(trace.note_request)
 
     @property
-    def clears_up(self) -> bool:
-        """All of the weather passes, or lets a second attempt through; there is some."""
-        return bool(self.weather) and all(weather.passes for weather in self.weather)
+    def has_only_transient_faults(self) -> bool:
+        """There are faults, and all of them end by themselves or let a second attempt through."""
+        return bool(self.network_faults) and all(fault.is_transient for fault in self.network_faults)
 
-    def disturb(self, *weathers: Weather) -> None:
+    def inject(self, *faults: NetworkFault) -> None:
         """From now on its network behaves so, and no more as before.
 
         Raises `HostError` for what this kind of lab, or this host's kernel, has no means for.
         """
-        self._disturb(weathers)
+        self._disturb(faults)
         noise = self.workdir / "noise"
         noise.mkdir(exist_ok=True)
-        self.http.disturb(partial(altered, weathers, noise))
-        self.weather = weathers
+        self.http.inject(partial(altered, faults, noise))
+        self.network_faults = faults
 
     @abstractmethod
-    def _disturb(self, weathers: Sequence[Weather]) -> None:
+    def _disturb(self, faults: Sequence[NetworkFault]) -> None:
         """All of it that is not the web server's, or of a machine's own link."""
 
     @abstractmethod

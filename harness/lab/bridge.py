@@ -25,11 +25,11 @@ from harness.lab import capture, dnsmasq, packet_faults, rogue_dhcp
 from harness.lab.base import Lab
 from harness.lab.dnsmasq import DhcpConfig
 from harness.lab.http import HttpServer, Request, RequestRecord, serving
-from harness.lab.start_supervisor import START_S, NoHolder, held
-from harness.lab.supervisor_client import Control, LabError, LabProcess
+from harness.lab.start_supervisor import START_S, NoSupervisor, held
+from harness.lab.supervisor_client import LabError, LabProcess, SupervisorClient
 from harness.lab.trace import Trace, TraceEvent, followed
 from harness.model.machine_spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
-from harness.model.network_faults import DhcpWeather, HttpWeather, Weather
+from harness.model.network_faults import DhcpFault, HttpFault, NetworkFault
 from harness.qemu.command_line import tap_netdev
 
 BRIDGE = "br0"
@@ -61,7 +61,7 @@ class BridgeLab(Lab):
     network = Network.LAB
 
     def __init__(
-        self, workdir: Path, control: Control, http: HttpServer, trace: Trace, dhcp: DhcpServer, kept: Capture
+        self, workdir: Path, control: SupervisorClient, http: HttpServer, trace: Trace, dhcp: DhcpServer, kept: Capture
     ) -> None:
         super().__init__(workdir, control, http, trace)
         self.dhcp = dhcp
@@ -96,13 +96,13 @@ class BridgeLab(Lab):
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)
 
-    def _disturb(self, weathers: Sequence[Weather]) -> None:
-        if any(weather.needs_packets for weather in (*weathers, *self.weather)):
-            self._nft(packet_faults.rules(weathers))
-        self._shape(packet_faults.shaping(weathers, BRIDGE))
-        self.dhcp.change(lambda config: dnsmasq.clouded(config, weathers))
-        self._set_rival(is_there=self.dhcp.config.has_rival)
-        self.dhcp.speak_after(max((w.silent_s for w in weathers if isinstance(w, DhcpWeather)), default=0.0))
+    def _disturb(self, faults: Sequence[NetworkFault]) -> None:
+        if any(fault.needs_packets for fault in (*faults, *self.network_faults)):
+            self._nft(packet_faults.rules(faults))
+        self._shape(packet_faults.shaping(faults, BRIDGE))
+        self.dhcp.change(lambda config: dnsmasq.with_faults(config, faults))
+        self._set_rival(is_there=self.dhcp.config.has_rogue)
+        self.dhcp.speak_after(max((w.silent_s for w in faults if isinstance(w, DhcpFault)), default=0.0))
 
     def _set_rival(self, *, is_there: bool) -> None:
         if self._rival and not is_there:
@@ -115,10 +115,10 @@ class BridgeLab(Lab):
         """When iPXE asks the web server, TFTP has done its part; when a file has been sent, the next may be refused."""
         if self._is_slow:
             self._shape("")
-        refused = [weather for weather in self.weather if isinstance(weather, HttpWeather) and weather.fault.is_refusal]
+        refused = [fault for fault in self.network_faults if isinstance(fault, HttpFault) and fault.kind.is_refusal]
         name = request.path.rpartition("/")[2]
-        if isinstance(request, RequestRecord) and any(weather.file.comes_after(name) for weather in refused):
-            self._nft(packet_faults.rules(self.weather, refusing=True))
+        if isinstance(request, RequestRecord) and any(fault.file.comes_after(name) for fault in refused):
+            self._nft(packet_faults.rules(self.network_faults, refusing=True))
 
     def _shape(self, script: str) -> None:
         if self._is_slow:
@@ -160,7 +160,7 @@ class Capture:
 class DhcpServer:
     """The lab's dnsmasq; what it tells whom can change while it runs."""
 
-    def __init__(self, control: Control, config: DhcpConfig, trace: Trace, output: int) -> None:
+    def __init__(self, control: SupervisorClient, config: DhcpConfig, trace: Trace, output: int) -> None:
         """What it says goes to the descriptor ``output``, by way of which ``trace`` learns of it."""
         self.config = config
         self._control, self._trace, self._output = control, trace, output
@@ -273,13 +273,13 @@ def open_bridge_lab(workdir: Path, names: dict[int, str]) -> Iterator[BridgeLab]
         yield BridgeLab(workdir, control, http, trace, dhcp, kept)
 
 
-def _enter_namespaces(stack: ExitStack, log: Path) -> Control:
+def _enter_namespaces(stack: ExitStack, log: Path) -> SupervisorClient:
     """Root needs no user namespace, but is better off with one: what runs in the lab is then not the host's root."""
     problems = []
     for more in (_AS_USER,) if os.geteuid() else (_AS_USER, ()):
         try:
             return stack.enter_context(held([*_IN_NAMESPACES, *more], log))
-        except NoHolder as error:
+        except NoSupervisor as error:
             problems.append(error)
     raise HostError(
         f"no lab without namespaces; unshare said: {problems[0]}\n"
@@ -296,7 +296,7 @@ def _settings() -> Iterator[str]:
             yield f"kernel.{name}={value}"
 
 
-def _run(control: Control, argv: list[str], script: str, problem: str, remedy: str = "") -> None:
+def _run(control: SupervisorClient, argv: list[str], script: str, problem: str, remedy: str = "") -> None:
     """A short program in the lab; `HostError` with ``problem``, its words and the ``remedy`` if it fails."""
     with control.log.open("ab") as log:
         status = control.run(argv, script, log.fileno())
@@ -305,12 +305,12 @@ def _run(control: Control, argv: list[str], script: str, problem: str, remedy: s
         raise HostError(f"{problem}; {said}\n{remedy}".rstrip())
 
 
-def _ip(control: Control, batch: str) -> None:
+def _ip(control: SupervisorClient, batch: str) -> None:
     remedy = "a kernel without the bridge or tun module says 'Unknown device type'\nsudo modprobe -a bridge tun"
     _run(control, ["ip", "-batch", "-"], batch, "no lab without bridge and tap", remedy)
 
 
-def _listen(control: Control, port: int) -> socket.socket:
+def _listen(control: SupervisorClient, port: int) -> socket.socket:
     _, (fd,) = control.ask(f"listen on {GATEWAY}:{port}", "listen", address=GATEWAY, port=port)
     return socket.socket(fileno=fd)
 
@@ -331,7 +331,7 @@ def _check_host() -> None:
         ) from error
 
 
-def _start_capture(control: Control, workdir: Path) -> Capture:
+def _start_capture(control: SupervisorClient, workdir: Path) -> Capture:
     file, path = workdir / "capture.pcap", workdir / "capture.log"
     file.with_name(file.name + capture.BEFORE).unlink(missing_ok=True)  # of a lab that was here before
     size, count = capture.FRAME_BYTES, capture.FRAMES

@@ -36,7 +36,7 @@ def record(ring: mmap.mmap, place: int) -> bytes:
     return _RECORD.pack(second, nanosecond, kept, size) + ring[place + start : place + start + kept]
 
 
-class Files:
+class CaptureFiles:
     """The newest packets in ``path``, those before beside it."""
 
     def __init__(self, path: str) -> None:
@@ -56,7 +56,7 @@ class Files:
 
 
 def main(fd: int, path: str) -> None:
-    ring, files = mmap.mmap(fd, FRAME_BYTES * FRAMES), Files(path)
+    ring, files = mmap.mmap(fd, FRAME_BYTES * FRAMES), CaptureFiles(path)
     arrival = select.poll()
     arrival.register(fd, select.POLLIN)
     place = 0

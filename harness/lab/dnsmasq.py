@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.model.machine_spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
-from harness.model.network_faults import DhcpWeather, DnsWeather, TftpWeather, Weather
+from harness.model.network_faults import DhcpFault, DnsFault, NetworkFault, TftpFault
 
 PLACES = 64
 DOMAIN = "lab.test"
@@ -26,7 +26,7 @@ class DhcpConfig:
     ``names`` maps places to host names, ``machine-N`` by default; ``nics``, places to the network card that is
     answered, which is the first by default, or None. ``plain`` are places whose cards have a plain PXE ROM, as far as
     they have not fetched iPXE yet: QEMU's own ROMs are iPXE, and can do what plain ones do. A client that is not iPXE
-    is told to fetch that: by TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are weather.
+    is told to fetch that: by TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are fault.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class DhcpConfig:
     bios_file: str = IPXE_BIOS_LOADER.name
     uefi_file: str = IPXE_LOADER.name
     is_silent: bool = False
-    has_rival: bool = False
+    has_rogue: bool = False
     has_boot_file: bool = True
     has_tftp: bool = True
     has_dns: bool = True
@@ -87,7 +87,7 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-hostsfile={config.hosts_file}",
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
-        *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rival else ()),
+        *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rogue else ()),
         *_dns(config),
         *_tftp(config),
         *(_boot_files(config) if config.has_boot_file else ()),
@@ -148,26 +148,26 @@ def rival_options(interface: str) -> list[str]:
     ]
 
 
-def clouded(config: DhcpConfig, weathers: Iterable[Weather]) -> DhcpConfig:
-    """``config`` as the weather leaves it: pure."""
+def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfig:
+    """``config`` with the faults in it: pure."""
     clear = DhcpConfig(folder=config.folder)
     config = replace(
-        config, is_silent=False, has_rival=False, has_boot_file=True, has_tftp=True, has_dns=True,
+        config, is_silent=False, has_rogue=False, has_boot_file=True, has_tftp=True, has_dns=True,
         lease_s=clear.lease_s,
     )  # fmt: skip
-    for weather in weathers:
-        match weather:
-            case DhcpWeather():
+    for fault in faults:
+        match fault:
+            case DhcpFault():
                 config = replace(
                     config,
-                    is_silent=config.is_silent or weather.silent_s > 0,
-                    has_rival=config.has_rival or weather.has_rival,
-                    has_boot_file=config.has_boot_file and weather.has_boot_file,
-                    lease_s=weather.lease_s or config.lease_s,
+                    is_silent=config.is_silent or fault.silent_s > 0,
+                    has_rogue=config.has_rogue or fault.has_rogue,
+                    has_boot_file=config.has_boot_file and fault.has_boot_file,
+                    lease_s=fault.lease_s or config.lease_s,
                 )
-            case TftpWeather():
-                config = replace(config, has_tftp=not weather.is_absent)
-            case DnsWeather():
+            case TftpFault():
+                config = replace(config, has_tftp=not fault.is_absent)
+            case DnsFault():
                 config = replace(config, has_dns=False)
     return config
 

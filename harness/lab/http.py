@@ -2,7 +2,7 @@
 connections that come one by one.
 
 A test can change what is served while machines download, answer each machine differently, plant faults
-(`Answer`), and read who fetched what (`HttpServer.log`).
+(`HttpAnswer`), and read who fetched what (`HttpServer.log`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """What to send. All from ``delay_s`` on are faults: a pause before the answer; that many bytes of the body, as if
     there were no more; a connection cut in it, or left open without a byte more; a byte of it flipped; its speed."""
 
@@ -129,7 +129,7 @@ class Transfer:
             return False
         return bool(struct.unpack("i", unread)[0] == 0)
 
-    def record(self, answer: Answer) -> RequestRecord:
+    def record(self, answer: HttpAnswer) -> RequestRecord:
         is_file = isinstance(answer.body, Path) and _is_as_it_is(answer)
         return RequestRecord(
             started_s=self.started_s,
@@ -145,8 +145,8 @@ class Transfer:
         )
 
 
-Route = Path | bytes | Callable[[Request], Answer]
-Alter = Callable[[Request, Answer, int], Answer]
+Route = Path | bytes | Callable[[Request], HttpAnswer]
+Alter = Callable[[Request, HttpAnswer, int], HttpAnswer]
 """What becomes of an answer, of which that client got so many for that path before."""
 
 
@@ -173,7 +173,7 @@ class HttpServer:
     def under_way(self) -> list[Transfer]:
         return list(self._under_way)
 
-    def disturb(self, alter: Alter) -> None:
+    def inject(self, alter: Alter) -> None:
         """From now on, what the routes say is altered so."""
         self._alter = alter
 
@@ -189,18 +189,18 @@ class HttpServer:
         """The first answered request that ``matches``, be it past or to come; None if the deadline is over."""
         return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)
 
-    def answer_to(self, request: Request) -> Answer:
+    def answer_to(self, request: Request) -> HttpAnswer:
         """The answer that this request would get now."""
         route = self._routes.get(request.path)
-        answer = Answer(status=404, body=f"{request.path} is not served here\n".encode())
+        answer = HttpAnswer(status=404, body=f"{request.path} is not served here\n".encode())
         if route is not None:
-            answer = route(request) if callable(route) else Answer(body=route)
+            answer = route(request) if callable(route) else HttpAnswer(body=route)
         answered = self._answered.get((request.client, request.path), 0)
         return self._alter(request, _existing(answer), answered)
 
     # For the server's own thread
 
-    def begin(self, transfer: Transfer) -> Answer:
+    def begin(self, transfer: Transfer) -> HttpAnswer:
         """What the client is to be sent."""
         for listener in self.listeners:
             listener(transfer.request)
@@ -212,7 +212,7 @@ class HttpServer:
         self._under_way.append(transfer)
         return answer
 
-    def end(self, transfer: Transfer, answer: Answer) -> None:
+    def end(self, transfer: Transfer, answer: HttpAnswer) -> None:
         if transfer in self._under_way:
             self._under_way.remove(transfer)
         record = transfer.record(answer)
@@ -289,7 +289,7 @@ async def _handle(routes: HttpServer, raw: web.BaseRequest, client: str) -> web.
         client=client, method=raw.method, path=raw.path, query=raw.query_string, headers=dict(raw.headers)
     )
     connection = raw.transport.get_extra_info("socket") if raw.transport else None
-    transfer, answer = Transfer(request, connection), Answer(status=500)
+    transfer, answer = Transfer(request, connection), HttpAnswer(status=500)
     ticking = asyncio.create_task(_tick(transfer))
     try:
         answer = routes.begin(transfer)
@@ -306,18 +306,18 @@ async def _tick(transfer: Transfer) -> None:
         transfer.tick()
 
 
-def _existing(answer: Answer) -> Answer:
+def _existing(answer: HttpAnswer) -> HttpAnswer:
     if isinstance(answer.body, Path) and not answer.body.is_file():
-        return Answer(status=404, body=f"{answer.body} does not exist\n".encode())
+        return HttpAnswer(status=404, body=f"{answer.body} does not exist\n".encode())
     return answer
 
 
-def _is_as_it_is(answer: Answer) -> bool:
+def _is_as_it_is(answer: HttpAnswer) -> bool:
     """Nothing is made of the file on its way: the kernel can send it by itself."""
     return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
 
 
-async def _send(raw: web.BaseRequest, answer: Answer, transfer: Transfer) -> web.StreamResponse:
+async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_type = response.headers.get("Content-Type", "application/octet-stream")
     response.content_length = answer.size_bytes
@@ -353,7 +353,7 @@ async def _send_file(raw: web.BaseRequest, path: Path, size_bytes: int, transfer
                 transfer.move(file.tell())
 
 
-async def _send_altered(response: web.StreamResponse, answer: Answer, transfer: Transfer) -> None:
+async def _send_altered(response: web.StreamResponse, answer: HttpAnswer, transfer: Transfer) -> None:
     """By way of this process, at the speed that is asked for."""
     for chunk in _chunks(answer):
         await response.write(chunk)
@@ -363,7 +363,7 @@ async def _send_altered(response: web.StreamResponse, answer: Answer, transfer: 
             await asyncio.sleep(max(0.0, ahead_s))
 
 
-def _chunks(answer: Answer) -> Iterator[bytes]:
+def _chunks(answer: HttpAnswer) -> Iterator[bytes]:
     with io.BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body.open("rb") as file:
         for start in range(0, answer.sent_bytes, _CHUNK_BYTES):
             chunk = bytearray(file.read(min(_CHUNK_BYTES, answer.sent_bytes - start)))

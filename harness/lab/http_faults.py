@@ -1,4 +1,4 @@
-"""What weather makes of the web server's answers: pure."""
+"""Network faults in the web server's answers: pure."""
 
 from __future__ import annotations
 
@@ -6,59 +6,61 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.lab.http import Answer, Request
-from harness.model.network_faults import SLOW_BYTES_PER_S, HttpFault, HttpWeather, Weather
+from harness.lab.http import HttpAnswer, Request
+from harness.model.network_faults import SLOW_BYTES_PER_S, HttpFault, HttpFaultKind, NetworkFault
 
 _MOVED = "moved"
 """The query by which a request that was redirected is told from the first."""
 
 
-def altered(weathers: Iterable[Weather], noise: Path, request: Request, answer: Answer, answered_before: int) -> Answer:
-    """``answer`` as the weather leaves it, where it is for a file that the weather is about.
+def altered(
+    faults: Iterable[NetworkFault], noise: Path, request: Request, answer: HttpAnswer, answered_before: int
+) -> HttpAnswer:
+    """``answer`` with the faults in it, where it is for a file that they are about.
 
     ``noise`` is a folder for files of the right length and the wrong content.
     """
     name = request.path.rpartition("/")[2]
-    weathers = list(weathers)
-    if any(isinstance(weather, HttpWeather) and weather.fault.is_refusal for weather in weathers):
+    faults = list(faults)
+    if any(isinstance(fault, HttpFault) and fault.kind.is_refusal for fault in faults):
         answer = replace(answer, headers={**answer.headers, "Connection": "close"})  # the next file takes another one
-    for weather in weathers:
-        if isinstance(weather, HttpWeather) and weather.file.is_called(name) and answer.status == 200:
-            answer = _befallen(weather, noise / name, request, answer, answered_before)
+    for fault in faults:
+        if isinstance(fault, HttpFault) and fault.file.is_called(name) and answer.status == 200:
+            answer = _befallen(fault, noise / name, request, answer, answered_before)
     return answer
 
 
-def _befallen(weather: HttpWeather, noise: Path, request: Request, answer: Answer, answered_before: int) -> Answer:
+def _befallen(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswer, answered_before: int) -> HttpAnswer:
     half = answer.size_bytes // 2
-    match weather.fault:
-        case HttpFault.MISSING:
-            return Answer(status=404, body=b"the weather has it\n")
-        case HttpFault.BUSY:
-            return Answer(status=503, body=b"the weather has it\n")
-        case HttpFault.BUSY_ONCE:
-            return answer if answered_before else Answer(status=503, body=b"the weather has it\n")
-        case HttpFault.STALLS:
+    match fault.kind:
+        case HttpFaultKind.MISSING:
+            return HttpAnswer(status=404, body=b"network fault\n")
+        case HttpFaultKind.BUSY:
+            return HttpAnswer(status=503, body=b"network fault\n")
+        case HttpFaultKind.BUSY_ONCE:
+            return answer if answered_before else HttpAnswer(status=503, body=b"network fault\n")
+        case HttpFaultKind.STALLS:
             return replace(answer, stall_after_bytes=half)
-        case HttpFault.CUT:
+        case HttpFaultKind.CUT:
             return replace(answer, cut_after_bytes=half)
-        case HttpFault.TRUNCATED:
+        case HttpFaultKind.TRUNCATED:
             return replace(answer, only_bytes=half)
-        case HttpFault.FLIPPED:
+        case HttpFaultKind.FLIPPED:
             return replace(answer, flipped_at=half)
-        case HttpFault.NOISE:
+        case HttpFaultKind.NOISE:
             return replace(answer, body=_noise(noise, answer.size_bytes))
-        case HttpFault.OTHER_BUILD:
-            return replace(answer, body=weather.other or answer.body)
-        case HttpFault.REDIRECT:
+        case HttpFaultKind.OTHER_BUILD:
+            return replace(answer, body=fault.other or answer.body)
+        case HttpFaultKind.REDIRECT:
             return answer if request.query == _MOVED else _redirect(request)
-        case HttpFault.SLOW:
+        case HttpFaultKind.SLOW:
             return replace(answer, bytes_per_s=SLOW_BYTES_PER_S)
-        case HttpFault.REFUSED | HttpFault.REFUSED_ONCE:
+        case HttpFaultKind.REFUSED | HttpFaultKind.REFUSED_ONCE:
             return answer  # after all; see `packets`
 
 
-def _redirect(request: Request) -> Answer:
-    return Answer(status=302, headers={"Location": f"{request.path}?{_MOVED}"})
+def _redirect(request: Request) -> HttpAnswer:
+    return HttpAnswer(status=302, headers={"Location": f"{request.path}?{_MOVED}"})
 
 
 def _noise(file: Path, size_bytes: int) -> Path:

@@ -8,7 +8,7 @@ from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError
 from harness.lab import dnsmasq
 from harness.lab.start_supervisor import START_S
-from harness.lab.supervisor_client import Control, LabProcess
+from harness.lab.supervisor_client import LabProcess, SupervisorClient
 from harness.model.machine_spec import PREFIX_LENGTH
 
 _INTERFACE = "rival"
@@ -21,7 +21,7 @@ exec dnsmasq "$@"
 """Run in a network namespace, to which the cable comes a moment later."""
 
 
-def start(control: Control, log: Path, bridge: str) -> LabProcess:
+def start(control: SupervisorClient, log: Path, bridge: str) -> LabProcess:
     """The server, ready to answer; it lives as long as the lab does."""
     with log.open("wb") as output:
         argv = ["unshare", "--net", "sh", "-c", _SCRIPT, "sh", *dnsmasq.rival_options(_INTERFACE)]

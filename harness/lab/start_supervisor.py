@@ -17,18 +17,18 @@ from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError
 from harness.lab import supervisor
-from harness.lab.supervisor_client import Control, controlled
+from harness.lab.supervisor_client import SupervisorClient, controlled
 
 START_S = 20.0
 _END_S = 5.0
 
 
-class NoHolder(HostError):
+class NoSupervisor(HostError):
     """The holder did not start; what it, or whatever was to start it, said."""
 
 
 @contextmanager
-def held(prefix: Sequence[str], log: Path) -> Iterator[Control]:
+def held(prefix: Sequence[str], log: Path) -> Iterator[SupervisorClient]:
     """A holder started by way of ``prefix``; on leaving, it and everything that it started is gone."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # A session of its own: Ctrl-C at the terminal is for pytest, which ends the lab in order.
@@ -41,7 +41,7 @@ def held(prefix: Sequence[str], log: Path) -> Iterator[Control]:
                 process.spawn(argv, env=env, stdout=output, stderr=output, pass_fds=[theirs.fileno()])
             )
         if not _has_started(ours):
-            raise NoHolder(log.read_bytes()[start:].decode("utf-8", "replace").strip() or f"nothing ({log})")
+            raise NoSupervisor(log.read_bytes()[start:].decode("utf-8", "replace").strip() or f"nothing ({log})")
         try:
             with controlled(ours, log) as control:
                 yield control

@@ -50,7 +50,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return message, fds
 
 
-class Holder:
+class Supervisor:
     """What runs in this lab, by the id of the request that started it."""
 
     def __init__(self, control: socket.socket, selector: selectors.BaseSelector) -> None:
@@ -213,7 +213,7 @@ def main(control_fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     with socket.socket(fileno=control_fd) as control, selectors.DefaultSelector() as selector:
-        holder = Holder(control, selector)
+        holder = Supervisor(control, selector)
         selector.register(control, selectors.EVENT_READ, holder.answer)
         selector.register(wakeup_read, selectors.EVENT_READ, lambda: holder.wake(wakeup_read))
         holder.tell({"ready": True})

@@ -37,7 +37,7 @@ class LabProcess:
     """A program in the lab. ``pid`` is its number outside, ``pid_inside`` the lab's own; ``status`` is None while it
     runs, -N after signal N."""
 
-    def __init__(self, control: Control, key: int, on_exit: Callable[[int], None] | None) -> None:
+    def __init__(self, control: SupervisorClient, key: int, on_exit: Callable[[int], None] | None) -> None:
         self.pid = self.pid_inside = 0
         self.status: int | None = None
         self._control, self._key, self._on_exit = control, key, on_exit
@@ -70,7 +70,7 @@ class LabProcess:
             self._on_exit(status)
 
 
-class Control:
+class SupervisorClient:
     """Requests to the holder, from any thread but the one that reads its answers."""
 
     def __init__(self, sock: socket.socket, log: Path) -> None:
@@ -170,9 +170,9 @@ class _Refused(Exception):
 
 
 @contextmanager
-def controlled(sock: socket.socket, log: Path) -> Iterator[Control]:
+def controlled(sock: socket.socket, log: Path) -> Iterator[SupervisorClient]:
     """A reader for ``sock`` while the block lasts; on leaving, the holder has been told to end."""
-    control = Control(sock, log)
+    control = SupervisorClient(sock, log)
     reader = threading.Thread(target=control.read, name="lab control", daemon=True)
     reader.start()
     try:

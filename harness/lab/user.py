@@ -19,10 +19,10 @@ from harness.lab import relay
 from harness.lab.base import Lab
 from harness.lab.http import HttpServer, serving_relayed
 from harness.lab.start_supervisor import held
-from harness.lab.supervisor_client import Control
+from harness.lab.supervisor_client import SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
-from harness.model.network_faults import HttpWeather, LinkWeather, Weather
+from harness.model.network_faults import HttpFault, LinkFault, NetworkFault
 from harness.qemu.command_line import forwarded_port, user_netdev
 
 UNPROVEN = (
@@ -38,7 +38,7 @@ class UserLab(Lab):
 
     network = Network.USER
 
-    def __init__(self, workdir: Path, control: Control, names: dict[int, str], stack: ExitStack) -> None:
+    def __init__(self, workdir: Path, control: SupervisorClient, names: dict[int, str], stack: ExitStack) -> None:
         super().__init__(workdir, control, HttpServer(), Trace())
         self._names, self._stack = names, stack
         self._entrances: dict[int, Path] = {}
@@ -59,9 +59,9 @@ class UserLab(Lab):
             raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet said:\n{answer}")
         return {"HostName": "127.0.0.1", "Port": str(port), "HostKeyAlias": spec.address}
 
-    def _disturb(self, weathers: Sequence[Weather]) -> None:
-        for weather in weathers:
-            check_weather(weather)
+    def _disturb(self, faults: Sequence[NetworkFault]) -> None:
+        for fault in faults:
+            check_fault(fault)
 
     def _contained(self, argv: Sequence[str]) -> Sequence[str]:
         """There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
@@ -70,11 +70,11 @@ class UserLab(Lab):
         return process.tied_to_us(argv)
 
 
-def check_weather(weather: Weather) -> None:
-    """`HostError` for weather that the user network has no means for."""
-    if weather.needs_packets or not isinstance(weather, HttpWeather | LinkWeather):
+def check_fault(fault: NetworkFault) -> None:
+    """`HostError` for fault that the user network has no means for."""
+    if fault.needs_packets or not isinstance(fault, HttpFault | LinkFault):
         raise HostError(
-            f"not on the {Network.USER} network: the weather {weather.name}; --network lab has it, where the host can "
+            f"not on the {Network.USER} network: the fault {fault.name}; --network lab has it, where the host can "
             "open one"
         )
 

@@ -1,7 +1,7 @@
 """Ways into a machine that runs, for people at other terminals: its console, QEMU's monitor, a debugger, SSH.
 
-Each such machine has a folder of its user's, with a socket in it and `Kept`, which says what it is. What answers on
-the socket ends with the process that runs the machine; a folder of a process that is gone is what a killed one left.
+Each such machine has a folder of its user's, with a socket in it and `HeldMachine`, which says what it is. What answers
+on the socket ends with the process that runs the machine; a folder of a process that is gone is what a killed one left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.guest.channel import ssh_command
-from harness.machine.boot import Power
+from harness.machine.boot import RunningBoot
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
 """What a client asks for in the line it sends first."""
@@ -46,7 +46,7 @@ systemctl --no-block restart serial-getty@ttyS0.service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class HeldMachine:
     """A machine that people can get into. ``why`` it runs is a sentence; it ends at ``until`` (seconds since 1970), or
     with its terminal if that is 0. ``qemu`` is its QEMU's process, ``ssh`` the command to root in it."""
 
@@ -60,13 +60,13 @@ class Kept:
     ssh: tuple[str, ...]
 
 
-def kept() -> list[Kept]:
+def kept() -> list[HeldMachine]:
     """All that run now, the oldest first; what is left of others is removed."""
-    found = list[Kept]()
+    found = list[HeldMachine]()
     for folder in (folder for base in _bases() for folder in base.iterdir() if not folder.name.startswith(".")):
         with suppress(OSError, ValueError):  # it has just ended
             if _is_answered(folder):
-                found.append(serialization.read(Kept, folder / _RECORD))
+                found.append(serialization.read(HeldMachine, folder / _RECORD))
             else:
                 shutil.rmtree(folder, ignore_errors=True)
     return sorted(found, key=lambda one: one.since)
@@ -82,7 +82,7 @@ def _is_answered(folder: Path) -> bool:
     return True
 
 
-def find(name: str | None) -> Kept:
+def find(name: str | None) -> HeldMachine:
     """The one called that, by its id or its machine; the only one there is, without a name."""
     known = kept()
     if not known:
@@ -119,7 +119,7 @@ def answer(name: str, what: str) -> str:
 
 
 @contextmanager
-def open_access(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Access]:
+def open_access(power: RunningBoot, why: str, *, for_s: float = 0.0) -> Iterator[Access]:
     """The machine, which must run, can be got into while the block lasts; `HostError` where no socket can be made."""
     base, spec = _base(), power.plan.spec
     with socket.socket(socket.AF_UNIX) as listening:
@@ -128,7 +128,7 @@ def open_access(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Acces
         try:
             while folder.exists():
                 folder = base / secrets.token_hex(2)
-            about = Kept(
+            about = HeldMachine(
                 id=folder.name,
                 machine=spec.name,
                 image=power.plan.artifacts.manifest.image,
@@ -160,7 +160,7 @@ def open_access(power: Power, why: str, *, for_s: float = 0.0) -> Iterator[Acces
 class Access:
     """Answers those who come in; `open_access` makes it."""
 
-    def __init__(self, power: Power, folder: Path, about: Kept, listening: socket.socket) -> None:
+    def __init__(self, power: RunningBoot, folder: Path, about: HeldMachine, listening: socket.socket) -> None:
         self.about = about
         self._power, self._folder, self._listening = power, folder, listening
         self._changes, self._is_over = Changes(), False
@@ -277,12 +277,12 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
 }
 
 
-def _ssh(power: Power) -> tuple[str, ...]:
+def _ssh(power: RunningBoot) -> tuple[str, ...]:
     """The command to root in the guest, from this host: by way of the lab's network, which QEMU is in."""
     plan, pid = power.plan, power.child.pid
-    options = {**plan.site.lab.ssh_options(plan.spec, power.ask_monitor), "BatchMode": "no"}
+    options = {**plan.context.lab.ssh_options(plan.spec, power.ask_monitor), "BatchMode": "no"}
     known_hosts = str(plan.folder.parent / "known_hosts")
-    ssh = ssh_command(plan.spec.address, str(plan.site.run.key), known_hosts, options)[:-1]
+    ssh = ssh_command(plan.spec.address, str(plan.context.run.key), known_hosts, options)[:-1]
     if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
         return tuple(ssh)
     is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")

@@ -25,8 +25,8 @@ from harness.host import accelerator
 from harness.lab import Lab, choose, open_lab
 from harness.machine import board
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
-from harness.machine.boot import Power
-from harness.machine.boot_plan import Plan, Site
+from harness.machine.boot import RunningBoot
+from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.by_hand import by_hand
 from harness.machine.launch import power_on
 from harness.machine.machine import reachable
@@ -34,17 +34,17 @@ from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, find_definition, find_images
 from harness.model.hardware import apply, find_profile, path_for, problem
-from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network, Stop
-from harness.model.network_faults import Weather, adapted
+from harness.model.machine_spec import BootPath, BreakPoint, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.model.network_faults import NetworkFault, adapted
 from harness.qemu import disk_images
 from harness.runs.folder import Run, make_key
-from harness.runs.progress import Lines
+from harness.runs.progress import BuildProgress
 from harness.store.store import Store, find_store
 
 _LEAST_MIB = 256
 
 
-class Way(StrEnum):
+class AttachMode(StrEnum):
     """What a terminal is to a machine: its console, with root logged in or as the image has it, QEMU's monitor, or its
     console while a debugger has its kernel."""
 
@@ -59,7 +59,7 @@ _AUTOLOGIN = """\
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
 """
-_GOES_ON = {Way.MONITOR: "cont lets it go on", Way.GDB: "continue in gdb lets it go on"}
+_GOES_ON = {AttachMode.MONITOR: "cont lets it go on", AttachMode.GDB: "continue in gdb lets it go on"}
 _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUTOLOGIN}
 
 
@@ -78,7 +78,7 @@ def boot_by_hand(options: Namespace) -> int:
         raise UsageError("--write-disk goes with --disk FILE")
     if options.disk and not options.write_disk and not options.disk.exists():
         raise UsageError(f"--disk {options.disk}: there is no such file; with --write-disk it is made")
-    weathers = _weathers(options.weather, path)
+    faults = _faults(options.network_fault, path)
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
@@ -88,7 +88,7 @@ def boot_by_hand(options: Namespace) -> int:
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=remove))
-        opened = stack.enter_context(open_lab(folder, network.network, weather=weathers))
+        opened = stack.enter_context(open_lab(folder, network.network, network_faults=faults))
         spec = MachineSpec(
             name=definition.name,
             uuid=uuid.uuid4(),
@@ -98,7 +98,7 @@ def boot_by_hand(options: Namespace) -> int:
             memory_mib=definition.memory_mib,
             disks=(_disk(options, folder),),
         )
-        spec = adapted(apply(hardware, spec), weathers)
+        spec = adapted(apply(hardware, spec), faults)
         if options.memory is not None:
             spec = replace(spec, memory_mib=options.memory)
         attend(spec, artifacts, definition, opened, folder)
@@ -111,30 +111,30 @@ def attend(
     definition: ImageDefinition,
     lab: Lab,
     folder: Path,
-    stop: Stop | None = None,
-    way: Way = Way.SHELL,
+    stop: BreakPoint | None = None,
+    way: AttachMode = AttachMode.SHELL,
 ) -> None:
     """Boot with this terminal as the ``way`` in, until the guest powers off or the person quits."""
     disk_images.furnish(spec.disks)
-    if way is Way.SHELL:
+    if way is AttachMode.SHELL:
         spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
     run = Run(folder, "main")
     make_key(run, find_store())
-    site = Site(lab=lab, run=run, slots=folder, by_hand=by_hand)
-    first = Plan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
-                 definition=definition, site=site, stop=stop)  # fmt: skip
+    context = BootContext(lab=lab, run=run, slots=folder, by_hand=by_hand)
+    first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
+                 definition=definition, context=context, stop=stop)  # fmt: skip
     number = 1
     while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), way):
         number += 1
         to_stderr(f"it was reset: boot {number}")
 
 
-def _weathers(names: Sequence[str], path: BootPath) -> list[Weather]:
+def _faults(names: Sequence[str], path: BootPath) -> list[NetworkFault]:
     known = [network_faults.read(name) for name in names]
     for one in known:
         network_faults.check_shows(one, [path])
-        if network_faults.needs_other(one):
-            raise UsageError(f"weather {one.name}: there is one build here; boot another --artifacts instead")
+        if network_faults.needs_other_build(one):
+            raise UsageError(f"network fault {one.name}: there is one build here; boot another --artifacts instead")
     return known
 
 
@@ -152,7 +152,9 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
         arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
         given = options.artifacts.absolute()
         return definition, store.hold(lambda: take_in(given, definition, store, kernel_arguments=arguments), until)
-    return definition, store.hold(lambda: build(definition, store, progress=Lines(to_stderr, definition.name)), until)
+    return definition, store.hold(
+        lambda: build(definition, store, progress=BuildProgress(to_stderr, definition.name)), until
+    )
 
 
 def _disk(options: Namespace, folder: Path) -> DiskSpec:
@@ -174,21 +176,23 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
     return DiskSpec(path=path.absolute(), serial=disk_images.DATA_SERIAL, format=disk_images.format_of(path))
 
 
-def _boot_once(plan: Plan, way: Way) -> bool:
+def _boot_once(plan: BootPlan, way: AttachMode) -> bool:
     """One boot, at this terminal; True if the guest asked for another."""
     with power_on(plan) as power, _accessible(power, way) as access:
-        has_quit = _join_monitor(power, access) if access and way is Way.MONITOR else _join_console(power, access)
+        has_quit = (
+            _join_monitor(power, access) if access and way is AttachMode.MONITOR else _join_console(power, access)
+        )
         return not has_quit and power.wants_reboot
 
 
-def _join_monitor(power: Power, access: Access) -> bool:
+def _join_monitor(power: RunningBoot, access: Access) -> bool:
     """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
     with ask(access.about.id, MONITOR) as door:
         join(door, lambda: access.is_stopped or power.child.status is not None)
     return power.child.status is None
 
 
-def _join_console(power: Power, access: Access | None) -> bool:
+def _join_console(power: RunningBoot, access: Access | None) -> bool:
     """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
     with raw():
         over = threading.Event()
@@ -201,27 +205,27 @@ def _join_console(power: Power, access: Access | None) -> bool:
 
 
 @contextmanager
-def _accessible(power: Power, way: Way) -> Iterator[Access | None]:
+def _accessible(power: RunningBoot, way: AttachMode) -> Iterator[Access | None]:
     """From other terminals as well, where that is possible, or needed: a debugger comes from there."""
     with ExitStack() as stack:
         try:
             access = stack.enter_context(open_access(power, "somebody is at its console"))
         except HostError as error:
-            if way in (Way.MONITOR, Way.GDB):
+            if way in (AttachMode.MONITOR, AttachMode.GDB):
                 raise
             to_stderr(f"no other terminal gets into it: {error}")
             yield None
             return
         name = access.about.id
-        if way is Way.GDB:
+        if way is AttachMode.GDB:
             to_stderr(f"gdb -ex 'target remote {answer(name, GDB)}'")
-        if power.plan.stop is Stop.FIRMWARE:
+        if power.plan.stop is BreakPoint.FIRMWARE:
             goes_on = _GOES_ON.get(way, f"bootproof attach {name} --gdb, or --monitor and cont")
             to_stderr(f"it waits before its first instruction: {goes_on}")
         yield access
 
 
-def _type(power: Power, access: Access | None) -> bool:
+def _type(power: RunningBoot, access: Access | None) -> bool:
     """Hand on what is typed until QEMU ends (False) or the person quits (True), here or by `bootproof stop`."""
     typing = [sys.stdin.fileno()]
     while power.child.status is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.core import process
 from harness.core.errors import HostError
-from harness.machine.boot_plan import Plan
+from harness.machine.boot_plan import BootPlan
 from harness.model.machine_spec import NicModel, NicSpec
 from harness.qemu import command_line
 
@@ -32,7 +32,7 @@ def _devices() -> str:
 
 
 @contextmanager
-def clock(plan: Plan, events: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+def clock(plan: BootPlan, events: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
     """What the board's clock says at power-on, for QEMU's command line.
 
     It runs on from boot to boot, as far ahead of the host's as it was at first or as the guest last set it, which is
@@ -66,7 +66,7 @@ def said(ahead_s: float, now_s: float) -> str:
 
 
 @contextmanager
-def tpm(plan: Plan) -> Iterator[socket.socket]:
+def tpm(plan: BootPlan) -> Iterator[socket.socket]:
     """A TPM 2.0 runs while the block lasts, or until the other end of this socket, which is for QEMU, is closed."""
     program = process.require("swtpm", "swtpm")
     state = plan.folder.parent / "tpm"
@@ -76,7 +76,7 @@ def tpm(plan: Plan) -> Iterator[socket.socket]:
         with theirs:
             argv = [program, "socket", "--tpm2", "--tpmstate", f"dir={state}"]
             argv += ["--ctrl", f"type=unixio,clientfd={theirs.fileno()}"]
-            child = plan.site.lab.spawn(argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=[theirs.fileno()])
+            child = plan.context.lab.spawn(argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=[theirs.fileno()])
         try:
             yield ours
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core import process, serialization
 from harness.core.deadline import Changes, Deadline, host_scale
-from harness.core.errors import BootproofError, HostError, Subject
+from harness.core.errors import Blame, BootproofError, HostError
 from harness.guest import checks, fingerprint, runtime_profile
 from harness.guest.channel import (
     Channel,
@@ -27,15 +27,15 @@ from harness.guest.channel import (
     takes_serial_shell,
 )
 from harness.guest.checks import BootFailed, EmulatorFault
-from harness.guest.console import Console, Sighting
-from harness.guest.console_patterns import Sign
+from harness.guest.console import Console, PatternMatch
+from harness.guest.console_patterns import ConsolePattern
 from harness.lab import LabProcess, TraceEvent
 from harness.lab.trace import told
 from harness.machine import network_diagnosis, provision
-from harness.machine.boot_plan import Plan
+from harness.machine.boot_plan import BootPlan
 from harness.machine.downloads import Downloads
 from harness.model.layout import CHANNEL_LOG, FINDING, MEMORY, NETWORK_LOG, SCREENSHOT
-from harness.model.verdict import Boot, Finding
+from harness.model.verdict import BootResult, Finding
 from harness.qemu import kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
@@ -68,10 +68,10 @@ Events = list[tuple[str, dict[str, Any]]]
 """QMP events by name, with their data."""
 
 
-class Power:
+class RunningBoot:
     """A machine that is on. `launch.power_on` makes one; it is not ready yet then."""
 
-    def __init__(self, plan: Plan, child: LabProcess, console: Console, changes: Changes, events: Events) -> None:
+    def __init__(self, plan: BootPlan, child: LabProcess, console: Console, changes: Changes, events: Events) -> None:
         self.plan, self.child, self.console = plan, child, console
         self._changes, self._events = changes, events
         self._is_booting = True
@@ -93,9 +93,9 @@ class Power:
     @cached_property
     def ssh(self) -> Channel:
         """SSH as root with the run's key, over the machine's network."""
-        spec, site = self.plan.spec, self.plan.site
-        options = site.lab.ssh_options(spec, self.ask_monitor)
-        argv = ssh_command(spec.address, str(site.run.key), str(self.plan.folder.parent / "known_hosts"), options)
+        spec, context = self.plan.spec, self.plan.context
+        options = context.lab.ssh_options(spec, self.ask_monitor)
+        argv = ssh_command(spec.address, str(context.run.key), str(self.plan.folder.parent / "known_hosts"), options)
         return SshChannel(spec.name, argv, self._run_in_lab, self._transcript)
 
     @cached_property
@@ -141,8 +141,8 @@ class Power:
 
     def freeze(self, state: Path) -> None:
         """Stop the machine for good, its device state in ``state``; `CannotFreeze` where that is impossible."""
-        if sighting := self._final_sighting:
-            raise self.failed(checks.finding_of(sighting, self.plan.where))
+        if match := self._final_match:
+            raise self.failed(checks.finding_of(match, self.plan.where))
         snapshot.save(self.qmp, state, Deadline(FREEZE_S))
         with suppress(QmpGone):
             self.qmp.execute("quit", deadline=Deadline(10))
@@ -161,14 +161,14 @@ class Power:
             raise CannotFreeze(f"a copy of a frozen machine does not answer: {error}") from error
         self._is_ready, self._is_thawing = True, False
         if not frozen.is_serial:
-            self.plan.site.run.add_unchecked(_WITHOUT_SERIAL)
+            self.plan.context.run.add_unchecked(_WITHOUT_SERIAL)
 
-    def kexec(self, plan: Plan) -> Power:
+    def kexec(self, plan: BootPlan) -> RunningBoot:
         """The guest loads the artifacts of ``plan`` and starts their kernel by itself; QEMU goes on, and belongs to the
         boot that this returns, which is not ready yet. `BootFailed` if the guest does not get there."""
         provision.serve(plan)
         plan.note_phase(kexec.PHASE)
-        power = Power(plan, self.child, self.console, self._changes, self._events)
+        power = RunningBoot(plan, self.child, self.console, self._changes, self._events)
         done = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if done.status:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -183,7 +183,7 @@ class Power:
     def keeping_network_log(self) -> Iterator[None]:
         """What this boot asks of the lab's servers goes to a file while the block lasts."""
         plan, since_s = self.plan, self.console.started_s
-        with plan.site.lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, since_s):
+        with plan.context.lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, since_s):
             yield
 
     def run_later(self, command: str) -> None:
@@ -247,46 +247,46 @@ class Power:
         self._raise_full_disk()
         has_panicked = any(name == "GUEST_PANICKED" for name, _ in self._events)
         if has_panicked:
-            self._changes.wait_for(lambda: self.console.sightings, Deadline(2))  # the console says why
+            self._changes.wait_for(lambda: self.console.matches, Deadline(2))  # the console says why
         if self.child.status is not None:
             self.qmp.wait_until_gone(Deadline(2))  # the exit may be noticed before its reason
         if self._is_booting:
             self._raise_first_sign()
         if has_panicked:
             raise self._failure or self.failed(
-                self._sighted() or self._last_words("kernel-panic", "the guest panicked")
+                self._matched() or self._last_words("kernel-panic", "the guest panicked")
             )
         if self.child.status is not None:
-            raise self._failure or self.failed(self._sighted() or self.end_finding())
+            raise self._failure or self.failed(self._matched() or self.end_finding())
 
     def _raise_first_sign(self) -> None:
         """On the wire, which says more, or on the console."""
         self._raise_emulator_fault()
-        plan, clears_up = self.plan, self.plan.site.lab.clears_up
-        finding = network_diagnosis.failure(self._steps, plan.spec, plan.where, clears_up=clears_up)
+        plan, is_transient = self.plan, self.plan.context.lab.has_only_transient_faults
+        finding = network_diagnosis.failure(self._steps, plan.spec, plan.where, is_transient=is_transient)
         finding = finding or self.downloads.failure(plan.where)
-        sighting = self._final_sighting
-        if not finding and sighting:
-            finding = self._explained(sighting)
+        match = self._final_match
+        if not finding and match:
+            finding = self._explained(match)
         if finding:
             raise self.failed(finding)
 
     @property
-    def _final_sighting(self) -> Sighting | None:
+    def _final_match(self) -> PatternMatch | None:
         """The first sign after which nothing good can come."""
-        return next((seen for seen in self._sightings if self._is_final(seen)), None)
+        return next((seen for seen in self._matches if self._is_final(seen)), None)
 
-    def _is_final(self, sighting: Sighting) -> bool:
-        """In weather that clears up, what is tried again may yet go well."""
-        return sighting.sign.is_final and not (sighting.sign.is_retried and self.plan.site.lab.clears_up)
+    def _is_final(self, match: PatternMatch) -> bool:
+        """While all network faults are transient, a retry may succeed."""
+        return match.sign.is_final and not (match.sign.is_retried and self.plan.context.lab.has_only_transient_faults)
 
-    def _explained(self, sighting: Sighting) -> Finding:
-        return network_diagnosis.explained(checks.finding_of(sighting, self.plan.where), self._steps, self.plan.spec)
+    def _explained(self, match: PatternMatch) -> Finding:
+        return network_diagnosis.explained(checks.finding_of(match, self.plan.where), self._steps, self.plan.spec)
 
     @property
     def _steps(self) -> list[TraceEvent]:
         """What it asked of the lab's servers in this boot."""
-        return self.plan.site.lab.trace.events(self.plan.spec.number, self._started_s)
+        return self.plan.context.lab.trace.events(self.plan.spec.number, self._started_s)
 
     def _raise_full_disk(self) -> None:
         """The host's, not the machine's: QEMU stops the machine then, which looks as if it hung."""
@@ -303,15 +303,15 @@ class Power:
             raise EmulatorFault(f"{self.plan.where}: {fault.what}; {fault.cause}")
 
     @property
-    def _emulator_fault(self) -> Sign | None:
+    def _emulator_fault(self) -> ConsolePattern | None:
         """What the emulator did wrong in this boot."""
-        return next((seen.sign for seen in self._sightings if seen.sign.outranks), None)
+        return next((seen.sign for seen in self._matches if seen.sign.outranks), None)
 
     @property
-    def _sightings(self) -> list[Sighting]:
+    def _matches(self) -> list[PatternMatch]:
         """The signs seen, when it is clear whose they are."""
         self._changes.wait_for(lambda: not self.console.awaits_registers, Deadline(2))
-        return self.console.sightings
+        return self.console.matches
 
     def doubt(self) -> str:
         """Why what this boot shows from now on may not be the image's doing, or nothing."""
@@ -328,13 +328,13 @@ class Power:
         finding = checks.excused(finding, process.starved_share(self.child.pid), slowness)
         finding = checks.doubted(finding, self.doubt())
         self._note(finding)
-        by_hand = plan.site.by_hand(plan.artifacts, plan.spec)
+        by_hand = plan.context.by_hand(plan.artifacts, plan.spec)
         self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
         return self._failure
 
     def _note(self, finding: Finding) -> None:
         """In the run at once, and beside the boot that it is about: the first there is what a bundle is made of."""
-        self.plan.site.run.add_finding(finding)
+        self.plan.context.run.add_finding(finding)
         file = self.plan.folder / FINDING
         if not file.exists():
             with suppress(OSError):  # a full disk; the run has it
@@ -342,7 +342,7 @@ class Power:
 
     def _network_of(self, finding: Finding) -> list[str]:
         """What the machine asked by DHCP, TFTP and HTTP, where that may be why."""
-        is_early = not self._is_ready and "userspace" not in self.console.phases and finding.subject is Subject.IMAGE
+        is_early = not self._is_ready and "userspace" not in self.console.phases and finding.blame is Blame.IMAGE
         if not is_early and finding.id not in checks.OF_THE_NETWORK:
             return []
         return self._asked
@@ -351,7 +351,7 @@ class Power:
     def _asked(self) -> list[str]:
         """What was asked until the first finding; a second one about the same must not differ."""
         plan, since_s = self.plan, self.console.started_s
-        lines = told(plan.site.lab.trace.events(plan.spec.number, since_s), since_s)
+        lines = told(plan.context.lab.trace.events(plan.spec.number, since_s), since_s)
         return lines or (["nothing was asked of it"] if plan.fetched else [])
 
     def note_late_signs(self) -> None:
@@ -359,17 +359,17 @@ class Power:
         if not self._is_ready or self.is_kept:
             return
         doubt = self.plan.doubt()
-        for sighting in self._sightings:
-            doubt = doubt or (sighting.sign.cause if sighting.sign.outranks else "")
-            if self._is_final(sighting):
-                self._note(checks.doubted(checks.finding_of(sighting, self.plan.where), doubt))
+        for match in self._matches:
+            doubt = doubt or (match.sign.cause if match.sign.outranks else "")
+            if self._is_final(match):
+                self._note(checks.doubted(checks.finding_of(match, self.plan.where), doubt))
 
     @property
     def downloads(self) -> Downloads:
         """What this machine got over HTTP since it was powered on."""
-        site, spec = self.plan.site, self.plan.spec
+        context, spec = self.plan.context, self.plan.spec
         return Downloads(
-            http=site.lab.http, client=spec.address, since_s=self._started_s, artifacts=self.plan.artifacts
+            http=context.lab.http, client=spec.address, since_s=self._started_s, artifacts=self.plan.artifacts
         )
 
     def _wait(self) -> None:
@@ -412,14 +412,14 @@ class Power:
             except (ChannelClosed, ChannelTimeout) as error:
                 last_words = str(error)
             else:
-                self.plan.site.run.add_unchecked(_WITHOUT_SERIAL)
+                self.plan.context.run.add_unchecked(_WITHOUT_SERIAL)
                 return self.ssh
         raise ChannelTimeout(self.plan.spec.name, "a root shell over SSH", deadline.passed_s, f"ssh said: {last_words}")
 
     def _run_in_lab(self, argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
         """ssh, where the lab's network is; what ends the machine ends the wait."""
         with TemporaryFile() as stdout, TemporaryFile() as stderr:
-            child = self.plan.site.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
+            child = self.plan.context.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
             try:
                 status = poll_alive(child, self.alive, deadline)
             finally:
@@ -432,9 +432,9 @@ class Power:
             return status, stdout.read(), stderr.read()
 
     def _as_boot_failure(self, error: BootproofError) -> BootproofError:
-        if isinstance(error, BootFailed) or error.subject is not Subject.IMAGE:
+        if isinstance(error, BootFailed) or error.blame is not Blame.IMAGE:
             return error
-        return self.failed(self._sighted() or self._hang_finding(error))
+        return self.failed(self._matched() or self._hang_finding(error))
 
     def _hang_finding(self, error: BootproofError) -> Finding:
         phase = next(reversed(self.console.phases), "firmware")
@@ -446,9 +446,9 @@ class Power:
             cause=checks.unknown(phase, time.monotonic() - self.console.started_s, self.console),
         )
 
-    def _sighted(self) -> Finding | None:
-        sighting = self._final_sighting or next(iter(self.console.sightings), None)
-        return self._explained(sighting) if sighting else None
+    def _matched(self) -> Finding | None:
+        match = self._final_match or next(iter(self.console.matches), None)
+        return self._explained(match) if match else None
 
     def end_finding(self) -> Finding:
         """Why QEMU ended, in its own words."""
@@ -462,7 +462,7 @@ class Power:
         text = self._qemu_log.read_text("utf-8", "replace").strip()
         return replace(
             self._last_words("qemu-ended", f"QEMU ended with status {self.child.status} {reason}".rstrip()),
-            subject=Subject.HOST,
+            blame=Blame.HOST,
             evidence=tuple(text.splitlines()[-5:]),
             cause="see qemu.log; -9 usually means that the host ran out of memory",
         )
@@ -490,7 +490,7 @@ class Power:
 
     def keep_memory(self) -> None:
         """The guest's, for crash(8), where that is asked for: some hundred MiB, and up to a minute."""
-        if self.plan.site.keeps_memory and self.child.status is None:
+        if self.plan.context.keeps_memory and self.child.status is None:
             file = {"protocol": f"file:{self.plan.folder / MEMORY}", "paging": False, "format": "kdump-zlib"}
             with suppress(QmpError):  # QEMU is gone, or has no room
                 self.qmp.execute("dump-guest-memory", file, deadline=Deadline(_DUMP_S))
@@ -505,7 +505,7 @@ class Power:
 
     def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
         plan = self.plan
-        boot = Boot(
+        boot = BootResult(
             machine=plan.spec.name,
             number=plan.number,
             boot_path=plan.boot_path.value,
@@ -516,11 +516,11 @@ class Power:
             added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
             downloads=self.downloads.sums(),
             memory_mib=memory_mib,
-            captures=tuple(map(str, plan.site.lab.captures)),
+            captures=tuple(map(str, plan.context.lab.captures)),
             hardware=plan.spec.hardware,
-            weather=tuple(weather.name for weather in plan.site.lab.weather),
+            network_faults=tuple(fault.name for fault in plan.context.lab.network_faults),
         )
-        plan.site.run.add_boot(boot)
+        plan.context.run.add_boot(boot)
 
 
 def poll_alive(child: LabProcess, alive: Callable[[], None], deadline: Deadline) -> int | None:

@@ -17,7 +17,7 @@ from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.layout import BOOT_RECORD, CAPTURE, FINDING, UEFI_VARIABLES
-from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network, Stop
+from harness.model.machine_spec import BootPath, BreakPoint, DiskSpec, MachineSpec, Network
 from harness.qemu import command_line, disk_images, grub
 from harness.runs.folder import Run
 
@@ -30,12 +30,12 @@ def where(machine: str, number: int, boot_path: BootPath) -> str:
     return f"{machine}, boot {number} ({boot_path})"
 
 
-def let_go(_: object) -> None:
+def do_not_hold(_: object) -> None:
     """Of a machine that failed: nobody wants to look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class BootContext:
     """Where machines run: a lab, the run they belong to, and the host's boot slots.
 
     ``by_hand`` renders the command a person types to boot these artifacts again; ``keep`` is called with a machine
@@ -46,27 +46,27 @@ class Site:
     run: Run
     slots: Path
     by_hand: Callable[[Artifacts, MachineSpec], str]
-    keep: Callable[[Any], None] = let_go
+    keep: Callable[[Any], None] = do_not_hold
     keeps_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
+class FrozenMachine:
     """A machine that stands still on disk: its memory, its device state, and how its guest is reached.
 
-    ``is_serial`` says that the serial shell runs in it; ``takes_mib`` is what a copy takes of the host's memory. The
-    memory is never written to. GRUB's boot disk was kept in the folder ``boot_disk``.
+    ``is_serial`` says that the serial shell runs in it; ``host_memory_mib`` is what a copy takes of the host's memory.
+    The memory is never written to. GRUB's boot disk was kept in the folder ``boot_disk``.
     """
 
     memory: Path
     state: Path
     is_serial: bool
-    takes_mib: int
+    host_memory_mib: int
     boot_disk: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRecord:
+class BootRecord:
     """A boot on paper, so that it can be made again elsewhere: without credentials that may be secret.
 
     ``disks`` are copies of the machine's, as they were before, by their names in the boot's folder; empty for one that
@@ -81,7 +81,7 @@ class PlanRecord:
     offers: tuple[str, ...]
     entry: int | None
     network: Network
-    weather: tuple[str, ...]
+    network_faults: tuple[str, ...]
     disks: tuple[str, ...]
     is_clone: bool
     is_kexec: bool
@@ -89,7 +89,7 @@ class PlanRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BootPlan:
     """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``.
 
     Its memory is ``memory``, a file that it makes and writes to, where it shall be frozen later. With ``frozen`` it
@@ -103,14 +103,14 @@ class Plan:
     spec: MachineSpec
     artifacts: Artifacts
     definition: ImageDefinition
-    site: Site
+    context: BootContext
     memory: Path | None = None
-    frozen: Frozen | None = None
+    frozen: FrozenMachine | None = None
     doubt: Callable[[], str] = str
     offers: tuple[Artifacts, ...] = ()
     entry: int | None = None
     is_kexec: bool = False
-    stop: Stop | None = None
+    stop: BreakPoint | None = None
 
     @property
     def where(self) -> str:
@@ -146,12 +146,12 @@ class Plan:
         return command_line.kernel_arguments(given, manifest.rootfs, path, place, needs_network=needs_network)
 
     @property
-    def menu(self) -> tuple[grub.Entry, ...]:
+    def menu(self) -> tuple[grub.MenuEntry, ...]:
         """GRUB's; empty on the other boot paths."""
         if self.spec.boot_path is not BootPath.GRUB:
             return ()
         offers = self.offers or (self.artifacts,)
-        return tuple(grub.Entry(artifacts=offer, arguments=self._arguments_of(offer)) for offer in offers)
+        return tuple(grub.MenuEntry(artifacts=offer, arguments=self._arguments_of(offer)) for offer in offers)
 
     @property
     def _rootfs_is_a_disk(self) -> bool:
@@ -179,7 +179,7 @@ class Plan:
         )
 
     def note_phase(self, phase: str) -> None:
-        self.site.run.add_phase(self.spec.name, self.number, phase)
+        self.context.run.add_phase(self.spec.name, self.number, phase)
 
     def keep(self) -> None:
         """Write into its folder all that it takes to make this boot again: the disks as they are, and its record.
@@ -197,12 +197,12 @@ class Plan:
         except OSError as error:
             raise HostError(f"{self.folder}: no copy of the machine's disks: {error.strerror}; make room") from error
 
-    def keep_upgrade(self, running: Plan) -> None:
+    def keep_upgrade(self, running: BootPlan) -> None:
         """The same for a boot by kexec: it takes the machine as it was switched on for what is ``running``."""
         try:
             self.folder.mkdir(parents=True)
             self._link_capture()
-            known = serialization.read(PlanRecord, running.folder / BOOT_RECORD)
+            known = serialization.read(BootRecord, running.folder / BOOT_RECORD)
             for name in filter(None, known.disks):
                 (self.folder / name).hardlink_to(running.folder / name)
             upgrade = replace(
@@ -218,15 +218,15 @@ class Plan:
             raise HostError(f"{self.folder}: no record of the machine: {error.strerror}; make room") from error
 
     def _link_capture(self) -> None:
-        for capture in self.site.lab.captures[:1]:
+        for capture in self.context.lab.captures[:1]:
             (self.folder / CAPTURE).symlink_to(os.path.relpath(capture, self.folder))
 
     def _record(self, kept: tuple[str, ...]) -> None:
         public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
-        lab = self.site.lab
+        lab = self.context.lab
         serialization.write(
             self.folder / BOOT_RECORD,
-            PlanRecord(
+            BootRecord(
                 spec=replace(self.spec, credentials=public, disks=tuple(map(_sized, self.spec.disks, kept))),
                 number=self.number,
                 boot_path=self.boot_path,
@@ -234,7 +234,7 @@ class Plan:
                 offers=tuple(offer.digest for offer in self.offers),
                 entry=self.entry,
                 network=lab.network,
-                weather=tuple(weather.name for weather in lab.weather),
+                network_faults=tuple(fault.name for fault in lab.network_faults),
                 disks=kept,
                 is_clone=self.frozen is not None,
                 is_kexec=self.is_kexec,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.core.deadline import host_scale
-from harness.lab import Answer, HttpServer, Request, RequestRecord
+from harness.lab import HttpAnswer, HttpServer, Request, RequestRecord
 from harness.model.artifacts import Artifacts
 from harness.model.verdict import Finding
 
@@ -55,7 +55,7 @@ class Downloads:
                 )
         return self.judge(where, self.http.answer_to, time.monotonic())
 
-    def judge(self, where: str, next_answer: Callable[[Request], Answer], now_s: float) -> Finding | None:
+    def judge(self, where: str, next_answer: Callable[[Request], HttpAnswer], now_s: float) -> Finding | None:
         """The same of what has ended."""
         latest = {name_of(record): record for record in self.records if record.status // 100 != 3}
         for name, record in latest.items():
@@ -114,6 +114,6 @@ def name_of(request: Request | RequestRecord) -> str:
     return request.path.rpartition("/")[2]
 
 
-def _is_whole(answer: Answer, size_bytes: int) -> bool:
+def _is_whole(answer: HttpAnswer, size_bytes: int) -> bool:
     """Whether it would do, or leads on to one that may."""
     return answer.status // 100 == 3 or (answer.status == 200 and answer.sent_bytes == answer.size_bytes == size_bytes)

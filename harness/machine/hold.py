@@ -11,7 +11,7 @@ from harness.machine.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class Hold:
     """Keeps machines for at most ``for_s`` seconds each; their worker does nothing else meanwhile."""
 
     for_s: float
@@ -40,4 +40,4 @@ class Keeper:
             self._say(machine, f"cannot be kept: {error}")
 
     def _say(self, machine: Machine, what: str) -> None:
-        machine.site.run.add("note", {"text": f"{machine.name} {what}"})
+        machine.context.run.add("note", {"text": f"{machine.name} {what}"})

@@ -1,4 +1,4 @@
-"""Switching a machine on: QEMU with its wires, its board and its disks, watched by a `Power` while it runs."""
+"""Switching a machine on: QEMU with its wires, its board and its disks, watched by a `RunningBoot` while it runs."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
 from harness.lab import LabProcess
 from harness.machine import board, provision
-from harness.machine.boot import Events, Power
-from harness.machine.boot_plan import Plan
-from harness.machine.link_faults import weathered
-from harness.model.machine_spec import DiskSpec, MachineSpec, Stop
+from harness.machine.boot import Events, RunningBoot
+from harness.machine.boot_plan import BootPlan
+from harness.machine.link_faults import with_link_faults
+from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
 from harness.qemu import command_line, grub
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
 
 @contextmanager
-def power_on(plan: Plan) -> Iterator[Power]:
+def power_on(plan: BootPlan) -> Iterator[RunningBoot]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
     board.check(plan.spec.nics)
     plan.folder.mkdir(parents=True, exist_ok=True)  # `Plan.keep` may have made it
     provision.give_firmware(plan)
     boot_disk = provision.boot_disk(plan)
     provision.serve(plan)
-    if problem := plan.site.lab.capture_problem:
-        plan.site.run.add_unchecked(f"what was on the wire: {problem}")
+    if problem := plan.context.lab.capture_problem:
+        plan.context.run.add_unchecked(f"what was on the wire: {problem}")
     changes, events = Changes(), Events()
     with ExitStack() as stack:
         (qmp, qmp_in), (console, console_in), (shell, shell_in) = (_wire(stack) for _ in range(3))
         tpm = stack.enter_context(board.tpm(plan)) if plan.spec.has_tpm else None
-        wires = command_line.Wires(
+        wires = command_line.QemuSockets(
             qmp_fd=qmp_in.fileno(),
             console_fd=console_in.fileno(),
             shell_fd=shell_in.fileno(),
             tpm_fd=tpm.fileno() if tpm else None,
-            netdevs=plan.site.lab.netdevs(plan.spec),
+            netdevs=plan.context.lab.netdevs(plan.spec),
         )
         follower = stack.enter_context(
             follow(
@@ -57,11 +57,11 @@ def power_on(plan: Plan) -> Iterator[Power]:
         )
         if boot_disk and plan.entry is not None:
             follower.listeners.append(partial(_choose, follower, grub.keys(plan.entry)))
-        if plan.stop is Stop.GRUB:
+        if plan.stop is BreakPoint.GRUB:
             follower.listeners.append(partial(_choose, follower, grub.COMMAND_LINE))
         clock = stack.enter_context(board.clock(plan, events))
         child = stack.enter_context(_started(plan, wires, changes, boot_disk, clock))
-        power = Power(plan, child, follower, changes, events)
+        power = RunningBoot(plan, child, follower, changes, events)
         stack.enter_context(power.keeping_network_log())
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
@@ -76,7 +76,7 @@ def power_on(plan: Plan) -> Iterator[Power]:
         power.attach(monitor, shell)
         for place, disk in enumerate(plan.spec.disks):
             stack.enter_context(_plugged_late(place, disk, plan.spec, monitor))
-        stack.enter_context(weathered(plan.spec, plan.site.lab.weather, monitor, follower))
+        stack.enter_context(with_link_faults(plan.spec, plan.context.lab.network_faults, monitor, follower))
         yield power
         power.note_late_signs()
 
@@ -110,17 +110,17 @@ def _plugged_late(place: int, disk: DiskSpec, spec: MachineSpec, qmp: Qmp) -> It
 
 @contextmanager
 def _started(
-    plan: Plan, wires: command_line.Wires, changes: Changes, boot_disk: DiskSpec | None, clock: str
+    plan: BootPlan, wires: command_line.QemuSockets, changes: Changes, boot_disk: DiskSpec | None, clock: str
 ) -> Iterator[LabProcess]:
     program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
         plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is Stop.FIRMWARE,
+        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (wires.qmp_fd, wires.console_fd, wires.shell_fd, wires.tpm_fd) if fd is not None]
     with (plan.folder / "qemu.log").open("wb") as log:
-        child = plan.site.lab.spawn(
+        child = plan.context.lab.spawn(
             argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=fds, on_exit=lambda _: changes.note()
         )
     try:

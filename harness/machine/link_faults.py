@@ -1,4 +1,4 @@
-"""The weather of a machine's own link: QEMU pulls its cable and plugs it in again (QMP, set_link)."""
+"""Network faults of a machine's own link: QEMU pulls its cable and plugs it in again (QMP, set_link)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError
 from harness.guest.console import Console
 from harness.model.machine_spec import MachineSpec
-from harness.model.network_faults import LinkWeather, Weather
+from harness.model.network_faults import LinkFault, NetworkFault
 from harness.qemu import command_line
 from harness.qemu.qmp import Qmp, QmpGone
 
@@ -19,9 +19,9 @@ _FLAP_S = 2.0
 
 
 @contextmanager
-def weathered(spec: MachineSpec, weathers: Sequence[Weather], qmp: Qmp, console: Console) -> Iterator[None]:
-    """While the block lasts, the link of the machine's first card is as the weather has it."""
-    link = [weather for weather in weathers if isinstance(weather, LinkWeather) and (weather.down_s or weather.flaps)]
+def with_link_faults(spec: MachineSpec, faults: Sequence[NetworkFault], qmp: Qmp, console: Console) -> Iterator[None]:
+    """While the block lasts, the link of the machine's first card is as network fault."""
+    link = [fault for fault in faults if isinstance(fault, LinkFault) and (fault.down_s or fault.flaps)]
     if not link:
         yield
         return
@@ -32,14 +32,14 @@ def weathered(spec: MachineSpec, weathers: Sequence[Weather], qmp: Qmp, console:
 
     def play() -> None:
         try:
-            for weather in link:
-                _play(weather, spec, console, is_over, set_link)
+            for fault in link:
+                _play(fault, spec, console, is_over, set_link)
         except QmpGone:
             pass  # the machine is off
         except HarnessError as error:
             problems.append(error)
 
-    if any(weather.down_s for weather in link):
+    if any(fault.down_s for fault in link):
         set_link(is_up=False)
     thread = threading.Thread(target=play, name=f"link of {spec.name}", daemon=True)
     thread.start()
@@ -53,16 +53,16 @@ def weathered(spec: MachineSpec, weathers: Sequence[Weather], qmp: Qmp, console:
 
 
 def _play(
-    weather: LinkWeather, spec: MachineSpec, console: Console, is_over: threading.Event, set_link: Callable[..., None]
+    fault: LinkFault, spec: MachineSpec, console: Console, is_over: threading.Event, set_link: Callable[..., None]
 ) -> None:
     """Time is counted from when the link is first needed: by the firmware, iPXE or the initrd."""
     first = "firmware" if spec.is_uefi else "ipxe"
-    if weather.down_s == math.inf or not _has_begun(first if spec.boot_path.is_netboot else "initrd", console, is_over):
+    if fault.down_s == math.inf or not _has_begun(first if spec.boot_path.is_netboot else "initrd", console, is_over):
         return
-    if weather.down_s and not is_over.wait(weather.down_s):
+    if fault.down_s and not is_over.wait(fault.down_s):
         set_link(is_up=True)
-    if weather.flaps and _has_begun("initrd", console, is_over):
-        for _ in range(weather.flaps):
+    if fault.flaps and _has_begun("initrd", console, is_over):
+        for _ in range(fault.flaps):
             for is_up in (False, True):
                 set_link(is_up=is_up)
                 if is_over.wait(_FLAP_S * (1 + is_up)):

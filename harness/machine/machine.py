@@ -16,8 +16,8 @@ from harness.guest.checks import BootFailed, EmulatorFault
 from harness.guest.console import Console
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
-from harness.machine.boot import BOOT_S, SHUTDOWN_S, Power
-from harness.machine.boot_plan import Frozen, Plan, Site, forget_disks
+from harness.machine.boot import BOOT_S, SHUTDOWN_S, RunningBoot
+from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, forget_disks
 from harness.machine.launch import power_on
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -27,7 +27,7 @@ from harness.qemu import grub
 from harness.qemu.disk_images import furnish
 from harness.runs.folder import Run
 
-__all__ = ["BootFailed", "Machine", "Site", "boot", "power_on_together", "thaw"]
+__all__ = ["BootContext", "BootFailed", "Machine", "boot", "power_on_together", "thaw"]
 
 SIGKILL = 9
 
@@ -44,11 +44,11 @@ class Machine:
         spec: MachineSpec,
         artifacts: Artifacts,
         definition: ImageDefinition,
-        site: Site,
+        context: BootContext,
         memory: Path | None = None,
         doubt: Callable[[], str] = str,
     ) -> None:
-        self.spec, self.artifacts, self.definition, self.site = spec, artifacts, definition, site
+        self.spec, self.artifacts, self.definition, self.context = spec, artifacts, definition, context
         self.memory, self._doubt = memory, doubt
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
@@ -58,7 +58,7 @@ class Machine:
         self.first = self._boots + 1
         """The number of its first boot."""
         self._stack = ExitStack()
-        self._powers: list[Power] = []
+        self._powers: list[RunningBoot] = []
         self._guests: dict[int, Host] = {}
 
     @property
@@ -68,7 +68,7 @@ class Machine:
     @property
     def folder(self) -> Path:
         """Where its logs are, a folder a boot."""
-        return self.site.run.folder / self.name
+        return self.context.run.folder / self.name
 
     @property
     def is_on(self) -> bool:
@@ -84,7 +84,7 @@ class Machine:
         return self.is_on and self.power.plan.frozen is not None
 
     @property
-    def power(self) -> Power:
+    def power(self) -> RunningBoot:
         """The boot that runs now: its console, QMP and downloads."""
         if not self._powers:
             raise HarnessError(f"{self.name} is off: power_on() it first")
@@ -124,7 +124,7 @@ class Machine:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """While the block lasts its guest may keep a CPU busy for long: that takes turns with boots."""
-        with admission.boot_slot(self.site.slots):
+        with admission.boot_slot(self.context.slots):
             yield
 
     def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None, *, entry: int = 0) -> None:
@@ -140,7 +140,7 @@ class Machine:
         try:
             self._boot_once()
         except EmulatorFault as fault:
-            self.site.run.add("note", {"text": f"{fault}: it is booted once more"})
+            self.context.run.add("note", {"text": f"{fault}: it is booted once more"})
             self.off()
             self._boot_once()
 
@@ -155,7 +155,7 @@ class Machine:
             raise HarnessError(f"{self.name} is on already")
         self._deploy(artifacts)
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with admission.boot_slot(self.site.slots):
+        with admission.boot_slot(self.context.slots):
             share.begin()
             power, deadline = self._power_on(self._plan(None)), Deadline(BOOT_S)
             while not when(power.console):
@@ -183,7 +183,7 @@ class Machine:
         plan = self._plan(None)
         plan.note_phase("queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with self._keeping(), admission.boot_slot(self.site.slots):
+        with self._keeping(), admission.boot_slot(self.context.slots):
             share.begin()
             self._boot(plan)
 
@@ -194,10 +194,10 @@ class Machine:
             yield
         except BootFailed:
             if self.is_on:
-                self.site.keep(self)
+                self.context.keep(self)
             raise
 
-    def _boot(self, plan: Plan) -> None:
+    def _boot(self, plan: BootPlan) -> None:
         """Of a machine that the host has room for."""
         if self.memory:
             self.memory.unlink(missing_ok=True)
@@ -206,12 +206,12 @@ class Machine:
             power.check_freezable()
         power.wait_until_ready()
 
-    def thaw(self, frozen: Frozen) -> None:
+    def thaw(self, frozen: FrozenMachine) -> None:
         """Go on where ``frozen`` stood still, whose spec but for name and disks this machine has.
 
         Raises `CannotFreeze` where QEMU does not take its state.
         """
-        self._memory_share(frozen.takes_mib).begin()
+        self._memory_share(frozen.host_memory_mib).begin()
         self._power_on(self._plan(frozen)).thaw()
 
     def freeze(self, state: Path) -> None:
@@ -221,23 +221,23 @@ class Machine:
         forget_disks(self.folder)
 
     def _memory_share(self, needed_mib: int) -> admission.Share:
-        return self._stack.enter_context(admission.memory_share(self.site.slots, needed_mib))
+        return self._stack.enter_context(admission.memory_share(self.context.slots, needed_mib))
 
-    def _power_on(self, plan: Plan) -> Power:
+    def _power_on(self, plan: BootPlan) -> RunningBoot:
         plan.keep()
         power = self._stack.enter_context(power_on(plan))
         self._powers.append(power)
         return power
 
-    def _plan(self, frozen: Frozen | None, *, is_kexec: bool = False) -> Plan:
+    def _plan(self, frozen: FrozenMachine | None, *, is_kexec: bool = False) -> BootPlan:
         self._boots += 1
-        return Plan(
+        return BootPlan(
             number=self._boots,
             folder=self.folder / f"boot-{self._boots}",
             spec=self.spec,
             artifacts=self.artifacts,
             definition=self.definition,
-            site=self.site,
+            context=self.context,
             memory=self.memory,
             frozen=frozen,
             doubt=self._doubt,
@@ -271,7 +271,7 @@ class Machine:
         self._deploy(into)
         if self.is_clone:
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
-        with self._keeping(), admission.boot_slot(self.site.slots):
+        with self._keeping(), admission.boot_slot(self.context.slots):
             plan = self._plan(None, is_kexec=True)
             plan.keep_upgrade(self.power.plan)
             power = self.power.kexec(plan)
@@ -285,7 +285,7 @@ class Machine:
         child = self.power.child
         child.signal(SIGKILL)
         child.wait(Deadline(10))
-        self.site.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
+        self.context.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
         self.off()
 
     def off(self) -> None:
@@ -308,7 +308,7 @@ def power_on_together(machines: Sequence[Machine]) -> None:
     They are admitted as one: with memory for all, and one boot slot. What the first that failed raises is raised when
     all have ended their boots.
     """
-    slots = machines[0].site.slots
+    slots = machines[0].context.slots
     needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
     with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
         share.begin()
@@ -325,7 +325,7 @@ def boot(
     artifacts: Artifacts,
     definition: ImageDefinition,
     *,
-    site: Site,
+    context: BootContext,
     power: bool = True,
     memory: Path | None = None,
 ) -> Iterator[Machine]:
@@ -334,8 +334,8 @@ def boot(
     With ``memory``, a file to be made, it can be frozen.
     """
     furnish(spec.disks)
-    spec = adapted(reachable(spec, site.run), site.lab.weather)
-    machine = Machine(spec, artifacts, definition, site, memory)
+    spec = adapted(reachable(spec, context.run), context.lab.network_faults)
+    machine = Machine(spec, artifacts, definition, context, memory)
     try:
         if power:
             machine.power_on()
@@ -348,12 +348,12 @@ def boot(
 
 @contextmanager
 def thaw(
-    frozen: Frozen,
+    frozen: FrozenMachine,
     spec: MachineSpec,
     artifacts: Artifacts,
     definition: ImageDefinition,
     *,
-    site: Site,
+    context: BootContext,
     memory: Path | None = None,
     doubt: Callable[[], str] = str,
 ) -> Iterator[Machine]:
@@ -361,7 +361,7 @@ def thaw(
 
     With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
     """
-    machine = Machine(spec, artifacts, definition, site, memory, doubt)
+    machine = Machine(spec, artifacts, definition, context, memory, doubt)
     try:
         machine.thaw(frozen)
         yield machine

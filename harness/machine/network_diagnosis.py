@@ -13,9 +13,9 @@ _ASKED_IN_VAIN = 2
 """So often a DHCP client asks before it is said that nobody answers: RFC 2131, 4.1, has it ask again after seconds."""
 
 
-def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, clears_up: bool) -> Finding | None:
-    """What its DHCP shows while the machine still tries; None if that may go well, as it may in weather that
-    ``clears_up``."""
+def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, is_transient: bool) -> Finding | None:
+    """What its DHCP shows while the machine still tries; None if that may go well, as it may where all network
+    faults are transient (``is_transient``)."""
     if any(event.kind == "nak" and "server-ID" in event.problem for event in events):
         return Finding(
             id="dhcp-servers-disagree",
@@ -23,7 +23,7 @@ def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, clea
             where=where,
             cause="a foreign DHCP server on this segment, such as a router, a hypervisor or a forgotten installer",
         )
-    if not clears_up and _unanswered(events, spec) >= _ASKED_IN_VAIN:
+    if not is_transient and _unanswered(events, spec) >= _ASKED_IN_VAIN:
         return _no_answer(where)
     return None
 

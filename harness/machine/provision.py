@@ -6,23 +6,23 @@ import shutil
 from urllib.parse import urlsplit
 
 from harness.core import process
-from harness.machine.boot_plan import Plan
-from harness.model.machine_spec import BOOT_URL, DiskSpec, Stop, mac_of
+from harness.machine.boot_plan import BootPlan
+from harness.model.machine_spec import BOOT_URL, BreakPoint, DiskSpec, mac_of
 from harness.qemu import command_line, grub
 
 
-def give_firmware(plan: Plan) -> None:
+def give_firmware(plan: BootPlan) -> None:
     """UEFI's variables as they come from the factory, at first; iPXE, where the firmware is to fetch it."""
     if plan.variables and not plan.variables.exists():
         process.require_file(command_line.UEFI_CODE, "ovmf")
         shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), plan.variables)
     if plan.spec.loader:
         loader = process.require_file(plan.spec.loader, "ipxe")
-        plan.site.lab.offer(loader)
-        plan.site.lab.http.serve(f"/{loader.name}", loader)
+        plan.context.lab.offer(loader)
+        plan.context.lab.http.serve(f"/{loader.name}", loader)
 
 
-def boot_disk(plan: Plan) -> DiskSpec | None:
+def boot_disk(plan: BootPlan) -> DiskSpec | None:
     """GRUB's, as a deployment leaves it; where the machine goes on, as it was."""
     if not plan.menu:
         return None
@@ -34,14 +34,14 @@ def boot_disk(plan: Plan) -> DiskSpec | None:
     return grub.install(plan.folder.parent, plan.menu)
 
 
-def serve(plan: Plan) -> None:
+def serve(plan: BootPlan) -> None:
     """Let the lab's HTTP server hand the artifacts to this machine, and to each of its network cards its own script."""
-    http, digest, spec = plan.site.lab.http, plan.artifacts.digest, plan.spec
+    http, digest, spec = plan.context.lab.http, plan.artifacts.digest, plan.spec
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
     http.serve(urlsplit(BOOT_URL).path, command_line.IPXE_BY_CARD.encode())
     script = command_line.ipxe_script(
-        command_line.base_url(digest), plan.arguments, has_shell=plan.stop is Stop.IPXE
+        command_line.base_url(digest), plan.arguments, has_shell=plan.stop is BreakPoint.IPXE
     ).encode()
     for nic in range(len(spec.nics)):
         http.serve(command_line.script_path(mac_of(spec.number, nic)), script)

@@ -42,7 +42,7 @@ class _Opened:
     at_first: Snapshot
 
 
-class Shared:
+class SharedMachine:
     """The shared machine of one worker: made when it is first looked at, and again after it was released or changed."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Shared:
 class _Channel(Channel):
     """To whichever machine is the shared one when a command is run."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedMachine) -> None:
         self._shared = shared
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:

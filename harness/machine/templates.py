@@ -23,25 +23,25 @@ from functools import cache
 from pathlib import Path
 
 from harness.core import digest, process, serialization
-from harness.core.errors import BootproofError, HostError, Subject
+from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.host_id import boot_id, host_identity
 from harness.guest import checks
 from harness.guest.channel import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.lab import Lab, OpenLab
 from harness.machine import states
-from harness.machine.boot_plan import Frozen, let_go
-from harness.machine.machine import Machine, Site, boot, reachable, thaw
+from harness.machine.boot_plan import FrozenMachine, do_not_hold
+from harness.machine.machine import BootContext, Machine, boot, reachable, thaw
 from harness.machine.states import State, Versions
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.layout import CAPTURE
 from harness.model.machine_spec import BootPath, DiskFormat, DiskRole, DiskSpec, MachineSpec, Network
-from harness.model.verdict import Boot, Finding
+from harness.model.verdict import BootResult, Finding
 from harness.qemu import command_line, disk_images, grub
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, unwritable
-from harness.store.memo import Failure
+from harness.store.memo import RememberedFailure
 from harness.store.store import Store, lock_folder, note_use
 from harness.store.template_record import RECORD, Template, discard, evict, stamp
 
@@ -55,11 +55,11 @@ _WARM = "date -s @$(date +%s); find /data -maxdepth 0; stat /; readlink /bin; sy
 
 
 class StateFailed(BootproofError):
-    """``state`` could not be reached before in this run, as ``said``; whose doing it was is ``subject``."""
+    """``state`` could not be reached before in this run, as ``said``; whose doing it was is ``blame``."""
 
-    def __init__(self, state: str, said: str, subject: Subject) -> None:
-        super().__init__(state, said, subject)
-        self.state, self.said, self.subject = state, said, subject
+    def __init__(self, state: str, said: str, blame: Blame) -> None:
+        super().__init__(state, said, blame)
+        self.state, self.said, self.blame = state, said, blame
 
     def __str__(self) -> str:
         return f"the state {self.state!r} was not reached, and is not tried again in this run: {self.said}"
@@ -78,9 +78,9 @@ class Templates:
     store: Store
     open_lab: OpenLab
     by_hand: Callable[..., str]
-    keep: Callable[[Machine], None] = let_go
+    keep: Callable[[Machine], None] = do_not_hold
     keeps_memory: bool = False
-    weather: tuple[str, ...] = ()
+    network_faults: tuple[str, ...] = ()
     clone_mib: int = 0
     repeat: str = ""
 
@@ -110,10 +110,10 @@ class Templates:
         folder.mkdir(parents=True, exist_ok=True)
         overlays = tuple(_overlay(disk, folder / f"{disk.path.stem}.qcow2") for disk in template.spec.disks)
         spec = replace(template.spec, name=name, disks=overlays)
-        takes_mib = self.clone_mib or int(spec.memory_mib * _CLONE_SHARE)
-        frozen, artifacts = _frozen(template, takes_mib), load_artifacts(template.artifacts)
-        doubt, site = template.alteration, self._site(lab)
-        with thaw(frozen, spec, artifacts, self.definition, site=site, memory=memory, doubt=doubt) as machine:
+        host_memory_mib = self.clone_mib or int(spec.memory_mib * _CLONE_SHARE)
+        frozen, artifacts = _frozen(template, host_memory_mib), load_artifacts(template.artifacts)
+        doubt, context = template.alteration, self._context(lab)
+        with thaw(frozen, spec, artifacts, self.definition, context=context, memory=memory, doubt=doubt) as machine:
             machine.facts = template.facts
             machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
             took_s = time.monotonic() - started_s
@@ -134,7 +134,7 @@ class Templates:
                     id="template-altered",
                     what=f"{said} while a clone of it ran",
                     where=name,
-                    subject=Subject.HOST,
+                    blame=Blame.HOST,
                     cause="somebody else works in the store; what the clone showed may be wrong",
                 )
             )
@@ -149,7 +149,7 @@ class Templates:
     ) -> Iterator[Machine]:
         spec = replace(self.spec, name=name, uuid=uuid.uuid4(), disks=_blank(self.spec.disks, folder))
         artifacts = self._first(way[0])
-        with boot(spec, artifacts, self.definition, site=self._site(lab), memory=memory) as machine:
+        with boot(spec, artifacts, self.definition, context=self._context(lab), memory=memory) as machine:
             for state in way[1:]:
                 self._reach(state, machine)
             yield machine
@@ -161,9 +161,9 @@ class Templates:
         assert state.reach is not None
         state.reach(machine, self.versions)
 
-    def _site(self, lab: Lab) -> Site:
+    def _context(self, lab: Lab) -> BootContext:
         slots = self.store.folder("slots")
-        return Site(
+        return BootContext(
             lab=lab, run=self.run, slots=slots, by_hand=self.by_hand, keep=self.keep, keeps_memory=self.keeps_memory
         )
 
@@ -175,11 +175,11 @@ class Templates:
         placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(self.spec.disks))
         spec = reachable(replace(self.spec, name="", uuid=uuid.UUID(int=0), disks=placeholders), self.run)
         program = Path(process.require(command_line.PROGRAM, "qemu-system-x86"))
-        wires = command_line.Wires(netdevs=(self.network,) * len(spec.nics), tpm_fd=0 if spec.has_tpm else None)
+        wires = command_line.QemuSockets(netdevs=(self.network,) * len(spec.nics), tpm_fd=0 if spec.has_tpm else None)
         argv = command_line.command(spec, program=str(program), wires=wires, clock=spec.clock or "utc")
         argv += [f"{disk.role} {disk.size_gib}" for disk in spec.disks]
         definition = self.definition
-        surroundings = [spec.boot_path, *self.weather]
+        surroundings = [spec.boot_path, *self.network_faults]
         steps = [[state.name, state.source, self.versions.old.digest, self.versions.new.digest] for state in way[1:]]
         demanded = [*definition.services, *definition.sockets, "", *definition.waiting]
         demanded += ["", str(self.run.folder), self.repeat] if self.repeat else []
@@ -218,7 +218,7 @@ class Templates:
             for boot in template.boots:
                 self.run.add_boot(self._with_own_logs(boot, template))
 
-    def _with_own_logs(self, boot: Boot, template: Template) -> Boot:
+    def _with_own_logs(self, boot: BootResult, template: Template) -> BootResult:
         """The boot of an earlier run, its logs in the folder of this one."""
         logs = self.run.folder / boot.machine / f"boot-{boot.number}"
         try:
@@ -338,7 +338,7 @@ class Templates:
     # What is remembered for the rest of the run
 
     def _remember_failure(self, key: str, error: BaseException, *, is_only_unfrozen: bool) -> None:
-        failure = Failure.of(error, is_only_unfrozen=is_only_unfrozen)
+        failure = RememberedFailure.of(error, is_only_unfrozen=is_only_unfrozen)
         with suppress(OSError, HostError), self.store.locked(f"failure-{key[:16]}"):  # a full disk: it is tried again
             folder = self.run.folder / "states"
             folder.mkdir(exist_ok=True)
@@ -346,12 +346,12 @@ class Templates:
 
     def _raise_known_failure(self, key: str, state: State) -> None:
         try:
-            failure = serialization.read(Failure, self.run.folder / "states" / f"{key}.json")
+            failure = serialization.read(RememberedFailure, self.run.folder / "states" / f"{key}.json")
         except (FileNotFoundError, ValueError, json.JSONDecodeError):
             return
         if failure.is_only_unfrozen:
             raise CannotFreeze(failure.said)
-        raise StateFailed(state.name, failure.said, failure.subject)
+        raise StateFailed(state.name, failure.said, failure.blame)
 
 
 @cache
@@ -360,12 +360,12 @@ def _own_digest() -> str:
     return digest.of_package(Path(__file__).parents[1], without="suite")
 
 
-def _frozen(template: Template, takes_mib: int) -> Frozen:
-    return Frozen(
+def _frozen(template: Template, host_memory_mib: int) -> FrozenMachine:
+    return FrozenMachine(
         memory=template.folder / "memory",
         state=template.folder / "state",
         is_serial=template.is_serial,
-        takes_mib=takes_mib,
+        host_memory_mib=host_memory_mib,
         boot_disk=template.folder if template.offers else None,
     )
 

@@ -14,10 +14,10 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
 paths = ["/etc/nova", …]         # what is kept
 follow = ["/etc/nova/api.ini"]   # defaults inside of them that are the image's until somebody replaces them
-withstands = ["late", …]         # faults of the disk with which the image comes up all the same
+tolerates = ["late", …]         # faults of the disk with which the image comes up all the same
 
 [network]
-withstands = ["link-lossy", …]   # weather in which the image comes up all the same
+tolerates = ["link-lossy", …]   # network faults in spite of which the image must boot
 
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import digest
-from harness.core.config_file import Table as _Table
+from harness.core.config_file import ConfigTable as _Table
 from harness.core.config_file import read_table
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
@@ -95,8 +95,8 @@ class ImageDefinition:
     disk: DiskSelector
     persistent_paths: tuple[str, ...]
     follow: tuple[str, ...]
-    withstands: tuple[DiskFault, ...]
-    withstands_weather: tuple[str, ...]
+    tolerates: tuple[DiskFault, ...]
+    tolerated_network_faults: tuple[str, ...]
     services: tuple[str, ...]
     sockets: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -156,8 +156,8 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         persistent_paths=_persistent_paths(persist),
         follow=_follow(persist),
         secret=_inside(persist, "secret", '["/etc/nova/nova.conf"]'),
-        withstands=_withstands(persist),
-        withstands_weather=_withstands_weather(network),
+        tolerates=_withstands(persist),
+        tolerated_network_faults=_tolerated_network_faults(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
         waiting=_units(expect, "waiting"),
@@ -264,23 +264,25 @@ def _follow(persist: _Table) -> tuple[str, ...]:
 
 def _withstands(persist: _Table) -> tuple[DiskFault, ...]:
     known = [fault.value for fault in DiskFault]
-    names = persist.strings("withstands", '["late", "nvme"]', [])
+    names = persist.strings("tolerates", '["late", "nvme"]', [])
     for name in names:
         if name not in known:
-            raise persist.error("withstands", f"{name!r} is no fault of a disk", f"known: {', '.join(known)}")
+            raise persist.error("tolerates", f"{name!r} is no fault of a disk", f"known: {', '.join(known)}")
     return tuple(DiskFault(name) for name in names)
 
 
-def _withstands_weather(network: _Table) -> tuple[str, ...]:
-    names = network.strings("withstands", '["link-lossy", "dhcp-late"]', [])
+def _tolerated_network_faults(network: _Table) -> tuple[str, ...]:
+    names = network.strings("tolerates", '["link-lossy", "dhcp-late"]', [])
     for name in names:
         try:
             known = network_faults.read(name)
         except UsageError as error:
-            raise network.error("withstands", f"{name!r} is no weather", str(error).partition("; ")[2]) from None
-        if not known.passes:
+            raise network.error(
+                "tolerates", f"{name!r} is not a network fault", str(error).partition("; ")[2]
+            ) from None
+        if not known.is_transient:
             remedy = "only what passes, or lets a second attempt through"
-            raise network.error("withstands", f"no image withstands {name} ({known.what})", remedy)
+            raise network.error("tolerates", f"no image tolerates {name} ({known.what})", remedy)
     return names
 
 

@@ -17,7 +17,7 @@ _FILE = Path(__file__).with_name("finding_catalog.toml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Example:
     """A line of a console, and the program and release ``of`` which it is."""
 
     of: str
@@ -32,7 +32,7 @@ class Explanation:
     means: str
     usual: tuple[str, ...]
     next: tuple[str, ...]
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[Example, ...] = ()
 
 
 @cache

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from harness.core.config_file import Table, read_table
+from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import SpecError, UsageError
 from harness.model.machine_spec import (
     MOST_NICS,
@@ -158,9 +158,9 @@ def fitting(profile: HardwareProfile | None, paths: Sequence[BootPath]) -> tuple
     return tuple(path for path in paths if not (profile and problem(profile, path)))
 
 
-def path_for(profile: HardwareProfile, favourite: BootPath) -> BootPath:
+def path_for(profile: HardwareProfile, default: BootPath) -> BootPath:
     """How such a machine comes up where any way will do."""
-    return fitting(profile, (favourite, BootPath.IPXE_UEFI, BootPath.IPXE_BIOS, BootPath.DIRECT))[0]
+    return fitting(profile, (default, BootPath.IPXE_UEFI, BootPath.IPXE_BIOS, BootPath.DIRECT))[0]
 
 
 def names() -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def read_profile(file: Path, name: str) -> HardwareProfile:
     return profile
 
 
-def _check(top: Table, profile: HardwareProfile) -> None:
+def _check(top: ConfigTable, profile: HardwareProfile) -> None:
     """What contradicts itself, on whatever boot path."""
     data = sum(disk.role is DiskRole.DATA for disk in profile.disks)
     if profile.disks and data != 1:
@@ -216,14 +216,14 @@ def _check(top: Table, profile: HardwareProfile) -> None:
         raise top.error("disk", said.removeprefix(f"{profile.name}: "), "another bus, or other sectors")
 
 
-def _tables(top: Table, key: str, example: str, first: str) -> list[Table]:
+def _tables(top: ConfigTable, key: str, example: str, first: str) -> list[ConfigTable]:
     return [
-        Table(top.file, f"{key}[{number}]", content)
+        ConfigTable(top.file, f"{key}[{number}]", content)
         for number, content in enumerate(top.take(key, list, f"[{{ {first} = {example} }}]", []))
     ]
 
 
-def _disk(table: Table) -> Disk:
+def _disk(table: ConfigTable) -> Disk:
     disk = Disk(
         bus=_one_of(DiskBus, table, "bus", DiskBus.SCSI),
         size_gib=table.take("size_gib", int, "8", 8),
@@ -238,7 +238,7 @@ def _disk(table: Table) -> Disk:
     return disk
 
 
-def _nic(table: Table) -> NicSpec:
+def _nic(table: ConfigTable) -> NicSpec:
     nic = NicSpec(
         model=_one_of(NicModel, table, "model", NicModel.VIRTIO), has_dhcp=table.take("dhcp", bool, "true", False)
     )
@@ -246,7 +246,7 @@ def _nic(table: Table) -> NicSpec:
     return nic
 
 
-def _one_of(kind: type[_Kind], table: Table, key: str, default: str) -> _Kind:
+def _one_of(kind: type[_Kind], table: ConfigTable, key: str, default: str) -> _Kind:
     known = [member.value for member in kind]
     value = table.take(key, str, f'"{known[0]}"', default)
     if value not in known:
@@ -254,7 +254,7 @@ def _one_of(kind: type[_Kind], table: Table, key: str, default: str) -> _Kind:
     return kind(value)
 
 
-def _clock(top: Table) -> str:
+def _clock(top: ConfigTable) -> str:
     clock = str(top.take("clock", str, '"2011-03-01T12:00:00"', ""))
     if clock and not _CLOCK.fullmatch(clock):
         raise top.error("clock", f"{clock!r} will not do", 'UTC, for example "2011-03-01T12:00:00"')

@@ -59,7 +59,7 @@ IPXE_LOADER, IPXE_BIOS_LOADER = Path("/usr/lib/ipxe/ipxe.efi"), Path("/usr/lib/i
 """Of Debian's package ipxe: what firmware fetches that has no iPXE."""
 
 
-def favourite(paths: Sequence[BootPath]) -> BootPath:
+def default_boot_path(paths: Sequence[BootPath]) -> BootPath:
     """The one of these for what needs just one: over the network, if that is among them."""
     return BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0]
 
@@ -76,7 +76,7 @@ class Network(StrEnum):
     USER = "user"
 
 
-class Stop(StrEnum):
+class BreakPoint(StrEnum):
     """Where a machine waits for whoever is at its console: before its first instruction, in iPXE's shell, which it goes
     on from by ``exit``, or at GRUB's command line."""
 

@@ -9,7 +9,7 @@ from harness.model.machine_spec import Accelerator, Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedImage:
     """One image, ready to be booted. ``old`` upgrades to ``new``; one of the two is ``under_test``."""
 
     image: str
@@ -22,9 +22,9 @@ class Prepared:
     accelerator_reason: str
     network: Network
     network_reason: str
-    learned: Learned
+    learned: TestDurations
     slowness: float = 1.0
-    weather: tuple[str, ...] = ()
+    network_faults: tuple[str, ...] = ()
     hardware: str = ""
 
 
@@ -33,7 +33,7 @@ _RUNS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class TestDurations:
     """Seconds of each test in the last runs, the last at the end; MiB that a clone took, 0 if nobody knows."""
 
     clone_mib: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 
 
 class Outcome(StrEnum):
@@ -26,7 +26,7 @@ class Finding:
     id: str
     what: str
     where: str
-    subject: Subject = Subject.IMAGE
+    blame: Blame = Blame.IMAGE
     evidence: tuple[str, ...] = ()
     cause: str = ""
 
@@ -35,9 +35,10 @@ class Finding:
 class Coverage:
     """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
 
-    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides; ``cuts``
-    is how many states were judged that a power cut can leave of a disk, and were not bad. ``failed_tests`` maps each
-    failed check to its tests that failed, ``flaky_tests`` are those that failed in one repeat and passed in another.
+    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides;
+    ``power_cuts`` is how many states were judged that a power cut can leave of a disk, and were not bad.
+    ``failed_tests`` maps each failed check to its tests that failed, ``flaky_tests`` are those that failed in one
+    repeat and passed in another.
     """
 
     boot_paths: tuple[str, ...]
@@ -45,18 +46,18 @@ class Coverage:
     failed: tuple[str, ...]
     missing: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
-    cuts: int = 0
+    power_cuts: int = 0
     failed_tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
     flaky_tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Boot:
+class BootResult:
     """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
     ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
     ``memory_mib`` were in use when it was ready; 0 if it did not say. ``captures`` are files of its lab's packets.
-    ``hardware`` names the profile of the machine, if it had one, ``weather`` what its network did to it.
+    ``hardware`` names the profile of the machine, if it had one, ``network_faults`` are those of its lab.
     """
 
     machine: str
@@ -72,17 +73,17 @@ class Boot:
     memory_mib: int = 0
     captures: tuple[str, ...] = ()
     hardware: str = ""
-    weather: tuple[str, ...] = ()
+    network_faults: tuple[str, ...] = ()
 
     @property
     def is_ordinary(self) -> bool:
         """On the definition's own machine and a network that behaves: how long it took says something of the image."""
-        return not self.hardware and not self.weather
+        return not self.hardware and not self.network_faults
 
-    def is_like(self, other: Boot) -> bool:
+    def is_like(self, other: BootResult) -> bool:
         """The same was booted, the same way, in the same circumstances."""
         mine, its = (
-            (boot.artifacts, boot.boot_path, boot.hardware, boot.weather, boot.added_arguments)
+            (boot.artifacts, boot.boot_path, boot.hardware, boot.network_faults, boot.added_arguments)
             for boot in (self, other)
         )
         return mine == its
@@ -98,7 +99,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+class RuntimeProfile:
     """What an image is like once it runs. ``memory_mib`` is used when the machine is ready and idle; ``sockets``
     listen, each as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent path
     to where it leads."""
@@ -148,10 +149,10 @@ class Verdict:
     digests: dict[str, str]
     findings: tuple[Finding, ...]
     coverage: Coverage
-    boots: tuple[Boot, ...]
+    boots: tuple[BootResult, ...]
     host: dict[str, str]
     started: str
     elapsed_s: float
     cost: Cost | None = None
-    traits: Traits | None = None
+    runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()

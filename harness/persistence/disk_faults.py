@@ -30,7 +30,7 @@ _INODES_A_FOLDER = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faulty:
+class FaultyDisk:
     """The ``disks`` of a machine. ``has_data`` says that what was kept must be on one of them; ``foreign`` are those
     that belong to somebody else."""
 
@@ -39,7 +39,7 @@ class Faulty:
     foreign: tuple[DiskSpec, ...] = ()
 
 
-def make_faulty(fault: DiskFault, disk: DiskSpec, number: int) -> Faulty:
+def make_faulty(fault: DiskFault, disk: DiskSpec, number: int) -> FaultyDisk:
     """What ``fault`` makes of ``disk``, a raw image that may be spoilt, whose file system is in partition ``number``.
 
     New images are made beside it.
@@ -47,20 +47,20 @@ def make_faulty(fault: DiskFault, disk: DiskSpec, number: int) -> Faulty:
     return _MAKERS[fault](disk, find_partition(disk.path, number))
 
 
-def _twin(disk: DiskSpec, _: Partition) -> Faulty:
+def _twin(disk: DiskSpec, _: Partition) -> FaultyDisk:
     copy = disk.path.with_name("twin.raw")
     copy_sparse(disk.path, copy)
-    return Faulty(disks=(disk, replace(disk, path=copy, serial="TWIN")))
+    return FaultyDisk(disks=(disk, replace(disk, path=copy, serial="TWIN")))
 
 
-def _foreign_first(disk: DiskSpec, _: Partition) -> Faulty:
+def _foreign_first(disk: DiskSpec, _: Partition) -> FaultyDisk:
     other = _foreign(disk)
-    return Faulty(disks=(other, disk), foreign=(other,))
+    return FaultyDisk(disks=(other, disk), foreign=(other,))
 
 
-def _foreign_instead(disk: DiskSpec, _: Partition) -> Faulty:
+def _foreign_instead(disk: DiskSpec, _: Partition) -> FaultyDisk:
     other = _foreign(disk)
-    return Faulty(disks=(other,), has_data=False, foreign=(other,))
+    return FaultyDisk(disks=(other,), has_data=False, foreign=(other,))
 
 
 def _foreign(disk: DiskSpec) -> DiskSpec:
@@ -71,14 +71,14 @@ def _foreign(disk: DiskSpec) -> DiskSpec:
     return other
 
 
-def _full(disk: DiskSpec, partition: Partition) -> Faulty:
+def _full(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """All blocks are taken, also those that are kept for root."""
     with _mended(disk, partition) as state:
         _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {int(_said(state, 'Free blocks')) - 1}"])
-    return Faulty(disks=(disk,))
+    return FaultyDisk(disks=(disk,))
 
 
-def _no_inodes(disk: DiskSpec, partition: Partition) -> Faulty:
+def _no_inodes(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """The same files in a file system of the same name that was made with few inodes, all taken.
 
     Only root can keep the files' owners.
@@ -96,17 +96,17 @@ def _no_inodes(disk: DiskSpec, partition: Partition) -> Faulty:
         folders = [f"mkdir fill{number}" for number in range(free // _INODES_A_FOLDER + 1)]
         files = [f"write /dev/null fill{n // _INODES_A_FOLDER}/{n}" for n in range(free - len(folders))]
         _debugfs(state, [*folders, *files])
-    return Faulty(disks=(disk,))
+    return FaultyDisk(disks=(disk,))
 
 
-def _bad_superblock(disk: DiskSpec, partition: Partition) -> Faulty:
+def _bad_superblock(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     with disk.path.open("r+b") as file:
         file.seek(partition.start_bytes + 1024)
         file.write(bytes(1024))
-    return Faulty(disks=(disk,))
+    return FaultyDisk(disks=(disk,))
 
 
-def _bad_journal(disk: DiskSpec, partition: Partition) -> Faulty:
+def _bad_journal(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """The beginning of the journal, by which its transactions are found, is noise."""
     with _partition_of(disk, partition) as state:
         said = process.output([process.require("debugfs", "e2fsprogs"), "-R", "blocks <8>", str(state)])
@@ -115,39 +115,39 @@ def _bad_journal(disk: DiskSpec, partition: Partition) -> Faulty:
             for block in blocks:
                 file.seek(block * 4096)
                 file.write(random.Random(block).randbytes(4096))
-    return Faulty(disks=(disk,))
+    return FaultyDisk(disks=(disk,))
 
 
-def _long_check(disk: DiskSpec, partition: Partition) -> Faulty:
+def _long_check(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """Marked as having errors, on a slow disk: e2fsck -p looks at everything."""
     with _mended(disk, partition) as state:
         process.output([process.require("tune2fs", "e2fsprogs"), "-E", "force_fsck", str(state)])
-    return Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),))
+    return FaultyDisk(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),))
 
 
-def _write_errors_beyond(disk: DiskSpec, partition: Partition) -> Faulty:
+def _write_errors_beyond(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """From the middle of the file system on, where mkfs.ext4 puts the journal of all but small ones."""
-    return Faulty(disks=(replace(disk, fails_writes_from=partition.start_bytes + partition.size_bytes // 2),))
+    return FaultyDisk(disks=(replace(disk, fails_writes_from=partition.start_bytes + partition.size_bytes // 2),))
 
 
-def _blank(disk: DiskSpec, *, size_gib: int = DATA_GIB, sector_bytes: int = 512) -> Faulty:
+def _blank(disk: DiskSpec, *, size_gib: int = DATA_GIB, sector_bytes: int = 512) -> FaultyDisk:
     new = make_disk(disk.path.with_name("blank.raw"), disk.serial, size_gib=size_gib)
-    return Faulty(disks=(replace(new, sector_bytes=sector_bytes),), has_data=False)
+    return FaultyDisk(disks=(replace(new, sector_bytes=sector_bytes),), has_data=False)
 
 
-_MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], Faulty]] = {
-    DiskFault.ABSENT: lambda _, __: Faulty(disks=(), has_data=False),
-    DiskFault.LATE: lambda disk, _: Faulty(disks=(replace(disk, late_s=_LATE_S),)),
+_MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], FaultyDisk]] = {
+    DiskFault.ABSENT: lambda _, __: FaultyDisk(disks=(), has_data=False),
+    DiskFault.LATE: lambda disk, _: FaultyDisk(disks=(replace(disk, late_s=_LATE_S),)),
     DiskFault.TWIN: _twin,
     DiskFault.FOREIGN: _foreign_instead,
     DiskFault.FOREIGN_FIRST: _foreign_first,
-    DiskFault.NVME: lambda disk, _: Faulty(disks=(replace(disk, bus=DiskBus.NVME),)),
+    DiskFault.NVME: lambda disk, _: FaultyDisk(disks=(replace(disk, bus=DiskBus.NVME),)),
     DiskFault.FULL: _full,
     DiskFault.NO_INODES: _no_inodes,
-    DiskFault.READ_ONLY: lambda disk, _: Faulty(disks=(replace(disk, read_only=True),)),
-    DiskFault.WRITE_ERRORS: lambda disk, _: Faulty(disks=(replace(disk, fails_writes_from=0),)),
+    DiskFault.READ_ONLY: lambda disk, _: FaultyDisk(disks=(replace(disk, read_only=True),)),
+    DiskFault.WRITE_ERRORS: lambda disk, _: FaultyDisk(disks=(replace(disk, fails_writes_from=0),)),
     DiskFault.WRITE_ERRORS_BEYOND: _write_errors_beyond,
-    DiskFault.SLOW_READS: lambda disk, _: Faulty(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),)),
+    DiskFault.SLOW_READS: lambda disk, _: FaultyDisk(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),)),
     DiskFault.BAD_SUPERBLOCK: _bad_superblock,
     DiskFault.BAD_JOURNAL: _bad_journal,
     DiskFault.LONG_CHECK: _long_check,

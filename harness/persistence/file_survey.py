@@ -82,7 +82,7 @@ def make(location):
 
 
 @dataclass(slots=True)
-class Belongings:
+class FileSurvey:
     """What was kept in ``locations``, as it was then; ``losses`` are sentences about what is no longer so."""
 
     locations: tuple[str, ...]

@@ -10,7 +10,7 @@ from harness.model.definition import ImageDefinition
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class IdentityProbe:
     """``question`` is asked in the guest. An answer is owed by images that have ``owed_by``, a persistent path or a
     service, or by all; others have it or not."""
 
@@ -22,31 +22,31 @@ class Mark:
         return self.owed_by == "" or self.owed_by in (*definition.persistent_paths, *definition.services)
 
 
-MARKS = (
-    Mark("machine-id", "cat /etc/machine-id"),
-    Mark(
+PROBES = (
+    IdentityProbe("machine-id", "cat /etc/machine-id"),
+    IdentityProbe(
         "SSH host keys",
         "sshd -T | sed -n 's/^hostkey //p' | sort | while read -r key; do ssh-keygen -lf $key; done",
     ),
-    Mark(
+    IdentityProbe(
         "DHCP client id",
         "networkctl status $(ls /sys/class/net | grep -vx lo) | sed -n 's/.*DHCPv\\?4 Client ID: *//p'",
         "systemd-networkd.service",
     ),
-    Mark("Open vSwitch system id", "ovs-vsctl get Open_vSwitch . external-ids:system-id", "/etc/openvswitch"),
-    Mark(
+    IdentityProbe("Open vSwitch system id", "ovs-vsctl get Open_vSwitch . external-ids:system-id", "/etc/openvswitch"),
+    IdentityProbe(
         "libvirt host UUID",
         "virsh capabilities | sed -n '/<host>/,/<cpu>/s:.*<uuid>\\(.*\\)</uuid>.*:\\1:p'",
         "/etc/libvirt",
     ),
-    Mark("nova compute id", "cat /var/lib/nova/compute_id", None),
-    Mark("iSCSI initiator name", "sed -n 's/^InitiatorName=//p' /etc/iscsi/initiatorname.iscsi", None),
+    IdentityProbe("nova compute id", "cat /var/lib/nova/compute_id", None),
+    IdentityProbe("iSCSI initiator name", "sed -n 's/^InitiatorName=//p' /etc/iscsi/initiatorname.iscsi", None),
 )
 
 
 def identity(machine: Machine) -> dict[str, str]:
     """The answers of ``machine``, which is on; one that is owed may be empty, another is left out then."""
-    answers = {mark: machine.run(f"({mark.question}) 2>/dev/null").text.strip() for mark in MARKS}
+    answers = {mark: machine.run(f"({mark.question}) 2>/dev/null").text.strip() for mark in PROBES}
     return {mark.name: said for mark, said in answers.items() if said or mark.is_owed(machine.definition)}
 
 

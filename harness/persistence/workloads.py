@@ -10,7 +10,7 @@ from harness.model.definition import ImageDefinition
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
+class Workload:
     """``make`` and ``seen`` are shell commands; ``needs`` are persistent paths that an image must have for it.
 
     Before a machine is shut down, ``seen`` must have been run in each boot after that of ``make``.
@@ -43,7 +43,7 @@ LinkLocalAddressing=no
 _NETWORKD = "/etc/systemd/network"
 
 FEATURES = (
-    Feature(
+    Workload(
         "a libvirt domain that starts by itself, and its disk",
         ("/etc/libvirt", "/var/lib/libvirt"),
         f"mkdir -p {_IMAGES} && cd {_IMAGES} && {_DISK} >bootproof.raw && sha256sum bootproof.raw >sum && "
@@ -52,7 +52,7 @@ FEATURES = (
         "for second in $(seq 60); do virsh domstate bootproof | grep -q running && break; sleep 1; done; "
         f"virsh domstate bootproof | grep -q running && {_END} && cd {_IMAGES} && sha256sum --quiet -c sum",
     ),
-    Feature(
+    Workload(
         "an Open vSwitch bridge with a port",
         ("/etc/openvswitch",),
         "ovs-vsctl add-br br-proof -- set bridge br-proof external-ids:proof=kept "
@@ -60,7 +60,7 @@ FEATURES = (
         'test "$(ovs-vsctl br-get-external-id br-proof proof)" = kept && '
         "ovs-vsctl list-ports br-proof | grep -qx proof0 && ip link show br-proof && ip link show proof0",
     ),
-    Feature(
+    Workload(
         "a network that systemd-networkd makes at boot",
         (_NETWORKD,),
         f"printf %s {shlex.quote(_NETDEV)} >{_NETWORKD}/10-bootproof.netdev && "
@@ -71,5 +71,5 @@ FEATURES = (
 )
 
 
-def features_of(definition: ImageDefinition) -> Iterator[Feature]:
+def features_of(definition: ImageDefinition) -> Iterator[Workload]:
     return (feature for feature in FEATURES if set(feature.needs) <= set(definition.persistent_paths))

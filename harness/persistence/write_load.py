@@ -44,7 +44,7 @@ def _sum(number: str, seed: str) -> str:
 
 
 @dataclass(slots=True)
-class Load:
+class WriteLoad:
     """The load of one machine over its boots, which goes to ``file``.
 
     ``acknowledged`` maps each record to what ``moment`` was by then.

@@ -13,7 +13,7 @@ import pytest
 
 from harness.model.machine_spec import BootPath
 
-FIXTURES = ("artifacts", "cuts", "disk", "guest", "lab", "machine")
+FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,11 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What connects machines: a lab, or QEMU's user network where the host cannot open one (default: auto).",
     )
     group.addoption(
-        "--weather",
+        "--network-fault",
         action="append",
         default=[],
         metavar="NAME",
-        help="What the network does to all machines, such as dhcp-late (repeatable; see docs/weather.md).",
+        help="Inject this network fault into all labs, such as dhcp-late (repeatable; see docs/network-faults.md).",
     )
     group.addoption(
         "--thorough",
@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Prove also what takes long: power cuts, faults of disk and network, hardware, late units, all upgrades.",
     )
     group.addoption(
-        "--cuts",
+        "--power-cuts",
         type=int,
         default=20000,
         metavar="N",

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core import serialization
-from harness.core.errors import BootproofError, HostError, Subject
-from harness.machine.boot_plan import PlanRecord, where
+from harness.core.errors import Blame, BootproofError, HostError
+from harness.machine.boot_plan import BootRecord, where
 from harness.model.artifacts import load_artifacts
 from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
 from harness.model.verdict import Finding
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 from harness.replay import bundle
 from harness.runs.folder import Run
 from harness.verdict.coverage import without_repeat
@@ -23,7 +23,7 @@ from harness.verdict.coverage import without_repeat
 _EVIDENCE_LINES = 8
 
 
-def keep(state: Bootproof, image: str, finding: Finding, boot: Path, test: str = "") -> Path | None:
+def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = "") -> Path | None:
     """The bundle of a ``test`` that failed in a machine whose last boot is in the folder ``boot``, or of that boot.
 
     Why there is none is said in the verdict. One that is there already is of another test that needed this boot, or of
@@ -83,7 +83,7 @@ def _name(boot: Path, test: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-")
 
 
-def keep_missing(state: Bootproof, image: str) -> None:
+def keep_missing(state: RunState, image: str) -> None:
     """Bundles of the boots about which something was found that ended no test, such as a sign that came late."""
     for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
         with suppress(OSError, ValueError):  # whoever wrote it was ended in the middle
@@ -94,7 +94,7 @@ def note_unfinished(run: Run) -> None:
     """A finding for each boot that was on its way when the run was interrupted."""
     for boot, phase, began_s in _under_way(run):
         with suppress(OSError, ValueError):
-            plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
+            plan = serialization.read(BootRecord, boot / BOOT_RECORD)
             if plan.is_clone:
                 continue
             lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
@@ -102,7 +102,7 @@ def note_unfinished(run: Run) -> None:
                 id=bundle.UNFINISHED,
                 what=f"the run was interrupted {time.time() - began_s:.0f} s into this boot, which had got to {phase}",
                 where=where(plan.spec.name, plan.number, plan.boot_path),
-                subject=Subject.HARNESS,
+                blame=Blame.HARNESS,
                 evidence=tuple(lines),
                 cause="if it was slower than others of its kind, it hung; else it had no time to end",
             )

@@ -10,7 +10,7 @@ from harness.core.errors import UsageError
 from harness.machine.states import path_to
 from harness.model.machine_spec import DiskFault
 from harness.persistence.unit_delays import orders
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 from harness.verdict.coverage import THOROUGH, without_repeat
 
 _LISTS = {
@@ -18,7 +18,7 @@ _LISTS = {
     "socket_unit": "sockets",
     "waiting_unit": "waiting",
     "persistent_path": "persistent_paths",
-    "withstood_weather": "withstands_weather",
+    "tolerated_network_fault": "tolerated_network_faults",
     "hardware_profile": "hardware",
 }
 """A test that names one of these arguments runs once for each entry of that list of the definition."""
@@ -27,7 +27,7 @@ _BOOT_S = 75.0
 """A boot of nova-kvm on the reference machine."""
 
 
-def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
+def generate(metafunc: pytest.Metafunc, state: RunState) -> None:
     """Run tests for each image, and for what the image's definition lists."""
     if "image" not in metafunc.fixturenames:
         return
@@ -41,7 +41,7 @@ def generate(metafunc: pytest.Metafunc, state: Bootproof) -> None:
     metafunc.parametrize(names, rows, indirect=[name for name in names if name in ("image", "repeat")], scope="session")
 
 
-def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
+def _values(name: str, state: RunState, image: str) -> Sequence[object]:
     if name == "repeat":
         return [f"boot~{number}" for number in range(1, state.repeats + 1)]
     if name == "cut_number":
@@ -51,11 +51,11 @@ def _values(name: str, state: Bootproof, image: str) -> Sequence[object]:
     if name == "order":
         return orders(state.definitions[image], state.seed)
     if name == "other_boot_path":
-        return [path.value for path in state.paths_of(image) if path is not state.favourite_path_of(image)]
+        return [path.value for path in state.paths_of(image) if path is not state.default_path_of(image)]
     return list(getattr(state.definitions[image], _LISTS[name]))
 
 
-def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> None:
+def note_plan(found: list[pytest.Item | pytest.Collector], state: RunState) -> None:
     """What is planned is what a file holds, not what is asked for: what was left out is missing in the verdict."""
     if state.worker not in ("main", "gw0"):  # each worker collects the same
         return
@@ -69,7 +69,7 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: Bootproof) -> 
             state.runs[image].add("planned", plan)
 
 
-def is_left_out(item: pytest.Item, state: Bootproof) -> bool:
+def is_left_out(item: pytest.Item, state: RunState) -> bool:
     """Whether the test takes too long for this run, which does not ask for it, or has nothing to look at."""
     if item.get_closest_marker("thorough") is None:
         return False
@@ -83,7 +83,7 @@ def looks(item: pytest.Item) -> bool:
     return "shared" in getattr(item, "fixturenames", ())
 
 
-def arrange(items: list[pytest.Item], state: Bootproof) -> None:
+def arrange(items: list[pytest.Item], state: RunState) -> None:
     """Before anything is deselected: drop what concerns no image, group and sort for the workers, longest first."""
     items[:] = [item for item in items if not _has_no_image(item)]
     for item in items:
@@ -126,7 +126,7 @@ def _group(item: pytest.Item, image: str | None) -> str:
     return f"{image} {item.path.name} {without_repeat(item.nodeid)[1]}".rstrip() if looks(item) else item.nodeid
 
 
-def _expected_s(item: pytest.Item, state: Bootproof) -> float:
+def _expected_s(item: pytest.Item, state: RunState) -> float:
     """As earlier runs on this host had it, as the controller read it for all workers; else by what is to be booted."""
     prepared = state.prepared.get(image_of(item) or "")
     known = prepared.learned.expected_s(without_repeat(item.nodeid)[0]) if prepared else None

@@ -11,32 +11,32 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.core import process, serialization
-from harness.core.errors import BootproofError, HarnessError, HostError, Subject, UsageError
+from harness.core.errors import Blame, BootproofError, HarnessError, HostError, UsageError
 from harness.model.artifacts import load_artifacts
 from harness.model.hardware import HardwareProfile, unfreezable
 from harness.model.machine_spec import BootPath, Network
 from harness.model.verdict import Finding, Outcome, Verdict
 from harness.plugin import bundles
 from harness.plugin.prepare import prepare
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 from harness.promotion import attest
 from harness.promotion.select import select_promoted
 from harness.qemu import grub
 from harness.report import annotate, write_all
 from harness.runs import history, learned
 from harness.runs.folder import Run, make_run_folder, unwritable
-from harness.runs.progress import Lines, Tail
+from harness.runs.progress import BuildProgress, EventFollower
 from harness.store.store import find_store
 from harness.verdict.assemble import conclude, describe
 
 _COMPARED = "stable"
 """The stream whose verdict is laid beside that of a run."""
 
-_open: list[Bootproof] = []
+_open: list[RunState] = []
 """The state of this process, for the hooks that pytest calls without a config."""
 
 
-def open_runs(config: pytest.Config, state: Bootproof) -> None:
+def open_runs(config: pytest.Config, state: RunState) -> None:
     """A run's folder for each image, before anything can fail."""
     _open.append(state)
     config.add_cleanup(_open.clear)
@@ -55,7 +55,7 @@ def _folder(parent: Path, name: str) -> Path:
                     returncode=HostError.exit_status)  # fmt: skip
 
 
-def prepare_all(config: pytest.Config, state: Bootproof) -> None:
+def prepare_all(config: pytest.Config, state: RunState) -> None:
     """Build what is missing for every image; what cannot be built ends the run with its verdict."""
     option, say = config.option, _sayer(config)
     previous = Path(option.previous).absolute() if option.previous else None
@@ -73,8 +73,8 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
                 previous=previous,
                 wanted_accelerator=option.accel,
                 wanted_network=option.network,
-                wanted_weather=state.weather,
-                progress=Lines(say, name),
+                wanted_faults=state.network_faults,
+                progress=BuildProgress(say, name),
                 until=until,
                 is_thorough=state.is_thorough,
                 hardware=state.hardware,
@@ -102,7 +102,7 @@ def prepare_all(config: pytest.Config, state: Bootproof) -> None:
         except HostError as error:
             _end_unprepared(state, name, error)
     if option.verbose >= 0 or state.keeper:
-        tail = Tail(list(state.runs.values()), say)
+        tail = EventFollower(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
         tail.start()
 
@@ -127,9 +127,9 @@ def _sayer(config: pytest.Config) -> Any:
     return say
 
 
-def _end_unprepared(state: Bootproof, image: str, error: BootproofError) -> NoReturn:
-    finding_id = "build-failed" if error.subject is Subject.IMAGE else f"{error.subject}-error"
-    finding = Finding(id=finding_id, what=str(error), where=f"image {image}", subject=error.subject)
+def _end_unprepared(state: RunState, image: str, error: BootproofError) -> NoReturn:
+    finding_id = "build-failed" if error.blame is Blame.IMAGE else f"{error.blame}-error"
+    finding = Finding(id=finding_id, what=str(error), where=f"image {image}", blame=error.blame)
     _note(state, image, "finding", serialization.dump(finding))
     pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
 
@@ -173,7 +173,7 @@ def note_interrupt(error: BaseException) -> None:
             keep_bundles(state)
 
 
-def note_failed_end(state: Bootproof, error: BaseException) -> None:
+def note_failed_end(state: RunState, error: BaseException) -> None:
     """Another plugin failed at the end; what it would have said or written may be missing, the verdict is not."""
     said = str(error).partition("\n")[0]
     _blame_harness(
@@ -181,13 +181,13 @@ def note_failed_end(state: Bootproof, error: BaseException) -> None:
     )
 
 
-def _blame_harness(state: Bootproof, finding_id: str, what: str, *, where: str, cause: str = "") -> None:
-    finding = Finding(id=finding_id, what=what, where=where, subject=Subject.HARNESS, cause=cause)
+def _blame_harness(state: RunState, finding_id: str, what: str, *, where: str, cause: str = "") -> None:
+    finding = Finding(id=finding_id, what=what, where=where, blame=Blame.HARNESS, cause=cause)
     for image in state.runs:
         _note(state, image, "finding", serialization.dump(finding))
 
 
-def _note(state: Bootproof, image: str, kind: str, data: dict[str, Any]) -> None:
+def _note(state: RunState, image: str, kind: str, data: dict[str, Any]) -> None:
     """Where that is impossible, no verdict is to be trusted."""
     try:
         state.runs[image].add(kind, data)
@@ -195,7 +195,7 @@ def _note(state: Bootproof, image: str, kind: str, data: dict[str, Any]) -> None
         state.problems.append(str(error))
 
 
-def conclude_all(state: Bootproof, exit_status: int) -> int:
+def conclude_all(state: RunState, exit_status: int) -> int:
     """Write every verdict; the exit status of the worst, unless pytest has a graver one of its own."""
     if exit_status == pytest.ExitCode.INTERNAL_ERROR:
         _blame_harness(state, "pytest-failed", "an error inside pytest or one of its plugins", where="pytest")
@@ -212,13 +212,13 @@ def conclude_all(state: Bootproof, exit_status: int) -> int:
     )
 
 
-def keep_bundles(state: Bootproof) -> None:
+def keep_bundles(state: RunState) -> None:
     """Of what no test of a worker has kept."""
     for name in state.prepared:
         bundles.keep_missing(state, name)
 
 
-def learn(state: Bootproof) -> None:
+def learn(state: RunState) -> None:
     """What this run taught is for the next."""
     for name, run in state.runs.items():
         bundles.forget_bundled(run)
@@ -229,7 +229,7 @@ def learn(state: Bootproof) -> None:
         state.remarks += [said] if said else []
 
 
-def report(state: Bootproof) -> None:
+def report(state: RunState) -> None:
     """For those who were not there; a verdict stands without it."""
     for verdict in state.verdicts:
         folder = state.runs[verdict.image].folder
@@ -242,7 +242,7 @@ def report(state: Bootproof) -> None:
             print(line)
 
 
-def _conclude(state: Bootproof, image: str) -> Verdict:
+def _conclude(state: RunState, image: str) -> Verdict:
     run, prepared = state.runs[image], state.prepared.get(image)
     verdict = conclude(
         state.definitions[image],
@@ -279,7 +279,7 @@ def final_status(outcomes: list[Outcome], pytest_status: int, *, is_interrupted:
     return min(outcomes, key=worst.index).exit_status or pytest_status
 
 
-def summarize(reporter: Any, state: Bootproof) -> None:
+def summarize(reporter: Any, state: RunState) -> None:
     """Once: the verdicts, or why there are none."""
     if state.is_told:
         return

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.core.errors import BootproofError, HostError, Subject
+from harness.core.errors import Blame, BootproofError, HostError
 from harness.guest.checks import BootFailed
 from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
-from harness.machine.shared import Shared
+from harness.machine.shared import SharedMachine
 from harness.machine.templates import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 
 _EVIDENCE_LINES = 12
 
 
-def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException, state: Bootproof) -> None:
+def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException, state: RunState) -> None:
     """Note the finding in the run at once, and show its machine in the report."""
     properties = dict(item.user_properties)
     run = state.runs.get(str(properties.get("image", "")))
@@ -38,7 +38,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
             id=_id(error),
             what=_first_line(error),
             where=str(properties["test"]),
-            subject=_subject(error, machine),
+            blame=_blame(error, machine),
             evidence=tuple(str(error).splitlines()[1 : 1 + _EVIDENCE_LINES]),
             cause=_cause(error, item),
         )
@@ -51,7 +51,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         report.sections.append(("Bootproof: the machine", "\n".join(lines)))
 
 
-def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Bootproof) -> Path | None:
+def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: RunState) -> Path | None:
     """What it takes to have this failure again elsewhere."""
     image, test = (str(dict(item.user_properties)[name]) for name in ("image", "test"))
     machine, is_boot = _machine_of(item), isinstance(error, BootFailed)
@@ -74,7 +74,7 @@ def _boot_of(error: BaseException, machine: Machine | None) -> Path | None:
     return boots[-1] if boots else None
 
 
-def keep_machine(item: pytest.Item, state: Bootproof) -> None:
+def keep_machine(item: pytest.Item, state: RunState) -> None:
     """For whoever wants to look at the machine in which a test failed."""
     machine = _machine_of(item)
     if machine is not None and machine.is_on:
@@ -101,18 +101,18 @@ def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
         report.user_properties.append(("console", str(machine.console.log)))
 
 
-def _subject(error: BaseException, machine: Machine | None) -> Subject:
+def _blame(error: BaseException, machine: Machine | None) -> Blame:
     """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive.
 
     Of a machine that goes on from altered files, or that its emulator broke, nothing can be said.
     """
     if machine is not None and machine.doubt():
-        return Subject.HOST
+        return Blame.HOST
     if isinstance(error, BootproofError):
-        return error.subject
+        return error.blame
     if isinstance(error, AssertionError | pytest.fail.Exception):
-        return Subject.IMAGE
-    return Subject.IMAGE if machine is not None and _answers(machine) else Subject.HARNESS
+        return Blame.IMAGE
+    return Blame.IMAGE if machine is not None and _answers(machine) else Blame.HARNESS
 
 
 def _answers(machine: Machine) -> bool:
@@ -125,7 +125,7 @@ def _answers(machine: Machine) -> bool:
 def _machine_of(item: pytest.Item) -> Machine | None:
     values = _given(item).values()
     own = next((value for value in values if isinstance(value, Machine)), None)
-    shared = next((value for value in values if isinstance(value, Shared)), None)
+    shared = next((value for value in values if isinstance(value, SharedMachine)), None)
     return own or (shared.running if shared else None)
 
 

@@ -17,8 +17,8 @@ from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.hardware import HardwareProfile
 from harness.model.machine_spec import Accelerator, Network
-from harness.model.network_faults import Weather
-from harness.model.prepared import Prepared
+from harness.model.network_faults import NetworkFault
+from harness.model.prepared import PreparedImage
 from harness.runs import learned
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
@@ -37,12 +37,12 @@ def prepare(
     previous: Path | None,
     wanted_accelerator: str,
     wanted_network: str,
-    wanted_weather: Sequence[Weather] = (),
+    wanted_faults: Sequence[NetworkFault] = (),
     progress: Progress,
     until: ExitStack,
     is_thorough: bool = False,
     hardware: HardwareProfile | None = None,
-) -> Prepared:
+) -> PreparedImage:
     """Build what is missing, or take in what is ``prebuilt``; hold it ``until`` the run is over; find out how it runs.
 
     Every byte of what is booted has been compared with its manifest then; what was damaged is built again.
@@ -57,8 +57,8 @@ def prepare(
     if network.network is Network.USER:
         for what in lab.UNPROVEN:
             run.add_unchecked(what)
-        for known in wanted_weather:
-            lab.check_weather(known)
+        for known in wanted_faults:
+            lab.check_fault(known)
 
     def make(version: str | None = None) -> Artifacts:
         return store.hold(lambda: build(definition, store, version=version, verify=True, progress=progress), until)
@@ -74,14 +74,14 @@ def prepare(
         run.add_unchecked("an upgrade to other artifacts: --previous names those that --artifacts shall replace")
     else:
         new = make(definition.version + NEXT)
-    for unmeant in filter(network_faults.needs_other, wanted_weather if old.digest == new.digest else ()):
-        raise UsageError(f"weather {unmeant.name}: there is no other build; --previous names one")
+    for unmeant in filter(network_faults.needs_other_build, wanted_faults if old.digest == new.digest else ()):
+        raise UsageError(f"network fault {unmeant.name}: there is no other build; --previous names one")
     newest = make(definition.version + 2 * NEXT) if is_thorough and not (prebuilt or previous) else new
     for what in unknown(under_test.manifest):
         run.add_unchecked(what)
     choice = accelerator.choose(wanted_accelerator, under_test.kernel, store.folder("accelerators"))
     is_emulated = choice.accelerator is Accelerator.TCG
-    return Prepared(
+    return PreparedImage(
         image=definition.name,
         run_folder=run_folder,
         under_test=under_test.folder,
@@ -94,7 +94,7 @@ def prepare(
         network_reason=network.reason,
         learned=learned.recall(store, definition.name),
         slowness=round(accelerator.emulation_slowness(under_test.kernel), 2) if is_emulated else 1.0,
-        weather=tuple(known.name for known in wanted_weather),
+        network_faults=tuple(known.name for known in wanted_faults),
         hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
     )
 

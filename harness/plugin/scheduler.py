@@ -6,7 +6,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
@@ -18,7 +18,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     to the next one, and the worker in its place gets work enough to begin with.
     """
 
-    def __init__(self, config: Any, log: Any, state: Bootproof) -> None:
+    def __init__(self, config: Any, log: Any, state: RunState) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False  # ours are in order: the longest first
         self._state = state

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import HostError
 from harness.plugin.collect import image_of, looks
-from harness.plugin.state import KEY, Bootproof
+from harness.plugin.state import KEY, RunState
 
 
 class SharedMachineChanged(pytest.PytestWarning):
@@ -31,7 +31,7 @@ def look_after(item: pytest.Item) -> None:
             item.warn(SharedMachineChanged(said))
 
 
-def release_before(state: Bootproof, nextitem: pytest.Item | None) -> None:
+def release_before(state: RunState, nextitem: pytest.Item | None) -> None:
     """A machine that nobody looks at next takes memory that the next may need."""
     if nextitem is None or not looks(nextitem):
         for shared in state.shared.values():

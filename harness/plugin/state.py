@@ -14,15 +14,15 @@ import pytest
 from harness.core import digest, serialization
 from harness.core.deadline import expect_slowness
 from harness.core.errors import UsageError
-from harness.machine.hold import Keeper
+from harness.machine.hold import Hold
 from harness.machine.machine import Machine
-from harness.machine.shared import Shared
+from harness.machine.shared import SharedMachine
 from harness.model import network_faults
 from harness.model.definition import ImageDefinition, find_definition, find_images
 from harness.model.hardware import HardwareProfile, find_profile, fitting, path_for, problem
-from harness.model.machine_spec import BootPath, favourite
-from harness.model.network_faults import Weather
-from harness.model.prepared import Prepared
+from harness.model.machine_spec import BootPath, default_boot_path
+from harness.model.network_faults import NetworkFault
+from harness.model.prepared import PreparedImage
 from harness.model.verdict import Verdict
 from harness.plugin import suite
 from harness.promotion.attest import read_signer
@@ -30,7 +30,7 @@ from harness.runs.folder import Run
 
 
 @dataclass(slots=True, kw_only=True)
-class Bootproof:
+class RunState:
     """The definitions are known from the start, the rest once the controller has prepared it.
 
     ``problems`` are sentences about what kept a verdict from being written, or from being whole, ``remarks`` about
@@ -39,24 +39,24 @@ class Bootproof:
 
     definitions: dict[str, ImageDefinition]
     boot_paths: tuple[BootPath, ...]
-    weather: tuple[Weather, ...] = ()
+    network_faults: tuple[NetworkFault, ...] = ()
     worker: str
     controller: int
     suites: tuple[Path, ...]
     is_thorough: bool = False
-    cuts: int = 0
+    power_cuts: int = 0
     seed: int = 1
     with_artifacts: bool = False
     with_memory: bool = False
-    keeper: Keeper | None = None
+    keeper: Hold | None = None
     repeats: int = 1
     hardware: HardwareProfile | None = None
     signer: Any = None
     policy: str = ""
     suite_ids: list[str] = field(default_factory=list)
-    prepared: dict[str, Prepared] = field(default_factory=dict)
+    prepared: dict[str, PreparedImage] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
-    shared: dict[str, Shared] = field(default_factory=dict)
+    shared: dict[str, SharedMachine] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Bootproof:
     @property
     def cut_boots(self) -> int:
         """How many machines boot from what a power cut left."""
-        return max(2, self.cuts // 1000)
+        return max(2, self.power_cuts // 1000)
 
     def keep(self, machine: Machine, why: str = "its boot failed") -> None:
         """Leave a machine that failed running until somebody has looked at it, with ``--keep failed``."""
@@ -88,28 +88,28 @@ class Bootproof:
         """The boot paths to try: the definition's that this hardware can go, or those of ``--boot-path``."""
         return self.boot_paths or fitting(self.hardware, self.definitions[image].boot_paths)
 
-    def favourite_path_of(self, image: str) -> BootPath:
+    def default_path_of(self, image: str) -> BootPath:
         """The path for tests that need just one."""
-        return favourite(self.paths_of(image))
+        return default_boot_path(self.paths_of(image))
 
-    def use(self, prepared: Prepared) -> None:
+    def use(self, prepared: PreparedImage) -> None:
         self.prepared[prepared.image] = prepared
         expect_slowness(max(known.slowness for known in self.prepared.values()))
         self.runs[prepared.image] = Run(prepared.run_folder, self.worker)
 
 
-KEY = pytest.StashKey[Bootproof]()
+KEY = pytest.StashKey[RunState]()
 
 
-def read_state(config: pytest.Config) -> Bootproof:
+def read_state(config: pytest.Config) -> RunState:
     """The state at the start of this process; a worker gets what the controller prepared."""
     option = config.option
     if option.artifacts and len(set(option.image)) > 1:
         raise UsageError("--artifacts are those of one image; name one --image")
     if option.kernel_arguments is not None and not option.artifacts:
         raise UsageError("--kernel-arguments go with --artifacts; a definition has its own in [build]")
-    if option.cuts < 1:
-        raise UsageError(f"--cuts {option.cuts}: judge at least one")
+    if option.power_cuts < 1:
+        raise UsageError(f"--power-cuts {option.power_cuts}: judge at least one")
     if option.keep_minutes < 1:
         raise UsageError(f"--keep-minutes {option.keep_minutes}: keep it for a minute at least")
     if option.boots < 1:
@@ -117,35 +117,35 @@ def read_state(config: pytest.Config) -> Bootproof:
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(config)
     given = getattr(config, "workerinput", {})
     is_controller = not given
-    state = Bootproof(
+    state = RunState(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
-        weather=tuple(network_faults.read(name) for name in dict.fromkeys(option.weather)),
+        network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         worker=given.get("workerid", "main"),
         controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
         is_thorough=option.thorough,
-        cuts=option.cuts,
+        power_cuts=option.power_cuts,
         seed=option.seed,
         with_artifacts=option.with_artifacts,
         with_memory=option.with_memory,
-        keeper=Keeper(60.0 * option.keep_minutes) if option.keep else None,
+        keeper=Hold(60.0 * option.keep_minutes) if option.keep else None,
         repeats=option.boots,
         hardware=find_profile(option.hardware) if option.hardware else None,
         signer=read_signer(option.sign_key) if is_controller else None,
         policy=_policy_digest(Path(option.policy) if option.policy else images / "policy.toml", option.policy),
     )
     for name in state.definitions:
-        for known in state.weather:
+        for known in state.network_faults:
             network_faults.check_shows(known, state.paths_of(name))
     if state.hardware:
         _check_hardware(state, state.hardware)
     for plain in given.get("bootproof", {}).values():
-        state.use(serialization.load(Prepared, plain))
+        state.use(serialization.load(PreparedImage, plain))
     return state
 
 
-def _check_hardware(state: Bootproof, hardware: HardwareProfile) -> None:
+def _check_hardware(state: RunState, hardware: HardwareProfile) -> None:
     """Before anything starts: such machines must be able to come up, in all ways asked for and in one at least."""
     for path in state.boot_paths:
         if said := problem(hardware, path):

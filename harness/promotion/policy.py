@@ -6,7 +6,7 @@
     [streams.stable]
     checks = ["power-cuts"]             # besides those that the image's definition asks for
     boot_paths = ["direct", "ipxe-bios"]
-    cuts = 20000                        # states that a power cut can leave of the disk
+    power_cuts = 20000                    # states that a power cut can leave of the disk
     boots = 5                           # of these very bytes that became ready, on each boot path
     max_age_days = 14                   # since the run
     flakes = "fail"                     # or "allow": what passed in some repeats and failed in others
@@ -33,9 +33,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DefinitionError, Subject
+from harness.core.errors import Blame, DefinitionError
 from harness.model.machine_spec import BootPath
-from harness.model.verdict import Boot, Finding, Outcome, Verdict
+from harness.model.verdict import BootResult, Finding, Outcome, Verdict
 from harness.verdict.coverage import FLAKE, THOROUGH, known_checks
 
 CHECK_FAILED, _OVER_BUDGET = "check-failed", "over-budget"
@@ -88,7 +88,7 @@ class Demands:
 
     checks: tuple[str, ...] = ()
     boot_paths: tuple[str, ...] = ()
-    cuts: int = 0
+    power_cuts: int = 0
     boots: int = 1
     max_age_days: int = 30
     flakes: str = "fail"
@@ -189,7 +189,7 @@ class _Reader:
         return Demands(
             checks=self.names(plain, "checks", where, sorted(known_checks())),
             boot_paths=self.names(plain, "boot_paths", where, [path.value for path in BootPath]),
-            cuts=self.number(plain, "cuts", where, 0),
+            power_cuts=self.number(plain, "power_cuts", where, 0),
             boots=self.number(plain, "boots", where, 1),
             max_age_days=self.number(plain, "max_age_days", where, 30),
             flakes=flakes,
@@ -244,10 +244,10 @@ def _in_force(demands: Demands, at: datetime) -> list[Waiver]:
 
 def _command(demands: Demands, verdict: Verdict) -> str:
     """What would prove all that is demanded."""
-    is_thorough = demands.cuts or any(check in THOROUGH for check in demands.checks)
+    is_thorough = demands.power_cuts or any(check in THOROUGH for check in demands.checks)
     words = [f"pytest -n 8 --image {verdict.image}"]
     words += ["--thorough"] if is_thorough else []
-    words += [f"--cuts {demands.cuts}"] if demands.cuts else []
+    words += [f"--power-cuts {demands.power_cuts}"] if demands.power_cuts else []
     words += [f"--boots {demands.boots}"] if demands.boots > 1 else []
     return " ".join(words)
 
@@ -277,7 +277,7 @@ def _about_waivers(demands: Demands, at: datetime) -> Iterator[Refusal]:
 
 def _about_findings(demands: Demands, verdict: Verdict, at: datetime, command: str) -> Iterator[Refusal]:
     """What the host or the harness failed at is never waived: it says nothing about the image."""
-    hosts = [finding for finding in verdict.findings if finding.subject is not Subject.IMAGE]
+    hosts = [finding for finding in verdict.findings if finding.blame is not Blame.IMAGE]
     for finding in hosts:
         yield Refusal(why=f"the verdict is inconclusive: {finding.what} [{finding.id}]", remedy=f"run {command} again")
     if verdict.outcome is Outcome.INCONCLUSIVE and not hosts:
@@ -317,9 +317,9 @@ def _about_coverage(demands: Demands, verdict: Verdict, at: datetime, command: s
     failed = [check for check in coverage.failed if not _is_made_up_for(check, demands, verdict, at)]
     if failed:
         yield Refusal(why=f"failed: {', '.join(failed)}", remedy="mend the image")
-    if coverage.cuts < demands.cuts:
+    if coverage.power_cuts < demands.power_cuts:
         yield Refusal(
-            why=f"{coverage.cuts} states after power cuts were judged, {demands.cuts} are demanded",
+            why=f"{coverage.power_cuts} states after power cuts were judged, {demands.power_cuts} are demanded",
             remedy=f"run {command}",
         )
     for path in demands.boot_paths or verdict.coverage.boot_paths:
@@ -349,8 +349,8 @@ def _about_budget(budget: Budget, new: Carried, now: Carried) -> Iterator[Refusa
         if limit is not None and was and size > was * (1 + limit / 100):
             yield _over(name, f"{size / was - 1:+.1%}", f"{limit} %")
     counts: list[tuple[str, int | None, int, int]] = [("packages", budget.packages, new.packages, now.packages)]
-    if new.verdict.traits and now.verdict.traits:
-        fresh, old = new.verdict.traits, now.verdict.traits
+    if new.verdict.runtime_profile and now.verdict.runtime_profile:
+        fresh, old = new.verdict.runtime_profile, now.verdict.runtime_profile
         counts.append(("sockets", budget.sockets, len(set(fresh.sockets) - set(old.sockets)), 0))
         counts.append(("units", budget.units, len(fresh.units), len(old.units)))
     elif budget.sockets is not None or budget.units is not None:
@@ -434,7 +434,7 @@ def _boots(verdict: Verdict, path: str) -> list[dict[str, float]]:
     return [boot.phases for boot in _own(verdict) if boot.boot_path == path]
 
 
-def _own(verdict: Verdict) -> list[Boot]:
+def _own(verdict: Verdict) -> list[BootResult]:
     """Boots of the bytes in question that became ready in this run, each once."""
     own = {
         (boot.machine, boot.number): boot

@@ -14,7 +14,7 @@ from harness.model.verdict import Verdict
 from harness.promotion import attest, policy
 from harness.promotion.attest import Attested, Refused
 from harness.promotion.policy import Budget, Carried, Demands, Policy, Refusal
-from harness.promotion.published_tree import Entry, Pointer, Proof, Tree, boot_script, check_files
+from harness.promotion.published_tree import Pointer, Proof, PublishedTree, StreamEntry, boot_script, check_files
 
 _BACKWARDS = timedelta(minutes=5)
 
@@ -34,7 +34,7 @@ class NotPromoted(ImageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeper:
+class Promoter:
     """Who promotes: by the policy in a file, which the key ``trust`` (public, in hex) has signed; ``at`` this time."""
 
     policy: Path
@@ -42,7 +42,7 @@ class Keeper:
     at: datetime
 
     @classmethod
-    def now(cls, policy: Path, trust: str) -> Keeper:
+    def now(cls, policy: Path, trust: str) -> Promoter:
         return cls(policy=policy, trust=trust, at=datetime.now(UTC))
 
     def rules(self) -> tuple[Policy, str]:
@@ -53,7 +53,9 @@ class Keeper:
         return policy.load_policy(self.policy, content), digest.of_bytes(content)
 
 
-def promote(tree: Tree, image: str, stream: str, artifacts: Artifacts, proof: Proof, keeper: Keeper) -> Pointer:
+def promote(
+    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proof: Proof, keeper: Promoter
+) -> Pointer:
     """Let ``stream`` carry ``artifacts``; `NotPromoted` or `Refused` say why not, and nothing has changed then."""
     rules, rules_digest = keeper.rules()
     demands = _demands(rules, stream, keeper.policy)
@@ -75,7 +77,7 @@ def promote(tree: Tree, image: str, stream: str, artifacts: Artifacts, proof: Pr
         return tree.move(image, stream, entry, boot_script(artifacts, image, stream))
 
 
-def roll_back(tree: Tree, image: str, stream: str, keeper: Keeper, to: str = "") -> Pointer:
+def roll_back(tree: PublishedTree, image: str, stream: str, keeper: Promoter, to: str = "") -> Pointer:
     """Let ``stream`` carry what it carried before, or the artifacts whose digest begins with ``to``.
 
     Its bytes, its attestation and the key are looked at again; what the policy demands was proven then.
@@ -93,7 +95,7 @@ def roll_back(tree: Tree, image: str, stream: str, keeper: Keeper, to: str = "")
         return tree.move(image, stream, back, boot_script(artifacts, image, stream))
 
 
-def _earlier(history: Sequence[Entry], to: str, where: str) -> Entry:
+def _earlier(history: Sequence[StreamEntry], to: str, where: str) -> StreamEntry:
     """The last promotion before that of what the stream carries now, to other artifacts."""
     current = history[-1].artifacts
     promotions = [entry for entry in history if entry.action == "promote"]
@@ -137,7 +139,7 @@ def _check_clock(pointer: Pointer | None, at: datetime) -> None:
         )
 
 
-def _carried(tree: Tree, pointer: Pointer, rules: Policy) -> Carried:
+def _carried(tree: PublishedTree, pointer: Pointer, rules: Policy) -> Carried:
     """What the stream carries now."""
     proof = tree.proof(pointer.entry.attestation)
     attested = attest.verify(proof.attestation, rules.keys, "the attestation of what the stream carries now")
@@ -152,8 +154,8 @@ def _described(verdict: Verdict, manifest: Manifest) -> Carried:
     return Carried(verdict=verdict, sizes=sizes, packages=len(manifest.packages))
 
 
-def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, rules_digest: str, by: str) -> Entry:
-    return Entry(
+def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, rules_digest: str, by: str) -> StreamEntry:
+    return StreamEntry(
         at=at.isoformat(timespec="seconds"),
         action=action,
         artifacts=manifest.digest,

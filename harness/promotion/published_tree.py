@@ -44,7 +44,7 @@ _FIRST = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class StreamEntry:
     """One line of a history. ``action`` is promote or rollback; ``attestation`` and ``policy`` are SHA-256 of what was
     believed then, ``script`` is that of boot.ipxe; ``by`` is the key that signed; ``previous`` is the digest of the
     line before. `ValueError` for what is no digest: paths are made of them."""
@@ -72,7 +72,7 @@ class Pointer:
     image: str
     stream: str
     number: int
-    entry: Entry
+    entry: StreamEntry
 
     def __post_init__(self) -> None:
         for name in (self.image, self.stream):
@@ -112,7 +112,7 @@ def read_proof(folder: Path) -> Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class PublishedTree:
     """A published tree at ``root``; nothing is written before `put` or `move`."""
 
     root: Path
@@ -135,7 +135,7 @@ class Tree:
             raise _changed(beside)
         return _read_generation(link.resolve(), image, stream)[0]
 
-    def history(self, image: str, stream: str) -> tuple[Entry, ...]:
+    def history(self, image: str, stream: str) -> tuple[StreamEntry, ...]:
         """All that it carried, the latest last; `Refused` as above."""
         folder = self._stream(image, stream)
         if not folder.is_dir():
@@ -213,7 +213,7 @@ class Tree:
         check_files(folder, {ATTESTATION: name})
         return read_proof(folder)
 
-    def move(self, image: str, stream: str, entry: Entry, script: str) -> Pointer:
+    def move(self, image: str, stream: str, entry: StreamEntry, script: str) -> Pointer:
         """Let the stream carry what ``entry`` says, from one instant to the next."""
         link = self._stream(image, stream)
         history = self.history(image, stream) if link.is_dir() else ()
@@ -318,13 +318,13 @@ def _made(place: Path) -> Iterator[Path]:
     _sync(place.parent)
 
 
-def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[Entry, ...]]:
+def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[StreamEntry, ...]]:
     """Both are as they were written, and agree; `Refused` otherwise."""
     try:
         text = (folder / _POINTER).read_bytes()
         pointer = serialization.load(Pointer, json.loads(text)["stream"])
         lines = (folder / _HISTORY).read_bytes().splitlines(keepends=True)
-        entries = tuple(serialization.load(Entry, json.loads(line)) for line in lines)
+        entries = tuple(serialization.load(StreamEntry, json.loads(line)) for line in lines)
         script = digest.of_file(folder / _SCRIPT)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _changed(folder / _POINTER) from error
@@ -361,11 +361,11 @@ def _changed(file: Path) -> Refused:
     )
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: StreamEntry) -> bytes:
     return json.dumps(serialization.dump(entry), sort_keys=True).encode() + b"\n"
 
 
-def _digest(entry: Entry) -> str:
+def _digest(entry: StreamEntry) -> str:
     return digest.of_bytes(_line(entry))
 
 

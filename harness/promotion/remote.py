@@ -18,7 +18,7 @@ from harness.core.errors import HostError
 from harness.core.process import CommandFailed
 from harness.model.artifacts import MANIFEST
 from harness.promotion.attest import Refused
-from harness.promotion.published_tree import Pointer, Tree, read_pointer
+from harness.promotion.published_tree import Pointer, PublishedTree, read_pointer
 from harness.store.store import find_store
 
 _SCRIPT = "boot.ipxe"
@@ -28,7 +28,7 @@ _SCRIPT = "boot.ipxe"
 class Local:
     """A tree on this host: everything is there."""
 
-    tree: Tree
+    tree: PublishedTree
 
     def fetch_artifacts(self, image: str, stream: str) -> None:
         pass
@@ -45,7 +45,7 @@ class Remote:
     """The tree at ``place``, in rclone's words; ``tree`` is what was fetched of it, or is to be sent."""
 
     place: str
-    tree: Tree
+    tree: PublishedTree
 
     def fetch_streams(self, image: str) -> None:
         """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
@@ -125,9 +125,9 @@ class Remote:
 def open_tree(given: str, image: str, until: ExitStack) -> Local | Remote:
     """What ``given`` names: a folder, or rclone's REMOTE:PATH, of which the streams of ``image`` are fetched."""
     if ":" not in given or Path(given).exists():
-        return Local(Tree(Path(given).absolute()))
+        return Local(PublishedTree(Path(given).absolute()))
     folder = until.enter_context(find_store().workfolder())
-    remote = Remote(given, Tree(folder / "tree"))
+    remote = Remote(given, PublishedTree(folder / "tree"))
     remote.tree.root.mkdir()
     remote.fetch_streams(image)
     return remote

@@ -61,7 +61,7 @@ SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wires:
+class QemuSockets:
     """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
 
     A missing descriptor leaves its device out; ``netdevs`` has one for each network card, or none: then there are no
@@ -250,7 +250,7 @@ def command(
     spec: MachineSpec,
     *,
     program: str = PROGRAM,
-    wires: Wires,
+    wires: QemuSockets,
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
     variables: Path | None = None,
@@ -301,7 +301,7 @@ def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
     It boots from ``direct`` whatever the spec's boot path, since a pasted line has no lab to serve it. Ctrl-A X
     ends it.
     """
-    argv = command(spec, wires=Wires(), direct=direct)
+    argv = command(spec, wires=QemuSockets(), direct=direct)
     argv += ["-serial", "mon:stdio", "-netdev", "user,id=net0"]
     argv += ["-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},romfile="]
     return shlex.join(argv)
@@ -362,13 +362,13 @@ def shown(argv: Iterable[str]) -> list[str]:
 _CREDENTIAL = re.compile(r"(io\.systemd\.credential\.binary:[^=]*=).*")
 
 
-def _monitor(wires: Wires) -> list[str]:
+def _monitor(wires: QemuSockets) -> list[str]:
     if wires.qmp_fd is None:
         return []
     return ["-chardev", f"socket,id=qmp,fd={wires.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
 
 
-def _serial_ports(wires: Wires) -> list[str]:
+def _serial_ports(wires: QemuSockets) -> list[str]:
     """ttyS0 is the console, ttyS1 the shell."""
     ports = (("console", wires.console_fd), ("shell", wires.shell_fd))
     return _flat(
@@ -376,7 +376,7 @@ def _serial_ports(wires: Wires) -> list[str]:
     )
 
 
-def _guards(spec: MachineSpec, wires: Wires) -> list[str]:
+def _guards(spec: MachineSpec, wires: QemuSockets) -> list[str]:
     """A watchdog that is not fed resets the machine, as everything does that resets it: after an event that says so.
     The TPM is swtpm's, at the other end of ``tpm_fd``."""
     argv = ["-device", "i6300esb"] if spec.has_watchdog else []
@@ -438,7 +438,7 @@ def nic_id(nic: int) -> str:
     return f"nic{nic}"
 
 
-def _network(spec: MachineSpec, wires: Wires) -> list[str]:
+def _network(spec: MachineSpec, wires: QemuSockets) -> list[str]:
     return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(wires.netdevs))
 
 

@@ -53,7 +53,7 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Ext4Entry:
     """One name in a folder; ``mode`` is that of stat(2)."""
 
     name: str
@@ -232,7 +232,7 @@ class Ext4:
                 raise FileNotFoundError(f"{self.where}: no file {path}")
             return target.read_bytes()
 
-    def entries(self, path: str) -> tuple[Entry, ...]:
+    def entries(self, path: str) -> tuple[Ext4Entry, ...]:
         """What is in a folder, without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
         rows = [row for row in self._ask(f'ls -p "{_quotable(path)}"').splitlines() if row.startswith("/")]
         if not rows:
@@ -240,7 +240,7 @@ class Ext4:
         found = (_entry(row) for row in rows)
         return tuple(entry for entry in found if entry.name not in (".", ".."))
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> Ext4Entry | None:
         """The entry at ``path``, links not followed; None if there is none."""
         folder, _, name = path.rstrip("/").rpartition("/")
         try:
@@ -343,10 +343,10 @@ def _e2fsck(option: str, copy: Path) -> None:
     process.run([program, option, str(copy)], log=copy.with_name("e2fsck.log"))
 
 
-def _entry(row: str) -> Entry:
+def _entry(row: str) -> Ext4Entry:
     """``/inode/mode/uid/gid/name/size/`` of debugfs(8), ls -p; a name has no slash, a folder no size."""
     _, _, mode, uid, gid, name, size, _ = row.split("/")
-    return Entry(name=name, mode=int(mode, 8), uid=int(uid), gid=int(gid), size_bytes=int(size or 0))
+    return Ext4Entry(name=name, mode=int(mode, 8), uid=int(uid), gid=int(gid), size_bytes=int(size or 0))
 
 
 def _quotable(path: str) -> str:

@@ -49,7 +49,7 @@ _EARLY = f"search --no-floppy --label {BOOT_LABEL} --set root\nset prefix=($root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class MenuEntry:
     """One version on the boot disk; ``arguments`` are all of its kernel's."""
 
     artifacts: Artifacts
@@ -87,7 +87,7 @@ def offers(installed: Artifacts, running: Artifacts, before: Sequence[Artifacts]
     return tuple(distinct[digest] for digest in order)[:2]
 
 
-def configuration(entries: Iterable[Entry]) -> str:
+def configuration(entries: Iterable[MenuEntry]) -> str:
     """GRUB's menu, grub.cfg: pure."""
     menu = "".join(_menu_entry(keys(number), entry) for number, entry in enumerate(entries))
     return f"""\
@@ -100,7 +100,7 @@ echo "{READY}"
 {menu}"""
 
 
-def _menu_entry(key: str, entry: Entry) -> str:
+def _menu_entry(key: str, entry: MenuEntry) -> str:
     return f"""\
 menuentry '{entry.title}' --hotkey={key} {{
     linux {entry.folder}/{KERNEL} {" ".join(map(_quoted, entry.arguments))}
@@ -133,7 +133,7 @@ def spec_of(folder: Path) -> DiskSpec:
     return DiskSpec(path=path, serial=SERIAL, bus=DiskBus.VIRTIO, format=disk_images.format_of(path))
 
 
-def install(folder: Path, entries: Sequence[Entry]) -> DiskSpec:
+def install(folder: Path, entries: Sequence[MenuEntry]) -> DiskSpec:
     """The boot disk in a machine's ``folder``, with those ``entries``; one that has them already stays as it is."""
     note, wanted = folder / CONFIGURATION, configuration(entries)
     if not ((folder / DISK).exists() and note.exists() and note.read_text("utf-8") == wanted):
@@ -164,7 +164,7 @@ def remove(folder: Path) -> None:
     (folder / DISK).unlink(missing_ok=True)
 
 
-def make_disk(path: Path, entries: Sequence[Entry]) -> None:
+def make_disk(path: Path, entries: Sequence[MenuEntry]) -> None:
     """The boot disk; as large as its content, and a little room."""
     content_mib = sum(file.size_bytes for entry in entries for file in entry.artifacts.manifest.files.values()) // _MIB
     boot_mib = content_mib * 21 // 20 + _ROOM_MIB  # ext4's own tables take less than a twentieth
@@ -192,7 +192,7 @@ def _partition(image: Path, boot_mib: int, work: Path) -> None:
     process.output(["sh", "-c", 'exec "$0" --quiet --no-tell-kernel "$1" <"$2"', program, str(image), str(script)])
 
 
-def _make_boot(image: Path, boot_mib: int, entries: Sequence[Entry], work: Path) -> None:
+def _make_boot(image: Path, boot_mib: int, entries: Sequence[MenuEntry], work: Path) -> None:
     """ext4 with no feature that GRUB 2.06 does not know (grub-core/fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT); without
     a journal, since nobody writes there but a deployment."""
     tree = work / "boot"

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core import process
-from harness.core.errors import HarnessError, Subject
+from harness.core.errors import Blame, HarnessError
 from harness.core.process import CommandFailed
 from harness.guest.checks import BootFailed
 from harness.lab import open_lab
-from harness.machine.boot_plan import Site
+from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
 from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.layout import UEFI_VARIABLES
-from harness.model.machine_spec import DiskFormat, DiskSpec, MachineSpec, Network, Stop
+from harness.model.machine_spec import BreakPoint, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.model.verdict import Finding
 from harness.qemu.disk_images import format_of, make_overlay
 from harness.runs.folder import Run, make_key
@@ -37,7 +37,7 @@ class Case:
     spec: MachineSpec
     artifacts: Artifacts
     definition: ImageDefinition
-    weather: tuple[str, ...] = ()
+    network_faults: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     before: Artifacts | None = None
     network: Network = Network.LAB
@@ -45,7 +45,7 @@ class Case:
     variables: Path | None = None
     test: str = ""
     seed: int = 1
-    stop: Stop | None = None
+    stop: BreakPoint | None = None
 
     @property
     def booted(self) -> Artifacts:
@@ -56,30 +56,30 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class AttemptFinding:
     """A finding: its id, whose doing it is, and the machine or test that it is about."""
 
     id: str
     where: str
-    subject: Subject = Subject.IMAGE
+    blame: Blame = Blame.IMAGE
 
 
-def attempt(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
+def attempt(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[AttemptFinding, ...]:
     """What is found, its logs in ``folder``; nothing if all is well. `HarnessError` for a test that does not run."""
     return _run_test(case, store, folder, images_dir) if case.test else _boot(case, store, folder)
 
 
-def _boot(case: Case, store: Store, folder: Path) -> tuple[Found, ...]:
+def _boot(case: Case, store: Store, folder: Path) -> tuple[AttemptFinding, ...]:
     run = Run(folder, "main")
     make_key(run, store)
     spec = replace(case.spec, disks=own_disks(case, folder))
     (folder / spec.name).mkdir()
     give_variables(case, folder / spec.name)
-    known = [network_faults.read(name) for name in case.weather]
-    with open_lab(folder / "lab", case.network, weather=known) as lab:
-        site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+    known = [network_faults.read(name) for name in case.network_faults]
+    with open_lab(folder / "lab", case.network, network_faults=known) as lab:
+        context = BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
         try:
-            with boot(spec, case.before or case.booted, case.definition, site=site) as machine:
+            with boot(spec, case.before or case.booted, case.definition, context=context) as machine:
                 if case.before:
                     machine.reboot(into=case.booted)
         except BootFailed as error:
@@ -87,12 +87,12 @@ def _boot(case: Case, store: Store, folder: Path) -> tuple[Found, ...]:
     return _found(run)
 
 
-def _found(run: Run) -> tuple[Found, ...]:
+def _found(run: Run) -> tuple[AttemptFinding, ...]:
     return tuple(map(_told, run.findings()))
 
 
-def _told(finding: Finding) -> Found:
-    return Found(id=finding.id, where=finding.where, subject=finding.subject)
+def _told(finding: Finding) -> AttemptFinding:
+    return AttemptFinding(id=finding.id, where=finding.where, blame=finding.blame)
 
 
 def own_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
@@ -114,7 +114,7 @@ def give_variables(case: Case, machine: Path) -> None:
         shutil.copyfile(case.variables, machine / UEFI_VARIABLES)
 
 
-def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[Found, ...]:
+def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[AttemptFinding, ...]:
     """By pytest, which makes the machine as it did then."""
     options = {
         "--image": case.artifacts.manifest.image,
@@ -126,7 +126,7 @@ def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -
         "--run-dir": folder,
     }
     argv = [f"{name}={value}" for name, value in options.items() if value]
-    argv += [f"--weather={name}" for name in case.weather]
+    argv += [f"--network-fault={name}" for name in case.network_faults]
     log = folder / "pytest.log"
     with suppress(CommandFailed):  # so it does if the test fails
         process.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test], log=log,

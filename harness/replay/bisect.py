@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from harness.core.errors import HostError, Subject, UsageError
+from harness.core.errors import Blame, HostError, UsageError
 from harness.core.namespaces import remove
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
@@ -17,12 +17,12 @@ from harness.lab import choose
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import find_definition, find_images
 from harness.model.layout import BUNDLE_SUFFIX
-from harness.model.machine_spec import DiskSpec, MachineSpec, favourite
+from harness.model.machine_spec import DiskSpec, MachineSpec, default_boot_path
 from harness.promotion.select import open_named_tree, select, tree_name
 from harness.qemu.disk_images import DATA_GIB, DATA_SERIAL
 from harness.replay.attempt import Case, attempt
 from harness.replay.bundle import unpack
-from harness.replay.delta import Answer, Judge, narrow, neighbours, told
+from harness.replay.delta import Judge, TryOutcome, narrow, neighbours, told
 from harness.replay.replay import case_of, made, on_this_host
 from harness.store.store import Store, find_store
 
@@ -40,7 +40,7 @@ def bisect(options: argparse.Namespace) -> int:
         def try_once(case: Case) -> tuple[str, ...]:
             place = made(logs / f"try-{next(numbers)}")
             found = attempt(case, kept, place, options.images_dir)
-            if others := [one for one in found if one.subject is not Subject.IMAGE]:
+            if others := [one for one in found if one.blame is not Blame.IMAGE]:
                 raise HostError(f"this host is not well enough to tell: {others[0].id} at {others[0].where}")
             return tuple(one.id for one in found)
 
@@ -70,7 +70,7 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
     spec = MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),
-        boot_path=favourite(definition.boot_paths),
+        boot_path=default_boot_path(definition.boot_paths),
         accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
@@ -123,9 +123,9 @@ def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, u
         raise UsageError(f"stream {options.stream} carried BAD before GOOD")
     versions = [load_artifacts(opened.tree.artifacts(name)) for name in carried[first : last + 1]]
     to_stderr(f"{len(versions)} versions in {options.stream}")
-    is_elsewhere = (good.spec, good.weather) != (bad.spec, bad.weather)
+    is_elsewhere = (good.spec, good.network_faults) != (bad.spec, bad.network_faults)
     oldest = replace(bad, artifacts=versions[0])
-    if is_elsewhere and judge.judge(oldest, f"{_name(versions[0])} on BAD's machine") is Answer.BAD:
+    if is_elsewhere and judge.judge(oldest, f"{_name(versions[0])} on BAD's machine") is TryOutcome.BAD:
         return good, bad  # whatever the version
     pair = neighbours(len(versions), lambda at: judge.judge(replace(bad, artifacts=versions[at]), _name(versions[at])))
     return replace(good, artifacts=versions[pair[0]]), replace(bad, artifacts=versions[pair[1]])

@@ -26,7 +26,7 @@ from typing import IO
 
 from harness.core import process, serialization
 from harness.core.errors import HarnessError, HostError, UsageError
-from harness.machine.boot_plan import PlanRecord
+from harness.machine.boot_plan import BootRecord
 from harness.model import network_faults
 from harness.model.artifacts import FILE_NAME, Artifacts, Manifest, check_names
 from harness.model.definition import ImageDefinition
@@ -80,7 +80,7 @@ class Bundle:
     made_by: str
     architecture: str
     failure: Failure
-    plan: PlanRecord
+    plan: BootRecord
     manifest: Manifest
     definition: ImageDefinition
     before: Manifest | None = None
@@ -108,7 +108,7 @@ def write(
 
     `HostError` where it cannot be written.
     """
-    plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
+    plan = serialization.read(BootRecord, boot / BOOT_RECORD)
     by_digest = {one.digest: one for one in known}
     if unknown := {plan.artifacts, plan.before} - {"", *by_digest}:
         raise HarnessError(f"nobody knows the artifacts {min(unknown)[:12]} of {boot}")
@@ -147,7 +147,7 @@ def write(
 
 @contextmanager
 def _portable_disks(
-    plan: PlanRecord, boot: Path, secrets: tuple[str, ...]
+    plan: BootRecord, boot: Path, secrets: tuple[str, ...]
 ) -> Iterator[tuple[dict[str, Path], frozenset[bytes]]]:
     """The kept disks, each a qcow2 that needs no other file, while the block lasts, and what was left out of them."""
     words = frozenset[bytes]()
@@ -326,7 +326,7 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
         raise UsageError(f"{source} is no bundle: no clock says {spec.clock!r}") from None
     with _naming(source):
         check_names(bundle.manifest, "its manifest")
-        for name in bundle.plan.weather:
+        for name in bundle.plan.network_faults:
             network_faults.read(name)
     if bundle.before:
         with _naming(source):

@@ -16,12 +16,12 @@ from harness.model.artifacts import INITRD, KERNEL, MANIFEST, Artifacts, Manifes
 from harness.replay.attempt import Case
 
 KERNEL_PART, INITRD_PART, ROOTFS_PART = "kernel", "initrd", "root file system"
-ARGUMENT, ORDER, WEATHER = "argument", "order of arguments", "weather"
+ARGUMENT, ORDER, NETWORK_FAULTS = "argument", "order of arguments", "network faults"
 _HARDWARE = ("boot_path", "firmware", "cpus", "memory_mib", "nics", "clock", "has_watchdog", "has_tpm")
 """What a machine spec says of the machine; its disks are told from others by what they hold, too."""
 
 
-class Answer(StrEnum):
+class TryOutcome(StrEnum):
     """What a mix of good and bad showed: nothing, what the bad one shows, or something else, which tells nothing."""
 
     GOOD = "good"
@@ -30,7 +30,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Difference:
     """One thing in which two cases differ, as each has it."""
 
     name: str
@@ -92,21 +92,23 @@ class Judge:
             )
         self.say(f"BAD shows {self.awaited} in {self.failed} of {self.tried}")
         answer = self.judge(good, "GOOD")
-        if answer is not Answer.GOOD:
-            raise UsageError(f"GOOD is not good: it shows {self.awaited if answer is Answer.BAD else 'something else'}")
+        if answer is not TryOutcome.GOOD:
+            raise UsageError(
+                f"GOOD is not good: it shows {self.awaited if answer is TryOutcome.BAD else 'something else'}"
+            )
 
-    def judge(self, case: Case, what: str) -> Answer:
+    def judge(self, case: Case, what: str) -> TryOutcome:
         """Bad as soon as one try is, something else if one shows that, else good."""
         other = ""
         for _ in range(self.times):
             found = self._try(case)
             if self.awaited in found:
-                self.say(f"{what}: {Answer.BAD}")
-                return Answer.BAD
+                self.say(f"{what}: {TryOutcome.BAD}")
+                return TryOutcome.BAD
             other = next(iter(found), other)
         self.goods += not other
-        self.say(f"{what}: {f'{Answer.OTHER} ({other})' if other else Answer.GOOD}")
-        return Answer.OTHER if other else Answer.GOOD
+        self.say(f"{what}: {f'{TryOutcome.OTHER} ({other})' if other else TryOutcome.GOOD}")
+        return TryOutcome.OTHER if other else TryOutcome.GOOD
 
     def _try(self, case: Case) -> tuple[str, ...]:
         self.boots += 1
@@ -117,7 +119,7 @@ class Judge:
         return Odds(failed=self.failed, tried=self.tried, goods=self.goods, times=self.times)
 
 
-def neighbours(count: int, judge: Callable[[int], Answer]) -> tuple[int, int]:
+def neighbours(count: int, judge: Callable[[int], TryOutcome]) -> tuple[int, int]:
     """The last good and the first bad of ``count`` versions, of which the first is good and the last bad.
 
     What shows something else is left out, as `git bisect skip` does.
@@ -127,18 +129,20 @@ def neighbours(count: int, judge: Callable[[int], Answer]) -> tuple[int, int]:
         middle = between[len(between) // 2]
         open_.remove(middle)
         answer = judge(middle)
-        if answer is Answer.GOOD:
+        if answer is TryOutcome.GOOD:
             good = middle
-        elif answer is Answer.BAD:
+        elif answer is TryOutcome.BAD:
             bad = middle
     return good, bad
 
 
-def smallest(parts: Sequence[Part], judge: Callable[[tuple[Part, ...]], Answer]) -> tuple[Part, ...]:
+def smallest(
+    parts: Sequence[Difference], judge: Callable[[tuple[Difference, ...]], TryOutcome]
+) -> tuple[Difference, ...]:
     """The fewest ``parts`` that make it bad; all of them, if no fewer do. That all do is known."""
     for count in range(1, len(parts)):
         for some in combinations(parts, count):
-            if judge(some) is Answer.BAD:
+            if judge(some) is TryOutcome.BAD:
                 return some
     return tuple(parts)
 
@@ -146,18 +150,18 @@ def smallest(parts: Sequence[Part], judge: Callable[[tuple[Part, ...]], Answer])
 # What two cases are made of
 
 
-def differences(good: Case, bad: Case) -> tuple[Part, ...]:
+def differences(good: Case, bad: Case) -> tuple[Difference, ...]:
     """All in which they differ, the likeliest first: pure. A test makes its own machine, whose hardware it names."""
     return (
         *_of_artifacts(good.artifacts.manifest, bad.artifacts.manifest),
         *_of_arguments(_arguments(good), _arguments(bad)),
         *_of_specs(good, bad, ("boot_path",) if bad.test else _HARDWARE),
         *(() if bad.test else _of_disks(good, bad)),
-        *_of_weather(good.weather, bad.weather),
+        *_of_network_faults(good.network_faults, bad.network_faults),
     )
 
 
-def _of_artifacts(good: Manifest, bad: Manifest) -> Iterator[Part]:
+def _of_artifacts(good: Manifest, bad: Manifest) -> Iterator[Difference]:
     names = {KERNEL_PART: (KERNEL, KERNEL), INITRD_PART: (INITRD, INITRD), ROOTFS_PART: (good.rootfs, bad.rootfs)}
     versions = {KERNEL_PART: (good.kernel_version, bad.kernel_version), ROOTFS_PART: (good.version, bad.version)}
     for part, (left, right) in names.items():
@@ -165,23 +169,23 @@ def _of_artifacts(good: Manifest, bad: Manifest) -> Iterator[Part]:
         if files[0] != files[1]:
             shown = versions.get(part, files)
             shown = shown if shown[0] != shown[1] else files
-            yield Part(name=part, good=shown[0], bad=shown[1])
+            yield Difference(name=part, good=shown[0], bad=shown[1])
 
 
 def _arguments(case: Case) -> tuple[str, ...]:
     return (*case.artifacts.manifest.kernel_arguments, *case.arguments)
 
 
-def _of_arguments(good: Sequence[str], bad: Sequence[str]) -> Iterator[Part]:
+def _of_arguments(good: Sequence[str], bad: Sequence[str]) -> Iterator[Difference]:
     """By what stands before the equals sign: ``root=a`` has become ``root=b``."""
     left, right = _by_key(good), _by_key(bad)
     parts = [
-        Part(name=f"{ARGUMENT} {key}", good=" ".join(left.get(key, ())), bad=" ".join(right.get(key, ())))
+        Difference(name=f"{ARGUMENT} {key}", good=" ".join(left.get(key, ())), bad=" ".join(right.get(key, ())))
         for key in dict.fromkeys((*left, *right))
         if left.get(key) != right.get(key)
     ]
     if not parts and tuple(good) != tuple(bad):
-        parts = [Part(name=ORDER, good=" ".join(good), bad=" ".join(bad))]
+        parts = [Difference(name=ORDER, good=" ".join(good), bad=" ".join(bad))]
     yield from parts
 
 
@@ -192,23 +196,23 @@ def _by_key(words: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _of_weather(good: Sequence[str], bad: Sequence[str]) -> Iterator[Part]:
+def _of_network_faults(good: Sequence[str], bad: Sequence[str]) -> Iterator[Difference]:
     for name in dict.fromkeys((*good, *bad)):
         if (name in good) != (name in bad):
-            yield Part(name=WEATHER, good=name if name in good else "", bad=name if name in bad else "")
+            yield Difference(name=NETWORK_FAULTS, good=name if name in good else "", bad=name if name in bad else "")
 
 
-def _of_specs(good: Case, bad: Case, names: Sequence[str]) -> Iterator[Part]:
+def _of_specs(good: Case, bad: Case, names: Sequence[str]) -> Iterator[Difference]:
     for name in names:
         left, right = getattr(good.spec, name), getattr(bad.spec, name)
         if left != right:
-            yield Part(name=name, good=_shown(left), bad=_shown(right))
+            yield Difference(name=name, good=_shown(left), bad=_shown(right))
 
 
-def _of_disks(good: Case, bad: Case) -> Iterator[Part]:
+def _of_disks(good: Case, bad: Case) -> Iterator[Difference]:
     left, right = _disks(good), _disks(bad)
     if left != right:
-        yield Part(name="disks", good=_shown(left), bad=_shown(right))
+        yield Difference(name="disks", good=_shown(left), bad=_shown(right))
 
 
 def _disks(case: Case) -> tuple[str, ...]:
@@ -232,7 +236,7 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, plain.values())) if isinstance(plain, Mapping) else str(plain)
 
 
-def mixed(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Case:
+def mixed(good: Case, bad: Case, taken: Sequence[Difference], folder: Path) -> Case:
     """``good`` with those parts as ``bad`` has them; its artifacts, if they are neither's, are links in ``folder``.
 
     `SpecError` for a machine that cannot be.
@@ -243,7 +247,7 @@ def mixed(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Case:
         good,
         artifacts=_mixed_artifacts(good, bad, taken, folder),
         arguments=(),
-        weather=_mixed_weather(good, bad, taken),
+        network_faults=_mixed_network_faults(good, bad, taken),
         spec=replace(good.spec, **spec),
     )
     if "disks" in names:
@@ -253,13 +257,16 @@ def mixed(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Case:
     return case
 
 
-def _mixed_weather(good: Case, bad: Case, taken: Sequence[Part]) -> tuple[str, ...]:
-    parts = [part for part in taken if part.name == WEATHER]
+def _mixed_network_faults(good: Case, bad: Case, taken: Sequence[Difference]) -> tuple[str, ...]:
+    parts = [part for part in taken if part.name == NETWORK_FAULTS]
     gone, come = {part.good for part in parts}, {part.bad for part in parts}
-    return (*(name for name in good.weather if name not in gone), *(name for name in bad.weather if name in come))
+    return (
+        *(name for name in good.network_faults if name not in gone),
+        *(name for name in bad.network_faults if name in come),
+    )
 
 
-def _mixed_arguments(good: Sequence[str], bad: Sequence[str], taken: Sequence[Part]) -> tuple[str, ...]:
+def _mixed_arguments(good: Sequence[str], bad: Sequence[str], taken: Sequence[Difference]) -> tuple[str, ...]:
     """In the order of ``good``, or that of ``bad`` where all that differs is taken."""
     names = {part.name for part in taken}
     if all(part.name in names for part in _of_arguments(good, bad)):
@@ -272,7 +279,7 @@ def _mixed_arguments(good: Sequence[str], bad: Sequence[str], taken: Sequence[Pa
     return tuple(word for words in chosen.values() for word in words)
 
 
-def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Part], folder: Path) -> Artifacts:
+def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Difference], folder: Path) -> Artifacts:
     names = {part.name for part in taken}
     left, right = good.artifacts, bad.artifacts
     kernel, initrd, rootfs = (right if name in names else left for name in (KERNEL_PART, INITRD_PART, ROOTFS_PART))
@@ -293,23 +300,23 @@ def _mixed_artifacts(good: Case, bad: Case, taken: Sequence[Part], folder: Path)
     return load_artifacts(folder)
 
 
-def narrow(good: Case, bad: Case, judge: Judge, folder: Path) -> tuple[Part, ...]:
+def narrow(good: Case, bad: Case, judge: Judge, folder: Path) -> tuple[Difference, ...]:
     """The smallest change between the two, its mixes in ``folder``."""
     parts, made = differences(good, bad), iter(range(1 << 30))
     if not parts:
         raise UsageError("GOOD and BAD differ in nothing that can be told apart")
 
-    def try_some(some: tuple[Part, ...]) -> Answer:
+    def try_some(some: tuple[Difference, ...]) -> TryOutcome:
         what = ", ".join(map(str, some))
         with suppress(SpecError):
             return judge.judge(mixed(good, bad, some, folder / f"mix-{next(made)}"), what)
         judge.say(f"{what}: there is no such machine")
-        return Answer.OTHER
+        return TryOutcome.OTHER
 
     return smallest(parts, try_some)
 
 
-def told(found: Sequence[Part], judge: Judge) -> Iterator[str]:
+def told(found: Sequence[Difference], judge: Judge) -> Iterator[str]:
     """The result, as lines for a person."""
     yield f"{judge.awaited} comes with: {'; '.join(map(str, found))}"
     odds = judge.odds

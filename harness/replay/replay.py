@@ -19,18 +19,18 @@ from harness.core.terminal import to_stderr
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine import board
-from harness.machine.attend import Way, attend
+from harness.machine.attend import AttachMode, attend
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.model.definition import find_definition, find_images
 from harness.model.layout import UEFI_VARIABLES
-from harness.model.machine_spec import BootPath, DiskRole, NicModel, Stop
+from harness.model.machine_spec import BootPath, BreakPoint, DiskRole, NicModel
 from harness.model.network_faults import adapted
 from harness.promotion.remote import open_tree
 from harness.promotion.select import tree_name
 from harness.replay.attempt import Case, attempt, give_variables, own_disks
 from harness.replay.bundle import UNFINISHED, Failure, Unpacked, unpack
-from harness.runs.progress import Lines
+from harness.runs.progress import BuildProgress
 from harness.store.store import Store, find_store
 from harness.verdict.coverage import share_between
 
@@ -47,8 +47,8 @@ def replay(options: argparse.Namespace) -> int:
         to_stderr(f"{options.bundle.name}: {opened.bundle.failure.finding.what} [{opened.bundle.failure.finding.id}]")
         case = _case(opened, options, store, stack)
         if options.way or options.at:
-            way = Way(options.way or Way.SHELL)
-            at = options.at or (Stop.FIRMWARE if way is Way.GDB else None)
+            way = AttachMode(options.way or AttachMode.SHELL)
+            at = options.at or (BreakPoint.FIRMWARE if way is AttachMode.GDB else None)
             return _attend(_stopped(case, at), made(folder / "shell"), way)
         logs = options.run_dir or folder / "runs"
         seen = Counter[str]()
@@ -59,33 +59,35 @@ def replay(options: argparse.Namespace) -> int:
         return _tell(opened.bundle.failure, seen, options.times)
 
 
-def _attend(case: Case, folder: Path, way: Way) -> int:
+def _attend(case: Case, folder: Path, way: AttachMode) -> int:
     """Whoever sits at the terminal looks for himself."""
     spec = replace(case.spec, disks=own_disks(case, folder))
     give_variables(case, folder)
-    known = [network_faults.read(name) for name in case.weather]
-    to_stderr("Ctrl-D ends it" if way is Way.MONITOR else "Ctrl-] ends it")
-    with open_lab(folder / "lab", case.network, weather=known) as lab:
+    known = [network_faults.read(name) for name in case.network_faults]
+    to_stderr("Ctrl-D ends it" if way is AttachMode.MONITOR else "Ctrl-] ends it")
+    with open_lab(folder / "lab", case.network, network_faults=known) as lab:
         attend(adapted(spec, known), case.before or case.booted, case.definition, lab, folder, case.stop, way)
     return 0
 
 
 def _stopped(case: Case, at: str | None) -> Case:
-    """``case`` so that it waits there: as `Stop` says, in dracut's initrd before the root is mounted, before or after a
-    unit starts."""
+    """``case`` so that it waits there: as `BreakPoint` says, in dracut's initrd before the root is mounted, before or
+    after a unit starts."""
     if at is None:
         return case
     path = case.spec.boot_path
-    if at in tuple(Stop):
-        stop = Stop(at)
-        if (stop is Stop.IPXE and not path.is_netboot) or (stop is Stop.GRUB and path is not BootPath.GRUB):
+    if at in tuple(BreakPoint):
+        stop = BreakPoint(at)
+        if (stop is BreakPoint.IPXE and not path.is_netboot) or (stop is BreakPoint.GRUB and path is not BootPath.GRUB):
             raise UsageError(f"--at {at}: this machine comes up by {path}; --change boot-path=... takes another way")
         return replace(case, stop=stop)
     if at == "initrd":
         return replace(case, arguments=(*case.arguments, "rd.break=pre-mount"))
     when, _, unit = at.rpartition(":")
     if not _UNIT.fullmatch(unit) or when not in ("", *_WHEN):
-        raise UsageError(f"--at {at}: {', '.join(Stop)}, initrd, or a service: before:ssh.service, after:ssh.service")
+        raise UsageError(
+            f"--at {at}: {', '.join(BreakPoint)}, initrd, or a service: before:ssh.service, after:ssh.service"
+        )
     return _with_credential(
         case, f"{unit}~bootproof-at", f"TimeoutStartSec=infinity\n{_WHEN[when or 'before']}=sleep infinity"
     )
@@ -163,7 +165,7 @@ def case_of(
         spec=plan.spec,
         artifacts=artifacts,
         definition=opened.bundle.definition,
-        weather=plan.weather,
+        network_faults=plan.network_faults,
         before=before,
         network=plan.network,
         disks=tuple(opened.folder / name if name else None for name in plan.disks),
@@ -188,9 +190,11 @@ def _case(opened: Unpacked, options: argparse.Namespace, store: Store, until: Ex
 
 def on_this_host(case: Case, store: Store) -> Case:
     """``case`` as it can be brought up here; `UsageError` or `HostError` if it cannot."""
-    for name in case.weather:
-        if network_faults.needs_other(network_faults.read(name)):
-            raise UsageError(f"weather {name}: the other build is not in the bundle; --change weather= leaves it out")
+    for name in case.network_faults:
+        if network_faults.needs_other_build(network_faults.read(name)):
+            raise UsageError(
+                f"network fault {name}: the other build is not in the bundle; --change network_faults= leaves it out"
+            )
     board.check(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
     if choice.accelerator is not case.spec.accelerator:
@@ -224,7 +228,8 @@ def _artifacts(
     to_stderr(f"artifacts {awaited[:12]} are not at hand: building {manifest.image} {manifest.version}")
     definition = find_definition(manifest.image, images_dir or find_images(Path.cwd()))
     made = store.hold(
-        lambda: build(definition, store, version=manifest.version, progress=Lines(to_stderr, definition.name)), until
+        lambda: build(definition, store, version=manifest.version, progress=BuildProgress(to_stderr, definition.name)),
+        until,
     )
     if made.digest != awaited:
         raise UsageError(
@@ -291,11 +296,11 @@ def _boot_path(case: Case, value: str, _: Store) -> Case:
     return replace(case, spec=replace(case.spec, boot_path=BootPath(value), firmware=None))
 
 
-def _weather(case: Case, value: str, _: Store) -> Case:
+def _network_faults(case: Case, value: str, _: Store) -> Case:
     names = tuple(filter(None, value.split(",")))
     for name in names:
         network_faults.read(name)
-    return replace(case, weather=names)
+    return replace(case, network_faults=names)
 
 
 def _argument(case: Case, value: str, _: Store) -> Case:
@@ -334,7 +339,7 @@ def _count(value: str) -> int:
     return int(value)
 
 
-_OF_A_TEST = ("artifacts", "boot-path", "weather")
+_OF_A_TEST = ("artifacts", "boot-path", "network-faults")
 _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
     "artifacts": _other_artifacts,
     "boot-path": _boot_path,
@@ -343,8 +348,8 @@ _CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
     "disk": _disk,
     "kernel-argument": _argument,
     "memory": _memory,
+    "network-faults": _network_faults,
     "nic": _nic,
-    "weather": _weather,
 }
 
 

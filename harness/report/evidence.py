@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.model.layout import NETWORK_LOG, SCREENSHOT
-from harness.model.verdict import Boot
+from harness.model.verdict import BootResult
 from harness.report.words import clean
 
 _MOST_LINES = 60
@@ -27,7 +27,7 @@ class Beside:
     captures: tuple[str, ...]
 
 
-def gather(boot: Boot, folder: Path) -> Beside:
+def gather(boot: BootResult, folder: Path) -> Beside:
     """Of a boot of the run in ``folder``: what is still there."""
     network = clean_lines(read_beside(boot, NETWORK_LOG, folder))
     picture = read_beside(boot, SCREENSHOT, folder)
@@ -39,7 +39,7 @@ def gather(boot: Boot, folder: Path) -> Beside:
     )
 
 
-def read_beside(boot: Boot, name: str, folder: Path) -> bytes:
+def read_beside(boot: BootResult, name: str, folder: Path) -> bytes:
     """A file beside the boot's console, or nothing. A run's folder may have been moved since: it is looked at first."""
     named = Path(boot.console).with_name(name)
     for path in (folder.joinpath(*named.parts[-3:]), named):
@@ -54,7 +54,7 @@ def clean_lines(text: bytes) -> tuple[str, ...]:
     return tuple(clean(line) for line in text.decode("utf-8", "replace").splitlines())
 
 
-def _links(boot: Boot, folder: Path) -> Iterator[str]:
+def _links(boot: BootResult, folder: Path) -> Iterator[str]:
     for name in boot.captures:
         if Path(name).exists():
             yield quote(os.path.relpath(name, folder))

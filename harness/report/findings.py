@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.model.verdict import Finding
 
 
@@ -17,14 +17,14 @@ class Observation:
     places: tuple[tuple[str, str], ...]
 
 
-def by_subject(findings: Iterable[Finding], links: Mapping[Finding, str]) -> dict[Subject, tuple[Observation, ...]]:
+def by_blame(findings: Iterable[Finding], links: Mapping[Finding, str]) -> dict[Blame, tuple[Observation, ...]]:
     """The image's first: one proven failure of it outranks everything."""
     same: dict[Finding, list[Finding]] = {}
     for finding in findings:
         same.setdefault(replace(finding, where="", evidence=()), []).append(finding)
     seen = [_observation(alike, links) for alike in same.values()]
-    groups = {subject: tuple(one for one in seen if one.finding.subject is subject) for subject in Subject}
-    return {subject: group for subject, group in groups.items() if group}
+    groups = {blame: tuple(one for one in seen if one.finding.blame is blame) for blame in Blame}
+    return {blame: group for blame, group in groups.items() if group}
 
 
 def _observation(alike: list[Finding], links: Mapping[Finding, str]) -> Observation:

@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.model.verdict import Finding, Verdict
 from harness.report import words
 
-_SEVERITY = {Subject.IMAGE: "critical", Subject.HOST: "minor", Subject.HARNESS: "minor"}
+_SEVERITY = {Blame.IMAGE: "critical", Blame.HOST: "minor", Blame.HARNESS: "minor"}
 _FILE = re.compile(r"([\w./-]+\.py)::")
 """Where a finding of a test was made: its id begins with its file."""
 
@@ -24,10 +24,10 @@ def annotate(verdict: Verdict, environ: Mapping[str, str]) -> Iterator[str]:
     """
     if environ.get("GITHUB_ACTIONS") != "true":
         return
-    for finding in sorted(verdict.findings, key=lambda finding: finding.subject is not Subject.IMAGE):
-        kind = "error" if finding.subject is Subject.IMAGE else "warning"
+    for finding in sorted(verdict.findings, key=lambda finding: finding.blame is not Blame.IMAGE):
+        kind = "error" if finding.blame is Blame.IMAGE else "warning"
         file = {"file": path} if (path := _file(finding)) else {}
-        yield _command(kind, file | {"title": f"{finding.subject}: {finding.what}"}, _message(finding))
+        yield _command(kind, file | {"title": f"{finding.blame}: {finding.what}"}, _message(finding))
     if verdict.coverage.missing:
         title = {"title": f"{verdict.image}: required checks did not run"}
         yield _command("warning", title, ", ".join(verdict.coverage.missing))
@@ -43,12 +43,12 @@ def gitlab_report(verdict: Verdict) -> str:
 
 
 def _issue(finding: Finding, definition: str) -> dict[str, object]:
-    same = json.dumps([finding.id, finding.what, finding.where, finding.subject])
+    same = json.dumps([finding.id, finding.what, finding.where, finding.blame])
     return {
-        "description": words.clean(f"{finding.subject}: {finding.what} ({finding.where})"),
+        "description": words.clean(f"{finding.blame}: {finding.what} ({finding.where})"),
         "check_name": finding.id,
         "fingerprint": hashlib.sha256(same.encode()).hexdigest(),
-        "severity": _SEVERITY[finding.subject],
+        "severity": _SEVERITY[finding.blame],
         "location": {"path": _file(finding) or definition, "lines": {"begin": 1}},
     }
 

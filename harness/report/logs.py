@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.verdict import Boot, Finding
+from harness.model.verdict import BootResult, Finding
 from harness.report.evidence import read_beside
 from harness.report.words import clean, name_of
 
@@ -34,7 +34,7 @@ class Log:
     packed: str
 
 
-def anchors(boots: Iterable[Boot]) -> dict[int, str]:
+def anchors(boots: Iterable[BootResult]) -> dict[int, str]:
     """A name for each boot by its place in ``boots``: the same for the same boot in each page made of it."""
     names: dict[int, str] = {}
     for place, boot in enumerate(boots):
@@ -43,7 +43,7 @@ def anchors(boots: Iterable[Boot]) -> dict[int, str]:
     return names
 
 
-def pack(boot: Boot, anchor: str, findings: Iterable[Finding], folder: Path) -> Log | None:
+def pack(boot: BootResult, anchor: str, findings: Iterable[Finding], folder: Path) -> Log | None:
     """The log of ``boot`` of the run in ``folder``; None if there is none."""
     text = read_beside(boot, Path(boot.console).name, folder).decode("utf-8", "replace")
     if not text:

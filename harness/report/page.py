@@ -61,7 +61,7 @@ def _context(
         "promoted": promoted,
         "why": words.why(verdict),
         "facts": words.facts(verdict),
-        "observed": findings.by_subject(verdict.findings, links),
+        "observed": findings.by_blame(verdict.findings, links),
         "next_step": next_step,
         "bundles": sorted(file.name for file in folder.glob(f"*{BUNDLE_SUFFIX}")),
         "matrix": matrix.lay_out(verdict),

@@ -30,7 +30,7 @@ def _lines(verdict: Verdict, folder: Path) -> Iterator[str]:
     yield f"### {_SIGNS[verdict.outcome]} {_text(verdict.image)} {_text(verdict.version)}: {verdict.outcome}"
     yield f"\n{_text(words.why(verdict))}"
     yield f"\n{' · '.join(words.facts(verdict))}"
-    groups = findings.by_subject(verdict.findings, {})
+    groups = findings.by_blame(verdict.findings, {})
     seen = [observation for group in groups.values() for observation in group]
     for observation in seen[:_FINDINGS]:
         yield from _finding(observation)
@@ -44,7 +44,7 @@ def _finding(observation: Observation) -> Iterator[str]:
     finding = observation.finding
     where = [_code(where) for where, _ in observation.places[:_PLACES]]
     more = len(observation.places) - len(where)
-    yield f"\n**{finding.subject}: {_text(finding.what)}** {_code(finding.id)}  "
+    yield f"\n**{finding.blame}: {_text(finding.what)}** {_code(finding.id)}  "
     yield f"at {', '.join(where)}{f' and {more} more' if more else ''}"
     if finding.evidence:
         yield f"\n{_fenced(finding.evidence[-_EVIDENCE_LINES:])}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import serialization
-from harness.model.verdict import Boot, Unit, Verdict
+from harness.model.verdict import BootResult, Unit, Verdict
 from harness.report.words import name_of
 
 PHASES = {
@@ -74,7 +74,7 @@ class Units:
 class BootRow:
     """One boot; ``says`` is what the bars show. ``slower_s`` is against the promoted version, if that is known."""
 
-    boot: Boot
+    boot: BootResult
     anchor: str
     is_under_test: bool
     says: str
@@ -104,7 +104,7 @@ class Waterfall:
 def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, str], folder: Path) -> Waterfall:
     ghosts = {path: typical(promoted, path) for path in {boot.boot_path for boot in verdict.boots}}
     scale = scale_to(max(map(_length_s, [*verdict.boots, *filter(None, ghosts.values())]), default=1.0))
-    ghost_units = promoted.traits.units if promoted and promoted.traits else {}
+    ghost_units = promoted.runtime_profile.units if promoted and promoted.runtime_profile else {}
     rows: dict[str, list[BootRow]] = {}
     for place, boot in sorted(enumerate(verdict.boots), key=lambda numbered: _worst_first(numbered[1])):
         is_under_test = boot.artifacts == verdict.digests.get("artifacts", boot.artifacts)
@@ -121,7 +121,7 @@ def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, st
     return Waterfall(scale=scale, lanes=tuple(lanes))
 
 
-def typical(verdict: Verdict | None, path: str) -> Boot | None:
+def typical(verdict: Verdict | None, path: str) -> BootResult | None:
     """The boot in the middle, by time, of those of the image on ``path``."""
     if verdict is None:
         return None
@@ -144,7 +144,7 @@ def scale_to(seconds: float) -> Scale:
 
 
 def _row(
-    boot: Boot, anchor: str, scale: Scale, ghost: Boot | None, units: Units | None, *, is_under_test: bool
+    boot: BootResult, anchor: str, scale: Scale, ghost: BootResult | None, units: Units | None, *, is_under_test: bool
 ) -> BootRow:
     return BootRow(
         boot=boot,
@@ -163,20 +163,20 @@ def _middle(rows: Iterable[BootRow]) -> float | None:
     return differences[len(differences) // 2] if differences else None
 
 
-def _worst_first(boot: Boot) -> tuple[bool, float]:
+def _worst_first(boot: BootResult) -> tuple[bool, float]:
     return boot.ready_s is not None, -_length_s(boot)
 
 
-def _length_s(boot: Boot) -> float:
+def _length_s(boot: BootResult) -> float:
     return sum(boot.phases.values())
 
 
-def _said(boot: Boot) -> str:
+def _said(boot: BootResult) -> str:
     phases = ", ".join(f"{PHASES.get(phase, phase)} {seconds:.1f} s" for phase, seconds in boot.phases.items())
     return f"{'not ready' if boot.ready_s is None else f'ready in {boot.ready_s:.1f} s'}{phases and f' ({phases})'}"
 
 
-def _bars(boot: Boot, scale: Scale) -> tuple[Bar, ...]:
+def _bars(boot: BootResult, scale: Scale) -> tuple[Bar, ...]:
     bars, began_s = [], 0.0
     for phase, seconds in boot.phases.items():
         bars.append(scale.bar(phase, began_s, began_s + seconds))
@@ -184,7 +184,7 @@ def _bars(boot: Boot, scale: Scale) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
-def _units(boot: Boot, folder: Path) -> dict[str, Unit]:
+def _units(boot: BootResult, folder: Path) -> dict[str, Unit]:
     """Nothing, if the machine could not tell or the file is not there any more."""
     named = Path(boot.console).with_name("units.json")
     for path in (folder.joinpath(*named.parts[-3:]), named):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.core.text import plain
-from harness.model.verdict import Boot, Outcome, Verdict
+from harness.model.verdict import BootResult, Outcome, Verdict
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All but tabulator and end of line; iPXE takes back what it printed with many a backspace."""
@@ -18,14 +18,14 @@ def why(verdict: Verdict) -> str:
     if verdict.outcome is Outcome.PASSED:
         return "Every required check ran and passed, and no boot showed a bad sign."
     if verdict.outcome is Outcome.FAILED:
-        return f"The image is at fault: {_first(verdict, Subject.IMAGE)}."
+        return f"The image is at fault: {_first(verdict, Blame.IMAGE)}."
     return " ".join(_doubts(verdict)) or "Not everything that is required was proven."
 
 
 def _doubts(verdict: Verdict) -> Iterator[str]:
-    for subject in (Subject.HOST, Subject.HARNESS):
-        if first := _first(verdict, subject):
-            yield f"The {subject} is at fault: {first}."
+    for blame in (Blame.HOST, Blame.HARNESS):
+        if first := _first(verdict, blame):
+            yield f"The {blame} is at fault: {first}."
     coverage = verdict.coverage
     if coverage.missing:
         yield f"Did not run, or not all of it: {', '.join(coverage.missing)}."
@@ -33,8 +33,8 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
         yield f"Failed: {', '.join(coverage.failed)}."
 
 
-def _first(verdict: Verdict, subject: Subject) -> str:
-    seen = list(dict.fromkeys(finding.what for finding in verdict.findings if finding.subject is subject))
+def _first(verdict: Verdict, blame: Blame) -> str:
+    seen = list(dict.fromkeys(finding.what for finding in verdict.findings if finding.blame is blame))
     return f"{seen[0].rstrip('.')}{f', and {len(seen) - 1} more' if seen[1:] else ''}" if seen else ""
 
 
@@ -46,12 +46,12 @@ def facts(verdict: Verdict) -> tuple[str, ...]:
     return (
         f"{len(coverage.passed)} of {required} required checks passed",
         f"{ready} of {len(verdict.boots)} boots became ready",
-        *((f"{coverage.cuts:,} power cuts judged",) if coverage.cuts else ()),
+        *((f"{coverage.power_cuts:,} power cuts judged",) if coverage.power_cuts else ()),
         f"{verdict.elapsed_s:,.0f} s",
     )
 
 
-def name_of(boot: Boot) -> str:
+def name_of(boot: BootResult) -> str:
     """As findings name it in ``where``."""
     return f"{boot.machine}, boot {boot.number} ({boot.boot_path})"
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import process, serialization
-from harness.core.errors import HostError, Subject
+from harness.core.errors import HostError, Blame
 from harness.store.store import Store
-from harness.model.verdict import Boot, Finding
+from harness.model.verdict import BootResult, Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Run:
     def add_finding(self, finding: Finding) -> None:
         self.add("finding", serialization.dump(finding))
 
-    def add_boot(self, boot: Boot) -> None:
+    def add_boot(self, boot: BootResult) -> None:
         self.add("boot", serialization.dump(boot))
 
     def add_phase(self, machine: str, boot: int, phase: str) -> None:
@@ -73,7 +73,7 @@ class Run:
         """``what``, a sentence, could not be looked at here; said as often as you like, it counts once."""
         self.add("unchecked", {"what": what})
 
-    def aside(self, folder: Path) -> Run:
+    def expected_to_fail(self, folder: Path) -> Run:
         """A run in ``folder``, made for it, of which nothing counts in this one: for boots that may well fail."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class Run:
             id="event-unreadable",
             what=f"{self._events} has a line that is no event, so the verdict may lack what it said",
             where=str(self.folder),
-            subject=Subject.HOST,
+            blame=Blame.HOST,
             evidence=(line[:200],),
             cause="the disk was full, or somebody else wrote there",
         )
@@ -111,8 +111,8 @@ class Run:
         found = [serialization.load(Finding, event.data) for event in self.events() if event.kind == "finding"]
         return tuple(dict.fromkeys(found))
 
-    def boots(self) -> tuple[Boot, ...]:
-        return tuple(serialization.load(Boot, event.data) for event in self.events() if event.kind == "boot")
+    def boots(self) -> tuple[BootResult, ...]:
+        return tuple(serialization.load(BootResult, event.data) for event in self.events() if event.kind == "boot")
 
 
 def make_key(run: Run, store: Store) -> None:

@@ -177,7 +177,7 @@ def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:
         verdict.started,
         verdict.elapsed_s,
         verdict.host.get("accelerator", "").partition(":")[0],
-        verdict.traits.memory_mib if verdict.traits else None,
+        verdict.runtime_profile.memory_mib if verdict.runtime_profile else None,
         *_sizes(store, verdict),
     ]
 

@@ -7,17 +7,17 @@ from contextlib import suppress
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.model.prepared import _RUNS, Learned
+from harness.model.prepared import _RUNS, TestDurations
 from harness.runs.folder import Run
 from harness.store.store import Store
 
 
-def recall(store: Store, image: str) -> Learned:
+def recall(store: Store, image: str) -> TestDurations:
     """What is known of the image; nothing, if that cannot be read."""
     try:
-        return serialization.read(Learned, store.root / "learned" / f"{image}.json")
+        return serialization.read(TestDurations, store.root / "learned" / f"{image}.json")
     except (OSError, ValueError):
-        return Learned()
+        return TestDurations()
 
 
 def keep(store: Store, image: str, run: Run) -> None:
@@ -26,7 +26,7 @@ def keep(store: Store, image: str, run: Run) -> None:
     with suppress(HostError, OSError), store.locked(f"learned-{image}"):
         known = recall(store, image)
         tests_s = known.tests_s | {test: [*known.tests_s.get(test, []), s][-_RUNS:] for test, s in took_s.items()}
-        learned = Learned(clone_mib=clone_mib or known.clone_mib, tests_s=tests_s)
+        learned = TestDurations(clone_mib=clone_mib or known.clone_mib, tests_s=tests_s)
         serialization.write(store.folder("learned") / f"{image}.json", learned)
 
 

@@ -12,7 +12,7 @@ Say = Callable[[str], None]
 _EVERY_S = 0.5
 
 
-class Lines:
+class BuildProgress:
     """Tells the steps of a build, a line when each is over (or begins, if somebody has to wait)."""
 
     def __init__(self, say: Say, image: str) -> None:
@@ -31,7 +31,7 @@ class Lines:
         self._say(f"{self._image}: {what}")
 
 
-class Tail:
+class EventFollower:
     """Follows the events of runs, whichever worker writes them, and tells when a machine is ready or failed."""
 
     def __init__(self, runs: Iterable[Run], say: Say) -> None:

@@ -30,7 +30,7 @@ _HALF_MADE_S = 3600
 """`record.write` renames its temporary file within milliseconds; one that is an hour old has no writer."""
 
 
-class Kind(StrEnum):
+class StoreKind(StrEnum):
     """What sort of thing is kept."""
 
     ARTIFACTS = "artifacts"
@@ -46,23 +46,23 @@ class Kind(StrEnum):
     @property
     def is_large(self) -> bool:
         """Whether removing it makes room."""
-        return self in (Kind.ARTIFACTS, Kind.TEMPLATE, Kind.LAYER, Kind.PACKAGES)
+        return self in (StoreKind.ARTIFACTS, StoreKind.TEMPLATE, StoreKind.LAYER, StoreKind.PACKAGES)
 
     @property
     def is_told_together(self) -> bool:
         """Small and many: a line in a table says how many there are."""
-        return self in (Kind.NOTE, Kind.LOG, Kind.ACCELERATOR)
+        return self in (StoreKind.NOTE, StoreKind.LOG, StoreKind.ACCELERATOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoreItem:
     """One thing in the store. ``used_s`` is when it was last used or, where nobody notes that, made.
 
     ``user`` says who uses it now, ``flaw`` why nobody will again; both are empty otherwise. ``images`` are those it
     is for, as far as that is known. Times are in seconds since 1970.
     """
 
-    kind: Kind
+    kind: StoreKind
     name: str
     paths: tuple[Path, ...]
     size_bytes: int
@@ -74,11 +74,11 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class StoreSurvey:
     """All that is kept, and the room beside it."""
 
     root: Path
-    kept: tuple[Kept, ...]
+    kept: tuple[StoreItem, ...]
     free_bytes: int
 
     @property
@@ -86,7 +86,7 @@ class Survey:
         return sum(kept.size_bytes for kept in self.kept)
 
 
-def survey(store: Store) -> Survey:
+def survey(store: Store) -> StoreSurvey:
     """Look at everything in the store; nothing is written."""
     root = store.root
     builds = list(_builds(root))
@@ -100,10 +100,10 @@ def survey(store: Store) -> Survey:
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_bytes = shutil.disk_usage(existing).free
     templates = [_template(folder) for folder in _children(root / "templates")]
-    return Survey(root=root, kept=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
+    return StoreSurvey(root=root, kept=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
 
 
-Build = tuple[Kept, tuple[str, ...]]
+Build = tuple[StoreItem, tuple[str, ...]]
 """The note of a build, which has the name of the artifacts it led to, and the layers it went over."""
 
 
@@ -112,14 +112,14 @@ def _builds(root: Path) -> Iterator[Build]:
         note = _note(path)
         images = [str(note["image"])] if "image" in note else []
         yield (
-            _kept(Kind.NOTE, str(note.get("artifacts", "")), [path], images=images),
+            _kept(StoreKind.NOTE, str(note.get("artifacts", "")), [path], images=images),
             tuple(note.get("layers", ())),
         )
 
 
-def _artifacts(folder: Path, builds: Sequence[Build]) -> Kept:
+def _artifacts(folder: Path, builds: Sequence[Build]) -> StoreItem:
     images = sorted({image for note, _ in builds if note.name == folder.name for image in note.images})
-    kept = replace(_kept(Kind.ARTIFACTS, folder.name, [folder], images=images), user=_user(folder))
+    kept = replace(_kept(StoreKind.ARTIFACTS, folder.name, [folder], images=images), user=_user(folder))
     try:
         manifest = load_artifacts(folder).manifest
     except UsageError:
@@ -127,8 +127,8 @@ def _artifacts(folder: Path, builds: Sequence[Build]) -> Kept:
     return replace(kept, images=(manifest.image,), version=manifest.version)
 
 
-def _template(folder: Path) -> Kept:
-    kept = replace(_kept(Kind.TEMPLATE, folder.name, [folder]), user=_user(folder))
+def _template(folder: Path) -> StoreItem:
+    kept = replace(_kept(StoreKind.TEMPLATE, folder.name, [folder]), user=_user(folder))
     try:
         template = serialization.read(Template, folder / RECORD)
     except (OSError, ValueError):
@@ -155,25 +155,25 @@ def _user(folder: Path) -> str:
     return ""
 
 
-def _judge_artifacts(found: list[Kept], builds: Sequence[Build]) -> list[Kept]:
+def _judge_artifacts(found: list[StoreItem], builds: Sequence[Build]) -> list[StoreItem]:
     """Of the same image and version, only those that were used last will be used again unasked.
 
     What no build of ours led to was taken in from elsewhere; whether that is still there is not known here.
     """
     built = {note.name for note, _ in builds}
-    last: dict[tuple[str, ...], Kept] = {}
+    last: dict[tuple[str, ...], StoreItem] = {}
     for kept in sorted(found, key=lambda kept: kept.used_s):
         if not kept.flaw and kept.name in built:
             last[*kept.images, kept.version] = kept
 
-    def judge(kept: Kept) -> Kept:
+    def judge(kept: StoreItem) -> StoreItem:
         latest = kept if kept.flaw or kept.name not in built else last[*kept.images, kept.version]
         return kept if kept is latest else replace(kept, flaw=f"superseded by {latest.name[:12]}")
 
     return [judge(kept) for kept in found]
 
 
-def _judge_notes(builds: Sequence[Build], artifacts: Sequence[Kept]) -> Iterator[Kept]:
+def _judge_notes(builds: Sequence[Build], artifacts: Sequence[StoreItem]) -> Iterator[StoreItem]:
     """The note of a build is used when and by whom its artifacts are."""
     led_to = {kept.name: kept for kept in artifacts}
     for note, _ in builds:
@@ -184,7 +184,7 @@ def _judge_notes(builds: Sequence[Build], artifacts: Sequence[Kept]) -> Iterator
             yield replace(note, used_s=kept.used_s, user=kept.user)
 
 
-def _layers(root: Path, builds: Sequence[Build]) -> Iterator[Kept]:
+def _layers(root: Path, builds: Sequence[Build]) -> Iterator[StoreItem]:
     """The tar of each layer, and its note, which is used as often or, without the tar, more often."""
     files = [*_children(root / "layers", "*.tar"), *_children(root / "layers", "*.json")]
     for key in sorted({path.stem for path in files}):
@@ -194,15 +194,15 @@ def _layers(root: Path, builds: Sequence[Build]) -> Iterator[Kept]:
         if purpose.startswith("image "):
             images.add(purpose.removeprefix("image "))
         if tar in files:
-            yield _kept(Kind.LAYER, key, [tar], images=sorted(images))
+            yield _kept(StoreKind.LAYER, key, [tar], images=sorted(images))
         if note in files:
             used_s = max(_modified_s(tar), _modified_s(note))
             is_of_use = tar in files or any(key in layers for _, layers in builds)
             flaw = "" if is_of_use else "of a layer that is gone"
-            yield replace(_kept(Kind.NOTE, key, [note], images=sorted(images), flaw=flaw), used_s=used_s)
+            yield replace(_kept(StoreKind.NOTE, key, [note], images=sorted(images), flaw=flaw), used_s=used_s)
 
 
-def _judge_layers(found: list[Kept], builds: Sequence[Build], artifacts: Sequence[Kept]) -> list[Kept]:
+def _judge_layers(found: list[StoreItem], builds: Sequence[Build], artifacts: Sequence[StoreItem]) -> list[StoreItem]:
     """A layer goes with the artifacts that came of it. One that no build has finished with yet is wanted."""
     wanted = {kept.name for kept in artifacts if not kept.flaw}
     was_needed = {key for _, layers in builds for key in layers}
@@ -211,7 +211,7 @@ def _judge_layers(found: list[Kept], builds: Sequence[Build], artifacts: Sequenc
     return [replace(kept, flaw="superseded") if kept.name in superseded else kept for kept in found]
 
 
-def _packages(root: Path) -> Iterator[Kept]:
+def _packages(root: Path) -> Iterator[StoreItem]:
     """Those of each suite; apart, those that are there in a newer version (apt gives files the archive's dates)."""
     for folder in _children(root / "debs"):
         newest: dict[tuple[str, str], Path] = {}
@@ -223,37 +223,39 @@ def _packages(root: Path) -> Iterator[Kept]:
         old = [path for path in files if path not in current]
         for paths, flaw in ((sorted(current), ""), (old, "superseded")):
             if paths:
-                yield replace(_kept(Kind.PACKAGES, folder.name, paths, flaw=flaw), used_s=_modified_s(folder))
+                yield replace(_kept(StoreKind.PACKAGES, folder.name, paths, flaw=flaw), used_s=_modified_s(folder))
 
 
-def _small(root: Path) -> Iterator[Kept]:
+def _small(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "logs", "*.log"):
-        yield _kept(Kind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
+        yield _kept(StoreKind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
     for path in _children(root / "accelerators", "*.json"):
-        yield _kept(Kind.ACCELERATOR, path.stem, [path])
+        yield _kept(StoreKind.ACCELERATOR, path.stem, [path])
     known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
     for path in _children(root / "learned", "*.json"):
-        yield _kept(Kind.NOTE, path.stem, [path], images=[path.stem])
+        yield _kept(StoreKind.NOTE, path.stem, [path], images=[path.stem])
     for path in _children(root):
         if path.name not in (*known, "learned", "ssh"):
-            yield _kept(Kind.OTHER, path.name, [path])
+            yield _kept(StoreKind.OTHER, path.name, [path])
 
 
-def _work(root: Path) -> Iterator[Kept]:
+def _work(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "tmp"):
-        kept = _kept(Kind.WORK, path.name, [path])
+        kept = _kept(StoreKind.WORK, path.name, [path])
         yield replace(kept, user="a build") if is_worked_in(path) else replace(kept, flaw="left by a build that died")
 
 
-def _half_made(root: Path) -> Iterator[Kept]:
+def _half_made(root: Path) -> Iterator[StoreItem]:
     for folder in ("builds", "layers", "accelerators"):
         for path in _children(root / folder, ".*"):
             if time.time() - _modified_s(path) > _HALF_MADE_S:
-                yield _kept(Kind.OTHER, path.name, [path], flaw="half made")
+                yield _kept(StoreKind.OTHER, path.name, [path], flaw="half made")
 
 
-def _kept(kind: Kind, name: str, paths: Sequence[Path], *, images: Iterable[str] = (), flaw: str = "") -> Kept:
-    return Kept(
+def _kept(
+    kind: StoreKind, name: str, paths: Sequence[Path], *, images: Iterable[str] = (), flaw: str = ""
+) -> StoreItem:
+    return StoreItem(
         kind=kind,
         name=name,
         paths=tuple(paths),
@@ -299,7 +301,7 @@ def _modified_s(path: Path) -> float:
 # How it is told
 
 
-def table(found: Survey, now_s: float) -> Table:
+def table(found: StoreSurvey, now_s: float) -> Table:
     """What is kept, for a person."""
     rows = new_table("kind", "what", "image", "version", "last used", "size", "")
     for group in grouped(found.kept, _state):
@@ -308,31 +310,33 @@ def table(found: Survey, now_s: float) -> Table:
     return rows
 
 
-def _state(kept: Kept) -> str:
-    using = "at work" if kept.kind is Kind.WORK else f"in use by {kept.user}"
+def _state(kept: StoreItem) -> str:
+    using = "at work" if kept.kind is StoreKind.WORK else f"in use by {kept.user}"
     return "; ".join(filter(None, [kept.user and using, kept.flaw]))
 
 
-def summary(found: Survey) -> str:
+def summary(found: StoreSurvey) -> str:
     return f"{size(found.size_bytes)} kept in {found.root}, {size(found.free_bytes)} free beside it"
 
 
-def grouped(found: Iterable[Kept], apart: Callable[[Kept], str]) -> list[list[Kept]]:
+def grouped(found: Iterable[StoreItem], apart: Callable[[StoreItem], str]) -> list[list[StoreItem]]:
     """The lines of a table, in order; what is told together shares one where ``apart`` says the same."""
-    order = list(Kind)
-    groups: dict[tuple[str, ...], list[Kept]] = {}
+    order = list(StoreKind)
+    groups: dict[tuple[str, ...], list[StoreItem]] = {}
     for kept in sorted(found, key=lambda kept: (order.index(kept.kind), kept.images, kept.version, kept.used_s)):
         single = "" if kept.kind.is_told_together else str(kept.paths)
         groups.setdefault((kept.kind, apart(kept), single), []).append(kept)
     return list(groups.values())
 
 
-def cells(group: Sequence[Kept]) -> tuple[str, str, str, str]:
+def cells(group: Sequence[StoreItem]) -> tuple[str, str, str, str]:
     """Kind, name, image and version of a line."""
     first = group[0]
-    is_digest = first.kind in (Kind.ARTIFACTS, Kind.LAYER) or (first.kind is Kind.TEMPLATE and first.flaw == "damaged")
+    is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER) or (
+        first.kind is StoreKind.TEMPLATE and first.flaw == "damaged"
+    )
     name = first.name[:12] if is_digest else first.name
-    if first.kind is Kind.PACKAGES:
+    if first.kind is StoreKind.PACKAGES:
         name = f"{first.name}, {len(first.paths)}"
     if first.kind.is_told_together:
         name = str(len(group))
@@ -340,5 +344,5 @@ def cells(group: Sequence[Kept]) -> tuple[str, str, str, str]:
     return first.kind, name, images.pop() if len(images) == 1 else "", first.version
 
 
-def _size_of(group: Sequence[Kept]) -> str:
+def _size_of(group: Sequence[StoreItem]) -> str:
     return size(sum(kept.size_bytes for kept in group))

@@ -11,45 +11,45 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.core import serialization
-from harness.core.errors import BootproofError, Subject
+from harness.core.errors import Blame, BootproofError
 from harness.store.store import lock_folder
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class RememberedFailure:
     """What is remembered of it for the rest of a run."""
 
     said: str
-    subject: Subject
+    blame: Blame
     is_only_unfrozen: bool = False
 
     @classmethod
-    def of(cls, error: BaseException, *, is_only_unfrozen: bool = False) -> Failure:
+    def of(cls, error: BaseException, *, is_only_unfrozen: bool = False) -> RememberedFailure:
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return cls(said=said, subject=blamed(error), is_only_unfrozen=is_only_unfrozen)
+        return cls(said=said, blame=blame_of(error), is_only_unfrozen=is_only_unfrozen)
 
 
 class FailedBefore(BootproofError):
-    """``what`` failed before in this run, as ``said``; whose doing it was is ``subject``."""
+    """``what`` failed before in this run, as ``said``; whose doing it was is ``blame``."""
 
-    def __init__(self, what: str, said: str, subject: Subject) -> None:
-        super().__init__(what, said, subject)
-        self.what, self.said, self.subject = what, said, subject
+    def __init__(self, what: str, said: str, blame: Blame) -> None:
+        super().__init__(what, said, blame)
+        self.what, self.said, self.blame = what, said, blame
 
     def __str__(self) -> str:
         return f"{self.what} failed, and is not tried again in this run: {self.said}"
 
 
-def blamed(error: BaseException) -> Subject:
+def blame_of(error: BaseException) -> Blame:
     """Whose doing an error is that a test, or what a test asked for, ended with."""
     if isinstance(error, BootproofError):
-        return error.subject
+        return error.blame
     if isinstance(error, OSError):
-        return Subject.HOST
+        return Blame.HOST
     is_claim = isinstance(error, AssertionError) or type(error).__name__ == "Failed"  # that of pytest.fail()
-    return Subject.IMAGE if is_claim else Subject.HARNESS
+    return Blame.IMAGE if is_claim else Blame.HARNESS
 
 
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
@@ -65,14 +65,14 @@ def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
         if file.exists():
             return serialization.read(kind, file)
         if failed.exists():
-            failure = serialization.read(Failure, failed)
-            raise FailedBefore(what, failure.said, failure.subject)
+            failure = serialization.read(RememberedFailure, failed)
+            raise FailedBefore(what, failure.said, failure.blame)
         for left in file.parent.iterdir():  # by one that was killed at it
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             value = make()
         except Exception as error:
-            serialization.write(failed, Failure.of(error))
+            serialization.write(failed, RememberedFailure.of(error))
             raise
         serialization.write(file, value)
         return value

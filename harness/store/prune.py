@@ -21,13 +21,13 @@ from harness.core.errors import HostError, UsageError
 from harness.core.namespaces import remove
 from harness.core.tables import new_table
 from harness.core.text import size
-from harness.store.inventory import Kept, Kind, Survey, cells, grouped, survey
+from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, cells, grouped, survey
 from harness.store.store import Store, is_worked_in, lock_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HELD = (Kind.ARTIFACTS, Kind.TEMPLATE)
+_HELD = (StoreKind.ARTIFACTS, StoreKind.TEMPLATE)
 """Who uses these holds their folder."""
 _AGES_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -46,7 +46,7 @@ class Rules:
 class Removal:
     """``kept`` goes because of ``reason``; or it stays, because of ``spared``."""
 
-    kept: Kept
+    kept: StoreItem
     reason: str
     spared: str = ""
 
@@ -68,7 +68,7 @@ def _parse(text: str, units: dict[str, int], option: str, example: str) -> float
     return float(found[1]) * units[found[2]]
 
 
-def choose(found: Survey, rules: Rules, now_s: float) -> list[Removal]:
+def choose(found: StoreSurvey, rules: Rules, now_s: float) -> list[Removal]:
     """What shall go, and what should but is in use.
 
     Always what has a flaw. Of the rest, what was not used for ``older_than_s``; and with ``max_bytes``, what was
@@ -83,17 +83,17 @@ def choose(found: Survey, rules: Rules, now_s: float) -> list[Removal]:
             if left > rules.max_bytes and kept.kind.is_large and kept not in chosen:
                 chosen[kept] = "least recently used"
                 left -= 0 if kept.user else kept.size_bytes
-    gone = {kept.name for kept in chosen if kept.kind is Kind.ARTIFACTS and not kept.user}
-    chosen |= {kept: "its artifacts go" for kept in found.kept if kept.kind is Kind.NOTE and kept.name in gone}
+    gone = {kept.name for kept in chosen if kept.kind is StoreKind.ARTIFACTS and not kept.user}
+    chosen |= {kept: "its artifacts go" for kept in found.kept if kept.kind is StoreKind.NOTE and kept.name in gone}
     return [Removal(kept, reason, kept.user and f"in use by {kept.user}") for kept, reason in chosen.items()]
 
 
-def _is_for(kept: Kept, images: tuple[str, ...]) -> bool:
+def _is_for(kept: StoreItem, images: tuple[str, ...]) -> bool:
     return not images or (bool(kept.images) and set(kept.images) <= set(images))
 
 
-def _reason(kept: Kept, rules: Rules, now_s: float) -> str:
-    if kept.kind in (Kind.WORK, Kind.OTHER):
+def _reason(kept: StoreItem, rules: Rules, now_s: float) -> str:
+    if kept.kind in (StoreKind.WORK, StoreKind.OTHER):
         return ""
     if rules.older_than_s is not None:
         return "not used for that long" if now_s - kept.used_s > rules.older_than_s else ""
@@ -120,7 +120,7 @@ def prune(store: Store, rules: Rules, *, dry_run: bool = False) -> list[Removal]
         raise HostError(f"{store.root} cannot be pruned: {error.strerror} ({error.filename})") from error
 
 
-def _check_images(found: Survey, images: Iterable[str]) -> None:
+def _check_images(found: StoreSurvey, images: Iterable[str]) -> None:
     known = sorted({image for kept in found.kept for image in kept.images})
     for image in images:
         if image not in known:
@@ -157,7 +157,7 @@ def _quiet(store: Store, own: Path) -> Iterator[bool]:
 
 
 def _discard_other(removal: Removal, bin_folder: Path, *, is_quiet: bool) -> Removal:
-    if removal.kept.kind is Kind.WORK or removal.spared:  # the work of the dead went as the work folder was made
+    if removal.kept.kind is StoreKind.WORK or removal.spared:  # the work of the dead went as the work folder was made
         return removal
     return _discard(removal, bin_folder) if is_quiet else replace(removal, spared="in use by a build")
 

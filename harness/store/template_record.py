@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.machine_spec import MachineSpec
-from harness.model.verdict import Boot
+from harness.model.verdict import BootResult
 from harness.store.store import Store, lock_folder, modified_ns
 
 RECORD = "template.json"
@@ -40,7 +40,7 @@ class Template:
     artifacts: Path
     run: Path
     is_serial: bool
-    boots: tuple[Boot, ...]
+    boots: tuple[BootResult, ...]
     facts: dict[str, tuple[int, str]]
     files: dict[str, Stamp]
     offers: tuple[Path, ...] = ()

@@ -17,8 +17,8 @@ from harness.model.definition import ImageDefinition
 from harness.model.finding_catalog import next_step
 from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX
 from harness.model.machine_spec import Accelerator, BootPath
-from harness.model.prepared import Prepared
-from harness.model.verdict import Boot, Cost, Finding, Outcome, Traits, Verdict
+from harness.model.prepared import PreparedImage
+from harness.model.verdict import BootResult, Cost, Finding, Outcome, RuntimeProfile, Verdict
 from harness.runs.folder import Run
 from harness.verdict.coverage import FLAKE, Result, cover, decide, flakes, rates, without_repeat
 from harness.verdict.digests import digests, host_facts
@@ -33,7 +33,7 @@ which no quick measurement of the host tells."""
 
 def conclude(
     definition: ImageDefinition,
-    prepared: Prepared | None,
+    prepared: PreparedImage | None,
     run: Run,
     suites: Iterable[Path],
     boot_paths: Iterable[BootPath],
@@ -52,7 +52,7 @@ def conclude(
     paths = [path.value for path in boot_paths]
     coverage = cover(definition, paths, _planned(run), _results(run), booted, is_thorough=is_thorough)
     findings += _flakes(run)
-    coverage = replace(coverage, unchecked=run.unchecked(), cuts=_cuts(run))
+    coverage = replace(coverage, unchecked=run.unchecked(), power_cuts=_power_cuts(run))
     return Verdict(
         outcome=decide(findings, coverage),
         image=definition.name,
@@ -65,7 +65,7 @@ def conclude(
         started=started.isoformat(timespec="seconds"),
         elapsed_s=round(elapsed_s, 1),
         cost=_cost(run, boots),
-        traits=_traits(run),
+        runtime_profile=_runtime_profile(run),
         rates=rates(_planned(run), _results(run)),
     )
 
@@ -97,18 +97,18 @@ def _last_lines(console: str) -> list[str]:
     return []
 
 
-def _cuts(run: Run) -> int:
+def _power_cuts(run: Run) -> int:
     fates = [event.data["fates"] for event in run.events() if event.kind == "swept"]
     return sum(number for row in fates for fate, number in row.items() if fate != "lost")
 
 
-def _traits(run: Run) -> Traits | None:
+def _runtime_profile(run: Run) -> RuntimeProfile | None:
     with suppress(OSError, ValueError):
-        return serialization.read(Traits, run.folder / "traits" / "traits.json")
+        return serialization.read(RuntimeProfile, run.folder / "runtime-profile" / "profile.json")
     return None
 
 
-def _cost(run: Run, boots: Iterable[Boot]) -> Cost | None:
+def _cost(run: Run, boots: Iterable[BootResult]) -> Cost | None:
     """What is known of it so far; None before there was anything to test."""
     events = list(run.events())
     prepared = next((event.data for event in events if event.kind == "prepared"), None)
@@ -133,7 +133,7 @@ def _cost(run: Run, boots: Iterable[Boot]) -> Cost | None:
 
 
 def over_budget(
-    definition: ImageDefinition, artifacts: Artifacts, boots: Iterable[Boot], accelerator: Accelerator
+    definition: ImageDefinition, artifacts: Artifacts, boots: Iterable[BootResult], accelerator: Accelerator
 ) -> Iterator[Finding]:
     """Sizes over budget always count; boot time by the quickest boot of the definition's own machine, and only under
     TCG on a host that keeps up."""
@@ -158,7 +158,7 @@ def over_budget(
         )
 
 
-def _before_kernel_s(boot: Boot) -> float:
+def _before_kernel_s(boot: BootResult) -> float:
     return sum(seconds for phase, seconds in boot.phases.items() if phase in ("shutdown", "firmware", "ipxe", "grub"))
 
 
@@ -201,7 +201,7 @@ def _describe(cost: Cost) -> Iterator[str]:
 def describe(verdict: Verdict, folder: Path) -> Iterator[str]:
     """The verdict as lines for a person, the most important first."""
     for finding in verdict.findings:
-        yield f"{finding.subject}: {finding.what} [{finding.id}]"
+        yield f"{finding.blame}: {finding.what} [{finding.id}]"
         yield f"    where: {finding.where}"
         for line in finding.evidence[-6:]:
             yield f"    | {line}"

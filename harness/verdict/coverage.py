@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Coverage, Finding, Outcome, Rate
 
@@ -28,7 +28,7 @@ FLAKE = "flake"
 
 HARDWARE = "hardware"
 THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
-WEATHER = "weather"
+NETWORK_FAULTS = "network-faults"
 
 
 _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
@@ -36,7 +36,7 @@ _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity"
 
 def known_checks() -> frozenset[str]:
     """Every name that a verdict may have in its coverage, but for ``boot:PATH``."""
-    return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, WEATHER, *_BY_PATH.values()))
+    return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, NETWORK_FAULTS, *_BY_PATH.values()))
 
 
 def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -
     names = [name for name in _ALWAYS if not absent.get(name, False)]
     names += [f"boot:{path}" for path in definition.boot_paths]
     names += THOROUGH if is_thorough and definition.persistent_paths else ()
-    names += [WEATHER] if is_thorough and definition.withstands_weather else []
+    names += [NETWORK_FAULTS] if is_thorough and definition.tolerated_network_faults else []
     names += [HARDWARE] if is_thorough and definition.hardware else []
     names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
     return tuple(dict.fromkeys(names))
@@ -151,9 +151,9 @@ def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
 
 def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:
     """One proven failure of the image outranks everything; what was not proven is inconclusive."""
-    subjects = {finding.subject for finding in findings}
-    if Subject.IMAGE in subjects:
+    blames = {finding.blame for finding in findings}
+    if Blame.IMAGE in blames:
         return Outcome.FAILED
-    if subjects or coverage.missing or coverage.failed:
+    if blames or coverage.missing or coverage.failed:
         return Outcome.INCONCLUSIVE
     return Outcome.PASSED

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.core import digest
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, sources_digest
-from harness.model.prepared import Prepared
+from harness.model.prepared import PreparedImage
 
 
 def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
@@ -27,7 +27,7 @@ def _of_tests(path: Path) -> str:
     return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
 
 
-def host_facts(prepared: Prepared) -> dict[str, str]:
+def host_facts(prepared: PreparedImage) -> dict[str, str]:
     """What a reader of the verdict wants to know about the host."""
     return {
         "system": platform.platform(),
@@ -35,6 +35,6 @@ def host_facts(prepared: Prepared) -> dict[str, str]:
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
         **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
         "network": f"{prepared.network}: {prepared.network_reason}",
-        **({"weather": ", ".join(prepared.weather)} if prepared.weather else {}),
+        **({"network faults": ", ".join(prepared.network_faults)} if prepared.network_faults else {}),
         **({"hardware": prepared.hardware} if prepared.hardware else {}),
     }

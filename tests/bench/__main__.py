@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.core import serialization
 
-from . import boot, build, channel, clones, cuts, network, promote, replays, reports, start, weather
+from . import boot, build, channel, clones, network, network_faults, power_cuts, promote, replays, reports, start
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -24,12 +24,12 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "lab": start.measure_lab,
     "idle": network.measure_idle,
     "http": network.measure_http,
-    "weather": weather.measure,
+    "network-faults": network_faults.measure,
     "channel": channel.measure,
     "build": build.measure,
     "boot": boot.measure,
     "clones": clones.measure,
-    "cuts": cuts.measure,
+    "power-cuts": power_cuts.measure,
     "promote": promote.measure,
     "report": reports.measure,
     "replays": replays.measure,

@@ -33,7 +33,7 @@ from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import Site, boot
+from harness.machine.machine import BootContext, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
@@ -117,8 +117,8 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
     (folder / "lab").mkdir()
     before_s = _family_s()
     with open_lab(folder / "lab") as lab:
-        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
-        with boot(spec, artifacts, definition, site=site):
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        with boot(spec, artifacts, definition, context=context):
             return float((folder / "cpu").read_text("ascii")) - before_s
 
 

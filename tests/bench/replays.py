@@ -17,7 +17,7 @@ from harness.build.pipeline import build
 from harness.core.process import output
 from harness.lab import open_lab
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootFailed, Site, boot
+from harness.machine.machine import BootContext, BootFailed, boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
@@ -39,7 +39,7 @@ class Fault:
     """What is planted around the good image: in its network, its machine, its disk, its services or their order."""
 
     name: str
-    weather: tuple[str, ...] = ()
+    network_faults: tuple[str, ...] = ()
     path: BootPath = BootPath.IPXE_BIOS
     change: Callable[[MachineSpec], MachineSpec] = lambda spec: spec
     drop_ins: dict[str, str] = field(default_factory=dict)
@@ -47,15 +47,15 @@ class Fault:
 
 def _network() -> Iterator[Fault]:
     for name in (
-        "dhcp-silent", "dhcp-rival", "dhcp-no-boot-file", "link-down", "http-404-kernel", "http-404-initrd",
+        "dhcp-silent", "dhcp-rogue", "dhcp-no-boot-file", "link-down", "http-404-kernel", "http-404-initrd",
         "http-404-rootfs", "http-503-kernel", "http-503-initrd", "http-503-rootfs", "http-refused-kernel",
         "http-stalls-kernel", "http-stalls-initrd", "http-cut-kernel", "http-cut-initrd", "http-truncated-kernel",
         "http-flipped-kernel", "http-noise-initrd",
     ):  # fmt: skip
-        yield Fault(name=name, weather=(name,))
+        yield Fault(name=name, network_faults=(name,))
     yield Fault(
         name="tftp-absent",
-        weather=("tftp-absent",),
+        network_faults=("tftp-absent",),
         path=BootPath.PXE_CHAIN,
         change=lambda spec: replace(spec, firmware=Firmware.BIOS),
     )
@@ -201,11 +201,11 @@ def _fail(
 ) -> tuple[Finding, Path]:
     spec = fault.change(replace(specify(definition, artifacts, folder), boot_path=fault.path))
     credentials = {f"systemd.unit-dropin.{unit}~planted": text for unit, text in fault.drop_ins.items()}
-    known = [network_faults.read(name) for name in fault.weather]
-    with open_lab(folder / "lab", weather=known) as lab:
-        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+    known = [network_faults.read(name) for name in fault.network_faults]
+    with open_lab(folder / "lab", network_faults=known) as lab:
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
         try:
-            with boot(replace(spec, credentials=credentials), artifacts, definition, site=site):
+            with boot(replace(spec, credentials=credentials), artifacts, definition, context=context):
                 raise RuntimeError(f"base came up in spite of {fault.name}")
         except BootFailed as error:
             return error.finding, Path(error.folder)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from harness.core import serialization
 from harness.model.artifacts import KERNEL, MANIFEST, Artifacts, Manifest, describe, load_artifacts
-from harness.model.verdict import Boot, Coverage, Outcome, Traits, Verdict
+from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Verdict
 from harness.promotion import attest
-from harness.promotion.promote import Keeper, promote
-from harness.promotion.published_tree import Pointer, Proof, Tree
+from harness.promotion.promote import Promoter, promote
+from harness.promotion.published_tree import Pointer, Proof, PublishedTree
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PHASES = {"firmware": 1.0, "kernel": 3.0, "initrd": 20.0, "userspace": 30.0}
-TRAITS = Traits(memory_mib=300, sockets=("tcp 0.0.0.0:22 sshd",), users={}, groups={}, links={}, units={})
+TRAITS = RuntimeProfile(memory_mib=300, sockets=("tcp 0.0.0.0:22 sshd",), users={}, groups={}, links={}, units={})
 POLICY = """
 [keys]
 ci = "{ci}"
@@ -31,8 +31,8 @@ class Proven:
     folder: Path
 
     @property
-    def tree(self) -> Tree:
-        return Tree(self.folder / "tree")
+    def tree(self) -> PublishedTree:
+        return PublishedTree(self.folder / "tree")
 
     @property
     def policy(self) -> Path:
@@ -47,8 +47,8 @@ class Proven:
     def public(self, name: str) -> str:
         return attest.read_public(f"{self.key(name)}.pub")
 
-    def keeper(self, at: datetime = NOW) -> Keeper:
-        return Keeper(policy=self.policy, trust=self.public("keeper"), at=at)
+    def keeper(self, at: datetime = NOW) -> Promoter:
+        return Promoter(policy=self.policy, trust=self.public("keeper"), at=at)
 
     def demand(self, text: str = "") -> None:
         """A policy whose stable demands ``text``."""
@@ -62,7 +62,7 @@ class Proven:
             for name, content in ((KERNEL, b"kernel"), ("initrd.img", b"initrd"), ("rootfs.squashfs", rootfs)):
                 (folder / name).write_bytes(content + version.encode())
             manifest = Manifest(
-                image="site", version=version, kernel_version="6.12", kernel_arguments=("quiet",),
+                image="context", version=version, kernel_version="6.12", kernel_arguments=("quiet",),
                 files={name: describe(folder / name) for name in (KERNEL, "initrd.img", "rootfs.squashfs")},
                 packages={f"package{number}": "1" for number in range(packages)}, dracut_modules=(),
                 initrd_drivers=(), definition="", sources={}, builder={},
@@ -72,7 +72,7 @@ class Proven:
 
     def verdict(self, artifacts: Artifacts, *, boots: int = 3, slower: float = 1.0) -> Verdict:
         made = tuple(
-            Boot(
+            BootResult(
                 machine=f"m{number}", number=1, boot_path="direct", artifacts=artifacts.digest, ready_s=54.0 * slower,
                 phases={phase: (seconds + number / 10) * slower for phase, seconds in PHASES.items()},
                 console="", added_arguments=(), memory_mib=300,
@@ -82,9 +82,9 @@ class Proven:
         coverage = Coverage(boot_paths=("direct",), passed=("image", "boot:direct"), failed=(), missing=())
         digests = dict.fromkeys(("definition", "suite", "harness"), "0" * 64)
         return Verdict(
-            outcome=Outcome.PASSED, image="site", version=artifacts.manifest.version, findings=(), coverage=coverage,
+            outcome=Outcome.PASSED, image="context", version=artifacts.manifest.version, findings=(), coverage=coverage,
             digests={"artifacts": artifacts.digest, **digests}, boots=made, host={"accelerator": "tcg: x"},
-            started=(NOW - timedelta(hours=1)).isoformat(), elapsed_s=60.0, traits=TRAITS,
+            started=(NOW - timedelta(hours=1)).isoformat(), elapsed_s=60.0, runtime_profile=TRAITS,
         )  # fmt: skip
 
     def proof(self, artifacts: Artifacts, verdict: Verdict, key: str = "ci") -> Proof:
@@ -95,7 +95,7 @@ class Proven:
     def promote(self, version: str = "1", verdict: Verdict | None = None, at: datetime = NOW) -> Pointer:
         artifacts = self.artifacts(version)
         proof = self.proof(artifacts, verdict or self.verdict(artifacts))
-        return promote(self.tree, "site", "stable", artifacts, proof, self.keeper(at))
+        return promote(self.tree, "context", "stable", artifacts, proof, self.keeper(at))
 
 
 def with_coverage(verdict: Verdict, **changes: object) -> Verdict:

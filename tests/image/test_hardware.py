@@ -16,7 +16,7 @@ from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 from harness.model.hardware import find_profile, path_for
 from harness.model.machine_spec import BootPath, DiskRole, MachineSpec, Network, NicModel
-from harness.model.prepared import Prepared
+from harness.model.prepared import PreparedImage
 from harness.persistence.locations import strays
 from harness.runs.folder import Run
 
@@ -29,14 +29,14 @@ CLOCK_WITHIN_S = 600
 @pytest.mark.boots(1)
 def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
     hardware_profile: str, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab, folder: Path,
-    favourite_boot_path: str, run: Run, prepared: Prepared,
+    default_boot_path: str, run: Run, prepared: PreparedImage,
 ) -> None:  # fmt: skip
     """A driver is missing, or something is taken for granted that such a machine does not have."""
     profile = find_profile(hardware_profile, definition.folder)
     if prepared.network is Network.USER and len(profile.nics) > 1:
         run.add_unchecked(f"hardware {hardware_profile}: the user network has one network card")
         return
-    path = path_for(profile, BootPath(favourite_boot_path))
+    path = path_for(profile, BootPath(default_boot_path))
     name, disk, begun_s = f"hardware-{Path(hardware_profile).stem}", make_disk(folder / "data.raw"), time.time()
     with make_machine(name, lab=lab, disks=(disk,), boot_path=path, hardware=profile, power=False) as machine:
         foreign = [disk for disk in machine.spec.disks if disk.role is DiskRole.FOREIGN]

@@ -23,14 +23,14 @@ def told_and_off(machine: Machine) -> dict[str, str]:
 @pytest.mark.boots(3)
 @pytest.mark.check("identity")
 def test_two_machines_differ_and_each_stays_itself(
-    machine: Machine, make_machine: MakeMachine, lab: Lab, folder: Path, favourite_boot_path: str
+    machine: Machine, make_machine: MakeMachine, lab: Lab, folder: Path, default_boot_path: str
 ) -> None:
     """Identity was made at build time, in RAM, or derived from the board instead of kept on /data.
 
     The boards' UUIDs are swapped before the second boot: an identity taken from them would wander.
     """
     disk = make_disk(folder / "other.raw", "OTHER")
-    left, path = machine, favourite_boot_path
+    left, path = machine, default_boot_path
     with make_machine("other", lab=lab, disks=(disk,), boot_path=path, number=1, power=False) as right:
         boards = [left.spec.uuid, right.spec.uuid]
         before = [told_and_off(left)]

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
 
 @pytest.mark.boots(1)
 def test_a_late_unit_changes_nothing(
-    order: str, seeded_disk: Seeded, make_machine: MakeMachine, lab: Lab, folder: Path, favourite_boot_path: str,
+    order: str, seeded_disk: Seeded, make_machine: MakeMachine, lab: Lab, folder: Path, default_boot_path: str,
     run: Run, artifacts: Artifacts,
 ) -> None:  # fmt: skip
     """A unit does not wait for what it needs: it was just always late enough."""
@@ -31,9 +31,7 @@ def test_a_late_unit_changes_nothing(
     disk = DiskSpec(path=folder / "data.raw", serial=DATA_SERIAL)
     copy_sparse(seeded_disk.path, disk.path)
     name = f"late-{order.replace('.service', '')}"
-    with make_machine(
-        name, lab=lab, disks=(disk,), boot_path=favourite_boot_path, credentials=delays(order)
-    ) as machine:
+    with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, credentials=delays(order)) as machine:
         late = machine.check("systemctl cat " + order.replace("+", " ")).count("ExecStartPre=-+/bin/sleep")
         losses = list(seeded_disk.losses(machine))
     assert late == order.count("+") + 1, "the delay did not get into the guest"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.fixtures.machine import MakeMachine
 from harness.guest.checks import BootFailed
 from harness.lab import Lab
 from harness.machine.by_hand import by_hand
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import DiskFormat, DiskSpec
-from harness.persistence.power_cuts.campaign import Study, lay_out, look_at_disk
-from harness.persistence.power_cuts.judge import Fate, Judgement
+from harness.persistence.power_cuts.campaign import PowerCutStudy, lay_out, look_at_disk
+from harness.persistence.power_cuts.judge import CrashResult, Judgement
 from harness.qemu.disk_images import DATA_SERIAL, make_overlay
 from harness.runs.folder import Run
 
@@ -23,39 +23,45 @@ pytestmark = [pytest.mark.thorough, pytest.mark.check("power-cuts")]
 
 
 @pytest.mark.boots(2)
-def test_no_power_cut_loses_what_was_kept(cuts: Study) -> None:
+def test_no_power_cut_loses_what_was_kept(power_cuts: PowerCutStudy) -> None:
     """Something was relied on before it was on the disk: fsync of a file or of its folder is missing."""
-    assert not cuts.fates.get(Fate.LOST), "\n".join(f"{one.cut}: {one.said}" for one in cuts.lost)
+    assert not power_cuts.fates.get(CrashResult.LOST), "\n".join(f"{one.cut}: {one.said}" for one in power_cuts.lost)
 
 
 @pytest.mark.boots(1)
 def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
-    cuts: Study, cut_number: int, make_machine: MakeMachine, lab: Lab, folder: Path, favourite_boot_path: str,
-    run: Run, artifacts: Artifacts,
-) -> None:  # fmt: skip
+    power_cuts: PowerCutStudy,
+    cut_number: int,
+    make_machine: MakeMachine,
+    lab: Lab,
+    folder: Path,
+    default_boot_path: str,
+    run: Run,
+    artifacts: Artifacts,
+) -> None:
     """What a power cut left is not recovered, not completed, or not noticed."""
-    judgement = cuts.sampled[cut_number % len(cuts.sampled)]
+    judgement = power_cuts.sampled[cut_number % len(power_cuts.sampled)]
     cut = DiskSpec(path=folder / "cut.raw", serial=DATA_SERIAL)
-    lay_out(cuts.recording, judgement.cut, cut.path)
+    lay_out(power_cuts.recording, judgement.cut, cut.path)
     disk = replace(cut, path=folder / "machine.qcow2", format=DiskFormat.QCOW2)
     make_overlay(disk.path, cut.path)
     name = f"cut-{cut_number}"
-    with make_machine(name, lab=lab, disks=(disk,), boot_path=favourite_boot_path, power=False) as machine:
+    with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, power=False) as machine:
         command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
         try:
             machine.power_on()
         except BootFailed as error:
-            if error.subject is not Subject.IMAGE:
+            if error.blame is not Blame.IMAGE:
                 raise
             seen_before = judgement.said or "nothing is missing on the disk"
             lost = Judgement(
-                judgement.cut, Fate.LOST, "no machine comes up from it", f"{error.finding.what}; {seen_before}"
+                judgement.cut, CrashResult.LOST, "no machine comes up from it", f"{error.finding.what}; {seen_before}"
             )
-            run.add_finding(cuts.finding(lost, folder, command))
+            run.add_finding(power_cuts.finding(lost, folder, command))
             raise
         machine.power_off()
-    seen = look_at_disk(disk, cuts.recording.partition.number, folder, cuts.recording.load)
-    if flaw := cuts.flaw(judgement.cut, seen):
-        finding = cuts.finding(Judgement(judgement.cut, Fate.LOST, flaw), folder, command)
+    seen = look_at_disk(disk, power_cuts.recording.partition.number, folder, power_cuts.recording.load)
+    if flaw := power_cuts.flaw(judgement.cut, seen):
+        finding = power_cuts.finding(Judgement(judgement.cut, CrashResult.LOST, flaw), folder, command)
         run.add_finding(finding)
         raise BootFailed(name, finding, str(folder), command)

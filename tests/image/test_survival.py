@@ -16,7 +16,7 @@ from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, DiskSpec
 from harness.persistence.identity import identity
 from harness.persistence.locations import find_locations
-from harness.persistence.workloads import Feature, features_of
+from harness.persistence.workloads import Workload, features_of
 from harness.qemu import disk_images
 
 NONCE = "bootproof-nonce"
@@ -70,7 +70,7 @@ class Journey:
                     self.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
 
 
-def gone(features: list[Feature], machine: Machine) -> list[str]:
+def gone(features: list[Workload], machine: Machine) -> list[str]:
     """The names of those that are not there any more."""
     with machine.at_work():
         return [feature.name for feature in features if machine.run(feature.seen).status]

@@ -14,10 +14,10 @@ from harness.machine.states import PREVIOUS, Versions, state
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
 from harness.persistence.databases import formats, moved
-from harness.persistence.file_survey import Belongings
+from harness.persistence.file_survey import FileSurvey
 from harness.persistence.identity import identity
 from harness.persistence.seeded_defaults import unreached
-from harness.persistence.workloads import Feature, features_of
+from harness.persistence.workloads import Workload, features_of
 from harness.runs.folder import Run
 
 ROUTES = {
@@ -41,7 +41,7 @@ MOMENTS: dict[str, tuple[Callable[[Console], bool], float]] = {
 @state("lived-in", on=PREVIOUS)
 def _(machine: Machine, _: Versions) -> None:
     """An operator has been at work with the old version."""
-    Belongings(machine.definition.persistent_paths).make(machine)
+    FileSurvey(machine.definition.persistent_paths).make(machine)
     with machine.at_work():
         for feature in features_of(machine.definition):
             machine.check(feature.make)
@@ -52,8 +52,8 @@ class Kept:
     """What ``machine`` keeps, as it was before an upgrade, and what became of it since."""
 
     machine: Machine
-    features: Sequence[Feature]
-    belongings: Belongings
+    features: Sequence[Workload]
+    belongings: FileSurvey
     identity: dict[str, str] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
     unreached: frozenset[str] = frozenset()
@@ -90,7 +90,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
     """A version overwrites, loses or cannot read what the one before it kept, or an interrupted boot does."""
     if "newest" in ROUTES[route] and versions.newest == versions.new:
         run.add_unchecked("an upgrade past a version: there are just two, with --previous and --artifacts")
-    kept = Kept(machine, list(features_of(definition)), Belongings(definition.persistent_paths))
+    kept = Kept(machine, list(features_of(definition)), FileSurvey(definition.persistent_paths))
     kept.note()
     machine.power_off()
 

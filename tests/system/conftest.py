@@ -17,7 +17,7 @@ from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import Machine, Site, boot
+from harness.machine.machine import BootContext, Machine, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
@@ -97,8 +97,8 @@ def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> 
 
     @contextmanager
     def booting(spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True) -> Iterator[Machine]:
-        site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
-        with boot(spec, artifacts, base, site=site, power=power) as machine:
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        with boot(spec, artifacts, base, context=context, power=power) as machine:
             yield machine
 
     return booting

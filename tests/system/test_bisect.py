@@ -53,17 +53,17 @@ def test_the_argument_that_breaks_a_boot_is_named(artifacts: Artifacts, tmp_path
     assert "argument none → bootproof.harmless: good\n" in steps
 
 
-def test_of_a_bundle_the_weather_is_named(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
+def test_of_a_bundle_the_network_fault_is_named(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
     """And neither the boot path nor anything else of the machine that it came up on."""
     (tmp_path / "test_mine.py").write_text(BOOTS)
-    judge("base", "-n0", "--weather=http-404-rootfs", "--boot-path=ipxe-bios", str(tmp_path / "test_mine.py"))
+    judge("base", "-n0", "--network-fault=http-404-rootfs", "--boot-path=ipxe-bios", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")
 
     status, said, _ = _bisect(artifacts.folder, bundle)
 
     assert status == 0
     assert said.startswith("http-error comes with: ")
-    assert "weather http-404-rootfs" in said.splitlines()[0]
+    assert "network fault http-404-rootfs" in said.splitlines()[0]
 
 
 def test_a_test_can_be_what_tells_good_from_bad(artifacts: Artifacts, tmp_path: Path) -> None:

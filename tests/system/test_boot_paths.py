@@ -117,7 +117,7 @@ def test_a_stale_local_copy_that_starts_instead_is_found(
         to, old = (grub.folder_of(one.digest) for one in (new, artifacts))
         arguments = tuple(word.replace(to, old) for word in menu[0].arguments)
         machine.folder.mkdir(parents=True)
-        grub.make_disk(machine.folder / grub.DISK, [grub.Entry(artifacts=artifacts, arguments=arguments)])
+        grub.make_disk(machine.folder / grub.DISK, [grub.MenuEntry(artifacts=artifacts, arguments=arguments)])
         (machine.folder / grub.CONFIGURATION).write_text(grub.configuration(menu), "utf-8")
 
         with pytest.raises(BootFailed) as failure:

@@ -17,14 +17,14 @@ from harness.model.verdict import Outcome
 from .conftest import ROOT, Judge
 from .test_planted_images import text_of
 
-SITE = "/etc/site"
+SITE = "/etc/context"
 PLAYBOOK = """
 - hosts: all
   gather_facts: false
   tasks:
     - name: A location of forty files
       ansible.builtin.shell: |
-        mkdir {site} && for n in $(seq 40); do yes $n | head -c 20000 >{site}/$n; done; chown daemon {site}/1
+        mkdir {context} && for n in $(seq 40); do yes $n | head -c 20000 >{context}/$n; done; chown daemon {context}/1
 
 - import_playbook: {root}/images/base/playbook.yml
 
@@ -54,7 +54,7 @@ class Fault:
     tree: str = "true"
 
 
-_CUTS = ("--thorough", "--cuts=4000", "tests/image/test_power_cuts.py")
+_CUTS = ("--thorough", "--power-cuts=4000", "tests/image/test_power_cuts.py")
 _DISKS = ("--thorough", "tests/image/test_disk_faults.py", "-k")
 _LINKS = ("tests/image/test_links.py",)
 _IDENTITY = ("tests/image/test_identity.py",)
@@ -81,7 +81,7 @@ FAULTS = {
             find_partition() {
                 if compgen -G '/dev/sd?2' >/dev/null; then partition=/dev/sda2; else make_partition; fi
             }""",
-        suite=(*_DISKS, "foreign-first"), id="check-failed", named="withstands names it",
+        suite=(*_DISKS, "foreign-first"), id="check-failed", named="tolerates names it",
     ),
     "missing-order": Fault(
         persist="""
@@ -120,7 +120,7 @@ FAULTS = {
         suite=_IDENTITY, id="check-failed", named="SSH host keys is the same",
     ),
     "database-link-without-target": Fault(
-        tree=f"ln -s /var/lib/site/database /usr/share/persist{SITE}/database",
+        tree=f"ln -s /var/lib/context/database /usr/share/persist{SITE}/database",
         suite=_LINKS, id="check-failed", named=f"{SITE}/./database",
     ),
 }  # fmt: skip
@@ -141,7 +141,7 @@ def broken_image(tmp_path: Path) -> Callable[[str], Path]:
         fault = FAULTS[name]
         (folder / "persist").write_text(fault.persist + "\n", "utf-8")
         (folder / "playbook.yml").write_text(
-            PLAYBOOK.format(site=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
+            PLAYBOOK.format(context=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
         )
         return images
 

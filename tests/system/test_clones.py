@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.core import digest
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.guest.checks import BootFailed
 from harness.lab import open_lab
 from harness.machine import states
@@ -119,7 +119,7 @@ def test_a_clone_has_its_own_time_randomness_network_and_server(templates: Templ
         random = [machine.check("head -c 16 /dev/urandom | od -An -tx1") for machine in (left, right)]
         late_s = [time.time() - float(machine.check("date +%s.%N")) for machine in (left, right)]
         for machine in (left, right):
-            machine.site.lab.http.serve("/who", machine.name.encode())
+            machine.context.lab.http.serve("/who", machine.name.encode())
             asked = "exec 3<>/dev/tcp/10.77.0.1/80; printf 'GET /who HTTP/1.0\\r\\n\\r\\n' >&3; tail -1 <&3"
             assert machine.check(asked) == machine.name
             machine.check(
@@ -178,7 +178,7 @@ def test_a_state_that_failed_is_not_tried_again(templates: Templates) -> None:
         machine_of(templates, "second", "broken"),
     ):
         pass
-    assert again.value.subject is Subject.IMAGE
+    assert again.value.blame is Blame.IMAGE
     assert len(tried) == 1
 
 
@@ -187,7 +187,7 @@ def test_a_killed_clone_is_the_hosts_doing(templates: Templates) -> None:
         machine.power.child.signal(SIGKILL)
         with pytest.raises(BootFailed, match="qemu-ended") as failure:
             machine.run("sleep 5")
-    assert failure.value.subject is Subject.HOST
+    assert failure.value.blame is Blame.HOST
 
 
 def test_a_template_that_is_altered_under_a_clone_is_the_hosts_doing_and_never_used_again(
@@ -201,7 +201,7 @@ def test_a_template_that_is_altered_under_a_clone_is_the_hosts_doing_and_never_u
         os.utime(folder / "memory")
         assert machine.doubt()
     findings = templates.run.findings()
-    assert [(finding.id, finding.subject) for finding in findings] == [("template-altered", Subject.HOST)]
+    assert [(finding.id, finding.blame) for finding in findings] == [("template-altered", Blame.HOST)]
     with ExitStack() as stack:
         assert templates._found(folder.name, stack) is None
     assert not folder.exists()

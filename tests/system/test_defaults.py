@@ -7,7 +7,7 @@ import pytest
 from harness.build.pipeline import build
 from harness.lab import Lab
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import Site, boot
+from harness.machine.machine import BootContext, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import MachineSpec
@@ -23,7 +23,7 @@ PLAYBOOK = """
   tasks:
     - name: Defaults of this version
       ansible.builtin.shell: |
-        mkdir /etc/site && cd /etc/site
+        mkdir /etc/context && cd /etc/context
         echo {version} >changed; echo {version} >follows; echo same >touched; echo same >deleted; echo x >{version}
 
 - import_playbook: {root}/images/base/playbook.yml
@@ -35,11 +35,11 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageDefin
     """Two versions of one image."""
     made = []
     for version in ("one", "two"):
-        folder = tmp_path_factory.mktemp(version) / "site"
+        folder = tmp_path_factory.mktemp(version) / "context"
         folder.mkdir()
         (folder.parent / "roles").symlink_to(ROOT / "images" / "roles")
         text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
-        text = text.replace('"/var/local"]', '"/var/local", "/etc/site"]\nfollow = ["/etc/site/follows"]')
+        text = text.replace('"/var/local"]', '"/var/local", "/etc/context"]\nfollow = ["/etc/context/follows"]')
         (folder / "image.toml").write_text(text.replace('"2026.11"', f'"{version}"'), "utf-8")
         (folder / "playbook.yml").write_text(PLAYBOOK.format(version=version, root=ROOT), "utf-8")
         definition = load_definition(folder)
@@ -51,23 +51,23 @@ def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
     versions: tuple[tuple[ImageDefinition, Artifacts], ...], spec: MachineSpec, lab: Lab, run: Run
 ) -> None:
     (definition, old), (_, new) = versions
-    site = Site(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
-    with boot(spec, old, definition, site=site) as machine:
+    context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+    with boot(spec, old, definition, context=context) as machine:
         before = unreached(machine)
-        machine.check("cd /etc/site && echo mine >touched && rm deleted && sync touched .")
+        machine.check("cd /etc/context && echo mine >touched && rm deleted && sync touched .")
         machine.reboot(into=new)
-        seen = machine.check("cd /etc/site/. && ls && cat changed follows touched").split()
+        seen = machine.check("cd /etc/context/. && ls && cat changed follows touched").split()
         after = unreached(machine)
-        machine.check("cd /etc/site && rm follows && echo mine >follows && sync follows .")
+        machine.check("cd /etc/context && rm follows && echo mine >follows && sync follows .")
         machine.reboot(into=old)
-        replaced = machine.check("cat /etc/site/follows")
+        replaced = machine.check("cat /etc/context/follows")
 
     assert before == frozenset()
     assert seen == ["changed", "follows", "one", "touched", "one", "two", "mine"]
     assert after == {
-        "/etc/site/changed is another in the image",
-        "/etc/site/deleted is new in the image",
-        "/etc/site/touched is another in the image",
-        "/etc/site/two is new in the image",
+        "/etc/context/changed is another in the image",
+        "/etc/context/deleted is new in the image",
+        "/etc/context/touched is another in the image",
+        "/etc/context/two is new in the image",
     }
     assert replaced == "mine"

@@ -54,7 +54,7 @@ def _greys(png: bytes) -> set[int]:
 def test_a_rootfs_that_is_not_served_is_quoted_and_captured(
     booting: Booting, over_network: MachineSpec, lab: Lab, artifacts: Artifacts
 ) -> None:
-    lab.disturb(read("http-404-rootfs"))
+    lab.inject(read("http-404-rootfs"))
 
     finding, folder = _failure(booting, over_network)
 

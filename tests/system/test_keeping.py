@@ -17,7 +17,7 @@ from harness.core import serialization
 from harness.core.deadline import Deadline, poll
 from harness.core.process import answer
 from harness.machine import attach_server
-from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Kept
+from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, HeldMachine
 from harness.model.verdict import Outcome, Verdict
 from harness.replay.bundle import unpack
 
@@ -52,7 +52,7 @@ def _own_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
-def _kept(child: subprocess.Popen[str]) -> Kept:
+def _kept(child: subprocess.Popen[str]) -> HeldMachine:
     assert poll(lambda: attach_server.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
     (one,) = attach_server.kept()
     return one
@@ -107,7 +107,7 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
 
 
 def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    with _pytest(tmp_path, BOOTS, "-n1", "--weather=http-404-rootfs", "--keep=failed") as child:
+    with _pytest(tmp_path, BOOTS, "-n1", "--network-fault=http-404-rootfs", "--keep=failed") as child:
         one = _kept(child)
         assert one.why == "its boot failed"
         with attach_server.ask(one.id, MONITOR) as monitor:
@@ -121,7 +121,7 @@ def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(
 
 
 def test_a_machine_whose_firmware_gave_up_tries_again_while_it_is_kept(tmp_path: Path) -> None:
-    with _pytest(tmp_path, BOOTS, "-n0", "--weather=http-404-kernel", "--keep=failed") as child:
+    with _pytest(tmp_path, BOOTS, "-n0", "--network-fault=http-404-kernel", "--keep=failed") as child:
         one = _kept(child)
         with attach_server.ask(one.id, CONSOLE) as console:
             console.settimeout(90)

@@ -15,7 +15,7 @@ from harness.store.store import find_store
 from .conftest import ROOT, Judge
 from .test_planted_images import text_of
 
-PATHS = '["/etc/systemd/network", "/srv/site", "/var/local"]'
+PATHS = '["/etc/systemd/network", "/srv/context", "/var/local"]'
 PLAYBOOK = """
 - import_playbook: {root}/images/base/playbook.yml
 
@@ -24,7 +24,7 @@ PLAYBOOK = """
   tasks:
     - name: No links
       ansible.builtin.shell: |
-        for path in /etc/systemd/network /srv/site /var/local; do
+        for path in /etc/systemd/network /srv/context /var/local; do
             rm $path && mv -T /usr/share/persist$path $path
         done
         sed -i 's/^paths=.*/paths=()/' /usr/lib/persist/config
@@ -33,37 +33,37 @@ PLAYBOOK = """
       ansible.builtin.copy:
         dest: /etc/fstab
         content: |
-          /data/site  /srv/site             none     bind
+          /data/context  /srv/context             none     bind
           /data/var   /var                  none     bind
           overlay     /etc/systemd/network  overlay  {overlay}
 
     - name: What they need
       ansible.builtin.copy:
-        dest: /etc/systemd/system/site-folders.service
+        dest: /etc/systemd/system/context-folders.service
         content: |
           [Unit]
           DefaultDependencies=no
-          Before=srv-site.mount var.mount etc-systemd-network.mount
+          Before=srv-context.mount var.mount etc-systemd-network.mount
           [Service]
           Type=oneshot
           RemainAfterExit=yes
-          ExecStart=/bin/sh -ec 'mkdir -p /data/site /data/network/upper /data/network/work; \\
+          ExecStart=/bin/sh -ec 'mkdir -p /data/context /data/network/upper /data/network/work; \\
               test -e /data/var || {{ rm -rf /data/.var; cp -a /var /data/.var; sync; mv /data/.var /data/var; }}; sync'
           [Install]
           WantedBy=local-fs.target
 
     - name: Before they are mounted
-      ansible.builtin.shell: systemctl enable site-folders.service; {spoil}
+      ansible.builtin.shell: systemctl enable context-folders.service; {spoil}
 """
 OVERLAY = "lowerdir=/etc/systemd/network,upperdir=/data/network/upper,workdir=/data/network/work"
 SUITE = ("-n2", "tests/image/test_links.py", "tests/image/test_identity.py", "tests/image/test_survival.py")
-THOROUGH = ("--thorough", "--cuts=1000", "tests/image/test_upgrades.py", "tests/image/test_power_cuts.py")
+THOROUGH = ("--thorough", "--power-cuts=1000", "tests/image/test_upgrades.py", "tests/image/test_power_cuts.py")
 
 
 def _build(folder: Path, spoil: str = "true") -> tuple[Path, Artifacts]:
     """A folder of images with the definition of ``theirs``, which says nothing of building it, and what was built."""
     text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
-    begin, end = text.index("paths = ["), text.index("withstands")
+    begin, end = text.index("paths = ["), text.index("tolerates")
     text = f"{text[:begin]}paths = {PATHS}\n{text[end:]}"
     ours, theirs = folder / "ours" / "theirs", folder / "theirs" / "theirs"
     for one in (ours, theirs):
@@ -92,4 +92,4 @@ def test_a_mount_that_is_missing_is_found(judge: Judge, tmp_path: Path) -> None:
     status, verdict = judge("theirs", f"--artifacts={artifacts.folder}", "tests/image/test_links.py", images=images)
 
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
-    assert any("/srv/site is on " in text_of(finding) for finding in verdict.findings), verdict.findings
+    assert any("/srv/context is on " in text_of(finding) for finding in verdict.findings), verdict.findings

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from harness.core import process, serialization
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.fixtures.disk import make_disk
 from harness.lab import Lab
 from harness.machine import boot
@@ -215,7 +215,7 @@ def test_a_boot_script_that_tries_once(
         return _GIVES_UP.format(url=url)
 
     monkeypatch.setattr(command_line, "ipxe_script", script)
-    lab.disturb(known()["http-503-once-kernel"])
+    lab.inject(known()["http-503-once-kernel"])
     with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
         pass
 
@@ -246,7 +246,7 @@ def test_a_boot_that_says_nothing_more(
     print(failure.value)
     found = failure.value.finding
     assert found.id == "boot-hangs"
-    assert "after power-on it was in userspace" in found.cause or found.subject is Subject.HOST
+    assert "after power-on it was in userspace" in found.cause or found.blame is Blame.HOST
 
 
 def test_a_unit_that_does_not_stop(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:

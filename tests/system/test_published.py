@@ -23,7 +23,7 @@ from harness.promotion.attest import Refused
 from harness.promotion.promote import promote
 from harness.promotion.remote import Remote, open_tree
 from harness.qemu import command_line
-from harness.qemu.command_line import Wires
+from harness.qemu.command_line import QemuSockets
 
 from ..harness.proven import Proven
 
@@ -48,7 +48,7 @@ def test_a_machine_boots_what_the_stream_carries(
     lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
-    argv = [*command_line.command(spec, wires=Wires(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
+    argv = [*command_line.command(spec, wires=QemuSockets(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
 
     child = lab.spawn(argv)
     try:
@@ -99,7 +99,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @contextmanager
 def _open(place: str) -> Iterator[Remote]:
     with ExitStack() as until:
-        opened = open_tree(place, "site", until)
+        opened = open_tree(place, "context", until)
         assert isinstance(opened, Remote)
         yield opened
 
@@ -113,17 +113,17 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
         artifacts = made.artifacts(version)
         with _open(sshd) as opened:
             proof = made.proof(artifacts, made.verdict(artifacts))
-            opened.publish(promote(opened.tree, "site", "stable", artifacts, proof, made.keeper()))
+            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.keeper()))
 
     published = tmp_path / "published"
     with _open(sshd) as opened:
-        assert [entry.version for entry in opened.tree.history("site", "stable")] == ["1", "2"]
-        opened.fetch_artifacts("site", "stable")
+        assert [entry.version for entry in opened.tree.history("context", "stable")] == ["1", "2"]
+        opened.fetch_artifacts("context", "stable")
         assert (opened.tree.artifacts(made.artifacts("1").digest) / "vmlinuz").read_bytes() == b"kernel1"
-    assert made.artifacts("2").digest in (published / "streams/site/stable/boot.ipxe").read_text()
+    assert made.artifacts("2").digest in (published / "streams/context/stable/boot.ipxe").read_text()
     assert not list(published.rglob("*.new"))
 
-    newest = published / "streams" / "site" / "stable.json"
+    newest = published / "streams" / "context" / "stable.json"
     newest.write_text(newest.read_text().replace('"2"', '"3"'))
     with pytest.raises(Refused, match="changed by hand, or sent in part"), _open(sshd):
         pass

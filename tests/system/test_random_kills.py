@@ -105,20 +105,20 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("kills")
     named = os.environ.get("BOOTPROOF_KILL_STORE")
-    site = Site(folder, Store(Path(named) if named else folder / "store"))
-    shutil.copytree(ROOT / "images", site.images)
-    site.temporary.mkdir()
-    file = site.images / "base" / "image.toml"  # how quick a host is that does all this is no matter here
+    context = Site(folder, Store(Path(named) if named else folder / "store"))
+    shutil.copytree(ROOT / "images", context.images)
+    context.temporary.mkdir()
+    file = context.images / "base" / "image.toml"  # how quick a host is that does all this is no matter here
     file.write_text(re.sub(r"boot_s = \d+", "boot_s = 3600", file.read_text("utf-8")), "utf-8")
-    definition = load_definition(site.images / "base")
+    definition = load_definition(context.images / "base")
     if not named:
-        _copy_layers(site.store)
-    build(definition, site.store)
-    build(definition, site.store, version=f"{definition.version}+next")
-    yield site
+        _copy_layers(context.store)
+    build(definition, context.store)
+    build(definition, context.store, version=f"{definition.version}+next")
+    yield context
     if not named:
         shutil.rmtree(folder)
 
@@ -147,29 +147,31 @@ class Traces:
     kept: dict[str, tuple[int, int, int]]
 
 
-def traces(site: Site) -> Traces:
-    files = [path for name in ("artifacts", "layers") for path in (site.store.root / name).rglob("*") if path.is_file()]
+def traces(context: Site) -> Traces:
+    files = [
+        path for name in ("artifacts", "layers") for path in (context.store.root / name).rglob("*") if path.is_file()
+    ]
     return Traces(
         mounts=Path("/proc/self/mounts").read_text(),
         interfaces=tuple(sorted(os.listdir("/sys/class/net"))),
-        temporary=tuple(str(path) for path in site.temporary.glob("*") if not path.name.startswith("pytest-of-")),
+        temporary=tuple(str(path) for path in context.temporary.glob("*") if not path.name.startswith("pytest-of-")),
         kept={str(path): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in files},
     )
 
 
-def left_of(site: Site, mark: str) -> list[str]:
+def left_of(context: Site, mark: str) -> list[str]:
     """Processes of that run: those that inherited its mark, name its folders, or are in them."""
     processes = [folder for folder in Path("/proc").glob("[0-9]*") if folder.name != str(os.getpid())]
-    found = [folder for folder in processes if mark in _read(folder / "environ") or _is_in(folder, site)]
+    found = [folder for folder in processes if mark in _read(folder / "environ") or _is_in(folder, context)]
     return [f"{folder.name}: {_read(folder / 'cmdline') or _read(folder / 'comm')}" for folder in found]
 
 
-def _is_in(process: Path, site: Site) -> bool:
+def _is_in(process: Path, context: Site) -> bool:
     texts = [_read(process / "cmdline")]
     for name in ("cwd", "root"):
         with suppress(OSError):
             texts.append(os.readlink(process / name))
-    return any(str(place) in text for text in texts for place in (site.folder, site.store.root))
+    return any(str(place) in text for text in texts for place in (context.folder, context.store.root))
 
 
 def _read(file: Path) -> str:
@@ -225,15 +227,15 @@ def _end(child: subprocess.Popen[str], how: str) -> str:
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(site: Site, number: int) -> None:
+def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(context: Site, number: int) -> None:
     kind, how, moment_s = _chosen(number)
     print(f"BOOTPROOF_KILL_SEED={SEED}, round {number}: {kind}, {how} after {moment_s:.2f} s")
     if kind == "playbook":
-        with (site.images / "base" / "playbook.yml").open("a") as file:
+        with (context.images / "base" / "playbook.yml").open("a") as file:
             file.write(f"# {SEED}.{number}\n")
-    before, runs_before, mark = traces(site), _runs(site), uuid.uuid4().hex
+    before, runs_before, mark = traces(context), _runs(context), uuid.uuid4().hex
     with subprocess.Popen(
-        site.argv(kind, number), cwd=ROOT, env=site.env(mark), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        context.argv(kind, number), cwd=ROOT, env=context.env(mark), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     ) as child:  # fmt: skip
         with suppress(subprocess.TimeoutExpired):
@@ -243,23 +245,23 @@ def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(site: Site, 
     print(printed, f"-> {child.returncode}, {time.monotonic() - started_s:.1f} s later; running: {was_running}")
 
     leaving = Deadline(5 if how == "SIGKILL" else 1)
-    assert poll(lambda: not left_of(site, mark), leaving, every_s=0.1), left_of(site, mark)
-    assert not locks_held(site.store)
-    after = traces(site)
+    assert poll(lambda: not left_of(context, mark), leaving, every_s=0.1), left_of(context, mark)
+    assert not locks_held(context.store)
+    after = traces(context)
     assert (after.mounts, after.interfaces, after.temporary) == (before.mounts, before.interfaces, before.temporary)
     assert _lost(before.kept, after.kept) == []
-    assert damaged(site.store, set(after.kept) - set(before.kept)) == []
+    assert damaged(context.store, set(after.kept) - set(before.kept)) == []
     if how != "SIGKILL":
-        assert not list((site.store.root / "tmp").iterdir())
+        assert not list((context.store.root / "tmp").iterdir())
         assert "Traceback" not in printed or moment_s < STARTING_S
-        assert all((run / "verdict.json").exists() for run in _runs(site) - runs_before)
-    with site.store.workfolder(remove=remove):  # as the next build does
+        assert all((run / "verdict.json").exists() for run in _runs(context) - runs_before)
+    with context.store.workfolder(remove=remove):  # as the next build does
         pass
-    assert not list((site.store.root / "tmp").iterdir())
+    assert not list((context.store.root / "tmp").iterdir())
 
 
-def _runs(site: Site) -> set[Path]:
-    return {path for path in site.runs.glob("*") if not path.is_symlink()}
+def _runs(context: Site) -> set[Path]:
+    return {path for path in context.runs.glob("*") if not path.is_symlink()}
 
 
 def _lost(before: dict[str, tuple[int, int, int]], after: dict[str, tuple[int, int, int]]) -> list[str]:
@@ -267,11 +269,11 @@ def _lost(before: dict[str, tuple[int, int, int]], after: dict[str, tuple[int, i
     return [path for path, facts in before.items() if "/artifacts/" in path and after.get(path) != facts]
 
 
-def test_after_all_that_a_build_and_a_run_work(site: Site) -> None:
+def test_after_all_that_a_build_and_a_run_work(context: Site) -> None:
     def run(kind: str) -> int:
-        return subprocess.run(site.argv(kind, KILLS), cwd=ROOT, env=site.env(""), check=False).returncode
+        return subprocess.run(context.argv(kind, KILLS), cwd=ROOT, env=context.env(""), check=False).returncode
 
     assert run("build") == 0
     assert run("run") == 75, "a part of the suite is inconclusive"
-    assert not list((site.store.root / "tmp").iterdir())
-    assert damaged(site.store, set(traces(site).kept)) == []
+    assert not list((context.store.root / "tmp").iterdir())
+    assert damaged(context.store, set(traces(context).kept)) == []

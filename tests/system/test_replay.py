@@ -31,15 +31,15 @@ def _replay(*arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_boot_that_failed_fails_again_but_not_in_other_weather(judge: Judge, tmp_path: Path) -> None:
+def test_a_boot_that_failed_fails_again_but_not_without_the_network_fault(judge: Judge, tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(BOOTS)
-    status, verdict = judge("base", "-n0", "--weather=http-404-rootfs", str(tmp_path / "test_mine.py"))
+    status, verdict = judge("base", "-n0", "--network-fault=http-404-rootfs", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")
 
     assert (status, [finding.id for finding in verdict.findings]) == (1, ["http-error"])
     assert bundle.stat().st_size < 25 << 20
     assert _replay(bundle) == (1, "http-error: came back in 1 of 1\n")
-    status, said = _replay(bundle, "--change", "weather=")
+    status, said = _replay(bundle, "--change", "network_faults=")
     assert (status, said) == (0, "http-error: came back in 0 of 1\nno finding: 1 of 1\n")
 
 
@@ -61,7 +61,7 @@ def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
 def test_its_monitor_and_its_kernel_are_at_hand(judge: Judge, tmp_path: Path) -> None:
     """A debugger finds it before its first instruction."""
     (tmp_path / "test_mine.py").write_text(BOOTS)
-    judge("base", "-n0", "--weather=http-404-kernel", str(tmp_path / "test_mine.py"))
+    judge("base", "-n0", "--network-fault=http-404-kernel", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")
     argv = [*REPLAY, str(bundle)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import report
-from harness.model.verdict import Boot, Verdict
+from harness.model.verdict import BootResult, Verdict
 
 from .. import samples
 from ..browser import Page, open_browser
@@ -138,7 +138,7 @@ def test_nothing_that_a_guest_prints_is_run(show: Show, verdict: Verdict, tmp_pa
 
 @pytest.mark.parametrize("number", [1, 40_000, 90_000])
 def test_any_line_of_a_large_log_can_be_shown(show: Show, tmp_path: Path, number: int) -> None:
-    boot: Boot = samples.boot(tmp_path, 0, "direct", lines=90_000)
+    boot: BootResult = samples.boot(tmp_path, 0, "direct", lines=90_000)
     assert Path(boot.console).stat().st_size > 5_000_000
     page = show(samples.verdict((boot,)), f"#boot-web-0-1-L{number}")
 

@@ -17,7 +17,7 @@ from .test_planted_images import text_of
 SERVICE = """\
 import sqlite3, sys
 mine, refuses = int(sys.argv[1]), sys.argv[2] == "refuses"
-base = sqlite3.connect("/var/local/site.db")
+base = sqlite3.connect("/var/local/context.db")
 (seen,) = base.execute("PRAGMA user_version").fetchone()
 if seen > mine and refuses:
     sys.exit(f"the database has format {seen}, mine is {mine}")
@@ -31,13 +31,13 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - name: A service with a database
-      ansible.builtin.copy: {{ src: site.py, dest: /usr/local/lib/site.py }}
+      ansible.builtin.copy: {{ src: context.py, dest: /usr/local/lib/context.py }}
     - name: In the format of this version
       ansible.builtin.shell: |
         printf '%s\\n' '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' \
-          'ExecStart=/usr/bin/python3 /usr/local/lib/site.py {format} {manner}' \
-          '[Install]' 'WantedBy=multi-user.target' >/etc/systemd/system/site.service
-        systemctl enable site.service
+          'ExecStart=/usr/bin/python3 /usr/local/lib/context.py {format} {manner}' \
+          '[Install]' 'WantedBy=multi-user.target' >/etc/systemd/system/context.service
+        systemctl enable context.service
 
 - import_playbook: {root}/images/base/playbook.yml
 """
@@ -46,28 +46,28 @@ PLAYBOOK = """
 @pytest.mark.parametrize("manner", ["refuses", "takes"])
 def test_a_rollback_that_a_database_does_not_survive_is_not_safe(judge: Judge, tmp_path: Path, manner: str) -> None:
     old, new = (_images(tmp_path / f"format-{number}", number, manner) for number in (1, 2))
-    previous = build(load_definition(old / "site"), find_store())
+    previous = build(load_definition(old / "context"), find_store())
 
     _, verdict = judge(
-        "site", "--thorough", f"--previous={previous.folder}",
+        "context", "--thorough", f"--previous={previous.folder}",
         "tests/image/test_upgrades.py", "-k", "to-the-next-and-back", images=new,
     )  # fmt: skip
 
     found = [finding for finding in verdict.findings if finding.id == "rollback-not-safe"]
     if manner == "refuses":
         assert verdict.outcome is Outcome.FAILED
-        assert any("/var/local/site.db: SQLite, user_version 1" in text_of(finding) for finding in found)
+        assert any("/var/local/context.db: SQLite, user_version 1" in text_of(finding) for finding in found)
     else:
         assert (verdict.findings, verdict.coverage.failed) == ((), ())
 
 
 def _images(images: Path, number: int, manner: str) -> Path:
-    folder = images / "site"
+    folder = images / "context"
     folder.mkdir(parents=True)
     (images / "roles").symlink_to(ROOT / "images" / "roles")
     text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
-    text = text.replace("services = [", 'services = ["site.service", ').replace('"2026.11"', f'"{number}"')
+    text = text.replace("services = [", 'services = ["context.service", ').replace('"2026.11"', f'"{number}"')
     (folder / "image.toml").write_text(text, "utf-8")
-    (folder / "site.py").write_text(SERVICE, "utf-8")
+    (folder / "context.py").write_text(SERVICE, "utf-8")
     (folder / "playbook.yml").write_text(PLAYBOOK.format(format=number, manner=manner, root=ROOT), "utf-8")
     return images

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.host.doctor.boots import for_boots
 from harness.host.doctor.builds import for_builds
-from harness.host.doctor.check import INSTALL, HostCheck, State
+from harness.host.doctor.check import INSTALL, CheckState, HostCheck
 from harness.host.doctor.places import places
 from harness.host.doctor.programs import programs
 from harness.host.doctor.resources import resources
@@ -15,7 +15,7 @@ from harness.host.doctor.resources import resources
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["HostCheck", "State", "examine", "remedies", "table"]
+__all__ = ["CheckState", "HostCheck", "examine", "remedies", "table"]
 
 
 def examine() -> list[HostCheck]:
@@ -29,7 +29,7 @@ def table(checks: Iterable[HostCheck]) -> Table:
     from rich.text import Text
 
     rows = Table(box=None, pad_edge=False, show_header=False)
-    colours = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "bold red"}
+    colours = {CheckState.OK: "green", CheckState.LIMITED: "yellow", CheckState.MISSING: "bold red"}
     for check in checks:
         word = check.state.upper() if check.is_missing else check.state
         rows.add_row(Text(word, colours[check.state]), check.name, check.detail)

@@ -12,7 +12,7 @@ from harness import lab
 from harness.core import process
 from harness.core.errors import BootproofError
 from harness.host import accelerator
-from harness.host.doctor.check import INSTALL, SUDO, WITHOUT_LAB, HostCheck, State, first_line, user_name
+from harness.host.doctor.check import INSTALL, SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, user_name
 from harness.model.machine_spec import IPXE_LOADER, Accelerator
 from harness.qemu import command_line, grub
 from harness.store.store import find_store
@@ -39,26 +39,26 @@ def for_boots() -> Iterator[HostCheck]:
 
 def _rom() -> HostCheck:
     if any((folder / "pxe-virtio.rom").exists() for folder in _ROMS):
-        return HostCheck(name="iPXE ROM", state=State.OK, detail="the boot path ipxe-bios")
+        return HostCheck(name="iPXE ROM", state=CheckState.OK, detail="the boot path ipxe-bios")
     detail = "no boot path ipxe-bios; --boot-path direct works, but does not prove that images come over the network"
-    return HostCheck(name="iPXE ROM", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
+    return HostCheck(name="iPXE ROM", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
 
 
 def _uefi() -> HostCheck:
     packages = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_FACTORY_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
     missing = dict.fromkeys(package for file, package in packages.items() if not file.exists())
     if not missing:
-        return HostCheck(name="UEFI", state=State.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
+        return HostCheck(name="UEFI", state=CheckState.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
     detail = "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work"
-    return HostCheck(name="UEFI", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
+    return HostCheck(name="UEFI", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
 
 
 def _grub() -> HostCheck:
     missing = [package for target, package in grub.PACKAGES.items() if not (grub.MODULES / target).is_dir()]
     if not missing:
-        return HostCheck(name="GRUB", state=State.OK, detail="the boot path grub, by BIOS and UEFI")
+        return HostCheck(name="GRUB", state=CheckState.OK, detail="the boot path grub, by BIOS and UEFI")
     detail = "no boot path grub; the others work"
-    return HostCheck(name="GRUB", state=State.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
+    return HostCheck(name="GRUB", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
 
 
 def _tun() -> HostCheck:
@@ -73,7 +73,7 @@ def _tun() -> HostCheck:
     except OSError as error:
         detail, remedy = f"cannot be opened: {error.strerror}", f"{SUDO}modprobe tun"
     else:
-        return HostCheck(name=str(_TUN), state=State.OK, detail="network cards of a lab")
+        return HostCheck(name=str(_TUN), state=CheckState.OK, detail="network cards of a lab")
     if _is_container():
         detail += "; in a container, start it with --device /dev/net/tun"
     return HostCheck(name=str(_TUN), state=WITHOUT_LAB, detail=f"{detail}; no lab without it", remedy=remedy)
@@ -89,7 +89,7 @@ def _user_namespaces() -> HostCheck:
         need = "no lab without them" if os.geteuid() else "a lab is then less apart from this host"
         detail = f"{need}: {_first_line_of_output(error)}{hint}"
         return HostCheck(name="user namespaces", state=WITHOUT_LAB, detail=detail, remedy=remedy)
-    return HostCheck(name="user namespaces", state=State.OK, detail="isolate a lab, without root")
+    return HostCheck(name="user namespaces", state=CheckState.OK, detail="isolate a lab, without root")
 
 
 def _first_line_of_output(error: BootproofError) -> str:
@@ -110,7 +110,7 @@ def _lab(*, is_explained: bool) -> HostCheck:
     """``is_explained`` if something that it needs already says how to mend it."""
     problem = lab.unavailable()
     if problem is None:
-        return HostCheck(name="lab", state=State.OK, detail="a virtual network with DHCP and HTTP opens")
+        return HostCheck(name="lab", state=CheckState.OK, detail="a virtual network with DHCP and HTTP opens")
     first, *_, last = *problem.splitlines(), ""
     detail = f"{first}; the user network takes its place, on which each machine is alone: no router, DNS, DHCP faults"
     remedy = SUDO + last.removeprefix("sudo ") if last.startswith("sudo ") and not is_explained else ""
@@ -124,22 +124,22 @@ def _accelerator() -> HostCheck:
         module = _kvm_module()
         detail = f"no {device}, {_SLOW}" + ("" if module else "; the processor, or the hypervisor above, offers none")
         remedy = f"{SUDO}modprobe {module}" if module else ""
-        return HostCheck(name="accelerator", state=State.LIMITED, detail=detail, remedy=remedy)
+        return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail, remedy=remedy)
     if not os.access(device, os.R_OK | os.W_OK):
         detail = f"user {user_name()} may not open {device}, {_SLOW}"
-        return HostCheck(name="accelerator", state=State.LIMITED, detail=detail, remedy=_open_kvm(device))
+        return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail, remedy=_open_kvm(device))
     kernels = sorted((find_store().root / "artifacts").glob("*/vmlinuz"), key=lambda path: path.parent.stat().st_mtime)
     if not kernels:
         detail = f"{device} is there; whether it runs a kernel is tried with the first one that is built"
-        return HostCheck(name="accelerator", state=State.OK, detail=detail)
+        return HostCheck(name="accelerator", state=CheckState.OK, detail=detail)
     try:
         choice = accelerator.choose("auto", kernels[-1], find_store().root / "accelerators")
     except (BootproofError, OSError) as error:
-        return HostCheck(name="accelerator", state=State.LIMITED, detail=f"not tried: {first_line(error)}")
+        return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=f"not tried: {first_line(error)}")
     if choice.accelerator is Accelerator.KVM:
-        return HostCheck(name="accelerator", state=State.OK, detail=f"kvm: {choice.reason}")
+        return HostCheck(name="accelerator", state=CheckState.OK, detail=f"kvm: {choice.reason}")
     detail = f"{choice.reason.partition(': after')[0]}, {_SLOW}"
-    return HostCheck(name="accelerator", state=State.LIMITED, detail=detail)
+    return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail)
 
 
 def _kvm_module() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.core import process
 from harness.core.namespaces import has_ids, prefix
-from harness.host.doctor.check import INSTALL, SUDO, HostCheck, State, attempt, user_name
+from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, user_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -25,15 +25,15 @@ def for_builds() -> Iterator[HostCheck]:
     ids = list(_subordinate_ids())
     yield from ids
     if not any(check.is_missing for check in ids):
-        yield attempt("build namespaces", State.MISSING, _build_namespace)
-    yield attempt("zstd", State.MISSING, _pack)
+        yield attempt("build namespaces", CheckState.MISSING, _build_namespace)
+    yield attempt("zstd", CheckState.MISSING, _pack)
 
 
 def _keyring() -> HostCheck:
     is_there = _KEYRING.exists()
     return HostCheck(
         name="archive keyring",
-        state=State.OK if is_there else State.MISSING,
+        state=CheckState.OK if is_there else CheckState.MISSING,
         detail="what Debian's packages are verified with" + ("" if is_there else "; nothing can be built without"),
         remedy="" if is_there else f"{INSTALL}debian-archive-keyring",
     )
@@ -45,10 +45,10 @@ def _ansible() -> HostCheck:
     except ImportError:  # of a parent of it
         is_there = False
     if is_there:
-        return HostCheck(name="Ansible", state=State.OK, detail="configures images")
+        return HostCheck(name="Ansible", state=CheckState.OK, detail="configures images")
     detail = f"{sys.executable} cannot import it, or not its community.general; nothing can be built without"
     remedy = shlex.join([sys.executable, "-m", "pip", "install", "ansible"])
-    return HostCheck(name="Ansible", state=State.MISSING, detail=detail, remedy=remedy)
+    return HostCheck(name="Ansible", state=CheckState.MISSING, detail=detail, remedy=remedy)
 
 
 def _subordinate_ids() -> Iterator[HostCheck]:
@@ -57,16 +57,16 @@ def _subordinate_ids() -> Iterator[HostCheck]:
         return
     if not shutil.which("newuidmap"):
         detail = "no newuidmap; builds without root need it"
-        yield HostCheck(name="uidmap", state=State.MISSING, detail=detail, remedy=f"{INSTALL}uidmap")
+        yield HostCheck(name="uidmap", state=CheckState.MISSING, detail=detail, remedy=f"{INSTALL}uidmap")
     user, files = user_name(), (Path("/etc/subuid"), Path("/etc/subgid"))
     if all(has_ids(file, user) for file in files):
-        yield HostCheck(name="subordinate ids", state=State.OK, detail="builds without root have 65536 of them")
+        yield HostCheck(name="subordinate ids", state=CheckState.OK, detail="builds without root have 65536 of them")
         return
     first = _free_ids(files)
     ids = f"{first}-{first + 65535}"
     remedy = f"{SUDO}usermod --add-subuids {ids} --add-subgids {ids} {user}"
     detail = f"{user} has no 65536 of them in /etc/subuid and /etc/subgid; builds without root need them"
-    yield HostCheck(name="subordinate ids", state=State.MISSING, detail=detail, remedy=remedy)
+    yield HostCheck(name="subordinate ids", state=CheckState.MISSING, detail=detail, remedy=remedy)
 
 
 def _free_ids(files: Iterable[Path]) -> int:

@@ -14,7 +14,7 @@ SUDO = "" if os.geteuid() == 0 else "sudo "
 INSTALL = f"{SUDO}apt-get install "
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """``limited`` is what works less well or proves less; without what is ``missing`` no image can be proven."""
 
     OK = "ok"
@@ -27,22 +27,22 @@ class HostCheck:
     """One thing about this host; ``remedy`` is a line to paste, empty where there is none or no need for one."""
 
     name: str
-    state: State
+    state: CheckState
     detail: str
     remedy: str = ""
 
     @property
     def is_missing(self) -> bool:
-        return self.state is State.MISSING
+        return self.state is CheckState.MISSING
 
 
-WITHOUT_LAB = State.LIMITED
+WITHOUT_LAB = CheckState.LIMITED
 """What it means for a host when what only a lab needs is not there: the user network takes its place."""
 
 
-def attempt(name: str, without: State, try_it: Callable[[], str]) -> HostCheck:
+def attempt(name: str, without: CheckState, try_it: Callable[[], str]) -> HostCheck:
     try:
-        return HostCheck(name=name, state=State.OK, detail=try_it())
+        return HostCheck(name=name, state=CheckState.OK, detail=try_it())
     except (BootproofError, OSError) as error:
         return HostCheck(name=name, state=without, detail=first_line(error))
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.host.doctor.check import HostCheck, State, user_name
+from harness.host.doctor.check import CheckState, HostCheck, user_name
 from harness.store.store import find_store
 
 _GIB = 1 << 30
@@ -29,12 +29,12 @@ def _store() -> HostCheck:
     problem = _problem_with(existing, root)
     if problem or free_gib < _LEAST_GIB:
         detail = f"{root}: {problem or f'{free_gib:.1f} GiB free; base needs {_LEAST_GIB}'}"
-        return HostCheck(name="store", state=State.MISSING, detail=detail, remedy=_other_store())
+        return HostCheck(name="store", state=CheckState.MISSING, detail=detail, remedy=_other_store())
     if free_gib < _ROOM_GIB:
         detail = f"{root}: {free_gib:.0f} GiB free are enough for base; nova-kvm needs {_ROOM_GIB}"
         remedy = "bootproof store prune" if root.exists() else _other_store()
-        return HostCheck(name="store", state=State.LIMITED, detail=detail, remedy=remedy)
-    return HostCheck(name="store", state=State.OK, detail=f"{root}, {free_gib:.0f} GiB free")
+        return HostCheck(name="store", state=CheckState.LIMITED, detail=detail, remedy=remedy)
+    return HostCheck(name="store", state=CheckState.OK, detail=f"{root}, {free_gib:.0f} GiB free")
 
 
 def _problem_with(existing: Path, root: Path) -> str:
@@ -94,5 +94,5 @@ def _runs() -> HostCheck:
     except OSError as error:
         detail = f"{folder} cannot be written: {error.strerror}; --run-dir names another folder"
         remedy = f"pytest --image base --run-dir {tempfile.gettempdir()}/runs"
-        return HostCheck(name="runs", state=State.LIMITED, detail=detail, remedy=remedy)
-    return HostCheck(name="runs", state=State.OK, detail=f"{folder}: logs and verdicts")
+        return HostCheck(name="runs", state=CheckState.LIMITED, detail=detail, remedy=remedy)
+    return HostCheck(name="runs", state=CheckState.OK, detail=f"{folder}: logs and verdicts")

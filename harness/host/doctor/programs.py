@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.core import process
 from harness.core.errors import BootproofError
-from harness.host.doctor.check import INSTALL, WITHOUT_LAB, HostCheck, State, first_line
+from harness.host.doctor.check import INSTALL, WITHOUT_LAB, CheckState, HostCheck, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +20,27 @@ class _Package:
     purpose: str
     oldest: str = ""
     version: str = "--version"
-    without: State = State.MISSING
-    too_old: State = State.LIMITED
+    without: CheckState = CheckState.MISSING
+    too_old: CheckState = CheckState.LIMITED
 
 
 _GRUB = "makes the disk of the boot path grub"
 
 _PACKAGES = (
-    _Package("qemu-system-x86", ("qemu-system-x86_64",), "boots the images", "7.2", too_old=State.MISSING),
+    _Package("qemu-system-x86", ("qemu-system-x86_64",), "boots the images", "7.2", too_old=CheckState.MISSING),
     _Package("qemu-utils", ("qemu-img",), "makes disks"),
     _Package("dnsmasq-base", ("dnsmasq",), "DHCP, TFTP and DNS of a lab", "2.89", without=WITHOUT_LAB),
     _Package("iproute2", ("ip",), "the network of a lab", without=WITHOUT_LAB),
-    _Package("nftables", ("nft",), "weather that loses packets or refuses connections", without=State.LIMITED),
+    _Package(
+        "nftables", ("nft",), "network faults that lose packets or refuse connections", without=CheckState.LIMITED
+    ),
     _Package("util-linux", ("unshare", "setpriv", "setsid"), "namespaces of labs and builds", "2.38"),
     _Package("openssh-client", ("ssh", "ssh-keygen"), "the SSH channel"),
     _Package("e2fsprogs", ("debugfs", "e2fsck"), "reads /data from the raw disk"),
     _Package("fdisk", ("sfdisk",), "finds /data on the raw disk"),
-    _Package("grub-common", ("grub-mkimage",), _GRUB, without=State.LIMITED),
-    _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=State.LIMITED),
-    _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=State.LIMITED),
+    _Package("grub-common", ("grub-mkimage",), _GRUB, without=CheckState.LIMITED),
+    _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=CheckState.LIMITED),
+    _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=CheckState.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),
     _Package("squashfs-tools", ("mksquashfs",), "packs root file systems", "4.5", version="-version"),
 )
@@ -62,7 +64,7 @@ def _check(package: _Package) -> HostCheck:
         detail = f"{paths[0]} is {version[0]}; the oldest that is tested is {package.oldest}, of Debian 12"
         return HostCheck(name=package.name, state=package.too_old, detail=detail, remedy=remedy)
     detail = " ".join([package.purpose, *([f"({version[0]})"] if version else [])])
-    return HostCheck(name=package.name, state=State.OK, detail=detail)
+    return HostCheck(name=package.name, state=CheckState.OK, detail=detail)
 
 
 def _numbers(version: str) -> list[int]:

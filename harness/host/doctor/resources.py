@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from harness.core.deadline import usable_cores
 from harness.host import admission
-from harness.host.doctor.check import SUDO, HostCheck, State
+from harness.host.doctor.check import SUDO, CheckState, HostCheck
 
 _MIB_PER_BOOT = 2600
 _LEAST_MIB = 1500
@@ -30,11 +30,11 @@ def _memory() -> HostCheck:
     machines = available_mib // _MIB_PER_BOOT
     if machines:
         detail = f"{available_mib} MiB free: {machines} machines of 2 GiB at once"
-        return HostCheck(name="memory", state=State.OK, detail=detail)
+        return HostCheck(name="memory", state=CheckState.OK, detail=detail)
     is_enough = available_mib >= _LEAST_MIB
     what = "a machine of 2 GiB may run out of it" if is_enough else f"a boot takes {_LEAST_MIB} and more"
     detail = f"{available_mib} MiB free: {what}; end other programs, or give this host 4 GiB"
-    return HostCheck(name="memory", state=State.LIMITED if is_enough else State.MISSING, detail=detail)
+    return HostCheck(name="memory", state=CheckState.LIMITED if is_enough else CheckState.MISSING, detail=detail)
 
 
 def _cores() -> HostCheck:
@@ -42,21 +42,21 @@ def _cores() -> HostCheck:
     detail = f"{cores}: as many machines boot at once"
     if cores == 1:
         detail = "1: one machine boots at a time, and it takes its time; nothing else is lost"
-    return HostCheck(name="cores", state=State.OK, detail=detail)
+    return HostCheck(name="cores", state=CheckState.OK, detail=detail)
 
 
 def clock(now_s: float) -> HostCheck:
     """Whether ``now_s``, in seconds since 1970, can be the time."""
     day = time.strftime("%Y-%m-%d", time.gmtime(now_s))
     if now_s >= _CLOCK_S:
-        return HostCheck(name="clock", state=State.OK, detail=day)
+        return HostCheck(name="clock", state=CheckState.OK, detail=day)
     detail = f"{day}: no certificate and no signature of a package is valid yet"
-    return HostCheck(name="clock", state=State.MISSING, detail=detail, remedy=f"{SUDO}timedatectl set-ntp true")
+    return HostCheck(name="clock", state=CheckState.MISSING, detail=detail, remedy=f"{SUDO}timedatectl set-ntp true")
 
 
 def _locale() -> HostCheck:
     encodings = {codecs.lookup(name).name for name in (sys.getfilesystemencoding(), sys.stdout.encoding)}
     if encodings == {"utf-8"}:
-        return HostCheck(name="locale", state=State.OK, detail="UTF-8")
+        return HostCheck(name="locale", state=CheckState.OK, detail="UTF-8")
     detail = f"{', '.join(sorted(encodings - {'utf-8'}))} instead of UTF-8: some output cannot be shown"
-    return HostCheck(name="locale", state=State.LIMITED, detail=detail, remedy="export LC_ALL=C.UTF-8")
+    return HostCheck(name="locale", state=CheckState.LIMITED, detail=detail, remedy="export LC_ALL=C.UTF-8")

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from harness.model.machine_spec import DiskSpec
 from harness.model.verdict import Finding
-from harness.persistence.power_cuts.crash_states import Cut
-from harness.persistence.power_cuts.judge import Expectation, Fate, Judgement, came_back, judge, sample
+from harness.persistence.power_cuts.crash_states import CrashState
+from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, came_back, judge, sample
 from harness.persistence.power_cuts.lost_writes import left_out
-from harness.persistence.power_cuts.read_back import Seen, look
+from harness.persistence.power_cuts.read_back import DiskContents, look
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.qemu.disk_images import open_ext4
 
-__all__ = ["Study", "examine", "lay_out", "look_at_disk"]
+__all__ = ["PowerCutStudy", "examine", "lay_out", "look_at_disk"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+class PowerCutStudy:
     """``judged`` states of a disk, ``fates`` of them by name; ``sampled`` are those that machines boot from.
 
     ``twin`` is what another machine of this image has on its disk after its first boot.
@@ -35,7 +35,7 @@ class Study:
 
     @property
     def lost(self) -> list[Judgement]:
-        return [judgement for judgement in self.sampled if judgement.fate is Fate.LOST]
+        return [judgement for judgement in self.sampled if judgement.fate is CrashResult.LOST]
 
     def finding(self, judgement: Judgement, folder: Path, by_hand: str) -> Finding:
         """That ``judgement``'s cut is not survived, with the writes that it kept from the disk.
@@ -52,28 +52,28 @@ class Study:
             cause=f"what these writes were for was relied on before it was on the disk; {by_hand} boots this disk",
         )
 
-    def flaw(self, cut: Cut, seen: Seen) -> str:
+    def flaw(self, cut: CrashState, seen: DiskContents) -> str:
         """What is not as it must be on the disk of a machine that booted after ``cut`` and was shut down."""
         judgement = judge(cut, seen, self.awaited)
-        if judgement.fate is Fate.LOST:
+        if judgement.fate is CrashResult.LOST:
             return judgement.said
         return seen.problem or came_back(seen.files, self.awaited, self.twin)
 
 
 def examine(
     recording: Recording,
-    twin: Seen,
+    twin: DiskContents,
     folder: Path,
     *,
     count: int,
     boots: int,
     seed: int,
     progress: Callable[[int, int], None],
-) -> Study:
+) -> PowerCutStudy:
     """Judge ``count`` cuts and choose ``boots`` of them to boot."""
     awaited = expectation(recording, folder)
     judgements = sweep(recording, awaited, folder, count=count, seed=seed, progress=progress)
-    return Study(
+    return PowerCutStudy(
         recording=recording,
         awaited=awaited,
         twin=twin.files,
@@ -83,7 +83,7 @@ def examine(
     )
 
 
-def look_at_disk(disk: DiskSpec, number: int, folder: Path, load: str = "") -> Seen:
+def look_at_disk(disk: DiskSpec, number: int, folder: Path, load: str = "") -> DiskContents:
     """What is on the file system in that partition of the disk of a machine that is off."""
     with open_ext4(disk, number) as data:
         return look(data.copy, folder / "files", load)

@@ -20,7 +20,7 @@ _TRIES = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartialWrite:
     """The first ``size_bytes`` of the ``number``-th write."""
 
     number: int
@@ -28,7 +28,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class CrashState:
     """All before write ``begin``, which follows a flush or is the first, and ``parts`` of those until the next one.
 
     That one is, or would be, write ``end``: what was kept by then by anybody's word must be among what is before
@@ -36,7 +36,7 @@ class Cut:
     """
 
     begin: int
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PartialWrite, ...] = ()
     end: int = 0
 
 
@@ -63,13 +63,13 @@ def windows(writes: Sequence[Write]) -> Iterator[Window]:
     yield Window(begin, tuple(inside), len(writes))
 
 
-def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
+def plan_crash_states(writes: Sequence[Write], count: int, seed: int) -> list[CrashState]:
     """Every flush boundary, then states in between up to ``count`` in all, sorted by where they begin.
 
     The same ``seed`` gives the same cuts. There are fewer than ``count`` where there are no more.
     """
     spans = list(windows(writes))
-    cuts = dict.fromkeys(Cut(span.begin, (), span.end) for span in spans)
+    cuts = dict.fromkeys(CrashState(span.begin, (), span.end) for span in spans)
     draws = [(span, random.Random(f"{seed} {span.begin}")) for span in spans if span.writes]
     while draws and len(cuts) < count:
         left = []
@@ -82,20 +82,22 @@ def plan_cuts(writes: Sequence[Write], count: int, seed: int) -> list[Cut]:
     return sorted(cuts, key=lambda cut: (cut.begin, [(part.number, part.size_bytes) for part in cut.parts]))
 
 
-def _new(span: Window, writes: Sequence[Write], source: random.Random, known: dict[Cut, None]) -> Cut | None:
+def _new(
+    span: Window, writes: Sequence[Write], source: random.Random, known: dict[CrashState, None]
+) -> CrashState | None:
     for _ in range(_TRIES):
-        cut = Cut(span.begin, _draw(span, writes, source), span.end)
+        cut = CrashState(span.begin, _draw(span, writes, source), span.end)
         if cut.parts and cut not in known and not _is_whole(cut, span, writes):
             return cut
     return None
 
 
-def _is_whole(cut: Cut, span: Window, writes: Sequence[Write]) -> bool:
+def _is_whole(cut: CrashState, span: Window, writes: Sequence[Write]) -> bool:
     """All of the window is the next boundary."""
-    return tuple(cut.parts) == tuple(Part(number, writes[number].size_bytes) for number in span.writes)
+    return tuple(cut.parts) == tuple(PartialWrite(number, writes[number].size_bytes) for number in span.writes)
 
 
-def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple[Part, ...]:
+def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple[PartialWrite, ...]:
     """Many of the writes, few, or those up to a moment; often the last of them only in part."""
     if source.random() < 1 / 3:
         kept = list(span.writes[: source.randint(1, len(span.writes))])
@@ -103,7 +105,7 @@ def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple
         share = source.choice((0.2, 0.5, 0.8))
         kept = [number for number in span.writes if source.random() < share]
     torn = source.choice(kept) if kept and source.random() < 0.6 else None
-    return tuple(Part(number, _torn(writes[number], source) if number == torn else writes[number].size_bytes)
+    return tuple(PartialWrite(number, _torn(writes[number], source) if number == torn else writes[number].size_bytes)
                  for number in kept)  # fmt: skip
 
 

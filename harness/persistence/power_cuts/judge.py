@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.persistence.power_cuts.crash_states import Cut
-from harness.persistence.power_cuts.read_back import Seen
+from harness.persistence.power_cuts.crash_states import CrashState
+from harness.persistence.power_cuts.read_back import DiskContents
 from harness.persistence.write_load import records
 
 
-class Fate(StrEnum):
+class CrashResult(StrEnum):
     """``open``: whether it is survived is seen when a machine boots from it."""
 
     KEPT = "kept"
@@ -39,8 +39,8 @@ class Expectation:
 class Judgement:
     """What became of ``cut``: ``kind`` is the same for all that went wrong in the same way, ``detail`` is not."""
 
-    cut: Cut
-    fate: Fate
+    cut: CrashState
+    fate: CrashResult
     kind: str = ""
     detail: str = ""
 
@@ -49,21 +49,23 @@ class Judgement:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
-def judge(cut: Cut, seen: Seen, awaited: Expectation) -> Judgement:
+def judge(cut: CrashState, seen: DiskContents, awaited: Expectation) -> Judgement:
     """A machine that had been ready has lost what was on its disk then; else the next boot may still make it."""
     was_ready = cut.begin >= awaited.ready_at
     if seen.problem:  # the numbers of inodes and blocks make no other kind of it
-        return Judgement(cut, Fate.LOST if was_ready else Fate.OPEN, re.sub(r"\b\d+\b", "N", seen.problem))
+        return Judgement(
+            cut, CrashResult.LOST if was_ready else CrashResult.OPEN, re.sub(r"\b\d+\b", "N", seen.problem)
+        )
     for kind, path in _lost(seen.files, awaited) if was_ready else ():
-        return Judgement(cut, Fate.LOST, kind, path)
+        return Judgement(cut, CrashResult.LOST, kind, path)
     due = {record for record, at in awaited.acknowledged.items() if at <= max(cut.begin, cut.end)}
     lost = sorted(due - records(seen.load, awaited.seed))
     if lost:
         detail = f"{len(lost)} of {len(due)}, the first is number {lost[0]}"
-        return Judgement(cut, Fate.LOST, "acknowledged records are lost", detail)
+        return Judgement(cut, CrashResult.LOST, "acknowledged records are lost", detail)
     for kind, path in _unfinished(seen.files, awaited):
-        return Judgement(cut, Fate.OPEN, kind, path)
-    return Judgement(cut, Fate.KEPT)
+        return Judgement(cut, CrashResult.OPEN, kind, path)
+    return Judgement(cut, CrashResult.KEPT)
 
 
 def _lost(files: Mapping[str, str], awaited: Expectation) -> Iterator[tuple[str, str]]:
@@ -118,11 +120,11 @@ def sample(judgements: Iterable[Judgement], count: int, ready_at: int) -> list[J
     """Those to boot, ``count`` of them: a blank disk, the first and the last of each kind of loss and of doubt as far
     as there is room, losses first; and others evenly, for which at least a third is kept, from ``ready_at`` on."""
     ordered = list(judgements)
-    kinds = dict[tuple[Fate, str], list[Judgement]]()
+    kinds = dict[tuple[CrashResult, str], list[Judgement]]()
     for judgement in ordered:
-        if judgement.fate is not Fate.KEPT:
+        if judgement.fate is not CrashResult.KEPT:
             kinds.setdefault((judgement.fate, judgement.kind), []).append(judgement)
-    by_gravity = sorted(kinds, key=lambda kind: kind[0] is not Fate.LOST)
+    by_gravity = sorted(kinds, key=lambda kind: kind[0] is not CrashResult.LOST)
     ends = [(kinds[kind][0], kinds[kind][-1]) for kind in by_gravity]
     chosen = dict.fromkeys([*ordered[:1], *(first for first, _ in ends), *(last for _, last in ends)])
     room = count - max(1, count // 3)

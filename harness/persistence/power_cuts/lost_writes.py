@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core import process
-from harness.persistence.power_cuts.crash_states import Cut, windows
+from harness.persistence.power_cuts.crash_states import CrashState, windows
 from harness.persistence.power_cuts.sweep import Recording, end_state
 from harness.persistence.power_cuts.writelog import Write, open_log
 
@@ -17,7 +17,7 @@ _JOURNAL = 8
 _MOST_ASKED, _MOST_TOLD = 100, 8
 
 
-def left_out(recording: Recording, cut: Cut, folder: Path) -> tuple[str, ...]:
+def left_out(recording: Recording, cut: CrashState, folder: Path) -> tuple[str, ...]:
     """A line for each of the first few writes that ``cut`` left out, or left torn, with the file that it was for.
 
     That can be told of files that were there in the end; their writes come first. ``folder`` is for what is laid out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.persistence.power_cuts.crash_states import Cut
+from harness.persistence.power_cuts.crash_states import CrashState
 from harness.persistence.power_cuts.writelog import WriteLog
 from harness.qemu.disk_images import copy_sparse
 
@@ -29,7 +29,7 @@ class Layout:
         with self._durable.open("xb") as file:
             file.truncate(size_bytes)
 
-    def lay_out(self, cut: Cut, path: Path) -> None:
+    def lay_out(self, cut: CrashState, path: Path) -> None:
         """Make ``path`` the state that ``cut`` leaves."""
         self._advance(cut.begin)
         copy_sparse(self._durable, path)

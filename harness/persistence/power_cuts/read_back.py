@@ -20,7 +20,7 @@ _FORCED = "check forced"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DiskContents:
     """``problem`` is what e2fsck finds wrong beyond the journal; ``files`` maps each path to a digest of what is there.
 
     A folder's digest is ``folder``; a link's begins with ``-> ``. ``load`` is the content of the live load's file.
@@ -31,7 +31,7 @@ class Seen:
     load: bytes = b""
 
 
-def look(state: Path, scratch: Path, load: str = "") -> Seen:
+def look(state: Path, scratch: Path, load: str = "") -> DiskContents:
     """Replay, check and read the ext4 in ``state``, which is changed by that. ``scratch`` is the name of a folder.
 
     ``load`` is the path of the live load's file.
@@ -39,11 +39,11 @@ def look(state: Path, scratch: Path, load: str = "") -> Seen:
     e2fsck = process.require("e2fsck", "e2fsprogs")
     status, said = _answer([e2fsck, "-p", str(state)])
     if status > _CORRECTED:
-        return Seen(f"e2fsck -p: {_sentence(said, state)}", {})
+        return DiskContents(f"e2fsck -p: {_sentence(said, state)}", {})
     if _FORCED not in said:
         status, said = _answer([e2fsck, "-fn", str(state)])
         if status:
-            return Seen(f"e2fsck -fn: {_sentence(said, state)}", {})
+            return DiskContents(f"e2fsck -fn: {_sentence(said, state)}", {})
     scratch.mkdir()
     try:
         _answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
@@ -51,7 +51,7 @@ def look(state: Path, scratch: Path, load: str = "") -> Seen:
             _make_readable(scratch)
         files = dict(_walk(scratch))
         kept = Path(f"{scratch}{load}").read_bytes() if files.pop(load, None) else b""
-        return Seen("", files, kept)
+        return DiskContents("", files, kept)
     finally:
         shutil.rmtree(scratch)
 

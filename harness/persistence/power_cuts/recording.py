@@ -12,7 +12,7 @@ from harness.model.machine_spec import DiskSpec
 from harness.persistence.locations import Location, find_locations
 from harness.persistence.power_cuts.sweep import Recording
 from harness.persistence.power_cuts.writelog import count_entries, make_log
-from harness.persistence.write_load import NAME, Load
+from harness.persistence.write_load import NAME, WriteLoad
 from harness.qemu.disk_images import find_partition
 
 LOAD_S = 20.0
@@ -36,7 +36,7 @@ def record(machine: Machine, versions: Versions) -> Recording:
     locations = find_locations(machine.channel, machine.definition.persistent_paths)
     made = _made(machine, locations)
     file = _load_file(locations)
-    load = Load(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
+    load = WriteLoad(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
     load.start()
     load.go_on(LOAD_S)
     number = _partition_number(machine, file)

@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 
 from harness.core.deadline import usable_cores
 from harness.core.errors import ImageError
-from harness.persistence.power_cuts.crash_states import Cut, Part, plan_cuts, windows
+from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
 from harness.persistence.power_cuts.judge import Expectation, Judgement, judge, steady
 from harness.persistence.power_cuts.materialize import Layout
-from harness.persistence.power_cuts.read_back import Seen, look
+from harness.persistence.power_cuts.read_back import DiskContents, look
 from harness.persistence.power_cuts.writelog import Write, WriteLog, open_log
 from harness.qemu.disk_images import Partition
 
@@ -55,7 +55,7 @@ def expectation(recording: Recording, folder: Path) -> Expectation:
     even there then. ``folder`` is for what is laid out meanwhile."""
     with open_log(recording.log) as log:
         begins = [span.begin for span in windows(log.writes)]
-        ready = Cut(max(begin for begin in begins if begin <= recording.ready_at))
+        ready = CrashState(max(begin for begin in begins if begin <= recording.ready_at))
         layout = _layout(recording, log, folder)
         seen = [_look_at(layout, cut, folder, recording.load) for cut in (ready, _whole(log.writes))]
     for one in seen:
@@ -86,10 +86,10 @@ def sweep(
     ``progress`` is told from time to time how many of how many are done.
     """
     with open_log(recording.log) as log, ThreadPoolExecutor(usable_cores()) as pool:
-        cuts = plan_cuts(log.writes, count, seed)
+        cuts = plan_crash_states(log.writes, count, seed)
         done = _Count(len(cuts), progress)
 
-        def work(share: Sequence[Cut]) -> list[Judgement]:
+        def work(share: Sequence[CrashState]) -> list[Judgement]:
             with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
                 layout = _layout(recording, log, Path(place))
                 return [
@@ -112,7 +112,7 @@ def _scratch(folder: Path) -> Path:
     return memory if is_roomy else folder
 
 
-def lay_out(recording: Recording, cut: Cut, path: Path) -> None:
+def lay_out(recording: Recording, cut: CrashState, path: Path) -> None:
     """Make ``path`` the whole disk as ``cut`` leaves it."""
     with open_log(recording.log) as log, TemporaryDirectory(dir=path.parent) as place:
         Layout(log, Path(place), 0, recording.disk_bytes).lay_out(cut, path)
@@ -131,7 +131,7 @@ def _layout(recording: Recording, log: WriteLog, folder: Path) -> Layout:
     return Layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
 
 
-def _look_at(layout: Layout, cut: Cut, folder: Path, load: str) -> Seen:
+def _look_at(layout: Layout, cut: CrashState, folder: Path, load: str) -> DiskContents:
     state = folder / "state"
     layout.lay_out(cut, state)
     try:
@@ -140,10 +140,12 @@ def _look_at(layout: Layout, cut: Cut, folder: Path, load: str) -> Seen:
         state.unlink()
 
 
-def _whole(writes: Sequence[Write]) -> Cut:
+def _whole(writes: Sequence[Write]) -> CrashState:
     """Nothing was cut: all that was ever written."""
     *_, last = windows(writes)
-    return Cut(last.begin, tuple(Part(number, writes[number].size_bytes) for number in last.writes), last.end)
+    return CrashState(
+        last.begin, tuple(PartialWrite(number, writes[number].size_bytes) for number in last.writes), last.end
+    )
 
 
 class _Count:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.core import process, serialization
-from harness.diff import Change, Diff, Entry, Section, Side, Weight, as_html, as_text, compare
+from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_html, as_text, compare
 from harness.diff.tree import read_tree
 from harness.model.artifacts import Artifacts, Manifest, describe
-from harness.model.verdict import Boot, Coverage, Outcome, Traits, Unit, Verdict
+from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Unit, Verdict
 
 Make = Callable[..., Artifacts]
 
@@ -32,7 +32,7 @@ FILES = {
     "var/lib/dpkg/info/lib:amd64.list": "/.\n/usr\n/usr/lib\n/usr/lib/lib.so\n",
     "var/cache/some": "1",
 }
-TRAITS = Traits(
+TRAITS = RuntimeProfile(
     memory_mib=300,
     sockets=("tcp 0.0.0.0:22 sshd", "udp 0.0.0.0:41000 chronyd"),
     users={"root": 0, "nova": 64060},
@@ -78,7 +78,7 @@ def _manifest(folder: Path) -> Manifest:
 
 def verdict(artifacts: Artifacts, ready_s: tuple[float, ...] = (80.0,), **traits: object) -> Verdict:
     boots = tuple(
-        Boot(machine="m", number=1, boot_path="direct", artifacts=artifacts.digest, phases={"kernel": s / 4},
+        BootResult(machine="m", number=1, boot_path="direct", artifacts=artifacts.digest, phases={"kernel": s / 4},
              ready_s=s, console="", added_arguments=())
         for s in ready_s
     )  # fmt: skip
@@ -86,7 +86,7 @@ def verdict(artifacts: Artifacts, ready_s: tuple[float, ...] = (80.0,), **traits
         outcome=Outcome.PASSED, image="base", version="1", digests={"artifacts": artifacts.digest}, findings=(),
         coverage=Coverage(boot_paths=("direct",), passed=(), failed=(), missing=()), boots=boots,
         host={"accelerator": "tcg: no /dev/kvm"}, started="", elapsed_s=1.0,
-        traits=replace(TRAITS, **traits),  # type: ignore[arg-type]
+        runtime_profile=replace(TRAITS, **traits),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -371,7 +371,7 @@ def test_a_difference_is_a_value_that_reads_back_equal(make: Make, tmp_path: Pat
 
 
 def _many(count: int) -> Diff:
-    entries = tuple(Entry(what=f"p{number}", change=Change.ADDED, new="1") for number in range(count))
+    entries = tuple(DiffEntry(what=f"p{number}", change=Change.ADDED, new="1") for number in range(count))
     named = {"image": "base", "version": "1", "digest": "a" * 64}
     sections = [
         {"name": "packages", "entries": serialization.dump(entries)},

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline, poll
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.core.process import starved_share
-from harness.guest.checks import Look, excused, judge, taints
-from harness.guest.fingerprint import Prints, compare, prints_of
+from harness.guest.checks import GuestHealth, excused, judge, taints
+from harness.guest.fingerprint import Fingerprint, compare, prints_of
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Finding
@@ -33,19 +33,19 @@ MANIFEST = Manifest(
     sources={},
     builder={"mmdebstrap": "1.5"},
 )
-GOOD = Look(
+GOOD = GuestHealth(
     kernel="6.12.1",
     image="nova-kvm",
     version="1",
     boot_id="x",
     tainted=0,
-    prints=Prints(),
+    prints=Fingerprint(),
     failed_units=(),
     restarted_units=("systemd-journald.service 1",),
 )
 
 
-def ids(seen: Look, definition: ImageDefinition = NOVA) -> list[str]:
+def ids(seen: GuestHealth, definition: ImageDefinition = NOVA) -> list[str]:
     return [finding.id for finding in judge(seen, MANIFEST, definition, "here")]
 
 
@@ -75,11 +75,11 @@ def test_each_flaw_is_one_finding(change: dict[str, object], finding: str) -> No
         replace(GOOD, restarted_units=("nova-compute.service 3",)),
     ],
 )
-def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(look: Look) -> None:
+def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(look: GuestHealth) -> None:
     assert ids(look) == []
 
 
-AS_BUILT = Prints(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
+AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_another_builds_file_of_the_same_version_is_told_by_its_print(change: di
 
 
 def test_what_a_guest_cannot_show_is_no_finding() -> None:
-    assert list(compare(Prints(), AS_BUILT, "here")) == []
-    assert list(compare(AS_BUILT, Prints(), "here")) == []
+    assert list(compare(Fingerprint(), AS_BUILT, "here")) == []
+    assert list(compare(AS_BUILT, Fingerprint(), "here")) == []
     assert list(compare(AS_BUILT, AS_BUILT, "here")) == []
 
 
@@ -133,29 +133,29 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finding_id", "evidence", "starved_share", "slowness", "subject"),
+    ("finding_id", "evidence", "starved_share", "slowness", "blame"),
     [
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.6, 1.0, Subject.HOST),
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Subject.IMAGE),
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Subject.HOST),
-        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Subject.IMAGE),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.6, 1.0, Blame.HOST),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Blame.IMAGE),
+        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Blame.HOST),
+        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Blame.IMAGE),
         (
             "unit-failed",
             "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured.",
             0.8,
             1.0,
-            Subject.HOST,
+            Blame.HOST,
         ),
-        ("boot-hangs", "", 0.6, 1.0, Subject.HOST),
-        ("boot-hangs", "", 0.1, 4.0, Subject.IMAGE),
+        ("boot-hangs", "", 0.6, 1.0, Blame.HOST),
+        ("boot-hangs", "", 0.1, 4.0, Blame.IMAGE),
     ],
 )
 def test_what_runs_out_of_time_on_a_slow_host_is_not_the_images_doing(
-    finding_id: str, evidence: str, starved_share: float, slowness: float, subject: Subject
+    finding_id: str, evidence: str, starved_share: float, slowness: float, blame: Blame
 ) -> None:
     finding = Finding(id=finding_id, what="…", where="here", evidence=(evidence,), cause="its own")
 
-    assert excused(finding, starved_share, slowness).subject is subject
+    assert excused(finding, starved_share, slowness).blame is blame
 
 
 def test_a_process_that_shares_its_cpu_waits_for_it() -> None:

@@ -54,9 +54,9 @@ def _machine(folder: Path, on_phase: Callable[[str], None] = print, *, is_emulat
 def test_a_sign_is_seen_once_with_the_lines_before_it(machine: Machine) -> None:
     machine.prints("one\r\ntwo\r\nKernel panic - not syncing: a\r\nKernel panic - not syncing: b\r\n")
 
-    machine.wait_for(lambda: bool(machine.console.sightings))
-    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
-    assert machine.console.sightings[0].evidence == ("one", "two", "Kernel panic - not syncing: a")
+    machine.wait_for(lambda: bool(machine.console.matches))
+    assert [match.sign.id for match in machine.console.matches] == ["kernel-panic"]
+    assert machine.console.matches[0].evidence == ("one", "two", "Kernel panic - not syncing: a")
 
 
 def test_colours_titles_and_spinners_are_no_evidence(machine: Machine) -> None:
@@ -64,21 +64,21 @@ def test_colours_titles_and_spinners_are_no_evidence(machine: Machine) -> None:
     machine.prints("\x1b[!p\x1b]104\x07[ ***  ] Job y (5s / no limit)\r\n")
 
     assert machine.console.lines == ["[FAILED] Failed to start x.service"]
-    assert machine.console.sightings[0].sign.id == "unit-failed"
+    assert machine.console.matches[0].sign.id == "unit-failed"
 
 
 def test_a_unit_that_waits_for_a_control_plane_is_no_sign(machine: Machine) -> None:
     machine.prints("[FAILED] Failed to start nova-compute.service - OpenStack Compute.\r\n")
 
-    assert machine.console.sightings == []
+    assert machine.console.matches == []
 
 
 def test_a_sign_cut_in_two_by_the_wire_is_seen(machine: Machine) -> None:
     machine.prints("Kernel pa")
     machine.prints("nic - not syncing\n")
 
-    machine.wait_for(lambda: bool(machine.console.sightings))
-    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-panic"]
+    machine.wait_for(lambda: bool(machine.console.matches))
+    assert [match.sign.id for match in machine.console.matches] == ["kernel-panic"]
 
 
 OOPS = """\
@@ -105,10 +105,10 @@ def test_a_bug_with_flags_that_no_processor_has_is_the_emulators(
 ) -> None:
     with _machine(tmp_path, is_emulated=is_emulated) as machine:
         machine.prints(OOPS.format(flags=flags))
-        machine.wait_for(lambda: len(machine.console.sightings) == 2)
+        machine.wait_for(lambda: len(machine.console.matches) == 2)
 
-    assert [sighting.sign.id for sighting in machine.console.sightings] == seen
-    first = machine.console.sightings[0]
+    assert [match.sign.id for match in machine.console.matches] == seen
+    first = machine.console.matches[0]
     assert first.evidence[0].startswith("BUG: unable to handle page fault")
     assert (flags in first.evidence[-1]) == (seen[0] == "emulator-fault")
 
@@ -118,9 +118,9 @@ def test_flags_that_are_not_of_the_bug_itself_excuse_nothing(tmp_path: Path) -> 
         machine.prints(OOPS.format(flags="00010286").replace("Kernel panic", "Call Trace:"))
         machine.prints("RSP: 0018:ffffb5e840013a58 EFLAGS: 9d50c0e0\n")  # a trace takes that for registers
         machine.prints(OOPS.format(flags="0600d622"))  # a second bug
-        machine.wait_for(lambda: len(machine.console.sightings) == 2)
+        machine.wait_for(lambda: len(machine.console.matches) == 2)
 
-    assert [sighting.sign.id for sighting in machine.console.sightings] == ["kernel-oops", "kernel-panic"]
+    assert [match.sign.id for match in machine.console.matches] == ["kernel-oops", "kernel-panic"]
 
 
 def test_registers_are_awaited_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,10 +170,10 @@ def test_a_console_goes_on_as_that_of_another_boot(machine: Machine, tmp_path: P
     new = machine.console.begin(tmp_path / "second.log", again.append)
     Machine(machine.wire, new, machine._changes).prints("Linux version 6.13\nKernel panic - not syncing: x\n")
 
-    machine.wait_for(lambda: bool(new.sightings))
+    machine.wait_for(lambda: bool(new.matches))
     assert machine.console.lines == ["Linux version 6.12", "the old kernel's", "unfinished"]
     assert machine.console.is_closed
-    assert machine.console.sightings == []
+    assert machine.console.matches == []
     assert new.lines[0] == "Linux version 6.13"
     assert again == ["kernel"]
     assert "6.13" not in (tmp_path / "console.log").read_text()
@@ -191,8 +191,8 @@ def test_a_card_that_nobody_answers_is_a_sign_when_there_is_no_other(tmp_path: P
         machine = Machine(theirs, console, changes)
         machine.prints(f"iPXE 1.0.0\r\n{failure}\r\niPXE 1.0.0\r\n")
         machine.wait_for(lambda: console.lines.count("iPXE 1.0.0") == 2)
-        assert console.sightings == []
+        assert console.matches == []
 
         machine.prints(f"{failure}\r\n")
-        machine.wait_for(lambda: bool(console.sightings))
-        assert [sighting.sign.id for sighting in console.sightings] == ["no-boot-device"]
+        machine.wait_for(lambda: bool(console.matches))
+        assert [match.sign.id for match in console.matches] == ["no-boot-device"]

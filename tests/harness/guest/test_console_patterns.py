@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.console_patterns import SIGNS, begins_phase, read_line
-from harness.model.finding_catalog import Seen, explanations, nearest
+from harness.guest.console_patterns import PATTERNS, begins_phase, read_line
+from harness.model.finding_catalog import Example, explanations, nearest
 
 KNOWN = [(name, one) for name, about in explanations().items() for one in about.seen]
 """Lines of consoles of several generations, each with the finding that it shows."""
@@ -112,7 +112,7 @@ def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "seen"), KNOWN, ids=lambda value: getattr(value, "of", value))
-def test_each_generation_of_programs_is_understood(name: str, seen: Seen) -> None:
+def test_each_generation_of_programs_is_understood(name: str, seen: Example) -> None:
     assert [sign.id for sign in read_line(seen.line)] == [name]
 
 
@@ -154,7 +154,7 @@ def test_consoles_of_several_generations_are_recorded() -> None:
 
 
 def test_every_sign_has_lines_that_show_it() -> None:
-    assert {sign.id for sign in SIGNS} == {name for name, _ in KNOWN}
+    assert {sign.id for sign in PATTERNS} == {name for name, _ in KNOWN}
 
 
 def test_what_is_known_by_no_sign_is_told_by_what_it_is_like() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.host.doctor import HostCheck, State, examine, remedies
+from harness.host.doctor import CheckState, HostCheck, examine, remedies
 from harness.host.doctor.resources import clock
 
 Examine = Callable[..., dict[str, HostCheck]]
@@ -48,7 +48,7 @@ def examined(tmp_path: Path) -> Examine:
         env = os.environ | {"BOOTPROOF_STORE": str(tmp_path / "store"), **variables}
         done = subprocess.run(argv, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
-        return {row["name"]: HostCheck(**row | {"state": State(row["state"])}) for row in json.loads(done.stdout)}
+        return {row["name"]: HostCheck(**row | {"state": CheckState(row["state"])}) for row in json.loads(done.stdout)}
 
     return examined
 
@@ -72,7 +72,7 @@ def test_missing_programs_are_installed_by_one_line(examined: Examine, programs:
 
     checks = examined("programs", PATH=str(programs))
 
-    assert checks["qemu-system-x86"].state is State.OK
+    assert checks["qemu-system-x86"].state is CheckState.OK
     assert checks["qemu-utils"].is_missing
     assert remedies(checks.values()) == ["apt-get install qemu-utils mmdebstrap"]
 
@@ -104,7 +104,7 @@ def test_a_program_that_does_not_start_is_no_traceback(examined: Examine, progra
 def test_a_host_without_tun_gets_the_line_that_makes_it(examined: Examine) -> None:
     checks = examined("boots", after="mount -t tmpfs tmpfs /dev/net")
 
-    assert checks["/dev/net/tun"].state is State.LIMITED
+    assert checks["/dev/net/tun"].state is CheckState.LIMITED
     mend = checks["/dev/net/tun"].remedy
     assert mend in ("modprobe tun", "mkdir -p /dev/net && mknod -m 0666 /dev/net/tun c 10 200")
     assert "user network takes its place" in checks["lab"].detail
@@ -114,7 +114,7 @@ def test_a_host_without_tun_gets_the_line_that_makes_it(examined: Examine) -> No
 def test_only_the_setting_that_forbids_user_namespaces_is_changed(examined: Examine) -> None:
     check = examined("boots", after="echo 0 > /proc/sys/user/max_user_namespaces")["user namespaces"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert check.remedy == "sysctl -w user.max_user_namespaces=10000"
 
 
@@ -126,7 +126,7 @@ def test_without_kvm_machines_are_emulated(examined: Examine) -> None:
 
     check = examined("boots", after=other_dev)["accelerator"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert "emulated" in check.detail
     assert check.remedy in ("", "modprobe kvm_intel", "modprobe kvm_amd")
 
@@ -138,7 +138,7 @@ def test_without_the_rom_the_direct_boot_path_is_left(examined: Examine) -> None
 
     check = examined("boots", after=hidden)["iPXE ROM"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert "--boot-path direct" in check.detail
     assert check.remedy == "apt-get install ipxe-qemu"
 
@@ -146,7 +146,7 @@ def test_without_the_rom_the_direct_boot_path_is_left(examined: Examine) -> None
 def test_without_uefi_firmware_the_other_boot_paths_are_left(examined: Examine) -> None:
     check = examined("boots", after="mount -t tmpfs tmpfs /usr/share/OVMF")["UEFI"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert "ipxe-uefi" in check.detail
     assert check.remedy == "apt-get install ovmf"
 
@@ -154,7 +154,7 @@ def test_without_uefi_firmware_the_other_boot_paths_are_left(examined: Examine) 
 def test_without_grubs_modules_the_other_boot_paths_are_left(examined: Examine) -> None:
     check = examined("boots", after="mount -t tmpfs tmpfs /usr/lib/grub/i386-pc/..")["GRUB"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert check.remedy == "apt-get install grub-pc-bin grub-efi-amd64-bin"
 
 
@@ -218,7 +218,7 @@ def test_a_folder_for_runs_that_is_read_only_is_told_with_the_option(examined: E
 
     check = examined("places", after=read_only)["runs"]
 
-    assert check.state is State.LIMITED
+    assert check.state is CheckState.LIMITED
     assert "--run-dir" in check.remedy
 
 
@@ -226,15 +226,17 @@ def test_examining_a_store_leaves_nothing_in_it(examined: Examine, tmp_path: Pat
     for name in ("artifacts", "layers", "tmp"):
         (tmp_path / "store" / name).mkdir(parents=True)
 
-    assert examined("places")["store"].state is not State.MISSING
+    assert examined("places")["store"].state is not CheckState.MISSING
     assert not [path for path in (tmp_path / "store").rglob("*") if path.name not in ("artifacts", "layers", "tmp")]
 
 
 # What the host has
 
 
-@pytest.mark.parametrize(("mib", "state"), [(900, State.MISSING), (2000, State.LIMITED), (9000, State.OK)])
-def test_memory_is_what_can_be_had(examined: Examine, tmp_path: Path, mib: int, state: State) -> None:
+@pytest.mark.parametrize(
+    ("mib", "state"), [(900, CheckState.MISSING), (2000, CheckState.LIMITED), (9000, CheckState.OK)]
+)
+def test_memory_is_what_can_be_had(examined: Examine, tmp_path: Path, mib: int, state: CheckState) -> None:
     (tmp_path / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemFree: 1 kB\nMemAvailable: {mib << 10} kB\n")
 
     check = examined("resources", after="mount --bind meminfo /proc/meminfo")["memory"]
@@ -246,17 +248,17 @@ def test_memory_is_what_can_be_had(examined: Examine, tmp_path: Path, mib: int, 
 def test_one_core_is_fine_and_told(examined: Examine) -> None:
     check = examined("resources", before=("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))))["cores"]
 
-    assert check.state is State.OK
+    assert check.state is CheckState.OK
     assert "one machine boots at a time" in check.detail
 
 
 def test_another_encoding_than_utf8_is_told_the_c_locale_is_utf8(examined: Examine) -> None:
     latin = examined("resources", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")["locale"]
 
-    assert latin.state is State.LIMITED
+    assert latin.state is CheckState.LIMITED
     assert "iso8859-1" in latin.detail
     assert latin.remedy == "export LC_ALL=C.UTF-8"
-    assert examined("resources", LC_ALL="C")["locale"].state is State.OK
+    assert examined("resources", LC_ALL="C")["locale"].state is CheckState.OK
 
 
 def test_a_clock_in_1970_is_set() -> None:
@@ -278,7 +280,7 @@ def test_every_check_that_is_not_fine_says_what_to_do_or_what_it_means(
 
     assert len({check.name for check in checks}) == len(checks)
     assert all(check.detail for check in checks)
-    assert all(not check.remedy for check in checks if check.state is State.OK)
+    assert all(not check.remedy for check in checks if check.state is CheckState.OK)
 
 
 def test_the_exit_status_says_whether_images_can_be_proven_here(programs: Path, tmp_path: Path) -> None:

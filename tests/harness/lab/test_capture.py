@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.deadline import Deadline, poll
 from harness.lab import Lab, capture, open_lab
-from harness.lab.capture import FILE_BYTES, Files
+from harness.lab.capture import FILE_BYTES, CaptureFiles
 
 _CABLES = r"""
 import socket, subprocess
@@ -104,7 +104,7 @@ def test_none_of_many_is_lost(lab: Lab) -> None:
 
 
 def test_the_oldest_packets_are_dropped(tmp_path: Path) -> None:
-    files = Files(str(tmp_path / "capture.pcap"))
+    files = CaptureFiles(str(tmp_path / "capture.pcap"))
     for number in range(7):
         files.write(bytes([number]) * (FILE_BYTES // 2 - 100))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.lab.http import Answer, HttpServer, serving
+from harness.lab.http import HttpAnswer, HttpServer, serving
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_routes_change_while_it_runs(server: HttpServer, client: HTTPConnection)
 
 
 def test_an_answer_may_depend_on_the_client(server: HttpServer, client: HTTPConnection) -> None:
-    server.serve("/boot.ipxe", lambda request: Answer(body=request.client.encode()))
+    server.serve("/boot.ipxe", lambda request: HttpAnswer(body=request.client.encode()))
 
     assert _get(client, "/boot.ipxe") == (200, b"127.0.0.1")
 
@@ -108,7 +108,7 @@ def test_waiting_for_a_request_has_an_end(server: HttpServer) -> None:
 def test_a_download_can_be_cut_short(server: HttpServer, client: HTTPConnection, tmp_path: Path, as_file: bool) -> None:
     (tmp_path / "rootfs").write_bytes(b"r" * 1000)
     body = tmp_path / "rootfs" if as_file else b"r" * 1000
-    server.serve("/rootfs", lambda _: Answer(body=body, cut_after_bytes=300))
+    server.serve("/rootfs", lambda _: HttpAnswer(body=body, cut_after_bytes=300))
 
     with pytest.raises(IncompleteRead) as caught:
         _get(client, "/rootfs")
@@ -149,7 +149,7 @@ def test_a_download_still_running_ends_with_the_server(listening: socket.socket,
 
 
 def test_a_fault_in_a_route_is_answered_500_and_noted(server: HttpServer, client: HTTPConnection) -> None:
-    server.serve("/bad", lambda request: Answer(body=request.headers["No-Such-Header"].encode()))
+    server.serve("/bad", lambda request: HttpAnswer(body=request.headers["No-Such-Header"].encode()))
 
     assert _get(client, "/bad")[0] == 500
     assert server.log[0].status == 500

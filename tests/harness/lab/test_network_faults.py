@@ -1,4 +1,4 @@
-"""Weather: its kinds, what they make of servers, packets and machines, and what is refused before anything starts."""
+"""Network faults: their kinds, what they do to servers, packets and machines, and which are refused at once."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import pytest
 
 from harness.core.errors import HostError, UsageError
 from harness.lab import open_lab, packet_faults
-from harness.lab.dnsmasq import DhcpConfig, clouded, configuration, hosts
-from harness.lab.http import Answer, Request
+from harness.lab.dnsmasq import DhcpConfig, configuration, hosts, with_faults
+from harness.lab.http import HttpAnswer, Request
 from harness.lab.http_faults import altered
 from harness.model.machine_spec import BootPath, MachineSpec, NicModel, NicSpec
 from harness.model.network_faults import (
-    DhcpWeather,
-    File,
+    DhcpFault,
     HttpFault,
-    HttpWeather,
-    LinkWeather,
+    HttpFaultKind,
+    LinkFault,
+    ServedFile,
     adapted,
     check_shows,
     known,
     path_for,
     read,
-    with_other,
+    with_other_build,
 )
 
 ROOTFS = Request(client="10.77.0.10", method="GET", path="/d/rootfs.squashfs")
 BODY = bytes(range(256)) * 16
 
 
-def befallen(name: str, tmp_path: Path, request: Request = ROOTFS, before: int = 0) -> Answer:
-    return altered([known()[name]], tmp_path, request, Answer(body=BODY), before)
+def befallen(name: str, tmp_path: Path, request: Request = ROOTFS, before: int = 0) -> HttpAnswer:
+    return altered([known()[name]], tmp_path, request, HttpAnswer(body=BODY), before)
 
 
 # Names
@@ -47,29 +47,29 @@ def test_there_are_thirty_kinds_and_more_each_with_its_own_name_and_words() -> N
     kinds = known()
 
     assert len(kinds) >= 30
-    assert all(name == weather.name for name, weather in kinds.items())
-    assert len({weather.what for weather in kinds.values()}) == len(kinds)
+    assert all(name == fault.name for name, fault in kinds.items())
+    assert len({fault.what for fault in kinds.values()}) == len(kinds)
 
 
 def test_a_wrong_name_is_told_the_nearest_or_all() -> None:
-    with pytest.raises(UsageError, match=r"no weather 'dhcp-lat'; did you mean dhcp-late\?"):
+    with pytest.raises(UsageError, match=r"no network fault 'dhcp-lat'; did you mean dhcp-late\?"):
         read("dhcp-lat")
-    with pytest.raises(UsageError, match=r"no weather 'xyz'; known: .*link-lossy"):
+    with pytest.raises(UsageError, match=r"no network fault 'xyz'; known: .*link-lossy"):
         read("xyz")
 
 
 def test_what_is_late_can_be_told_by_how_much() -> None:
     dhcp, link = read("dhcp-late=30"), read("link-late=5")
 
-    assert isinstance(dhcp, DhcpWeather)
+    assert isinstance(dhcp, DhcpFault)
     assert (dhcp.silent_s, dhcp.what) == (30.0, "the DHCP server is silent for 30 s")
-    assert isinstance(link, LinkWeather)
+    assert isinstance(link, LinkFault)
     assert link.down_s == 5.0
 
 
 @pytest.mark.parametrize("text", ["dhcp-late=", "dhcp-late=x", "dhcp-late=0", "dhcp-late=601", "dhcp-late=1.5"])
 def test_seconds_are_a_whole_number_in_reason(text: str) -> None:
-    with pytest.raises(UsageError, match=f"weather {text}: a whole number of seconds, 1 to 600"):
+    with pytest.raises(UsageError, match=f"network fault {text}: a whole number of seconds, 1 to 600"):
         read(text)
 
 
@@ -82,9 +82,11 @@ def test_what_lasts_as_it_does_takes_no_seconds(text: str) -> None:
 # Where it shows
 
 
-def test_weather_that_no_machine_of_the_run_meets_is_refused() -> None:
+def test_a_fault_that_no_machine_of_the_run_meets_is_refused() -> None:
     check_shows(known()["tftp-lossy"], [BootPath.DIRECT, BootPath.PXE_CHAIN])
-    with pytest.raises(UsageError, match=r"weather tftp-lossy: boot path direct never meets it .* shows on pxe-chain"):
+    with pytest.raises(
+        UsageError, match=r"network fault tftp-lossy: boot path direct never meets it .* shows on pxe-chain"
+    ):
         check_shows(known()["tftp-lossy"], [BootPath.DIRECT])
     with pytest.raises(UsageError, match="boot path direct, grub never meets it"):
         check_shows(known()["http-404-rootfs"], [BootPath.DIRECT, BootPath.GRUB])
@@ -96,10 +98,10 @@ def test_every_kind_shows_somewhere_on_the_first_path_that_will_do() -> None:
     assert path_for(known()["link-lossy"], paths) is BootPath.DIRECT
     assert path_for(known()["http-404-kernel"], paths) is BootPath.IPXE_BIOS
     assert path_for(known()["tftp-slow"], paths) is BootPath.PXE_CHAIN
-    assert all(path_for(weather, paths) for weather in known().values())
+    assert all(path_for(fault, paths) for fault in known().values())
 
 
-def test_weather_about_the_second_card_brings_it_and_nothing_else_changes() -> None:
+def test_a_fault_of_the_first_card_adds_a_second_one_and_nothing_else_changes() -> None:
     spec = MachineSpec(
         name="m", uuid=uuid.UUID(int=0), boot_path=BootPath.DIRECT, nics=(NicSpec(model=NicModel.E1000E),)
     )
@@ -150,21 +152,21 @@ def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
 def test_only_its_own_file_is_befallen(tmp_path: Path) -> None:
     for path in ("/d/vmlinuz", "/d/initrd.img", "/boot.ipxe"):
         request = Request(client="", method="GET", path=path)
-        assert befallen("http-404-rootfs", tmp_path, request) == Answer(body=BODY)
+        assert befallen("http-404-rootfs", tmp_path, request) == HttpAnswer(body=BODY)
 
 
 def test_another_builds_file_is_the_one_of_the_same_kind(tmp_path: Path) -> None:
     others = [Path("/other/vmlinuz"), Path("/other/initrd.img"), Path("/other/rootfs.squashfs")]
-    (weather,) = with_other([known()["http-other-build-rootfs"]], others)
+    (fault,) = with_other_build([known()["http-other-build-rootfs"]], others)
 
-    assert isinstance(weather, HttpWeather)
-    assert altered([weather], tmp_path, ROOTFS, Answer(body=BODY), 0).body == Path("/other/rootfs.squashfs")
+    assert isinstance(fault, HttpFault)
+    assert altered([fault], tmp_path, ROOTFS, HttpAnswer(body=BODY), 0).body == Path("/other/rootfs.squashfs")
 
 
 def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:
     order = ["boot.ipxe", "52-54-00-77-00-00.ipxe", "vmlinuz", "initrd.img", "rootfs.squashfs"]
 
-    assert [[name for name in order if file.comes_after(name)] for file in File] == [
+    assert [[name for name in order if file.comes_after(name)] for file in ServedFile] == [
         ["52-54-00-77-00-00.ipxe"], ["vmlinuz"], ["initrd.img"]
     ]  # fmt: skip
 
@@ -172,25 +174,25 @@ def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:
 # DHCP, TFTP, DNS
 
 
-def test_dnsmasq_says_what_the_weather_lets_it() -> None:
+def test_dnsmasq_is_configured_with_the_faults() -> None:
     clear = DhcpConfig(folder=Path("/lab"))
 
     def said(name: str) -> str:
-        return configuration(clouded(clear, [known()[name]]))
+        return configuration(with_faults(clear, [known()[name]]))
 
-    assert hosts(clouded(clear, [known()["dhcp-silent"]])) == ""
+    assert hosts(with_faults(clear, [known()["dhcp-silent"]])) == ""
     assert "dhcp-boot=" not in said("dhcp-no-boot-file")
-    assert "dhcp-reply-delay=" in said("dhcp-rival")
-    assert ",10.77.0.10,machine-0,120\n" in hosts(clouded(clear, [known()["dhcp-short-lease"]]))
+    assert "dhcp-reply-delay=" in said("dhcp-rogue")
+    assert ",10.77.0.10,machine-0,120\n" in hosts(with_faults(clear, [known()["dhcp-short-lease"]]))
     assert "enable-tftp" not in said("tftp-absent")
     assert "port=0" in said("dns-absent").splitlines()
-    assert configuration(clouded(clouded(clear, [known()["tftp-absent"]]), [])) == configuration(clear)
+    assert configuration(with_faults(with_faults(clear, [known()["tftp-absent"]]), [])) == configuration(clear)
 
 
 # Packets
 
 
-def test_the_kernel_takes_the_rules_of_all_weather_at_once(tmp_path: Path) -> None:
+def test_the_kernel_takes_the_rules_of_all_faults_at_once(tmp_path: Path) -> None:
     """nft itself, in namespaces of its own."""
     if shutil.which("nft") is None:
         pytest.skip("this host has no nft (Debian package nftables)")
@@ -206,34 +208,39 @@ def test_the_kernel_takes_the_rules_of_all_weather_at_once(tmp_path: Path) -> No
     assert listed.count("reject with tcp reset") == 6
 
 
-def test_without_weather_no_rule_is_left() -> None:
+def test_without_faults_no_rule_is_left() -> None:
     assert "chain" not in packet_faults.rules([])
     assert "reject" not in packet_faults.rules([known()["http-refused-rootfs"]]), "its time has not come"
 
 
-def test_a_lab_takes_all_weather_and_clears_up(tmp_path: Path) -> None:
+def test_a_lab_takes_every_fault_and_recovers(tmp_path: Path) -> None:
     with open_lab(tmp_path, "lab") as lab:
-        for weather in known().values():
-            lab.disturb(weather)
-            assert lab.clears_up == weather.passes
-        lab.disturb()
+        for fault in known().values():
+            lab.inject(fault)
+            assert lab.has_only_transient_faults == fault.is_transient
+        lab.inject()
 
-        assert not lab.clears_up
+        assert not lab.has_only_transient_faults
         assert lab.http.answer_to(ROOTFS).status == 404
 
 
-def test_the_user_network_says_what_weather_it_has_no_means_for(tmp_path: Path) -> None:
+def test_the_user_network_names_faults_it_cannot_inject(tmp_path: Path) -> None:
     with open_lab(tmp_path, "user") as lab:
-        lab.disturb(known()["http-404-rootfs"], known()["link-down"])
+        lab.inject(known()["http-404-rootfs"], known()["link-down"])
         for name in ("dhcp-late", "tftp-slow", "http-refused-rootfs", "link-lossy", "dns-absent"):
-            with pytest.raises(HostError, match=f"not on the user network: the weather {name}; --network lab has it"):
-                lab.disturb(known()[name])
+            with pytest.raises(HostError, match=f"not on the user network: the fault {name}; --network lab has it"):
+                lab.inject(known()[name])
 
 
 def test_what_never_ends_does_not_pass() -> None:
-    for weather in known().values():
-        forever = isinstance(weather, DhcpWeather) and weather.silent_s == inf
-        assert not (forever and weather.passes)
-        if isinstance(weather, HttpWeather):
-            fixes_itself = (HttpFault.BUSY_ONCE, HttpFault.REFUSED_ONCE, HttpFault.REDIRECT, HttpFault.SLOW)
-            assert weather.passes == (weather.fault in fixes_itself)
+    for fault in known().values():
+        forever = isinstance(fault, DhcpFault) and fault.silent_s == inf
+        assert not (forever and fault.is_transient)
+        if isinstance(fault, HttpFault):
+            fixes_itself = (
+                HttpFaultKind.BUSY_ONCE,
+                HttpFaultKind.REFUSED_ONCE,
+                HttpFaultKind.REDIRECT,
+                HttpFaultKind.SLOW,
+            )
+            assert fault.is_transient == (fault.kind in fixes_itself)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.lab import Answer, Lab, open_lab
+from harness.lab import HttpAnswer, Lab, open_lab
 from harness.lab.http import Request, RequestRecord
 from harness.lab.trace import Trace, TraceEvent, followed, read_line, read_request, told
 
@@ -200,7 +200,7 @@ def test_the_labs_own_dnsmasq_is_understood(lab: Lab) -> None:
 
 
 def test_the_labs_own_http_server_is_followed(lab: Lab) -> None:
-    lab.http.serve("/slow", lambda _: Answer(body=b"12345", delay_s=0.3))
+    lab.http.serve("/slow", lambda _: HttpAnswer(body=b"12345", delay_s=0.3))
     program = "import urllib.request; urllib.request.urlopen('http://10.77.0.1/slow').read()"
     child = lab.spawn([sys.executable, "-I", "-c", program])
 

@@ -20,8 +20,8 @@ from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
 from harness.guest.channel import Completed
 from harness.machine import attach_server
-from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, Kept, open_access
-from harness.machine.hold import Keeper
+from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
+from harness.machine.hold import Hold
 from harness.runs.folder import Run
 
 
@@ -64,7 +64,7 @@ def power(tmp_path: Path) -> Any:
             artifacts=SimpleNamespace(manifest=SimpleNamespace(image="base")),
             folder=tmp_path / "machine-direct" / "boot-1",
             frozen=None,
-            site=SimpleNamespace(
+            context=SimpleNamespace(
                 lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")
             ),
         ),
@@ -147,7 +147,7 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path, capsys: pytest.Captur
     folder = tmp_path / f"bootproof-{os.getuid()}" / "beef"
     folder.mkdir(parents=True)
     folder.parent.chmod(0o700)
-    about = Kept(id="beef", machine="m", image="base", why="", since=0.0, until=0.0, qemu=1, ssh=())
+    about = HeldMachine(id="beef", machine="m", image="base", why="", since=0.0, until=0.0, qemu=1, ssh=())
     serialization.write(folder / "kept.json", about)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "door"))
@@ -203,20 +203,20 @@ def test_before_user_space_nobody_can_be_logged_in(opened: Access, power: Any) -
 
 def test_a_machine_that_has_ended_is_not_kept_and_its_failure_stays_what_it_was(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
-    machine: Any = SimpleNamespace(name="m", power=power, site=SimpleNamespace(run=run))
+    machine: Any = SimpleNamespace(name="m", power=power, context=SimpleNamespace(run=run))
     power.child.status, power.is_kept = 0, False
 
-    Keeper(60).keep(machine)
+    Hold(60).keep(machine)
 
     assert (power.is_kept, list(run.events())) == (False, [])
 
 
 def test_what_cannot_be_kept_is_said(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
-    machine: Any = SimpleNamespace(name="m", power=power, site=SimpleNamespace(run=run))
+    machine: Any = SimpleNamespace(name="m", power=power, context=SimpleNamespace(run=run))
     power.child.status, power.is_kept, power.child.pid = None, False, 1 << 30
 
-    Keeper(60).keep(machine)
+    Hold(60).keep(machine)
 
     (note,) = run.events()
     assert note.data["text"].startswith("m cannot be kept: there is no way into machine-direct")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline, poll
-from harness.lab import Answer, HttpServer
+from harness.lab import HttpAnswer, HttpServer
 from harness.lab.http import serving
 from harness.lab.http_faults import altered
 from harness.machine.downloads import Downloads
@@ -71,10 +71,10 @@ def get(http: HttpServer, listening: socket.socket) -> Callable[[str], None]:
     return get
 
 
-def disturb(http: HttpServer, name: str, tmp_path: Path) -> None:
+def inject(http: HttpServer, name: str, tmp_path: Path) -> None:
     noise = tmp_path / "noise"
     noise.mkdir()
-    http.disturb(lambda request, answer, before: altered([known()[name]], noise, request, answer, before))
+    http.inject(lambda request, answer, before: altered([known()[name]], noise, request, answer, before))
 
 
 def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., None]) -> None:
@@ -112,7 +112,7 @@ def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., Non
 def test_a_download_that_failed_for_good_is_named(
     name: str, finding_id: str, words: str, downloads: Downloads, get: Callable[..., None], tmp_path: Path
 ) -> None:
-    disturb(downloads.http, name, tmp_path)
+    inject(downloads.http, name, tmp_path)
     get()
     finding = downloads.failure(WHERE)
 
@@ -124,7 +124,7 @@ def test_a_download_that_failed_for_good_is_named(
 def test_what_would_go_well_now_is_waited_for_but_not_for_ever(
     downloads: Downloads, get: Callable[..., None], tmp_path: Path
 ) -> None:
-    disturb(downloads.http, "http-503-once-rootfs", tmp_path)
+    inject(downloads.http, "http-503-once-rootfs", tmp_path)
     get()
 
     assert downloads.failure(WHERE) is None
@@ -140,7 +140,7 @@ def test_what_would_go_well_now_is_waited_for_but_not_for_ever(
 def test_a_download_whose_server_stopped_is_told_from_a_slow_reader(
     downloads: Downloads, listening: socket.socket, tmp_path: Path
 ) -> None:
-    disturb(downloads.http, "http-stalls-rootfs", tmp_path)
+    inject(downloads.http, "http-stalls-rootfs", tmp_path)
     with socket.create_connection(listening.getsockname()) as client:
         client.sendall(f"GET {URL} HTTP/1.1\r\nHost: lab\r\n\r\n".encode())
         reader = threading.Thread(target=lambda: [None for _ in iter(lambda: client.recv(65536), b"")], daemon=True)
@@ -176,7 +176,7 @@ def test_a_file_never_fetched_is_lacking(downloads: Downloads, get: Callable[...
 
 
 def test_another_machines_requests_are_not_its_own(downloads: Downloads, get: Callable[..., None]) -> None:
-    downloads.http.serve(URL, lambda _: Answer(status=404))
+    downloads.http.serve(URL, lambda _: HttpAnswer(status=404))
     get()
     other = Downloads(http=downloads.http, client="10.77.0.11", since_s=0.0, artifacts=downloads.artifacts)
 

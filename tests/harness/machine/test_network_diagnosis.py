@@ -35,8 +35,8 @@ def steps(*said: str) -> list[TraceEvent]:
     return [event for event in read if event]
 
 
-def found(*said: str, spec: MachineSpec = SPEC, clears_up: bool = False) -> str:
-    finding = failure(steps(*said), spec, WHERE, clears_up=clears_up)
+def found(*said: str, spec: MachineSpec = SPEC, is_transient: bool = False) -> str:
+    finding = failure(steps(*said), spec, WHERE, is_transient=is_transient)
     return finding.id if finding else ""
 
 
@@ -50,8 +50,8 @@ def test_who_asks_twice_in_vain_is_not_answered() -> None:
     assert found(IN_VAIN, *GIVEN, IN_VAIN) == "", "an answer came in between"
 
 
-def test_in_weather_that_clears_up_an_answer_may_yet_come() -> None:
-    assert found(IN_VAIN, IN_VAIN, IN_VAIN, clears_up=True) == ""
+def test_while_faults_are_transient_an_answer_may_yet_come() -> None:
+    assert found(IN_VAIN, IN_VAIN, IN_VAIN, is_transient=True) == ""
 
 
 def test_a_card_that_is_to_get_no_answer_is_not_heard() -> None:
@@ -60,8 +60,8 @@ def test_a_card_that_is_to_get_no_answer_is_not_heard() -> None:
     assert found(second, second, spec=TWO_CARDS) == "dhcp-unanswered"
 
 
-def test_an_offer_of_somebody_else_that_was_taken_is_found_also_in_weather_that_clears_up() -> None:
-    assert found(*RIVAL, clears_up=True) == "dhcp-servers-disagree"
+def test_an_offer_of_somebody_else_that_was_taken_is_found_also_while_faults_are_transient() -> None:
+    assert found(*RIVAL, is_transient=True) == "dhcp-servers-disagree"
 
 
 def test_nothing_to_boot_is_explained_by_the_wire() -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness.core import serialization
 from harness.core.host_id import boot_id
 from harness.model.machine_spec import BootPath, MachineSpec
-from harness.store.inventory import Kind, survey
+from harness.store.inventory import StoreKind, survey
 from harness.store.prune import Rules, prune
 from harness.store.store import Store, lock_folder
 from harness.store.template_record import RECORD, Template, evict, stamp
@@ -97,7 +97,7 @@ def test_the_store_shows_templates_and_prunes_those_of_no_use(store: Store) -> N
     (altered.folder / "state").write_bytes(b"")
     (add(store, "unreadable").folder / RECORD).write_text("{}")
 
-    kept = [kept for kept in survey(store).kept if kept.kind is Kind.TEMPLATE]
+    kept = [kept for kept in survey(store).kept if kept.kind is StoreKind.TEMPLATE]
     prune(store, Rules())
 
     assert sorted(bool(one.flaw) for one in kept) == [False, True, True, True]

@@ -15,7 +15,7 @@ from harness.model import hardware
 from harness.model.hardware import HardwareProfile, apply, find_profile, path_for, read_profile
 from harness.model.machine_spec import BootPath, DiskBus, DiskRole, DiskSpec, MachineSpec, NicModel, NicSpec
 from harness.qemu import command_line
-from harness.qemu.command_line import Wires
+from harness.qemu.command_line import QemuSockets
 from harness.qemu.disk_images import furnish, make_disk
 
 DATA = DiskSpec(path=Path("/d/data.raw"), serial="DATA")
@@ -28,7 +28,7 @@ def _spec(boot_path: BootPath = BootPath.DIRECT, disks: tuple[DiskSpec, ...] = (
 
 def _devices(spec: MachineSpec, **more: object) -> list[str]:
     netdevs = tuple(command_line.tap_netdev(nic, f"tap{nic}") for nic in range(len(spec.nics)))
-    argv = command_line.command(spec, wires=Wires(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
+    argv = command_line.command(spec, wires=QemuSockets(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
     return [value for name, value in pairwise(argv) if name == "-device"]
 
 
@@ -180,7 +180,7 @@ def test_hardware_that_cannot_be_frozen_says_why() -> None:
     assert not hardware.unfreezable(find_profile("sata-bios"))
 
 
-def test_the_favourite_boot_path_is_taken_where_the_firmware_has_it() -> None:
+def test_the_default_boot_path_is_taken_where_the_firmware_has_it() -> None:
     plain, uefi = HardwareProfile(name="a", description=""), find_profile("nvme-uefi")
 
     assert path_for(plain, BootPath.DIRECT) is BootPath.DIRECT
@@ -235,7 +235,7 @@ def test_the_boards_clock_runs_on_as_it_was_set() -> None:
     assert board.said(ahead_s, 1_700_000_000) == "2011-03-01T12:00:00"
     assert board.said(ahead_s + board.seconds_set(events), 1_700_000_030) == "2011-03-01T12:01:30"
     assert board.said(board.seconds_ahead("", 1_700_000_000), 1_700_000_000) == "utc"
-    assert "base=2011-03-01T12:00:00" in command_line.command(_spec(), wires=Wires(), clock="2011-03-01T12:00:00")
+    assert "base=2011-03-01T12:00:00" in command_line.command(_spec(), wires=QemuSockets(), clock="2011-03-01T12:00:00")
 
 
 def test_a_card_that_this_qemu_lacks_is_named() -> None:

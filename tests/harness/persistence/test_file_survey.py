@@ -12,7 +12,7 @@ import pytest
 
 from harness.core.errors import ImageError
 from harness.guest.channel import Completed
-from harness.persistence.file_survey import FOLDER, Belongings, differences
+from harness.persistence.file_survey import FOLDER, FileSurvey, differences
 
 
 class Here:
@@ -35,7 +35,7 @@ def location(tmp_path: Path) -> Path:
 
 
 def test_nothing_differs_where_nothing_was_done(location: Path) -> None:
-    belongings = Belongings((str(location),))
+    belongings = FileSurvey((str(location),))
 
     belongings.make(Here())  # type: ignore[arg-type]  # all of a machine that it needs
     belongings.note(Here())  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_change_is_named(location: Path, change: str) -> None:
     said, do = CHANGES[change]
-    belongings = Belongings((str(location),))
+    belongings = FileSurvey((str(location),))
     belongings.make(Here())  # type: ignore[arg-type]
     belongings.note(Here())  # type: ignore[arg-type]
 
@@ -83,7 +83,7 @@ def test_a_guest_without_the_means_says_so(location: Path) -> None:
     location.unlink()
 
     with pytest.raises(ImageError, match="No such file"):
-        Belongings((str(location),)).make(Here())  # type: ignore[arg-type]
+        FileSurvey((str(location),)).make(Here())  # type: ignore[arg-type]
 
 
 def test_a_path_that_is_gone_is_one_sentence() -> None:

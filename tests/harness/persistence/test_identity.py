@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.model.definition import load_definition
-from harness.persistence.identity import MARKS, shared
+from harness.persistence.identity import PROBES, shared
 
 IMAGES = Path(__file__).parents[3] / "images"
 
@@ -13,7 +13,7 @@ IMAGES = Path(__file__).parents[3] / "images"
 def test_an_image_owes_what_its_parts_have() -> None:
     def owed(image: str) -> set[str]:
         definition = load_definition(IMAGES / image)
-        return {mark.name for mark in MARKS if mark.is_owed(definition)}
+        return {mark.name for mark in PROBES if mark.is_owed(definition)}
 
     assert owed("base") == {"machine-id", "SSH host keys", "DHCP client id"}
     assert owed("nova-kvm") == owed("base") | {"Open vSwitch system id", "libvirt host UUID"}

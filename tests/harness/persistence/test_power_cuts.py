@@ -15,12 +15,12 @@ import pytest
 from harness.core import process
 from harness.core.errors import HostError
 from harness.model.machine_spec import DiskSpec
-from harness.persistence.power_cuts.campaign import Study
-from harness.persistence.power_cuts.crash_states import Cut, Part, plan_cuts, windows
-from harness.persistence.power_cuts.judge import Expectation, Fate, Judgement, came_back, judge, sample
+from harness.persistence.power_cuts.campaign import PowerCutStudy
+from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
+from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, came_back, judge, sample
 from harness.persistence.power_cuts.lost_writes import left_out
 from harness.persistence.power_cuts.materialize import Layout
-from harness.persistence.power_cuts.read_back import Seen
+from harness.persistence.power_cuts.read_back import DiskContents
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.persistence.power_cuts.writelog import Flag, Write, count_entries, make_log, open_log
 from harness.persistence.write_load import records
@@ -87,7 +87,7 @@ def test_every_flush_boundary_is_cut_and_parts_are_what_was_on_its_way() -> None
     writes = writes_of("wwfwfwwwwf")
     spans = list(windows(writes))
 
-    cuts = plan_cuts(writes, 60, seed=1)
+    cuts = plan_crash_states(writes, 60, seed=1)
 
     assert [(span.begin, span.writes, span.end) for span in spans] == [
         (0, (0, 1), 2), (3, (3,), 4), (5, (5, 6, 7, 8), 9), (10, (), 10)
@@ -100,14 +100,14 @@ def test_every_flush_boundary_is_cut_and_parts_are_what_was_on_its_way() -> None
         assert {part.number for part in cut.parts} <= set(inside[cut.begin])
         assert all(0 < part.size_bytes <= 12288 and part.size_bytes % 4096 == 0 for part in cut.parts)
         assert sum(part.size_bytes < 12288 for part in cut.parts) <= 1
-    assert plan_cuts(writes, 60, seed=1) == cuts
-    assert plan_cuts(writes, 60, seed=2) != cuts
+    assert plan_crash_states(writes, 60, seed=1) == cuts
+    assert plan_crash_states(writes, 60, seed=2) != cuts
 
 
 def test_where_there_are_no_more_states_there_are_no_more_cuts() -> None:
     writes = [Write(0, 4096, Flag(0), 0), Write(0, 0, Flag.FLUSH, 0), Write(4096, 4096, Flag(0), 0)]
 
-    assert plan_cuts(writes, 1000, seed=1) == [Cut(0, (), 1), Cut(2, (), 3)]
+    assert plan_crash_states(writes, 1000, seed=1) == [CrashState(0, (), 1), CrashState(2, (), 3)]
 
 
 def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
 
     with open_log(tmp_path / "log") as log:
         layout = Layout(log, tmp_path, start, size - start)
-        for cut in plan_cuts(log.writes, 150, seed=3):
+        for cut in plan_crash_states(log.writes, 150, seed=3):
             layout.lay_out(cut, tmp_path / "state")
             model = bytearray(size)
-            whole = [Part(number, log.writes[number].size_bytes) for number in range(cut.begin)]
+            whole = [PartialWrite(number, log.writes[number].size_bytes) for number in range(cut.begin)]
             for part in (*whole, *cut.parts):
                 write = log.writes[part.number]
                 data = log.data(write, 0, part.size_bytes)
@@ -153,37 +153,45 @@ def without(*paths: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("begin", "files", "fate", "named"),
     [
-        (100, GOOD, Fate.KEPT, ""),
-        (100, without("/etc/nova/nova.conf"), Fate.LOST, "/etc/nova: a file is gone: /etc/nova/nova.conf"),
+        (100, GOOD, CrashResult.KEPT, ""),
+        (100, without("/etc/nova/nova.conf"), CrashResult.LOST, "/etc/nova: a file is gone: /etc/nova/nova.conf"),
         (
             100,
             GOOD | {"/machine-id": "other"},
-            Fate.LOST,
+            CrashResult.LOST,
             "outside of the persistent locations: a file is not what it was: /machine-id",
         ),
-        (99, without("/etc/nova", "/etc/nova/nova.conf", "/etc/nova/late"), Fate.KEPT, ""),
+        (99, without("/etc/nova", "/etc/nova/nova.conf", "/etc/nova/late"), CrashResult.KEPT, ""),
         (
             99,
             without("/etc/nova/nova.conf"),
-            Fate.OPEN,
+            CrashResult.OPEN,
             "/etc/nova is there, but not all of it: /etc/nova/nova.conf is missing",
         ),
-        (99, GOOD | {"/etc/nova/nova.conf": "half"}, Fate.OPEN, "is not what it was"),
-        (99, {}, Fate.KEPT, ""),
-        (100, without("/etc/nova/late"), Fate.OPEN, "/etc/nova is there, but not all of it: /etc/nova/late is missing"),
+        (99, GOOD | {"/etc/nova/nova.conf": "half"}, CrashResult.OPEN, "is not what it was"),
+        (99, {}, CrashResult.KEPT, ""),
+        (
+            100,
+            without("/etc/nova/late"),
+            CrashResult.OPEN,
+            "/etc/nova is there, but not all of it: /etc/nova/late is missing",
+        ),
     ],
 )
 def test_what_is_not_there_is_lost_once_the_machine_was_ready(
-    begin: int, files: dict[str, str], fate: Fate, named: str
+    begin: int, files: dict[str, str], fate: CrashResult, named: str
 ) -> None:
-    judgement = judge(Cut(begin), Seen("", files), AWAITED)
+    judgement = judge(CrashState(begin), DiskContents("", files), AWAITED)
 
     assert judgement.fate is fate
     assert named in judgement.said
 
 
 def test_a_damaged_file_system_is_lost_once_the_machine_was_ready() -> None:
-    assert [judge(Cut(at), Seen("torn", {}), AWAITED).fate for at in (99, 100)] == [Fate.OPEN, Fate.LOST]
+    assert [judge(CrashState(at), DiskContents("torn", {}), AWAITED).fate for at in (99, 100)] == [
+        CrashResult.OPEN,
+        CrashResult.LOST,
+    ]
 
 
 def test_a_record_that_was_acknowledged_before_the_cut_must_be_there() -> None:
@@ -196,18 +204,18 @@ def test_a_record_that_was_acknowledged_before_the_cut_must_be_there() -> None:
     content = line(1) + b"\n2 torn" + line(3)
 
     assert records(content, "s") == {1, 3}
-    fates = [judge(Cut(at), Seen("", {}, content), awaited) for at in (19, 20)]
-    assert [one.fate for one in fates] == [Fate.KEPT, Fate.LOST]
+    fates = [judge(CrashState(at), DiskContents("", {}, content), awaited) for at in (19, 20)]
+    assert [one.fate for one in fates] == [CrashResult.KEPT, CrashResult.LOST]
     assert "1 of 2, the first is number 2" in fates[1].said
 
 
 def test_a_record_that_was_acknowledged_without_any_flush_is_lost() -> None:
     awaited = Expectation(ready_at=0, steady={}, made={}, locations=(), acknowledged={1: 5}, seed="s")
 
-    (boundary,) = plan_cuts(writes_of("w" * 9), 1, seed=1)
+    (boundary,) = plan_crash_states(writes_of("w" * 9), 1, seed=1)
 
-    assert boundary == Cut(0, (), 9)
-    assert judge(boundary, Seen("", {}), awaited).fate is Fate.LOST
+    assert boundary == CrashState(0, (), 9)
+    assert judge(boundary, DiskContents("", {}), awaited).fate is CrashResult.LOST
 
 
 def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None:
@@ -221,10 +229,10 @@ def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None
 @pytest.mark.parametrize("begin", [99, 100])
 def test_what_a_machine_had_not_yet_on_its_disk_may_be_new_after_the_cut(recording: Recording, begin: int) -> None:
     twin = GOOD | {"/machine-id": "of the twin", "/etc/nova/late": "of the twin"}
-    study = Study(recording=recording, awaited=AWAITED, twin=twin, judged=0, fates={}, sampled=[])
+    study = PowerCutStudy(recording=recording, awaited=AWAITED, twin=twin, judged=0, fates={}, sampled=[])
 
     def flaw(files: dict[str, str]) -> str:
-        return study.flaw(Cut(begin), Seen("", files))
+        return study.flaw(CrashState(begin), DiskContents("", files))
 
     assert flaw(GOOD | {"/etc/nova/late": "new"}) == ""
     assert "/etc/nova/late is missing" in flaw(without("/etc/nova/late"))
@@ -233,8 +241,10 @@ def test_what_a_machine_had_not_yet_on_its_disk_may_be_new_after_the_cut(recordi
 
 def test_losses_are_booted_before_doubts_and_doubts_before_what_is_kept() -> None:
     ordered = [
-        Judgement(Cut(number), *fate)
-        for number, fate in enumerate([(Fate.OPEN, "x")] * 3 + [(Fate.KEPT, "")] * 90 + [(Fate.LOST, "y")] * 5)
+        Judgement(CrashState(number), *fate)
+        for number, fate in enumerate(
+            [(CrashResult.OPEN, "x")] * 3 + [(CrashResult.KEPT, "")] * 90 + [(CrashResult.LOST, "y")] * 5
+        )
     ]
 
     assert [one.cut.begin for one in sample(ordered, 6, ready_at=50)] == [0, 93, 97, 2, 50, 73]
@@ -288,18 +298,18 @@ def test_writes_without_order_are_found_and_their_file_is_named(recording: Recor
     judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: told.append(now))
 
     boundaries = [one for one in judgements if not one.cut.parts]
-    assert [one.fate for one in boundaries] == [Fate.OPEN, Fate.KEPT, Fate.KEPT, Fate.KEPT]
-    lost = [one for one in judgements if one.fate is Fate.LOST]
+    assert [one.fate for one in boundaries] == [CrashResult.OPEN, CrashResult.KEPT, CrashResult.KEPT, CrashResult.KEPT]
+    lost = [one for one in judgements if one.fate is CrashResult.LOST]
     assert lost
     assert all(one.said.startswith("e2fsck") for one in lost)
     assert told[-1] == (len(judgements), len(judgements))
-    lines = left_out(recording, Cut(awaited.ready_at), tmp_path)
+    lines = left_out(recording, CrashState(awaited.ready_at), tmp_path)
     assert any(line.endswith("/later") for line in lines)
     assert any("of the file system itself" in line for line in lines)
 
 
 def test_a_whole_disk_is_laid_out_for_a_machine(recording: Recording, tmp_path: Path) -> None:
-    *_, end = (Cut(span.begin) for span in windows(open_writes(recording)))
+    *_, end = (CrashState(span.begin) for span in windows(open_writes(recording)))
 
     lay_out(recording, end, tmp_path / "disk.raw")
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
-from harness.machine.boot_plan import PlanRecord
+from harness.machine.boot_plan import BootRecord
 from harness.model.artifacts import Artifacts
 from harness.model.layout import BOOT_RECORD, FINDING, MEMORY
-from harness.model.verdict import Boot, Finding
+from harness.model.verdict import BootResult, Finding
 from harness.plugin import bundles
 from harness.replay.bundle import UNFINISHED, unpack
 from harness.runs.folder import Run
@@ -50,9 +50,17 @@ def _end_well(run: Run, _: Path) -> None:
 
 def _end_badly(run: Run, boot: Path) -> None:
     run.add_boot(
-        Boot(machine="host1", number=2, boot_path="direct", artifacts="", phases={}, ready_s=None, console=str(boot),
-             added_arguments=())
-    )  # fmt: skip
+        BootResult(
+            machine="host1",
+            number=2,
+            boot_path="direct",
+            artifacts="",
+            phases={},
+            ready_s=None,
+            console=str(boot),
+            added_arguments=(),
+        )
+    )
 
 
 def _wait(run: Run, _: Path) -> None:
@@ -69,7 +77,7 @@ def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
     bundles.keep_missing(state, "base")
 
     (finding,) = run.findings()
-    assert (finding.id, finding.where, finding.subject) == (UNFINISHED, "host1, boot 2 (direct)", "harness")
+    assert (finding.id, finding.where, finding.blame) == (UNFINISHED, "host1, boot 2 (direct)", "harness")
     assert finding.what.endswith("s into this boot, which had got to kernel")
     assert finding.evidence == ("[    0.00] Linux version 6.12",)
     (made,) = tmp_path.glob("*.bundle")
@@ -83,7 +91,7 @@ def _is_killed(run: Run, _: Path) -> None:
 
 
 def _is_clone(_: Run, boot: Path) -> None:
-    plan = serialization.read(PlanRecord, boot / BOOT_RECORD)
+    plan = serialization.read(BootRecord, boot / BOOT_RECORD)
     serialization.write(boot / BOOT_RECORD, replace(plan, is_clone=True))
 
 
@@ -160,9 +168,18 @@ def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
         if found:
             serialization.write(folder / FINDING, found)
         run.add_boot(
-            Boot(machine="host1", number=number, boot_path="direct", artifacts="", phases={}, ready_s=None,
-                 console=str(folder / "console.log"), added_arguments=(), weather=("dhcp-late",) if number == 5 else ())
-        )  # fmt: skip
+            BootResult(
+                machine="host1",
+                number=number,
+                boot_path="direct",
+                artifacts="",
+                phases={},
+                ready_s=None,
+                console=str(folder / "console.log"),
+                added_arguments=(),
+                network_faults=("dhcp-late",) if number == 5 else (),
+            )
+        )
 
     made = bundles.keep(state, "base", LATE, boot)
 

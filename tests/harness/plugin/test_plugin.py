@@ -36,7 +36,7 @@ def test_two_images_are_collected_side_by_side() -> None:
 
 def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> None:
     _, text = run_pytest("--collect-only", "-q", "--image", "base")
-    _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--cuts", "3000")
+    _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--power-cuts", "3000")
 
     assert "deselected" in text
     assert "test_power_cuts" not in text
@@ -58,7 +58,7 @@ def test_boot_path_limits_what_is_collected() -> None:
         (["--image", "nova-kvn"], "did you mean nova-kvm?"),
         (["--image", "base", "--hosts", "ssh://somewhere"], "exclude each other"),
         (["--image", "base", "--images-dir", "/nonexistent"], "no image 'base' in /nonexistent"),
-        (["--image", "base", "--cuts", "0"], "judge at least one"),
+        (["--image", "base", "--power-cuts", "0"], "judge at least one"),
         (["--image", "base", "--boot-path", "floppy"], "invalid choice: 'floppy'"),
     ],
 )
@@ -135,12 +135,12 @@ def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--weather", "dhcp-lat"), "no weather 'dhcp-lat'; did you mean dhcp-late?"),
-        (("--weather", "tftp-slow", "--boot-path", "direct"), "boot path direct never meets it"),
-        (("--weather", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
+        (("--network-fault", "dhcp-lat"), "no network fault 'dhcp-lat'; did you mean dhcp-late?"),
+        (("--network-fault", "tftp-slow", "--boot-path", "direct"), "boot path direct never meets it"),
+        (("--network-fault", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
     ],
 )
-def test_weather_that_cannot_be_is_named_before_anything_starts(arguments: tuple[str, ...], said: str) -> None:
+def test_a_network_fault_that_cannot_be_is_named_before_anything_starts(arguments: tuple[str, ...], said: str) -> None:
     status, text = run_pytest("--image", "base", *arguments)
 
     assert status == pytest.ExitCode.USAGE_ERROR
@@ -148,8 +148,10 @@ def test_weather_that_cannot_be_is_named_before_anything_starts(arguments: tuple
     assert "artifacts" not in text
 
 
-def test_weather_that_the_definition_names_is_proven_with_thorough() -> None:
-    status, text = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_weather.py")
+def test_network_faults_that_the_definition_names_are_proven_with_thorough() -> None:
+    status, text = run_pytest(
+        "--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_network_faults.py"
+    )
 
     assert status == 0, text
-    assert "test_a_machine_comes_up_in_spite_of_the_weather[base-link-lossy]" in text
+    assert "test_a_machine_boots_in_spite_of_the_fault[base-link-lossy]" in text

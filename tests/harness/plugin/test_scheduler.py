@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.plugin.scheduler import Groups
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 from harness.runs.folder import Run
 
 CONFTEST = """
@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from harness.plugin.scheduler import Groups
-from harness.plugin.state import Bootproof
+from harness.plugin.state import RunState
 from harness.runs.folder import Run
 
 
@@ -27,7 +27,7 @@ def pytest_xdist_make_scheduler(config, log):
     for number in range(3):
         test = f"test_it.py::test_of_a_shared_machine[{number}]"
         run.add("planned", {"test": test, "checks": [], "group": "shared"})
-    return Groups(config, log, Bootproof(
+    return Groups(config, log, RunState(
         definitions={}, boot_paths=(), worker="main", controller=os.getpid(), suites=(), runs={"base": run}
     ))
 """
@@ -106,7 +106,7 @@ class Worker:
 
 def test_what_does_not_reach_a_worker_that_is_about_to_be_lost_is_for_the_others(tmp_path: Path) -> None:
     config = SimpleNamespace(getvalue=lambda _: ["2*popen"], option=SimpleNamespace(), getoption=lambda *_: 0)
-    state = Bootproof(
+    state = RunState(
         definitions={}, boot_paths=(), worker="main", controller=0, suites=(), runs={"base": Run(tmp_path, "main")}
     )
     groups = Groups(config, None, state)

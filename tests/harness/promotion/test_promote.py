@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from harness.core import digest, serialization
-from harness.core.errors import BootproofError, HostError, Subject, UsageError
+from harness.core.errors import Blame, BootproofError, HostError, UsageError
 from harness.model.artifacts import load_artifacts
-from harness.model.verdict import Finding, Outcome, Traits, Verdict
+from harness.model.verdict import Finding, Outcome, RuntimeProfile, Verdict
 from harness.promotion import attest
 from harness.promotion.attest import Refused
 from harness.promotion.promote import NotPromoted, promote, roll_back
-from harness.promotion.published_tree import Tree, read_pointer
+from harness.promotion.published_tree import PublishedTree, read_pointer
 
 from ..proven import NOW, PHASES, TRAITS, Proven, with_coverage
 
@@ -36,7 +36,7 @@ def proven(tmp_path: Path) -> Proven:
     return made
 
 
-def everything(tree: Tree) -> dict[str, str]:
+def everything(tree: PublishedTree) -> dict[str, str]:
     """All of a tree but its lock, by digest; a link by where it leads."""
     return {
         str(path.relative_to(tree.root)): os.readlink(path) if path.is_symlink() else digest.of_file(path)
@@ -58,9 +58,9 @@ def test_what_was_proven_is_carried_with_a_script_and_a_history(proven: Proven) 
     proven.promote("1")
     pointer = proven.promote("2")
 
-    stream = proven.tree.root / "streams" / "site" / "stable"
-    assert pointer == proven.tree.current("site", "stable")
-    assert [entry.version for entry in proven.tree.history("site", "stable")] == ["1", "2"]
+    stream = proven.tree.root / "streams" / "context" / "stable"
+    assert pointer == proven.tree.current("context", "stable")
+    assert [entry.version for entry in proven.tree.history("context", "stable")] == ["1", "2"]
     assert json.loads(stream.with_suffix(".json").read_text())["stream"]["entry"]["version"] == "2"
     assert pointer.entry.artifacts in (stream / "boot.ipxe").read_text()
     assert len(list(stream.parent.glob(".generations/*"))) == 2  # the one before goes with the next promotion
@@ -75,8 +75,8 @@ def test_what_is_carried_already_is_not_promoted_again(proven: Proven) -> None:
     assert everything(proven.tree) == before
 
 
-def finding(finding_id: str = "unit-failed", subject: Subject = Subject.IMAGE, where: str = "here") -> Finding:
-    return Finding(id=finding_id, what="something is wrong", where=where, subject=subject)
+def finding(finding_id: str = "unit-failed", blame: Blame = Blame.IMAGE, where: str = "here") -> Finding:
+    return Finding(id=finding_id, what="something is wrong", where=where, blame=blame)
 
 
 def failed(verdict: Verdict) -> Verdict:
@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
     "failed": (failed, "something is wrong [unit-failed]"),
     "inconclusive": (
         lambda verdict: replace(
-            verdict, outcome=Outcome.INCONCLUSIVE, findings=(finding("host-error", Subject.HOST),)
+            verdict, outcome=Outcome.INCONCLUSIVE, findings=(finding("host-error", Blame.HOST),)
         ),
         "the verdict is inconclusive",
     ),
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
         lambda verdict: replace(verdict, started=(NOW + timedelta(days=1)).isoformat()), "which is yet to come",
     ),
     "no boot": (lambda verdict: replace(verdict, boots=()), "0 boots by direct became ready, 1 are demanded"),
-    "another image": (lambda verdict: replace(verdict, image="other"), "about the image other, not site"),
+    "another image": (lambda verdict: replace(verdict, image="other"), "about the image other, not context"),
     "other bytes": (
         lambda verdict: replace(verdict, digests={**verdict.digests, "artifacts": "1" * 64}),
         "about the artifacts 111111111111",
@@ -117,8 +117,8 @@ def test_a_verdict_that_is_not_good_enough_is_refused(proven: Proven, name: str)
 
 DEMANDED = {
     'checks = ["power-cuts"]': ("not proven: power-cuts", "--thorough"),
-    'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image site"),
-    "cuts = 20000": ("0 states after power cuts were judged, 20000", "--thorough --cuts 20000"),
+    'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image context"),
+    "power_cuts = 20000": ("0 states after power cuts were judged, 20000", "--thorough --power-cuts 20000"),
     "boots = 9": ("3 boots by direct became ready, 9", "--boots 9"),
 }
 
@@ -134,7 +134,7 @@ def test_what_a_policy_demands_more_is_named_with_the_command_that_proves_it(pro
 
 WAIVER = '[[streams.stable.waive]]\n{what}\nby = "ann"\nreason = "known"\nuntil = {until}\n'
 UNIT_FAILED = 'finding = "unit-failed"'
-TEST = "tests/image/test_x.py::test_x[site]"
+TEST = "tests/image/test_x.py::test_x[context]"
 
 
 def waiver(what: str = UNIT_FAILED, until: str = "2026-12-31") -> str:
@@ -158,7 +158,7 @@ def test_a_finding_is_waived_until_that_day_and_fails_from_then_on(proven: Prove
 
 def test_a_check_is_waived_with_what_its_tests_found_and_nothing_else(proven: Proven) -> None:
     verdict = proven.verdict(proven.artifacts())
-    other = finding("check-failed", where="tests/image/test_y.py::test_y[site]")
+    other = finding("check-failed", where="tests/image/test_y.py::test_y[context]")
     proven.demand(waiver('check = "ssh"'))
 
     assert "test_y" in why_not(
@@ -194,7 +194,7 @@ def test_inconclusive_is_never_waived(proven: Proven) -> None:
     verdict = proven.verdict(proven.artifacts())
     proven.demand(waiver() + waiver('check = "survival"'))
 
-    assert "inconclusive" in why_not(proven, replace(verdict, findings=(finding("unit-failed", Subject.HOST),)))
+    assert "inconclusive" in why_not(proven, replace(verdict, findings=(finding("unit-failed", Blame.HOST),)))
     assert "inconclusive" in why_not(proven, replace(verdict, outcome=Outcome.INCONCLUSIVE))
     assert "not proven: survival" in why_not(proven, with_coverage(verdict, missing=("survival",)))
     assert "not proven: anything" in why_not(proven, with_coverage(verdict, passed=()))
@@ -228,7 +228,7 @@ def test_what_is_carried_is_not_carried_again_by_a_worse_verdict(proven: Proven)
     assert "something is wrong" in why_not(proven, failed(proven.verdict(proven.artifacts())))
 
 
-def traits(**changes: object) -> Traits:
+def traits(**changes: object) -> RuntimeProfile:
     return replace(TRAITS, **changes)  # type: ignore[arg-type]
 
 
@@ -247,7 +247,7 @@ BUDGETS: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
         "over budget: memory when idle",
     ),
     "sockets = 0": (
-        lambda verdict: replace(verdict, traits=traits(sockets=("tcp 0.0.0.0:22 sshd", "tcp *:80 x"))),
+        lambda verdict: replace(verdict, runtime_profile=traits(sockets=("tcp 0.0.0.0:22 sshd", "tcp *:80 x"))),
         "over budget: sockets, 1 more; 0 more is allowed",
     ),
 }
@@ -301,7 +301,7 @@ def test_a_key_that_is_not_trusted_counts_for_nothing(proven: Proven) -> None:
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="stranger")
 
     with pytest.raises(Refused, match=r"not signed by a key that is trusted here \(ci\)"):
-        promote(proven.tree, "site", "stable", artifacts, proof, proven.keeper())
+        promote(proven.tree, "context", "stable", artifacts, proof, proven.keeper())
 
 
 def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -> None:
@@ -319,7 +319,7 @@ def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -
     [
         ('checks = ["power-cut"]', "streams.stable.checks: 'power-cut' is unknown"),
         ("boot = 3", "streams.stable.boot: unknown"),
-        ("cuts = -1", "streams.stable.cuts: -1 is no number"),
+        ("power_cuts = -1", "streams.stable.power_cuts: -1 is no number"),
         ('flakes = "retry"', "streams.stable.flakes: 'retry' is neither"),
         (waiver(until='"soon"'), "streams.stable.waive.until: missing, or no date"),
         (waiver().replace('reason = "known"\n', ""), "waive.reason: missing or empty"),
@@ -371,14 +371,14 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
     proof = proven.proof(artifacts, proven.verdict(artifacts))
     loose = proven.folder / "attestation.json"
     loose.write_bytes(proof.attestation)
-    stream = proven.tree.root / "streams" / "site" / "stable"
+    stream = proven.tree.root / "streams" / "context" / "stable"
     files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
     files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
     flip(files[seed % len(files)], draw)
 
     with pytest.raises(BootproofError):
         promote(
-            proven.tree, "site", "stable", artifacts, replace(proof, attestation=loose.read_bytes()), proven.keeper()
+            proven.tree, "context", "stable", artifacts, replace(proof, attestation=loose.read_bytes()), proven.keeper()
         )
     assert os.readlink(stream) == ".generations/stable-1"
 
@@ -396,7 +396,7 @@ def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
             proven.promote("1", proven.verdict(load_artifacts(folder)))
 
     manifest = load_artifacts(proven.artifacts("2").folder).manifest
-    files = {**manifest.files, "../../streams/site/beta.json": manifest.files["vmlinuz"]}
+    files = {**manifest.files, "../../streams/context/beta.json": manifest.files["vmlinuz"]}
     serialization.write(proven.artifacts("2").folder / "manifest.json", replace(manifest, files=files))
     with pytest.raises(UsageError, match="is no name of a file of artifacts"):
         load_artifacts(proven.folder / "artifacts-2")
@@ -404,7 +404,7 @@ def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
 
 def test_a_pointer_from_elsewhere_is_believed_only_as_it_was_written(proven: Proven) -> None:
     proven.promote("1")
-    text = (proven.tree.root / "streams" / "site" / "stable.json").read_bytes()
+    text = (proven.tree.root / "streams" / "context" / "stable.json").read_bytes()
     assert read_pointer(text, "there").entry.version == "1"
 
     plain = json.loads(text)
@@ -422,7 +422,7 @@ def test_a_key_may_be_revoked_and_the_stream_goes_on(proven: Proven) -> None:
     artifacts = proven.artifacts("2")
 
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="ci2")
-    assert promote(proven.tree, "site", "stable", artifacts, proof, proven.keeper()).entry.version == "2"
+    assert promote(proven.tree, "context", "stable", artifacts, proof, proven.keeper()).entry.version == "2"
 
 
 # The tree
@@ -432,20 +432,20 @@ def test_a_rollback_goes_back_and_looks_at_the_bytes_again(proven: Proven) -> No
     for version in ("1", "2", "3"):
         proven.promote(version)
 
-    assert roll_back(proven.tree, "site", "stable", proven.keeper()).entry.version == "2"
-    assert roll_back(proven.tree, "site", "stable", proven.keeper()).entry.version == "1"
+    assert roll_back(proven.tree, "context", "stable", proven.keeper()).entry.version == "2"
+    assert roll_back(proven.tree, "context", "stable", proven.keeper()).entry.version == "1"
     with pytest.raises(UsageError, match="it carried"):
-        roll_back(proven.tree, "site", "stable", proven.keeper())
+        roll_back(proven.tree, "context", "stable", proven.keeper())
     two = proven.artifacts("2").digest
-    assert roll_back(proven.tree, "site", "stable", proven.keeper(), to=two[:8]).entry.version == "2"
+    assert roll_back(proven.tree, "context", "stable", proven.keeper(), to=two[:8]).entry.version == "2"
     one = proven.artifacts("1").digest
-    assert roll_back(proven.tree, "site", "stable", proven.keeper(), to=one[:8]).entry.version == "1"
-    assert [entry.action for entry in proven.tree.history("site", "stable")] == ["promote"] * 3 + ["rollback"] * 4
+    assert roll_back(proven.tree, "context", "stable", proven.keeper(), to=one[:8]).entry.version == "1"
+    assert [entry.action for entry in proven.tree.history("context", "stable")] == ["promote"] * 3 + ["rollback"] * 4
     with pytest.raises(UsageError, match="never carried 'ffff'"):
-        roll_back(proven.tree, "site", "stable", proven.keeper(), to="ffff")
+        roll_back(proven.tree, "context", "stable", proven.keeper(), to="ffff")
     flip(proven.tree.artifacts(proven.artifacts("2").digest) / "rootfs.squashfs", random.Random(1))
     with pytest.raises(Refused, match="is not what was attested"):
-        roll_back(proven.tree, "site", "stable", proven.keeper(), to=proven.artifacts("2").digest[:8])
+        roll_back(proven.tree, "context", "stable", proven.keeper(), to=proven.artifacts("2").digest[:8])
 
 
 def test_half_of_an_upload_is_refused(proven: Proven) -> None:
@@ -455,7 +455,7 @@ def test_half_of_an_upload_is_refused(proven: Proven) -> None:
 
     with pytest.raises(Refused, match="is missing; somebody took it away"):
         proven.promote()
-    assert proven.tree.current("site", "stable") is None
+    assert proven.tree.current("context", "stable") is None
 
 
 def test_two_promotions_at_once_are_one(proven: Proven) -> None:
@@ -475,13 +475,13 @@ def test_a_target_that_cannot_be_written_is_the_hosts_fault(proven: Proven) -> N
     proof = proven.proof(artifacts, proven.verdict(artifacts))
 
     with pytest.raises(HostError, match="/proc/images cannot be written"):  # not even by root
-        promote(Tree(Path("/proc/images")), "site", "stable", artifacts, proof, proven.keeper())
+        promote(PublishedTree(Path("/proc/images")), "context", "stable", artifacts, proof, proven.keeper())
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
 def test_a_name_leads_nowhere_else(proven: Proven, name: str) -> None:
     with pytest.raises(UsageError, match="is no name of an image or a stream"):
-        proven.tree.current("site", name)
+        proven.tree.current("context", name)
 
 
 KILLED = """
@@ -503,8 +503,8 @@ def test_killed_at_any_instant_the_stream_carries_the_old_or_the_new(proven: Pro
     child.send_signal(signal.SIGKILL)
     child.wait()
 
-    versions = [entry.version for entry in proven.tree.history("site", "stable")]
-    current = proven.tree.current("site", "stable")
+    versions = [entry.version for entry in proven.tree.history("context", "stable")]
+    current = proven.tree.current("context", "stable")
     assert current is not None
     assert versions in (["1"], ["1", "2"])
     assert current.entry.version == versions[-1]

@@ -16,10 +16,10 @@ import pytest
 
 from harness.model.machine_spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
 from harness.qemu import command_line
-from harness.qemu.command_line import DirectBoot, Memory, Wires
+from harness.qemu.command_line import DirectBoot, Memory, QemuSockets
 
 UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
-WIRES = Wires(qmp_fd=10, console_fd=11, shell_fd=12, netdevs=(command_line.tap_netdev(0, "tap3"),))
+WIRES = QemuSockets(qmp_fd=10, console_fd=11, shell_fd=12, netdevs=(command_line.tap_netdev(0, "tap3"),))
 DIRECT = DirectBoot(
     kernel=Path("/a/vmlinuz"),
     initrd=Path("/a/initrd.img"),
@@ -170,7 +170,7 @@ def test_each_network_card_has_a_script_of_its_own() -> None:
 def test_the_user_network_looks_like_the_lab_and_leads_nowhere_else() -> None:
     relay = ["/opt/a, b/python", "relay.py", "/run/machine-3.http"]
     argv = command_line.command(
-        _spec(), wires=Wires(netdevs=(command_line.user_netdev(_spec(), name="compute", relay=relay),))
+        _spec(), wires=QemuSockets(netdevs=(command_line.user_netdev(_spec(), name="compute", relay=relay),))
     )
 
     [netdev] = _values(argv, "-netdev")
@@ -204,8 +204,10 @@ def test_the_command_to_paste_needs_no_lab() -> None:
 
 
 def test_memory_in_a_file_is_its_own_or_a_private_view() -> None:
-    own = command_line.command(_spec(), wires=Wires(), memory=Memory(file=Path("/m,1"), is_own=True))
-    view = command_line.command(_spec(), wires=Wires(), memory=Memory(file=Path("/m,1"), is_own=False), is_frozen=True)
+    own = command_line.command(_spec(), wires=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=True))
+    view = command_line.command(
+        _spec(), wires=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=False), is_frozen=True
+    )
 
     assert "memory-backend-file,id=memory,size=2048M,share=on,mem-path=/m,,1" in own
     assert "memory-backend-file,id=memory,size=2048M,share=off,mem-path=/m,,1" in view
@@ -217,7 +219,7 @@ def test_writes_fail_from_there_on_and_not_before(tmp_path: Path) -> None:
     disk = DiskSpec(path=tmp_path / "disk", serial="S", fails_writes_from=1 << 20)
     disk.path.touch()
     os.truncate(disk.path, 2 << 20)
-    argv = command_line.command(_spec(disks=(disk,)), program="qemu-io", wires=Wires())
+    argv = command_line.command(_spec(disks=(disk,)), program="qemu-io", wires=QemuSockets())
     limit = argv[: argv.index("qemu-io")]
 
     write = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "write 1M 4k", "-c", "read 1M 4k", str(disk.path)]

@@ -28,8 +28,8 @@ def new(tmp_path: Path) -> Artifacts:
     return samples.artifacts(tmp_path / "new", "2026.11")
 
 
-def _entry(artifacts: Artifacts) -> grub.Entry:
-    return grub.Entry(artifacts=artifacts, arguments=("quiet", "root=live:LABEL=x", "note=a;b"))
+def _entry(artifacts: Artifacts) -> grub.MenuEntry:
+    return grub.MenuEntry(artifacts=artifacts, arguments=("quiet", "root=live:LABEL=x", "note=a;b"))
 
 
 def test_the_menu_has_an_entry_for_each_version_the_first_by_default(old: Artifacts, new: Artifacts) -> None:

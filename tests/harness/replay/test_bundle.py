@@ -20,7 +20,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
-from harness.machine.boot_plan import Plan, PlanRecord
+from harness.machine.boot_plan import BootPlan, BootRecord
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.layout import BOOT_RECORD
@@ -45,7 +45,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 class FakeLab:
     network = Network.LAB
-    weather = ()
+    network_faults = ()
     captures: tuple[Path, ...] = ()
 
 
@@ -71,10 +71,12 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
     capture = tmp_path / "lab" / "capture.pcap"
     capture.parent.mkdir()
     capture.write_bytes(b"packets")
-    site: Any = type("Site", (), {"lab": type("Lab", (FakeLab,), {"captures": (capture,)})})
-    Plan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
+    context: Any = type("Site", (), {"lab": type("Lab", (FakeLab,), {"captures": (capture,)})})
+    BootPlan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, context=context).keep()
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
-    argv = command_line.command(spec, program="qemu", wires=command_line.Wires(netdevs=("user,id=net0",)), clock="utc")
+    argv = command_line.command(
+        spec, program="qemu", wires=command_line.QemuSockets(netdevs=("user,id=net0",)), clock="utc"
+    )
     (folder / "argv").write_text(shlex.join(command_line.shown(argv)))
     return folder
 
@@ -125,25 +127,25 @@ def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifact
 
 
 def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
-    spec = serialization.read(PlanRecord, boot / BOOT_RECORD).spec
+    spec = serialization.read(BootRecord, boot / BOOT_RECORD).spec
     after = boot.parent / "boot-3"
-    site: Any = type("Site", (), {"lab": FakeLab})
-    Plan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, site=site).keep()
+    context: Any = type("Site", (), {"lab": FakeLab})
+    BootPlan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, context=context).keep()
 
     assert not list(boot.glob("disk-*"))
     assert [file.name for file in after.glob("disk-*")] == ["disk-0.qcow2"]
 
 
 def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, artifacts: Artifacts) -> None:
-    switched_on = serialization.read(PlanRecord, boot / BOOT_RECORD)
-    site: Any = type("Site", (), {"lab": FakeLab})
+    switched_on = serialization.read(BootRecord, boot / BOOT_RECORD)
+    context: Any = type("Site", (), {"lab": FakeLab})
     spec = replace(switched_on.spec, boot_path=BootPath.KEXEC)
-    running = Plan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, site=site)
+    running = BootPlan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, context=context)
     newer = replace(artifacts, manifest=replace(artifacts.manifest, version="2"))
     after = boot.parent / "boot-3"
     replace(running, number=3, folder=after, artifacts=newer, is_kexec=True).keep_upgrade(running)
 
-    upgrade = serialization.read(PlanRecord, after / BOOT_RECORD)
+    upgrade = serialization.read(BootRecord, after / BOOT_RECORD)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
     assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
     made = bundle.write(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)
@@ -243,8 +245,8 @@ def _strange_file(index: dict[str, Any], _: dict[str, bytes]) -> None:
     index["manifest"]["files"]["../x"] = index["manifest"]["files"]["vmlinuz"]
 
 
-def _unknown_weather(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index["plan"]["weather"] = ["hail"]
+def _unknown_fault(index: dict[str, Any], _: dict[str, bytes]) -> None:
+    index["plan"]["network_faults"] = ["hail"]
 
 
 def _option_as_test(index: dict[str, Any], _: dict[str, bytes]) -> None:
@@ -312,7 +314,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_strange_name, "nothing is called '../../etc'"),
         (_strange_argument, "is no kernel argument"),
         (_strange_file, "'../x', which is no name of a file of artifacts"),
-        (_unknown_weather, "no weather 'hail'"),
+        (_unknown_fault, "no network fault 'hail'"),
         (_option_as_test, "is no test in a folder below this one"),
         (_test_elsewhere, "is no test in a folder below this one"),
         (_absolute_test, "is no test in a folder below this one"),

@@ -15,10 +15,10 @@ from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, NicModel, NicSpec
 from harness.replay.attempt import Case
 from harness.replay.delta import (
-    Answer,
+    Difference,
     Judge,
     Odds,
-    Part,
+    TryOutcome,
     _mixed_arguments,
     _of_arguments,
     differences,
@@ -44,7 +44,7 @@ def good(tmp_path: Path) -> Case:
 
 @pytest.fixture
 def bad(tmp_path: Path, good: Case) -> Case:
-    """Another build, with another machine in other weather."""
+    """Another build, with another machine and other network faults."""
     newer = samples.artifacts(tmp_path / "bad", "2")
     arguments = (*newer.manifest.kernel_arguments, "nosmt")
     spec = replace(good.spec, memory_mib=512, nics=(NicSpec(model=NicModel.E1000E),), uuid=uuid.UUID(int=2))
@@ -52,17 +52,17 @@ def bad(tmp_path: Path, good: Case) -> Case:
     disk = tmp_path / "disk"
     disk.write_bytes(b"content")
     artifacts = Artifacts(folder=newer.folder, manifest=manifest)
-    return replace(good, spec=spec, artifacts=artifacts, weather=("dhcp-late",), disks=(disk,))
+    return replace(good, spec=spec, artifacts=artifacts, network_faults=("dhcp-late",), disks=(disk,))
 
 
 def test_all_in_which_they_differ_is_named(good: Case, bad: Case) -> None:
     said = [str(part) for part in differences(good, bad)]
 
     assert [line.split()[0] for line in said] == [
-        "kernel", "initrd", "root", "argument", "memory_mib", "nics", "disks", "weather"
+        "kernel", "initrd", "root", "argument", "memory_mib", "nics", "disks", "network"
     ]  # fmt: skip
     assert said[3:6] == ["argument none → nosmt", "memory_mib 2048 → 512", "nics virtio True → e1000e True"]
-    assert said[-1] == "weather dhcp-late"
+    assert said[-1] == "network faults dhcp-late"
     assert differences(good, good) == ()
 
 
@@ -79,7 +79,7 @@ def test_a_mix_is_good_but_for_what_was_taken(good: Case, bad: Case, tmp_path: P
     assert case.artifacts.manifest.version == good.artifacts.manifest.version
     assert case.artifacts.manifest.kernel_arguments == bad.artifacts.manifest.kernel_arguments
     assert (case.spec.memory_mib, case.spec.nics) == (512, good.spec.nics)
-    assert (case.weather, case.disks) == ((), bad.disks)
+    assert (case.network_faults, case.disks) == ((), bad.disks)
 
 
 def test_all_parts_make_the_bad_one(good: Case, bad: Case, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_arguments_differ_by_key_and_in_order(good: list[str], bad: list[str], p
 def test_a_test_makes_its_own_machine(good: Case, bad: Case) -> None:
     names = {part.name for part in differences(replace(good, test="t.py::x"), replace(bad, test="t.py::x"))}
 
-    assert names == {"kernel", "initrd", "root file system", "argument nosmt", "weather"}
+    assert names == {"kernel", "initrd", "root file system", "argument nosmt", "network faults"}
 
 
 def test_cases_that_cannot_be_told_apart_are_refused(good: Case, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_one_bad_try_outranks_others(good: Case) -> None:
     turns = iter([("unit-failed",), ("boot-hangs",)])
     judge = Judge(attempt=lambda _: next(turns), times=2, say=lambda _: None, awaited="boot-hangs")
 
-    assert judge.judge(good, "it") is Answer.BAD
+    assert judge.judge(good, "it") is TryOutcome.BAD
 
 
 def _breaks(*names: str) -> Callable[[Case], tuple[str, ...]]:
@@ -135,7 +135,7 @@ def _breaks(*names: str) -> Callable[[Case], tuple[str, ...]]:
     def attempt(case: Case) -> tuple[str, ...]:
         seen = {
             "memory": case.spec.memory_mib == 512,
-            "weather": bool(case.weather),
+            "network faults": bool(case.network_faults),
             "kernel": case.artifacts.kernel.resolve().parent.name == "bad",
         }
         return ("boot-hangs",) if all(seen[name] for name in names) else ()
@@ -143,7 +143,7 @@ def _breaks(*names: str) -> Callable[[Case], tuple[str, ...]]:
     return attempt
 
 
-@pytest.mark.parametrize("names", [("memory",), ("kernel",), ("memory", "weather")])
+@pytest.mark.parametrize("names", [("memory",), ("kernel",), ("memory", "network faults")])
 def test_the_smallest_change_is_found(names: tuple[str, ...], good: Case, bad: Case, tmp_path: Path) -> None:
     said = list[str]()
     judge = Judge(attempt=_breaks(*names), times=1, say=said.append)
@@ -176,27 +176,27 @@ def test_a_mix_that_shows_something_else_tells_nothing(good: Case, bad: Case, tm
 def test_the_first_bad_version_is_found_in_few_tries(first_bad: int) -> None:
     tried = list[int]()
 
-    def judge(at: int) -> Answer:
+    def judge(at: int) -> TryOutcome:
         tried.append(at)
-        return Answer.BAD if at >= first_bad else Answer.GOOD
+        return TryOutcome.BAD if at >= first_bad else TryOutcome.GOOD
 
     assert neighbours(9, judge) == (first_bad - 1, first_bad)
     assert len(tried) <= 3
 
 
 def test_versions_that_show_something_else_are_left_out() -> None:
-    answers = {1: Answer.GOOD, 2: Answer.OTHER, 3: Answer.OTHER, 4: Answer.BAD}
+    answers = {1: TryOutcome.GOOD, 2: TryOutcome.OTHER, 3: TryOutcome.OTHER, 4: TryOutcome.BAD}
 
     assert neighbours(6, lambda at: answers[at]) == (1, 4)
 
 
 def test_fewer_are_tried_before_more() -> None:
-    parts = [Part(name=name, good="1", bad="2") for name in "abc"]
+    parts = [Difference(name=name, good="1", bad="2") for name in "abc"]
     tried = list[str]()
 
-    def judge(some: tuple[Part, ...]) -> Answer:
+    def judge(some: tuple[Difference, ...]) -> TryOutcome:
         tried.append("".join(part.name for part in some))
-        return Answer.GOOD
+        return TryOutcome.GOOD
 
     assert smallest(parts, judge) == tuple(parts)
     assert tried == ["a", "b", "c", "ab", "ac", "bc"]

@@ -23,7 +23,7 @@ CASE = Case(
     spec=MachineSpec(name="m", uuid=uuid.uuid4(), boot_path=BootPath.IPXE_BIOS),
     artifacts=None,  # type: ignore[arg-type]  # nothing here looks at them
     definition=None,  # type: ignore[arg-type]  # nor at this
-    weather=("dhcp-late",),
+    network_faults=("dhcp-late",),
 )
 STORE = Store(Path("/nonexistent"))
 
@@ -35,8 +35,8 @@ STORE = Store(Path("/nonexistent"))
         ("cpus=1", lambda case: case.spec.cpus, 1),
         ("nic=e1000e", lambda case: [nic.model for nic in case.spec.nics], [NicModel.E1000E]),
         ("boot-path=ipxe-uefi", lambda case: (case.spec.boot_path, case.spec.is_uefi), (BootPath.IPXE_UEFI, True)),
-        ("weather=", lambda case: case.weather, ()),
-        ("weather=dns-absent,dhcp-late=5", lambda case: case.weather, ("dns-absent", "dhcp-late=5")),
+        ("network-faults=", lambda case: case.network_faults, ()),
+        ("network-faults=dns-absent,dhcp-late=5", lambda case: case.network_faults, ("dns-absent", "dhcp-late=5")),
         ("kernel-argument=rd.debug quiet", lambda case: case.arguments, ("rd.debug", "quiet")),
     ],
 )
@@ -52,7 +52,7 @@ def test_one_thing_is_different(change: str, seen: Any, awaited: object) -> None
         ("memory=much", "a whole number"),
         ("nic=carrier-pigeon", "carrier-pigeon"),
         ("boot-path=floppy", "floppy"),
-        ("weather=hail", "no weather 'hail'"),
+        ("network-faults=hail", "no network fault 'hail'"),
         ("artifacts=0123456789", "no artifacts '0123456789'"),
     ],
 )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness import report
-from harness.core.errors import HostError, Subject
-from harness.model.verdict import Boot, Finding, Outcome, Rate, Traits, Unit, Verdict
+from harness.core.errors import Blame, HostError
+from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
 from harness.report import logs, matrix, waterfall
 from harness.report.waterfall import scale_to
 from harness.runs.history import Series
@@ -70,13 +70,13 @@ def evil(folder: Path) -> Verdict:
     (place / "units.json").write_text(
         json.dumps({f"{EVIL}.service": {"state": EVIL, "begins_s": 0.0, "ready_s": 9.0}}), "utf-8"
     )
-    boot = Boot(
+    boot = BootResult(
         machine=EVIL, number=1, boot_path=EVIL, artifacts=EVIL, phases={EVIL: 3.0}, ready_s=3.0,
         console=str(place / "console.log"), added_arguments=(EVIL,), run=EVIL,
     )  # fmt: skip
     where = f"{EVIL}, boot 1 ({EVIL})"
     findings = [Finding(id=EVIL, what=EVIL, where=where, evidence=(EVIL, "\udcff\x1b[31m\x00"), cause=EVIL)]
-    findings += [Finding(id="x", what=EVIL, where=f"tests/{n}.py::test_x[{EVIL}]", subject=Subject.HOST) for n in "ab"]
+    findings += [Finding(id="x", what=EVIL, where=f"tests/{n}.py::test_x[{EVIL}]", blame=Blame.HOST) for n in "ab"]
     verdict = samples.verdict((boot,), tuple(findings), version=EVIL)
     coverage = replace(verdict.coverage, boot_paths=(EVIL,), missing=(EVIL, f"boot:{EVIL}"), unchecked=(EVIL,))
     return replace(
@@ -236,7 +236,7 @@ def test_a_run_whose_logs_and_units_are_gone_still_has_a_page(tmp_path: Path, ve
 
 
 def test_a_verdict_on_nothing_has_a_page(tmp_path: Path) -> None:
-    bare = replace(samples.verdict(()), digests={}, host={}, cost=None, traits=None)
+    bare = replace(samples.verdict(()), digests={}, host={}, cost=None, runtime_profile=None)
     nothing = replace(bare.coverage, boot_paths=(), passed=(), failed=(), missing=(), unchecked=())
 
     page = report.write_page(replace(bare, coverage=nothing, outcome=Outcome.INCONCLUSIVE), tmp_path)
@@ -380,9 +380,9 @@ def test_all_that_is_said_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_traits_of_other_times_are_shown(tmp_path: Path, verdict: Verdict) -> None:
-    traits = Traits(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
+    traits = RuntimeProfile(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
 
-    assert "77 MiB" in Reader(report.write_page(replace(verdict, traits=traits), tmp_path)).text
+    assert "77 MiB" in Reader(report.write_page(replace(verdict, runtime_profile=traits), tmp_path)).text
 
 
 def test_what_a_boot_asked_of_the_network_is_beside_it_and_its_display_with_the_finding(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core import serialization
-from harness.core.errors import HostError, Subject
+from harness.core.errors import HostError, Blame
 from harness.guest.checks import BootFailed
 from harness.machine.boot import durations
 from harness.model.verdict import Finding
@@ -18,7 +18,7 @@ from harness.runs.folder import Run, make_run_folder
 
 
 def finding(number: int) -> Finding:
-    return Finding(id=f"f{number}", what="x" * 3000, where="here", subject=Subject.HOST, evidence=("a", "b"))
+    return Finding(id=f"f{number}", what="x" * 3000, where="here", blame=Blame.HOST, evidence=("a", "b"))
 
 
 def test_findings_read_back_equal_and_once(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_event_that_cannot_be_read_is_a_finding_and_the_others_stay(tmp_path:
         file.write('{"kind"')  # still being written
 
     assert [found.id for found in run.findings()] == ["f1", "event-unreadable", "f2"]
-    assert [found.subject for found in run.findings()] == [Subject.HOST] * 3
+    assert [found.blame for found in run.findings()] == [Blame.HOST] * 3
 
 
 def test_a_run_that_cannot_be_written_says_where_and_what_to_do(tmp_path: Path) -> None:

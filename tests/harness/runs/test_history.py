@@ -15,13 +15,13 @@ from rich.console import Console
 
 from harness.core import process, serialization
 from harness.core.errors import HostError
-from harness.model.verdict import Boot, Coverage, Finding, Outcome, Traits, Verdict
+from harness.model.verdict import BootResult, Coverage, Finding, Outcome, RuntimeProfile, Verdict
 from harness.runs import history
 from harness.runs.folder import Run
 from harness.store.store import Store
 
 DIGEST = "a" * 64
-TRAITS = Traits(memory_mib=300, sockets=(), users={}, groups={}, links={}, units={})
+TRAITS = RuntimeProfile(memory_mib=300, sockets=(), users={}, groups={}, links={}, units={})
 
 
 @pytest.fixture
@@ -29,19 +29,19 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def boot(ready_s: float | None, *, digest: str = DIGEST, run: str = "") -> Boot:
-    return Boot(machine="m", number=1, boot_path="ipxe-bios", artifacts=digest, phases={"kernel": 5.0},
+def boot(ready_s: float | None, *, digest: str = DIGEST, run: str = "") -> BootResult:
+    return BootResult(machine="m", number=1, boot_path="ipxe-bios", artifacts=digest, phases={"kernel": 5.0},
                 ready_s=ready_s, console="", added_arguments=(), run=run)  # fmt: skip
 
 
 def verdict(
-    *boots: Boot, version: str = "2026.11", digest: str = DIGEST, outcome: Outcome = Outcome.PASSED, hour: int = 1
+    *boots: BootResult, version: str = "2026.11", digest: str = DIGEST, outcome: Outcome = Outcome.PASSED, hour: int = 1
 ) -> Verdict:
     return Verdict(
         outcome=outcome, image="base", version=version, digests={"artifacts": digest}, findings=(),
         coverage=Coverage(boot_paths=("ipxe-bios",), passed=(), failed=(), missing=()), boots=boots,
         host={"accelerator": "tcg: no /dev/kvm"}, started=f"2026-11-21T{hour:02}:00:00+00:00", elapsed_s=60.0,
-        traits=TRAITS,
+        runtime_profile=TRAITS,
     )  # fmt: skip
 
 

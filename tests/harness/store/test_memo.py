@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import ImageError, Subject
-from harness.store.memo import FailedBefore, blamed, once
+from harness.core.errors import Blame, ImageError
+from harness.store.memo import FailedBefore, blame_of, once
 
 
 def test_who_asks_later_gets_what_was_found_out_first(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_failure_is_told_and_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(FailedBefore, match="it failed, and is not tried again in this run: the disk") as caught:
         once("it", tmp_path / "it.json", dict[str, int], lambda: {"a": 1})
 
-    assert caught.value.subject is Subject.IMAGE
+    assert caught.value.blame is Blame.IMAGE
 
 
 def test_what_a_killed_one_left_is_out_of_the_way(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_a_killed_one_left_is_out_of_the_way(tmp_path: Path) -> None:
 
 
 def test_an_error_is_blamed_on_whose_doing_it_was() -> None:
-    assert blamed(ImageError("x")) is Subject.IMAGE
-    assert blamed(AssertionError()) is Subject.IMAGE
-    assert blamed(OSError()) is Subject.HOST
-    assert blamed(KeyError()) is Subject.HARNESS
+    assert blame_of(ImageError("x")) is Blame.IMAGE
+    assert blame_of(AssertionError()) is Blame.IMAGE
+    assert blame_of(OSError()) is Blame.HOST
+    assert blame_of(KeyError()) is Blame.HARNESS

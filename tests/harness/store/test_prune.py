@@ -16,7 +16,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
-from harness.store.inventory import Kept, Kind, survey
+from harness.store.inventory import StoreItem, StoreKind, survey
 from harness.store.prune import Removal, Rules, parse_age, parse_size, prune
 from harness.store.store import Store
 
@@ -158,7 +158,7 @@ def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) 
     (unreadable.folder / "manifest.json").chmod(0o644)
     (unreadable.folder / "manifest.json").write_text("{")
 
-    found = [kept for kept in survey(store).kept if kept.kind is Kind.ARTIFACTS]
+    found = [kept for kept in survey(store).kept if kept.kind is StoreKind.ARTIFACTS]
     assert {(kept.flaw, kept.images) for kept in found} == {("damaged", ("base",))}
 
     prune(store, Rules())
@@ -375,7 +375,7 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
     (row,) = [row for row in found["kept"] if row["kind"] == "artifacts"]
     assert row["name"] == artifacts.digest
     assert row["paths"] == [str(artifacts.folder)]
-    assert set(row) == set(Kept.__dataclass_fields__)
+    assert set(row) == set(StoreItem.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

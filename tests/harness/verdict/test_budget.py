@@ -11,7 +11,7 @@ from harness.core.deadline import host_scale
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import Accelerator
-from harness.model.verdict import Boot
+from harness.model.verdict import BootResult
 from harness.verdict.assemble import over_budget
 
 from ... import samples
@@ -31,8 +31,8 @@ def base() -> ImageDefinition:
     return load_definition(Path(__file__).parents[3] / "images" / "base")
 
 
-def _boot(ready_s: float, firmware_s: float = 0.0, hardware: str = "") -> Boot:
-    return Boot(
+def _boot(ready_s: float, firmware_s: float = 0.0, hardware: str = "") -> BootResult:
+    return BootResult(
         machine="m", number=1, boot_path="direct", artifacts="", phases={"firmware": firmware_s}, ready_s=ready_s,
         console="", added_arguments=(), hardware=hardware,
     )  # fmt: skip
@@ -52,7 +52,7 @@ def test_the_quickest_boot_counts_without_what_came_before_its_kernel(
     limit_s = base.boot_s * host_scale() * 2
     late, slow_firmware, odd = _boot(limit_s * 1.5), _boot(limit_s * 1.5, limit_s), _boot(limit_s * 1.5, hardware="x")
 
-    def said(*boots: Boot, accelerator: Accelerator = Accelerator.TCG) -> int:
+    def said(*boots: BootResult, accelerator: Accelerator = Accelerator.TCG) -> int:
         return len(list(over_budget(base, artifacts, boots, accelerator)))
 
     assert said(late) == said(late, late) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import Subject
+from harness.core.errors import Blame
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
@@ -21,24 +21,24 @@ def nova() -> ImageDefinition:
     return load_definition(IMAGES / "nova-kvm")
 
 
-def finding(subject: Subject) -> Finding:
-    return Finding(id="x", what="something", where="somewhere", subject=subject)
+def finding(blame: Blame) -> Finding:
+    return Finding(id="x", what="something", where="somewhere", blame=blame)
 
 
 def test_all_checks_passed_and_no_finding_is_passed() -> None:
     assert decide([], EVERYTHING) is Outcome.PASSED
 
 
-@pytest.mark.parametrize("other", list(Subject))
-def test_one_failure_of_the_image_outranks_everything(other: Subject) -> None:
+@pytest.mark.parametrize("other", list(Blame))
+def test_one_failure_of_the_image_outranks_everything(other: Blame) -> None:
     worst = replace(EVERYTHING, missing=("identity",))
 
-    assert decide([finding(other), finding(Subject.IMAGE)], worst) is Outcome.FAILED
+    assert decide([finding(other), finding(Blame.IMAGE)], worst) is Outcome.FAILED
 
 
-@pytest.mark.parametrize("subject", [Subject.HOST, Subject.HARNESS])
-def test_what_the_host_or_the_harness_did_is_inconclusive(subject: Subject) -> None:
-    assert decide([finding(subject)], EVERYTHING) is Outcome.INCONCLUSIVE
+@pytest.mark.parametrize("blame", [Blame.HOST, Blame.HARNESS])
+def test_what_the_host_or_the_harness_did_is_inconclusive(blame: Blame) -> None:
+    assert decide([finding(blame)], EVERYTHING) is Outcome.INCONCLUSIVE
 
 
 def test_a_missing_check_is_inconclusive() -> None:
@@ -57,10 +57,10 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
-    demanding = replace(nova, hardware=("megasas",), withstands_weather=("link-lossy",))
+    demanding = replace(nova, hardware=("megasas",), tolerated_network_faults=("link-lossy",))
     assert set(required_checks(demanding, is_thorough=True)) - set(required_checks(demanding)) == {
         "hardware",
-        "weather",
+        "network-faults",
         "power-cuts",
         "disk-faults",
         "upgrades",

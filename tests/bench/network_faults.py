@@ -1,4 +1,4 @@
-"""How long it takes from the first sign of bad weather, on the wire, to the finding that names it."""
+"""How long it takes from the first sign of a network fault, on the wire, to the finding that names it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootFailed, Site, boot
+from harness.machine.machine import BootContext, BootFailed, boot
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read
@@ -35,7 +35,7 @@ def measure(*, quick: bool) -> list[Figure]:
     every = [sample for samples in took_s.values() for sample in samples]
     return [
         Figure(
-            row="weather",
+            row="network-faults",
             what=f"{what} of {len(every)} kinds, from the first sign on the wire to the finding",
             value=value,
             unit="s",
@@ -64,10 +64,10 @@ def _once(name: str) -> float:
             memory_mib=definition.memory_mib,
             disks=(make_disk(folder / "data.raw"),),
         )
-        with open_lab(folder / "lab", weather=[read(name)]) as lab:
-            site = Site(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+        with open_lab(folder / "lab", network_faults=[read(name)]) as lab:
+            context = BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
             try:
-                with boot(spec, artifacts, definition, site=site):
+                with boot(spec, artifacts, definition, context=context):
                     raise RuntimeError(f"base came up in spite of {name}")
             except BootFailed:
                 found_s = next(event.time_s for event in run.events() if event.kind == "finding")

@@ -1,4 +1,4 @@
-"""All weather there is, planted around the good image: it comes up in spite of it, or the harness says what it was."""
+"""Every network fault, planted around the good image: it comes up in spite of it, or the harness says what it was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.lab import Lab
 from harness.machine.machine import BootFailed, Machine
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
-from harness.model.network_faults import known, needs_other, with_other
+from harness.model.network_faults import known, needs_other_build, with_other_build
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
@@ -21,7 +21,7 @@ Booting = Callable[..., AbstractContextManager[Machine]]
 
 FOUND = {
     "dhcp-silent": "dhcp-unanswered",
-    "dhcp-rival": "dhcp-servers-disagree",
+    "dhcp-rogue": "dhcp-servers-disagree",
     "dhcp-no-boot-file": "dhcp-no-boot-file",
     "link-down": "no-dhcp-request",
     "http-404-kernel": "http-error",
@@ -51,17 +51,17 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_weather_that_no_image_withstands_is_named(
+def test_a_fault_that_no_image_tolerates_is_named(
     name: str, booting: Booting, spec: MachineSpec, lab: Lab, base: ImageDefinition
 ) -> None:
-    weather = known()[name]
-    if needs_other(weather):
+    fault = known()[name]
+    if needs_other_build(fault):
         other = build(base, find_store(), version=f"{base.version}+next")
-        (weather,) = with_other([weather], [other.rootfs])
+        (fault,) = with_other_build([fault], [other.rootfs])
     machine = replace(spec, boot_path=BootPath.IPXE_BIOS)
     if name.startswith("tftp"):
         machine = replace(spec, boot_path=BootPath.PXE_CHAIN, firmware=Firmware.BIOS)  # UEFI would go on to HTTP boot
-    lab.disturb(weather)
+    lab.inject(fault)
 
     with pytest.raises(BootFailed) as failure, booting(machine):
         pass
@@ -70,10 +70,10 @@ def test_weather_that_no_image_withstands_is_named(
     assert failure.value.finding.id == FOUND[name]
 
 
-@pytest.mark.parametrize("name", [name for name, weather in known().items() if weather.passes])
-def test_weather_that_passes_is_withstood(name: str, booting: Booting, spec: MachineSpec, lab: Lab, run: Run) -> None:
+@pytest.mark.parametrize("name", [name for name, fault in known().items() if fault.is_transient])
+def test_a_transient_fault_is_tolerated(name: str, booting: Booting, spec: MachineSpec, lab: Lab, run: Run) -> None:
     path = BootPath.PXE_CHAIN if name.startswith("tftp") else BootPath.IPXE_BIOS
-    lab.disturb(known()[name])
+    lab.inject(known()[name])
 
     with booting(replace(spec, boot_path=path)) as machine:
         assert machine.check("systemctl is-active ssh") == "active"

@@ -21,7 +21,7 @@ def measure(*, quick: bool) -> list[Figure]:
     count = 2000 if quick else _CUTS
     with TemporaryDirectory(dir=find_store().folder("bench")) as folder:
         argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n8", "--image", "base", "--thorough"]
-        argv += [f"--cuts={count}", f"--run-dir={folder}", "tests/image/test_power_cuts.py"]
+        argv += [f"--power-cuts={count}", f"--run-dir={folder}", "tests/image/test_power_cuts.py"]
         done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
         run = Run((Path(folder) / "latest").resolve(), "main")
         swept = [event for event in run.events() if event.kind == "swept"]
@@ -30,8 +30,8 @@ def measure(*, quick: bool) -> list[Figure]:
             raise RuntimeError(done.stdout[-2000:])
     took_s, boots_s = swept[0].data["took_s"], max(ends_s) - swept[0].time_s
     return [
-        Figure(row="cuts", what=f"{count} states of a disk judged", value=took_s, unit="s",
+        Figure(row="power-cuts", what=f"{count} states of a disk judged", value=took_s, unit="s",
                limit=Limit(most=300, unit="s", binding=False)),
-        Figure(row="cuts", what=f"{max(2, count // 1000)} of them booted, -n 8", value=boots_s, unit="s",
+        Figure(row="power-cuts", what=f"{max(2, count // 1000)} of them booted, -n 8", value=boots_s, unit="s",
                limit=Limit(most=480, unit="s", binding=False)),
     ]  # fmt: skip

@@ -1,0 +1,43 @@
+"""NetworkFault that the definition says the image tolerates: it comes up healthy in spite of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from harness.core.deadline import Deadline
+from harness.fixtures.machine import MakeMachine
+from harness.lab import Lab
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import DiskSpec
+from harness.model.network_faults import DhcpFault, path_for, read
+from harness.plugin.state import RunState
+
+pytestmark = [pytest.mark.thorough, pytest.mark.check("network-faults")]
+
+
+@pytest.mark.boots(1)
+def test_a_machine_boots_in_spite_of_the_fault(
+    tolerated_network_fault: str,
+    inject_faults: Callable[..., None],
+    make_machine: MakeMachine,
+    lab: Lab,
+    disk: DiskSpec,
+    definition: ImageDefinition,
+    bootproof: RunState,
+) -> None:
+    """The image gives up at the first fault of its network, or comes up without noticing what it lacks."""
+    known = read(tolerated_network_fault)
+    paths = [bootproof.default_path_of(definition.name), *bootproof.paths_of(definition.name)]
+    inject_faults(tolerated_network_fault)
+
+    with make_machine(f"fault-{known.name}", lab=lab, disks=(disk,), boot_path=path_for(known, paths).value) as machine:
+        ready_s = time.monotonic()
+        if isinstance(known, DhcpFault) and known.lease_s:
+            renewed = lab.trace.wait_for(
+                lambda step: step.kind == "request" and step.time_s > ready_s, Deadline(known.lease_s, scaled=False)
+            )
+            assert renewed, f"no machine asked to renew its lease of {known.lease_s} s after it was ready"
+            assert machine.spec.address in machine.check("ip -4 -brief address"), "its address went with its lease"
