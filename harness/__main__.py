@@ -317,6 +317,7 @@ def _boot(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
+    from harness.cli.store import survey_table
     from harness.core import serialization
     from harness.store import inventory
     from harness.store.store import find_store
@@ -326,13 +327,14 @@ def _store(options: argparse.Namespace) -> int:
         print(json.dumps(serialization.dump(found), indent=2))
         return 0
     if found.kept:
-        show(inventory.table(found, time.time()))
+        show(survey_table(found, time.time()))
         print()
     print(inventory.summary(found))
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from harness.cli.store import removal_table
     from harness.core.text import size
     from harness.store import inventory, prune
     from harness.store.store import find_store
@@ -345,7 +347,7 @@ def _prune(options: argparse.Namespace) -> int:
     store = find_store()
     removals = prune.prune(store, rules, dry_run=options.dry_run)
     if removals:
-        show(prune.removal_table(removals, dry_run=options.dry_run))
+        show(removal_table(removals, dry_run=options.dry_run))
         print()
     verb = "would be freed" if options.dry_run else "freed"
     print(f"{size(prune.removed_bytes(removals))} {verb}; {inventory.summary(inventory.survey(store))}")
@@ -353,7 +355,8 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from harness.host.doctor import examine, remedies, table
+    from harness.cli.doctor import checks_table
+    from harness.host.doctor import examine, remedies
 
     checks = examine()
     if options.json:
@@ -361,7 +364,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
         print(json.dumps(serialization.dump(checks), indent=2))
     else:
-        show(table(checks))
+        show(checks_table(checks))
         lines = remedies(checks)
         if lines:
             print("\n".join(["", "to mend it:", *(f"    {line}" for line in lines)]))
