@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.__main__ import _parser
+from harness.cli.main import parser
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "docs" / "pipelines").iterdir())
@@ -44,7 +44,7 @@ def test_each_command_in_an_example_is_there(file: Path, pytestconfig: pytest.Co
         if program == "make":
             assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text()
         elif program.endswith("bootproof"):
-            _parser().parse_args(arguments)
+            parser().parse_args(arguments)
         else:
             known, unknown = pytestconfig._parser.parse_known_and_unknown_args(arguments)  # pytest has no public one
             assert known.image == ["nova-kvm"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
-from harness.cli.promotion import TRUST
+from harness.cli.main import main
+from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
@@ -28,7 +28,7 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     for name in ("policy.toml", "policy.toml.sig"):
         (tmp_path / name).rename(tmp_path / "images" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(TRUST, str(tmp_path / "keeper.key.pub"))
+    monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path / "keeper.key.pub"))
     monkeypatch.setenv(TREE_VARIABLE, str(tmp_path / "tree"))
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
     run(made, "1")
@@ -142,6 +142,6 @@ def test_no_tree_and_no_key_are_named(
     assert promote(proven) == 4
     assert "no published tree: name one with --tree or $BOOTPROOF_TREE" in capsys.readouterr().err
     monkeypatch.setenv(TREE_VARIABLE, "tree")
-    monkeypatch.delenv(TRUST)
+    monkeypatch.delenv(TRUST_VARIABLE)
     assert promote(proven) == 4
     assert "no key to trust: --trust names the one that signs the policy" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.__main__ import _CHANGES as NAMED
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.core.errors import UsageError
 from harness.model.machine_spec import BootPath, MachineSpec, NicModel
 from harness.model.verdict import Finding
