@@ -62,7 +62,7 @@ def write_bundle(
             logs = {name: boot / name for name in _LOGS if not (definition.secret and name in _BINARY)}
             built = {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
             members = {
-                name: _Member.of(stack.enter_context(path.open("rb")), secrets if name in _LOGS else frozenset())
+                name: Member.of(stack.enter_context(path.open("rb")), secrets if name in _LOGS else frozenset())
                 for name, path in (logs | disks | built).items()
                 if path.is_file()
             }
@@ -77,7 +77,7 @@ def write_bundle(
                 before=before.manifest if before else None,
                 files={name: member.sha256() for name, member in members.items()},
             )
-            _pack(unfinished, bundle, members)
+            pack(unfinished, bundle, members)
         unfinished.replace(target)
     except OSError as error:
         raise HostError(f"{target} cannot be written: {error.strerror}; free disk space there") from error
@@ -120,14 +120,14 @@ def _portable_name(name: str) -> str:
     return f"{Path(name).stem}.{DiskFormat.QCOW2}" if name else ""
 
 
-class _Member:
+class Member:
     """An open file, cut to its present length: its machine may still run and append to it."""
 
     def __init__(self, file: IO[bytes], size_bytes: int) -> None:
         self.file, self.size_bytes = file, size_bytes
 
     @classmethod
-    def of(cls, file: IO[bytes], hidden: frozenset[bytes]) -> _Member:
+    def of(cls, file: IO[bytes], hidden: frozenset[bytes]) -> Member:
         if not hidden:
             return cls(file, os.fstat(file.fileno()).st_size)
         content = redact.hide(file.read(), hidden)
@@ -142,7 +142,7 @@ class _Member:
         return seen.hexdigest()
 
 
-def _pack(target: Path, bundle: Bundle, members: dict[str, _Member]) -> None:
+def pack(target: Path, bundle: Bundle, members: dict[str, Member]) -> None:
     index = (json.dumps(serialization.dump(bundle), indent=1) + "\n").encode()
     with (
         target.open("wb") as packed,

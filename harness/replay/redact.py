@@ -69,7 +69,9 @@ def _remove(copy: Path, files: Sequence[str], folders: Sequence[str]) -> None:
     with suppress(CommandFailed):  # status 1: it corrected something
         process.run([process.require("e2fsck", "e2fsprogs"), "-fy", "-E", "discard", str(copy)], log=log)
     left = Ext4(copy, str(copy))
-    if left.problems() or any(left.entry(name) for name in (*files, *folders)):  # debugfs exits with 0 if a command fails
+    if left.problems() or any(
+        left.entry(name) for name in (*files, *folders)
+    ):  # debugfs exits with 0 if a command fails
         raise ImageError(f"{copy}: the secret files could not be removed from this file system")
 
 

@@ -23,7 +23,8 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
 from harness.model.verdict import Finding
-from harness.replay import bundle
+from harness.replay.bundle import Failure
+from harness.replay.bundle_write import write_bundle
 from harness.runs.folder import Run
 from harness.store.store import find_store
 

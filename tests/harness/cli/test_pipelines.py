@@ -1,4 +1,4 @@
-"""The examples for pipelines: they parse, and each command in them is one that there is."""
+"""The example pipelines: they parse, and each command in them exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def commands(file: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_an_example_is_what_that_system_reads(file: Path) -> None:
+def test_an_example_has_the_format_of_its_system(file: Path) -> None:
     documents = list(yaml.safe_load_all(file.read_text()))
 
     assert WORDS[file.name] in str(documents[0])
@@ -39,7 +39,7 @@ def test_an_example_is_what_that_system_reads(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_command_in_an_example_is_there(file: Path, pytestconfig: pytest.Config) -> None:
+def test_each_command_in_an_example_exists(file: Path, pytestconfig: pytest.Config) -> None:
     for program, *arguments in commands(file):
         if program == "make":
             assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text()
