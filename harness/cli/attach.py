@@ -64,7 +64,9 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machine", nargs="?", metavar="MACHINE", help="its id or name (default: the only one)")
+    parser.add_argument(
+        "machine", nargs="?", metavar="MACHINE", help="the id or name of a machine (default: the only one)"
+    )
 
 
 def _ps(_: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.options import Commands, add_command, add_json, print_json
+from harness.cli.options import Commands, HelpFormatter, add_command, add_json, print_json
 
 _DESCRIPTION = """\
 Make keys, sign a policy, verify an attestation.
@@ -29,12 +29,13 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         help="make keys, sign a policy, verify an attestation",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     verbs = parser.add_subparsers(required=True, metavar="key|sign|verify")
     key = add_command(
         verbs, "key", _key, summary="make a key pair",
-        description="Make an Ed25519 key pair: FILE is the private key, FILE.pub the public one. Existing files stay.",
+        description="Make an Ed25519 key pair: FILE is the private key, FILE.pub the public one. Existing files are not "
+        "overwritten.",
     )  # fmt: skip
     key.add_argument("file", type=Path, metavar="FILE", help="the private key to write")
     sign = add_command(
@@ -46,7 +47,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     verify = add_command(
         verbs, "verify", _verify, summary="verify an attestation, offline",
         description="Check the signature of ATTESTATION, and print what it attests. With --artifacts, also check that "
-        "the files\nin DIR are the attested ones.",
+        "the files in DIR are the attested ones.",
     )  # fmt: skip
     verify.add_argument("file", type=Path, metavar="ATTESTATION", help="attestation.json of a run")
     verify.add_argument("--key", required=True, metavar="KEY", help="a public key: a file, or 64 hexadecimal digits")

@@ -25,6 +25,7 @@ from harness.cli import (
     store,
     streams,
 )
+from harness.cli.options import HelpFormatter
 from harness.core import process
 from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         prog="bootproof",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,19 @@ each of {0} and {1} is one of:
   IMAGE@VERSION  the build of that version
   IMAGE@STREAM   what that stream points to (needs --tree)
 """
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs are wrapped to the width of the terminal; one with indented lines is printed as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:  # the only hook that argparse has for this
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(
+            paragraph
+            if "\n  " in paragraph
+            else textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent)
+            for paragraph in paragraphs
+        )
 
 
 def add_command(
@@ -37,7 +51,7 @@ def add_command(
         description=description,
         epilog=epilog,
         usage=usage,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser

@@ -53,10 +53,10 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     mode = parser.add_mutually_exclusive_group()
     for name, means in {
-        "shell": "do not look for the finding: give a root shell on its console; Ctrl-] ends the machine",
-        "console": "the same without logging in",
-        "monitor": "QEMU's monitor; Ctrl-D ends the machine",
-        "gdb": "its console, with the kernel waiting for gdb before the first instruction, or at --break-at",
+        "shell": "do not look for the finding: open the console, with root logged in; Ctrl-] ends the machine",
+        "console": "open the console without logging in",
+        "monitor": "open QEMU's monitor; Ctrl-D ends the machine",
+        "gdb": "open the console; the CPU waits for gdb before the first instruction, or at --break-at",
     }.items():
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=means)
     parser.add_argument(

@@ -25,6 +25,8 @@ _STORE_EPILOG = """\
 examples:
   bootproof store           list the store, and the free disk space
   bootproof store prune     remove what no run will use again
+
+exit status: 0; 75 the store cannot be read
 """
 _PRUNE = """\
 Remove from the store what the next build or run of an image would not use: artifacts superseded by newer ones of the
