@@ -34,8 +34,8 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     verbs = parser.add_subparsers(required=True, metavar="key|sign|verify")
     key = add_command(
         verbs, "key", _key, summary="make a key pair",
-        description="Make an Ed25519 key pair: FILE is the private key, FILE.pub the public one. Existing files are not "
-        "overwritten.",
+        description="Make an Ed25519 key pair: the private key FILE and the public key FILE.pub. Existing files are "
+        "not overwritten.",
     )  # fmt: skip
     key.add_argument("file", type=Path, metavar="FILE", help="the private key to write")
     sign = add_command(

@@ -21,7 +21,7 @@ def new_table(*columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    """Print ``table`` as wide as the terminal, in colours; if standard output is not a terminal, in plain long lines."""
+    """Print ``table`` as wide as the terminal, in colours; where there is no terminal, in plain long lines."""
     from rich.console import Console
 
     if sys.stdout.isatty():
