@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from harness.core.errors import Blame
+from harness.core.serialization import Format
+from harness.model import upgrades
 
 
 class Outcome(StrEnum):
@@ -143,6 +146,9 @@ class Cost:
 class Verdict:
     """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
 
+    FORMAT: ClassVar[Format] = Format(kind="a verdict", number=1, upgrades={0: upgrades.verdict_1})
+
+    format: int = 1
     outcome: Outcome
     image: str
     version: str
