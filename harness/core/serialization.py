@@ -33,6 +33,10 @@ class NewerFormat(UsageError):
         return f"{self.file} has format {self.number} of {self.kind}; {reads}: upgrade Bootproof"
 
 
+class _BadFormat(ValueError):
+    """The sentence says what is wrong; of any other error cattrs says it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """The ``number`` of a ``kind`` of file that others read ("a verdict"), and how an older file becomes a current one.
@@ -53,13 +57,13 @@ class Format:
         """
         number = plain.get("format", 0)
         if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
-            raise ValueError(f"format {number!r} is not a whole number")
+            raise _BadFormat(f"format {number!r} is not a whole number")
         number = int(number)  # protobuf has no whole numbers
         if number > self.number:
             raise NewerFormat(self.kind, number, self.number, file)
         for older in range(number, self.number):
             if older not in self.upgrades:
-                raise ValueError(f"format {older} of {self.kind} does not exist")
+                raise _BadFormat(f"format {older} of {self.kind} does not exist")
             plain = self.upgrades[older](plain)
         return {**plain, "format": self.number}
 
@@ -85,7 +89,7 @@ def _converter() -> JsonConverter:
 
         def load_current(plain: Any, _: Any) -> Any:
             if not isinstance(plain, dict):
-                raise ValueError(f"{format_.kind} is an object, not a {type(plain).__name__}")
+                raise _BadFormat(f"{format_.kind} is an object, not a {type(plain).__name__}")
             return structure(format_.upgrade(plain), kind)
 
         return load_current
@@ -105,13 +109,17 @@ def load(kind: type[T], plain: Any, file: str = "the file") -> T:
     An older format is upgraded; `NewerFormat` for a newer one, `ValueError` says where anything else differs.
     """
     from cattrs import transform_error
+    from cattrs.v import format_exception
+
+    def explain(error: BaseException, wanted: type | None) -> str:
+        return str(error) if isinstance(error, _BadFormat) else format_exception(error, wanted)
 
     try:
         return _converter().structure(plain, kind)
     except Exception as error:  # the many of cattrs
         if newer := _newer_format(error):
             raise NewerFormat(newer.kind, newer.number, newer.newest, file) from error
-        raise ValueError("; ".join(transform_error(error)[:3])) from error
+        raise ValueError("; ".join(transform_error(error, format_exception=explain)[:3])) from error
 
 
 def _newer_format(error: Exception) -> NewerFormat | None:
