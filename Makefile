@@ -7,18 +7,18 @@ DIST ?= dist
 PYTHON ?= python3
 VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# Debian package names; what each is for is in the README.
+# Debian packages; the documentation says what each is for.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
 	grub-efi-amd64-bin mtools nftables swtpm
-# What only the harness's own tests need.
+# Needed only by the harness's own tests.
 TEST_PACKAGES := chromium openssh-server rclone tcpdump
 
 .PHONY: help setup test verify faults bench schemas hardware-scan clean
-help: ## list what can be made
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 15
 
-setup: $(VENV)/installed ## install what is missing: Debian packages (with sudo), Python packages in .venv
+setup: $(VENV)/installed ## install missing Debian packages (with sudo), and Python packages in .venv
 	@$(call install,$(PACKAGES))
 
 define install
@@ -53,7 +53,7 @@ faults: setup ## the harness's own tests that boot: lifecycle, detectors, plante
 	@$(call install,$(TEST_PACKAGES))
 	$(VENV)/bin/pytest tests/system $(OPTIONS)
 
-bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside, http nginx)
+bench: setup ## measurements, on an otherwise idle host (ROWS="lab start" selects; clones installs labgrid aside, http nginx)
 	$(VENV)/bin/python -m tests.bench $(ROWS)
 
 schemas: setup ## write docs/schemas/ from the classes

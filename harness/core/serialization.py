@@ -50,15 +50,18 @@ class Format:
     number: int
     upgrades: Mapping[int, Callable[[Plain], Plain]] = field(default_factory=dict)
 
-    def upgrade(self, plain: Plain, file: str = "the file") -> Plain:
+    def upgrade(self, plain: Any, file: str = "the file") -> Plain:
         """``plain``, which was read from ``file``, in the current format.
 
-        `NewerFormat` for a newer one, `ValueError` for a number that no Bootproof wrote.
+        `NewerFormat` for a newer one, `ValueError` for a number that no Bootproof wrote and for what is not an object.
         """
+        if not isinstance(plain, dict):
+            raise _BadFormat(f"{self.kind} is an object, not a {type(plain).__name__}")
         number = plain.get("format", 0)
-        if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+        if isinstance(number, float) and number.is_integer():  # protobuf has no whole numbers
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool):
             raise _BadFormat(f"format {number!r} is not a whole number")
-        number = int(number)  # protobuf has no whole numbers
         if number > self.number:
             raise NewerFormat(self.kind, number, self.number, file)
         for older in range(number, self.number):
@@ -87,12 +90,7 @@ def _converter() -> JsonConverter:
     def upgrading(kind: Any) -> Callable[[Any, Any], Any]:
         structure, format_ = converter.gen_structure_attrs_fromdict(kind), kind.FORMAT
 
-        def load_current(plain: Any, _: Any) -> Any:
-            if not isinstance(plain, dict):
-                raise _BadFormat(f"{format_.kind} is an object, not a {type(plain).__name__}")
-            return structure(format_.upgrade(plain), kind)
-
-        return load_current
+        return lambda plain, _: structure(format_.upgrade(plain), kind)
 
     converter.register_structure_hook_factory(lambda kind: isinstance(getattr(kind, "FORMAT", None), Format), upgrading)
     return converter

@@ -90,3 +90,32 @@ def test_a_test_that_has_begun_ends_and_is_judged(tmp_path: Path) -> None:
     assert status == 1
     assert "test_a FAILED" in text
     assert "not begun: 1 " in text
+
+
+def ci_commands(folder: Path, *, commits: int, is_shallow: bool) -> list[str]:
+    """What .ci/run gives to make, with programs of the same names in place of make and git."""
+    git = f"case $1 in rev-parse) echo {str(is_shallow).lower()};; rev-list) echo {commits};; esac"
+    for name, script in {"make": f'echo "$*" >>{folder}/made', "git": git}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    subprocess.run([ROOT / ".ci" / "run"], env=environ, check=True)
+    return (folder / "made").read_text().splitlines()
+
+
+def test_ci_runs_the_quick_tests_a_verdict_and_the_share_of_the_commit(tmp_path: Path) -> None:
+    begun = time.time()
+
+    *others, share = ci_commands(tmp_path, commits=285, is_shallow=False)
+
+    assert others == ["test", "verify"]
+    assert share.startswith("faults OPTIONS=--share 285 --begin-until ")
+    assert 0 <= int(share.rpartition(" ")[2]) - int(begun) - 55 * 60 < 10
+
+
+def test_in_a_shallow_clone_the_share_follows_the_day(tmp_path: Path) -> None:
+    day = time.localtime().tm_yday
+
+    share = ci_commands(tmp_path, commits=1, is_shallow=True)[-1]
+
+    assert int(share.split()[2]) in (day, day % 366 + 1)

@@ -12,15 +12,13 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from harness.__main__ import main
 from harness.cli.promotion import TRUST
 from harness.core import serialization
-from harness.core.json_schema import schema
-from harness.core.serialization import Format, NewerFormat
 from harness.model.artifacts import MANIFEST, Manifest
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.verdict import Verdict
@@ -256,39 +254,3 @@ def test_what_bootproof_writes_fits_its_schema_and_what_lacks_something_does_not
         assert problems({key: value for key, value in written.items() if key != gone}, rules, rules)
     assert problems({**written, "format": 0}, rules, rules)
     assert problems({**written, "surprise": 1}, rules, rules)
-
-
-def test_a_type_without_a_form_in_json_has_no_schema() -> None:
-    @dataclass(frozen=True)
-    class Odd:
-        call: Callable[[], None]
-
-    with pytest.raises(TypeError, match="no JSON schema for"):
-        schema(Odd, "odd")
-
-
-# Reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cup:
-    FORMAT: ClassVar[Format] = Format(kind="a cup", number=2, upgrades={1: lambda old: old | {"size_ml": old["size"]}})
-
-    format: int = 2
-    size_ml: int
-
-
-@pytest.mark.parametrize("given", ["new", True, 1.5, -1, 0])
-def test_a_number_that_never_was_is_refused(given: object) -> None:
-    with pytest.raises(ValueError, match="format"):
-        serialization.load(Cup, {"format": given, "size_ml": 5})
-
-
-def test_an_unknown_field_of_the_current_format_is_refused_as_before() -> None:
-    with pytest.raises(ValueError, match="colour"):
-        serialization.load(Cup, {"format": 2, "size_ml": 5, "colour": "red"})
-
-
-def test_a_newer_value_inside_another_is_named_with_its_file() -> None:
-    with pytest.raises(NewerFormat, match=r"^shelf\.json has format 3 of a cup; this Bootproof reads up to 2: upgrade"):
-        serialization.load(dict[str, list[Cup]], {"first": [{"format": 3}]}, "shelf.json")
