@@ -46,7 +46,7 @@ try:
 except MissingExtra as error:
     sys.exit(f"{error} {sorted(path.name for path in Path.cwd().iterdir())}")
 """
-COMMAND = "from harness.__main__ import main\nsys.exit(main({arguments}))\n"
+COMMAND = "from harness.cli.main import main\nsys.exit(main({arguments}))\n"
 
 
 def run(names: tuple[str, ...], script: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -55,12 +55,12 @@ def run(names: tuple[str, ...], script: str, folder: Path) -> subprocess.Complet
     return subprocess.run(argv, cwd=folder, check=False, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["facts", "explain"])
+@pytest.mark.parametrize("command", ["hardware", "explain"])
 def test_the_package_and_simple_commands_need_no_extra_and_neither_aiohttp_nor_cattrs(
     command: str, tmp_path: Path
 ) -> None:
     """``explain`` reads its catalog with cattrs."""
-    names = (*BUILD, *PROMOTION, "aiohttp", *(["cattrs", "attrs", "attr"] if command == "facts" else []))
+    names = (*BUILD, *PROMOTION, "aiohttp", *(["cattrs", "attrs", "attr"] if command == "hardware" else []))
 
     done = run(names, "import harness\n" + COMMAND.format(arguments=[command]), tmp_path)
 

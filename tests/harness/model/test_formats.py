@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from harness.__main__ import main
-from harness.cli.promotion import TRUST
+from harness.cli.main import main
+from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
 from harness.model.artifacts import MANIFEST, Manifest
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.verdict import Verdict
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
-from harness.replay.bundle import Bundle, unpack
+from harness.replay.bundle import Bundle
+from harness.replay.bundle_read import unpack
 
 from ... import samples, schemas
 from ..proven import Proven
@@ -100,7 +101,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     for name in ("policy.toml", "policy.toml.sig"):
         (tmp_path / name).rename(tmp_path / "images" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(TRUST, str(tmp_path / "keeper.key.pub"))
+    monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path / "keeper.key.pub"))
     monkeypatch.setenv(TREE_VARIABLE, str(tmp_path / "tree"))
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
     return Place(tmp_path)
