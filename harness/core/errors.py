@@ -12,6 +12,8 @@ says nothing about the image. Every error pickles, because xdist sends it betwee
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -64,5 +66,18 @@ class HostError(BootproofError):
     blame = Blame.HOST
 
 
+class MissingExtra(HostError):
+    """A library is not installed that an extra of Bootproof's package brings."""
+
+
 class HarnessError(BootproofError):
     """Bootproof broke a promise of its own."""
+
+
+@contextmanager
+def optional(extra: str, need: str) -> Iterator[None]:
+    """`MissingExtra` where an import in the block fails: ``need``, and how to install the ``extra`` that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{need}: pip install 'bootproof[{extra}]'") from error
