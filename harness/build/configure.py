@@ -71,7 +71,7 @@ def variables(definition: ImageDefinition) -> dict[str, Any]:
         "image_id": definition.name,
         "suite": definition.suite,
         "persistent_paths": list(definition.persistent_paths),
-        "persistent_follow": list(definition.follow),
+        "persistent_image_owned": list(definition.image_owned),
         "persistent_disk": asdict(definition.disk),
     }
 

@@ -273,7 +273,7 @@ def _proven(options: argparse.Namespace, until: ExitStack) -> tuple[Artifacts, P
         is_edited = True
     if is_edited:
         remedy = "nobody reads it here but you, but somebody changed it: run the tests again"
-        raise attest.Refused(f"{folder / 'verdict.json'} is not the verdict that was attested", remedy)
+        raise attest.NotVerified(f"{folder / 'verdict.json'} is not the verdict that was attested", remedy)
     about = claimed.digests.get("artifacts", "none")
     if options.artifacts:
         return load_artifacts(options.artifacts), proof

@@ -47,14 +47,13 @@ class ConfigTable:
                 raise self.error(key, "is missing", f"for example {key} = {example}")
             return default
         value = self.content[key]
-        if type(value) is not kind or (kind is int and not least <= value <= _MOST):
-            limits = f", a whole number from {least} to {_MOST}" if kind is int else ""
+        is_number = kind is int
+        if type(value) is not kind or (is_number and not least <= int(value) <= _MOST):
+            limits = f", a whole number from {least} to {_MOST}" if is_number else ""
             raise self.error(key, f"{value!r:.80} is not valid", f"for example {key} = {example}{limits}")
         return value
 
-    def matching(
-        self, key: str, pattern: re.Pattern[str], example: str, remedy: str, default: str = _REQUIRED
-    ) -> str:
+    def matching(self, key: str, pattern: re.Pattern[str], example: str, remedy: str, default: str = _REQUIRED) -> str:
         """A string that ``pattern`` matches as a whole."""
         value = str(self.take(key, str, f'"{example}"', default))
         if key in self.content and not pattern.fullmatch(value):

@@ -31,9 +31,16 @@ class BootproofError(Exception):
 
 
 class UsageError(BootproofError):
-    """An option or a definition is wrong; the sentence names it and what would be right."""
+    """An option or a definition is wrong: ``problem`` names it. ``remedy`` says what would be right, if given apart."""
 
     exit_status = 4
+
+    def __init__(self, problem: str = "", *args: object, remedy: str = "") -> None:
+        super().__init__(problem, *args)
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
 
 class DefinitionError(UsageError):

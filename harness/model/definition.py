@@ -281,9 +281,7 @@ def _units(expect: ConfigTable, key: str) -> tuple[str, ...]:
     units = expect.strings(key, f'["name{suffix}"]', ())
     for unit in units:
         if not unit.endswith(suffix):
-            raise expect.error(
-                key, f"{unit!r} is not a {suffix[1:]} unit", f"for example {unit.split('.')[0]}{suffix}"
-            )
+            raise expect.error(key, f"{unit!r} is not a {suffix[1:]} unit", f"for example {unit.split('.')[0]}{suffix}")
     return units
 
 

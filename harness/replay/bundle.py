@@ -115,8 +115,8 @@ def write(
     artifacts, before = by_digest[plan.artifacts], by_digest[plan.before] if plan.before else None
     half_made = target.with_name(f".{target.name}.new")
     try:
-        with _portable_disks(plan, boot, definition.secret) as (portable, words), ExitStack() as stack:
-            unreadable = _UNREADABLE if definition.secret else ()
+        with _portable_disks(plan, boot, definition.redact) as (portable, words), ExitStack() as stack:
+            unreadable = _UNREADABLE if definition.redact else ()
             sources = {name: boot / name for name in _LOGS if name not in unreadable}
             sources |= portable
             sources |= {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}

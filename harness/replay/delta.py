@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core import digest, serialization
 from harness.core.errors import SpecError, UsageError
+from harness.core.statistics import expected_rate
 from harness.model.artifacts import INITRD, KERNEL, MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.replay.attempt import Case
 
@@ -56,9 +57,9 @@ class Odds:
 
     @property
     def confidence(self) -> float:
-        """That no bad one passed for a good one: its rate is taken as (failed + 1) / (tried + 2), Laplace's rule of
-        succession, and each good one could have been a bad one that passed ``times`` times by chance."""
-        passes = 1 - (self.failed + 1) / (self.tried + 2)
+        """That no bad one passed for a good one: its rate is taken by Laplace's rule of succession, and each good one
+        could have been a bad one that passed ``times`` times by chance."""
+        passes = 1 - expected_rate(self.failed, self.tried)
         return float((1 - passes**self.times) ** self.goods)
 
 

@@ -15,6 +15,7 @@ from harness.build.pipeline import build
 from harness.core import serialization
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.namespaces import remove
+from harness.core.statistics import share_interval
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
 from harness.lab import open_lab
@@ -32,7 +33,6 @@ from harness.replay.attempt import Case, attempt, give_variables, own_disks
 from harness.replay.bundle import UNFINISHED, Failure, Unpacked, unpack
 from harness.runs.progress import BuildProgress
 from harness.store.store import Store, find_store
-from harness.verdict.coverage import share_between
 
 _UNIT = re.compile(r"[A-Za-z0-9@_.-]+\.service")
 
@@ -124,7 +124,7 @@ def _rate(failure: Failure, back: int, times: int) -> str:
 
 
 def _between(count: int, of: int) -> str:
-    low, high = share_between(count, of)
+    low, high = share_interval(count, of)
     return f"{low:.0%} to {high:.0%}"
 
 
@@ -138,8 +138,8 @@ def _status(failure: Failure, back: int, times: int) -> int:
     if not back and times < enough:
         print(f"too few tries to say that it is gone: --times {enough}")
         return HostError.exit_status
-    low, high = share_between(back, times)
-    then_low, then_high = share_between(failure.seen, failure.tries)
+    low, high = share_interval(back, times)
+    then_low, then_high = share_interval(failure.seen, failure.tries)
     if back and low <= then_high and then_low <= high:
         return 1
     return HostError.exit_status if back else 0

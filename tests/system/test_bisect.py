@@ -94,7 +94,7 @@ def test_of_the_versions_of_a_stream_the_first_bad_one_is_named(artifacts: Artif
             started=(datetime.now(UTC) - timedelta(hours=1)).isoformat(),
         )
         proof = proven.proof(made, verdict)
-        promote(proven.tree, "base", "stable", made, proof, proven.keeper(datetime.now(UTC)))
+        promote(proven.tree, "base", "stable", made, proof, proven.promoter(datetime.now(UTC)))
 
     status, said, steps = _bisect(
         versions[0].digest, versions[-1].digest, f"--tree={proven.tree.root}", "--stream=stable"

@@ -102,7 +102,7 @@ def test_a_manifest_that_came_along_is_checked_to_the_byte(
         byte = file.read(1)
         file.seek(1 << 20)
         file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(UsageError, match=r"rootfs\.squashfs is not what its manifest says"):
+    with pytest.raises(UsageError, match=r"rootfs\.squashfs was changed"):
         take_in(copy, base, find_store())
 
 

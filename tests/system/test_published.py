@@ -19,9 +19,9 @@ from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import GATEWAY, BootPath, MachineSpec
 from harness.model.verdict import Verdict
-from harness.promotion.attest import Refused
+from harness.promotion.attest import NotVerified
 from harness.promotion.promote import promote
-from harness.promotion.remote import Remote, open_tree
+from harness.promotion.remote import RemoteTree, open_tree
 from harness.qemu import command_line
 from harness.qemu.command_line import QemuSockets
 
@@ -40,7 +40,7 @@ def test_a_machine_boots_what_the_stream_carries(
 ) -> None:
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
-    promote(proven.tree, "base", "stable", artifacts, proof, proven.keeper(datetime.now(UTC)))
+    promote(proven.tree, "base", "stable", artifacts, proof, proven.promoter(datetime.now(UTC)))
     for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a server does
         for file in (Path(folder) / name for name in names):
             lab.http.serve(f"/images/{file.relative_to(proven.tree.root)}", file)
@@ -97,10 +97,10 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @contextmanager
-def _open(place: str) -> Iterator[Remote]:
+def _open(place: str) -> Iterator[RemoteTree]:
     with ExitStack() as until:
         opened = open_tree(place, "context", until)
-        assert isinstance(opened, Remote)
+        assert isinstance(opened, RemoteTree)
         yield opened
 
 
@@ -113,7 +113,7 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
         artifacts = made.artifacts(version)
         with _open(sshd) as opened:
             proof = made.proof(artifacts, made.verdict(artifacts))
-            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.keeper()))
+            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.promoter()))
 
     published = tmp_path / "published"
     with _open(sshd) as opened:
@@ -125,5 +125,5 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
 
     newest = published / "streams" / "context" / "stable.json"
     newest.write_text(newest.read_text().replace('"2"', '"3"'))
-    with pytest.raises(Refused, match="changed by hand, or sent in part"), _open(sshd):
+    with pytest.raises(NotVerified, match="changed by hand, or sent in part"), _open(sshd):
         pass

@@ -34,7 +34,7 @@ def definition(tmp_path: Path) -> ImageDefinition:
         kernel_arguments=(),
         disk=DiskSelector(minimum_gib=4),
         persistent_paths=("/etc/nova",),
-        follow=("/etc/nova/policy",),
+        image_owned=("/etc/nova/policy",),
         tolerates=(),
         tolerated_network_faults=(),
         services=(),
@@ -166,7 +166,7 @@ def test_a_playbook_is_told_its_paths_and_disk(definition: ImageDefinition) -> N
         "image_id": "mine",
         "suite": "trixie",
         "persistent_paths": ["/etc/nova"],
-        "persistent_follow": ["/etc/nova/policy"],
+        "persistent_image_owned": ["/etc/nova/policy"],
         "persistent_disk": {"serial": None, "path": None, "minimum_gib": 4},
     }
 

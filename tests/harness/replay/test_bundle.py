@@ -313,7 +313,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_missing, "console.log is missing"),
         (_strange_name, "nothing is called '../../etc'"),
         (_strange_argument, "is no kernel argument"),
-        (_strange_file, "'../x', which is no name of a file of artifacts"),
+        (_strange_file, "'../x', which is not a valid name of a file"),
         (_unknown_fault, "no network fault 'hail'"),
         (_option_as_test, "is no test in a folder below this one"),
         (_test_elsewhere, "is no test in a folder below this one"),

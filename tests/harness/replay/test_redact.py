@@ -86,7 +86,7 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
     finding = Finding(id="x", what=f"{PASSWORD} is wrong", where="host1", evidence=(f"tried {PASSWORD}",))
 
     made = bundle.write(
-        tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, secret=MARKED)
+        tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, redact=MARKED)
     )
 
     (folder := tmp_path / "opened").mkdir()
@@ -121,10 +121,10 @@ def test_what_is_marked_lies_in_a_persistent_path(tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(BASE.folder, folder)
         text = (folder / "image.toml").read_text()
-        (folder / "image.toml").write_text(text.replace("[network]", f"secret = {paths}\n\n[network]", 1))
+        (folder / "image.toml").write_text(text.replace("[network]", f"redact = {paths}\n\n[network]", 1))
         return load_definition(folder)
 
-    assert load('["/var/local/keys", "/etc/systemd/network"]').secret == ("/var/local/keys", "/etc/systemd/network")
+    assert load('["/var/local/keys", "/etc/systemd/network"]').redact == ("/var/local/keys", "/etc/systemd/network")
     for wrong in ('["/etc/shadow"]', '["/var/local/../shadow"]', '["/var/local/a\\"b"]'):
-        with pytest.raises(DefinitionError, match=r"persist\.secret"):
+        with pytest.raises(DefinitionError, match=r"persist\.redact"):
             load(wrong)

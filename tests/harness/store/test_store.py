@@ -113,7 +113,7 @@ def test_changed_bytes_are_found_when_asked_for_told_and_replaced(store: Store) 
 
     assert store.built("key") == added
     assert store.built("key", contents=True, damaged=told.append) is None
-    assert [what.split(":")[0] for what in told] == [f"{added.initrd} is not what its manifest says"]
+    assert [what.split(":")[0] for what in told] == [f"{added.initrd} was changed"]
 
     with store.workfolder() as work:
         store.add_artifacts(work / "out", _manifest(work / "out", "one"))
