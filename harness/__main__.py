@@ -325,7 +325,7 @@ def _store(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(serialization.dump(found), indent=2))
         return 0
-    if found.kept:
+    if found.items:
         show(inventory.table(found, time.time()))
         print()
     print(inventory.summary(found))

@@ -39,13 +39,13 @@ def take_in(
     """The artifacts in ``folder``, in the store.
 
     With a manifest, every file must be what it says, to the byte. Without one it is made: the kernel is the file
-    that is a bzImage, the initrd the one named ``initrd*`` or ``initramfs*``, the root filesystem the one named
+    that is a bzImage, the initrd the one named ``initrd*`` or ``initramfs*``, the root file system the one named
     ``rootfs*``, or else the one that has the format of one. ``kernel_arguments`` take precedence over the file
     ``cmdline`` and over the definition's. Raises `UsageError` for whatever is missing, ambiguous or damaged.
     """
     if not folder.is_dir():
         raise UsageError(
-            f"{folder} is no folder; artifacts are a folder with a kernel, an initrd and a root filesystem"
+            f"{folder} is no folder; artifacts are a folder with a kernel, an initrd and a root file system"
         )
     if (folder / MANIFEST).exists():
         if kernel_arguments is not None:
@@ -69,7 +69,7 @@ def take_in(
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-    """Kernel, initrd and root filesystem in ``folder``, by the names they have in the store."""
+    """Kernel, initrd and root file system in ``folder``, by the names they have in the store."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     initrd = _only([path for path in files if any(path.match(name) for name in _INITRDS)], folder, "initrd",
                    "a file named initrd* or initramfs*")  # fmt: skip
@@ -79,7 +79,9 @@ def find_files(folder: Path) -> dict[str, Path]:
     formats = {path: rootfs_images.format_of(path) for path in others}
     candidates = [path for path, kind in formats.items() if kind and path.name.startswith("rootfs")]
     candidates = candidates or [path for path, kind in formats.items() if kind in ("squashfs", "ext4", "xfs")]
-    root = _only(candidates, folder, "root filesystem", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img")
+    root = _only(
+        candidates, folder, "root file system", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img"
+    )
     return {KERNEL: kernel, INITRD: initrd, ROOTFS_NAMES[str(formats[root])]: root}
 
 

@@ -1,4 +1,4 @@
-"""The last step: the root filesystem as one file, and the manifest over all three."""
+"""The last step: the root file system as one file, and the manifest over all three."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAR_OPTIONS = ("--xattrs", "--xattrs-include=*", "--numeric-owner")
 def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     """``folder/tree`` as ``folder/out/rootfs.squashfs``; files newer than the archive get its date."""
     tree, target = folder / "tree", folder / "out" / ROOTFS
-    if not (tree / "proc").is_dir():  # dmsquash-live refuses a root filesystem without it
+    if not (tree / "proc").is_dir():  # dmsquash-live refuses a root file system without it
         raise ImageError("the tree has no /proc folder; nothing could be mounted there")
     process.require("mksquashfs", "squashfs-tools")
     env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))

@@ -3,7 +3,7 @@
 value     a difference as frozen values
 tree      every file of a squashfs, in one pass
 facts     what is known of one side
-sections  what differs between two sides, and how much it matters; files has those of the root filesystems
+sections  what differs between two sides, and how much it matters; files has those of the root file systems
 tell      the difference as text and as HTML
 """
 
@@ -30,11 +30,11 @@ class Side:
 
 
 _ALIKE = Image(files={}, owners={}, users={}, groups={}, config={})
-"""Stands for both of two root filesystems with the same bytes, so that neither is read."""
+"""Stands for both of two root file systems with the same bytes, so that neither is read."""
 
 
 def compare(old: Side, new: Side) -> Diff:
-    """What differs, and what cannot be told. It takes 5 s for each root filesystem of 500 MB, and no room."""
+    """What differs, and what cannot be told. It takes 5 s for each root file system of 500 MB, and no room."""
     one, other = (side.artifacts.manifest.files[side.artifacts.manifest.rootfs].sha256 for side in (old, new))
     images = [_ALIKE if one == other else look(side.artifacts) for side in (old, new)]
     facts = [gather(side.artifacts, side.verdict, image) for side, image in zip((old, new), images, strict=True)]

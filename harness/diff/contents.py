@@ -1,4 +1,4 @@
-"""What is known of one image before it is compared: of its root filesystem, and of its runs."""
+"""What is known of one image before it is compared: of its root file system, and of its runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIVE = "LiveOS/rootfs.img"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """What a root filesystem holds; None for what cannot be told, and ``unread`` is why that is so for ``files``.
+    """What a root file system holds; None for what cannot be told, and ``unread`` is why that is so for ``files``.
 
     ``owners`` maps a path to the package that brought it, ``config`` the kernel's options to their values.
     """
@@ -59,7 +59,7 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
 
 
 def look(artifacts: Artifacts) -> Image:
-    """What the root filesystem says. What no program here reads is not known, and that is no error."""
+    """What the root file system says. What no program here reads is not known, and that is no error."""
     try:
         if rootfs_images.format_of(artifacts.rootfs) == "squashfs":
             image = _whole(artifacts)

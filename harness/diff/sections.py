@@ -51,7 +51,7 @@ def _unknown(name: str, why: str, old: object, new: object) -> Section | None:
 
 
 _NO_RUN = "no run of {} is known that looked"
-_AS_BUILT = "as in the root filesystems: no two machines can be compared"
+_AS_BUILT = "as in the root file systems: no two machines can be compared"
 
 
 def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T | None, T | None]]:
@@ -200,7 +200,7 @@ def _packages(old: Facts, new: Facts) -> Section:
 def _sizes(old: Facts, new: Facts) -> Section:
     """What is downloaded at each boot, and what machines then have in use."""
     sizes = [
-        {"kernel": files[KERNEL], "initrd": files[INITRD], "root filesystem": files[facts.manifest.rootfs]}
+        {"kernel": files[KERNEL], "initrd": files[INITRD], "root file system": files[facts.manifest.rootfs]}
         for facts in (old, new)
         for files in [facts.manifest.files]
     ]
@@ -272,7 +272,7 @@ def _slowness(name: str, old: _Spread, new: _Spread) -> DiffEntry:
 
 
 def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Section]:
-    """Two root filesystems with the same bytes need not have been read."""
+    """Two root file systems with the same bytes need not have been read."""
     if old.image.files is not None and new.image.files is not None:
         return compare_files(old.image, new.image, packages)
     unread = [f"{side}: {facts.image.unread}" for side, facts in (("OLD", old), ("NEW", new)) if facts.image.unread]
@@ -283,7 +283,9 @@ def _kernel_configuration(old: Facts, new: Facts) -> Section:
     """What was on and is off comes first; options that only one kernel knows say little."""
     name, one, other = "kernel configuration", old.image.config, new.image.config
     if one is None or other is None:
-        return _unknown(name, "the root filesystem of {} has none that could be read", one, other) or Section(name=name)
+        return _unknown(name, "the root file system of {} has none that could be read", one, other) or Section(
+            name=name
+        )
 
     def judge(before: str | None, after: str | None) -> Weight:
         if before is None or after is None:

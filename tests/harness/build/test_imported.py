@@ -78,7 +78,7 @@ def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_pat
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
     (folder / "logs.tar.gz").write_bytes(gzip.compress(b"x"))
 
-    with pytest.raises(UsageError, match="holds no root filesystem"):
+    with pytest.raises(UsageError, match="holds no root file system"):
         find_files(folder)
 
 
@@ -89,7 +89,7 @@ def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
         ("vmlinuz-6.1.0-1-amd64", None, r"holds no kernel \(a bzImage"),
         (None, ("initrd.img", b"x"), "2 files that could be the initrd: initramfs-6.1.0-1-amd64.img, initrd.img"),
         (None, ("bzImage", bzimage("6.2")), "2 files that could be the kernel"),
-        (None, ("other.squashfs", SQUASHFS), "2 files that could be the root filesystem"),
+        (None, ("other.squashfs", SQUASHFS), "2 files that could be the root file system"),
     ],
 )
 def test_what_is_missing_or_ambiguous_is_named(

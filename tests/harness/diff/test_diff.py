@@ -44,7 +44,7 @@ TRAITS = RuntimeProfile(
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Artifacts with a root filesystem of `FILES`, changed as told; None removes a file."""
+    """Artifacts with a root file system of `FILES`, changed as told; None removes a file."""
 
     def make(
         name: str,
@@ -271,7 +271,7 @@ def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> Non
     assert said["units"] == said["sockets"] == "no run of NEW is known that looked"
     assert said["users"] == "the users of NEW are not known"
     assert said["packages"] == said["dracut modules"] == "the manifest of NEW does not list them"
-    assert said["kernel configuration"] == "the root filesystem of NEW has none that could be read"
+    assert said["kernel configuration"] == "the root file system of NEW has none that could be read"
     assert said["boot phases"] == "no boot of NEW is known"
     removed = [entry.what for section in found.sections for entry in section.entries if entry.change is Change.REMOVED]
     assert set(removed) == {"etc/passwd", "boot/"}

@@ -1,4 +1,4 @@
-"""What the store keeps, what a prune takes, and what it never takes."""
+"""The items of the store, what a prune removes, and what it never removes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def there(store: Store) -> set[str]:
 
 
 def removed(removals: list[Removal]) -> set[str]:
-    return {removal.kept.name for removal in removals if not removal.spared}
+    return {removal.item.name for removal in removals if not removal.why_kept}
 
 
 def bootproof(store: Store, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -158,8 +158,8 @@ def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) 
     (unreadable.folder / "manifest.json").chmod(0o644)
     (unreadable.folder / "manifest.json").write_text("{")
 
-    found = [kept for kept in survey(store).kept if kept.kind is StoreKind.ARTIFACTS]
-    assert {(kept.flaw, kept.images) for kept in found} == {("damaged", ("base",))}
+    found = [kept for kept in survey(store).items if kept.kind is StoreKind.ARTIFACTS]
+    assert {(kept.why_stale, kept.images) for kept in found} == {("damaged", ("base",))}
 
     prune(store, Rules())
     assert not there(store)
@@ -224,7 +224,7 @@ def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
     for days in (4, 3, 2, 1):
         add(store, f"{days}", version=f"{days}", age_s=days * DAY_S)
     before = survey(store)
-    size_of_one = sum(kept.size_bytes for kept in before.kept if kept.kind.is_large) // 4
+    size_of_one = sum(kept.size_bytes for kept in before.items if kept.kind.is_large) // 4
 
     prune(store, Rules(max_bytes=before.size_bytes - 2 * size_of_one))
 
@@ -305,7 +305,7 @@ def test_while_a_build_is_at_work_layers_and_packages_stay(store: Store) -> None
         removals = prune(store, Rules(max_bytes=0))
 
     assert removed(removals) == {artifacts.digest}
-    assert {removal.spared for removal in removals if removal.spared} == {"in use by a build"}
+    assert {removal.why_kept for removal in removals if removal.why_kept} == {"in use by a build"}
     assert store.layer("first-one")
     prune(store, Rules(max_bytes=0))
     assert not store.layer("first-one")
@@ -372,7 +372,7 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 
     found = json.loads(bootproof(store, "--json").stdout)
 
-    (row,) = [row for row in found["kept"] if row["kind"] == "artifacts"]
+    (row,) = [row for row in found["items"] if row["kind"] == "artifacts"]
     assert row["name"] == artifacts.digest
     assert row["paths"] == [str(artifacts.folder)]
     assert set(row) == set(StoreItem.__dataclass_fields__)
@@ -381,9 +381,9 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--image", "bas"), "nothing is kept of it; there is base"),
-        (("--older-than", "30"), "--older-than 30: write it like 30d"),
-        (("--max-size", "20GB"), "--max-size 20GB: write it like 20G"),
+        (("--image", "bas"), "the store has nothing of it; known: base"),
+        (("--older-than", "30"), "--older-than 30 is not valid; write it like 30d"),
+        (("--max-size", "20GB"), "--max-size 20GB is not valid; write it like 20G"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], said: str) -> None:

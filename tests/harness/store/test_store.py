@@ -129,7 +129,7 @@ def test_artifacts_under_the_name_of_others_count_as_not_built(store: Store) -> 
     told = list[str]()
 
     assert store.built("key", damaged=told.append) is None
-    assert "is another manifest" in told[0]
+    assert "is the manifest of other artifacts" in told[0]
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"artifacts": 3}', '{"artifacts": "gone"}', "\0"])
