@@ -11,7 +11,7 @@ from harness.core import process
 from harness.core.errors import UsageError
 
 Read = Callable[[str], bytes | None]
-"""Returns the bytes of a file by its path without the first slash; None if it does not exist. Links are not followed."""
+"""The bytes of a file by its path without the first slash; None if it does not exist. Links are not followed."""
 
 _MAGICS = (
     # offset, bytes, format, source

@@ -261,7 +261,7 @@ def is_worked_in(path: Path) -> bool:
 
 
 def _remove(folder: Path, remove: Callable[[Path], None]) -> None:
-    """Remove a work folder. Without its lock it looks stale to other processes, which may remove it at the same time."""
+    """Remove a work folder. Without its lock it looks stale to other processes, which may remove it too."""
     while folder.exists():
         with suppress(FileNotFoundError):
             remove(folder)
