@@ -86,7 +86,7 @@ def test_package_that_does_not_exist_is_named_with_its_file(workshop: Workshop) 
     status, _, said = workshop.build()
 
     assert (status, last_sentence(said).count("\n")) == (1, 1)
-    assert "image.toml: build.packages: not in trixie: no-such-package; correct or remove it" in said
+    assert "image.toml: build.packages: not in trixie: no-such-package; correct or remove them" in said
 
 
 def test_playbook_that_fails_is_quoted(workshop: Workshop) -> None:
@@ -114,7 +114,7 @@ def test_archive_that_cannot_be_reached_is_the_hosts_fault(workshop: Workshop) -
     status, _, said = workshop.build(within=NO_NETWORK)
 
     assert status == 75
-    assert "the package archive cannot be reached; mend the network" in said
+    assert "the package archive cannot be reached; fix the network" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace and builds in it")

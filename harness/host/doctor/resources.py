@@ -19,14 +19,14 @@ _CLOCK_S = 1704067200
 
 
 def resources() -> Iterator[HostCheck]:
-    yield _memory()
+    yield memory(admission.memory()[1])
     yield _cores()
     yield clock(time.time())
     yield _locale()
 
 
-def _memory() -> HostCheck:
-    _, available_mib = admission.memory()
+def memory(available_mib: int) -> HostCheck:
+    """Whether ``available_mib`` are enough for machines."""
     machines = available_mib // _MIB_PER_BOOT
     if machines:
         detail = f"{available_mib} MiB free: {machines} machines of 2 GiB at once"

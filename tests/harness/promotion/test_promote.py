@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -487,24 +487,49 @@ def test_a_name_leads_nowhere_else(proven: Proven, name: str) -> None:
         proven.tree.current("context", name)
 
 
-KILLED = """
-import sys
+PROMOTES = """
+import os, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.harness.proven import Proven
-Proven(Path(sys.argv[1])).promote(sys.argv[2])
+with tempfile.TemporaryDirectory() as folder:  # imports all that a promotion needs
+    first = Proven(Path(folder))
+    first.demand()
+    first.promote()
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        Proven(Path(line.rstrip())).promote("2")
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def promotes() -> Iterator[subprocess.Popen[str]]:
+    """Forks a process that promotes version 2 of the folder in each line; prints its id, and "ended" after it."""
+    program = PROMOTES.format(root=str(Path(__file__).parents[3]))
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.kill()
+
+
 @pytest.mark.parametrize("seed", range(10))
-def test_killed_at_any_instant_the_stream_points_to_the_old_or_the_new_build(proven: Proven, seed: int) -> None:
+def test_killed_at_any_instant_the_stream_points_to_the_old_or_the_new_build(
+    proven: Proven, promotes: subprocess.Popen[str], seed: int
+) -> None:
     proven.promote("1")
     proven.proof(proven.artifacts("2"), proven.verdict(proven.artifacts("2")))
-    program = KILLED.format(root=str(Path(__file__).parents[3]))
-    child = subprocess.Popen([sys.executable, "-c", program, str(proven.folder), "2"])
-    time.sleep(random.Random(seed).uniform(0.3, 1.0))
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert promotes.stdin
+    assert promotes.stdout
+    print(proven.folder, file=promotes.stdin, flush=True)
+    child = int(promotes.stdout.readline())
+    time.sleep(random.Random(seed).uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    assert promotes.stdout.readline() == "ended\n"
 
     versions = [entry.version for entry in proven.tree.history("context", "stable")]
     current = proven.tree.current("context", "stable")

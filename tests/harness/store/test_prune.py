@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from harness.__main__ import main
 from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
 from harness.store.inventory import StoreItem, StoreKind, survey
@@ -69,9 +73,11 @@ def removed(removals: list[Removal]) -> set[str]:
 
 
 def bootproof(store: Store, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"BOOTPROOF_STORE": str(store.root)}
-    argv = [sys.executable, "-m", "harness", "store", *arguments]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=120)
+    """``bootproof store …`` on that store, in this process."""
+    argv, stdout, stderr = ["store", *arguments], StringIO(), StringIO()
+    with patch.dict(os.environ, BOOTPROOF_STORE=str(store.root)), redirect_stdout(stdout), redirect_stderr(stderr):
+        status = main(argv)
+    return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
 
 
 @contextmanager
@@ -95,6 +101,19 @@ with ExitStack() as stack:
     store.hold(lambda: load_artifacts(Path(sys.argv[2])), stack)
     print("ready", flush=True)
     sys.stdin.read()
+"""
+PRUNES = """
+import os
+from harness.store.prune import Rules, prune
+print("ready", flush=True)
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        prune(store, Rules(max_bytes=0))
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 BUILD = """
 with store.workfolder():
@@ -340,17 +359,20 @@ def test_held_artifacts_that_lie_elsewhere_are_not_touched(store: Store, tmp_pat
 
 
 def test_a_prune_killed_at_any_moment_leaves_whole_things_and_the_next_one_finishes(store: Store) -> None:
-    for number in range(60):
+    for number in range(25):
         add(store, f"{number:02}", version=f"{number}")
-    env = os.environ | {"BOOTPROOF_STORE": str(store.root)}
-    argv = [sys.executable, "-m", "harness", "store", "prune", "--max-size", "0M"]
 
-    for delay_s in (0.14, 0.16, 0.18, 0.2, 0.22, 0.24, 0.26):
-        with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL) as child:
+    with another_process(store, PRUNES) as prunes:
+        assert prunes.stdin
+        assert prunes.stdout
+        for delay_s in (0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.012):
+            print(file=prunes.stdin, flush=True)
+            child = int(prunes.stdout.readline())
             time.sleep(delay_s)
-            child.kill()
-        for folder in (store.root / "artifacts").iterdir():
-            load_artifacts(folder)
+            os.kill(child, signal.SIGKILL)
+            assert prunes.stdout.readline() == "ended\n"
+            for folder in (store.root / "artifacts").iterdir():
+                load_artifacts(folder)
 
     prune(store, Rules(max_bytes=0))
     prune(store, Rules())

@@ -248,7 +248,7 @@ def test_work_folders_may_end_while_others_look_for_stale_ones(tmp_path: Path) -
     """Their ends meet: both remove the same folder."""
     script = (
         "import sys; from pathlib import Path; from harness.store.store import Store\n"
-        "for _ in range(40):\n"
+        "for _ in range(15):\n"
         "    with Store(Path(sys.argv[1])).workfolder() as folder:\n"
         "        [(folder / f'a{n}').touch() for n in range(60)]; [(folder / f'z{n}').touch() for n in range(60)]\n"
     )
