@@ -47,9 +47,8 @@ class ConfigTable:
                 raise self.error(key, "is missing", f"for example {key} = {example}")
             return default
         value = self.content[key]
-        is_number = kind is int
-        if type(value) is not kind or (is_number and not least <= int(value) <= _MOST):
-            limits = f", a whole number from {least} to {_MOST}" if is_number else ""
+        if type(value) is not kind or (isinstance(value, int) and kind is int and not least <= value <= _MOST):
+            limits = f", a whole number from {least} to {_MOST}" if kind is int else ""
             raise self.error(key, f"{value!r:.80} is not valid", f"for example {key} = {example}{limits}")
         return value
 

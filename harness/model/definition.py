@@ -13,7 +13,7 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 [persist]
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
 paths = ["/etc/nova", …]         # the persistent paths
-image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until somebody replaces them
+image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until a host replaces them
 redact = ["/etc/nova/keys"]      # files and folders in them that are left out of every bundle
 tolerates = ["late", …]          # disk faults with which the image must boot
 

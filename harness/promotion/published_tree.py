@@ -16,16 +16,14 @@ leaves the old generation in place, and a new one without a link to it, which th
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
-from harness.core import digest, serialization
+from harness.core import digest, durable, serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.locks import try_lock
 from harness.model.artifacts import MANIFEST, Artifacts
@@ -38,7 +36,6 @@ from harness.store.store import disk_full
 _POINTER, _SCRIPT, _HISTORY = "stream.json", "boot.ipxe", "history.jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
 _FIRST = ""
 """The ``previous`` of the first line of a history."""
 
@@ -192,7 +189,7 @@ class PublishedTree:
             check_files(place, files)
             return
         self._clean()
-        with _made(place) as half_made:
+        with durable.made(place) as half_made:
             for name, awaited in files.items():
                 seen = _copy(artifacts.folder / name, half_made / name)
                 if seen != awaited:
@@ -204,9 +201,9 @@ class PublishedTree:
         if place.exists():
             check_files(place, {name: digest.of_bytes(content) for name, content in proof.files.items()})
             return
-        with _made(place) as half_made:
+        with durable.made(place) as half_made:
             for name, content in proof.files.items():
-                _write(half_made / name, content)
+                durable.write(half_made / name, content)
 
     def proof(self, name: str) -> Proof:
         """The proof by the digest of its attestation; `NotVerified` if that is missing or changed."""
@@ -227,15 +224,15 @@ class PublishedTree:
         self._clean()
         generation.mkdir()
         generation.chmod(0o755)
-        _write(generation / _HISTORY, b"".join(_line(one) for one in entries))
-        _write(generation / _SCRIPT, script.encode())
-        _write(generation / _POINTER, _sealed(pointer))
+        durable.write(generation / _HISTORY, b"".join(_line(one) for one in entries))
+        durable.write(generation / _SCRIPT, script.encode())
+        durable.write(generation / _POINTER, _sealed(pointer))
         proven = [self.root / "artifacts", self.root / "attestations"]
         for folder in (generation, generations, link.parent, link.parent.parent, *proven, self.root):
-            _sync(folder)
-        _link(generation.relative_to(link.parent), link)
-        _link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
-        _sync(link.parent)
+            durable.sync(folder)
+        durable.link(generation.relative_to(link.parent), link)
+        durable.link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
+        durable.sync(link.parent)
         return pointer
 
     def _clean(self) -> None:
@@ -301,24 +298,6 @@ goto retry
 # Files
 
 
-@contextmanager
-def _made(place: Path) -> Iterator[Path]:
-    """An empty folder to fill, which is renamed to ``place`` when the block ends without an error."""
-    place.parent.mkdir(exist_ok=True)
-    half_made = place.with_name(f".new-{place.name}")
-    shutil.rmtree(half_made, ignore_errors=True)
-    half_made.mkdir()
-    half_made.chmod(0o755)
-    try:
-        yield half_made
-        _sync(half_made)
-        half_made.rename(place)
-    except BaseException:
-        shutil.rmtree(half_made, ignore_errors=True)
-        raise
-    _sync(place.parent)
-
-
 def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[StreamEntry, ...]]:
     """The pointer and the history in ``folder``, if both are unchanged and agree; `NotVerified` otherwise."""
     try:
@@ -376,44 +355,9 @@ def _sealed(pointer: Pointer) -> bytes:
     return json.dumps({"stream": plain, "sha256": digest.of_value(plain)}, indent=2).encode() + b"\n"
 
 
-def _link(target: Path, link: Path) -> None:
-    """Make ``link`` point to ``target``, in one step: rename(2)."""
-    if link.is_symlink() and link.readlink() == target:
-        return
-    half_made = link.with_name(f".new-{link.name}")
-    half_made.unlink(missing_ok=True)
-    half_made.symlink_to(target)
-    half_made.replace(link)
-
-
 def _copy(source: Path, target: Path) -> str:
     """Copy ``source`` to ``target``; the SHA-256 of the bytes copied."""
-    seen = sha256()
     try:
-        with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-            while chunk := reader.read(_CHUNK_BYTES):
-                seen.update(chunk)
-                view = memoryview(chunk)
-                while view:
-                    view = view[writer.write(view) :]
-            os.fchmod(writer.fileno(), 0o444)
-            os.fsync(writer.fileno())
+        return durable.copy(source, target)
     except FileNotFoundError as error:
         raise NotVerified(f"{source} is missing", "build it again") from error
-    return seen.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

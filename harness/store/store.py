@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core import digest, locks, serialization
+from harness.core import digest, durable, locks, serialization
 from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 
@@ -95,9 +95,9 @@ class Store:
             if place.exists() and _damage(place, manifest.digest, contents=True):
                 place.rename(folder.parent / f"damaged-{manifest.digest}")
             if not place.exists():
-                _sync(folder)
+                durable.sync(folder)
                 folder.rename(place)
-                _sync(place.parent)
+                durable.sync(place.parent)
             note_use(place)
             return load_artifacts(place)
 
@@ -178,11 +178,11 @@ class Store:
         """
         folder = self.folder("layers")
         place = folder / f"{key}.tar"
-        _sync(tar)
+        durable.sync(tar)
         sha256 = digest.of_file(tar)
         tar.replace(place)
         serialization.write(folder / f"{key}.json", {**note, "sha256": sha256})
-        _sync(folder)
+        durable.sync(folder)
         others = [path for path in folder.glob("*.tar") if path != place and self._is_for(path, note["for"])]
         for path in sorted(others, key=modified_ns, reverse=True)[kept - 1 :]:
             path.unlink(missing_ok=True)
@@ -293,12 +293,4 @@ def note_use(path: Path) -> None:
 
 def _seal(path: Path) -> None:
     path.chmod(0o444)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(path)

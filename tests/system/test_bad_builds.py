@@ -1,4 +1,4 @@
-"""Builds that go wrong halfway, by the image's doing or the host's: one sentence, and the next build mends it."""
+"""Builds that fail halfway, because of the image or the host: one sentence, and the next build succeeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conftest import ROOT
 
 @dataclass(frozen=True)
 class Workshop:
-    """Image definitions and a store of one's own, in which ``base`` is built but for the last step."""
+    """Image definitions and a store in which ``base`` is built except for the last step."""
 
     folder: Path
     store: Store
@@ -73,11 +73,11 @@ def copy_layers(definition: ImageDefinition, artifacts: Artifacts, source: Store
 
 
 def last_sentence(said: str) -> str:
-    """What comes after the steps' own lines."""
+    """The output after the lines about steps."""
     return "bootproof: " + said.partition("bootproof: ")[2]
 
 
-# The image's doing
+# Faults of the image
 
 
 def test_package_that_does_not_exist_is_named_with_its_file(workshop: Workshop) -> None:
@@ -102,7 +102,7 @@ def test_playbook_that_fails_is_quoted(workshop: Workshop) -> None:
     assert "Traceback" not in said
 
 
-# The host's doing
+# Faults of the host
 
 NO_NETWORK = ["unshare", "--net"]
 
@@ -152,7 +152,7 @@ def test_full_disk_is_the_hosts_fault_at_every_step(workshop: Workshop, more_mib
     assert said.partition("bootproof: ")[0].splitlines()[-1].startswith(f"base: {step} ")
 
 
-# The store's damage
+# Damage in the store
 
 
 def damage_artifacts(workshop: Workshop) -> None:
@@ -172,7 +172,7 @@ def damage_layer(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_artifacts, damage_layer])
-def test_what_is_damaged_in_the_store_is_made_again_and_said(
+def test_damaged_items_in_the_store_are_reported_and_made_again(
     workshop: Workshop, artifacts: Artifacts, damage: Callable[[Workshop], None]
 ) -> None:
     damage(workshop)

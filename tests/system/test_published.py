@@ -1,4 +1,4 @@
-"""A machine boots what a stream carries, from the published tree as any HTTP server has it; and a tree elsewhere."""
+"""A machine boots the published build over HTTP; a tree behind SSH is promoted to."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def _proven(folder: Path, artifacts: Artifacts) -> tuple[Proven, Verdict]:
     return made, replace(verdict, image=artifacts.manifest.image)
 
 
-def test_a_machine_boots_what_the_stream_carries(
-    tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab
-) -> None:
+def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab) -> None:
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
     promote(proven.tree, "base", "stable", artifacts, proof, proven.promoter(datetime.now(UTC)))
@@ -66,7 +64,7 @@ def test_a_machine_boots_what_the_stream_carries(
 
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """rclone's name for a folder behind a real sshd of this test's own."""
+    """rclone's name for a folder behind a real sshd."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -44,7 +44,7 @@ TRAITS = RuntimeProfile(
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Artifacts with a root file system of `FILES`, changed as told; None removes a file."""
+    """Artifacts with a root file system of `FILES`, with these changes; None removes a file."""
 
     def make(
         name: str,
@@ -166,7 +166,7 @@ def test_files_of_a_package_with_another_version_are_counted_for_it(make: Make) 
     assert seen(found, "files of packages") == [("tool", "changed", "", "1 changed")]
 
 
-def test_files_of_packages_that_came_are_left_out_unless_they_run_as_somebody_else(make: Make) -> None:
+def test_files_of_added_packages_are_left_out_unless_they_are_setuid(make: Make) -> None:
     def arrange(tree: Path) -> None:
         (tree / "usr/bin/sudo").chmod(0o4755)
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,7 @@ def examine_host(
     after: str = ":",
     before: tuple[str, ...] = (),
     stores: tuple[str, ...] = ("store",),
-    **variables: str,
+    env: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, HostCheck]]:
     """The checks of a module by name, for each of the ``stores`` in ``folder``.
 
@@ -57,7 +57,7 @@ def examine_host(
     inner = [*before, sys.executable, "-c", _AS_JSON.format(module, function), *stores]
     argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", f'{after}\nexec "$@"', "sh", *inner]
     done = subprocess.run(
-        argv, env=os.environ | variables, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        argv, env=os.environ | (env or {}), cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return {
@@ -72,7 +72,7 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> Examine:
 
     def examined(module: str, *, after: str = ":", before: tuple[str, ...] = (), **variables: str) -> Checks:
         folder = tmp_path_factory.mktemp("host")
-        return examine_host(folder, module, after=after, before=before, **variables)["store"]
+        return examine_host(folder, module, after=after, before=before, env=variables)["store"]
 
     return examined
 
@@ -282,7 +282,7 @@ def of_resources(tmp_path_factory: pytest.TempPathFactory) -> Checks:
     return examine_host(
         folder, "resources", after="mount --bind meminfo /proc/meminfo",
         before=("taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))),
-        LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="latin-1",
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
     )["store"]  # fmt: skip
 
 

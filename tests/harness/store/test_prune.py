@@ -122,7 +122,7 @@ with store.workfolder():
 """
 
 
-# What goes without being asked for
+# Removed by default
 
 
 def test_of_an_image_and_version_what_was_used_last_stays_with_its_layers(store: Store) -> None:
@@ -211,7 +211,7 @@ def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Stor
     assert in_the_making.exists()
 
 
-# What goes when asked for
+# Removed on request
 
 
 def test_by_age_goes_what_was_not_used_since(store: Store) -> None:
@@ -287,7 +287,7 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
     assert there(store) == {"one", "first-one", "second-one"}
 
 
-# What never goes
+# Never removed
 
 
 def test_what_another_process_holds_stays_until_that_process_has_ended(store: Store) -> None:
@@ -380,7 +380,7 @@ def test_a_prune_killed_at_any_moment_leaves_whole_things_and_the_next_one_finis
         assert not list((store.root / name).iterdir())
 
 
-# How it is asked and told
+# Options and output
 
 
 def test_looking_writes_nothing(store: Store) -> None:
