@@ -66,19 +66,18 @@ def choose(wanted: str) -> NetworkChoice:
     if problem is None:
         return NetworkChoice(network=Network.LAB, reason="this host opens one")
     if wanted == Network.LAB:
-        others = "--network auto or user, which needs no lab and proves less"
-        raise HostError(problem.problem, remedy=f"{problem.remedy}, or {others}" if problem.remedy else others)
-    return NetworkChoice(network=Network.USER, reason=problem.problem.partition("\n")[0])
+        raise HostError(f"{problem}\nor --network auto or user, which does without and proves less")
+    return NetworkChoice(network=Network.USER, reason=problem.partition("\n")[0])
 
 
 @cache
-def unavailable() -> HostError | None:
-    """Why this host cannot open a lab, with its ``remedy``; None if it can: tried, once a process."""
+def unavailable() -> str | None:
+    """Why this host opens no lab, and in the last line how to mend it; None if it does: tried, once a process."""
     try:
         with tempfile.TemporaryDirectory(prefix="bootproof-") as folder, open_bridge_lab(Path(folder), {}) as lab:
             lab.tap(0)
     except HostError as error:
-        return error
+        return str(error)
     return None
 
 

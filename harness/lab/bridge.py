@@ -283,8 +283,8 @@ def _enter_namespaces(stack: ExitStack, log: Path) -> SupervisorClient:
             problems.append(error)
     raise HostError(
         f"no lab without namespaces; unshare said: {problems[0]}\n"
-        "run as root, run the container with --privileged, or allow them to everybody",
-        remedy=f"sudo sysctl -w {' '.join(_settings())}",
+        "run as root, run the container with --privileged, or allow them to everybody:\n"
+        f"sudo sysctl -w {' '.join(_settings())}"
     ) from problems[-1]
 
 
@@ -302,12 +302,12 @@ def _run(control: SupervisorClient, argv: list[str], script: str, problem: str, 
         status = control.run(argv, script, log.fileno())
     if status:
         said = f"{argv[0]} said: {_last_line(control.log)}\non:\n{script}({control.log})"
-        raise HostError(f"{problem}; {said}", remedy=remedy)
+        raise HostError(f"{problem}; {said}\n{remedy}".rstrip())
 
 
 def _ip(control: SupervisorClient, batch: str) -> None:
-    """Run ip-batch; on a kernel without the module bridge or tun it prints "Unknown device type"."""
-    _run(control, ["ip", "-batch", "-"], batch, "no lab without bridge and tap", "sudo modprobe -a bridge tun")
+    remedy = "a kernel without the bridge or tun module says 'Unknown device type'\nsudo modprobe -a bridge tun"
+    _run(control, ["ip", "-batch", "-"], batch, "no lab without bridge and tap", remedy)
 
 
 def _listen(control: SupervisorClient, port: int) -> socket.socket:
@@ -327,7 +327,7 @@ def _check_host() -> None:
     except OSError as error:
         remedy = "chmod 0666 /dev/net/tun" if _TUN.exists() else "modprobe tun"
         raise HostError(
-            f"no lab without {_TUN}, which user {os.getuid()} cannot open ({error.strerror})", remedy=f"sudo {remedy}"
+            f"no lab without {_TUN}, which user {os.getuid()} cannot open ({error.strerror})\nsudo {remedy}"
         ) from error
 
 

@@ -258,15 +258,13 @@ def _summary() -> str:
 
 def _lasting(fault: NetworkFault, amount: str) -> NetworkFault:
     if not amount.isdecimal() or not 0 < int(amount) <= 600:
-        raise UsageError(
-            f"network fault {fault.name}={amount}", remedy="write a whole number of seconds, 1 to 600, after ="
-        )
+        raise UsageError(f"network fault {fault.name}={amount} is not valid", remedy="give whole seconds, 1 to 600")
     seconds, name = float(amount), f"{fault.name}={amount}"
     if isinstance(fault, DhcpFault) and 0 < fault.silent_s < inf:
         return replace(fault, name=name, what=f"the DHCP server is silent for {amount} s", silent_s=seconds)
     if isinstance(fault, LinkFault) and 0 < fault.down_s < inf:
         return replace(fault, name=name, what=f"the link is down for {amount} s", down_s=seconds)
-    raise UsageError(f"network fault {name}", remedy="only dhcp-late and link-late take =SECONDS")
+    raise UsageError(f"network fault {fault.name} has no duration", remedy="only dhcp-late and link-late take =SECONDS")
 
 
 def with_other_build(faults: Iterable[NetworkFault], others: Iterable[Path]) -> tuple[NetworkFault, ...]:

@@ -107,13 +107,13 @@ def _is_container() -> bool:
 
 
 def _lab(*, is_explained: bool) -> HostCheck:
-    """``is_explained`` if the check of something that a lab needs already has a remedy."""
+    """``is_explained`` if something that it needs already says how to mend it."""
     problem = lab.unavailable()
     if problem is None:
         return HostCheck(name="lab", state=CheckState.OK, detail="a virtual network with DHCP and HTTP opens")
-    without = "the user network is used instead: machines are alone, without router, DNS and DHCP faults"
-    detail = f"{first_line(problem)}; {without}"
-    remedy = "" if is_explained or not problem.remedy else SUDO + problem.remedy.removeprefix("sudo ")
+    first, *_, last = *problem.splitlines(), ""
+    detail = f"{first}; the user network takes its place, on which each machine is alone: no router, DNS, DHCP faults"
+    remedy = SUDO + last.removeprefix("sudo ") if last.startswith("sudo ") and not is_explained else ""
     return HostCheck(name="lab", state=WITHOUT_LAB, detail=detail, remedy=remedy)
 
 

@@ -144,7 +144,7 @@ def test_a_host_without_tun_gets_the_line_that_makes_it(of_boots: Checks) -> Non
     assert of_boots["/dev/net/tun"].state is CheckState.LIMITED
     remedy = of_boots["/dev/net/tun"].remedy
     assert remedy in ("modprobe tun", "mkdir -p /dev/net && mknod -m 0666 /dev/net/tun c 10 200")
-    assert "the user network is used instead" in of_boots["lab"].detail
+    assert "user network takes its place" in of_boots["lab"].detail
     assert remedies([of_boots["lab"]]) == []
 
 

@@ -244,7 +244,7 @@ def test_without_the_tun_device_the_user_network_is_taken_and_the_reason_named()
 
     assert "opened user True" in said
     assert "no lab without /dev/net/tun" in said.splitlines()[0]
-    assert "sudo modprobe tun, or --network auto or user" in said
+    assert "sudo modprobe tun\nor --network auto or user" in said
 
 
 def test_without_any_namespaces_the_user_network_is_taken_and_the_remedy_named() -> None:
