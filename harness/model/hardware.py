@@ -18,7 +18,7 @@ role = "data"                    # of exactly one: for /data; "foreign" holds an
 model = "virtio"                 # virtio, e1000e, vmxnet3, igb
 dhcp = true                      # on the segment of exactly one
 
-[seen]                           # what `bootproof facts` saw besides: kept, not applied
+[seen]                           # what `bootproof hardware` saw besides: kept, not applied
 
 What a profile does not say stays as the image definition has it: every key but the description may be missing.
 """

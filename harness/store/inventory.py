@@ -6,25 +6,21 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.host_id import boot_id
 from harness.core.locks import lock_folder
-from harness.core.tables import new_table
-from harness.core.text import ago, size
+from harness.core.text import size
 from harness.model.artifacts import load_artifacts
 from harness.store.store import Store, is_worked_in
 from harness.store.template_record import RECORD, Template
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _HALF_MADE_S = 3600
 """`serialization.write` renames its temporary file within milliseconds; one that is an hour old has no writer."""
@@ -304,51 +300,5 @@ def _modified_s(path: Path) -> float:
         return 0.0
 
 
-# How it is told
-
-
-def table(found: StoreSurvey, now_s: float) -> Table:
-    """What is kept, for a person."""
-    rows = new_table("kind", "what", "image", "version", "last used", "size", "")
-    for group in grouped(found.items, _state):
-        used_s = max(item.used_s for item in group)
-        rows.add_row(*cells(group), ago(now_s - used_s), _size_of(group), _state(group[0]))
-    return rows
-
-
-def _state(item: StoreItem) -> str:
-    using = "at work" if item.kind is StoreKind.WORK else f"in use by {item.user}"
-    return "; ".join(filter(None, [item.user and using, item.why_stale]))
-
-
 def summary(found: StoreSurvey) -> str:
     return f"{size(found.size_bytes)} kept in {found.root}, {size(found.free_bytes)} free beside it"
-
-
-def grouped(found: Iterable[StoreItem], apart: Callable[[StoreItem], str]) -> list[list[StoreItem]]:
-    """The lines of a table, in order; what is told together shares one where ``apart`` says the same."""
-    order = list(StoreKind)
-    groups: dict[tuple[str, ...], list[StoreItem]] = {}
-    for item in sorted(found, key=lambda item: (order.index(item.kind), item.images, item.version, item.used_s)):
-        single = "" if item.kind.is_grouped else str(item.paths)
-        groups.setdefault((item.kind, apart(item), single), []).append(item)
-    return list(groups.values())
-
-
-def cells(group: Sequence[StoreItem]) -> tuple[str, str, str, str]:
-    """Kind, name, image and version of a line."""
-    first = group[0]
-    is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER) or (
-        first.kind is StoreKind.TEMPLATE and first.why_stale == "damaged"
-    )
-    name = first.name[:12] if is_digest else first.name
-    if first.kind is StoreKind.PACKAGES:
-        name = f"{first.name}, {len(first.paths)}"
-    if first.kind.is_grouped:
-        name = str(len(group))
-    images = {", ".join(item.images) for item in group}
-    return first.kind, name, images.pop() if len(images) == 1 else "", first.version
-
-
-def _size_of(group: Sequence[StoreItem]) -> str:
-    return size(sum(item.size_bytes for item in group))

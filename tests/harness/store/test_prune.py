@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
 from harness.store.inventory import StoreItem, StoreKind, survey
@@ -283,7 +283,7 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
     done = bootproof(store, "prune", "--image", "base", "--dry-run")
 
     assert done.returncode == 0
-    assert "would go" in done.stdout
+    assert "would remove" in done.stdout
     assert there(store) == {"one", "first-one", "second-one"}
 
 
