@@ -69,7 +69,7 @@ def test_what_is_late_can_be_told_by_how_much() -> None:
 
 @pytest.mark.parametrize("text", ["dhcp-late=", "dhcp-late=x", "dhcp-late=0", "dhcp-late=601", "dhcp-late=1.5"])
 def test_seconds_are_a_whole_number_in_reason(text: str) -> None:
-    with pytest.raises(UsageError, match=f"network fault {text}: a whole number of seconds, 1 to 600"):
+    with pytest.raises(UsageError, match=f"network fault {text} is not valid; give whole seconds, 1 to 600"):
         read(text)
 
 
