@@ -112,7 +112,7 @@ class RunningBoot:
         if plan.is_kexec:
             kexec_boot.wait_for_kernel(watch)
         deadline = PatientDeadline(self.console, self.context.timeouts)
-        self.channel = reach_guest(watch, self._serial, self.ssh, deadline)
+        self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
         watch.check()
         watch.state = BootState.READY

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from harness.core import serialization
@@ -11,19 +10,11 @@ from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
 from harness.guest import runtime_profile
 from harness.guest.channel import Channel
-from harness.lab import Lab
-from harness.model.layout import MEMORY, NETWORK_LOG, SCREENSHOT
+from harness.model.layout import MEMORY, SCREENSHOT
 from harness.qemu.qmp import Qmp, QmpError
 
 ON_DISPLAY = ("firmware", "ipxe", "grub")
 """Phases in which the firmware drives the display, which then says more than the console."""
-
-
-@contextmanager
-def network_log(lab: Lab, number: int, folder: Path, since_s: float) -> Iterator[None]:
-    """The requests of the machine in place ``number`` to the lab's servers are logged while the block lasts."""
-    with lab.trace.kept(number, folder / NETWORK_LOG, since_s):
-        yield
 
 
 def keep_screenshot(qmp: Qmp, folder: Path) -> None:

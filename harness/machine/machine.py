@@ -19,10 +19,10 @@ from harness.machine import boot_files
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
 from harness.machine.errors import BootFailed, EmulatorFault
-from harness.machine.evidence import network_log
 from harness.machine.power_on import power_on
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
 from harness.qemu import grub
@@ -275,8 +275,8 @@ class Machine:
             boot_files.save_upgrade(plan, self.power.plan, self.context.lab)
             power = self.power.kexec(plan)
             self._powers.append(power)
-            log = network_log(self.context.lab, self.spec.number, plan.folder, power.console.started_s)
-            self._stack.enter_context(log)
+            log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
+            self._stack.enter_context(trace.kept(self.spec.number, log, power.console.started_s))
             self._stack.callback(power.watch.report_late_findings)
             power.wait_until_ready()
 

@@ -14,13 +14,14 @@ from harness.core import process
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
 from harness.lab import Lab, LabProcess
-from harness.machine import board, boot_files, evidence, provision
+from harness.machine import board, boot_files, provision
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end
 from harness.machine.link_faults import with_link_faults
 from harness.machine.observation import BootState, QmpEvent
 from harness.machine.watch import BootWatch
+from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
 from harness.qemu import command_line, grub
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
@@ -61,7 +62,7 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             qemu_log=plan.folder / "qemu.log",
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
-        stack.enter_context(evidence.network_log(lab, plan.spec.number, plan.folder, follower.started_s))
+        stack.enter_context(lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
         boot_files.note_phase(plan, run, "firmware")

@@ -43,10 +43,12 @@ class PatientDeadline(Deadline):
         return max(0.0, min(silence_left_s, 3 * self.length_s - self.passed_s))
 
 
-def reach_guest(watch: BootWatch, serial: SerialChannel, ssh: Channel, deadline: Deadline) -> Channel:
+def reach_guest(
+    watch: BootWatch, serial: SerialChannel, open_ssh: Callable[[], Channel], deadline: Deadline
+) -> Channel:
     """The serial shell if the image's systemd takes it, SSH if not, and the first that answers if that is not known.
 
-    Raises what `BootWatch.check` raises, or `ChannelTimeout`.
+    ``open_ssh`` is called once the guest is in user space. Raises what `BootWatch.check` raises, or `ChannelTimeout`.
     """
     is_serial = takes_serial_shell(watch.plan.artifacts.manifest.systemd)
     if is_serial:
@@ -62,6 +64,7 @@ def reach_guest(watch: BootWatch, serial: SerialChannel, ssh: Channel, deadline:
         if "userspace" not in watch.console.phases:
             continue
         try:
+            ssh = open_ssh()
             ssh.run("true", Deadline(timeouts.ssh_attempt_s))
         except (ChannelClosed, ChannelTimeout) as error:
             last_error = str(error)

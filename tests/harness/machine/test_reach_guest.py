@@ -55,7 +55,7 @@ class FakeWatch:
 
 
 def reach(watch: Any, serial: Any, ssh: Any, for_s: float = 5.0) -> Any:
-    return reach_guest(watch, serial, ssh, Deadline(for_s, scaled=False))
+    return reach_guest(watch, serial, lambda: ssh, Deadline(for_s, scaled=False))
 
 
 def test_an_image_whose_systemd_takes_the_serial_shell_is_reached_by_it_alone() -> None:
