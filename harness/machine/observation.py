@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -101,11 +101,11 @@ class Observed:
         return end_reason(self.events)
 
 
-def has_event(events: tuple[QmpEvent, ...] | list[QmpEvent], wanted: str) -> bool:
+def has_event(events: Sequence[QmpEvent], wanted: str) -> bool:
     """Whether QMP sent the event ``wanted``."""
     return any(name == wanted for name, _ in events)
 
 
-def end_reason(events: tuple[QmpEvent, ...] | list[QmpEvent]) -> str:
+def end_reason(events: Sequence[QmpEvent]) -> str:
     """Why QEMU ended, in QMP's words (ShutdownCause); empty if it did not say."""
     return next((str(data.get("reason", "")) for name, data in events if name == "SHUTDOWN"), "")
