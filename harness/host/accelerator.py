@@ -6,7 +6,6 @@ kernel. Only a kernel's own first line says that one runs.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
@@ -18,6 +17,7 @@ from harness.core import digest, process, serialization
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, UsageError
 from harness.core.host_id import host_identity
+from harness.core.locks import locked
 from harness.model.machine_spec import Accelerator
 from harness.qemu.command_line import CONSOLE, PROGRAM, TCG, TCG_CPU
 
@@ -86,8 +86,7 @@ def _remembered(kernel: Path, memory: Path, program: str) -> AcceleratorChoice:
         return known
     try:
         memory.mkdir(parents=True, exist_ok=True)
-        with (memory / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two probes at once would starve each other
+        with locked(memory / "lock"):  # two probes at once would starve each other
             known = _recall(file)
             if known is None:
                 known = _probe(kernel, program)

@@ -8,7 +8,6 @@ dead worker held is free at once.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from harness.core.deadline import Deadline, poll, usable_cores
 from harness.core.errors import HostError
+from harness.core.locks import lock, try_lock
 
 _PATIENCE_S = 3600.0
 _SHARE_TOUCHED = 0.75
@@ -39,7 +39,7 @@ def boot_slot(folder: Path) -> Iterator[None]:
         files = [_open(folder / f"boot-{number}") for number in range(usable_cores())]
     try:
         deadline = Deadline(_PATIENCE_S)
-        if poll(lambda: any(_lock(file) for file in files), deadline, every_s=0.1) is None:
+        if poll(lambda: any(try_lock(file) for file in files), deadline, every_s=0.1) is None:
             raise HostError(f"waited {deadline.passed_s:.0f} s for a boot slot in {folder}; see `ps` for who boots")
         yield
     finally:
@@ -58,7 +58,7 @@ class Share:
     def __init__(self, folder: Path, needed_mib: int) -> None:
         self._needed_mib = needed_mib
         self.file = tempfile.NamedTemporaryFile(dir=folder, prefix="share-", delete=False)  # noqa: SIM115 - open as long as the share
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        lock(self.file)
         self._write(math.inf)
 
     def end(self) -> None:
@@ -100,7 +100,7 @@ def _admitted(folder: Path, needed_mib: int) -> Share | None:
     """A share, if there is memory for it beside what the young ones were promised."""
     ledger = _open(folder / "ledger")
     try:
-        fcntl.flock(ledger, fcntl.LOCK_EX)
+        lock(ledger)
         if memory()[1] - sum(_promised(folder)) < needed_mib:
             return None
         return Share(folder, needed_mib)
@@ -112,7 +112,7 @@ def _promised(folder: Path) -> Iterator[int]:
     """MiB of each share that is still young; those of the dead are removed."""
     for path in folder.glob("share-*"):
         with suppress(FileNotFoundError, ValueError), path.open("rb") as file:
-            if _lock(file.fileno()):
+            if try_lock(file):
                 path.unlink()
                 continue
             needed_mib, until_s = file.read().split()
@@ -171,11 +171,3 @@ def _inactive(group: Path) -> int:
     rows = (line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
     values = {row[0]: int(row[1]) for row in rows}
     return values.get("total_inactive_file", values.get("inactive_file", 0))
-
-
-def _lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

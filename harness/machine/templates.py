@@ -10,7 +10,6 @@ led to it are kept with it: a run that uses it has them in its own folder, whate
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from harness.core import digest, process, serialization
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.host_id import boot_id, host_identity
+from harness.core.locks import lock_folder
 from harness.guest import checks
 from harness.guest.channel import SerialChannel
 from harness.guest.testinfra_host import gather_facts
@@ -42,7 +42,7 @@ from harness.qemu import command_line, disk_images, grub
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, unwritable
 from harness.store.memo import RememberedFailure
-from harness.store.store import Store, lock_folder, note_use
+from harness.store.store import Store, note_use
 from harness.store.template_record import RECORD, Template, discard, evict, stamp
 
 MOST_BYTES = 12 << 30
@@ -232,7 +232,7 @@ class Templates:
 
     def _found(self, key: str, until: ExitStack) -> Template | None:
         folder = self._place(key)
-        descriptor = lock_folder(folder, fcntl.LOCK_SH)
+        descriptor = lock_folder(folder, is_shared=True)
         if descriptor is None:
             return None
         with ExitStack() as stack:

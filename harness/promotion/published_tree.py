@@ -15,7 +15,6 @@ generation, and a new one that nobody points to, which the next promotion remove
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from pathlib import Path
 
 from harness.core import digest, serialization
 from harness.core.errors import HostError, UsageError
+from harness.core.locks import try_lock
 from harness.model.artifacts import MANIFEST, Artifacts
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.machine_spec import BootPath
@@ -170,10 +170,8 @@ class PublishedTree:
         except OSError as error:
             raise HostError(f"{self.root} cannot be written: {error.strerror}") from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HostError(f"somebody else is promoting in {self.root}; wait for that, then try again") from None
+            if not try_lock(lock):
+                raise HostError(f"somebody else is promoting in {self.root}; wait for that, then try again")
             try:
                 yield
             except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.host_id import boot_id
+from harness.core.locks import lock_folder
 from harness.core.tables import new_table
 from harness.core.text import ago, size
 from harness.model.artifacts import load_artifacts
-from harness.store.store import Store, is_worked_in, lock_folder
+from harness.store.store import Store, is_worked_in
 from harness.store.template_record import RECORD, Template
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _template(folder: Path) -> StoreItem:
 def _user(folder: Path) -> str:
     """Who needs what is in ``folder`` now. Whoever does so without a process of his own is to be asked here too."""
     try:
-        descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = lock_folder(folder, waits=False)
     except HostError:
         return "somebody, perhaps: it cannot be locked"
     if descriptor is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 from harness.core import serialization
 from harness.core.errors import Blame, BootproofError
-from harness.store.store import lock_folder
+from harness.core.locks import lock_folder
 
 T = TypeVar("T")
 
@@ -59,7 +58,7 @@ def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
     raises, and `FailedBefore` to all others.
     """
     failed = file.with_suffix(".failed")
-    descriptor = lock_folder(file.parent, fcntl.LOCK_EX)
+    descriptor = lock_folder(file.parent)
     assert descriptor is not None
     try:
         if file.exists():

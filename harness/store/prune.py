@@ -6,7 +6,6 @@ the rest while a build is at work.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import HostError, UsageError
+from harness.core.locks import lock_folder
 from harness.core.namespaces import remove
 from harness.core.tables import new_table
 from harness.core.text import size
 from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, cells, grouped, survey
-from harness.store.store import Store, is_worked_in, lock_folder
+from harness.store.store import Store, is_worked_in
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -140,7 +140,7 @@ def _carry_out(store: Store, removals: list[Removal], bin_folder: Path) -> Itera
 def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
     (folder,) = removal.kept.paths
     with store.locked("artifacts"):
-        descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = lock_folder(folder, waits=False)
         if descriptor is None:
             return replace(removal, spared="in use")
         try:

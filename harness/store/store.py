@@ -16,7 +16,6 @@ layers and the folders of packages have the time of their last use as modificati
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core import digest, serialization
+from harness.core import digest, locks, serialization
 from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 
@@ -111,7 +110,7 @@ class Store:
             artifacts = make()
             if artifacts.folder.resolve().parent != (self.root / "artifacts").resolve():
                 return artifacts
-            descriptor = lock_folder(artifacts.folder, fcntl.LOCK_SH)
+            descriptor = locks.lock_folder(artifacts.folder, is_shared=True)
             if descriptor is not None:
                 until.callback(os.close, descriptor)
                 note_use(artifacts.folder)
@@ -210,12 +209,7 @@ class Store:
 
         ``waiting`` is called once if somebody else is at it.
         """
-        with (self.folder("locks") / key).open("wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locks.locked(self.folder("locks") / key, waiting=waiting):
             yield
 
     @contextmanager
@@ -232,7 +226,7 @@ class Store:
                 _remove(path, remove)
             folder = Path(tempfile.mkdtemp(dir=place))
             holder = (folder / _LOCK).open("wb")
-            fcntl.flock(holder, fcntl.LOCK_EX)
+            locks.lock(holder)
         try:
             yield folder
         finally:
@@ -262,38 +256,9 @@ def disk_full(folder: Path) -> HostError:
     )
 
 
-def lock_folder(folder: Path, operation: int) -> int | None:
-    """A descriptor that holds ``folder`` by flock(2) until it is closed or this process ends.
-
-    None if the folder is gone, also while waiting for the lock, or somebody else's with ``LOCK_NB``.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, operation)
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError as error:
-        os.close(descriptor)
-        raise HostError(f"{folder} cannot be locked: {error.strerror}; bootproof doctor tells more") from error
-    os.close(descriptor)
-    return None
-
-
 def is_worked_in(path: Path) -> bool:
     """Whether a living process works in ``path``, a folder in ``tmp``."""
-    try:
-        with (path / _LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return locks.is_locked(path / _LOCK)
 
 
 def _remove(folder: Path, remove: Callable[[Path], None]) -> None:

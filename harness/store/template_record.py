@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.locks import lock_folder
 from harness.model.machine_spec import MachineSpec
 from harness.model.verdict import BootResult
-from harness.store.store import Store, lock_folder, modified_ns
+from harness.store.store import Store, modified_ns
 
 RECORD = "template.json"
 
@@ -59,7 +59,7 @@ class Template:
 
 def discard(store: Store, folder: Path) -> bool:
     """Remove a template that nobody uses; whether it is gone."""
-    descriptor = lock_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    descriptor = lock_folder(folder, waits=False)
     if descriptor is not None:
         with suppress(OSError), store.workfolder() as work:  # another user's, or a store that is only read
             folder.rename(work / "template")

@@ -6,7 +6,6 @@ named by ``BOOTPROOF_KILL_STORE``, or else a copy of what this user's store hold
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import re
@@ -27,6 +26,7 @@ from harness.build import bootstrap
 from harness.build.pipeline import build
 from harness.core import serialization
 from harness.core.deadline import Deadline, poll
+from harness.core.locks import is_locked
 from harness.core.namespaces import remove
 from harness.model.artifacts import difference, load_artifacts
 from harness.model.definition import load_definition
@@ -183,18 +183,7 @@ def _read(file: Path) -> str:
 
 def locks_held(store: Store) -> list[str]:
     paths = [path for name in ("locks", "slots", "artifacts", "templates") for path in (store.root / name).glob("*")]
-    return [str(path) for path in paths if _is_held(path)]
-
-
-def _is_held(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return [str(path) for path in paths if is_locked(path)]
 
 
 def damaged(store: Store, files: set[str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.core.locks import try_lock
 from harness.host.doctor.check import CheckState, HostCheck, user_name
 from harness.store.store import find_store
 
@@ -52,10 +52,8 @@ def _problem_with(existing: Path, root: Path) -> str:
 def _problem_with_locks(folder: Path) -> str:
     first, second = os.open(folder, os.O_RDONLY), os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return ""
+        if try_lock(first) and not try_lock(second):
+            return ""
     except OSError as error:
         return f"flock(2) does not work there: {error.strerror} (a network file system?)"
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import uuid
@@ -12,10 +11,11 @@ import pytest
 
 from harness.core import serialization
 from harness.core.host_id import boot_id
+from harness.core.locks import lock_folder
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.store.inventory import StoreKind, survey
 from harness.store.prune import Rules, prune
-from harness.store.store import Store, lock_folder
+from harness.store.store import Store
 from harness.store.template_record import RECORD, Template, evict, stamp
 
 MIB = 1 << 20
@@ -81,7 +81,7 @@ def test_what_became_of_its_files_is_seen(store: Store, change: str) -> None:
 def test_the_least_recently_used_go_and_what_is_used_stays(store: Store) -> None:
     for name, age_s in (("old-but-used", 300), ("old", 200), ("older-than-new", 100), ("new", 0)):
         add(store, name, age_s=age_s)
-    held = lock_folder(store.root / "templates" / "old-but-used", fcntl.LOCK_SH)
+    held = lock_folder(store.root / "templates" / "old-but-used", is_shared=True)
     assert held is not None
 
     evict(store, 3 * MIB + MIB // 2)
