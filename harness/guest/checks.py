@@ -11,8 +11,9 @@ from harness.core.deadline import Deadline
 from harness.core.errors import Blame, HostError, ImageError
 from harness.guest import fingerprint
 from harness.guest.channel import SHELL_UNIT, Channel
-from harness.guest.console import Console, PatternMatch
+from harness.guest.console import Console
 from harness.guest.fingerprint import Fingerprint
+from harness.guest.pattern_watcher import PatternMatch
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.finding_catalog import nearest
@@ -248,7 +249,7 @@ def excused(finding: Finding, starved_share: float, slowness: float = 1.0) -> Fi
 
 
 def unknown(phase: str, after_s: float, console: Console) -> str:
-    """Of an end that no sign explains: how far it came, what it did last, and what that is most like."""
+    """Of an end that no console pattern explains: how far it came, what it did last, and what that is most like."""
     silent_s = console.silent_s
     said = f"unknown: {after_s:.0f} s after power-on it was in {phase}, and had printed nothing for {silent_s:.0f} s"
     if console.lines:
@@ -285,12 +286,12 @@ _STARVED_SHARE = 0.4
 
 
 def finding_of(match: PatternMatch, where: str) -> Finding:
-    """What a sign on the console means for the verdict."""
+    """What a console pattern means for the verdict."""
     return Finding(
-        id=match.sign.id,
-        what=match.sign.what,
+        id=match.pattern.id,
+        what=match.pattern.what,
         where=where,
-        blame=match.sign.blame,
+        blame=match.pattern.blame,
         evidence=match.evidence,
-        cause=match.sign.cause,
+        cause=match.pattern.cause,
     )

@@ -27,8 +27,9 @@ from harness.guest.channel import (
     takes_serial_shell,
 )
 from harness.guest.checks import BootFailed, EmulatorFault
-from harness.guest.console import Console, PatternMatch
+from harness.guest.console import Console
 from harness.guest.console_patterns import ConsolePattern
+from harness.guest.pattern_watcher import PatternMatch
 from harness.lab import LabProcess, TraceEvent
 from harness.lab.trace import told
 from harness.machine import network_diagnosis, provision
@@ -109,7 +110,7 @@ class RunningBoot:
     def wait_until_ready(self) -> None:
         """Until the guest is ready and its boot checks are done.
 
-        Raises `BootFailed` at the first bad sign; its findings are in the run's folder by then.
+        Raises `BootFailed` at the first console pattern of a failure; its findings are in the run's folder by then.
         """
         try:
             self._wait()
@@ -243,7 +244,7 @@ class RunningBoot:
         return any(name == "WATCHDOG" for name, _ in self._events)
 
     def alive(self) -> None:
-        """Raise what ended the machine: a panic, its exit and, while it boots, the first bad sign."""
+        """Raise what ended the machine: a panic, its exit or, while it boots, a console pattern of a failure."""
         self._raise_full_disk()
         has_panicked = any(name == "GUEST_PANICKED" for name, _ in self._events)
         if has_panicked:
@@ -273,12 +274,14 @@ class RunningBoot:
 
     @property
     def _final_match(self) -> PatternMatch | None:
-        """The first sign after which nothing good can come."""
+        """The first console pattern after which the boot cannot succeed."""
         return next((seen for seen in self._matches if self._is_final(seen)), None)
 
     def _is_final(self, match: PatternMatch) -> bool:
         """While all network faults are transient, a retry may succeed."""
-        return match.sign.is_final and not (match.sign.is_retried and self.plan.context.lab.has_only_transient_faults)
+        return match.pattern.is_final and not (
+            match.pattern.is_retried and self.plan.context.lab.has_only_transient_faults
+        )
 
     def _explained(self, match: PatternMatch) -> Finding:
         return network_diagnosis.explained(checks.finding_of(match, self.plan.where), self._steps, self.plan.spec)
@@ -305,11 +308,11 @@ class RunningBoot:
     @property
     def _emulator_fault(self) -> ConsolePattern | None:
         """What the emulator did wrong in this boot."""
-        return next((seen.sign for seen in self._matches if seen.sign.outranks), None)
+        return next((seen.pattern for seen in self._matches if seen.pattern.overrides), None)
 
     @property
     def _matches(self) -> list[PatternMatch]:
-        """The signs seen, when it is clear whose they are."""
+        """The console patterns seen, when it is clear whose they are."""
         self._changes.wait_for(lambda: not self.console.awaits_registers, Deadline(2))
         return self.console.matches
 
@@ -360,7 +363,7 @@ class RunningBoot:
             return
         doubt = self.plan.doubt()
         for match in self._matches:
-            doubt = doubt or (match.sign.cause if match.sign.outranks else "")
+            doubt = doubt or (match.pattern.cause if match.pattern.overrides else "")
             if self._is_final(match):
                 self._note(checks.doubted(checks.finding_of(match, self.plan.where), doubt))
 

@@ -13,6 +13,7 @@ from typing import Any
 from harness.core import process
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
+from harness.guest.pattern_watcher import PatternWatcher
 from harness.lab import LabProcess
 from harness.machine import board, provision
 from harness.machine.boot import Events, RunningBoot
@@ -20,13 +21,14 @@ from harness.machine.boot_plan import BootPlan
 from harness.machine.link_faults import with_link_faults
 from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
 from harness.qemu import command_line, grub
+from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
 
 @contextmanager
 def power_on(plan: BootPlan) -> Iterator[RunningBoot]:
     """QEMU runs while the block lasts; on leaving, it is dead."""
-    board.check(plan.spec.nics)
+    check_nics(plan.spec.nics)
     plan.folder.mkdir(parents=True, exist_ok=True)  # `Plan.keep` may have made it
     provision.give_firmware(plan)
     boot_disk = provision.boot_disk(plan)
@@ -44,17 +46,10 @@ def power_on(plan: BootPlan) -> Iterator[RunningBoot]:
             tpm_fd=tpm.fileno() if tpm else None,
             netdevs=plan.context.lab.netdevs(plan.spec),
         )
-        follower = stack.enter_context(
-            follow(
-                console,
-                plan.folder / "console.log",
-                changes,
-                plan.note_phase,
-                plan.definition.waiting,
-                cards=len(plan.spec.nics),
-                is_emulated=plan.spec.is_emulated,
-            )
+        watcher = PatternWatcher(
+            ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
         )
+        follower = stack.enter_context(follow(console, plan.folder / "console.log", changes, plan.note_phase, watcher))
         if boot_disk and plan.entry is not None:
             follower.listeners.append(partial(_choose, follower, grub.keys(plan.entry)))
         if plan.stop is BreakPoint.GRUB:
