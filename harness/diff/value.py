@@ -75,10 +75,6 @@ class Diff:
     new: Named
     sections: tuple[Section, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        return not any(section.entries for section in self.sections)
-
 
 def entry(
     what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = ""

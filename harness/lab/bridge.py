@@ -30,7 +30,7 @@ from harness.lab.supervisor_client import LabError, LabProcess, SupervisorClient
 from harness.lab.trace import Trace, TraceEvent, followed
 from harness.model.machine_spec import GATEWAY, PREFIX_LENGTH, MachineSpec, Network
 from harness.model.network_faults import DhcpFault, HttpFault, NetworkFault
-from harness.qemu.command_line import tap_netdev
+from harness.qemu.netdev import tap_netdev
 
 BRIDGE = "br0"
 BRIDGE_MAC = "52:54:00:77:ff:01"

@@ -181,10 +181,6 @@ class HttpServer:
         """From now on, answer ``url_path`` with a file, with bytes, or with what a (quick) function says."""
         self._routes[url_path] = route
 
-    def withdraw(self, url_path: str) -> None:
-        """From now on, ``url_path`` is 404 again."""
-        self._routes.pop(url_path, None)
-
     def wait_for_request(self, matches: Callable[[RequestRecord], bool], deadline: Deadline) -> RequestRecord | None:
         """The first answered request that ``matches``, be it past or to come; None if the deadline is over."""
         return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)

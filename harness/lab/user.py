@@ -23,7 +23,7 @@ from harness.lab.supervisor_client import SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
 from harness.model.network_faults import HttpFault, LinkFault, NetworkFault
-from harness.qemu.command_line import forwarded_port, user_netdev
+from harness.qemu.netdev import forwarded_port, user_netdev
 
 UNPROVEN = (
     "how machines on one network see each other: on the user network each is alone",

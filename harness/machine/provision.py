@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from harness.core import process
 from harness.machine.boot_plan import BootPlan
 from harness.model.machine_spec import BOOT_URL, BreakPoint, DiskSpec, mac_of
-from harness.qemu import command_line, grub
+from harness.qemu import command_line, grub, ipxe
 
 
 def give_firmware(plan: BootPlan) -> None:
@@ -39,9 +39,7 @@ def serve(plan: BootPlan) -> None:
     http, digest, spec = plan.context.lab.http, plan.artifacts.digest, plan.spec
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
-    http.serve(urlsplit(BOOT_URL).path, command_line.IPXE_BY_CARD.encode())
-    script = command_line.ipxe_script(
-        command_line.base_url(digest), plan.arguments, has_shell=plan.stop is BreakPoint.IPXE
-    ).encode()
+    http.serve(urlsplit(BOOT_URL).path, ipxe.NIC_SCRIPT.encode())
+    script = ipxe.boot_script(ipxe.base_url(digest), plan.arguments, has_shell=plan.stop is BreakPoint.IPXE).encode()
     for nic in range(len(spec.nics)):
-        http.serve(command_line.script_path(mac_of(spec.number, nic)), script)
+        http.serve(ipxe.script_path(mac_of(spec.number, nic)), script)

@@ -32,7 +32,8 @@ from harness.model.artifacts import MANIFEST, Artifacts
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.machine_spec import BootPath
 from harness.promotion.attest import Refused
-from harness.qemu.command_line import kernel_arguments
+from harness.qemu.ipxe import published_script
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.store.store import disk_full
 
 _POINTER, _SCRIPT, _HISTORY = "stream.json", "boot.ipxe", "history.jsonl"
@@ -267,32 +268,16 @@ def _other_bytes(path: Path, awaited: str, seen: str) -> Refused:
 
 
 def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
-    """What iPXE runs when it has fetched it from the tree. It tries for ever, as racks do.
-
-    A script cannot ask where it came from (iPXE of 2019 has no ``cwuri``), and the kernel needs a whole URL: whoever
-    chains to it sets ``images`` to that of the tree. Without, the tree is all that DHCP's next server has.
-    """
+    """The iPXE script of that stream; `Refused` if the version or an argument would be iPXE syntax."""
     said = " ".join((artifacts.manifest.version, *artifacts.manifest.kernel_arguments))
-    if not said.isprintable() or any(sign in said for sign in ("${", "||", "&&")):
+    if not said.isprintable() or any(mark in said for mark in ("${", "||", "&&")):
         raise Refused(f"the version or the kernel arguments would mean something to iPXE: {said!r}", "change them")
     place = f"${{images}}/artifacts/{artifacts.digest}"
     arguments = kernel_arguments(
         artifacts.manifest.kernel_arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, place
     )
-    return f"""\
-#!ipxe
-# {image} {artifacts.manifest.version}, as {stream} carries it
-isset ${{images}} || set images http://${{next-server}}
-:retry
-imgfree
-kernel {place}/vmlinuz initrd=initrd.img {" ".join(arguments)} || goto failed
-initrd --name initrd.img {place}/initrd.img || goto failed
-boot || goto failed
-:failed
-echo {image} {stream}: it cannot be fetched or started; trying again in 10 seconds
-sleep 10
-goto retry
-"""
+    carried = f"{image} {artifacts.manifest.version}, as {stream} carries it"
+    return published_script(f"{image} {stream}", place, arguments, carried)
 
 
 # Files

@@ -5,16 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.machine_spec import (
-    BOOT_LABEL,
-    BOOT_URL,
-    GATEWAY,
-    PREFIX_LENGTH,
     Accelerator,
     BootPath,
     DiskBus,
@@ -23,18 +18,16 @@ from harness.model.machine_spec import (
     NicModel,
     mac_of,
 )
+from harness.qemu.kernel_arguments import ROOTFS_SERIAL
+from harness.qemu.netdev import escaped
 
 PROGRAM = "qemu-system-x86_64"
-CONSOLE = "console=ttyS0,115200"
-"""The console log; ttyS1 carries the guest's shell."""
-
 UEFI_CODE, UEFI_FACTORY_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 """Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
 
 NOTHING_TO_BOOT_S = 1
 """So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
 
-_ROOTFS_SERIAL = "rootfs"
 TCG = "tcg,thread=single,tb-size=256"
 """A quarter of QEMU's own cache of translated code, which is 1 GiB. Each process has its libraries elsewhere, and is
 translated anew; a page of libc that tells of ten thousand translations is walked through for each word that is
@@ -56,8 +49,6 @@ _DISPLAY = ("-device", "VGA,vgamem_mb=4,addr=0x1e")
 on the first serial port all the same (``graphics=off``). Its cost in a boot is lost in the noise (base, one pair on a
 busy host: 181 s of CPU with, 184 s without); a frozen machine's state grows by 120 KB."""
 _PVPANIC_PORT = "0x505"
-_SLIRP_HOST, _SLIRP_DNS = "10.77.0.2", "10.77.0.3"
-SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,159 +84,6 @@ class DirectBoot:
     arguments: tuple[str, ...]
 
 
-URL_PLACEHOLDER = "{rootfs}"
-"""In a manifest's kernel arguments: where the root filesystem is served, for initrds that are not dracut's."""
-
-
-def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) -> bool:
-    """Whether the root filesystem is a disk of the machine; else it is fetched over HTTP.
-
-    dracut's dmsquash-live finds a squashfs on a bare disk, but not another file system; ``root=`` in the manifest's
-    arguments may name what it likes.
-    """
-    fetches = any(URL_PLACEHOLDER in argument for argument in arguments)
-    names_root = any(argument.startswith("root=") for argument in arguments)
-    return boot_path is BootPath.DIRECT and not fetches and (names_root or rootfs.endswith(".squashfs"))
-
-
-def added_arguments(
-    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
-) -> tuple[str, ...]:
-    """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
-
-    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
-    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again. With GRUB
-    ``base_url`` is a folder on the boot disk.
-    """
-    if boot_path is BootPath.GRUB:
-        wanted = {
-            "root=": f"root=live:LABEL={BOOT_LABEL}",
-            "rd.live.dir=": f"rd.live.dir={base_url}",
-            "rd.live.squashimg=": f"rd.live.squashimg={rootfs}",
-            "ip=": "ip=dhcp" if needs_network else "",
-            CONSOLE.split(",")[0]: CONSOLE,
-        }
-        return _unsaid(wanted, arguments)
-    has_disk = loads_from_disk(arguments, rootfs, boot_path)
-    url = f"{base_url}/{rootfs}"
-    wanted = {
-        "root=": f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}" if has_disk else f"root=live:{url}",
-        "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
-        "ip=": "ip=dhcp" if needs_network or not has_disk else "",
-        CONSOLE.split(",")[0]: CONSOLE,
-    }
-    if any(URL_PLACEHOLDER in argument for argument in arguments):
-        wanted["root="] = ""
-    return _unsaid(wanted, arguments)
-
-
-def _unsaid(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
-
-
-def kernel_arguments(
-    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
-) -> tuple[str, ...]:
-    """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
-    added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
-    return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)
-
-
-def base_url(digest: str) -> str:
-    """Where the lab serves the artifacts of that digest."""
-    return f"http://{GATEWAY}/{digest}"
-
-
-IPXE_TRIES, RETRY_S = 3, 3
-"""How often iPXE's script tries to fetch a file, and how long it waits before it tries again."""
-
-
-def script_path(mac: str) -> str:
-    """Where the script of the network card with that address is served."""
-    return _script_path(mac.replace(":", "-"))
-
-
-def _script_path(card: str) -> str:
-    return f"/boot/{card}.ipxe"
-
-
-IPXE_BY_CARD = f"""\
-#!ipxe
-chain http://{GATEWAY}{_script_path("${netX/mac:hexhyp}")} || echo bootproof: iPXE failed to run a script for this card
-exit 1
-"""
-"""Behind `BOOT_URL`: a fleet keeps a script for each host, so that one can run what the others do not run yet."""
-
-
-def ipxe_script(base_url: str, arguments: Sequence[str], *, has_shell: bool = False) -> str:
-    """What a network card's iPXE runs after its DHCP; with ``has_shell``, once somebody has left its shell.
-
-    Each file is tried a few times. Every step that fails is named on the console, then the firmware gets its turn
-    again: with nothing else to boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a
-    UEFI stub and harmless elsewhere.
-    """
-    line = " ".join(arguments)
-    shell = "echo bootproof: exit goes on with the boot\nshell\n" if has_shell else ""
-    return f"""\
-#!ipxe
-{shell}echo bootproof: ${{netX/ip}} boots from {base_url}
-{_tried("kernel", f"kernel {base_url}/vmlinuz initrd=initrd.img {line}")}
-{_tried("initrd", f"initrd {base_url}/initrd.img")}
-boot || echo bootproof: iPXE failed to start the kernel
-exit 1
-:failed_kernel
-echo bootproof: iPXE failed to fetch the kernel from {base_url}/vmlinuz
-exit 1
-:failed_initrd
-echo bootproof: iPXE failed to fetch the initrd from {base_url}/initrd.img
-exit 1
-"""
-
-
-def _tried(what: str, command: str) -> str:
-    return f"""\
-set tries:int32 0
-:try_{what}
-{command} && goto got_{what} ||
-inc tries
-iseq ${{tries}} {IPXE_TRIES} && goto failed_{what} ||
-sleep {RETRY_S}
-goto try_{what}
-:got_{what}"""
-
-
-def tap_netdev(nic: int, tap: str) -> str:
-    """The other end of that network card is ``tap``."""
-    return f"tap,id=net{nic},ifname={tap},script=no,downscript=no"
-
-
-def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
-    """QEMU's user network, so that the guest sees the addresses and URLs of a lab, and nothing of the host's network.
-
-    QEMU leases the machine its address and ``name``; each connection to the lab's web server becomes standard
-    input and output of a new ``relay``; a port of 127.0.0.1 that the kernel chooses leads to the guest's sshd
-    (`forwarded_port`). ``restrict`` drops everything else.
-    """
-    options = {
-        "restrict": "on",
-        "net": f"{GATEWAY}/{PREFIX_LENGTH}",
-        "host": _SLIRP_HOST,  # answers DHCP; the lab's own address must stay free for guestfwd
-        "dns": _SLIRP_DNS,
-        "dhcpstart": spec.address,
-        "bootfile": BOOT_URL,
-        "hostname": name,
-        "hostfwd": f"tcp:127.0.0.1:0-{spec.address}:{SSH_PORT}",
-        "guestfwd": f"tcp:{GATEWAY}:80-cmd:{shlex.join(relay)}",
-    }
-    return ",".join(["user,id=net0", *(f"{name}={_escaped(value)}" for name, value in options.items())])
-
-
-def forwarded_port(usernet: str) -> int | None:
-    """The port of 127.0.0.1 that leads to the guest's sshd, from what the monitor's ``info usernet`` says."""
-    rows = (line.split() for line in usernet.splitlines() if "[HOST_FORWARD]" in line)
-    return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
-
-
 def command(
     spec: MachineSpec,
     *,
@@ -272,7 +110,7 @@ def command(
     return [
         *_write_limit(spec.disks),
         program,
-        *("-name", f"{_escaped(spec.name)},debug-threads=on"),
+        *("-name", f"{escaped(spec.name)},debug-threads=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
         *_board(spec, clock),
@@ -293,18 +131,6 @@ def command(
         *(("-incoming", "defer") if is_frozen else ()),
         *(("-S",) if is_paused else ()),
     ]
-
-
-def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
-    """A command line to paste: the same machine, console on the terminal, QEMU's own network.
-
-    It boots from ``direct`` whatever the spec's boot path, since a pasted line has no lab to serve it. Ctrl-A X
-    ends it.
-    """
-    argv = command(spec, wires=QemuSockets(), direct=direct)
-    argv += ["-serial", "mon:stdio", "-netdev", "user,id=net0"]
-    argv += ["-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},romfile="]
-    return shlex.join(argv)
 
 
 def _board(spec: MachineSpec, clock: str) -> list[str]:
@@ -341,7 +167,7 @@ def _memory(spec: MachineSpec, memory: Memory | None) -> list[str]:
     if memory is None:
         return ["-object", f"memory-backend-ram,{size}"]
     share = "on" if memory.is_own else "off"
-    return ["-object", f"memory-backend-file,{size},share={share},mem-path={_escaped(str(memory.file))}"]
+    return ["-object", f"memory-backend-file,{size},share={share},mem-path={escaped(str(memory.file))}"]
 
 
 def _identity(spec: MachineSpec) -> list[str]:
@@ -350,7 +176,7 @@ def _identity(spec: MachineSpec) -> list[str]:
     for name, value in sorted(spec.credentials.items()):
         encoded = base64.b64encode(value.encode()).decode()
         text = f"io.systemd.credential.binary:{name}={encoded}"
-        argv += ["-smbios", f"type=11,value={_escaped(text)}"]
+        argv += ["-smbios", f"type=11,value={escaped(text)}"]
     return argv
 
 
@@ -402,9 +228,9 @@ def _controllers(spec: MachineSpec) -> list[str]:
 
 def _disk(place: int, spec: MachineSpec) -> list[str]:
     disk = spec.disks[place]
-    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **_disk_node(place, disk)})]
+    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **disk_node(place, disk)})]
     if not disk.late_s:
-        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, spec).items())
+        device = ",".join(f"{key}={escaped(str(value))}" for key, value in disk_device(place, spec).items())
         argv += ["-device", device.removeprefix("driver=")]
     return argv
 
@@ -464,7 +290,7 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
         argv += ["-initrd", str(direct.initrd)]
     if direct.rootfs is not None:
         argv += ["-blockdev", _blockdev("rootfs", direct.rootfs, "raw", read_only=True)]
-        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={_ROOTFS_SERIAL}"]
+        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={ROOTFS_SERIAL}"]
     return argv
 
 
@@ -476,7 +302,7 @@ def _boot_disk(disk: DiskSpec | None) -> list[str]:
     return [*argv, "-device", f"virtio-blk-pci,drive=boot,serial={disk.serial},bootindex=0"]
 
 
-def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
+def disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
     """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
     node = _node(disk.path, disk.format, disk.read_only)
     if disk.fails_writes_from == 0:
@@ -528,11 +354,6 @@ def _node(path: Path, driver: str, read_only: bool) -> dict[str, object]:
     if not read_only:
         node["discard"] = file["discard"] = "unmap"
     return node
-
-
-def _escaped(value: str) -> str:
-    """A comma in a QEMU option value is written twice."""
-    return value.replace(",", ",,")
 
 
 def _flat(parts: Iterable[list[str]]) -> list[str]:

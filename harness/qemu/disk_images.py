@@ -1,24 +1,17 @@
-"""Disk images on the host: made, layered, and read without root and without mounting.
-
-Reading goes to a copy of one partition, holes kept, whose journal is replayed first: without that, a file system
-that lost its power shows a fraction of its files and errors that are none. The image itself is never written.
-"""
+"""Disk images on the host: making, layering and copying them, and their partition tables. None of it needs root."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from harness.core import process
-from harness.core.errors import HostError, ImageError, UsageError
+from harness.core.errors import ImageError, UsageError
 from harness.core.process import CommandFailed
 from harness.model.machine_spec import DiskFormat, DiskRole, DiskSpec
 
@@ -26,19 +19,6 @@ DATA_GIB = 8
 DATA_SERIAL = "BOOTPROOF-DATA"
 _COPY_BYTES = 1 << 30
 _BIG_SECTOR = 4096
-_CORRECTED = (1, 2)
-"""e2fsck(8): errors corrected; 2 asks for a reboot besides."""
-
-
-class DamagedFilesystem(ImageError):
-    """The file system in ``where`` cannot be used as it is: ``said`` by e2fsck."""
-
-    def __init__(self, where: str, said: str) -> None:
-        super().__init__(where, said)
-        self.where, self.said = where, said
-
-    def __str__(self) -> str:
-        return f"{self.where}: e2fsck finds it damaged beyond its journal:\n{self.said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,25 +30,6 @@ class Partition:
     size_bytes: int
     type: UUID
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ext4Entry:
-    """One name in a folder; ``mode`` is that of stat(2)."""
-
-    name: str
-    mode: int
-    uid: int
-    gid: int
-    size_bytes: int
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_link(self) -> bool:
-        return stat.S_ISLNK(self.mode)
 
 
 def make_raw(path: Path, *, size_bytes: int) -> None:
@@ -217,75 +178,6 @@ def holds_ext4(image: Path, partition: Partition) -> bool:
         return file.read(2) == b"\x53\xef"
 
 
-class Ext4:
-    """A file system to look at: ``copy`` is a private copy whose journal has been replayed."""
-
-    def __init__(self, copy: Path, where: str) -> None:
-        self.copy, self.where = copy, where
-
-    def read(self, path: str) -> bytes:
-        """The bytes of a file; `FileNotFoundError` if the file system has no such file."""
-        with tempfile.TemporaryDirectory(dir=self.copy.parent) as folder:
-            target = Path(folder) / "content"
-            self._ask(f'dump "{_quotable(path)}" "{target}"')
-            if not target.exists():
-                raise FileNotFoundError(f"{self.where}: no file {path}")
-            return target.read_bytes()
-
-    def entries(self, path: str) -> tuple[Ext4Entry, ...]:
-        """What is in a folder, without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
-        rows = [row for row in self._ask(f'ls -p "{_quotable(path)}"').splitlines() if row.startswith("/")]
-        if not rows:
-            raise FileNotFoundError(f"{self.where}: no folder {path}")
-        found = (_entry(row) for row in rows)
-        return tuple(entry for entry in found if entry.name not in (".", ".."))
-
-    def entry(self, path: str) -> Ext4Entry | None:
-        """The entry at ``path``, links not followed; None if there is none."""
-        folder, _, name = path.rstrip("/").rpartition("/")
-        try:
-            return next((entry for entry in self.entries(folder or "/") if entry.name == name), None)
-        except FileNotFoundError:
-            return None
-
-    def problems(self) -> str:
-        """What a full check finds, in e2fsck's words; empty if the file system is sound."""
-        try:
-            _e2fsck("-fn", self.copy)
-        except CommandFailed as error:
-            return error.tail
-        return ""
-
-    def _ask(self, request: str) -> str:
-        return process.output([process.require("debugfs", "e2fsprogs"), "-R", request, str(self.copy)])
-
-
-@contextmanager
-def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
-    """The ext4 in that partition, or the only one, of a disk that nobody writes to, while the block lasts.
-
-    ``disk`` is a machine's, or a raw image. ``folder`` is where the copy is kept meanwhile, by default that of the
-    image. Raises `DamagedFilesystem` if its journal cannot be replayed.
-    """
-    path = disk if isinstance(disk, Path) else disk.path
-    with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or path.parent) as scratch:
-        image = path
-        if isinstance(disk, DiskSpec) and disk.format is not DiskFormat.RAW:
-            flatten(path, image := Path(scratch) / "raw")
-        partition = find_partition(image, which)
-        where = f"{path}, partition {partition.number}"
-        copy = Path(scratch) / "ext4"
-        copy_partition(image, partition, copy)
-        _replay_journal(copy, where)
-        yield Ext4(copy, where)
-
-
-def read_file(image: Path, which: int | UUID, path: str) -> bytes:
-    """The bytes of a file in the ext4 of that partition (a number or a type) of a raw ``image``."""
-    with open_ext4(image, which) as file_system:
-        return file_system.read(path)
-
-
 def copy_partition(image: Path, partition: Partition, target: Path) -> None:
     """The partition's data becomes a file, its holes left out: lseek(2), SEEK_DATA."""
     end = partition.start_bytes + partition.size_bytes
@@ -327,29 +219,3 @@ def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = os.lseek(fd, data, os.SEEK_HOLE)
         if data < end:
             yield data, min(start, end)
-
-
-def _replay_journal(copy: Path, where: str) -> None:
-    try:
-        _e2fsck("-p", copy)
-    except CommandFailed as error:
-        if error.status not in _CORRECTED:
-            raise DamagedFilesystem(where, error.tail) from error
-
-
-def _e2fsck(option: str, copy: Path) -> None:
-    """It names what it finds on standard output, so that must be in the error too."""
-    program = process.require("e2fsck", "e2fsprogs")
-    process.run([program, option, str(copy)], log=copy.with_name("e2fsck.log"))
-
-
-def _entry(row: str) -> Ext4Entry:
-    """``/inode/mode/uid/gid/name/size/`` of debugfs(8), ls -p; a name has no slash, a folder no size."""
-    _, _, mode, uid, gid, name, size, _ = row.split("/")
-    return Ext4Entry(name=name, mode=int(mode, 8), uid=int(uid), gid=int(gid), size_bytes=int(size or 0))
-
-
-def _quotable(path: str) -> str:
-    if '"' in path or "\n" in path:
-        raise HostError(f"debugfs cannot be asked for {path!r}: it takes no quotes or line ends in names")
-    return path

@@ -21,7 +21,7 @@ from harness.core.errors import UsageError
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, Manifest
 from harness.model.machine_spec import BOOT_LABEL, DiskBus, DiskFormat, DiskSpec
 from harness.qemu import disk_images
-from harness.qemu.command_line import URL_PLACEHOLDER
+from harness.qemu.kernel_arguments import URL_PLACEHOLDER
 
 SERIAL = "BOOTPROOF-BOOT"
 DISK, CONFIGURATION = "boot-disk.img", "grub.cfg"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.model.artifacts import INITRD, KERNEL, Artifacts
 from harness.model.verdict import Finding
-from harness.qemu import command_line
+from harness.qemu import ipxe
 
 PHASE = "shutdown"
 """With which a boot by kexec begins: the running system loads the kernel and stops its services."""
@@ -40,7 +40,7 @@ def load_command(artifacts: Artifacts, arguments: Sequence[str]) -> str:
         missing=_MISSING,
         kernel=KERNEL,
         initrd=INITRD,
-        url=command_line.base_url(artifacts.digest),
+        url=ipxe.base_url(artifacts.digest),
         arguments=shlex.quote(" ".join(arguments)),
     )
 

@@ -18,7 +18,6 @@ from harness.core.namespaces import remove
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine import board
 from harness.machine.attend import AttachMode, attend
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
@@ -28,6 +27,7 @@ from harness.model.machine_spec import BootPath, BreakPoint, DiskRole, NicModel
 from harness.model.network_faults import adapted
 from harness.promotion.remote import open_tree
 from harness.promotion.select import tree_name
+from harness.qemu.devices import check_nics
 from harness.replay.attempt import Case, attempt, give_variables, own_disks
 from harness.replay.bundle import UNFINISHED, Failure, Unpacked, unpack
 from harness.runs.progress import BuildProgress
@@ -195,7 +195,7 @@ def on_this_host(case: Case, store: Store) -> Case:
             raise UsageError(
                 f"network fault {name}: the other build is not in the bundle; --change network_faults= leaves it out"
             )
-    board.check(case.spec.nics)
+    check_nics(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
     if choice.accelerator is not case.spec.accelerator:
         to_stderr(f"it failed on {case.spec.accelerator}, this host runs it on {choice.accelerator} ({choice.reason})")

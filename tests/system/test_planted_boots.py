@@ -20,7 +20,7 @@ from harness.machine.machine import BootFailed, Machine
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
 from harness.model.machine_spec import Accelerator, BootPath, DiskSpec, MachineSpec
 from harness.model.network_faults import known
-from harness.qemu import command_line, grub
+from harness.qemu import grub, ipxe
 from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
@@ -214,7 +214,7 @@ def test_a_boot_script_that_tries_once(
     def script(url: str, *_: object, **__: object) -> str:
         return _GIVES_UP.format(url=url)
 
-    monkeypatch.setattr(command_line, "ipxe_script", script)
+    monkeypatch.setattr(ipxe, "boot_script", script)
     lab.inject(known()["http-503-once-kernel"])
     with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
         pass

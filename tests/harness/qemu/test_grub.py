@@ -11,7 +11,8 @@ from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts
 from harness.model.machine_spec import DiskBus, DiskFormat
 from harness.qemu import grub
-from harness.qemu.disk_images import open_ext4, partitions
+from harness.qemu.disk_images import partitions
+from harness.qemu.ext4 import open_ext4
 
 from ... import samples
 
