@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, HostError, ImageError
 from harness.guest import fingerprint
-from harness.guest.channel import SHELL_UNIT, Channel
+from harness.guest.channel import Channel
 from harness.guest.console import Console
 from harness.guest.fingerprint import Fingerprint
 from harness.guest.pattern_watcher import PatternMatch
+from harness.guest.serial_shell import SHELL_UNIT
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.finding_catalog import nearest

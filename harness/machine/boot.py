@@ -16,20 +16,13 @@ from harness.core import process, serialization
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.guest import checks, fingerprint, runtime_profile
-from harness.guest.channel import (
-    Channel,
-    ChannelClosed,
-    ChannelTimeout,
-    SerialChannel,
-    SshChannel,
-    Transcript,
-    ssh_command,
-    takes_serial_shell,
-)
+from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.checks import BootFailed, EmulatorFault
 from harness.guest.console import Console
 from harness.guest.console_patterns import ConsolePattern
 from harness.guest.pattern_watcher import PatternMatch
+from harness.guest.serial_shell import SerialChannel, takes_serial_shell
+from harness.guest.ssh import SshChannel, ssh_command
 from harness.lab import LabProcess, TraceEvent
 from harness.lab.trace import told
 from harness.machine import network_diagnosis, provision

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.guest.channel import takes_serial_shell
+from harness.guest.serial_shell import takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition

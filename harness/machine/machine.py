@@ -11,9 +11,10 @@ from uuid import UUID
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, ImageError, UsageError
-from harness.guest.channel import SHELL_CREDENTIALS, Channel, Completed
+from harness.guest.channel import Channel, Completed
 from harness.guest.checks import BootFailed, EmulatorFault
 from harness.guest.console import Console
+from harness.guest.serial_shell import SHELL_CREDENTIALS
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
 from harness.machine.boot import BOOT_S, SHUTDOWN_S, RunningBoot

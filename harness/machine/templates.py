@@ -26,7 +26,7 @@ from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.host_id import boot_id, host_identity
 from harness.core.locks import lock_folder
 from harness.guest import checks
-from harness.guest.channel import SerialChannel
+from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.lab import Lab, OpenLab
 from harness.machine import states
