@@ -1,13 +1,34 @@
-"""What can go wrong, as a tree by who must act.
+"""All errors of Bootproof, as a tree by who must act.
 
     BootproofError
-    ├── UsageError      the person at the keyboard: an option, a definition     exit 4
-    ├── ImageError      the image: it did not build, boot or behave             exit 1
-    ├── HostError       this machine: a program, disk space, the network        exit 75
-    └── HarnessError    Bootproof itself                                        exit 75
+    ├── UsageError                   an option or a file is wrong               exit 4
+    │   ├── DefinitionError              a key of a TOML file
+    │   └── SpecError                    a machine or lab that cannot exist
+    ├── ImageError                   the image did not build, boot or work      exit 1
+    │   ├── BootFailed                   a boot ended badly; has the finding        guest.checks
+    │   ├── NotReady                     units are not ready in time                guest.checks
+    │   ├── ConsoleTimeout               the console did not print it in time       guest.console
+    │   ├── ChannelTimeout               a command did not end in time              guest.channel
+    │   ├── ChannelClosed                the channel closed under a command         guest.channel
+    │   ├── DamagedFileSystem            e2fsck cannot repair it                    qemu.ext4
+    │   ├── Refused                      files are not what was attested            promotion.attest
+    │   └── NotPromoted                  a policy does not allow it                 promotion.promote
+    ├── HostError                    this machine: a program, space, network    exit 75
+    │   ├── CommandFailed                a program failed; has its output           core.process
+    │   ├── EmulatorFault                QEMU's emulation went wrong                guest.checks
+    │   ├── CannotFreeze                 QEMU cannot write or take a state          qemu.snapshot
+    │   └── NoSupervisor                 a lab's supervisor did not start           lab.start_supervisor
+    ├── HarnessError                 Bootproof itself                           exit 75
+    │   ├── QmpError                     a QMP command failed                       qemu.qmp
+    │   │   ├── QmpRefused                   QEMU answered with an error
+    │   │   ├── QmpTimeout                   QEMU did not answer in time
+    │   │   └── QmpGone                      QEMU is not there
+    │   └── LabError                     a request to a lab's supervisor failed     lab.supervisor_client
+    ├── FailedBefore                 it failed before in this run (blame: as then)  store.memo
+    └── StateFailed                  a state could not be prepared (as its cause)   machine.templates
 
-The exit statuses are pytest's (4 is its usage error) and sysexits.h's EX_TEMPFAIL (75): an outcome that
-says nothing about the image. Every error pickles, because xdist sends it between processes.
+The exit statuses are pytest's (4 is its usage error) and EX_TEMPFAIL of sysexits.h (75): an outcome that says nothing
+about the image. Every error pickles, because xdist sends errors between processes.
 """
 
 from __future__ import annotations
@@ -16,7 +37,7 @@ from enum import StrEnum
 
 
 class Blame(StrEnum):
-    """Whose doing something is; decides between *failed* and *inconclusive*."""
+    """Who is to blame: decides between *failed* and *inconclusive*."""
 
     IMAGE = "image"
     HOST = "host"
@@ -24,14 +45,28 @@ class Blame(StrEnum):
 
 
 class BootproofError(Exception):
-    """Anything Bootproof says in one sentence instead of a traceback."""
+    """An error that is shown as a message, without a traceback.
+
+    ``problem`` says what is wrong and ``remedy`` what to do; the message is both. ``remedy`` may be empty, and
+    ``problem`` is empty in subclasses with a message of their own.
+    """
 
     exit_status = 75
     blame = Blame.HARNESS
+    remedy = ""
+
+    def __init__(self, *args: object, remedy: str = "") -> None:
+        super().__init__(*args)
+        self.problem = str(args[0]) if len(args) == 1 else ""
+        if remedy:
+            self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}" if self.remedy else super().__str__()
 
 
 class UsageError(BootproofError):
-    """An option or a definition is wrong; the sentence names it and what would be right."""
+    """An option or a definition is wrong; the message names it and what would be right."""
 
     exit_status = 4
 
@@ -65,4 +100,4 @@ class HostError(BootproofError):
 
 
 class HarnessError(BootproofError):
-    """Bootproof broke a promise of its own."""
+    """Bootproof itself is at fault."""

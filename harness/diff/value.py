@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from harness.core.text import escaped
+
 
 class Change(StrEnum):
     CHANGED = "changed"
@@ -82,11 +84,11 @@ def entry(
     """An `DiffEntry` of texts from anywhere; None stands for what is not there."""
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
     return DiffEntry(
-        what=printable(what),
+        what=escaped(what),
         change=change,
-        old=printable(old or ""),
-        new=printable(new or ""),
-        package=printable(package),
+        old=escaped(old or ""),
+        new=escaped(new or ""),
+        package=escaped(package),
         weight=weight,
     )
 
@@ -96,10 +98,3 @@ def section(name: str, entries: Iterable[DiffEntry], notes: Iterable[str] = ()) 
     order = list(Change)
     ranked = sorted(entries, key=lambda entry: (entry.weight, order.index(entry.change), entry.what))
     return Section(name=name, entries=tuple(ranked), notes=tuple(notes))
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with nothing in it that a terminal would obey or could not encode."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -277,9 +277,7 @@ def _tolerated_network_faults(network: _Table) -> tuple[str, ...]:
         try:
             known = network_faults.read(name)
         except UsageError as error:
-            raise network.error(
-                "tolerates", f"{name!r} is not a network fault", str(error).partition("; ")[2]
-            ) from None
+            raise network.error("tolerates", f"{name!r} is not a network fault", error.remedy) from None
         if not known.is_transient:
             remedy = "only what passes, or lets a second attempt through"
             raise network.error("tolerates", f"no image tolerates {name} ({known.what})", remedy)
@@ -314,8 +312,7 @@ def _hardware(boot: _Table) -> tuple[str, ...]:
         except DefinitionError:
             raise
         except UsageError as error:
-            problem, _, remedy = str(error).partition("; ")
-            raise boot.error("hardware", problem, remedy) from None
+            raise boot.error("hardware", error.problem, error.remedy) from None
     return names
 
 

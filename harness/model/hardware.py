@@ -179,7 +179,7 @@ def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
         return read_profile((folder or Path()) / name, name)
     near = difflib.get_close_matches(name, names(), 1)
     known = f"known: {', '.join(names())}, or a file *.toml"
-    raise UsageError(f"no hardware {name!r}; {f'did you mean {near[0]}? ' if near else ''}{known}")
+    raise UsageError(f"no hardware {name!r}", remedy=f"{f'did you mean {near[0]}? ' if near else ''}{known}")
 
 
 def read_profile(file: Path, name: str) -> HardwareProfile:

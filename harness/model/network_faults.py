@@ -246,7 +246,7 @@ def read(text: str) -> NetworkFault:
     if fault is None:
         near = difflib.get_close_matches(name, known(), 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {_summary()}"
-        raise UsageError(f"no network fault {name!r}; {hint}")
+        raise UsageError(f"no network fault {name!r}", remedy=hint)
     return _lasting(fault, amount) if "=" in text else fault
 
 
@@ -258,13 +258,13 @@ def _summary() -> str:
 
 def _lasting(fault: NetworkFault, amount: str) -> NetworkFault:
     if not amount.isdecimal() or not 0 < int(amount) <= 600:
-        raise UsageError(f"network fault {fault.name}={amount}: a whole number of seconds, 1 to 600, goes behind the =")
+        raise UsageError(f"network fault {fault.name}={amount} is not valid", remedy="give whole seconds, 1 to 600")
     seconds, name = float(amount), f"{fault.name}={amount}"
     if isinstance(fault, DhcpFault) and 0 < fault.silent_s < inf:
         return replace(fault, name=name, what=f"the DHCP server is silent for {amount} s", silent_s=seconds)
     if isinstance(fault, LinkFault) and 0 < fault.down_s < inf:
         return replace(fault, name=name, what=f"the link is down for {amount} s", down_s=seconds)
-    raise UsageError(f"network fault {fault.name} lasts as it does; only dhcp-late and link-late take =SECONDS")
+    raise UsageError(f"network fault {fault.name} has no duration", remedy="only dhcp-late and link-late take =SECONDS")
 
 
 def with_other_build(faults: Iterable[NetworkFault], others: Iterable[Path]) -> tuple[NetworkFault, ...]:
