@@ -22,7 +22,7 @@ from harness.core.namespaces import remove
 from harness.core.terminal import QUIT, join, raw, to_stderr
 from harness.guest.console import Console
 from harness.host import accelerator
-from harness.lab import Lab, choose, open_lab
+from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
@@ -83,7 +83,7 @@ def boot_by_hand(options: Namespace) -> int:
     with ExitStack() as stack:
         definition, artifacts = _what(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
-        network = choose(options.network)
+        network = choose_network(options.network)
         to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")

@@ -24,7 +24,7 @@ from harness.guest.pattern_watcher import PatternMatch
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
 from harness.guest.ssh import SshChannel, ssh_command
 from harness.lab import LabProcess, TraceEvent
-from harness.lab.trace import told
+from harness.lab.trace import format_trace
 from harness.machine import network_diagnosis, provision
 from harness.machine.boot_plan import BootPlan
 from harness.machine.downloads import Downloads
@@ -177,7 +177,7 @@ class RunningBoot:
     def keeping_network_log(self) -> Iterator[None]:
         """What this boot asks of the lab's servers goes to a file while the block lasts."""
         plan, since_s = self.plan, self.console.started_s
-        with plan.context.lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, since_s):
+        with plan.context.lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, since_s):
             yield
 
     def run_later(self, command: str) -> None:
@@ -347,7 +347,7 @@ class RunningBoot:
     def _asked(self) -> list[str]:
         """What was asked until the first finding; a second one about the same must not differ."""
         plan, since_s = self.plan, self.console.started_s
-        lines = told(plan.context.lab.trace.events(plan.spec.number, since_s), since_s)
+        lines = format_trace(plan.context.lab.trace.events(plan.spec.number, since_s), since_s)
         return lines or (["nothing was asked of it"] if plan.fetched else [])
 
     def note_late_signs(self) -> None:

@@ -18,7 +18,7 @@ def give_firmware(plan: BootPlan) -> None:
         shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), plan.variables)
     if plan.spec.loader:
         loader = process.require_file(plan.spec.loader, "ipxe")
-        plan.context.lab.offer(loader)
+        plan.context.lab.serve_by_tftp(loader)
         plan.context.lab.http.serve(f"/{loader.name}", loader)
 
 

@@ -53,7 +53,7 @@ def prepare(
     run = Run(run_folder, "main")
     make_key(run, store)
     check_nics(hardware.nics if hardware else ())
-    network = lab.choose(wanted_network)
+    network = lab.choose_network(wanted_network)
     if network.network is Network.USER:
         for what in lab.UNPROVEN:
             run.add_unchecked(what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_a_program_ends_with_its_block() -> None:
 
 
 def test_a_program_that_ignores_sigterm_is_killed() -> None:
-    with process.spawn(["sh", "-c", "trap '' TERM; echo; sleep 60"], stdout=process.PIPE, grace_s=0.2) as child:
+    with process.spawn(["sh", "-c", "trap '' TERM; echo; sleep 60"], stdout=PIPE, grace_s=0.2) as child:
         assert child.stdout is not None
         child.stdout.readline()  # the trap is set
 

@@ -12,7 +12,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.lab import HttpAnswer, Lab, open_lab
 from harness.lab.http import Request, RequestRecord
-from harness.lab.trace import Trace, TraceEvent, followed, read_line, read_request, told
+from harness.lab.trace import Trace, TraceEvent, followed_output, format_trace, read_line, read_request
 
 # As dnsmasq 2.90 printed them (log-dhcp); a second card, a stranger, TFTP as UEFI does it
 LINES = {
@@ -108,7 +108,7 @@ def test_a_stalled_download_stays_in_what_is_told() -> None:
         read_request(_request("/rootfs"), 2.0),
     ]
 
-    assert told(events, 0.5) == ["[    1.00] GET /kernel 200 4.1 kB in 0.3 s", "[    1.50] GET /rootfs …"]
+    assert format_trace(events, 0.5) == ["[    1.00] GET /kernel 200 4.1 kB in 0.3 s", "[    1.50] GET /rootfs …"]
 
 
 def test_steps_are_asked_for_by_machine_and_since_its_power_on() -> None:
@@ -133,7 +133,7 @@ def test_a_waiter_is_woken_by_a_step() -> None:
 
 def test_each_machine_has_its_own_log(tmp_path: Path) -> None:
     trace = Trace()
-    with trace.kept(2, tmp_path / "network.log", since_s=0.0):
+    with trace.logged(2, tmp_path / "network.log", since_s=0.0):
         trace.note(read_request(_request("/x"), 1.25))
         trace.note(read_line("dnsmasq-dhcp[3]: 1 DHCPDISCOVER(br0) 52:54:00:77:00:03 ", 1.5))
         assert (tmp_path / "network.log").read_text("utf-8") == "[    1.25] GET /x …\n"  # at once
@@ -144,7 +144,10 @@ def test_each_machine_has_its_own_log(tmp_path: Path) -> None:
 
 def test_a_programs_output_is_kept_as_it_came_and_told_by_lines(tmp_path: Path) -> None:
     lines = list[str]()
-    with followed(tmp_path / "log", lines.append) as output, open(output, "wb", buffering=0, closefd=False) as program:
+    with (
+        followed_output(tmp_path / "log", lines.append) as output,
+        open(output, "wb", buffering=0, closefd=False) as program,
+    ):
         program.write(b"one\ntw")
         program.write(b"o\nth")
 
