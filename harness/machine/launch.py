@@ -109,7 +109,7 @@ def _started(
 ) -> Iterator[LabProcess]:
     program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
-        plan.spec, program=program, wires=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
+        plan.spec, program=program, sockets=wires, direct=plan.direct, memory=plan.backing, variables=plan.variables,
         boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")

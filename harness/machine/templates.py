@@ -176,7 +176,7 @@ class Templates:
         spec = reachable(replace(self.spec, name="", uuid=uuid.UUID(int=0), disks=placeholders), self.run)
         program = Path(process.require(command_line.PROGRAM, "qemu-system-x86"))
         wires = command_line.QemuSockets(netdevs=(self.network,) * len(spec.nics), tpm_fd=0 if spec.has_tpm else None)
-        argv = command_line.command(spec, program=str(program), wires=wires, clock=spec.clock or "utc")
+        argv = command_line.command(spec, program=str(program), sockets=wires, clock=spec.clock or "utc")
         argv += [f"{disk.role} {disk.size_gib}" for disk in spec.disks]
         definition = self.definition
         surroundings = [spec.boot_path, *self.network_faults]

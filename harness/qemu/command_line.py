@@ -1,4 +1,4 @@
-"""QEMU's command line, the iPXE script and the kernel arguments, as functions of values (QEMU 7.2 or newer)."""
+"""QEMU's command line as a function of values (QEMU 7.2 or newer)."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from harness.qemu.netdev import escaped
 
 PROGRAM = "qemu-system-x86_64"
 UEFI_CODE, UEFI_FACTORY_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-"""Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
+"""From Debian's package ovmf: the firmware, and its variables as they leave the factory."""
 
 NOTHING_TO_BOOT_S = 1
-"""So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
+"""Seconds until the firmware resets after it found nothing to boot. The reset ends QEMU: no deadline has to pass."""
 
 TCG = "tcg,thread=single,tb-size=256"
-"""A quarter of QEMU's own cache of translated code, which is 1 GiB. Each process has its libraries elsewhere, and is
-translated anew; a page of libc that tells of ten thousand translations is walked through for each word that is
-written when it becomes somebody else's, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft
-lockup in 4 of 14 boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
+"""The cache of translated code is a quarter of QEMU's default of 1 GiB. Every process maps its libraries elsewhere, so
+their code is translated again. When a page with ten thousand translations is reused, each word written to it walks
+through all of them, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft lockup in 4 of 14
+boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
 
-One host thread a machine. With a thread a CPU, one boot in 16 ran into the kernel's own code patching (int3), and
-their locks cost more than they give when machines boot side by side: two boots on two cores take 64 s so, two after
-another 2 x 43 s (QEMU 7.2, base, 2 CPUs)."""
+One host thread for each machine. With one for each CPU, one boot in 16 hit the kernel's own code patching (int3), and
+their locks cost more than they gain when machines boot at the same time: two boots on two cores take 64 s with one
+thread each, 2 x 43 s one after the other (QEMU 7.2, base, 2 CPUs)."""
 
 TCG_CPU = "max,-erms,-fsrm"
-"""All that TCG can do, but for the claim that "rep stosb" is fast. There it is a store a byte, and in a page that held
-code each store is dear (page_collection_lock, QEMU 7.2). A guest that reuses its initrd's pages then stands still for
-up to half a minute and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more with the
-claim, 109 to 130 s without; one alone: no difference beyond 5 %."""
+"""All CPU features of TCG except the flags that call "rep stosb" fast. In TCG it is one store per byte, and each store
+to a page that held code is expensive (page_collection_lock, QEMU 7.2): a guest that reuses its initrd's pages stands
+still for up to half a minute, and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more
+with the flags, 109 to 130 s without; one boot alone: no difference beyond 5 %."""
 
 _DISPLAY = ("-device", "VGA,vgamem_mb=4,addr=0x1e")
-"""For a screenshot: SeaBIOS, iPXE and OVMF draw on it. At the end of the bus, it moves no other device. SeaBIOS prints
-on the first serial port all the same (``graphics=off``). Its cost in a boot is lost in the noise (base, one pair on a
-busy host: 181 s of CPU with, 184 s without); a frozen machine's state grows by 120 KB."""
+"""For screenshots of SeaBIOS, iPXE and OVMF. At the end of the bus it moves no other device. SeaBIOS still prints on
+the first serial port (``graphics=off``). No measurable cost in a boot (base, one pair on a busy host: 181 s of CPU
+with, 184 s without); a frozen machine's state grows by 120 KB."""
 _PVPANIC_PORT = "0x505"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuSockets:
-    """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
+    """QEMU's connections: sockets as descriptor numbers in QEMU, networks as ``-netdev`` values.
 
-    A missing descriptor leaves its device out; ``netdevs`` has one for each network card, or none: then there are no
-    cards.
+    Without a descriptor its device is left out. ``netdevs`` has a value for each network card, or none: then there are
+    no cards.
     """
 
     qmp_fd: int | None = None
@@ -68,7 +68,7 @@ class QemuSockets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A machine's memory in a file: its own, which it writes to, or one that it has a private copy-on-write view of."""
+    """A machine's memory in a file: its own, or a frozen machine's, of which it has a private copy-on-write view."""
 
     file: Path
     is_own: bool
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectBoot:
-    """What QEMU itself puts into memory; ``arguments`` are all of the kernel's."""
+    """A kernel that QEMU itself loads; ``arguments`` are all of its arguments."""
 
     kernel: Path
     initrd: Path | None
@@ -86,9 +86,9 @@ class DirectBoot:
 
 def command(
     spec: MachineSpec,
-    *,
+    *,  # many, but each is an independent part of a boot that one caller has and another has not
     program: str = PROGRAM,
-    wires: QemuSockets,
+    sockets: QemuSockets,
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
     variables: Path | None = None,
@@ -97,15 +97,15 @@ def command(
     is_frozen: bool = False,
     is_paused: bool = False,
 ) -> list[str]:
-    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead, ``is_paused``
-    if it waits for somebody to say ``cont``.
+    """QEMU's argv for one boot of ``spec``.
 
-    ``variables`` are UEFI's, a copy of `UEFI_FACTORY_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's.
-    ``clock`` is what the board's clock says now: ISO 8601, or the host's.
+    ``variables`` is this machine's own copy of `UEFI_FACTORY_VARIABLES`; ``boot_disk`` is GRUB's. ``clock`` is the time
+    of the board's clock: ISO 8601, or ``utc`` for the host's. With ``is_frozen`` QEMU waits for the state of a frozen
+    machine instead of booting, with ``is_paused`` for QMP's ``cont``.
 
-    The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
-    parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
-    that says whose doing it was. A panic stops the machine instead, so that nothing is lost before it was seen.
+    The machine is a q35 for every boot path, which UEFI and PCI Express passthrough need, without the parts that only
+    cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event with the reason. A panic pauses
+    the machine, so that its state can be examined.
     """
     return [
         *_write_limit(spec.disks),
@@ -117,15 +117,15 @@ def command(
         *_firmware(spec, variables),
         *_memory(spec, memory),
         *_identity(spec),
-        *_monitor(wires),
-        *_serial_ports(wires),
+        *_monitor(sockets),
+        *_serial_ports(sockets),
         *_DISPLAY,
         *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
         *("-device", "vmgenid,guid=auto"),
-        *_guards(spec, wires),
+        *_guards(spec, sockets),
         *_controllers(spec),
         *_flat(_disk(place, spec) for place in range(len(spec.disks))),
-        *_network(spec, wires),
+        *_network(spec, sockets),
         *_kernel(direct),
         *_boot_disk(boot_disk),
         *(("-incoming", "defer") if is_frozen else ()),
@@ -147,8 +147,8 @@ def _board(spec: MachineSpec, clock: str) -> list[str]:
 
 
 def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
-    """SeaBIOS comes with QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is switched off for HTTP
-    (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
+    """SeaBIOS is part of QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is disabled for HTTP
+    boot (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
     if not spec.is_uefi:
         return []
     blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_FACTORY_VARIABLES, variables is None)]
@@ -181,33 +181,32 @@ def _identity(spec: MachineSpec) -> list[str]:
 
 
 def shown(argv: Iterable[str]) -> list[str]:
-    """``argv`` as others may see it: what credentials hold is left out."""
+    """``argv`` without the contents of credentials, for logs."""
     return [_CREDENTIAL.sub(r"\1…", word) for word in argv]
 
 
 _CREDENTIAL = re.compile(r"(io\.systemd\.credential\.binary:[^=]*=).*")
 
 
-def _monitor(wires: QemuSockets) -> list[str]:
-    if wires.qmp_fd is None:
+def _monitor(sockets: QemuSockets) -> list[str]:
+    if sockets.qmp_fd is None:
         return []
-    return ["-chardev", f"socket,id=qmp,fd={wires.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
+    return ["-chardev", f"socket,id=qmp,fd={sockets.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
 
 
-def _serial_ports(wires: QemuSockets) -> list[str]:
-    """ttyS0 is the console, ttyS1 the shell."""
-    ports = (("console", wires.console_fd), ("shell", wires.shell_fd))
+def _serial_ports(sockets: QemuSockets) -> list[str]:
+    """ttyS0 is the console, ttyS1 the serial shell."""
+    ports = (("console", sockets.console_fd), ("shell", sockets.shell_fd))
     return _flat(
         ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"] for name, fd in ports if fd is not None
     )
 
 
-def _guards(spec: MachineSpec, wires: QemuSockets) -> list[str]:
-    """A watchdog that is not fed resets the machine, as everything does that resets it: after an event that says so.
-    The TPM is swtpm's, at the other end of ``tpm_fd``."""
+def _guards(spec: MachineSpec, sockets: QemuSockets) -> list[str]:
+    """A watchdog, which resets the machine if it is not fed, and a TPM: swtpm is at the other end of ``tpm_fd``."""
     argv = ["-device", "i6300esb"] if spec.has_watchdog else []
-    if spec.has_tpm and wires.tpm_fd is not None:
-        argv += ["-chardev", f"socket,id=tpm,fd={wires.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+    if spec.has_tpm and sockets.tpm_fd is not None:
+        argv += ["-chardev", f"socket,id=tpm,fd={sockets.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
         argv += ["-device", "tpm-tis,tpmdev=tpm0"]
     return argv
 
@@ -217,11 +216,11 @@ _CONTROLLERS = {
     DiskBus.SATA: "ahci,id=sata0",
     DiskBus.MEGASAS: "megasas,id=megasas0",
 }
-"""What all disks of a bus hang on; q35's own AHCI is left out, as firmware and kernel would look for disks on it."""
+"""The controller for all disks of a bus. q35's own AHCI is left out, as firmware and kernel would probe it."""
 
 
 def _controllers(spec: MachineSpec) -> list[str]:
-    """In the order in which the disks name them; SCSI's where there is no disk, to find nothing on."""
+    """In the order of the disks; without disks an empty SCSI controller."""
     buses = dict.fromkeys(disk.bus for disk in spec.disks) or {DiskBus.SCSI: None}
     return _flat(["-device", _CONTROLLERS[bus]] for bus in buses if bus in _CONTROLLERS)
 
@@ -238,8 +237,8 @@ def _disk(place: int, spec: MachineSpec) -> list[str]:
 def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
     """The device of the ``place``-th disk, for the command line and for QMP's ``device_add``.
 
-    Places on a controller are found in order, and so are controllers of one kind: the first on SCSI is /dev/sda, the
-    first NVMe /dev/nvme0n1. Where there are several kinds, whose driver comes first is the guest's affair.
+    The guest finds the disks of one controller, and controllers of one kind, in order: the first on SCSI is /dev/sda,
+    the first NVMe /dev/nvme0n1. The order of controllers of several kinds depends on the guest's drivers.
     """
     disk = spec.disks[place]
     port = sum(other.bus is disk.bus for other in spec.disks[:place])
@@ -260,12 +259,12 @@ def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
 
 
 def nic_id(nic: int) -> str:
-    """Of a network card, for QMP."""
+    """The id of a network card in QMP commands."""
     return f"nic{nic}"
 
 
-def _network(spec: MachineSpec, wires: QemuSockets) -> list[str]:
-    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(wires.netdevs))
+def _network(spec: MachineSpec, sockets: QemuSockets) -> list[str]:
+    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(sockets.netdevs))
 
 
 def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
@@ -282,7 +281,7 @@ _NICS = {NicModel.VIRTIO: "virtio-net-pci", NicModel.E1000E: "e1000e", NicModel.
 
 
 def _kernel(direct: DirectBoot | None) -> list[str]:
-    """The root filesystem is a virtio disk, beside the SCSI disks that the guest counts."""
+    """The root file system is a virtio disk, so that the names of the SCSI disks stay the same."""
     if direct is None:
         return []
     argv = ["-kernel", str(direct.kernel), "-append", " ".join(direct.arguments)]
@@ -295,7 +294,7 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
 
 
 def _boot_disk(disk: DiskSpec | None) -> list[str]:
-    """The firmware's first choice; no SCSI disk, since the guest counts those."""
+    """The first boot device. A virtio disk, so that the names of the SCSI disks stay the same."""
     if disk is None:
         return []
     argv = ["-blockdev", _blockdev("boot", disk.path, disk.format, disk.read_only)]
@@ -303,7 +302,7 @@ def _boot_disk(disk: DiskSpec | None) -> list[str]:
 
 
 def disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
-    """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
+    """The disk's image as a block node, below the nodes that make it fail, slow it down or record its writes."""
     node = _node(disk.path, disk.format, disk.read_only)
     if disk.fails_writes_from == 0:
         error = {"event": "none", "iotype": "write", "errno": 5}
@@ -316,9 +315,10 @@ def disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
 
 
 def _write_limit(disks: Iterable[DiskSpec]) -> list[str]:
-    """blkdebug's errors are for all sectors or for one, so "from here on" is the host's limit of a file's size.
+    """A prefix that makes writes fail from an offset on, by the host's limit of a file's size.
 
-    It is that of all files QEMU writes, the machine's memory among them (setrlimit(2), RLIMIT_FSIZE).
+    blkdebug's errors are for all sectors or for one. The limit holds for all files that QEMU writes, the machine's
+    memory included (setrlimit(2), RLIMIT_FSIZE).
     """
     limits = [disk.fails_writes_from for disk in disks if disk.fails_writes_from]
     if not limits:
@@ -332,7 +332,8 @@ def _throttle(place: int, disk: DiskSpec) -> list[str]:
 
 
 def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
-    """All writes go to ``log`` too, whose superblock is brought up to date with each, to be good whenever QEMU ends."""
+    """Record all writes in ``log``; its superblock is updated with each, so that the log is valid whenever QEMU
+    ends."""
     return {
         "driver": "blklogwrites",
         "discard": "unmap",
@@ -344,7 +345,7 @@ def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
 
 
 def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:
-    """As JSON, which needs no escaping of what a path may contain."""
+    """As JSON, which needs no escaping of paths."""
     return json.dumps({"node-name": name, **_node(path, driver, read_only)})
 
 

@@ -33,21 +33,23 @@ class Partition:
 
 
 def make_raw(path: Path, *, size_bytes: int) -> None:
-    """A blank disk that takes no space yet; `FileExistsError` rather than emptying one that is there."""
+    """Make a blank, sparse image; `FileExistsError` if there is a file."""
     with path.open("xb") as file:
         file.truncate(size_bytes)
 
 
 def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB) -> DiskSpec:
-    """A blank, sparse disk, for /data."""
+    """Make a blank, sparse image for /data, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     make_raw(path, size_bytes=size_gib << 30)
     return DiskSpec(path=path, serial=serial)
 
 
 def furnish(disks: Iterable[DiskSpec]) -> None:
-    """Make the images that are not there yet: blank, or somebody else's file system on the whole of it. One that is
-    there and blank gets its size."""
+    """Make the images that are missing: blank, or for `DiskRole.FOREIGN` with an ext4 on the whole disk.
+
+    A blank image that exists is resized.
+    """
     for disk in disks:
         if not disk.size_gib:
             continue
@@ -62,7 +64,7 @@ def furnish(disks: Iterable[DiskSpec]) -> None:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """``target`` becomes a copy of ``source``, its holes kept."""
+    """Copy ``source`` to ``target``, holes kept."""
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         size_bytes = os.fstat(reader.fileno()).st_size
         writer.truncate(size_bytes)
@@ -70,19 +72,19 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 
 def flatten(overlay: Path, target: Path) -> None:
-    """A raw disk ``target`` of all that ``overlay`` shows."""
+    """Write the content of ``overlay`` to the raw image ``target``."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "convert", "-O", "raw", str(overlay), str(target)])
 
 
 def pack(disk: Path, target: Path) -> None:
-    """A compressed qcow2 ``target`` of all that ``disk`` shows, and that needs no other file."""
+    """Write the content of ``disk`` to ``target``, a compressed qcow2 without a backing file."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target)])
 
 
 def detach(overlay: Path) -> None:
-    """What ``overlay`` shows of its base becomes its own. (`qemu-img rebase` would read all that is empty, too.)"""
+    """Make ``overlay`` independent of its base. (`qemu-img rebase` would also read everything that is empty.)"""
     program, whole = process.require("qemu-img", "qemu-utils"), overlay.with_name(f".{overlay.name}.whole")
     try:
         process.output([program, "convert", "-f", "qcow2", "-O", "qcow2", str(overlay), str(whole)])
@@ -92,19 +94,19 @@ def detach(overlay: Path) -> None:
 
 
 def format_of(path: Path) -> DiskFormat:
-    """By its first bytes (QEMU, docs/interop/qcow2.txt); what is no qcow2 is raw."""
+    """The format by the first bytes (QEMU, docs/interop/qcow2.txt); raw if it is not qcow2."""
     with path.open("rb") as file:
         return DiskFormat.QCOW2 if file.read(4) == b"QFI\xfb" else DiskFormat.RAW
 
 
 def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat.RAW) -> None:
-    """A qcow2 disk over ``base``, which must stay as it is while the overlay is used."""
+    """Make a qcow2 overlay over ``base``, which must not change while the overlay is used."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base.resolve()), str(path)])
 
 
 def partitions(image: Path) -> tuple[Partition, ...]:
-    """The partition table of a raw ``image``; empty if it has none."""
+    """The GPT of a raw ``image``; empty if it has no partition table."""
     if rows := _partitions_in_4k(image):
         return rows
     try:
@@ -115,7 +117,7 @@ def partitions(image: Path) -> tuple[Partition, ...]:
         raise
     table = json.loads(text)["partitiontable"]
     if table["label"] != "gpt":
-        raise UsageError(f"{image}: its partition table is {table['label']}; only gpt is understood")
+        raise UsageError(f"{image}: its partition table is {table['label']}, not gpt")
     sector_bytes = int(table["sectorsize"])
     return tuple(
         Partition(
@@ -130,7 +132,7 @@ def partitions(image: Path) -> tuple[Partition, ...]:
 
 
 def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
-    """Those of a disk with sectors of 4096 bytes, which sfdisk(8) does not know of a file (UEFI 2.10, section 5.3)."""
+    """The GPT of a disk with sectors of 4096 bytes, which sfdisk(8) cannot read from a file (UEFI 2.10, 5.3)."""
     with image.open("rb") as file:
         file.seek(_BIG_SECTOR)
         header = file.read(92)
@@ -153,7 +155,8 @@ def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
 
 
 def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
-    """The one partition of that number or type, or that holds an ext4; `ImageError` if there are none or several.
+    """The partition with that number or type, by default the one with an ext4; `ImageError` unless there is exactly
+    one.
 
     Number 0 is the whole disk.
     """
@@ -165,21 +168,21 @@ def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
     else:
         found = [partition for partition in known if which in (partition.number, partition.type)]
     if len(found) != 1:
-        there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none at all"
+        there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none"
         wanted = "ext4" if which is None else str(which)
         raise ImageError(f"{image}: {len(found)} partitions are {wanted}; there: {there}")
     return found[0]
 
 
 def holds_ext4(image: Path, partition: Partition) -> bool:
-    """Linux, Documentation/filesystems/ext4/super.rst: s_magic, 56 bytes into the superblock at 1024."""
+    """By s_magic, at offset 56 of the superblock at 1024 (Linux, Documentation/filesystems/ext4/super.rst)."""
     with image.open("rb") as file:
         file.seek(partition.start_bytes + 0x438)
         return file.read(2) == b"\x53\xef"
 
 
 def copy_partition(image: Path, partition: Partition, target: Path) -> None:
-    """The partition's data becomes a file, its holes left out: lseek(2), SEEK_DATA."""
+    """Copy the partition's data to ``target``, holes left out (lseek(2), SEEK_DATA)."""
     end = partition.start_bytes + partition.size_bytes
     with image.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
         if os.fstat(source.fileno()).st_size < end:
@@ -189,7 +192,7 @@ def copy_partition(image: Path, partition: Partition, target: Path) -> None:
 
 
 def put_partition(source: Path, image: Path, partition: Partition) -> None:
-    """The data of the file ``source`` becomes the partition's."""
+    """Replace the partition's data by the content of ``source``."""
     end = partition.start_bytes + partition.size_bytes
     half_made = image.with_name(f".{image.name}.new")
     with image.open("rb", buffering=0) as old, source.open("rb", buffering=0) as new:
@@ -203,7 +206,7 @@ def put_partition(source: Path, image: Path, partition: Partition) -> None:
 
 
 def _copy_data(source: int, sink: int, begin: int, end: int, to: int = 0) -> None:
-    """What is between ``begin`` and ``end`` of ``source``, holes apart, to ``sink`` from ``to`` on."""
+    """Copy bytes ``begin`` to ``end`` of ``source``, without holes, to offset ``to`` of ``sink``."""
     for start, stop in _extents(source, begin, end):
         at = start
         while at < stop:

@@ -25,14 +25,14 @@ _CORRECTED = (1, 2)
 
 
 class DamagedFileSystem(ImageError):
-    """The file system in ``where`` cannot be used as it is: ``said`` by e2fsck."""
+    """The file system at ``where`` is damaged; ``output`` is e2fsck's."""
 
-    def __init__(self, where: str, said: str) -> None:
-        super().__init__(where, said)
-        self.where, self.said = where, said
+    def __init__(self, where: str, output: str) -> None:
+        super().__init__(where, output)
+        self.where, self.output = where, output
 
     def __str__(self) -> str:
-        return f"{self.where}: e2fsck finds it damaged beyond its journal:\n{self.said}"
+        return f"{self.where}: e2fsck finds it damaged beyond its journal:\n{self.output}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,13 @@ class Ext4Entry:
 
 
 class Ext4:
-    """A file system to look at: ``copy`` is a private copy whose journal has been replayed."""
+    """A file system that can be read: ``copy`` is a private copy whose journal was replayed."""
 
     def __init__(self, copy: Path, where: str) -> None:
         self.copy, self.where = copy, where
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file; `FileNotFoundError` if the file system has no such file."""
+        """The bytes of a file; `FileNotFoundError` if there is none."""
         with tempfile.TemporaryDirectory(dir=self.copy.parent) as folder:
             target = Path(folder) / "content"
             self._ask(f'dump "{_quotable(path)}" "{target}"')
@@ -66,7 +66,7 @@ class Ext4:
             return target.read_bytes()
 
     def entries(self, path: str) -> tuple[Ext4Entry, ...]:
-        """What is in a folder, without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
+        """The entries of a folder without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
         rows = [row for row in self._ask(f'ls -p "{_quotable(path)}"').splitlines() if row.startswith("/")]
         if not rows:
             raise FileNotFoundError(f"{self.where}: no folder {path}")
@@ -82,7 +82,7 @@ class Ext4:
             return None
 
     def problems(self) -> str:
-        """What a full check finds, in e2fsck's words; empty if the file system is sound."""
+        """e2fsck's output of a full check; empty if it finds no errors."""
         try:
             _e2fsck("-fn", self.copy)
         except CommandFailed as error:
@@ -95,10 +95,10 @@ class Ext4:
 
 @contextmanager
 def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
-    """The ext4 in that partition, or the only one, of a disk that nobody writes to, while the block lasts.
+    """The ext4 in a partition (see `find_partition`) of a disk that no machine uses, while the block lasts.
 
-    ``disk`` is a machine's, or a raw image. ``folder`` is where the copy is kept meanwhile, by default that of the
-    image. Raises `DamagedFileSystem` if its journal cannot be replayed.
+    ``disk`` is a machine's disk or a raw image. The copy is made in ``folder``, by default that of the image. Raises
+    `DamagedFileSystem` if the journal cannot be replayed.
     """
     path = disk if isinstance(disk, Path) else disk.path
     with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or path.parent) as scratch:
@@ -122,7 +122,7 @@ def _replay_journal(copy: Path, where: str) -> None:
 
 
 def _e2fsck(option: str, copy: Path) -> None:
-    """It names what it finds on standard output, so that must be in the error too."""
+    """e2fsck prints its findings on standard output, which `process.run` includes in the error."""
     program = process.require("e2fsck", "e2fsprogs")
     process.run([program, option, str(copy)], log=copy.with_name("e2fsck.log"))
 
@@ -135,5 +135,5 @@ def _entry(row: str) -> Ext4Entry:
 
 def _quotable(path: str) -> str:
     if '"' in path or "\n" in path:
-        raise HostError(f"debugfs cannot be asked for {path!r}: it takes no quotes or line ends in names")
+        raise HostError(f"debugfs cannot read {path!r}: it does not support quotes and newlines in names")
     return path

@@ -12,14 +12,14 @@ ROOTFS_SERIAL = "rootfs"
 """Serial of the virtio disk that holds the root file system of boot path ``direct``."""
 
 URL_PLACEHOLDER = "{rootfs}"
-"""In a manifest's kernel arguments: where the root filesystem is served, for initrds that are not dracut's."""
+"""In a manifest's kernel arguments: replaced by the URL of the root file system, for initrds other than dracut's."""
 
 
 def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) -> bool:
-    """Whether the root filesystem is a disk of the machine; else it is fetched over HTTP.
+    """Whether the root file system is a disk of the machine; if not, it is fetched over HTTP.
 
-    dracut's dmsquash-live finds a squashfs on a bare disk, but not another file system; ``root=`` in the manifest's
-    arguments may name what it likes.
+    dracut's dmsquash-live finds a squashfs on a bare disk, but no other file system. With ``root=`` in the manifest's
+    arguments it is always a disk on boot path ``direct``.
     """
     fetches = any(URL_PLACEHOLDER in argument for argument in arguments)
     names_root = any(argument.startswith("root=") for argument in arguments)
@@ -29,11 +29,10 @@ def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) 
 def added_arguments(
     arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
 ) -> tuple[str, ...]:
-    """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
+    """The arguments that this boot path must add to the manifest's ``arguments``; a key that is given is not added.
 
-    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
-    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again. With GRUB
-    ``base_url`` is a folder on the boot disk.
+    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``; an
+    image in a tar is unpacked by ``rd.writable.fsimg``. With GRUB ``base_url`` is a folder on the boot disk.
     """
     if boot_path is BootPath.GRUB:
         wanted = {
@@ -43,7 +42,7 @@ def added_arguments(
             "ip=": "ip=dhcp" if needs_network else "",
             CONSOLE.split(",")[0]: CONSOLE,
         }
-        return _unsaid(wanted, arguments)
+        return _missing(wanted, arguments)
     has_disk = loads_from_disk(arguments, rootfs, boot_path)
     url = f"{base_url}/{rootfs}"
     wanted = {
@@ -54,16 +53,16 @@ def added_arguments(
     }
     if any(URL_PLACEHOLDER in argument for argument in arguments):
         wanted["root="] = ""
-    return _unsaid(wanted, arguments)
+    return _missing(wanted, arguments)
 
 
-def _unsaid(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
+def _missing(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
 
 
 def kernel_arguments(
     arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
 ) -> tuple[str, ...]:
-    """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
+    """All kernel arguments of a boot; ``base_url`` is the folder of the artifacts, as in `ipxe.boot_script`."""
     added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
     return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)

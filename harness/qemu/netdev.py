@@ -12,15 +12,15 @@ SSH_PORT = 22
 
 
 def tap_netdev(nic: int, tap: str) -> str:
-    """The other end of that network card is ``tap``."""
+    """Connect network card ``nic`` to ``tap``."""
     return f"tap,id=net{nic},ifname={tap},script=no,downscript=no"
 
 
 def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
-    """QEMU's user network, so that the guest sees the addresses and URLs of a lab, and nothing of the host's network.
+    """QEMU's user network with the addresses and URLs of a lab, and without access to the host's network.
 
-    QEMU leases the machine its address and ``name``; each connection to the lab's web server becomes standard
-    input and output of a new ``relay``; a port of 127.0.0.1 that the kernel chooses leads to the guest's sshd
+    QEMU leases the machine its address and ``name``. Each connection to the lab's web server becomes standard input and
+    output of a new process, ``relay``. A port of 127.0.0.1, chosen by the kernel, is forwarded to the guest's sshd
     (`forwarded_port`). ``restrict`` drops everything else.
     """
     options = {
@@ -38,7 +38,8 @@ def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
 
 
 def forwarded_port(usernet: str) -> int | None:
-    """The port of 127.0.0.1 that leads to the guest's sshd, from what the monitor's ``info usernet`` says."""
+    """The port of 127.0.0.1 that is forwarded to the guest's sshd, from the output of the monitor's ``info
+    usernet``."""
     rows = (line.split() for line in usernet.splitlines() if "[HOST_FORWARD]" in line)
     return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
 

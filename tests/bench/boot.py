@@ -131,7 +131,7 @@ def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
     netdev = "user,id=net0"
-    argv = command_line.command(spec, wires=command_line.QemuSockets(netdevs=(netdev,)), direct=direct)
+    argv = command_line.command(spec, sockets=command_line.QemuSockets(netdevs=(netdev,)), direct=direct)
     argv += ["-serial", "stdio"]
     with (folder / "bare.log").open("wb") as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)

@@ -228,7 +228,7 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = command_line.command(spec, wires=command_line.QemuSockets(), direct=direct)
+    argv = command_line.command(spec, sockets=command_line.QemuSockets(), direct=direct)
     own = {name: argv[argv.index(name) + 1] for name in ("-machine", "-cpu", "-m", "-kernel", "-append", "-display")}
     for name, value in own.items():
         place = argv.index(name)

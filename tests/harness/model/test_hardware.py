@@ -30,7 +30,7 @@ def _spec(boot_path: BootPath = BootPath.DIRECT, disks: tuple[DiskSpec, ...] = (
 
 def _devices(spec: MachineSpec, **more: object) -> list[str]:
     netdevs = tuple(tap_netdev(nic, f"tap{nic}") for nic in range(len(spec.nics)))
-    argv = command_line.command(spec, wires=QemuSockets(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
+    argv = command_line.command(spec, sockets=QemuSockets(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
     return [value for name, value in pairwise(argv) if name == "-device"]
 
 
@@ -237,7 +237,9 @@ def test_the_boards_clock_runs_on_as_it_was_set() -> None:
     assert board.said(ahead_s, 1_700_000_000) == "2011-03-01T12:00:00"
     assert board.said(ahead_s + board.seconds_set(events), 1_700_000_030) == "2011-03-01T12:01:30"
     assert board.said(board.seconds_ahead("", 1_700_000_000), 1_700_000_000) == "utc"
-    assert "base=2011-03-01T12:00:00" in command_line.command(_spec(), wires=QemuSockets(), clock="2011-03-01T12:00:00")
+    assert "base=2011-03-01T12:00:00" in command_line.command(
+        _spec(), sockets=QemuSockets(), clock="2011-03-01T12:00:00"
+    )
 
 
 def test_a_card_that_this_qemu_lacks_is_named() -> None:

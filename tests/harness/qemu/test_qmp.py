@@ -48,7 +48,7 @@ def _qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Itera
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
         with theirs:
-            argv = command_line.command(SPEC, wires=command_line.QemuSockets(qmp_fd=theirs.fileno()))
+            argv = command_line.command(SPEC, sockets=command_line.QemuSockets(qmp_fd=theirs.fileno()))
             argv += ["-drive", f"file={tmp_path / 'sector'},format=raw,if=none,id=d"]
             argv += ["-device", "virtio-blk-pci,drive=d,bootindex=0"]
             argv += ["-boot", "reboot-timeout=-1"]  # so that no reset is the firmware's
