@@ -156,7 +156,7 @@ def wait_until_quiet(channel: Channel) -> bool:
 
 def look(channel: Channel) -> GuestHealth:
     """One round trip: who the guest says it is, and what is wrong with it by its own account."""
-    pairs = [line.partition("=")[::2] for line in channel.run(_LOOK + fingerprint.LOOK).text.splitlines()]
+    pairs = [line.partition("=")[::2] for line in channel.run(_LOOK + fingerprint.SCRIPT).text.splitlines()]
     single = dict(pairs)
     return GuestHealth(
         kernel=single.get("uname", ""),
@@ -164,7 +164,7 @@ def look(channel: Channel) -> GuestHealth:
         version=single.get("version", ""),
         boot_id=single.get("boot_id", ""),
         tainted=int(single.get("tainted", "0") or 0),
-        prints=fingerprint.read(single),
+        prints=fingerprint.parse(single),
         failed_units=tuple(value for key, value in pairs if key == "failed"),
         restarted_units=tuple(value for key, value in pairs if key == "restarted"),
     )

@@ -9,6 +9,7 @@ is about (`http_faults`, `dnsmasq`, `packet_faults`; a machine's link: ``machine
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -43,6 +44,8 @@ __all__ = [
     "open_lab",
     "why_no_lab",
 ]
+
+_log = logging.getLogger(__name__)
 
 OpenLab = Callable[[Path], AbstractContextManager[Lab]]
 """Opens a lab whose logs are written to the given folder."""
@@ -101,6 +104,8 @@ def open_lab(
     is_user = network == Network.USER or (network != Network.LAB and choose_network(network).network is Network.USER)
     workdir.mkdir(parents=True, exist_ok=True)
     with (open_user_lab if is_user else open_bridge_lab)(workdir, names or {}) as lab:
+        _log.debug("lab opened on network %s: %s", lab.network, workdir)
         if network_faults:
             lab.inject(*network_faults)
         yield lab
+    _log.debug("lab closed: %s", workdir)

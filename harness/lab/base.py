@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from harness.lab.supervisor_client import LabProcess, SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
 from harness.model.network_faults import NetworkFault
+
+_log = logging.getLogger(__name__)
 
 
 class Lab(ABC):
@@ -42,6 +45,7 @@ class Lab(ABC):
 
         Raises `HostError` for a fault that this kind of lab, or this host's kernel, cannot make.
         """
+        _log.debug("network faults: %s", ", ".join(fault.name for fault in faults) or "none")
         self._apply_faults(faults)
         noise = self.workdir / "noise"
         noise.mkdir(exist_ok=True)

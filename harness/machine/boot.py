@@ -380,7 +380,7 @@ class RunningBoot:
         ready_s = time.monotonic() - self._started_s
         seen = checks.look(self.channel)
         findings = [*checks.judge(seen, self.plan.artifacts.manifest, self.plan.definition, self.plan.where)]
-        findings += fingerprint.compare(seen.prints, fingerprint.prints_of(self.plan.artifacts), self.plan.where)
+        findings += fingerprint.compare(seen.prints, fingerprint.fingerprint_of(self.plan.artifacts), self.plan.where)
         findings += self.downloads.lacking(self.plan.fetched, self.plan.where)
         if seen.boot_id == self._boot_id_before:
             findings.append(kexec.same_boot_finding(self.plan.where))
@@ -494,7 +494,7 @@ class RunningBoot:
     def _keep_units(self) -> int:
         """When they started is for the report; the memory in use, in MiB. That they cannot be had is no finding."""
         with suppress(BootproofError, OSError):
-            memory_mib, units = runtime_profile.look_at_boot(self.channel)
+            memory_mib, units = runtime_profile.read_boot(self.channel)
             serialization.write(self.plan.folder / "units.json", units)
             return memory_mib
         return 0

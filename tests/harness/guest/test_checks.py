@@ -14,7 +14,7 @@ from harness.core.deadline import Deadline, poll
 from harness.core.errors import Blame
 from harness.core.process import starved_share
 from harness.guest.checks import GuestHealth, excused, judge, taints
-from harness.guest.fingerprint import Fingerprint, compare, prints_of
+from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Finding
@@ -86,7 +86,7 @@ AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, 
     ("change", "words"),
     [
         ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
-        ({"initrd_bytes": 101}, "the initrd that runs is not the one that was to boot: 101 seen, 100 awaited"),
+        ({"initrd_bytes": 101}, "the running initrd is not the one that was booted: 101 seen, 100 expected"),
         ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
     ],
 )
@@ -112,7 +112,7 @@ def test_prints_are_read_from_the_files_themselves(tmp_path: Path) -> None:
     for name, content in (("vmlinuz", kernel), ("initrd.img", b"x" * 7), ("rootfs.squashfs", b"hsqs" + b"y" * 200)):
         (tmp_path / name).write_bytes(content)
     files = {name: FileRecord(sha256="0" * 64, size_bytes=7) for name in ("vmlinuz", "initrd.img", "rootfs.squashfs")}
-    prints = prints_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
+    prints = fingerprint_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
 
     assert (prints.kernel_build, prints.initrd_bytes) == ("#1 SMP Debian 6.12.1-1", 7)
     assert prints.rootfs_mark == hashlib.sha256(b"hsqs" + b"y" * 92).hexdigest()

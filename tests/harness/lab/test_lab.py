@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, UsageError
 from harness.lab import Lab, LabError, choose_network, open_lab
+from harness.model.network_faults import read
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +172,27 @@ def test_a_fault_in_a_listener_does_not_deafen_the_others(any_lab: Lab) -> None:
 def test_long_command_lines_arrive(any_lab: Lab) -> None:
     word = "x" * 100_000
     assert any_lab.spawn(["sh", "-c", f"test ${{#1}} = {len(word)}", "sh", word]).wait(Deadline(10)) == 0
+
+
+def test_a_lab_and_its_processes_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "harness"),
+        open_lab(tmp_path, "user", network_faults=[read("http-cut-rootfs")]) as lab,
+    ):
+        child = lab.spawn(["true", "a b"])
+        child.wait(Deadline(10))
+
+    for line in (
+        f"lab opened on network user: {tmp_path}",
+        "network faults: http-cut-rootfs",
+        f"process {child.pid} in the lab ended with status 0",
+        f"lab closed: {tmp_path}",
+    ):
+        assert line in caplog.messages
+    assert any(
+        line.startswith(f"process {child.pid} started in the lab: ") and "true 'a b'" in line
+        for line in caplog.messages
+    )
 
 
 @pytest.mark.parametrize("network", ["lab", "user"])

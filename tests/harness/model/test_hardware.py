@@ -161,7 +161,7 @@ def test_a_profile_that_is_no_file_is_a_usage_error() -> None:
     [
         ('firmware = "bios"', BootPath.UEFI_HTTP, "needs uefi firmware"),
         ('firmware = "uefi"', BootPath.IPXE_BIOS, "needs bios firmware"),
-        ('[[nic]]\nmodel = "e1000e"\ndhcp = true', BootPath.PXE_CHAIN, "drivers for virtio cards"),
+        ('[[nic]]\nmodel = "e1000e"\ndhcp = true', BootPath.PXE_CHAIN, "drivers for virtio only"),
         ('[[nic]]\nmodel = "igb"\ndhcp = true', BootPath.IPXE_BIOS, "no ROM for igb"),
     ],
 )
