@@ -1,1 +1,1 @@
-"""The command `bootproof`: a file a command."""
+"""The command line: a file for each command, its parser and its function side by side."""

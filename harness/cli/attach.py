@@ -1,4 +1,4 @@
-"""The commands ps, attach and stop: machines that run now, and ways into them."""
+"""The commands ps, attach and stop: running machines, and ways into them."""
 
 from __future__ import annotations
 
@@ -8,50 +8,65 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from harness.cli.promotion import Commands, print_table
+from harness.cli.options import Commands, add_command, print_table
 from harness.core.errors import HostError
 
 if TYPE_CHECKING:
     from harness.machine.attach_server import HeldMachine
 
+_PS = """\
+List the running machines of `pytest --keep failed`, `bootproof boot` and `bootproof replay --shell`.
+"""
+_PS_EPILOG = """\
+example:
+  bootproof ps
+
+exit status: 0
+"""
 _ATTACH = """\
-Get into a machine that `bootproof ps` lists: to its console, where root is logged in if the guest still answers, or
-by another way. Leaving does not end it.
+Open the console of a machine that `bootproof ps` lists, with root logged in if the guest still responds; or SSH, or
+QEMU's monitor. Leaving the console does not end the machine.
 """
 _ATTACH_EPILOG = """\
 examples:
-  bootproof attach                  the only one there is: its console; Ctrl-] leaves it
-  bootproof attach 3fa1 --ssh       root by SSH, if its network and sshd work
+  bootproof attach                  the console of the only machine; Ctrl-] leaves it
+  bootproof attach 3fa1 --ssh       root by SSH, if network and sshd work
   bootproof attach 3fa1 --monitor   QEMU's monitor: info registers, stop, cont, screendump FILE
-  bootproof attach 3fa1 --gdb       where a debugger finds its kernel
+  bootproof attach 3fa1 --gdb       print the gdb command that debugs its kernel
+
+exit status: 0; 4 no such machine; 75 the machine does not respond; that of ssh with --ssh
+"""
+_STOP = """\
+End a machine that `bootproof ps` lists. If pytest holds it, the run continues.
+"""
+_STOP_EPILOG = """\
+examples:
+  bootproof stop            the only machine
+  bootproof stop 3fa1
+
+exit status: 0; 4 no such machine; 75 the machine does not respond
 """
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    ps = commands.add_parser(
-        "ps",
-        help="machines that run now, and how to get into them",
-        description="List the machines of pytest --keep failed, bootproof boot and bootproof replay --shell.",
-    )
-    ps.set_defaults(run=_ps)
-    attach = commands.add_parser(
-        "attach",
-        help="get into a machine that runs",
-        description=_ATTACH,
+    add_command(commands, "ps", _ps, summary="list running machines", description=_PS, epilog=_PS_EPILOG)
+    attach = add_command(
+        commands, "attach", _attach, summary="open the console of a running machine", description=_ATTACH,
         epilog=_ATTACH_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_machine(attach)
+    mode = attach.add_mutually_exclusive_group()
+    mode.add_argument("--ssh", action="store_true", help="log in as root by SSH")
+    mode.add_argument("--monitor", action="store_true", help="QEMU's monitor; Ctrl-D leaves it")
+    mode.add_argument("--gdb", action="store_true", help="open a socket for gdb, and print the gdb command")
+    stop = add_command(commands, "stop", _stop, summary="end a running machine", description=_STOP, epilog=_STOP_EPILOG)
+    _add_machine(stop)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "machine", nargs="?", metavar="MACHINE", help="the id or name of a machine (default: the only one)"
     )
-    attach.add_argument("machine", nargs="?", metavar="MACHINE", help="its id or its name (default: the only one)")
-    way = attach.add_mutually_exclusive_group()
-    way.add_argument("--ssh", action="store_true", help="root by SSH, over its network")
-    way.add_argument("--monitor", action="store_true", help="QEMU's monitor")
-    way.add_argument("--gdb", action="store_true", help="open a door for a debugger, and print gdb's command line")
-    attach.set_defaults(run=_attach)
-    stop = commands.add_parser(
-        "stop", help="end a machine that is kept", description="End a machine; its test goes on."
-    )
-    stop.add_argument("machine", nargs="?", metavar="MACHINE", help="its id or its name (default: the only one)")
-    stop.set_defaults(run=_stop)
 
 
 def _ps(_: argparse.Namespace) -> int:
@@ -97,7 +112,7 @@ def _attach(options: argparse.Namespace) -> int:
     try:
         attach_server.answer(one.id, attach_server.LOGIN)
     except HostError as error:
-        print(f"nobody can be logged in: {error}", file=sys.stderr)
+        print(f"cannot log in: {error}", file=sys.stderr)
     print("Ctrl-] leaves the console", file=sys.stderr)
     with raw(), attach_server.ask(one.id, attach_server.CONSOLE) as door:
         join(door)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def new_table(*columns: str) -> Table:
-    """Columns in bold and no lines; the last column may wrap."""
+    """A table with bold headers and no lines; only the last column wraps."""
     from rich.table import Table
 
     rows = Table(*columns, box=None, pad_edge=False, header_style="bold")
@@ -21,7 +21,7 @@ def new_table(*columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    """As wide as the terminal, in colours; plain, unwrapped lines elsewhere."""
+    """Print ``table`` as wide as the terminal, in colours; where there is no terminal, in plain long lines."""
     from rich.console import Console
 
     if sys.stdout.isatty():

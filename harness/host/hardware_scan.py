@@ -1,4 +1,4 @@
-"""``bootproof facts``: the host this runs on as a hardware profile, which `--hardware FILE` takes back.
+"""``bootproof hardware``: the host this runs on as a hardware profile, which `--hardware FILE` takes back.
 
 Reads /sys, /proc and udev's notes in /run below a ``root`` folder, and nothing else. What QEMU does not have becomes
 the nearest that it has; what the host really has is said beside it.

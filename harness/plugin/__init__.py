@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--hardware",
         metavar="NAME|FILE",
-        help="Boot machines of this hardware profile: a name, or a file as `bootproof facts` prints it.",
+        help="Boot machines of this hardware profile: a name, or a file as `bootproof hardware` prints it.",
     )
     group.addoption(
         "--artifacts", metavar="DIR", help="Judge what another builder made: kernel, initrd and root filesystem in DIR."

@@ -17,6 +17,7 @@ from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
 from harness.model.verdict import Finding
 from harness.plugin.state import RunState
 from harness.replay import bundle
+from harness.replay.bundle_write import write_bundle
 from harness.runs.folder import Run
 from harness.verdict.coverage import without_repeat
 
@@ -36,7 +37,7 @@ def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = 
     if target.exists():
         return target
     try:
-        return bundle.write(
+        return write_bundle(
             target,
             bundle.Failure(
                 finding=replace(finding, where=base) if test else finding,

@@ -1,12 +1,12 @@
-"""``bootproof bisect``: what turned good into bad, over the versions of a stream and what two of them are made of."""
+"""``bootproof bisect``: over the versions of a stream, then over the parts of two cases."""
 
 from __future__ import annotations
 
-import argparse
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from harness.core.errors import Blame, HostError, UsageError
@@ -18,54 +18,71 @@ from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import find_definition, find_images
 from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.machine_spec import DiskSpec, MachineSpec, default_boot_path
-from harness.promotion.select import open_named_tree, select, tree_name
+from harness.promotion.select import open_named_tree, select
 from harness.qemu.disk_images import DATA_GIB, DATA_SERIAL
-from harness.replay.attempt import Case, attempt
-from harness.replay.bundle import unpack
-from harness.replay.delta import Judge, TryOutcome, narrow, neighbours, told
-from harness.replay.replay import case_of, made, on_this_host
+from harness.replay.attempt import attempt, make_folder
+from harness.replay.bundle_read import unpack
+from harness.replay.case import Case
+from harness.replay.case_from_bundle import ArtifactSources, case_from_bundle, on_this_host
+from harness.replay.delta import TryOutcome, neighbours
+from harness.replay.tries import Tries, format_result, smallest_change
 from harness.store.store import Store, find_store
 
 
-def bisect(options: argparse.Namespace) -> int:
-    """Print the result; `UsageError` if there is nothing to find."""
-    if options.times < 1:
-        raise UsageError(f"--times {options.times}: at least once")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BisectOptions:
+    """One bisection: the options of the command. ``test`` and ``stream`` may be empty."""
+
+    good: str
+    bad: str
+    test: str = ""
+    repeat: int = 1
+    stream: str = ""
+    tree: str | None = None
+    images_dir: Path | None = None
+    run_dir: Path | None = None
+
+
+def bisect(options: BisectOptions) -> int:
+    """Print the smallest change that turns GOOD into BAD. `UsageError` if GOOD fails or BAD does not."""
+    if options.repeat < 1:
+        raise UsageError(f"--repeat {options.repeat}: expected at least 1")
     store = find_store()
-    with ExitStack() as until:
-        folder = until.enter_context(store.workfolder(remove=remove))
+    with ExitStack() as stack:
+        folder = stack.enter_context(store.workfolder(remove=remove))
+        good = _case(options.good, options, store, stack, folder / "good")
+        bad = _case(options.bad, options, store, stack, folder / "bad")
+        good, bad = _aligned(good, bad)
+        if problem := _incomparable(good, bad):
+            raise UsageError(problem)
         logs = options.run_dir.absolute() if options.run_dir else folder / "runs"
-        numbers = iter(range(1, 1 << 30))
+        used = Store(folder / "store") if bad.test else store  # pytest would keep the mixes in the store of this host
+        numbers = count(1)
 
         def try_once(case: Case) -> tuple[str, ...]:
-            place = made(logs / f"try-{next(numbers)}")
-            found = attempt(case, kept, place, options.images_dir)
+            found = attempt(case, used, make_folder(logs / f"try-{next(numbers)}"), options.images_dir)
             if others := [one for one in found if one.blame is not Blame.IMAGE]:
-                raise HostError(f"this host is not well enough to tell: {others[0].id} at {others[0].where}")
+                raise HostError(
+                    f"bisect stopped: {others[0].id} at {others[0].where} is not a problem of the image, so this try "
+                    "is neither good nor bad; run `bootproof doctor`, then bisect again"
+                )
             return tuple(one.id for one in found)
 
-        judge = Judge(attempt=try_once, times=options.times, say=to_stderr)
-        good = _case(options.good, options, store, until, folder / "good")
-        bad = _case(options.bad, options, store, until, folder / "bad")
-        good, bad = _alike(good, bad)
-        kept = Store(folder / "store") if bad.test else store  # pytest keeps what it is given, and mixes are of no use
-        if differs := _same(good, bad):
-            raise UsageError(differs)
-        judge.begin(good, bad)
+        tries = Tries(try_once, options.repeat, to_stderr)
+        tries.confirm(good, bad)
         if options.stream:
-            good, bad = _closest(good, bad, judge, options, until)
-        found = narrow(good, bad, judge, folder / "mixes")
-        print("\n".join([*told(found, judge), *_hint(good, bad)]))
+            good, bad = _neighbours(good, bad, tries, options, stack)
+        found = smallest_change(good, bad, tries, folder / "mixes")
+        print("\n".join([*format_result(found, tries), *_comparison(good, bad)]))
     return 0
 
 
-def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack, folder: Path) -> Case:
+def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, folder: Path) -> Case:
     if name.endswith(BUNDLE_SUFFIX):
-        case = case_of(
-            unpack(Path(name), made(folder)), until, store, tree=tree_name(options.tree), images_dir=options.images_dir
-        )
+        sources = ArtifactSources(store=store, tree=options.tree, images_dir=options.images_dir)
+        case = case_from_bundle(unpack(Path(name), make_folder(folder)), sources, stack)
         return on_this_host(replace(case, test=options.test or case.test), store)
-    artifacts = select(name, options.tree, until).artifacts
+    artifacts = select(name, options.tree, stack).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
     spec = MachineSpec(
         name="machine",
@@ -80,9 +97,9 @@ def _case(name: str, options: argparse.Namespace, store: Store, until: ExitStack
     return Case(spec=spec, artifacts=artifacts, definition=definition, network=network, test=options.test)
 
 
-def _alike(good: Case, bad: Case) -> tuple[Case, Case]:
-    """What is no difference: the name and number of the machine, what it is told and expected, the network's kind, the
-    test that fails."""
+def _aligned(good: Case, bad: Case) -> tuple[Case, Case]:
+    """Both cases without differences that cannot be the cause: the name, number and UUID of the machine, its
+    accelerator and credentials, the definition, the kind of network, the test."""
     spec = replace(
         good.spec,
         name=bad.spec.name,
@@ -97,37 +114,41 @@ def _alike(good: Case, bad: Case) -> tuple[Case, Case]:
     return good, replace(bad, test=test)
 
 
-def _same(good: Case, bad: Case) -> str:
-    """Why there is nothing to compare; empty if there is."""
+def _incomparable(good: Case, bad: Case) -> str:
+    """Why the two cannot be compared; empty if they can."""
     if good.artifacts.manifest.image != bad.artifacts.manifest.image:
-        return f"GOOD is of {good.artifacts.manifest.image}, BAD of {bad.artifacts.manifest.image}: no smallest change"
+        return (
+            f"GOOD is a build of {good.artifacts.manifest.image}, BAD of {bad.artifacts.manifest.image}; "
+            "bisect compares builds of one image"
+        )
     if good.before or bad.before:
-        return "an upgrade by kexec is two versions at once, and cannot be taken apart; bisect the boot of the newer"
+        return "bisect cannot take an upgrade by kexec apart; bisect a boot of the newer version"
     return "" if good != bad else "GOOD and BAD are the same"
 
 
-def _closest(good: Case, bad: Case, judge: Judge, options: argparse.Namespace, until: ExitStack) -> tuple[Case, Case]:
-    """The last good and the first bad of the versions that the stream carried between the two."""
-    image = good.artifacts.manifest.image
-    opened = open_named_tree(options.tree, until, image)
-    opened.fetch_artifacts(image, options.stream)
-    carried = list(dict.fromkeys(entry.artifacts for entry in opened.tree.history(image, options.stream)))
+def _neighbours(good: Case, bad: Case, tries: Tries, options: BisectOptions, stack: ExitStack) -> tuple[Case, Case]:
+    """The last good and the first bad version that the stream pointed to between the two."""
+    image, stream = good.artifacts.manifest.image, options.stream
+    opened = open_named_tree(options.tree, stack, image)
+    opened.fetch_artifacts(image, stream)
+    published = list(dict.fromkeys(entry.artifacts for entry in opened.tree.history(image, stream)))
     ends = [case.artifacts.digest for case in (good, bad)]
     for name, end in zip(("GOOD", "BAD"), ends, strict=True):
-        if end not in carried:
+        if end not in published:
             raise UsageError(
-                f"stream {options.stream} never carried {name}, {end[:12]}: bootproof history {image} {options.stream}"
+                f"stream {stream} never pointed to {name} ({end[:12]}); `bootproof history {image} {stream}` lists its "
+                "builds"
             )
-    first, last = (carried.index(end) for end in ends)
+    first, last = (published.index(end) for end in ends)
     if first > last:
-        raise UsageError(f"stream {options.stream} carried BAD before GOOD")
-    versions = [load_artifacts(opened.tree.artifacts(name)) for name in carried[first : last + 1]]
-    to_stderr(f"{len(versions)} versions in {options.stream}")
-    is_elsewhere = (good.spec, good.network_faults) != (bad.spec, bad.network_faults)
+        raise UsageError(f"stream {stream} pointed to BAD before GOOD; exchange the two")
+    versions = [load_artifacts(opened.tree.artifacts(digest)) for digest in published[first : last + 1]]
+    to_stderr(f"{len(versions)} versions in {stream}")
+    has_other_machine = (good.spec, good.network_faults) != (bad.spec, bad.network_faults)
     oldest = replace(bad, artifacts=versions[0])
-    if is_elsewhere and judge.judge(oldest, f"{_name(versions[0])} on BAD's machine") is TryOutcome.BAD:
-        return good, bad  # whatever the version
-    pair = neighbours(len(versions), lambda at: judge.judge(replace(bad, artifacts=versions[at]), _name(versions[at])))
+    if has_other_machine and tries.judge(oldest, f"{_name(versions[0])} on BAD's machine") is TryOutcome.BAD:
+        return good, bad  # the version is not the cause
+    pair = neighbours(len(versions), lambda at: tries.judge(replace(bad, artifacts=versions[at]), _name(versions[at])))
     return replace(good, artifacts=versions[pair[0]]), replace(bad, artifacts=versions[pair[1]])
 
 
@@ -135,7 +156,7 @@ def _name(artifacts: Artifacts) -> str:
     return f"{artifacts.manifest.image} {artifacts.manifest.version} ({artifacts.digest[:12]})"
 
 
-def _hint(good: Case, bad: Case) -> Iterator[str]:
+def _comparison(good: Case, bad: Case) -> Iterator[str]:
     if good.artifacts.digest != bad.artifacts.digest:
         yield f"between {_name(good.artifacts)} and {_name(bad.artifacts)}"
-        yield f"what differs in them: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}"
+        yield f"to compare their contents: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}"

@@ -1,4 +1,4 @@
-"""What a definition marks as secret: it leaves neither by a copy of a disk nor by a log."""
+"""Redaction: what a definition marks as secret is removed from copies of disks and from logs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from harness.qemu.ext4 import Ext4, open_ext4
 
 HIDDEN = b"[secret]"
 _LEAST_BYTES = 8
-"""Shorter words are in every log by chance."""
+"""Shorter words occur in logs by chance."""
 
 
-def leave_out(disk: Path, paths: Sequence[str]) -> frozenset[bytes]:
-    """Take files and folders out of the file systems on the raw image ``disk``, and all that was ever removed there.
+def remove_files(disk: Path, paths: Sequence[str]) -> frozenset[bytes]:
+    """Remove files and folders from the file systems on the raw image ``disk``, and zero all free blocks there.
 
-    What the files held is returned, by words that can be told in a log. `ImageError` for a file system that cannot be
-    read, of which nobody knows what it holds.
+    Returns the words of the removed files, to find them in logs. `ImageError` for a file system that cannot be read:
+    it may hold secrets.
     """
-    words = set[bytes]()
+    words: set[bytes] = set()
     numbers = [partition.number for partition in partitions(disk)] or [0]
     for number in numbers:
         partition = find_partition(disk, number)
-        if not holds_ext4(disk, partition):  # of what a FAT or nothing holds, the definition says nothing
+        if not holds_ext4(disk, partition):  # a definition has no paths on a FAT or an empty partition
             continue
         with tempfile.TemporaryDirectory(prefix=".secret.", dir=disk.parent) as scratch:
             copy = Path(scratch) / "ext4"
@@ -44,8 +44,9 @@ def leave_out(disk: Path, paths: Sequence[str]) -> frozenset[bytes]:
 
 
 def _below(file_system: Ext4, paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """All files there, and the folders that they are in, the innermost first."""
-    files, folders = list[str](), list[str]()
+    """All files at or below ``paths``, and their folders, the innermost first."""
+    files: list[str] = []
+    folders: list[str] = []
     for path in paths:
         entry = file_system.entry(path)
         if entry is None:
@@ -60,21 +61,23 @@ def _below(file_system: Ext4, paths: Iterable[str]) -> tuple[list[str], list[str
 
 
 def _remove(copy: Path, files: Sequence[str], folders: Sequence[str]) -> None:
-    """And every block that is free then becomes a hole: e2fsck(8), ``-E discard``."""
+    """Remove them, and turn every free block into a hole: e2fsck(8), ``-E discard``."""
     script = copy.with_name("script")
     lines = [*(f'rm "{name}"' for name in files), *(f'rmdir "{name}"' for name in folders)]
     script.write_text("\n".join(lines) + "\n", "utf-8")
     log = copy.with_name("log")
     process.run([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(copy)], log=log)
-    with suppress(CommandFailed):  # it says 1 where it had something to mend
+    with suppress(CommandFailed):  # status 1: it corrected something
         process.run([process.require("e2fsck", "e2fsprogs"), "-fy", "-E", "discard", str(copy)], log=log)
     left = Ext4(copy, str(copy))
-    if left.problems() or any(left.entry(name) for name in (*files, *folders)):  # debugfs fails without a status
-        raise ImageError(f"{copy}: what is secret could not be taken out of this file system")
+    if left.problems() or any(
+        left.entry(name) for name in (*files, *folders)
+    ):  # debugfs exits with 0 if a command fails
+        raise ImageError(f"{copy}: the secret files could not be removed from this file system")
 
 
 def _words(content: bytes) -> Iterator[bytes]:
-    """Each line, and what stands behind its first equals sign or colon."""
+    """Each line, and the text after its first equals sign or colon."""
     for line in content.splitlines():
         for part in (line, *(line.partition(mark)[2] for mark in (b"=", b":"))):
             if len(word := part.strip(b" \t\"'")) >= _LEAST_BYTES:
@@ -82,7 +85,7 @@ def _words(content: bytes) -> Iterator[bytes]:
 
 
 def hide(content: bytes, words: Iterable[bytes]) -> bytes:
-    """``content`` without those words, the longest first."""
+    """``content`` with those words replaced by `HIDDEN`, the longest first."""
     for word in sorted(words, key=len, reverse=True):
         content = content.replace(word, HIDDEN)
     return content

@@ -6,25 +6,21 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.host_id import boot_id
 from harness.core.locks import lock_folder
-from harness.core.tables import new_table
-from harness.core.text import ago, size
+from harness.core.text import size
 from harness.model.artifacts import load_artifacts
 from harness.store.store import Store, is_worked_in
 from harness.store.template_record import RECORD, Template
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _HALF_MADE_S = 3600
 """`record.write` renames its temporary file within milliseconds; one that is an hour old has no writer."""
@@ -298,51 +294,5 @@ def _modified_s(path: Path) -> float:
         return 0.0
 
 
-# How it is told
-
-
-def table(found: StoreSurvey, now_s: float) -> Table:
-    """What is kept, for a person."""
-    rows = new_table("kind", "what", "image", "version", "last used", "size", "")
-    for group in grouped(found.kept, _state):
-        used_s = max(kept.used_s for kept in group)
-        rows.add_row(*cells(group), ago(now_s - used_s), _size_of(group), _state(group[0]))
-    return rows
-
-
-def _state(kept: StoreItem) -> str:
-    using = "at work" if kept.kind is StoreKind.WORK else f"in use by {kept.user}"
-    return "; ".join(filter(None, [kept.user and using, kept.flaw]))
-
-
 def summary(found: StoreSurvey) -> str:
     return f"{size(found.size_bytes)} kept in {found.root}, {size(found.free_bytes)} free beside it"
-
-
-def grouped(found: Iterable[StoreItem], apart: Callable[[StoreItem], str]) -> list[list[StoreItem]]:
-    """The lines of a table, in order; what is told together shares one where ``apart`` says the same."""
-    order = list(StoreKind)
-    groups: dict[tuple[str, ...], list[StoreItem]] = {}
-    for kept in sorted(found, key=lambda kept: (order.index(kept.kind), kept.images, kept.version, kept.used_s)):
-        single = "" if kept.kind.is_told_together else str(kept.paths)
-        groups.setdefault((kept.kind, apart(kept), single), []).append(kept)
-    return list(groups.values())
-
-
-def cells(group: Sequence[StoreItem]) -> tuple[str, str, str, str]:
-    """Kind, name, image and version of a line."""
-    first = group[0]
-    is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER) or (
-        first.kind is StoreKind.TEMPLATE and first.flaw == "damaged"
-    )
-    name = first.name[:12] if is_digest else first.name
-    if first.kind is StoreKind.PACKAGES:
-        name = f"{first.name}, {len(first.paths)}"
-    if first.kind.is_told_together:
-        name = str(len(group))
-    images = {", ".join(kept.images) for kept in group}
-    return first.kind, name, images.pop() if len(images) == 1 else "", first.version
-
-
-def _size_of(group: Sequence[StoreItem]) -> str:
-    return size(sum(kept.size_bytes for kept in group))

@@ -14,18 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.core.errors import HostError, UsageError
 from harness.core.locks import lock_folder
 from harness.core.namespaces import remove
-from harness.core.tables import new_table
-from harness.core.text import size
-from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, cells, grouped, survey
+from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, survey
 from harness.store.store import Store, is_worked_in
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _HELD = (StoreKind.ARTIFACTS, StoreKind.TEMPLATE)
 """Who uses these holds their folder."""
@@ -177,18 +171,6 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except PermissionError:
         remove(folder)
-
-
-def removal_table(removals: list[Removal], *, dry_run: bool) -> Table:
-    """What became of each, or would become of it."""
-    rows = new_table("", "kind", "what", "image", "version", "size", "why")
-    reasons = {removal.kept: removal for removal in removals}
-    verb = "would go" if dry_run else "removed"
-    for group in grouped(reasons, lambda kept: reasons[kept].reason + reasons[kept].spared):
-        removal, size_bytes = reasons[group[0]], sum(kept.size_bytes for kept in group)
-        why = f"{removal.reason}, but {removal.spared}" if removal.spared else removal.reason
-        rows.add_row("stays" if removal.spared else verb, *cells(group), size(size_bytes), why)
-    return rows
 
 
 def removed_bytes(removals: list[Removal]) -> int:

@@ -23,7 +23,8 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
 from harness.model.verdict import Finding
-from harness.replay import bundle
+from harness.replay.bundle import Failure
+from harness.replay.bundle_write import write_bundle
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
@@ -158,7 +159,7 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     bundles = sorted(folder.glob("runs/latest/*.bundle"), key=lambda file: file.stat().st_mtime)
     if not bundles:
         raise RuntimeError(f"none of {repeats} failed, which happens: measure again")
-    argv = ["-m", "harness", "replay", str(bundles[-1]), f"--times={times}", f"--run-dir={folder}/again", images]
+    argv = ["-m", "harness", "replay", str(bundles[-1]), f"--repeat={times}", f"--run-dir={folder}/again", images]
     done = subprocess.run([sys.executable, *argv], cwd=folder, env=env, check=False, stdout=subprocess.PIPE, text=True)
     said = done.stdout.splitlines()[0]
     found = [Run(file.parent, "main") for file in folder.glob("again/*/latest/verdict.json")]
@@ -175,7 +176,7 @@ def _once(fault: Fault, artifacts: Artifacts, definition: ImageDefinition, place
     run = run_in(folder)
     finding, boot_folder = _fail(fault, artifacts, definition, folder, run)
     started_s = time.monotonic()
-    made = bundle.write(place / "x.bundle", bundle.Failure(finding=finding), boot_folder, [artifacts], definition)
+    made = write_bundle(place / "x.bundle", Failure(finding=finding), boot_folder, [artifacts], definition)
     written_s = time.monotonic() - started_s
     again = place / "again"
     argv = [sys.executable, "-m", "harness", "replay", str(made), f"--run-dir={again}"]

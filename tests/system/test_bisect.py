@@ -1,4 +1,4 @@
-"""What turned a good image into a bad one is found, in real boots."""
+"""The change that turns a good image into a bad one is found, in real boots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_it_boots(cold_machine):
     assert cold_machine.is_on
 """
 LOOKS = """\
-def test_the_kernel_was_told_no_nonsense(machine):
+def test_the_kernel_has_no_nonsense_argument(machine):
     assert "nonsense" not in machine.check("cat /proc/cmdline")
 """
 
@@ -48,13 +48,13 @@ def test_the_argument_that_breaks_a_boot_is_named(artifacts: Artifacts, tmp_path
     status, said, steps = _bisect(artifacts.folder, bad)
 
     assert status == 0
-    assert said.startswith("unit-not-ready comes with: argument none → systemd.mask=ssh.service\n4 tries; ")
+    assert said.startswith("unit-not-ready is caused by: argument none → systemd.mask=ssh.service\n4 tries; ")
     assert "BAD shows unit-not-ready in 1 of 1\nGOOD: good\n" in steps
     assert "argument none → bootproof.harmless: good\n" in steps
 
 
-def test_of_a_bundle_the_network_fault_is_named(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
-    """And neither the boot path nor anything else of the machine that it came up on."""
+def test_the_network_fault_of_a_bundle_is_named(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
+    """And neither the boot path nor any other difference of the machines."""
     (tmp_path / "test_mine.py").write_text(BOOTS)
     judge("base", "-n0", "--network-fault=http-404-rootfs", "--boot-path=ipxe-bios", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")
@@ -62,22 +62,22 @@ def test_of_a_bundle_the_network_fault_is_named(judge: Judge, artifacts: Artifac
     status, said, _ = _bisect(artifacts.folder, bundle)
 
     assert status == 0
-    assert said.startswith("http-error comes with: ")
+    assert said.startswith("http-error is caused by: ")
     assert "network fault http-404-rootfs" in said.splitlines()[0]
 
 
-def test_a_test_can_be_what_tells_good_from_bad(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_a_test_can_decide_what_is_good_and_bad(artifacts: Artifacts, tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(LOOKS)
     bad = _with_arguments(artifacts, tmp_path / "bad", "bootproof.nonsense", "bootproof.harmless")
 
-    node = "test_mine.py::test_the_kernel_was_told_no_nonsense"
+    node = "test_mine.py::test_the_kernel_has_no_nonsense_argument"
     status, said, _ = _bisect(artifacts.folder, bad, f"--test={node}", f"--images-dir={ROOT}/images", cwd=tmp_path)
 
     assert status == 0
-    assert said.startswith("check-failed comes with: argument none → bootproof.nonsense\n")
+    assert said.startswith("check-failed is caused by: argument none → bootproof.nonsense\n")
 
 
-def test_of_the_versions_of_a_stream_the_first_bad_one_is_named(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_the_first_bad_version_of_a_stream_is_named(artifacts: Artifacts, tmp_path: Path) -> None:
     changes = ((), ("bootproof.2",), ("bootproof.2", "bootproof.3"), ("systemd.mask=ssh.service",),
                ("systemd.mask=ssh.service", "bootproof.5"))  # fmt: skip
     proven = Proven(tmp_path)
@@ -102,6 +102,6 @@ def test_of_the_versions_of_a_stream_the_first_bad_one_is_named(artifacts: Artif
 
     assert status == 0
     assert "5 versions in stable\n" in steps
-    assert said.startswith("unit-not-ready comes with: argument none → systemd.mask=ssh.service\n")
+    assert said.startswith("unit-not-ready is caused by: argument none → systemd.mask=ssh.service\n")
     assert f"({versions[3].digest[:12]})" in said
     assert f"({versions[-1].digest[:12]})" not in said

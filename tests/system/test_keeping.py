@@ -19,7 +19,7 @@ from harness.core.process import answer
 from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, HeldMachine
 from harness.model.verdict import Outcome, Verdict
-from harness.replay.bundle import unpack
+from harness.replay.bundle_read import unpack
 
 ROOT = Path(__file__).parents[2]
 FAILS = """\
@@ -155,7 +155,7 @@ def test_a_boot_that_is_interrupted_leaves_a_bundle_at_once(tmp_path: Path, work
     )
     assert "Linux version" in (opened / "console.log").read_text("utf-8", "replace")
     assert (opened / "capture.pcap").stat().st_size
-    assert f"have it again: bootproof replay {made.resolve()}" in said
+    assert f"bootproof replay {made.resolve()}" in said
 
 
 def _reached_kernel(latest: Path) -> Iterator[bool]:

@@ -1,4 +1,4 @@
-"""A failure that left a bundle comes back from it, and stays away when what caused it is changed."""
+"""A failure is reproduced from its bundle, and is gone when its cause is changed."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def _replay(*arguments: object, cwd: Path = ROOT) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_boot_that_failed_fails_again_but_not_without_the_network_fault(judge: Judge, tmp_path: Path) -> None:
+def test_a_failed_boot_fails_again_but_not_without_the_network_fault(judge: Judge, tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(BOOTS)
     status, verdict = judge("base", "-n0", "--network-fault=http-404-rootfs", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")
 
     assert (status, [finding.id for finding in verdict.findings]) == (1, ["http-error"])
     assert bundle.stat().st_size < 25 << 20
-    assert _replay(bundle) == (1, "http-error: came back in 1 of 1\n")
-    status, said = _replay(bundle, "--change", "network_faults=")
-    assert (status, said) == (0, "http-error: came back in 0 of 1\nno finding: 1 of 1\n")
+    assert _replay(bundle) == (1, "http-error: reproduced in 1 of 1\n")
+    status, said = _replay(bundle, "--set", "network-faults=")
+    assert (status, said) == (0, "http-error: reproduced in 0 of 1\nno finding: 1 of 1\n")
 
 
-def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
-    """In a repository of its own, as an operator has one."""
+def test_a_failed_test_is_run_again(tmp_path: Path) -> None:
+    """In a repository of its own, as operators have."""
     file = tmp_path / "test_mine.py"
     file.write_text(KEEPS)
     argv = [sys.executable, "-m", "pytest", "--image=base", f"--images-dir={ROOT}/images", "-n0", file.name]
@@ -52,14 +52,14 @@ def test_a_test_that_failed_in_a_machine_is_run_again(tmp_path: Path) -> None:
     print(done.stdout, done.stderr)
     (bundle,) = (tmp_path / "runs" / "latest").glob("*.bundle")
 
-    assert f"have it again: bootproof replay {bundle.resolve()}" in done.stdout
+    assert f"bootproof replay {bundle.resolve()}" in done.stdout
     assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 1
     file.write_text(KEEPS.replace("something else", "kept"))
     assert _replay(bundle, f"--images-dir={ROOT}/images", cwd=tmp_path)[0] == 0
 
 
-def test_its_monitor_and_its_kernel_are_at_hand(judge: Judge, tmp_path: Path) -> None:
-    """A debugger finds it before its first instruction."""
+def test_replay_opens_the_monitor_and_waits_for_gdb(judge: Judge, tmp_path: Path) -> None:
+    """gdb connects before the first instruction."""
     (tmp_path / "test_mine.py").write_text(BOOTS)
     judge("base", "-n0", "--network-fault=http-404-kernel", str(tmp_path / "test_mine.py"))
     (bundle,) = (tmp_path / "latest").glob("*.bundle")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from harness.host.doctor.boots import for_boots
 from harness.host.doctor.builds import for_builds
@@ -12,28 +11,12 @@ from harness.host.doctor.places import places
 from harness.host.doctor.programs import programs
 from harness.host.doctor.resources import resources
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["CheckState", "HostCheck", "examine", "remedies", "table"]
+__all__ = ["CheckState", "HostCheck", "examine", "remedies"]
 
 
 def examine() -> list[HostCheck]:
     """Every check, tried and not assumed; the lab is really opened. Nothing is left behind."""
     return [*programs(), *for_boots(), *for_builds(), *places(), *resources()]
-
-
-def table(checks: Iterable[HostCheck]) -> Table:
-    """The checks, for a person."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = Table(box=None, pad_edge=False, show_header=False)
-    colours = {CheckState.OK: "green", CheckState.LIMITED: "yellow", CheckState.MISSING: "bold red"}
-    for check in checks:
-        word = check.state.upper() if check.is_missing else check.state
-        rows.add_row(Text(word, colours[check.state]), check.name, check.detail)
-    return rows
 
 
 def remedies(checks: Iterable[HostCheck]) -> list[str]:

@@ -1,4 +1,7 @@
-"""What a person can get wrong before anything is built or booted: one sentence, the remedy in it, the right status."""
+"""Mistakes that are found before anything is built or booted: one sentence with the remedy, and the right exit status.
+
+Real processes are started only where the process matters: for pytest, mounts and locales.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.build.pipeline import check_clock
+from harness.cli.main import main
 from harness.core import serialization
 from harness.core.errors import HostError
 from harness.model.artifacts import FILES, MANIFEST, Manifest, describe
@@ -21,14 +25,30 @@ BOOTPROOF = (sys.executable, "-m", "harness")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 
 
-def run(argv: Sequence[str], *, env: dict[str, str] | None = None, cwd: Path = ROOT) -> tuple[int, str]:
-    """The exit status, and all that was printed, in whatever encoding."""
+Command = Callable[..., tuple[int, str]]
+
+
+def run(argv: Sequence[str], **env: str) -> tuple[int, str]:
+    """Run a process: its exit status, and everything that it printed, in any encoding."""
     done = subprocess.run(
-        argv, cwd=cwd, env=os.environ | (env or {}), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        argv, cwd=ROOT, env=os.environ | env, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
-    said = (done.stdout + done.stderr).decode("utf-8", "replace")
-    print(said)
-    return done.returncode, said
+    printed = (done.stdout + done.stderr).decode("utf-8", "replace")
+    print(printed)
+    return done.returncode, printed
+
+
+@pytest.fixture
+def bootproof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process, with an empty store: its exit status, and everything that it printed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
+
+    def run_here(*arguments: str) -> tuple[int, str]:
+        status = main(list(arguments))
+        return status, "".join(capsys.readouterr())
+
+    return run_here
 
 
 @pytest.fixture
@@ -41,7 +61,7 @@ def images(tmp_path: Path) -> Path:
     return folder.parent
 
 
-# Definitions, through both faces
+# Definitions
 
 MISTAKES = {
     "misspelt": ("kernel_arguments =", "kernel_argument =", "build.kernel_argument: is not a known key; did you mean"),
@@ -55,35 +75,46 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("face", ["bootproof", "pytest"])
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_in_a_definition_is_one_sentence_and_status_4(images: Path, mistake: str, face: str) -> None:
+def make(images: Path, mistake: str) -> tuple[Path, str]:
+    """Make a ``mistake`` in the definition: its file, and the sentence about it."""
     old, new, sentence = MISTAKES[mistake]
     file = images / "mine" / "image.toml"
     text = file.read_text("utf-8")
     assert old in text
     file.write_text(text.replace(old, new, 1), "utf-8")
-    argv = {
-        "bootproof": [*BOOTPROOF, "build", "mine", "--images-dir", str(images)],
-        "pytest": [*PYTEST, "--image", "mine", f"--images-dir={images}"],
-    }
+    return file, sentence
 
-    status, said = run(argv[face])
 
-    lines = said.split("\n")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_definition_is_one_sentence_and_status_4(images: Path, mistake: str, bootproof: Command) -> None:
+    file, sentence = make(images, mistake)
+
+    status, printed = bootproof("build", "mine", "--images-dir", str(images))
+
+    assert (status, printed.count("\n")) == (4, 1)
+    assert sentence in printed
+    assert str(file) in printed
+
+
+def test_pytest_reports_a_mistake_in_a_definition_in_the_same_sentence(images: Path) -> None:
+    file, sentence = make(images, "misspelt")
+
+    status, printed = run([*PYTEST, "--image", "mine", f"--images-dir={images}"])
+
+    lines = [line for line in printed.split("\n") if line.strip()]
     assert status == 4
-    assert [line for line in lines if line.strip()] == [line for line in lines if sentence in line]
-    assert str(file) in said
+    assert lines == [line for line in lines if sentence in line]
+    assert str(file) in printed
 
 
 @pytest.mark.parametrize("name", ["Mine", "my image", "mïne"])
-def test_name_that_os_release_cannot_hold_is_refused(images: Path, name: str) -> None:
+def test_a_name_that_os_release_cannot_hold_is_refused(images: Path, name: str, bootproof: Command) -> None:
     (images / "mine").rename(images / name)
 
-    status, said = run([*BOOTPROOF, "build", name, "--images-dir", str(images)])
+    status, printed = bootproof("build", name, "--images-dir", str(images))
 
-    assert (status, said.count("\n")) == (4, 1)
-    assert "lower-case letters, digits and ._- only" in said
+    assert (status, printed.count("\n")) == (4, 1)
+    assert "lower-case letters, digits and ._- only" in printed
 
 
 # Options
@@ -100,12 +131,22 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("arguments", OPTIONS, ids=" ".join)
-def test_wrong_option_is_one_sentence_and_status_4(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    status, said = run([*BOOTPROOF, *arguments], env={"BOOTPROOF_STORE": str(tmp_path)})
+def test_a_wrong_option_is_one_sentence_and_status_4(
+    arguments: tuple[str, ...], tmp_path: Path, bootproof: Command
+) -> None:
+    status, printed = bootproof(*arguments)
 
-    assert (status, said.count("\n")) == (4, 1)
-    assert all(part in said for part in OPTIONS[arguments].split(".*"))
-    assert not list(tmp_path.iterdir())
+    assert (status, printed.count("\n")) == (4, 1)
+    assert all(part in printed for part in OPTIONS[arguments].split(".*"))
+    assert not (tmp_path / "store").exists() or not list((tmp_path / "store").iterdir())
+
+
+def test_an_option_that_does_not_exist_has_status_4(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "base", "--fast"])
+
+    assert ended.value.code == 4
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err
 
 
 # Artifacts
@@ -173,31 +214,43 @@ def spoilt_not_json(folder: Path) -> str:
     "spoil",
     [spoilt_no_initrd, spoilt_truncated, spoilt_changed, spoilt_unlisted, spoilt_version, spoilt_not_json],
 )
-def test_artifacts_that_are_not_what_they_say_are_one_sentence_and_status_4(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], str]
+def test_artifacts_that_their_manifest_does_not_describe_are_one_sentence_and_status_4(
+    folder: Path, spoil: Callable[[Path], str], bootproof: Command
 ) -> None:
     sentence = spoil(folder)
 
-    status, said = run(
+    status, printed = bootproof("boot", "base", "--artifacts", str(folder))
+
+    assert (status, printed.count("\n")) == (4, 1)
+    assert f"{folder}/{sentence}" in printed
+
+
+def test_pytest_reports_damaged_artifacts_in_the_same_sentence(folder: Path, tmp_path: Path) -> None:
+    sentence = spoilt_changed(folder)
+
+    status, printed = run(
         [*PYTEST, "--image", "base", f"--artifacts={folder}", f"--run-dir={tmp_path / 'runs'}", "-q"],
-        env={"BOOTPROOF_STORE": str(tmp_path / "store")},
+        BOOTPROOF_STORE=str(tmp_path / "store"),
     )
 
     assert status == 4
-    assert f"{folder}/{sentence}" in said
-    assert "Traceback" not in said
+    assert f"{folder}/{sentence}" in printed
+    assert "Traceback" not in printed
 
 
 # Places
 
 
-def test_store_that_cannot_be_made_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_made_is_the_hosts_fault_and_named(
+    tmp_path: Path, bootproof: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "file" / "store"))
 
-    status, said = run([*BOOTPROOF, "build", "base"], env={"BOOTPROOF_STORE": str(tmp_path / "file" / "store")})
+    status, printed = bootproof("build", "base")
 
-    assert (status, said.count("\n")) == (75, 1)
-    assert "BOOTPROOF_STORE" in said
+    assert (status, printed.count("\n")) == (75, 1)
+    assert "BOOTPROOF_STORE" in printed
 
 
 IN_SMALL = """
@@ -206,56 +259,56 @@ mount -t tmpfs -o size=%s,nr_inodes=%s tmpfs "$0" && mkdir "$0/store" && %s exec
 
 
 def in_small(place: Path, argv: Sequence[str], *, size: str = "1m", inodes: int = 50, then: str = "") -> list[str]:
-    """``argv`` with a small file system of its own on ``place``; elsewhere nothing is mounted."""
+    """``argv`` in a mount namespace with a small file system on ``place``."""
     private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", IN_SMALL % (size, inodes, then)]
     if subprocess.run([*private[:-3], "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this host gives no mount namespaces")
+        pytest.skip("this host does not allow mount namespaces")
     return [*private, str(place), *argv]
 
 
-def test_store_that_is_read_only_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
+def test_a_store_that_is_read_only_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
     argv = in_small(tmp_path, [*BOOTPROOF, "build", "base"], then='mount -o remount,ro "$0" &&')
 
-    status, said = run(argv, env={"BOOTPROOF_STORE": str(tmp_path / "store")})
+    status, printed = run(argv, BOOTPROOF_STORE=str(tmp_path / "store"))
 
-    assert (status, said.count("\n")) == (75, 1)
-    assert "Read-only file system" in said
-    assert "BOOTPROOF_STORE" in said
+    assert (status, printed.count("\n")) == (75, 1)
+    assert "Read-only file system" in printed
+    assert "BOOTPROOF_STORE" in printed
 
 
-def test_store_that_is_full_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
+def test_a_store_that_is_full_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
     argv = in_small(tmp_path, [*BOOTPROOF, "build", "base"], inodes=5)
 
-    status, said = run(argv, env={"BOOTPROOF_STORE": str(tmp_path / "store")})
+    status, printed = run(argv, BOOTPROOF_STORE=str(tmp_path / "store"))
 
-    assert (status, said.count("\n")) == (75, 1)
-    assert "No space left" in said or "no space left" in said
-    assert "BOOTPROOF_STORE" in said
+    assert (status, printed.count("\n")) == (75, 1)
+    assert "No space left" in printed or "no space left" in printed
+    assert "BOOTPROOF_STORE" in printed
 
 
-def test_store_that_nothing_may_be_executed_on_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
+def test_a_store_that_is_mounted_noexec_is_the_hosts_fault_and_named(tmp_path: Path) -> None:
     argv = in_small(tmp_path, [*BOOTPROOF, "build", "base"], then='mount -o remount,noexec "$0" &&')
 
-    status, said = run(argv, env={"BOOTPROOF_STORE": str(tmp_path / "store")})
+    status, printed = run(argv, BOOTPROOF_STORE=str(tmp_path / "store"))
 
-    assert (status, said.count("\n")) == (75, 1)
-    assert "is mounted noexec" in said
-    assert "BOOTPROOF_STORE" in said
+    assert (status, printed.count("\n")) == (75, 1)
+    assert "is mounted noexec" in printed
+    assert "BOOTPROOF_STORE" in printed
 
 
 @pytest.mark.parametrize(("then", "sentence"), [("", "No space left"), ('mount -o remount,ro "$0" &&', "Read-only")])
-def test_run_that_cannot_keep_anything_is_the_hosts_fault_and_says_what_to_do(
+def test_a_run_folder_that_cannot_be_written_is_the_hosts_fault_and_the_remedy_is_named(
     tmp_path: Path, then: str, sentence: str
 ) -> None:
     argv = in_small(tmp_path, [*PYTEST, "--image", "base", f"--run-dir={tmp_path / 'store'}"], inodes=4, then=then)
 
-    status, said = run(argv, env={"BOOTPROOF_STORE": str(tmp_path / "store")})
+    status, printed = run(argv, BOOTPROOF_STORE=str(tmp_path / "store"))
 
     assert status == 75
-    assert sentence in said
-    assert "--run-dir names another" in said
-    assert "Traceback" not in said
-    assert "INTERNALERROR" not in said
+    assert sentence in printed
+    assert "--run-dir names another" in printed
+    assert "Traceback" not in printed
+    assert "INTERNALERROR" not in printed
 
 
 # Locales and clocks
@@ -269,11 +322,11 @@ LOCALES = (
 
 
 @pytest.mark.parametrize("env", LOCALES, ids=str)
-def test_sentence_that_the_locale_cannot_print_is_printed_as_well_as_it_goes(env: dict[str, str]) -> None:
-    status, said = run([*BOOTPROOF, "build", "naïve"], env=env)
+def test_a_character_that_the_locale_lacks_is_escaped(env: dict[str, str]) -> None:
+    status, printed = run([*BOOTPROOF, "build", "naïve"], **env)
 
-    assert (status, said.count("\n")) == (4, 1)
-    assert "; known: base" in said
+    assert (status, printed.count("\n")) == (4, 1)
+    assert "; known: base" in printed
 
 
 def test_a_definition_is_the_same_in_every_locale(images: Path) -> None:
@@ -283,13 +336,13 @@ def test_a_definition_is_the_same_in_every_locale(images: Path) -> None:
         "import sys; from pathlib import Path; from harness.model.definition import load_definition, sources_digest; "
         "print(sources_digest(load_definition(Path(sys.argv[1]))))"
     )
-    said = {run([sys.executable, "-c", program, str(images / "mine")], env=env) for env in LOCALES}
+    printed = {run([sys.executable, "-c", program, str(images / "mine")], **env) for env in LOCALES}
 
-    assert len(said) == 1
-    assert next(iter(said))[0] == 0
+    assert len(printed) == 1
+    assert next(iter(printed))[0] == 0
 
 
-def test_a_clock_that_stands_in_1970_is_the_hosts_fault_and_named() -> None:
+def test_a_clock_in_1970_is_the_hosts_fault_and_named() -> None:
     check_clock(1_800_000_000, 1_795_000_000)
     with pytest.raises(HostError, match=r"says 1970-01-01, but it is at least 2026-11-18: timedatectl"):
         check_clock(3600, 1_795_000_000)

@@ -1,4 +1,4 @@
-"""The examples for pipelines: they parse, and each command in them is one that there is."""
+"""The example pipelines: they parse, and each command in them exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.__main__ import _parser
+from harness.cli.main import parser
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "docs" / "pipelines").iterdir())
@@ -31,7 +31,7 @@ def commands(file: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_an_example_is_what_that_system_reads(file: Path) -> None:
+def test_an_example_has_the_format_of_its_system(file: Path) -> None:
     documents = list(yaml.safe_load_all(file.read_text()))
 
     assert WORDS[file.name] in str(documents[0])
@@ -39,12 +39,12 @@ def test_an_example_is_what_that_system_reads(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_command_in_an_example_is_there(file: Path, pytestconfig: pytest.Config) -> None:
+def test_each_command_in_an_example_exists(file: Path, pytestconfig: pytest.Config) -> None:
     for program, *arguments in commands(file):
         if program == "make":
             assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text()
         elif program.endswith("bootproof"):
-            _parser().parse_args(arguments)
+            parser().parse_args(arguments)
         else:
             known, unknown = pytestconfig._parser.parse_known_and_unknown_args(arguments)  # pytest has no public one
             assert known.image == ["nova-kvm"]

@@ -1,4 +1,4 @@
-"""The release keeper's commands as they are typed: what they print, and what becomes of wrong input."""
+"""promote, rollback, streams, history, attest: their output, and errors for wrong input."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
-from harness.cli.promotion import TRUST
+from harness.cli.main import main
+from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
@@ -20,7 +20,7 @@ from ..proven import Proven
 
 @pytest.fixture
 def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
-    """A folder as somebody has it who ran the tests: images/policy.toml, runs/…, keys."""
+    """The working directory after a run: images/policy.toml, runs/…, keys."""
     made = Proven(tmp_path)
     made.demand()
     (tmp_path / "images" / "context").mkdir(parents=True)
@@ -28,7 +28,7 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     for name in ("policy.toml", "policy.toml.sig"):
         (tmp_path / name).rename(tmp_path / "images" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(TRUST, str(tmp_path / "keeper.key.pub"))
+    monkeypatch.setenv(TRUST_VARIABLE, str(tmp_path / "keeper.key.pub"))
     monkeypatch.setenv(TREE_VARIABLE, str(tmp_path / "tree"))
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
     run(made, "1")
@@ -36,7 +36,7 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
 
 
 def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-context") -> Path:
-    """What a run of these artifacts leaves behind."""
+    """The folder of a run of these artifacts."""
     artifacts = made.artifacts(version)
     folder = made.folder / "runs" / name
     folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ def promote(made: Proven, version: str = "1", *more: str) -> int:
 
 def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
     run(proven, "2", "2026-11-21T12-30-00-context")
-    run(proven, "9", "2026-11-21T13-00-00-context-other")  # of another image, whose name ends alike
+    run(proven, "9", "2026-11-21T13-00-00-context-other")  # another image, with a similar name
 
     assert promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-context") == 0
     assert promote(proven, "2") == 0
@@ -62,15 +62,16 @@ def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureF
     assert main(["history", "context", "stable"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("context stable carries 1 (")
-    assert lines[1].startswith("context stable carries 2 (")
-    assert " already, as ci attested" in lines[2]
+    assert lines[0].startswith("context stable now points to 1 (")
+    assert lines[1].startswith("context stable now points to 2 (")
+    assert "already points to 2 (" in lines[2]
+    assert lines[2].endswith(", attested by ci")
     assert lines[3].endswith(") again")
     assert [line.split()[0] for line in lines[-3:]] == ["1", "2", "1"]
     assert lines[-3].endswith("rollback")
 
 
-def test_a_digest_that_only_the_tree_has_is_found_there(
+def test_a_digest_is_found_in_the_published_tree(
     proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(proven, "2", "2026-11-21T12-30-00-context")
@@ -98,7 +99,7 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("argv", "status", "said"),
+    ("argv", "status", "problem"),
     [
         (["promote", "other", "--to", "stable"], 4, "no run of other in "),
         (["promote", "context", "--to", "nightly"], 4, "policy.toml has no stream 'nightly'; it has stable"),
@@ -108,21 +109,21 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
         (["promote", "context", "--to", "stable", "--run", "nowhere"], 1, "attestation.json is missing"),
         (["rollback", "context", "--stream", "stable"], 4, "has no stream stable of context; there: none"),
         (["history", "context", "stable"], 4, "has no stream stable of context; there: none"),
-        (["attest", "sign", "images/policy.toml"], 4, "no key: --key names one"),
+        (["attest", "sign", "images/policy.toml"], 4, "no key: give --key FILE"),
         (["attest", "sign", "images/policy.toml", "--key", "ci.key.pub"], 4, "holds no private Ed25519 key in PEM"),
         (["attest", "verify", "nothing", "--key", "ci.key.pub"], 4, "nothing cannot be read"),
         (["attest", "key", "ci.key"], 4, "no key is ever overwritten"),
     ],
 )
-def test_wrong_input_gets_a_sentence(
-    proven: Proven, capsys: pytest.CaptureFixture[str], argv: list[str], status: int, said: str
+def test_wrong_input_is_one_sentence(
+    proven: Proven, capsys: pytest.CaptureFixture[str], argv: list[str], status: int, problem: str
 ) -> None:
     if argv[:2] == ["promote", "context"]:
         argv = [*argv, "--artifacts", str(proven.artifacts().folder)]
 
     assert main(argv) == status
     error = capsys.readouterr().err
-    assert said in error
+    assert problem in error
     assert len(error.splitlines()) == 1
 
 
@@ -135,13 +136,13 @@ def test_a_verdict_that_was_edited_by_hand_is_refused(proven: Proven, capsys: py
     assert not (proven.folder / "tree").exists() or not list((proven.folder / "tree").glob("streams/*"))
 
 
-def test_no_tree_and_no_key_are_named(
+def test_a_missing_tree_or_key_is_named(
     proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TREE_VARIABLE)
     assert promote(proven) == 4
     assert "no published tree: name one with --tree or $BOOTPROOF_TREE" in capsys.readouterr().err
     monkeypatch.setenv(TREE_VARIABLE, "tree")
-    monkeypatch.delenv(TRUST)
+    monkeypatch.delenv(TRUST_VARIABLE)
     assert promote(proven) == 4
-    assert "no key to trust: --trust names the one that signs the policy" in capsys.readouterr().err
+    assert "no key to verify the policy with; give --trust KEY" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.core import serialization
 from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.model.finding_catalog import explanations, next_step
 from harness.verdict.coverage import FLAKE
 

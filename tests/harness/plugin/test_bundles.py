@@ -19,7 +19,8 @@ from harness.model.artifacts import Artifacts
 from harness.model.layout import BOOT_RECORD, FINDING, MEMORY
 from harness.model.verdict import BootResult, Finding
 from harness.plugin import bundles
-from harness.replay.bundle import UNFINISHED, unpack
+from harness.replay.bundle import UNFINISHED
+from harness.replay.bundle_read import unpack
 from harness.runs.folder import Run
 
 from ..replay.test_bundle import BASE, artifacts, boot  # noqa: F401  # pytest finds fixtures by name

@@ -1,4 +1,4 @@
-"""Bundles: what goes in comes out, what is secret does not go in, and what a stranger put together is refused."""
+"""Bundles: what is written is read back, secrets are left out, and hostile bundles are refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from harness.model.layout import BOOT_RECORD
 from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.model.verdict import Finding
 from harness.qemu import command_line, disk_images
-from harness.replay import bundle
 from harness.replay.bundle import Failure
+from harness.replay.bundle_read import Unpacked, unpack
+from harness.replay.bundle_write import Member, pack, write_bundle
 
 from ... import samples
 
 BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
-FINDING = Finding(id="boot-hangs", what="waited in vain", where="host1, boot 2 (direct)", evidence=("a", "b"))
+FINDING = Finding(id="boot-hangs", what="no boot within 60 s", where="host1, boot 2 (direct)", evidence=("a", "b"))
 SECRET = "hunter2=, and more"
 DELAY = {"systemd.unit-dropin.ssh.service~bootproof": "[Service]\nExecStartPre=sleep 5\n"}
 
@@ -83,12 +85,12 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
 
 @pytest.fixture
 def made(tmp_path: Path, boot: Path, artifacts: Artifacts) -> Path:
-    return bundle.write(
+    return write_bundle(
         tmp_path / "x.bundle", Failure(finding=FINDING, test="t.py::test_x[base]", seed=7), boot, [artifacts], BASE
     )
 
 
-def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts) -> None:
+def test_a_bundle_is_read_back_as_it_was_written(tmp_path: Path, made: Path, artifacts: Artifacts) -> None:
     opened = _unpacked(made, tmp_path)
 
     assert opened.bundle.failure.finding == FINDING
@@ -101,7 +103,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, made: Path, artifacts: Artifacts
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_disks_are_as_they_were_before_and_need_no_other_file(tmp_path: Path, made: Path) -> None:
+def test_disks_have_the_content_from_before_the_boot_and_no_backing_file(tmp_path: Path, made: Path) -> None:
     (tmp_path / "base.raw").unlink()
     opened = _unpacked(made, tmp_path)
 
@@ -110,7 +112,7 @@ def test_disks_are_as_they_were_before_and_need_no_other_file(tmp_path: Path, ma
     assert (tmp_path / "flat.raw").read_bytes().startswith(b"of the template\0")
 
 
-def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
+def test_secret_credentials_are_not_in_the_bundle(tmp_path: Path, made: Path, boot: Path) -> None:
     opened = _unpacked(made, tmp_path)
 
     assert opened.bundle.plan.spec.credentials == DELAY
@@ -120,8 +122,8 @@ def test_secrets_stay_at_home(tmp_path: Path, made: Path, boot: Path) -> None:
     assert base64.b64encode(SECRET.encode()) not in everything
 
 
-def test_artifacts_come_along_if_they_shall(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
-    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE, with_artifacts=True)
+def test_artifacts_are_included_on_request(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
+    made = write_bundle(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE, with_artifacts=True)
 
     assert (_unpacked(made, tmp_path).folder / "vmlinuz").read_text().startswith("vmlinuz of 1")
 
@@ -148,45 +150,47 @@ def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, a
     upgrade = serialization.read(BootRecord, after / BOOT_RECORD)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)
     assert (upgrade.number, upgrade.boot_path, upgrade.disks) == (3, BootPath.KEXEC, switched_on.disks)
-    made = bundle.write(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)
+    made = write_bundle(boot.parent / "x.bundle", Failure(finding=FINDING), after, [newer, artifacts], BASE)
     assert _unpacked(made, boot.parent).bundle.before == artifacts.manifest
 
 
-def test_logs_may_grow_while_they_are_packed(
-    tmp_path: Path, boot: Path, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As those of machines that still run when a run is interrupted."""
-    packed = bundle._pack
-
-    def pack_late(*arguments: Any) -> None:
-        with (boot / "console.log").open("a") as log:
+def test_a_log_may_grow_while_it_is_packed(tmp_path: Path, made: Path) -> None:
+    """When a run is interrupted, its machines still run."""
+    opened = _unpacked(made, tmp_path)
+    console = opened.folder / "console.log"
+    before = console.read_bytes()
+    with ExitStack() as stack:
+        members = {
+            name: Member.of(stack.enter_context((opened.folder / name).open("rb")), frozenset())
+            for name in opened.bundle.files
+        }
+        with console.open("a") as log:
             log.write("one more line\n")
-        packed(*arguments)
+        pack(tmp_path / "again.bundle", opened.bundle, members)
 
-    monkeypatch.setattr(bundle, "_pack", pack_late)
-    made = bundle.write(tmp_path / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
+    (again := tmp_path / "again").mkdir()
+    unpack(tmp_path / "again.bundle", again)
+    assert (again / "console.log").read_bytes() == before
 
-    assert (_unpacked(made, tmp_path).folder / "console.log").read_text().count("\n") == 1
 
-
-def test_where_there_is_no_room_there_is_no_half_bundle(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
+def test_a_bundle_that_cannot_be_written_leaves_no_file(tmp_path: Path, boot: Path, artifacts: Artifacts) -> None:
     with pytest.raises(HostError, match="No such file"):
-        bundle.write(tmp_path / "no" / "such" / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
+        write_bundle(tmp_path / "no" / "such" / "x.bundle", Failure(finding=FINDING), boot, [artifacts], BASE)
 
     assert not [file for file in boot.iterdir() if file.name.startswith(".")]
 
 
-def _unpacked(source: Path, tmp_path: Path) -> bundle.Unpacked:
+def _unpacked(source: Path, tmp_path: Path) -> Unpacked:
     folder = tmp_path / "unpacked"
     folder.mkdir()
-    return bundle.unpack(source, folder)
+    return unpack(source, folder)
 
 
 Change = Callable[[dict[str, Any], dict[str, bytes]], None]
 
 
 def _altered(source: Path, target: Path, change: Change, members: list[tarfile.TarInfo] | None = None) -> Path:
-    """``source`` as a stranger might have made it."""
+    """``source``, changed as an attacker might."""
     plain = subprocess.run(["zstd", "-dcq", str(source)], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]  # all are files
@@ -303,39 +307,39 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         (_newer, "was made by bootproof 9.0, which is newer than this one"),
-        (_other_architecture, "is of a machine of riscv64"),
+        (_other_architecture, "is for riscv64"),
         (_path_outside, "'../../outside', which its index does not list as a file"),
         (_unlisted, "'surprise', which its index does not list"),
-        (_damaged, "console.log has other bytes than its index says"),
+        (_damaged, "the SHA-256 of console.log is not the one in bundle.json"),
         (_missing, "console.log is missing"),
-        (_strange_name, "nothing is called '../../etc'"),
-        (_strange_argument, "is no kernel argument"),
+        (_strange_name, "'../../etc' is not a valid name"),
+        (_strange_argument, "is not a valid kernel argument"),
         (_strange_file, "'../x', which is no name of a file of artifacts"),
         (_unknown_fault, "no network fault 'hail'"),
-        (_option_as_test, "is no test in a folder below this one"),
-        (_test_elsewhere, "is no test in a folder below this one"),
-        (_absolute_test, "is no test in a folder below this one"),
-        (_hardware_elsewhere, "nothing is called '../secret.toml'"),
-        (_strange_serial, "nothing is called 'x,drive=/dev/sda'"),
-        (_strange_clock, "no clock says 'noon,driftfix=slew'"),
-        (_endless_machine, "are no machine"),
-        (_more_failures_than_tries, "nothing fails in 1 of 0"),
-        (_no_object, "is no bundle: bundle.json"),
-        (_backed, "disk-0.qcow2 stands on another file"),
-        (_data_elsewhere, "disk-0.qcow2 has its data in another file"),
-        (_raw, "disk-0.qcow2 is no qcow2"),
+        (_option_as_test, "is not a test below this folder"),
+        (_test_elsewhere, "is not a test below this folder"),
+        (_absolute_test, "is not a test below this folder"),
+        (_hardware_elsewhere, "'../secret.toml' is not a valid name"),
+        (_strange_serial, "'x,drive=/dev/sda' is not a valid name"),
+        (_strange_clock, "'noon,driftfix=slew' is not a valid time"),
+        (_endless_machine, "MiB of memory"),
+        (_more_failures_than_tries, "it says 1 of 0 tries failed"),
+        (_no_object, "is not a valid bundle: bundle.json"),
+        (_backed, "disk-0.qcow2 has a backing file"),
+        (_data_elsewhere, "disk-0.qcow2 has an external data file"),
+        (_raw, "disk-0.qcow2 is not a qcow2 image"),
     ],
 )
-def test_what_a_stranger_made_is_refused_in_a_sentence(tmp_path: Path, made: Path, change: Change, said: str) -> None:
+def test_a_hostile_bundle_is_refused_in_one_sentence(tmp_path: Path, made: Path, change: Change, problem: str) -> None:
     hostile = _altered(made, tmp_path / "hostile.bundle", change)
 
     with pytest.raises(UsageError) as refused:
         _unpacked(hostile, tmp_path)
 
-    assert said in str(refused.value)
+    assert problem in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path.parent / "outside").exists()
@@ -347,11 +351,11 @@ def test_a_header_that_claims_a_terabyte_is_refused_unread(tmp_path: Path) -> No
     packed = subprocess.run(["zstd", "-cq"], input=header.tobuf(tarfile.GNU_FORMAT), capture_output=True, check=True)
     (tmp_path / "bomb.bundle").write_bytes(packed.stdout)
 
-    with pytest.raises(UsageError, match="holds 'x'"):
+    with pytest.raises(UsageError, match="contains 'x'"):
         _unpacked(tmp_path / "bomb.bundle", tmp_path)
 
 
-def test_a_link_or_a_bomb_is_refused(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_or_a_bomb_is_refused(tmp_path: Path, made: Path) -> None:
     link = tarfile.TarInfo("console.log")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
 
@@ -360,29 +364,28 @@ def test_a_link_or_a_bomb_is_refused(tmp_path: Path, made: Path, monkeypatch: py
 
     with pytest.raises(UsageError, match="does not list as a file"):
         _unpacked(_altered(made, tmp_path / "link.bundle", without_console, [link]), tmp_path)
-    monkeypatch.setattr(bundle, "_MOST_BYTES", 1 << 10)
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match="unpacks to more than"):
-        bundle.unpack(made, tmp_path / "other")
+        unpack(made, tmp_path / "other", most_bytes=1 << 10)
 
 
 @pytest.mark.parametrize("kept", [0, 10, -10])
 def test_a_bundle_that_was_cut_short_is_refused(tmp_path: Path, made: Path, kept: int) -> None:
     made.write_bytes(made.read_bytes()[:kept])
 
-    with pytest.raises(UsageError, match="is no"):
+    with pytest.raises(UsageError, match="is not a"):
         _unpacked(made, tmp_path)
 
 
-def test_what_is_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
-    for path, said in (
-        (tmp_path / "text", "is no bundle: it does not begin"),
-        (tmp_path / "none", "there is no such bundle"),
+    for path, problem in (
+        (tmp_path / "text", "is not a bundle: it does not begin"),
+        (tmp_path / "none", "bundle not found"),
     ):
-        with pytest.raises(UsageError, match=said):
-            bundle.unpack(path, tmp_path)
+        with pytest.raises(UsageError, match=problem):
+            unpack(path, tmp_path)
 
 
-def test_a_definition_survives_the_journey() -> None:
+def test_a_definition_is_read_back_from_json() -> None:
     assert serialization.load(ImageDefinition, json.loads(json.dumps(serialization.dump(BASE)))) == BASE

@@ -1,4 +1,4 @@
-"""What a definition marks as secret is in no byte of a bundle, and the file system that held it is sound without."""
+"""Redaction: no secret is in a bundle, and the file systems that held secrets stay intact."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Finding
 from harness.qemu import disk_images
 from harness.qemu.ext4 import open_ext4
-from harness.replay import bundle, redact
+from harness.replay import redact
 from harness.replay.bundle import Failure
+from harness.replay.bundle_read import unpack
+from harness.replay.bundle_write import write_bundle
 
 from .test_bundle import BASE, artifacts, boot  # noqa: F401  # pytest finds fixtures by name
 
@@ -30,7 +32,7 @@ MARKED = ("/etc/nova/nova.conf", "/etc/nova/keys")
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """An ext4 with two secrets, one in a folder, one file that is none, and one that was removed."""
+    """An ext4 with two secrets, one in a folder, one file that is not secret, and one that was removed."""
     tree = tmp_path / "tree" / "etc" / "nova"
     (tree / "keys").mkdir(parents=True)
     (tree / "nova.conf").write_text(f"[database]\npassword = {PASSWORD}\n")
@@ -48,8 +50,8 @@ def disk(tmp_path: Path) -> Path:
     return image
 
 
-def test_what_is_marked_and_what_was_removed_is_gone_and_the_rest_is_there(disk: Path) -> None:
-    words = redact.leave_out(disk, MARKED)
+def test_secret_and_formerly_removed_files_are_gone_and_the_others_are_there(disk: Path) -> None:
+    words = redact.remove_files(disk, MARKED)
 
     content = disk.read_bytes()
     assert [word for word in (PASSWORD, TOKEN, FORMER) if word.encode() in content] == []
@@ -60,21 +62,21 @@ def test_what_is_marked_and_what_was_removed_is_gone_and_the_rest_is_there(disk:
         assert file_system.problems() == ""
 
 
-def test_a_disk_without_it_stays_as_it_is(disk: Path) -> None:
-    redact.leave_out(disk, MARKED)
-    assert redact.leave_out(disk, MARKED) == frozenset()
+def test_a_disk_without_secrets_yields_no_words(disk: Path) -> None:
+    redact.remove_files(disk, MARKED)
+    assert redact.remove_files(disk, MARKED) == frozenset()
 
 
 def test_a_file_system_that_cannot_be_read_leaves_no_copy(disk: Path) -> None:
     with disk.open("r+b") as file:
         file.seek(0x438 + 2)
-        file.write(bytes(range(256)) * 64)  # what follows the mark of an ext4
+        file.write(bytes(range(256)) * 64)  # after the magic number of ext4
 
     with pytest.raises(ImageError):
-        redact.leave_out(disk, MARKED)
+        redact.remove_files(disk, MARKED)
 
 
-def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
+def test_no_disk_log_or_finding_in_a_bundle_has_a_secret(
     disk: Path, boot: Path, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     shutil.copy(disk, boot / "disk-0.raw")
@@ -85,12 +87,12 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
     (boot / "channel.log").write_text(f"password = {PASSWORD}\n")
     finding = Finding(id="x", what=f"{PASSWORD} is wrong", where="host1", evidence=(f"tried {PASSWORD}",))
 
-    made = bundle.write(
+    made = write_bundle(
         tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, secret=MARKED)
     )
 
     (folder := tmp_path / "opened").mkdir()
-    opened = bundle.unpack(made, folder)
+    opened = unpack(made, folder)
     disk_images.flatten(folder / "disk-0.qcow2", folder / "flat")
     held = {file.name: file.read_bytes() for file in folder.iterdir()}
     held["index"] = repr(opened.bundle).encode()
@@ -98,11 +100,11 @@ def test_a_bundle_has_it_neither_on_a_disk_nor_in_a_log_nor_in_its_finding(
         assert [name for name, content in held.items() if word.encode() in content] == []
     assert held["console.log"] == b"connecting with [secret] to the database\n"
     assert opened.bundle.failure.finding.what == "[secret] is wrong"
-    assert not {"capture.pcap", "memory.kdump"} & held.keys(), "nobody can tell what is in there"
+    assert not {"capture.pcap", "memory.kdump"} & held.keys(), "secrets cannot be found in these"
     assert b"everything is allowed" in held["flat"]
 
 
-def test_short_words_and_quotes_alone_hide_nothing_else() -> None:
+def test_short_words_and_quotes_are_not_redacted() -> None:
     words = frozenset(redact._words(b'a = ""\n""""""""\nkey: "long enough to tell"\n'))
 
     assert b"long enough to tell" in words
@@ -110,12 +112,12 @@ def test_short_words_and_quotes_alone_hide_nothing_else() -> None:
     assert redact.hide(b"a harmless line", words) == b"a harmless line"
 
 
-def test_what_debugfs_did_not_remove_is_noticed(disk: Path) -> None:
-    with pytest.raises(ImageError, match="could not be taken out"):
+def test_a_file_that_debugfs_did_not_remove_is_an_error(disk: Path) -> None:
+    with pytest.raises(ImageError, match="could not be removed"):
         redact._remove(disk, [], ["/etc/nova"])  # which is not empty
 
 
-def test_what_is_marked_lies_in_a_persistent_path(tmp_path: Path) -> None:
+def test_secret_paths_must_be_in_a_persistent_path(tmp_path: Path) -> None:
     def load(paths: str) -> ImageDefinition:
         folder = tmp_path / "base"
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,22 +1,23 @@
-"""``bootproof replay`` without booting: what may be changed, what it tells, what it refuses."""
+"""``bootproof replay`` without a boot: what --set changes, what the result says, what is refused."""
 
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.__main__ import _CHANGES as NAMED
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.core.errors import UsageError
-from harness.model.machine_spec import BootPath, MachineSpec, NicModel
+from harness.model.machine_spec import BootPath, BreakPoint, MachineSpec, NicModel
 from harness.model.verdict import Finding
-from harness.replay.attempt import Case
-from harness.replay.bundle import Failure
-from harness.replay.replay import _CHANGES, _changed, _first, _stopped, _tell
+from harness.replay.break_at import stop_at
+from harness.replay.bundle import UNFINISHED, Failure
+from harness.replay.case import AttemptFinding, Case
+from harness.replay.changes import CHANGES, change
+from harness.replay.replay import matching, summarize
 from harness.store.store import Store
 
 CASE = Case(
@@ -29,7 +30,7 @@ STORE = Store(Path("/nonexistent"))
 
 
 @pytest.mark.parametrize(
-    ("change", "seen", "awaited"),
+    ("setting", "seen", "expected"),
     [
         ("memory=4096", lambda case: case.spec.memory_mib, 4096),
         ("cpus=1", lambda case: case.spec.cpus, 1),
@@ -38,105 +39,138 @@ STORE = Store(Path("/nonexistent"))
         ("network-faults=", lambda case: case.network_faults, ()),
         ("network-faults=dns-absent,dhcp-late=5", lambda case: case.network_faults, ("dns-absent", "dhcp-late=5")),
         ("kernel-argument=rd.debug quiet", lambda case: case.arguments, ("rd.debug", "quiet")),
+        ("delay=ssh.service:30", lambda case: [*case.spec.credentials.values()],
+         ["[Service]\nTimeoutStartSec=infinity\nExecStartPre=sleep 30\n"]),
     ],
-)
-def test_one_thing_is_different(change: str, seen: Any, awaited: object) -> None:
-    assert seen(_changed(CASE, change, STORE)) == awaited
+)  # fmt: skip
+def test_set_changes_one_setting(setting: str, seen: Any, expected: object) -> None:
+    assert seen(change(CASE, setting, STORE)) == expected
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("setting", "problem"),
     [
-        ("hail=1", "KEY=VALUE with one of artifacts, boot-path"),
-        ("memory", "KEY=VALUE with one of"),
-        ("memory=much", "a whole number"),
+        ("hail=1", "expected KEY=VALUE, where KEY is one of artifacts, boot-path"),
+        ("memory", "expected KEY=VALUE"),
+        ("memory=much", "'much' is not a positive whole number"),
         ("nic=carrier-pigeon", "carrier-pigeon"),
         ("boot-path=floppy", "floppy"),
-        ("network-faults=hail", "no network fault 'hail'"),
-        ("artifacts=0123456789", "no artifacts '0123456789'"),
+        ("network-faults=hail", "'hail'"),
+        ("artifacts=0123456789", "'0123456789'"),
+        ("delay=ssh:30", "such as delay=ssh.service:30"),
+        ("disk=/nonexistent", "file not found"),
     ],
 )
-def test_what_cannot_be_changed_is_said(change: str, said: str) -> None:
+def test_an_invalid_setting_is_quoted_with_its_problem(setting: str, problem: str) -> None:
     with pytest.raises(UsageError) as refused:
-        _changed(CASE, change, STORE)
+        change(CASE, setting, STORE)
 
-    assert said in str(refused.value)
-    assert change in str(refused.value)
+    assert problem in str(refused.value)
+    assert f"--set {setting}: " in str(refused.value)
 
 
-def test_it_stops_where_it_shall() -> None:
-    assert _stopped(CASE, None) == CASE
-    assert _stopped(CASE, "initrd").arguments == ("rd.break=pre-mount",)
-    (name,) = _stopped(CASE, "ssh.service").spec.credentials
+def test_the_machine_of_a_test_cannot_be_resized() -> None:
+    with pytest.raises(UsageError, match="only artifacts, boot-path, network-faults can be changed"):
+        change(replace(CASE, test="t.py::x"), "memory=4096", STORE)
+
+
+def test_a_machine_stops_where_break_at_says() -> None:
+    assert stop_at(CASE, "initrd").arguments == ("rd.break=pre-mount",)
+    assert stop_at(CASE, "ipxe").stop is BreakPoint.IPXE
+    ((name, lines),) = stop_at(CASE, "after:ssh.service").spec.credentials.items()
     assert name.startswith("systemd.unit-dropin.ssh.service~")
-    with pytest.raises(UsageError, match="--at moon"):
-        _stopped(CASE, "moon")
+    assert "ExecStartPost=sleep infinity" in lines
 
 
-def test_another_finding_of_the_same_kind_elsewhere_has_not_come_back() -> None:
-    assert _first(["check-failed at t.py::test_y", "check-failed"], "check-failed") == "check-failed"
-    assert _first(["check-failed at t.py::test_y"], "check-failed") == "check-failed at t.py::test_y"
-    assert _first([], "check-failed") == ""
+@pytest.mark.parametrize("where", ["moon", "during:ssh.service", "grub"])
+def test_a_place_where_it_cannot_stop_is_refused(where: str) -> None:
+    with pytest.raises(UsageError, match=f"--break-at {where}: "):
+        stop_at(CASE, where)
 
 
-def test_help_names_every_change() -> None:
-    assert ", ".join(sorted(_CHANGES)) == NAMED
+def test_a_test_reproduces_only_its_own_finding() -> None:
+    wanted = Finding(id="check-failed", what="it failed", where="t.py::test_x")
+    mine = AttemptFinding(id="check-failed", where="t.py::test_x")
+    other = AttemptFinding(id="check-failed", where="t.py::test_y")
+
+    assert matching((other, mine), wanted, is_test=True) == "check-failed"
+    assert matching((other,), wanted, is_test=True) == "check-failed at t.py::test_y"
+    assert matching((other,), wanted, is_test=False) == "check-failed"
+    assert matching((), wanted, is_test=True) == ""
 
 
-@pytest.mark.parametrize(
-    ("seen", "status", "said"),
-    [
-        ({"boot-hangs": 3}, 1, "boot-hangs: came back in 3 of 3\n"),
-        ({"": 3}, 0, "boot-hangs: came back in 0 of 3\nno finding: 3 of 3\n"),
-        ({"boot-hangs": 1, "": 2}, 75, "boot-hangs: came back in 1 of 3\nno finding: 2 of 3\n"),
-        ({"kernel-panic": 3}, 0, "boot-hangs: came back in 0 of 3\nkernel-panic: 3 of 3\n"),
-    ],
-)
-def test_the_exit_status_says_whether_it_came_back(
-    seen: dict[str, int], status: int, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _tell(_failure(), Counter(seen), 3) == status
-    assert capsys.readouterr().out == said
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "--help"])
 
-
-@pytest.mark.parametrize(
-    ("seen", "status", "said"),
-    [
-        ({"boot-hangs": 2, "": 8}, 1, ""),
-        ({"boot-hangs": 10}, 1, ""),
-        ({"boot-hangs": 9, "": 1}, 75, ""),  # far more often: something else has changed
-        ({"": 10}, 75, "too few tries to say that it is gone: --times 11\n"),
-    ],
-)
-def test_what_came_and_went_is_back_if_it_comes_as_often(
-    seen: dict[str, int], status: int, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    back = seen.get("boot-hangs", 0)
-
-    assert _tell(_failure(seen=2, tries=8), Counter(seen), 10) == status
+    assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"boot-hangs: came back in {back} of 10 (")
-    assert "); in its run in 2 of 8 (7% to 59%)\n" in shown
-    assert shown.endswith(said)
+    assert [key for key in CHANGES if f"{key}=" not in shown] == []
 
 
-def test_what_came_and_went_is_gone_after_enough_tries() -> None:
-    assert _tell(_failure(seen=2, tries=8), Counter({"": 11}), 11) == 0
+@pytest.mark.parametrize(
+    ("counts", "status", "lines"),
+    [
+        ({"boot-hangs": 3}, 1, ["boot-hangs: reproduced in 3 of 3"]),
+        ({"": 3}, 0, ["boot-hangs: reproduced in 0 of 3", "no finding: 3 of 3"]),
+        ({"boot-hangs": 1, "": 2}, 75, ["boot-hangs: reproduced in 1 of 3", "no finding: 2 of 3"]),
+        ({"kernel-panic": 3}, 0, ["boot-hangs: reproduced in 0 of 3", "kernel-panic: 3 of 3"]),
+    ],
+)
+def test_the_exit_status_tells_whether_the_failure_was_reproduced(
+    counts: dict[str, int], status: int, lines: list[str]
+) -> None:
+    result = summarize(_failure(), counts, 3)
+
+    assert (result.exit_status, list(result.lines)) == (status, lines)
 
 
-def _failure(seen: int = 1, tries: int = 1) -> Failure:
-    finding = Finding(id="boot-hangs", what="it hangs", where="host1, boot 1 (direct)")
+@pytest.mark.parametrize(
+    ("counts", "status", "last"),
+    [
+        ({"boot-hangs": 2, "": 8}, 1, "no finding: 8 of 10"),
+        ({"boot-hangs": 10}, 1, "7% to 59%)"),
+        ({"boot-hangs": 9, "": 1}, 75, "no finding: 1 of 10"),  # far more often: something else has changed
+        ({"": 10}, 75, "too few tries to conclude that the failure is gone: --repeat 11"),
+    ],
+)
+def test_an_intermittent_failure_is_reproduced_if_its_rate_is_that_of_its_run(
+    counts: dict[str, int], status: int, last: str
+) -> None:
+    reproduced = counts.get("boot-hangs", 0)
+
+    result = summarize(_failure(seen=2, tries=8), counts, 10)
+
+    assert result.exit_status == status
+    assert result.lines[0].startswith(f"boot-hangs: reproduced in {reproduced} of 10 (")
+    assert result.lines[0].endswith("); in its run in 2 of 8 (7% to 59%)")
+    assert result.lines[-1].endswith(last)
+
+
+def test_an_intermittent_failure_is_gone_after_enough_tries() -> None:
+    assert summarize(_failure(seen=2, tries=8), {"": 11}, 11).exit_status == 0
+
+
+def test_an_unfinished_boot_is_reproduced_by_any_finding() -> None:
+    result = summarize(_failure(UNFINISHED), {"kernel-panic": 1, "unit-failed": 1}, 2)
+
+    assert result.exit_status == 1
+    assert result.lines[0] == "not ready in 2 of 2"
+
+
+def _failure(name: str = "boot-hangs", seen: int = 1, tries: int = 1) -> Failure:
+    finding = Finding(id=name, what="it hangs", where="host1, boot 1 (direct)")
     return Failure(finding=finding, seen=seen, tries=tries)
 
 
-def test_a_bundle_that_is_none_is_one_sentence(
+def test_an_invalid_bundle_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
     (tmp_path / "text").write_text("hello")
 
     assert main(["replay", str(tmp_path / "text")]) == 4
-    said = capsys.readouterr().err
-    assert said.startswith("bootproof: ")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("bootproof: ")
+    assert printed.count("\n") == 1
     assert not list((tmp_path / "store" / "tmp").iterdir())

@@ -264,7 +264,7 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
     done = bootproof(store, "prune", "--image", "base", "--dry-run")
 
     assert done.returncode == 0
-    assert "would go" in done.stdout
+    assert "would remove" in done.stdout
     assert there(store) == {"one", "first-one", "second-one"}
 
 

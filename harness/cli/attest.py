@@ -1,0 +1,101 @@
+"""The command attest: keys, signatures, and verifying what a run attests."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import Commands, HelpFormatter, add_command, add_json, print_json
+
+_DESCRIPTION = """\
+Make keys, sign a policy, verify an attestation.
+
+A run that has a key (pytest --sign-key KEY, or $BOOTPROOF_SIGN_KEY) signs its verdict: attestation.json in its folder
+is an in-toto statement about the artifacts, in a DSSE envelope.
+"""
+_EPILOG = """\
+examples:
+  bootproof attest key ci.key                            ci.key is private, ci.key.pub can be published
+  bootproof attest sign images/policy.toml --key release.key
+  bootproof attest verify runs/latest/attestation.json --key ci.key.pub --artifacts ./nova-kvm
+
+exit status: 0; 1 the attestation is not valid; 4 a wrong option or key
+"""
+
+
+def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "attest",
+        help="make keys, sign a policy, verify an attestation",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="key|sign|verify")
+    key = add_command(
+        verbs, "key", _key, summary="make a key pair",
+        description="Make an Ed25519 key pair: the private key FILE and the public key FILE.pub. Existing files are "
+        "not overwritten.",
+    )  # fmt: skip
+    key.add_argument("file", type=Path, metavar="FILE", help="the private key to write")
+    sign = add_command(
+        verbs, "sign", _sign, summary="sign a file",
+        description="Sign FILE, such as a policy, and write the signature to FILE.sig.",
+    )  # fmt: skip
+    sign.add_argument("file", type=Path, metavar="FILE", help="the file to sign")
+    sign.add_argument("--key", metavar="KEY", help="a private key (default: $BOOTPROOF_SIGN_KEY)")
+    verify = add_command(
+        verbs, "verify", _verify, summary="verify an attestation, offline",
+        description="Check the signature of ATTESTATION, and print what it attests. With --artifacts, also check that "
+        "the files in DIR are the attested ones.",
+    )  # fmt: skip
+    verify.add_argument("file", type=Path, metavar="ATTESTATION", help="attestation.json of a run")
+    verify.add_argument("--key", required=True, metavar="KEY", help="a public key: a file, or 64 hexadecimal digits")
+    verify.add_argument("--artifacts", type=Path, metavar="DIR", help="a folder of artifacts to compare")
+    add_json(verify, "the attested verdict and files")
+
+
+def _key(options: argparse.Namespace) -> int:
+    from harness.promotion import attest
+
+    print(f"{options.file}.pub: {attest.make_key(options.file)}")
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from harness.core.errors import UsageError
+    from harness.promotion import attest
+
+    signer = attest.read_signer(options.key)
+    if signer is None:
+        raise UsageError(
+            f"no key: give --key FILE or set ${attest.KEY_VARIABLE} (`bootproof attest key FILE` makes one)"
+        )
+    print(attest.sign_file(options.file, signer))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from harness.core.errors import UsageError
+    from harness.promotion import attest
+    from harness.promotion.published_tree import check_files
+
+    public = attest.read_public(options.key)
+    try:
+        envelope = options.file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{options.file} cannot be read: {error.strerror}") from None
+    attested = attest.verify(envelope, {"the given one": public}, str(options.file))
+    if options.artifacts:
+        check_files(options.artifacts, attested.files)
+    if options.json:
+        print_json(attested)
+        return 0
+    verdict, coverage = attested.verdict, attested.verdict.coverage
+    print(f"{verdict.image} {verdict.version}: {verdict.outcome}, {verdict.started}")
+    for name, sha256 in attested.files.items():
+        print(f"  {sha256}  {name}")
+    for word, checks in (("passed", coverage.passed), ("failed", coverage.failed), ("not proven", coverage.missing)):
+        if checks:
+            print(f"  {word}: {', '.join(checks)}")
+    return 0

@@ -1,0 +1,80 @@
+"""The command boot."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import Commands, add_command, add_images_dir
+from harness.model.machine_spec import BootPath
+
+_DESCRIPTION = """\
+Boot an image, or a folder of artifacts, in an isolated network, with its console on this terminal and root logged
+in. A reboot in the guest boots it again. poweroff in the guest, or Ctrl-] here, ends the machine. No process is left
+running, and changes to disks are discarded unless --write-disk is given.
+"""
+_EPILOG = """\
+examples:
+  bootproof boot base                                   build base and boot it with a blank persistent disk
+  bootproof boot base --disk my.raw                     boot with a copy-on-write layer over a disk image
+  bootproof boot base --disk my.raw --write-disk        write to my.raw itself; it is created if missing
+  bootproof boot base --boot-path ipxe-uefi             boot over the network, by iPXE and UEFI
+  bootproof boot base --network-fault http-404-rootfs   see how it handles a missing root file system
+  bootproof boot ./mine                                 boot artifacts with a manifest.json
+  bootproof boot base --artifacts ./mine --kernel-arguments "console=ttyS0"   and without one
+
+exit status: 0 the machine ended; 1 the image does not build or boot; 4 a wrong option or definition; 75 a problem
+of this host
+"""
+
+
+def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands, "boot", _boot, summary="boot an image with its console on this terminal", description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )  # fmt: skip
+    parser.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
+    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="boot artifacts of IMAGE from another builder")
+    parser.add_argument(
+        "--kernel-arguments", metavar="TEXT", help="the kernel arguments of --artifacts without a manifest.json"
+    )
+    add_images_dir(parser)
+    parser.add_argument(
+        "--boot-path",
+        choices=[path.value for path in BootPath],
+        default="direct",
+        help="how it boots (default: direct)",
+    )
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME|FILE",
+        help="a hardware profile: a name, or a file that `bootproof hardware` printed",
+    )
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        metavar="FILE",
+        help="use this disk image as the persistent disk (default: blank); FILE is not written, changes are discarded",
+    )
+    parser.add_argument(
+        "--write-disk", action="store_true", help="write to the FILE of --disk; create it if it is missing"
+    )
+    parser.add_argument(
+        "--network-fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="inject a network fault, such as http-404-rootfs (repeatable)",
+    )
+    parser.add_argument("--memory", type=int, metavar="MIB", help="memory in MiB (default: the definition's)")
+    parser.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="accelerator (default: auto)")
+    parser.add_argument(
+        "--network", choices=["auto", "lab", "user"], default="auto",
+        help="an isolated lab, or QEMU's user network (default: auto, a lab where this host allows one)",
+    )  # fmt: skip
+
+
+def _boot(options: argparse.Namespace) -> int:
+    from harness.machine.attend import boot_by_hand
+
+    return boot_by_hand(options)
