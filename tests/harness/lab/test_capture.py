@@ -84,7 +84,7 @@ def test_what_two_machines_say_to_each_other_is_captured_once(lab: Lab) -> None:
     assert lab.capture_problem == ""
 
 
-def test_a_lab_that_is_gone_has_its_packets_whole(tmp_path: Path) -> None:
+def test_a_closed_lab_leaves_a_complete_capture(tmp_path: Path) -> None:
     with open_lab(tmp_path, "lab") as lab:
         _run(lab, _BETWEEN)
         poll(lambda: _seen(lab, b"just for you"), Deadline(5), every_s=0.01)

@@ -51,14 +51,14 @@ def test_there_are_thirty_kinds_and_more_each_with_its_own_name_and_words() -> N
     assert len({fault.what for fault in kinds.values()}) == len(kinds)
 
 
-def test_a_wrong_name_is_told_the_nearest_or_all() -> None:
+def test_an_unknown_name_lists_the_most_similar_name_or_all() -> None:
     with pytest.raises(UsageError, match=r"no network fault 'dhcp-lat'; did you mean dhcp-late\?"):
         read("dhcp-lat")
     with pytest.raises(UsageError, match=r"no network fault 'xyz'; known: .*link-lossy"):
         read("xyz")
 
 
-def test_what_is_late_can_be_told_by_how_much() -> None:
+def test_a_late_server_or_link_takes_seconds() -> None:
     dhcp, link = read("dhcp-late=30"), read("link-late=5")
 
     assert isinstance(dhcp, DhcpFault)
@@ -68,13 +68,13 @@ def test_what_is_late_can_be_told_by_how_much() -> None:
 
 
 @pytest.mark.parametrize("text", ["dhcp-late=", "dhcp-late=x", "dhcp-late=0", "dhcp-late=601", "dhcp-late=1.5"])
-def test_seconds_are_a_whole_number_in_reason(text: str) -> None:
+def test_seconds_are_a_whole_number_up_to_600(text: str) -> None:
     with pytest.raises(UsageError, match=f"network fault {text} is not valid; give whole seconds, 1 to 600"):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["dhcp-silent=3", "link-lossy=3", "http-404-rootfs=3"])
-def test_what_lasts_as_it_does_takes_no_seconds(text: str) -> None:
+def test_other_faults_take_no_seconds(text: str) -> None:
     with pytest.raises(UsageError, match="only dhcp-late and link-late take =SECONDS"):
         read(text)
 
@@ -149,7 +149,7 @@ def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
     assert (there.status, there.body) == (200, BODY)
 
 
-def test_only_its_own_file_is_befallen(tmp_path: Path) -> None:
+def test_a_fault_changes_only_its_own_file(tmp_path: Path) -> None:
     for path in ("/d/vmlinuz", "/d/initrd.img", "/boot.ipxe"):
         request = Request(client="", method="GET", path=path)
         assert answer_with("http-404-rootfs", tmp_path, request) == HttpAnswer(body=BODY)

@@ -62,7 +62,7 @@ def test_a_line_of_dnsmasq_is_a_step(line: str) -> None:
     assert event.time_s == 7.0
 
 
-def test_what_went_wrong_is_told_apart() -> None:
+def test_each_problem_is_named() -> None:
     problems = {event.problem for line in LINES if (event := read_line(line, 0.0))}
 
     assert {"", "no address available", "wrong server-ID", "not found", "failed"} <= problems
@@ -101,7 +101,7 @@ def test_a_request_is_a_step_when_it_begins_and_when_it_ends() -> None:
     assert read_request(_record("/rootfs", 404, 5), 0.0).problem == "404"
 
 
-def test_a_stalled_download_stays_in_what_is_told() -> None:
+def test_a_stalled_download_stays_in_the_formatted_trace() -> None:
     events = [
         read_request(_request("/kernel"), 1.0),
         read_request(_record("/kernel", size=4100), 1.5),
@@ -142,7 +142,7 @@ def test_each_machine_has_its_own_log(tmp_path: Path) -> None:
     assert (tmp_path / "network.log").read_text("utf-8") == "[    1.25] GET /x …\n"
 
 
-def test_a_programs_output_is_kept_as_it_came_and_told_by_lines(tmp_path: Path) -> None:
+def test_a_programs_output_is_logged_unchanged_and_passed_on_by_lines(tmp_path: Path) -> None:
     lines = list[str]()
     with (
         followed_output(tmp_path / "log", lines.append) as output,

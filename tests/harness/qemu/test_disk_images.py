@@ -85,7 +85,7 @@ def test_a_file_is_read_from_the_partition(image: Path) -> None:
         assert file_system.read("/nova/a file") == b"kept\x00"
 
 
-def test_folders_and_links_are_told_apart(image: Path) -> None:
+def test_folders_and_links_are_distinguished(image: Path) -> None:
     with open_ext4(image, DATA_TYPE) as file_system:
         names = {entry.name for entry in file_system.entries("/")}
         folder, link = file_system.entry("/nova"), file_system.entry("/link")
@@ -114,7 +114,7 @@ def test_a_sound_file_system_has_no_problems_and_the_image_stays_as_it_was(image
     assert not list(image.parent.glob(".look.*"))
 
 
-def test_damage_is_told_in_e2fsck_s_words(image: Path) -> None:
+def test_damage_is_reported_as_e2fsck_prints_it(image: Path) -> None:
     with open_ext4(image, 2) as file_system:
         subprocess.run(
             ["/usr/sbin/debugfs", "-w", "-R", 'clri "/nova/a file"', str(file_system.copy)],
