@@ -1,22 +1,24 @@
 # Two commands for newcomers: `make verify` and `make test`. `make help` lists the rest.
 IMAGE ?= nova-kvm
 JOBS ?= 8
+OPTIONS ?=
+DIST ?= dist
 
 PYTHON ?= python3
 VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# Debian package names; what each is for is in the README.
+# Debian packages; the documentation says what each is for.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
 	grub-efi-amd64-bin mtools nftables swtpm
-# What only the harness's own tests need.
+# Needed only by the harness's own tests.
 TEST_PACKAGES := chromium openssh-server rclone tcpdump
 
-.PHONY: help setup test verify faults bench clean
-help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+.PHONY: help setup test verify faults bench schemas hardware-scan clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 15
 
-setup: $(VENV)/installed ## install what is missing: Debian packages (with sudo), Python packages in .venv
+setup: $(VENV)/installed ## install missing Debian packages (with sudo), and Python packages in .venv
 	@$(call install,$(PACKAGES))
 
 define install
@@ -33,25 +35,39 @@ packages:
 $(VENV)/installed: pyproject.toml
 	@$(call install,python3-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,build,promotion]'
 	@touch $@
 
-test: setup ## lint, types, the harness's quick tests, one smoke boot of base
+test: setup ## lint, types, the quick tests, one boot of base
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q
+	$(VENV)/bin/python -m tests.shellcheck
+	$(VENV)/bin/pytest -q -n 2
 	$(VENV)/bin/pytest -q tests/system/test_smoke.py
 
-verify: setup ## build IMAGE, boot it, examine it, judge it
+verify: setup ## build IMAGE, boot it, test it: its verdict
 	$(VENV)/bin/pytest -n $(JOBS) --image $(IMAGE)
 
-faults: setup ## the harness's own tests that boot: lifecycle, detectors, planted faults
+faults: setup ## the harness's own tests that boot: lifecycle, detectors, planted faults (OPTIONS="--share N" for a tenth)
 	@$(call install,$(TEST_PACKAGES))
-	$(VENV)/bin/pytest tests/system
+	$(VENV)/bin/pytest tests/system $(OPTIONS)
 
-bench: setup ## figures, as ratios within one run, alone on this host (ROWS="lab start" for some; clones installs labgrid aside, http nginx)
+bench: setup ## measurements, on an otherwise idle host (ROWS="lab start" selects; clones installs labgrid aside, http nginx)
 	$(VENV)/bin/python -m tests.bench $(ROWS)
 
-clean: ## forget runs and the virtual environment; the store stays
-	rm -rf runs $(VENV)
+schemas: setup ## write docs/schemas/ from the classes
+	$(VENV)/bin/python -m tests.schemas
+
+# Its two modules need Python 3.9 and no package.
+hardware-scan: ## write dist/bootproof-hardware: `bootproof hardware` in one file, for a production host
+	rm -rf $(DIST)/hardware-scan
+	mkdir -p $(DIST)/hardware-scan/harness/host $(DIST)/hardware-scan/harness/model
+	cp harness/host/hardware_scan.py $(DIST)/hardware-scan/harness/host/
+	cp harness/model/device_kinds.py $(DIST)/hardware-scan/harness/model/
+	$(PYTHON) -m zipapp $(DIST)/hardware-scan --main harness.host.hardware_scan:main --python '/usr/bin/env python3' \
+		--compress --output $(DIST)/bootproof-hardware
+	rm -r $(DIST)/hardware-scan
+
+clean: ## remove runs, dist and the virtual environment; the store stays
+	rm -rf runs dist $(VENV)

@@ -137,7 +137,7 @@ def diagnose(definition: ImageDefinition, log: Path, *, mirror: str | None, debs
 
 def needs_network(said: str) -> bool:
     """Whether what apt, or something like it, printed when it failed is about the network."""
-    return any(sign in said for sign in _NO_NETWORK)
+    return any(text in said for text in _NO_NETWORK)
 
 
 def _forget_damaged(said: str, debs: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -14,7 +14,7 @@ from typing import Any
 from harness.build import chroot
 from harness.build.bootstrap import Archive, needs_network
 from harness.core import digest, process
-from harness.core.errors import BootproofError, HostError, ImageError
+from harness.core.errors import BootproofError, HostError, ImageError, optional
 from harness.core.namespaces import environment
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, sources_digest
 from harness.store.store import Store
@@ -51,8 +51,8 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     if not os.path.lexists(tree / "usr/bin/python3"):
         file = definition.folder / DEFINITION_FILE
         raise ImageError(f'{file}: build.packages: Ansible needs a Python in the image; add "python3"')
-    if not importlib.util.find_spec("ansible_collections.community.general"):
-        raise HostError(f"{sys.executable} has no Ansible with community.general: pip install ansible")
+    with optional("build", "building needs Ansible with community.general"):
+        importlib.import_module("ansible_collections.community.general")
     _write_inputs(definition, work)
     env = environment(ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No")
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]

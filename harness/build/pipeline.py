@@ -266,7 +266,7 @@ def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
     except (BootproofError, OSError) as error:
         said = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
         is_full = shutil.disk_usage(task.store.root).free < _LEAST_BYTES
-        if is_full or any(sign in said for sign in _DISK_FULL):
+        if is_full or any(text in said for text in _DISK_FULL):
             raise disk_full(task.store.root) from error
         raise
     finally:

@@ -14,6 +14,7 @@
     │   ├── Refused                      files are not what was attested            promotion.attest
     │   └── NotPromoted                  a policy does not allow it                 promotion.promote
     ├── HostError                    this machine: a program, space, network    exit 75
+    │   ├── MissingExtra                 a library of an extra is not installed
     │   ├── CommandFailed                a program failed; has its output           core.process
     │   ├── EmulatorFault                QEMU's emulation went wrong                guest.checks
     │   ├── CannotFreeze                 QEMU cannot write or take a state          qemu.snapshot
@@ -33,6 +34,8 @@ about the image. Every error pickles, because xdist sends errors between process
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -99,5 +102,18 @@ class HostError(BootproofError):
     blame = Blame.HOST
 
 
+class MissingExtra(HostError):
+    """A library is missing that is installed by an extra of Bootproof's package."""
+
+
 class HarnessError(BootproofError):
     """Bootproof itself is at fault."""
+
+
+@contextmanager
+def optional(extra: str, need: str) -> Iterator[None]:
+    """`MissingExtra` where an import in the block fails: ``need``, and how to install the ``extra`` that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{need}: pip install 'bootproof[{extra}]'") from error

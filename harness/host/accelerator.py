@@ -119,15 +119,15 @@ def _probe(kernel: Path, program: str) -> AcceleratorChoice:
     return AcceleratorChoice(accelerator=Accelerator.TCG, reason=reason)
 
 
-def _boot(command: list[str], sign: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
-    """What came on the console until ``sign`` or the deadline, and QEMU's exit status if it ended."""
+def _boot(command: list[str], expected: bytes, deadline: Deadline) -> tuple[bytes, int | None]:
+    """What came on the console until ``expected`` or the deadline, and QEMU's exit status if it ended."""
     ours, theirs = socket.socketpair()
     argv = process.tied_to_us(command, parent=os.getpid())
     with ours, ExitStack() as stack:
         with theirs:
             output = theirs.fileno()
             child = stack.enter_context(process.spawn(argv, stdout=output, stderr=output, grace_s=0.5))
-        printed, is_over = _read_until(ours, sign, deadline)
+        printed, is_over = _read_until(ours, expected, deadline)
         if is_over:
             poll(lambda: child.poll() is not None, Deadline(1.0), every_s=0.01)
         return printed, child.poll()
@@ -146,10 +146,10 @@ def probe_command(kernel: Path, program: str = PROGRAM, accelerator: Accelerator
     ]
 
 
-def _read_until(sock: socket.socket, sign: bytes, deadline: Deadline) -> tuple[bytes, bool]:
-    """What comes until ``sign`` or the deadline, and whether the sender ended instead."""
+def _read_until(sock: socket.socket, expected: bytes, deadline: Deadline) -> tuple[bytes, bool]:
+    """What comes until ``expected`` or the deadline, and whether the sender ended instead."""
     printed = b""
-    while sign not in printed and not deadline.is_over:
+    while expected not in printed and not deadline.is_over:
         sock.settimeout(max(deadline.left_s, 0.001))
         with suppress(TimeoutError):
             data = sock.recv(65536)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from harness.core import digest, serialization
 from harness.core.errors import UsageError
+from harness.core.serialization import Format
 
 KERNEL, INITRD, ROOTFS, MANIFEST = "vmlinuz", "initrd.img", "rootfs.squashfs", "manifest.json"
 FILES = (KERNEL, INITRD, ROOTFS)
@@ -38,6 +40,9 @@ class Manifest:
     program that took part to its version. What is not known of another builder's artifacts is empty.
     """
 
+    FORMAT: ClassVar[Format] = Format(kind="a manifest", number=1, upgrades={0: dict})
+
+    format: int = 1
     image: str
     version: str
     kernel_version: str
@@ -52,8 +57,13 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The artifacts' name: SHA-256 over the manifest, which holds each file's SHA-256."""
-        return digest.of_value(serialization.dump(self))
+        """The artifacts' name: SHA-256 over the manifest, which holds each file's SHA-256.
+
+        The number of the format is left out: a manifest of format 0 names the same artifacts.
+        """
+        plain = serialization.dump(self)
+        del plain["format"]
+        return digest.of_value(plain)
 
     @property
     def rootfs(self) -> str:

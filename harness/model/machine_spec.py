@@ -10,11 +10,11 @@ from pathlib import Path
 from uuid import UUID
 
 from harness.core.errors import SpecError
-
-
-class Firmware(StrEnum):
-    BIOS = "bios"
-    UEFI = "uefi"
+from harness.model.device_kinds import MOST_NICS as MOST_NICS
+from harness.model.device_kinds import DiskBus as DiskBus
+from harness.model.device_kinds import DiskRole as DiskRole
+from harness.model.device_kinds import Firmware as Firmware
+from harness.model.device_kinds import NicModel as NicModel
 
 
 class BootPath(StrEnum):
@@ -96,38 +96,7 @@ class DiskFormat(StrEnum):
     QCOW2 = "qcow2"
 
 
-class DiskBus(StrEnum):
-    """A disk's controller: shared by all disks of its kind (virtio-scsi, AHCI, MegaRAID SAS), or its own (NVMe,
-    virtio-blk)."""
-
-    SCSI = "scsi"
-    SATA = "sata"
-    MEGASAS = "megasas"
-    NVME = "nvme"
-    VIRTIO = "virtio"
-
-    @property
-    def places(self) -> int:
-        """How many disks of it a machine can have: AHCI has six ports."""
-        return 6 if self is DiskBus.SATA else 16
-
-
-class DiskRole(StrEnum):
-    """``data``: the persistent disk, for /data. ``foreign``: an ext4 of another system on the whole disk. ``blank``."""
-
-    DATA = "data"
-    FOREIGN = "foreign"
-    BLANK = "blank"
-
-
 SECTOR_BYTES = (512, 4096)
-
-
-class NicModel(StrEnum):
-    VIRTIO = "virtio"
-    E1000E = "e1000e"
-    VMXNET3 = "vmxnet3"
-    IGB = "igb"
 
 
 class DiskFault(StrEnum):
@@ -189,9 +158,6 @@ class NicSpec:
 
     model: NicModel = NicModel.VIRTIO
     has_dhcp: bool = True
-
-
-MOST_NICS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,14 @@
-"""Findings and verdicts: what was seen, and what it means for one set of artifacts."""
+"""Findings, and the verdict that they lead to for one set of artifacts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from harness.core.errors import Blame
+from harness.core.serialization import Format
+from harness.model import upgrades
 
 
 class Outcome(StrEnum):
@@ -15,13 +18,13 @@ class Outcome(StrEnum):
 
     @property
     def exit_status(self) -> int:
-        """0, 1, and 75 of sysexits.h (EX_TEMPFAIL) for what says nothing about the image."""
+        """0, 1, and EX_TEMPFAIL of sysexits.h (75) for an outcome that says nothing about the image."""
         return {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.INCONCLUSIVE: 75}[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing observed: ``evidence`` is quoted, ``cause`` suspected, ``where`` a machine, test or file."""
+    """One observation: ``evidence`` quotes lines, ``cause`` is suspected, ``where`` names a boot, test or file."""
 
     id: str
     what: str
@@ -35,10 +38,10 @@ class Finding:
 class Coverage:
     """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
 
-    ``unchecked`` says, a sentence each, what this host or these artifacts did not let be looked at besides;
-    ``power_cuts`` is how many states were judged that a power cut can leave of a disk, and were not bad.
-    ``failed_tests`` maps each failed check to its tests that failed, ``flaky_tests`` are those that failed in one
-    repeat and passed in another.
+    ``unchecked`` has a sentence for each thing that could not be examined on this host or with these artifacts.
+    ``power_cuts`` counts the disk states after a power cut that were examined and found good.
+    ``failed_tests`` maps each failed check to its failed tests; ``flaky_tests`` failed in one repeat and passed in
+    another.
     """
 
     boot_paths: tuple[str, ...]
@@ -53,11 +56,12 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
-    """One boot as it went: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
+    """The measurements of one boot: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
-    ``run`` is the folder of the earlier run that made it, of a machine that was frozen; empty if this one did.
-    ``memory_mib`` were in use when it was ready; 0 if it did not say. ``captures`` are files of its lab's packets.
-    ``hardware`` names the profile of the machine, if it had one, ``network_faults`` are those of its lab.
+    ``ready_s`` is None for a boot that did not become ready. ``run`` is the folder of the run that made this boot, if
+    its machine comes from a template of an earlier run; else empty. ``memory_mib`` was in use when the machine was
+    ready; 0 if unknown. ``captures`` are the files with the packets of its lab. ``hardware`` names the machine's
+    hardware profile, if it has one; ``network_faults`` are those of its lab.
     """
 
     machine: str
@@ -77,11 +81,11 @@ class BootResult:
 
     @property
     def is_ordinary(self) -> bool:
-        """On the definition's own machine and a network that behaves: how long it took says something of the image."""
+        """Whether its duration can be compared: no hardware profile, no network faults."""
         return not self.hardware and not self.network_faults
 
     def is_like(self, other: BootResult) -> bool:
-        """The same was booted, the same way, in the same circumstances."""
+        """Whether artifacts, boot path, hardware, network faults and added arguments are the same."""
         mine, its = (
             (boot.artifacts, boot.boot_path, boot.hardware, boot.network_faults, boot.added_arguments)
             for boot in (self, other)
@@ -91,7 +95,8 @@ class BootResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A unit's ``state``, and when it was started and active, in seconds after user space began: less in the initrd."""
+    """A unit's ``state``, and the seconds from the start of user space until it was started and active; negative in the
+    initrd."""
 
     state: str
     begins_s: float
@@ -100,9 +105,9 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeProfile:
-    """What an image is like once it runs. ``memory_mib`` is used when the machine is ready and idle; ``sockets``
-    listen, each as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent path
-    to where it leads."""
+    """What a running image consists of. ``memory_mib`` is in use when the machine is ready and idle; ``sockets`` are
+    those that listen, as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent
+    path to its target."""
 
     memory_mib: int
     sockets: tuple[str, ...]
@@ -114,8 +119,8 @@ class RuntimeProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How often a check passed when it was repeated, on the same bytes; ``low`` to ``high`` is where the true rate lies
-    with 95 % confidence."""
+    """How often a check passed in ``repeats`` on the same artifacts; ``low`` to ``high`` is the 95 % confidence
+    interval of the true rate."""
 
     check: str
     passed: int
@@ -126,9 +131,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Where a run's time went. ``prepared_s`` passed before the first test; ``boots_s`` and ``clones_s`` are those of
-    all ``boots`` and ``clones`` together; ``cores_busy`` is the share of the host's cores' time that was used, by
-    whomever, while tests ran; ``longest_s`` are the tests that took longest."""
+    """How a run's time was spent. ``prepared_s`` passed before the first test; ``boots_s`` and ``clones_s`` are sums
+    over all ``boots`` and ``clones``; ``cores_busy`` is the share of the host's CPU time that any process used while
+    tests ran; ``longest_s`` maps the longest tests to their seconds."""
 
     prepared_s: float
     boots: int
@@ -143,6 +148,9 @@ class Cost:
 class Verdict:
     """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
 
+    FORMAT: ClassVar[Format] = Format(kind="a verdict", number=1, upgrades={0: upgrades.verdict_1})
+
+    format: int = 1
     outcome: Outcome
     image: str
     version: str

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.core import process, serialization
-from harness.core.errors import Blame, BootproofError, HarnessError, HostError, UsageError
+from harness.core.errors import Blame, BootproofError, HarnessError, HostError, MissingExtra, UsageError
 from harness.model.artifacts import load_artifacts
 from harness.model.hardware import HardwareProfile, unfreezable
 from harness.model.machine_spec import BootPath, Network
@@ -258,6 +258,8 @@ def _conclude(state: RunState, image: str) -> Verdict:
         serialization.write(run.folder / "verdict.json", verdict)
         if prepared:
             attest.write_all(run.folder, verdict, load_artifacts(prepared.under_test), state.signer, state.policy)
+    except MissingExtra as error:  # a key to sign with was refused at the start
+        state.remarks.append(f"no attestation of {image}: {error}")
     except OSError as error:
         raise unwritable(run.folder, error) from error
     except (ValueError, TypeError) as error:

@@ -11,10 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.core import digest, serialization
-from harness.core.errors import ImageError, UsageError
+from harness.core.errors import ImageError, UsageError, optional
+from harness.core.serialization import Format
 from harness.model.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
 from harness.model.layout import ATTESTATION, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
@@ -23,6 +24,7 @@ KEY_VARIABLE = "BOOTPROOF_SIGN_KEY"
 _PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 _STATEMENT_TYPE = "application/vnd.in-toto+json"
 _FILE_TYPE = "application/octet-stream"
+_NEEDED = "signing and verifying need securesystemslib"
 _CONFIGURATION = ("definition", "suite", "harness")
 
 
@@ -47,11 +49,37 @@ class Attested:
     by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """What a run depended on, by ``name`` and its ``digest`` ("sha256" → hex)."""
+
+    name: str
+    digest: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicate:
+    """The predicate of the statement: in-toto's test-result v0.1, with the whole verdict and the number of its format.
+
+    ``result`` is PASSED or FAILED.
+    """
+
+    FORMAT: ClassVar[Format] = Format(kind="an attestation", number=1, upgrades={0: dict})
+
+    format: int = 1
+    result: str
+    configuration: tuple[Configured, ...]
+    passedTests: tuple[str, ...]  # noqa: N815  # in-toto's spelling
+    failedTests: tuple[str, ...]  # noqa: N815  # in-toto's spelling
+    verdict: Verdict
+
+
 def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str = "") -> bytes:
     """What is signed; ``policy`` is the SHA-256 of that which was in force. Inconclusive is no success."""
-    from google.protobuf.json_format import MessageToDict
-    from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
-    from in_toto_attestation.v1.statement import Statement
+    with optional("promotion", "an attestation needs in-toto-attestation"):
+        from google.protobuf.json_format import MessageToDict
+        from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+        from in_toto_attestation.v1.statement import Statement
 
     def described(name: str, sha256: str) -> Any:
         return ResourceDescriptor(name=name, digest={"sha256": sha256}).pb
@@ -60,21 +88,23 @@ def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str =
     files[MANIFEST] = digest.of_file(artifacts.folder / MANIFEST)
     settings = {name: verdict.digests[name] for name in _CONFIGURATION} | {SBOM: digest.of_bytes(sbom)}
     settings |= {"policy": policy} if policy else {}
-    predicate = {
-        "result": "PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
-        "configuration": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in settings.items()],
-        "passedTests": list(verdict.coverage.passed),
-        "failedTests": [*verdict.coverage.failed, *verdict.coverage.missing],
-        "verdict": json.loads(_text(json.dumps(serialization.dump(verdict), ensure_ascii=False))),
-    }
-    made = Statement([described(*item) for item in sorted(files.items())], _PREDICATE, predicate)
+    predicate = Predicate(
+        result="PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
+        configuration=tuple(Configured(name=name, digest={"sha256": sha256}) for name, sha256 in settings.items()),
+        passedTests=verdict.coverage.passed,
+        failedTests=(*verdict.coverage.failed, *verdict.coverage.missing),
+        verdict=verdict,
+    )
+    plain = json.loads(_text(json.dumps(serialization.dump(predicate), ensure_ascii=False)))
+    made = Statement([described(*item) for item in sorted(files.items())], _PREDICATE, plain)
     made.validate()
     return _spelt(MessageToDict(made.pb))
 
 
 def sign(payload: bytes, key: Any, payload_type: str = _STATEMENT_TYPE) -> bytes:
     """A DSSE envelope around ``payload``, by a signer of `read_signer`."""
-    from securesystemslib.dsse import Envelope
+    with optional("promotion", _NEEDED):
+        from securesystemslib.dsse import Envelope
 
     envelope = Envelope(payload, payload_type, {})
     envelope.sign(key)
@@ -120,8 +150,9 @@ def _attested(payload: bytes, by: str, where: str) -> Attested:
         if said["predicateType"] != _PREDICATE:
             raise ValueError(f"its predicate is {said['predicateType']}")
         files = {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]}
-        settings = {one["name"]: one["digest"]["sha256"] for one in said["predicate"]["configuration"]}
-        verdict = serialization.load(Verdict, said["predicate"]["verdict"])
+        predicate = Predicate.FORMAT.upgrade(said["predicate"], where)
+        settings = {one["name"]: one["digest"]["sha256"] for one in predicate["configuration"]}
+        verdict = serialization.load(Verdict, predicate["verdict"], where)
         if strange := [name for name in files if not FILE_NAME.fullmatch(name)]:
             raise ValueError(f"it is about a file called {strange[0]!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -131,7 +162,8 @@ def _attested(payload: bytes, by: str, where: str) -> Attested:
 
 def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: str) -> tuple[bytes, str]:
     """What is inside, and the name of the key that signed it."""
-    from securesystemslib.exceptions import VerificationError
+    with optional("promotion", _NEEDED):
+        from securesystemslib.exceptions import VerificationError
 
     opened = _envelope(envelope, payload_type, where)
     for name, public in keys.items():
@@ -146,7 +178,8 @@ def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: 
 
 
 def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
-    from securesystemslib.dsse import Envelope
+    with optional("promotion", _NEEDED):
+        from securesystemslib.dsse import Envelope
 
     try:
         opened = Envelope.from_dict(json.loads(envelope))
@@ -169,7 +202,8 @@ def _public_key(public: str) -> Any:
 
 def make_key(path: Path) -> str:
     """A new private key at ``path``, for its owner alone to read; the public one in hex, kept in ``path``.pub too."""
-    from securesystemslib.signer._crypto_signer import CryptoSigner
+    with optional("promotion", _NEEDED):
+        from securesystemslib.signer._crypto_signer import CryptoSigner
 
     signer = CryptoSigner.generate_ed25519()
     public = str(signer.public_key.keyval["public"])
@@ -191,14 +225,14 @@ def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> A
 
     None if there is neither; `UsageError` for what is no Ed25519 key.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from securesystemslib.signer._crypto_signer import CryptoSigner
-
     text = given or environ.get(KEY_VARIABLE, "").strip()
     if not text:
         return None
+    with optional("promotion", _NEEDED):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        from securesystemslib.signer._crypto_signer import CryptoSigner
     where = given or f"${KEY_VARIABLE}"  # whose value may be the key itself, and is never shown
     try:
         pem = text.encode() if text.startswith("-----BEGIN") else Path(text).read_bytes()
@@ -216,9 +250,10 @@ def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> A
 
 def read_public(given: str) -> str:
     """A public key in hex: ``given`` itself, or what a file holds (hex, or PEM); `UsageError` for anything else."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    with optional("promotion", _NEEDED):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
         text = given if _is_public(given) else Path(given).read_text("ascii").strip()
@@ -242,10 +277,11 @@ def sbom(manifest: Manifest) -> bytes:
     """The packages as a CycloneDX document, the same for the same artifacts."""
     import uuid
 
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot5
-    from packageurl import PackageURL
+    with optional("promotion", "a bill of materials needs cyclonedx-python-lib"):
+        from cyclonedx.model.bom import Bom, BomMetaData
+        from cyclonedx.model.component import Component, ComponentType
+        from cyclonedx.output.json import JsonV1Dot5
+        from packageurl import PackageURL
 
     def package(name: str, version: str) -> Component:
         return Component(name=name, version=version, purl=PackageURL("deb", "debian", name, version), bom_ref=name)

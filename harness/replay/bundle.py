@@ -7,13 +7,15 @@ A bundle is a tar compressed by zstd(1): ``bundle.json`` first, then files witho
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from harness.core.serialization import Format
 from harness.machine.boot_plan import BootRecord
+from harness.model import upgrades
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
 
-FORMAT = 1
 INDEX = "bundle.json"
 UNFINISHED = "boot-unfinished"
 """The finding about a boot that had not ended when its run was interrupted."""
@@ -42,7 +44,9 @@ class Bundle:
     file in the bundle to its SHA-256.
     """
 
-    format: int
+    FORMAT: ClassVar[Format] = Format(kind="a bundle", number=2, upgrades={1: upgrades.bundle_2})
+
+    format: int = 2
     made_by: str
     architecture: str
     failure: Failure

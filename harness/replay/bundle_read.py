@@ -23,7 +23,7 @@ from harness.core import process, serialization
 from harness.core.errors import UsageError
 from harness.model import network_faults
 from harness.model.artifacts import FILE_NAME, check_names
-from harness.replay.bundle import FORMAT, INDEX, Bundle
+from harness.replay.bundle import INDEX, Bundle
 
 MOST_BYTES = 8 << 30
 """The largest bundle that is unpacked, and the largest index that is read."""
@@ -113,12 +113,7 @@ def _index(source: Path, name: str, content: Iterator[bytes]) -> Bundle:
         plain = json.loads(text)
         if not isinstance(plain, dict):
             raise ValueError("not a JSON object")
-        made_by, format_ = plain.get("made_by"), plain.get("format")
-        if isinstance(format_, int) and format_ > FORMAT:
-            raise UsageError(
-                f"{source} was made by bootproof {made_by}, which is newer than this one; upgrade bootproof"
-            )
-        return serialization.load(Bundle, plain)
+        return serialization.load(Bundle, plain, str(source))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{source} is not a valid bundle: {INDEX}: {error}") from error
 

@@ -26,7 +26,7 @@ from harness.model.machine_spec import DiskFormat
 from harness.model.verdict import Finding
 from harness.qemu import disk_images
 from harness.replay import redact
-from harness.replay.bundle import FORMAT, INDEX, Bundle, Failure
+from harness.replay.bundle import INDEX, Bundle, Failure
 
 _LOGS = (
     "console.log", "qmp.log", "qemu.log", "argv", "journal.log", NETWORK_LOG, CHANNEL_LOG, SCREENSHOT, CAPTURE, MEMORY,
@@ -67,7 +67,6 @@ def write_bundle(
                 if path.is_file()
             }
             bundle = Bundle(
-                format=FORMAT,
                 made_by=version("bootproof"),
                 architecture=platform.machine(),
                 failure=replace(failure, finding=_redacted(failure.finding, secrets)),

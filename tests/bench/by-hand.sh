@@ -11,6 +11,7 @@ tree=$work/tree
 export LC_ALL=C.UTF-8 DEBS="$debs"
 export INITRD=No # one initrd, made at the end, is enough
 
+# shellcheck disable=SC2016 # mmdebstrap runs the hooks in a shell of its own
 TMPDIR=$work mmdebstrap --quiet --variant=apt --mode=root --skip=download/empty --skip=essential/unlink \
     --aptopt='APT::Sandbox::User "root"' \
     --setup-hook='mkdir -p "$1"/var/cache/apt/archives' \

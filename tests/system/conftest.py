@@ -25,6 +25,14 @@ from harness.model.verdict import Verdict
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
+from .shares import (  # noqa: F401  # pytest finds hooks by their names in a conftest
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_report_collectionfinish,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+)
+
 ROOT = Path(__file__).parents[2]
 PLANTED = Path(__file__).parent / "images"
 

@@ -47,7 +47,7 @@ def _ansible() -> HostCheck:
     if is_there:
         return HostCheck(name="Ansible", state=CheckState.OK, detail="configures images")
     detail = f"{sys.executable} cannot import it, or not its community.general; nothing can be built without"
-    remedy = shlex.join([sys.executable, "-m", "pip", "install", "ansible"])
+    remedy = shlex.join([sys.executable, "-m", "pip", "install", "bootproof[build]"])
     return HostCheck(name="Ansible", state=CheckState.MISSING, detail=detail, remedy=remedy)
 
 

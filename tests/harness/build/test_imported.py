@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
         ("rootfs.img", SQUASHFS, "rootfs.squashfs"),
         ("root.ext4", EXT4, "rootfs.ext4"),
         ("root", XFS, "rootfs.xfs"),
-        ("rootfs.img", gzip.compress(b"x"), "rootfs.img"),
+        ("rootfs.img", gzip.compress(b"x", mtime=0), "rootfs.img"),
     ],
 )
 def test_the_three_files_are_found_whatever_they_are_called(
@@ -76,7 +76,7 @@ def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_pat
 
 
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
-    (folder / "logs.tar.gz").write_bytes(gzip.compress(b"x"))
+    (folder / "logs.tar.gz").write_bytes(gzip.compress(b"x", mtime=0))
 
     with pytest.raises(UsageError, match="holds no root filesystem"):
         find_files(folder)
@@ -115,7 +115,7 @@ def test_a_format_is_told_by_its_magic(tmp_path: Path, content: bytes, kind: str
     assert format_of(file) == kind
 
 
-@pytest.mark.parametrize("content", [SQUASHFS, gzip.compress(b"no tar")])
+@pytest.mark.parametrize("content", [SQUASHFS, gzip.compress(b"no tar", mtime=0)])
 def test_a_damaged_root_filesystem_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "rootfs.img"
     file.write_bytes(content)

@@ -166,7 +166,7 @@ def test_ansible_is_looked_for_in_this_python(examined: Examine) -> None:
     check = examined("builds", after=f"mount -t tmpfs tmpfs {folder}")["Ansible"]
 
     assert check.is_missing
-    assert check.remedy == f"{sys.executable} -m pip install ansible"
+    assert check.remedy == f"{sys.executable} -m pip install 'bootproof[build]'"
 
 
 # Where things are kept

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -168,3 +172,36 @@ def test_a_host_that_shows_nothing_has_a_profile_all_the_same(tmp_path: Path) ->
     (tmp_path / "rack.toml").write_text(hardware_scan.profile(tmp_path))
 
     assert find_profile(str(tmp_path / "rack.toml")).description == "a host without DMI"
+
+
+# One file for a production host
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dist = tmp_path_factory.mktemp("dist")
+    subprocess.run(["make", "-s", "hardware-scan", f"DIST={dist}", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
+    return dist / "bootproof-hardware"
+
+
+def test_the_packed_scan_prints_the_same_profile_under_a_bare_python(packed: Path, tmp_path: Path) -> None:
+    bare = [sys.executable, "-I", "-S", str(packed)]
+
+    done = subprocess.run(bare, env={}, cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    assert done.stdout == hardware_scan.profile()
+    assert "--serials" in subprocess.run([*bare, "--help"], env={}, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_packed_scan_has_two_modules_that_python_3_9_can_read(packed: Path) -> None:
+    with zipfile.ZipFile(packed) as file:
+        texts = {name: file.read(name).decode() for name in file.namelist() if name.endswith(".py")}
+
+    assert set(texts) == {"__main__.py", "harness/host/hardware_scan.py", "harness/model/device_kinds.py"}
+    for text in texts.values():
+        tree = ast.parse(text, feature_version=(3, 9))
+        imported = {name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in [node.module]}
+        assert {name for name in imported if name and name.startswith("harness.")} <= {"harness.model.device_kinds"}
+        assert "dataclass" not in text  # whose slots and kw_only are of Python 3.10

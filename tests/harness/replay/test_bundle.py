@@ -214,7 +214,7 @@ def _listed(index: dict[str, Any], files: dict[str, bytes], name: str, content: 
 
 
 def _newer(index: dict[str, Any], _: dict[str, bytes]) -> None:
-    index |= {"format": 2, "made_by": "9.0", "unheard": "of"}
+    index |= {"format": 9, "unheard": "of"}
 
 
 def _other_architecture(index: dict[str, Any], _: dict[str, bytes]) -> None:
@@ -309,7 +309,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (_newer, "was made by bootproof 9.0, which is newer than this one"),
+        (_newer, "has format 9 of a bundle; this Bootproof reads up to 2: upgrade Bootproof"),
         (_other_architecture, "is for riscv64"),
         (_path_outside, "'../../outside', which its index does not list as a file"),
         (_unlisted, "'surprise', which its index does not list"),

@@ -10,5 +10,5 @@ depends() {
 }
 
 install() {
-    inst_hook pre-mount 10 "$moddir/make-folders.sh"
+    inst_hook pre-mount 10 "${moddir:?}/make-folders.sh"
 }
