@@ -85,9 +85,9 @@ AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
+        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the running kernel is not"),
         ({"initrd_bytes": 101}, "the running initrd is not the one that was booted: 101 seen, 100 expected"),
-        ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
+        ({"rootfs_mark": "b" * 64}, "the running root file system is not"),
     ],
 )
 def test_another_builds_file_of_the_same_version_is_told_by_its_print(change: dict[str, object], words: str) -> None:
