@@ -1,4 +1,4 @@
-"""Runs that never were, for what is made of a verdict: consoles and units in a folder, and the verdict on them."""
+"""Invented runs, to test reports with: consoles and units in a folder, and a verdict about them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def run(folder: Path, machines: int = 8, lines: int = 400) -> Verdict:
 
 
 def promoted(folder: Path) -> Verdict:
-    """What the stream carries now: a little quicker."""
+    """The verdict about the published build: a little quicker."""
     boots = tuple(boot(folder / "promoted", number, PATHS[number % 2], stretch=0.9) for number in (0, 1))
     return verdict(boots, outcome=Outcome.PASSED, version="2026.10")
 
@@ -172,7 +172,7 @@ TRENDS = tuple(
 
 
 def artifacts(folder: Path, version: str, **more: object) -> Artifacts:
-    """In a folder, made for them; what else the manifest says is ``more``."""
+    """Artifacts in a new folder; ``more`` are other fields of the manifest."""
     folder.mkdir()
     for name in FILES:
         (folder / name).write_text(f"{name} of {version}\n" * 50_000)

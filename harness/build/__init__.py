@@ -1,1 +1,1 @@
-"""The thin builder: it calls mmdebstrap, Ansible, dracut and mksquashfs, and records."""
+"""Builds artifacts with mmdebstrap, Ansible, dracut and mksquashfs, and imports artifacts of other builders."""

@@ -1,9 +1,10 @@
-"""The first layer: a minimal Debian with the definition's packages, made by mmdebstrap."""
+"""Makes the first layer: a minimal Debian with the definition's packages, by mmdebstrap."""
 
 from __future__ import annotations
 
 import email.utils
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from harness.model.definition import DEFINITION_FILE, ImageDefinition
 from harness.store.store import Store
 
 _FORMAT = 1
-"""Another number makes every store bootstrap again."""
+"""A new number makes every store bootstrap again."""
 
 _DEVELOPED = ("sid", "unstable", "testing", "experimental")
 
@@ -33,7 +34,7 @@ _NO_NETWORK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """Where a tree's packages came from.
+    """The source of a tree's packages.
 
     ``releases`` maps each Release file (``trixie-updates/InRelease``) to its SHA-256; ``epoch_s`` is the
     newest ``Date:`` in them, in seconds since 1970, and the build's SOURCE_DATE_EPOCH.
@@ -44,16 +45,16 @@ class Archive:
 
 
 def layer_key(definition: ImageDefinition) -> str:
-    """The name of the first layer: the same for all definitions with the same packages, on every mirror."""
+    """The key of the first layer: the same for all definitions with the same packages, and on every mirror."""
     packages = sorted(definition.packages)
     return digest.of_value([_FORMAT, definition.distribution, definition.suite, packages])
 
 
 def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:
-    """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``, which is this build's alone.
+    """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``, which the caller has locked.
 
-    Raises `ImageError` for a package or suite that does not exist or does not install, `HostError` when the
-    archive cannot be reached.
+    Raises `ImageError` for a package or suite that does not exist or does not install, `HostError` if the archive
+    cannot be reached. Damaged packages are removed from the store.
     """
     tree, releases = folder / "tree", folder / "releases"
     releases.mkdir()
@@ -62,14 +63,15 @@ def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror
     env = environment(TMPDIR=str(folder / "tmp"), INITRD="No", DEBS=str(debs), RELEASES=str(releases))
     try:
         chroot.run(_command(definition, tree, mirror), log=log, env=env)
-        chroot.run(chroot.inside(tree, "bootstrapped", mirror or ""), log=log)
+        chroot.run(chroot.tree_action(tree, "bootstrapped", mirror or ""), log=log)
     except process.CommandFailed as error:
-        raise diagnose(definition, log, mirror=mirror, debs=debs) from error
+        removed = remove_damaged_packages(log, debs)
+        raise diagnose(definition, log, mirror=mirror, removed=removed) from error
     return read_archive(releases)
 
 
 def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> list[str]:
-    """What is kept between builds is bound over apt's own cache, and gone from there before mmdebstrap cleans."""
+    """The packages kept between builds are mounted over apt's cache, and unmounted before mmdebstrap cleans it."""
     process.require("mmdebstrap", "mmdebstrap")
     return [
         "mmdebstrap",
@@ -77,7 +79,7 @@ def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> lis
         "--mode=root",
         "--skip=download/empty",
         "--skip=essential/unlink",
-        '--aptopt=APT::Sandbox::User "root"',  # the cache is ours; another user could not write there
+        '--aptopt=APT::Sandbox::User "root"',  # the cache belongs to this user; apt's own user cannot write there
         '--setup-hook=mkdir -p "$1"/var/cache/apt/archives',
         '--setup-hook=mount --bind "$DEBS" "$1"/var/cache/apt/archives',
         '--customize-hook=cp "$1"/var/lib/apt/lists/*Release "$RELEASES"',
@@ -90,9 +92,9 @@ def _command(definition: ImageDefinition, tree: Path, mirror: str | None) -> lis
 
 
 def sources(suite: str, mirror: str | None) -> list[str]:
-    """The lines of sources.list(5) for a mirror; none without one, which leaves the choice to mmdebstrap(1).
+    """The lines of sources.list(5) for a mirror; none without a mirror: mmdebstrap(1) then chooses the archive.
 
-    A mirror of the archive need not have the security archive; what is being developed has no updates either.
+    A mirror need not have the security archive; suites in development have no updates either.
     """
     if mirror is None:
         return []
@@ -101,7 +103,7 @@ def sources(suite: str, mirror: str | None) -> list[str]:
 
 
 def read_archive(folder: Path) -> Archive:
-    """What apt's Release files in ``folder`` say; their names begin with a mirror, which is dropped."""
+    """The archive by apt's Release files in ``folder``, whose names begin with the mirror, which is left out."""
     releases, dates = {}, [0]
     for path in sorted(folder.iterdir()):
         releases[path.name.partition("_dists_")[2].replace("_", "/")] = digest.of_file(path)
@@ -111,40 +113,45 @@ def read_archive(folder: Path) -> Archive:
     return Archive(releases=releases, epoch_s=max(dates))
 
 
-def diagnose(definition: ImageDefinition, log: Path, *, mirror: str | None, debs: Path) -> BootproofError:
-    """Whose fault a failed mmdebstrap is, from what it printed. Damaged packages are gone from ``debs`` then."""
+def diagnose(definition: ImageDefinition, log: Path, *, mirror: str | None, removed: Sequence[str]) -> BootproofError:
+    """The error for a failed mmdebstrap, by its output; ``removed`` are damaged packages, removed from the store."""
     text, file = log.read_text("utf-8", "replace"), definition.folder / DEFINITION_FILE
     missing = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
     if missing:
         names = ", ".join(sorted({one or other for one, other in missing}))
-        return ImageError(f"{file}: build.packages: not in {definition.suite}: {names}; correct or remove it ({log})")
-    said = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "Err:", "dpkg: error")))
-    said = said[-2000:] or text[-2000:]
+        return ImageError(f"{file}: build.packages: not in {definition.suite}: {names}; correct or remove them ({log})")
+    errors = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "Err:", "dpkg: error")))
+    errors = errors[-2000:] or text[-2000:]
     if needs_network(text):
         return HostError(
-            "the package archive cannot be reached; mend the network (or http_proxy), "
-            f"or name another archive: bootproof build {definition.name} --mirror URL ({log}):\n{said}"
+            "the package archive cannot be reached; fix the network (or http_proxy), "
+            f"or name another archive: bootproof build {definition.name} --mirror URL ({log}):\n{errors}"
         )
-    damaged = _forget_damaged(text, debs)
-    if damaged:
-        return HostError(f"damaged in the store, and now removed from it: {', '.join(damaged)}; build again ({log})")
-    if re.search(r"40[034] +(Bad Request|Forbidden|Not Found)", text) and "Release" in said:
+    if removed:
+        return HostError(
+            f"packages in the store were damaged and are removed: {', '.join(removed)}; build again ({log})"
+        )
+    if re.search(r"40[034] +(Bad Request|Forbidden|Not Found)", text) and "Release" in errors:
         if mirror:
             return UsageError(f"--mirror {mirror} has no {definition.suite}; it must hold dists/{definition.suite}/")
         return ImageError(f"{file}: build.suite: the archive has no {definition.suite!r} ({log})")
-    return ImageError(f"{definition.name}: mmdebstrap failed; all it said is in {log}:\n{said}")
+    return ImageError(f"{definition.name}: mmdebstrap failed ({log}):\n{errors}")
 
 
-def needs_network(said: str) -> bool:
-    """Whether what apt, or something like it, printed when it failed is about the network."""
-    return any(text in said for text in _NO_NETWORK)
+def needs_network(output: str) -> bool:
+    """Whether the output of a failed apt, or of a similar program, is about the network."""
+    return any(text in output for text in _NO_NETWORK)
 
 
-def _forget_damaged(said: str, debs: Path) -> list[str]:
-    """apt takes a package that it downloaded once for whole if its size is right; dpkg finds out."""
-    if "dpkg-deb: error" not in said:
+def remove_damaged_packages(log: Path, debs: Path) -> list[str]:
+    """Remove the packages that are damaged by dpkg's ``log`` from ``debs``; their names.
+
+    apt does not notice: it compares only the sizes of packages that it has already downloaded.
+    """
+    text = log.read_text("utf-8", "replace")
+    if "dpkg-deb: error" not in text:
         return []
-    found = re.findall(r"^dpkg: error processing archive \S*/(?:\d+-)?([^/\s]+\.deb) ", said, re.MULTILINE)
+    found = re.findall(r"^dpkg: error processing archive \S*/(?:\d+-)?([^/\s]+\.deb) ", text, re.MULTILINE)
     damaged = [name for name in dict.fromkeys(found) if (debs / name).is_file()]
     for name in damaged:
         (debs / name).unlink()

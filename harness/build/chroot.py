@@ -1,7 +1,7 @@
-"""Build steps run as programs of their own, in a mount and PID namespace that dies with this process.
+"""Runs build steps as separate programs, in mount and PID namespaces that end with this process.
 
-As root that is all. Anybody else gets a user namespace around it, in which they are root and their
-subordinate ids are everybody else: one code path, and the same bytes come out.
+Without root, a user namespace is added, in which the user is root and the subordinate ids are all other users: the
+code is the same, and so are the bytes that it makes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.core import process
 from harness.core.namespaces import environment, prefix
 
-_INSIDE = Path(__file__).with_name("tree_actions.py")
+_TREE_ACTIONS = Path(__file__).with_name("tree_actions.py")
 
 _ENTER = """
 set -eu
@@ -43,14 +43,14 @@ mkdir -p "$tree/run/lock" "$tree/run/systemd/resolve" "$tree/var/cache/apt/archi
 [ -z "$out" ] || mount --bind "$out" "$tree/mnt"
 exec "$@"
 """
-"""The kernel's file systems over a tree, nothing of the host's devices but the harmless ones, then the program.
+"""Mounts the kernel's file systems and a few harmless devices over a tree, then runs the program.
 
-PID 1 of the namespace is the program: when it ends, whatever it left running ends too.
+The program is PID 1 of the namespace: when it ends, all its children end too.
 """
 
 
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
-    """Run ``argv`` in namespaces of its own; `CommandFailed` quotes the end of what it printed."""
+    """Run ``argv`` in its own namespaces; `CommandFailed` quotes the end of its output."""
     try:
         process.run([*prefix(), *argv], log=log, env=env or environment(), grace_s=0.0)
     except process.CommandFailed as error:
@@ -58,19 +58,19 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None)
 
 
 def output(argv: Sequence[str]) -> str:
-    """What ``argv`` prints, run in namespaces of its own."""
+    """The output of ``argv``, run in its own namespaces."""
     return process.output([*prefix(), *argv], env=environment())
 
 
 def entering(tree: Path, argv: Sequence[str], *, debs: Path | None = None, out: Path | None = None) -> list[str]:
-    """``argv`` with /proc, /sys, /dev, /run and /tmp mounted in ``tree``, where nothing can start a service.
+    """The command that runs ``argv`` with /proc, /sys, /dev, /run and /tmp mounted in ``tree``; no service can start.
 
-    ``debs`` appears as apt's cache in it, ``out`` as its /mnt.
+    ``debs`` is mounted as apt's cache in the tree, ``out`` as its /mnt.
     """
     places = [str(tree), str(debs or ""), str(out or "")]
-    return ["sh", "-c", _ENTER, "enter", *places, sys.executable, str(_INSIDE), *argv]
+    return ["sh", "-c", _ENTER, "enter", *places, sys.executable, str(_TREE_ACTIONS), *argv]
 
 
-def inside(tree: Path, action: str, *arguments: str) -> list[str]:
-    """The command line that does ``action`` of ``inside.py`` with ``tree`` as its root folder."""
-    return [sys.executable, "-I", "-B", str(_INSIDE), str(tree), action, *arguments]
+def tree_action(tree: Path, action: str, *arguments: str) -> list[str]:
+    """The command that runs ``action`` of ``tree_actions.py`` with ``tree`` as its root folder."""
+    return [sys.executable, "-I", "-B", str(_TREE_ACTIONS), str(tree), action, *arguments]

@@ -1,4 +1,4 @@
-"""The second layer: the tree after Ansible ran the definition's playbook in it, once."""
+"""Makes the second layer: runs the definition's playbook in the tree, with Ansible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.model.definition import DEFINITION_FILE, ImageDefinition, sources_d
 from harness.store.store import Store
 
 _FORMAT = 1
-"""Another number makes every store configure again."""
+"""A new number makes every store configure again."""
 
 _CONFIG = """\
 [defaults]
@@ -41,7 +41,7 @@ pipelining = True
 
 
 def layer_key(definition: ImageDefinition, base: str) -> str:
-    """The name of the second layer over the first one, whose content has the digest ``base``."""
+    """The key of the second layer over the first one, whose content has the digest ``base``."""
     return digest.of_value([_FORMAT, base, sources_digest(definition)])
 
 
@@ -60,24 +60,24 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     debs = store.packages(definition.suite)
     try:
         chroot.run(chroot.entering(tree, ansible, debs=debs), log=log, env=env)
-        chroot.run(chroot.inside(tree, "anonymous", str(archive.epoch_s)), log=log)
+        chroot.run(chroot.tree_action(tree, "anonymous", str(archive.epoch_s)), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
 
 
 def variables(definition: ImageDefinition) -> dict[str, Any]:
-    """What a playbook is told of its definition."""
+    """The variables that a playbook gets from the image definition."""
     return {
         "image_id": definition.name,
         "suite": definition.suite,
         "persistent_paths": list(definition.persistent_paths),
-        "persistent_follow": list(definition.follow),
+        "persistent_image_owned": list(definition.image_owned),
         "persistent_disk": asdict(definition.disk),
     }
 
 
 def _write_inputs(definition: ImageDefinition, work: Path) -> None:
-    """Ansible's configuration, inventory and variables: nothing of the user's own Ansible takes part."""
+    """Write Ansible's configuration, inventory and variables; the user's own Ansible configuration is not used."""
     work.mkdir()
     (work / "ansible.cfg").write_bytes(os.fsencode(_CONFIG.format(roles=definition.roles, folder=work)))
     tree = {"ansible_host": str(work.parent / "tree"), "ansible_connection": "community.general.chroot"}
@@ -87,16 +87,16 @@ def _write_inputs(definition: ImageDefinition, work: Path) -> None:
 
 
 def diagnose(definition: ImageDefinition, log: Path) -> BootproofError:
-    """The failing task in Ansible's own words; without a network it is the host's fault."""
-    said = failing_task(log.read_text("utf-8", "replace"))
+    """The error for a failed playbook, which quotes the failed task; the host's, if it needs the network."""
+    task = failing_task(log.read_text("utf-8", "replace"))
     what = f"{definition.folder / definition.playbook} failed"
-    if needs_network(said):
-        return HostError(f"{what} for want of the network; mend that, or http_proxy ({log}):\n{said}")
-    return ImageError(f"{what} ({log}):\n{said}")
+    if needs_network(task):
+        return HostError(f"{what} because the network failed; fix it, or http_proxy ({log}):\n{task}")
+    return ImageError(f"{what} ({log}):\n{task}")
 
 
 def failing_task(text: str) -> str:
-    """From the heading of the last task that failed to the recap; else the end of what Ansible printed."""
+    """The output from the heading of the last failed task to the recap; else the end of Ansible's output."""
     tasks = re.split(r"^(?=(?:TASK|RUNNING HANDLER|PLAY) \[|PLAY RECAP)", text, flags=re.MULTILINE)
     failed = [task for task in tasks if re.search(r"^(fatal|failed): ", task, re.MULTILINE)]
     return (failed[-1] if failed else text)[-3000:].strip()

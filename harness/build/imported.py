@@ -1,6 +1,6 @@
-"""Artifacts of another builder: found in a folder, described if nobody did, and kept in the store like our own.
+"""Imports artifacts of another builder: finds them in a folder, describes them, and adds them to the store.
 
-Nothing is written into that folder.
+Nothing is written to that folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.store import rootfs_images
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
-"""The kernel arguments, blanks or line ends between them: a file beside the others."""
+"""The file with the kernel arguments, separated by white space."""
 
 _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 
@@ -36,23 +36,25 @@ _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 def take_in(
     folder: Path, definition: ImageDefinition, store: Store, *, kernel_arguments: Sequence[str] | None = None
 ) -> Artifacts:
-    """The artifacts in ``folder``, in the store.
+    """Copy the artifacts in ``folder`` to the store.
 
-    With a manifest, every file must be what it says, to the byte. Without one it is made: the kernel is the file
-    that is a bzImage, the initrd the one named ``initrd*`` or ``initramfs*``, the root filesystem the one named
-    ``rootfs*``, or else the one that has the format of one. ``kernel_arguments`` take precedence over the file
-    ``cmdline`` and over the definition's. Raises `UsageError` for whatever is missing, ambiguous or damaged.
+    With a manifest, every file must match it, to the byte. Without one, a manifest is made: the kernel is the file in
+    bzImage format, the initrd the one named ``initrd*`` or ``initramfs*``, the root file system the one named
+    ``rootfs*``, or else the only one in a root file system's format. ``kernel_arguments`` take precedence over the
+    file ``cmdline``, and that over the definition. Raises `UsageError` for missing, ambiguous or damaged files.
     """
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder} is no folder; artifacts are a folder with a kernel, an initrd and a root filesystem"
-        )
+        raise UsageError(f"{folder} is not a folder; name a folder with a kernel, an initrd and a root file system")
     if (folder / MANIFEST).exists():
         if kernel_arguments is not None:
-            raise UsageError(f"{folder} has a {MANIFEST}, which says the kernel arguments; leave yours out, or it")
+            raise UsageError(
+                f"{folder} has a {MANIFEST} with kernel arguments; leave out the manifest, or the arguments"
+            )
         found = load_artifacts(folder)
         if found.manifest.image != definition.name:
-            raise UsageError(f"{folder} holds {found.manifest.image} by its {MANIFEST}, not {definition.name}")
+            raise UsageError(
+                f"{folder} holds artifacts of {found.manifest.image} by its {MANIFEST}, not of {definition.name}"
+            )
         files = {name: folder / name for name in found.manifest.files}
         manifest = found.manifest
         if what := difference(found):
@@ -69,7 +71,7 @@ def take_in(
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-    """Kernel, initrd and root filesystem in ``folder``, by the names they have in the store."""
+    """Kernel, initrd and root file system in ``folder``, by their names in the store."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     initrd = _only([path for path in files if any(path.match(name) for name in _INITRDS)], folder, "initrd",
                    "a file named initrd* or initramfs*")  # fmt: skip
@@ -79,7 +81,9 @@ def find_files(folder: Path) -> dict[str, Path]:
     formats = {path: rootfs_images.format_of(path) for path in others}
     candidates = [path for path, kind in formats.items() if kind and path.name.startswith("rootfs")]
     candidates = candidates or [path for path, kind in formats.items() if kind in ("squashfs", "ext4", "xfs")]
-    root = _only(candidates, folder, "root filesystem", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img")
+    root = _only(
+        candidates, folder, "root file system", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img"
+    )
     return {KERNEL: kernel, INITRD: initrd, ROOTFS_NAMES[str(formats[root])]: root}
 
 
@@ -88,9 +92,9 @@ def _only(found: list[Path], folder: Path, what: str, wanted: str) -> Path:
         return found[0]
     if found:
         names = ", ".join(path.name for path in found)
-        raise UsageError(f"{folder} holds {len(found)} files that could be the {what}: {names}; leave one there")
+        raise UsageError(f"{folder} holds {len(found)} files that could be the {what}: {names}; keep one")
     there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise UsageError(f"{folder} holds no {what} ({wanted}); there: {there}")
+    raise UsageError(f"{folder} holds no {what} ({wanted}); found: {there}")
 
 
 def _is_kernel(path: Path) -> bool:
@@ -103,10 +107,10 @@ def _is_kernel(path: Path) -> bool:
 def _describe(
     folder: Path, files: dict[str, Path], definition: ImageDefinition, kernel_arguments: Sequence[str] | None
 ) -> Manifest:
-    """What can be known of another builder's artifacts."""
+    """The manifest of another builder's artifacts, as far as their files show."""
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
     with rootfs_images.reading(image) as read:
-        texts = [(read(name) or b"").decode("utf-8", "replace") if read else "" for name in _TOLD_BY]
+        texts = [(read(name) or b"").decode("utf-8", "replace") if read else "" for name in _METADATA_FILES]
     release, status = texts[0] or texts[1], texts[2]
     return Manifest(
         image=definition.name,
@@ -123,17 +127,17 @@ def _describe(
     )
 
 
-_TOLD_BY = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
+_METADATA_FILES = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
 
 
 def _release_version(release: str) -> str:
-    """os-release(5): IMAGE_VERSION; empty if it is not there."""
+    """IMAGE_VERSION of os-release(5); empty if it is missing."""
     found = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
     return found[1] if found else ""
 
 
 def _packages(status: str) -> dict[str, str]:
-    """Name to version of what dpkg's status file calls installed."""
+    """Name to version of the installed packages in dpkg's status file."""
     packages = {}
     for paragraph in status.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))

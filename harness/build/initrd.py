@@ -1,4 +1,4 @@
-"""Kernel and initrd: made with the tree's own dracut, and checked to belong to each other."""
+"""Makes the initrd with the tree's own dracut, and checks that kernel, modules and initrd match."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initrd:
-    """What is in an initrd: dracut's modules, and kernel modules without ``.ko`` with their kernel versions."""
+    """The contents of an initrd: dracut modules, kernel modules without ``.ko``, and their kernel versions."""
 
     dracut_modules: tuple[str, ...]
     drivers: tuple[str, ...]
@@ -29,9 +29,9 @@ class Initrd:
 
 
 def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, log: Path) -> tuple[str, Initrd]:
-    """Put kernel and initrd of ``folder/tree`` into ``folder/out``; the kernel's version and what is inside.
+    """Put kernel and initrd of ``folder/tree`` into ``folder/out``; the kernel's version and the initrd's contents.
 
-    Raises `ImageError` when dracut fails, or kernel, modules and initrd are not of one version.
+    Raises `ImageError` if dracut fails, or if kernel, modules and initrd have different versions.
     """
     tree, out = folder / "tree", folder / "out"
     version = module_version(tree)
@@ -50,21 +50,23 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
 
 
 def module_version(tree: Path) -> str:
-    """The kernel version whose modules are in ``tree``; there must be exactly one, and its kernel."""
+    """The version of the kernel modules in ``tree``; there must be exactly one, with its kernel."""
     folder = tree / "usr/lib/modules"
     versions = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if len(versions) != 1:
         found = f"modules of {', '.join(versions)}" if versions else "no kernel modules"
-        raise ImageError(f"/usr/lib/modules holds {found}; an image needs one kernel, so list one linux-image-…")
+        raise ImageError(
+            f"/usr/lib/modules holds {found}; an image needs exactly one kernel: list one linux-image-… package"
+        )
     if not (tree / "boot" / f"vmlinuz-{versions[0]}").is_file():
-        raise ImageError(f"/usr/lib/modules/{versions[0]} is there, /boot/vmlinuz-{versions[0]} is not")
+        raise ImageError(f"/usr/lib/modules/{versions[0]} exists, but /boot/vmlinuz-{versions[0]} does not")
     if not (tree / "usr/bin/dracut").is_file():
-        raise ImageError('there is no /usr/bin/dracut to make an initrd with: add "dracut" to the packages')
+        raise ImageError('/usr/bin/dracut, which makes the initrd, is missing: add "dracut" to build.packages')
     return versions[0]
 
 
 def read_listing(text: str) -> Initrd:
-    """What lsinitrd printed: "dracut modules:", a name a line, "====…", then ``ls -l`` of every file."""
+    """Parse the output of lsinitrd: "dracut modules:", a name a line, "====…", then ``ls -l`` of every file."""
     after = text.partition("dracut modules:\n")[2]
     modules = after.partition("\n===")[0].split()
     found = _MODULE.findall(text)
@@ -76,10 +78,10 @@ def read_listing(text: str) -> Initrd:
 
 
 def check_kernel(image: str, kernel: str, modules: str, initrd: Initrd) -> None:
-    """`ImageError` unless all three are of one version."""
+    """`ImageError` unless all three have the same version."""
     in_initrd = initrd.kernel_versions or ("no version at all",)
     if kernel != modules or in_initrd != (modules,):
         raise ImageError(
             f"{image}: the kernel is {kernel}, its modules are for {modules}, the initrd's for "
-            f"{', '.join(in_initrd)}: a machine would come up without its drivers"
+            f"{', '.join(in_initrd)}: a machine would boot without its drivers"
         )

@@ -1,4 +1,4 @@
-"""The last step: the root filesystem as one file, and the manifest over all three."""
+"""The last step: packs the root file system into one file, and writes the manifest of all three files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from harness.model.artifacts import FILES, ROOTFS, Manifest, describe
 from harness.model.definition import ImageDefinition, sources_digest
 
 _ZSTD_LEVEL = "3"
-"""3 to 4 s for 1 GB; level 15 makes it 7 % smaller and takes ten times as long."""
+"""Takes 3 to 4 s for 1 GB; level 15 makes it 7 % smaller and takes ten times as long."""
 
 _TAR_OPTIONS = ("--xattrs", "--xattrs-include=*", "--numeric-owner")
 
 
 def pack(folder: Path, *, archive: Archive, log: Path) -> None:
-    """``folder/tree`` as ``folder/out/rootfs.squashfs``; files newer than the archive get its date."""
+    """Pack ``folder/tree`` as ``folder/out/rootfs.squashfs``; files newer than the archive get its date."""
     tree, target = folder / "tree", folder / "out" / ROOTFS
-    if not (tree / "proc").is_dir():  # dmsquash-live refuses a root filesystem without it
-        raise ImageError("the tree has no /proc folder; nothing could be mounted there")
+    if not (tree / "proc").is_dir():  # dmsquash-live refuses a root file system without it
+        raise ImageError("the tree has no /proc folder, which is needed as a mount point")
     process.require("mksquashfs", "squashfs-tools")
     env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     options = ["-noappend", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", _ZSTD_LEVEL]
@@ -32,18 +32,18 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
 
 
 def tar(tree: Path, archive: Path, *, log: Path) -> None:
-    """``tree`` as one file, with all owners, capabilities and links."""
+    """Write ``tree`` to one file, with all owners, capabilities and links."""
     chroot.run(["tar", "--create", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree), "."], log=log)
 
 
 def untar(archive: Path, tree: Path, *, log: Path) -> None:
-    """The tree that `tar` made ``archive`` of, in the new folder ``tree``."""
+    """Unpack an ``archive`` made by `tar` into the new folder ``tree``."""
     tree.mkdir()
     chroot.run(["tar", "--extract", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree)], log=log)
 
 
 def packages(tree: Path) -> dict[str, str]:
-    """Name to version of all that is installed in ``tree``."""
+    """Name to version of the packages installed in ``tree``."""
     form = "${db:Status-Status} ${Package} ${Version}\\n"
     listing = ["chroot", str(tree), "dpkg-query", "--show", f"--showformat={form}"]
     rows = [line.split() for line in chroot.output(listing).splitlines()]
@@ -51,7 +51,7 @@ def packages(tree: Path) -> dict[str, str]:
 
 
 def builder() -> dict[str, str]:
-    """The versions of the programs on this machine that take part, without dracut, which is the tree's."""
+    """The versions of this host's programs that take part in a build; dracut is the tree's own."""
     return {
         "mmdebstrap": process.output(["mmdebstrap", "--version"]).split()[-1],
         "ansible-core": importlib.metadata.version("ansible-core"),

@@ -1,8 +1,8 @@
-"""The thin builder: `build` calls mmdebstrap, Ansible, dracut and mksquashfs in order, and records.
+"""Builds artifacts: `build` calls mmdebstrap, Ansible, dracut and mksquashfs in order.
 
     packages ─mmdebstrap→ first layer ─Ansible→ second layer ─stamp, dracut, mksquashfs→ artifacts
 
-Each arrow is skipped when the store holds what it would make.
+Each arrow is skipped if the store has its result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_ver
 from harness.store.store import Store, disk_full
 
 _FORMAT = 1
-"""Another number makes every store pack again."""
+"""A new number makes every store pack again."""
 
 _EARLIEST_S = 1735689600
 """2025-01-01: there was no Bootproof before."""
@@ -37,21 +37,21 @@ _DISK_FULL = ("No space left on device", "have enough free space")
 
 
 class Progress(Protocol):
-    """Who wants to know how far a build is."""
+    """Receives the progress of a build."""
 
     def started(self, step: str, detail: str) -> None:
-        """``step`` begins; ``detail`` says of what, or why it waits."""
+        """``step`` begins; ``detail`` names its object, or says why it waits."""
 
     def ended(self, step: str, took_s: float) -> None:
-        """``step`` is over, well or not."""
+        """``step`` has ended, with or without an error."""
 
     def damaged(self, what: str) -> None:
-        """Something in the store cannot be used: ``what`` is a sentence."""
+        """An item in the store cannot be used: ``what`` is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that prints nothing."""
 
     def started(self, step: str, detail: str) -> None: ...
 
@@ -62,7 +62,7 @@ class Silent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Build:
-    """What one call of `build` is about."""
+    """The arguments of one call of `build`."""
 
     definition: ImageDefinition
     store: Store
@@ -74,7 +74,7 @@ class _Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """What is known of a first layer: ``packages`` maps name to version."""
+    """The note of a first layer: ``packages`` maps name to version."""
 
     packages: dict[str, str]
     archive: bootstrap.Archive
@@ -96,14 +96,14 @@ def build(
 ) -> Artifacts:
     """The artifacts of ``definition``, from the store if nothing changed since they were made.
 
-    ``version`` takes the place of the definition's own: only os-release, initrd and packing are done again.
-    ``refresh`` asks the archive for newer packages; the same packages give the same artifacts. ``mirror`` is
-    where packages are fetched, and leaves no trace. With ``verify`` every byte of what the store holds is compared
-    with its manifest. What is damaged there is made again. Call it from the main thread: when that ends, however
-    it ends, so does every program of the build.
+    ``version`` replaces the definition's own: only os-release, initrd and packing are done again. ``refresh`` asks the
+    archive for newer packages; the same packages give the same artifacts. ``mirror`` is the URL that packages are
+    fetched from; it leaves no trace. With ``verify``, every byte of the artifacts in the store is compared with their
+    manifest. Damaged items in the store are made again. Call it from the main thread: when that ends, however it ends,
+    every program of the build ends too.
 
-    Raises `ImageError` when the definition does not build, quoting the step's log, which is kept in the
-    store's ``logs``; `HostError` when this machine lacks a program, namespaces, room, the network or the time.
+    Raises `ImageError` if the definition does not build, quoting the step's log, which is kept in the store's
+    ``logs``; `HostError` if this host lacks a program, namespaces, disk space, the network or the right time.
     """
     task = _Build(
         definition=definition,
@@ -114,17 +114,17 @@ def build(
         progress=progress,
     )
     if mirror is not None and not re.fullmatch(r"[a-z+]+:/\S+", mirror):
-        raise UsageError(f"--mirror {mirror!r} is no URL; for example http://mirror.example/debian")
+        raise UsageError(f"--mirror {mirror!r} is not a URL; for example http://mirror.example/debian")
     if not definition.can_be_built:
         raise UsageError(
-            f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR takes what another builder made"
+            f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR names another builder's artifacts"
         )
     with store.writable():
         base = _read_base(task)
         found = base and store.built(_build_key(task, base), contents=verify)
         if found and not refresh:
             return found
-        # One lock for all versions of an image: they share the log files, and mostly the second layer.
+        # One lock for all versions of an image: they share the log files, and usually the second layer.
         with _alone(task, f"image-{definition.name}"), store.workfolder(remove=remove) as folder:
             check_clock(time.time(), base.archive.epoch_s if base else _EARLIEST_S)
             _check_mount(folder)
@@ -132,7 +132,7 @@ def build(
 
 
 def check_clock(now_s: float, earliest_s: int) -> None:
-    """`HostError` if it cannot be ``now_s``: no signature would be valid, and new files older than the archive's."""
+    """`HostError` if the clock is wrong: signatures would not be valid, and new files older than the archive's."""
     if now_s < earliest_s:
         now, earliest = (datetime.fromtimestamp(moment, UTC).date() for moment in (now_s, earliest_s))
         raise HostError(f"this host's clock says {now}, but it is at least {earliest}: timedatectl set-ntp true")
@@ -141,16 +141,18 @@ def check_clock(now_s: float, earliest_s: int) -> None:
 def _check_mount(folder: Path) -> None:
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise HostError(
-            f"{folder.parent} is mounted noexec, and builds run the image's own programs there; "
-            "BOOTPROOF_STORE names another folder"
+            f"{folder.parent} is mounted noexec, but builds run the image's own programs there; "
+            "set BOOTPROOF_STORE to another folder"
         )
 
 
 def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
-    """What the store lacks of the three steps. Between them, ``folder/tree`` is the last layer made, or missing."""
+    """Run the steps whose result the store lacks; between them, ``folder/tree`` is the last layer, or missing."""
     known = _read_base(task)
     base = known if known and not refresh else _bootstrapped(task, folder, refresh=refresh)
-    found = task.store.built(_build_key(task, base), contents=task.verify, damaged=lambda what: _tell(task, what))
+    found = task.store.built(
+        _build_key(task, base), contents=task.verify, damaged=lambda what: _report_damage(task, what)
+    )
     if found:
         return found
     base = _configured(task, base, folder)
@@ -162,7 +164,7 @@ def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
 
 
 def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
-    """The first layer, in the store. The same packages are the same layer, whatever the archive's date."""
+    """Make the first layer in the store. The same packages give the same layer, whatever the archive's date."""
     key, debs = bootstrap.layer_key(task.definition), f"debs-{task.definition.suite}"
     with _alone(task, key):
         known, held = _read_base(task), task.store.layer(key)
@@ -183,7 +185,7 @@ def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
 
 
 def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
-    """Make ``folder/tree`` the second layer; what is returned is the first layer under it."""
+    """Make ``folder/tree`` the second layer; returns the first layer under it."""
     tree, first = folder / "tree", bootstrap.layer_key(task.definition)
     key = configure.layer_key(task.definition, base.content)
     if _unpack_layer(task, tree, key):
@@ -201,10 +203,10 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
     (folder / "out").mkdir()
     with _step(task, "initrd", f"IMAGE_VERSION {task.version}") as log:
-        stamp = chroot.inside(tree, "stamped", task.definition.name, task.version)
+        stamp = chroot.tree_action(tree, "stamped", task.definition.name, task.version)
         chroot.run(stamp, log=log)
         kernel, contents = initrd.make_initrd(task.definition, folder, archive=base.archive, log=log)
-        chroot.run(chroot.inside(tree, "anonymous", epoch), log=log)
+        chroot.run(chroot.tree_action(tree, "anonymous", epoch), log=log)
     with _step(task, "pack", "") as log:
         packages = pack.packages(tree)
         pack.pack(folder, archive=base.archive, log=log)
@@ -215,7 +217,7 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
 
 
 def _read_base(task: _Build) -> _Base | None:
-    """What the store knows of the first layer; None also if that cannot be read."""
+    """The store's note of the first layer; None if it is missing or not valid."""
     note = task.store.layer_note(bootstrap.layer_key(task.definition))
     try:
         return serialization.load(_Base, {name: note[name] for name in ("packages", "archive")})
@@ -236,13 +238,13 @@ def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -
 
 
 def _unpack_layer(task: _Build, tree: Path, key: str) -> bool:
-    """Make ``tree`` that layer; False if the store does not hold it, or not as it was put there."""
+    """Unpack that layer into ``tree``; False if the store does not have it, or it is damaged."""
     tar = task.store.layer(key)
     if tar is None:
         return False
     with _step(task, "unpack", "") as log:
         if not task.store.is_whole_layer(key):
-            _tell(task, f"{tar} is not what was put there")
+            _report_damage(task, f"{tar} was changed after it was made")
             task.store.remove_layer(key)
             return False
         if tree.exists():
@@ -251,22 +253,22 @@ def _unpack_layer(task: _Build, tree: Path, key: str) -> bool:
     return True
 
 
-def _tell(task: _Build, what: str) -> None:
+def _report_damage(task: _Build, what: str) -> None:
     task.progress.damaged(f"{what}; it is made again")
 
 
 @contextmanager
 def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
-    """Tell when a step begins and ends; its log is what the block gets. A full disk is the host's fault."""
+    """Report the begin and the end of a step, and yield its log. A full disk is a `HostError`."""
     log = task.store.log(task.definition.name, name)
     task.progress.started(name, detail)
     started_s = time.monotonic()
     try:
         yield log
     except (BootproofError, OSError) as error:
-        said = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
+        output = f"{log.read_text('utf-8', 'replace')}{error}{error.__cause__}"
         is_full = shutil.disk_usage(task.store.root).free < _LEAST_BYTES
-        if is_full or any(text in said for text in _DISK_FULL):
+        if is_full or any(text in output for text in _DISK_FULL):
             raise disk_full(task.store.root) from error
         raise
     finally:
@@ -275,11 +277,11 @@ def _step(task: _Build, name: str, detail: str) -> Iterator[Path]:
 
 @contextmanager
 def _alone(task: _Build, key: str) -> Iterator[None]:
-    """While the block lasts, no other build on this host does what ``key`` names; waiting for it is a step."""
+    """While the block lasts, no other build on this host makes what ``key`` names; waiting for one is a step."""
     waited: list[float] = []
 
     def waiting() -> None:
-        task.progress.started("wait", "another build on this host is at it")
+        task.progress.started("wait", "another build on this host is making it")
         waited.append(time.monotonic())
 
     with task.store.locked(key, waiting=waiting):

@@ -1,12 +1,12 @@
-"""What is done to a tree's own files, run with the tree as root folder: ``inside.py TREE ACTION …``.
+"""Changes files of a tree, as a program with the tree as its root folder: ``tree_actions.py TREE ACTION …``.
 
-A program of its own, and the standard library only: it runs in the build's namespaces, where links in the
-tree must lead into the tree and every owner in it can be written.
+A separate program that uses the standard library only: it runs in the build's namespaces, where links in the tree
+lead into the tree and files of every owner can be written.
 
-    inside.py TREE bootstrapped MIRROR    no trace of the mirror, if there was one
-    inside.py TREE entered RESOLVER       nothing may start; names resolve
-    inside.py TREE anonymous EPOCH        no identity, no trace of this build
-    inside.py TREE stamped IMAGE VERSION  os-release says what this is
+    tree_actions.py TREE bootstrapped MIRROR    removes every trace of the mirror, if there was one
+    tree_actions.py TREE entered RESOLVER       keeps services from starting; makes names resolve
+    tree_actions.py TREE anonymous EPOCH        removes identities and traces of this build
+    tree_actions.py TREE stamped IMAGE VERSION  writes the image's name and version to os-release
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EMPTIED = [
     "var/cache/ldconfig",
     "var/cache/fontconfig",
 ]
-"""Folders that stay, without anything in them."""
+"""Folders that are emptied."""
 
 _IDENTITY = [
     "etc/hostname",
@@ -51,10 +51,10 @@ _IDENTITY = [
     "var/lib/libvirt/secrets/*",
     "etc/libvirt/secrets/*",
 ]
-"""What must not be the same on two hosts, or must not be known to whoever has the image."""
+"""Files that must differ between hosts, or that must not be known to everyone who has the image."""
 
 _DEFAULTS = "usr/share/persist"
-"""Where the role ``persist`` keeps what a new /data is filled with, under the paths it had."""
+"""Where the role ``persist`` keeps the defaults for a new /data, under their original paths."""
 
 _TRACES = [
     "etc/.pwd.lock",
@@ -83,14 +83,14 @@ _TRACES = [
     "boot/initrd*",
     "boot/vmlinuz.old",
 ]
-"""What only this build knows. Kernel and initrd are files of their own; the packages' kernel stays."""
+"""Traces of this build. Kernel and initrd are separate artifacts; the kernel of the packages stays."""
 
 _RESOLVER = "# Written by the build, removed at its end."
 _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts in a tree.\nexit 101\n"
 
 
 def bootstrapped(root: Path, mirror: str) -> None:
-    """A mirror is the build's affair: its lines go from sources.list, and apt in the image has none then."""
+    """Remove the mirror from sources.list, which is then empty, and other traces of mmdebstrap."""
     sources = root / "etc/apt/sources.list"
     lines = sources.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not mirror or f" {mirror.rstrip('/')} " not in line]
@@ -103,7 +103,7 @@ def bootstrapped(root: Path, mirror: str) -> None:
 
 
 def entered(root: Path, resolver: str) -> None:
-    """Services stay down whatever a package or a playbook asks for; names resolve as they do outside."""
+    """Keep services from starting, whatever a package or a playbook does; make names resolve as on the host."""
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text(_POLICY, "utf-8")
     policy.chmod(0o755)
@@ -115,7 +115,7 @@ def entered(root: Path, resolver: str) -> None:
 
 
 def anonymous(root: Path, epoch_s: str) -> None:
-    """What is left says nothing about this machine, this hour, or any host that will run it."""
+    """Remove all traces of this host and this hour, and every identity of a host that will run the image."""
     for pattern in (*_IDENTITY, *(f"{_DEFAULTS}/{pattern}" for pattern in _IDENTITY), *_TRACES):
         for path in root.glob(pattern):
             _remove(path)
@@ -133,7 +133,7 @@ def anonymous(root: Path, epoch_s: str) -> None:
 
 
 def stamped(root: Path, image: str, version: str) -> None:
-    """os-release(5): IMAGE_ID and IMAGE_VERSION."""
+    """Write IMAGE_ID and IMAGE_VERSION to os-release(5)."""
     path = (root / "etc/os-release").resolve()
     lines = path.read_text("utf-8").splitlines()
     kept = [line for line in lines if not line.startswith(("IMAGE_ID=", "IMAGE_VERSION="))]
@@ -147,7 +147,7 @@ def _forget_resolver(root: Path) -> None:
 
 
 def _forget_passwords(shadow: Path, day: int) -> None:
-    """No password opens anything, and no account was changed after the day the archive is from: shadow(5)."""
+    """Lock all passwords, and limit the days of the last change to the day of the archive: shadow(5)."""
     if not shadow.exists():
         return
     rows = [line.split(":") for line in shadow.read_text("utf-8").splitlines()]

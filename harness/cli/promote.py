@@ -135,7 +135,7 @@ def _promoter(options: argparse.Namespace) -> Promoter:
 
 
 def _of_run(folder: Path, given: Path | None, stack: ExitStack) -> tuple[Artifacts, Proof]:
-    """The artifacts that a run tested, and its proof. `Refused` if its verdict.json is not the attested verdict."""
+    """The artifacts that a run tested, and its proof. `NotVerified` if its verdict.json is not the attested verdict."""
     from harness.core import serialization
     from harness.model.artifacts import load_artifacts
     from harness.model.layout import ATTESTATION
@@ -151,7 +151,7 @@ def _of_run(folder: Path, given: Path | None, stack: ExitStack) -> tuple[Artifac
     except (OSError, ValueError):
         is_edited = True
     if is_edited:
-        raise attest.Refused(
+        raise attest.NotVerified(
             f"{folder / 'verdict.json'} is not the verdict that was attested",
             "somebody changed the file after the run: run the tests again",
         )

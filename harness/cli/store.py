@@ -77,7 +77,7 @@ def _store(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
         return 0
-    if found.kept:
+    if found.items:
         show(_survey_table(found, time.time()))
         print()
     print(inventory.summary(found))
@@ -111,7 +111,7 @@ def _survey_table(found: StoreSurvey, now_s: float) -> Table:
     from harness.core.text import ago
 
     rows = new_table("kind", "what", "image", "version", "last used", "size", "")
-    for group in _grouped(found.kept, _state):
+    for group in _grouped(found.items, _state):
         used_s = max(item.used_s for item in group)
         rows.add_row(*_cells(group), ago(now_s - used_s), _size_of(group), _state(group[0]))
     return rows
@@ -122,12 +122,12 @@ def _removal_table(removals: Sequence[Removal], *, dry_run: bool) -> Table:
     from harness.core.tables import new_table
 
     rows = new_table("", "kind", "what", "image", "version", "size", "why")
-    reasons = {removal.kept: removal for removal in removals}
+    reasons = {removal.item: removal for removal in removals}
     verb = "would remove" if dry_run else "removed"
-    for group in _grouped(reasons, lambda item: reasons[item].reason + reasons[item].spared):
+    for group in _grouped(reasons, lambda item: reasons[item].reason + reasons[item].why_kept):
         removal = reasons[group[0]]
-        why = f"{removal.reason}, but {removal.spared}" if removal.spared else removal.reason
-        rows.add_row("stays" if removal.spared else verb, *_cells(group), _size_of(group), why)
+        why = f"{removal.reason}, but {removal.why_kept}" if removal.why_kept else removal.reason
+        rows.add_row("stays" if removal.why_kept else verb, *_cells(group), _size_of(group), why)
     return rows
 
 
@@ -135,7 +135,7 @@ def _state(item: StoreItem) -> str:
     from harness.store.inventory import StoreKind
 
     using = "in progress" if item.kind is StoreKind.WORK else f"in use by {item.user}"
-    return "; ".join(filter(None, [item.user and using, item.flaw]))
+    return "; ".join(filter(None, [item.user and using, item.why_stale]))
 
 
 def _grouped(found: Iterable[StoreItem], label: Callable[[StoreItem], str]) -> list[list[StoreItem]]:
@@ -145,7 +145,7 @@ def _grouped(found: Iterable[StoreItem], label: Callable[[StoreItem], str]) -> l
     order = list(StoreKind)
     groups: dict[tuple[str, ...], list[StoreItem]] = {}
     for item in sorted(found, key=lambda item: (order.index(item.kind), item.images, item.version, item.used_s)):
-        single = "" if item.kind.is_told_together else str(item.paths)
+        single = "" if item.kind.is_grouped else str(item.paths)
         groups.setdefault((item.kind, label(item), single), []).append(item)
     return list(groups.values())
 
@@ -156,12 +156,12 @@ def _cells(group: Sequence[StoreItem]) -> tuple[str, str, str, str]:
 
     first = group[0]
     is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER) or (
-        first.kind is StoreKind.TEMPLATE and first.flaw == "damaged"
+        first.kind is StoreKind.TEMPLATE and first.why_stale == "damaged"
     )
     name = first.name[:12] if is_digest else first.name
     if first.kind is StoreKind.PACKAGES:
         name = f"{first.name}, {len(first.paths)}"
-    if first.kind.is_told_together:
+    if first.kind.is_grouped:
         name = str(len(group))
     images = {", ".join(item.images) for item in group}
     return first.kind, name, images.pop() if len(images) == 1 else "", first.version

@@ -11,7 +11,7 @@
     │   ├── ChannelTimeout               a command did not end in time              guest.channel
     │   ├── ChannelClosed                the channel closed under a command         guest.channel
     │   ├── DamagedFileSystem            e2fsck cannot repair it                    qemu.ext4
-    │   ├── Refused                      files are not what was attested            promotion.attest
+    │   ├── NotVerified                  a signature or a digest is not valid       promotion.attest
     │   └── NotPromoted                  a policy does not allow it                 promotion.promote
     ├── HostError                    this machine: a program, space, network    exit 75
     │   ├── MissingExtra                 a library of an extra is not installed

@@ -1,10 +1,10 @@
-"""What differs between two images: ``bootproof diff``.
+"""Compares two images: ``bootproof diff``.
 
 value     a difference as frozen values
-tree      every file of a squashfs, in one pass
-facts     what is known of one side
-sections  what differs between two sides, and how much it matters; files has those of the root filesystems
-tell      the difference as text and as HTML
+tree      reads every file of a squashfs in one pass
+contents  collects the facts about one image
+sections  compares the facts of two images; files compares their root file systems
+text      a difference as text
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.core.text import escaped
-from harness.diff.contents import Image, gather, look
+from harness.diff.contents import Image, gather, read_image
 from harness.diff.sections import compare_facts
 from harness.diff.text import as_html, as_text
 from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight
@@ -24,20 +24,20 @@ __all__ = ["Change", "Diff", "DiffEntry", "Section", "Side", "Weight", "as_html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """An image, and a verdict with runtime profile and boots where there is one for these bytes."""
+    """Artifacts to compare, with a verdict about them if there is one: it has boots and a runtime profile."""
 
     artifacts: Artifacts
     verdict: Verdict | None = None
 
 
 _ALIKE = Image(files={}, owners={}, users={}, groups={}, config={})
-"""Stands for both of two root filesystems with the same bytes, so that neither is read."""
+"""In place of both root file systems if their bytes are equal, so that neither is read."""
 
 
 def compare(old: Side, new: Side) -> Diff:
-    """What differs, and what cannot be told. It takes 5 s for each root filesystem of 500 MB, and no room."""
+    """Compare two images. Takes 5 s for each root file system of 500 MB, and no disk space."""
     one, other = (side.artifacts.manifest.files[side.artifacts.manifest.rootfs].sha256 for side in (old, new))
-    images = [_ALIKE if one == other else look(side.artifacts) for side in (old, new)]
+    images = [_ALIKE if one == other else read_image(side.artifacts) for side in (old, new)]
     facts = [gather(side.artifacts, side.verdict, image) for side, image in zip((old, new), images, strict=True)]
     return Diff(old=_named(old.artifacts), new=_named(new.artifacts), sections=compare_facts(*facts))
 

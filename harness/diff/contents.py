@@ -1,4 +1,4 @@
-"""What is known of one image before it is compared: of its root filesystem, and of its runs."""
+"""Collects the facts about one image, from its root file system and its verdict."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LIVE = "LiveOS/rootfs.img"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """What a root filesystem holds; None for what cannot be told, and ``unread`` is why that is so for ``files``.
+    """The contents of a root file system; None if unknown. ``unread`` says why ``files`` are unknown.
 
-    ``owners`` maps a path to the package that brought it, ``config`` the kernel's options to their values.
+    ``owners`` maps a path to its package, ``config`` the kernel's options to their values.
     """
 
     files: dict[str, TreeFile] | None
@@ -35,7 +35,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """``boots`` are those of these very bytes that became ready; ``accelerator`` is what they ran on."""
+    """Facts about one image. ``boots`` are boots of these artifacts that became ready, on ``accelerator``."""
 
     manifest: Manifest
     image: Image
@@ -45,7 +45,7 @@ class Facts:
 
 
 def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts:
-    """What is known; a verdict on other bytes says nothing here."""
+    """The facts about one image; a verdict about other artifacts is ignored."""
     if verdict is not None and verdict.digests.get("artifacts", artifacts.digest) != artifacts.digest:
         verdict = None
     boots = verdict.boots if verdict else ()
@@ -58,8 +58,8 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
     )
 
 
-def look(artifacts: Artifacts) -> Image:
-    """What the root filesystem says. What no program here reads is not known, and that is no error."""
+def read_image(artifacts: Artifacts) -> Image:
+    """Read the root file system. Contents that no program here can read are unknown, which is not an error."""
     try:
         if rootfs_images.format_of(artifacts.rootfs) == "squashfs":
             image = _whole(artifacts)
@@ -86,7 +86,7 @@ def _whole(artifacts: Artifacts) -> Image:
 
 
 def _parts(artifacts: Artifacts) -> Image:
-    """Of a file system image, only single files are read."""
+    """Read single files of a file system image."""
     with rootfs_images.reading(artifacts.rootfs) as read:
         name = artifacts.manifest.rootfs
         if read is None:
@@ -108,9 +108,9 @@ def _configs(manifest: Manifest) -> list[str]:
 
 
 def owners(lists: Mapping[str, bytes], files: Mapping[str, TreeFile]) -> dict[str, str]:
-    """The package of each path, from dpkg's lists; a path of several packages has none.
+    """The package of each path, from dpkg's lists; a path in several packages has none.
 
-    A list may say /bin/sh where /bin leads to usr/bin: that is how dpkg knows merged folders.
+    A list may have /bin/sh where /bin is a link to usr/bin: dpkg keeps the names from before folders were merged.
     """
     merged = {f"{name}/": f"{file.target}/" for name, file in files.items() if file.kind == "link" and "/" not in name}
     owned = dict[str, str]()
@@ -124,7 +124,7 @@ def owners(lists: Mapping[str, bytes], files: Mapping[str, TreeFile]) -> dict[st
 
 
 def numbers(text: bytes | None) -> dict[str, int] | None:
-    """Names and numbers of passwd(5) or group(5)."""
+    """Name to number, from passwd(5) or group(5)."""
     if text is None:
         return None
     rows = (line.split(":") for line in text.decode("utf-8", "surrogateescape").splitlines())
@@ -132,7 +132,7 @@ def numbers(text: bytes | None) -> dict[str, int] | None:
 
 
 def options(text: bytes | None) -> dict[str, str] | None:
-    """A kernel's configuration; an option that is not set is "n", as for Kconfig."""
+    """Option to value, from a kernel's configuration; an option that is not set is "n", as in Kconfig."""
     if not text:
         return None
     lines: Iterable[str] = text.decode("utf-8", "replace").splitlines()

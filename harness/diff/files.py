@@ -1,8 +1,8 @@
-"""Which files differ, and how much that matters. Pure: nothing is read here.
+"""Compares the files of two root file systems, with weights. Pure: nothing is read here.
 
-Some files differ because something else does: those of a package with another version are counted for that package,
-and those of a folder that came or went for that folder. Those of packages that came or went, caches, logs and times
-are left out, and how many is said. But a file that gained setuid or setgid is always shown.
+Files of a package whose version changed are counted for the package, and files of an added or removed folder for the
+folder. Files of added or removed packages, caches, logs and differences in time alone are left out and counted in a
+note. A file that gained setuid or setgid is always shown.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _CACHES = re.compile(
     r"|.*/(icon-theme|mime|giomodule|gschemas)\.(cache|compiled)|usr/share/info/dir"
 )
 _MADE_BY_SCRIPTS = re.compile(r"etc/(alternatives|ssl/certs|rc[S0-6]\.d)/")
-"""Links that packages make of each other."""
+"""Links that maintainer scripts of packages make."""
 _SETID = 0o6000
 
 Pair = tuple[TreeFile | None, TreeFile | None]
 
 
 def compare_files(old: Image, new: Image, packages: Mapping[str, Change]) -> list[Section]:
-    """Files of no package, and those of packages.
+    """Two sections: files of no package, and files of packages.
 
-    ``packages`` are those that came, went or have another version, by the changes that say so.
+    ``packages`` maps each package that was added, removed or changed its version to that change.
     """
     assert old.files is not None
     assert new.files is not None
@@ -52,7 +52,7 @@ def compare_files(old: Image, new: Image, packages: Mapping[str, Change]) -> lis
         "caches, logs and databases of packages": len(caches),
         "files of which only the time differs": times_only,
     }
-    of_packages = {"files of packages that came or went": len(expected - counted)}
+    of_packages = {"files of added or removed packages": len(expected - counted)}
     return [
         section("files of no package", (entry for entry in entries if not entry.package), _notes(caches_and_times)),
         section("files of packages", (entry for entry in entries if entry.package), _notes(of_packages)),
@@ -60,7 +60,7 @@ def compare_files(old: Image, new: Image, packages: Mapping[str, Change]) -> lis
 
 
 def _differing(old: Mapping[str, TreeFile], new: Mapping[str, TreeFile]) -> tuple[dict[str, Pair], int]:
-    """What differs, and how many files differ by their time alone."""
+    """The files that differ, and the number of those that differ only in time."""
     differing, times_only = dict[str, Pair](), 0
     for path in sorted(old.keys() | new.keys()):
         one, other = old.get(path), new.get(path)
@@ -74,12 +74,12 @@ def _differing(old: Mapping[str, TreeFile], new: Mapping[str, TreeFile]) -> tupl
 
 
 def _gains_setid(old: TreeFile | None, new: TreeFile | None) -> bool:
-    """Whoever runs it is somebody else from now on. (Of a folder, the bits mean something harmless.)"""
+    """Whether a regular file gained setuid or setgid. (On a folder these bits are harmless.)"""
     return new is not None and new.kind == "file" and bool(new.mode & ~(old.mode if old else 0) & _SETID)
 
 
 def _is_expected(path: str, old: TreeFile | None, new: TreeFile | None) -> bool:
-    """Other contents are what another version is about; other owners, modes and configuration are not."""
+    """Whether a new version explains the difference: new contents do, not new owners, modes or configuration."""
     if old is None or new is None:
         return True
     return (old.kind, old.mode, old.uid, old.gid) == (new.kind, new.mode, new.uid, new.gid) and path[:4] != "etc/"
@@ -92,7 +92,7 @@ def _folded(
     new: Mapping[str, TreeFile],
     setid: Set[str],
 ) -> Iterator[DiffEntry]:
-    """Each file, or the topmost folder that came or went with it."""
+    """An entry for each file, or for the topmost folder that was added or removed with it."""
     inside = defaultdict[tuple[str, str], list[str]](list)
     for path, (one, other) in shown.items():
         there = old if one is None else new
@@ -103,13 +103,13 @@ def _folded(
             yield _entry(top, *shown[top], owner, gains_setid=top in setid)
             continue
         files = sum(not _is_folder(shown[path]) for path in paths)
-        told = f"{files:,} file{'s' if files > 1 else ''}" if files else "folders only"
+        text = f"{files:,} file{'s' if files > 1 else ''}" if files else "folders only"
         is_new = shown[paths[0]][0] is None
-        yield entry(f"{top}/", None if is_new else told, told if is_new else None, weight=_weight(top), package=owner)
+        yield entry(f"{top}/", None if is_new else text, text if is_new else None, weight=_weight(top), package=owner)
 
 
 def _topmost(path: str, there: Mapping[str, TreeFile]) -> str:
-    """The first folder on the way to ``path`` that is not ``there``."""
+    """The topmost folder of ``path`` that is not in ``there``; ``path`` itself if all are."""
     parents = [str(parent) for parent in PurePosixPath(path).parents][-2::-1]
     return next((parent for parent in parents if parent not in there), path)
 
@@ -139,7 +139,7 @@ def _weight(
 
 
 def _describe(old: TreeFile, new: TreeFile) -> tuple[str, str]:
-    """What the two do not share, in the same words; times are not among it."""
+    """The attributes in which two files differ, in the same words; times are ignored."""
     pairs = [
         (_kind(old), _kind(new)),
         (f"owner {old.uid}:{old.gid}", f"owner {new.uid}:{new.gid}"),
@@ -170,8 +170,8 @@ def _by_package(paths: Set[str], owners: Mapping[str, str], differing: Mapping[s
         if not _is_folder((one, other)):
             counts[owners[path]][Change.ADDED if not one else Change.REMOVED if not other else Change.CHANGED] += 1
     for package, counted in counts.items():
-        told = ", ".join(f"{counted[change]:,} {change}" for change in Change if counted[change])
-        yield entry(package, "", told, package=package, weight=Weight.MINOR)
+        text = ", ".join(f"{counted[change]:,} {change}" for change in Change if counted[change])
+        yield entry(package, "", text, package=package, weight=Weight.MINOR)
 
 
 def _notes(left_out: Mapping[str, int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What differs between two sets of facts, a function for each kind. Pure: nothing is read here."""
+"""Compares the facts about two images, a function for each section. Pure: nothing is read here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 _MIB = 1 << 20
 _GROWTH = 0.1
-"""What grows or slows by more than this share is worth a word."""
+"""A growth of size or time by more than this share is notable."""
 _EPHEMERAL = 32768
-"""Linux, ip_local_port_range: from here on the kernel gives out ports, others at each boot."""
+"""Linux, ip_local_port_range: from here on the kernel assigns ports, different ones at each boot."""
 _LOOPBACK = ("127.", "[::1]", "[::ffff:127.")
 
 
 def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
-    """All sections; those with something alarming come first."""
+    """All sections; those with an alarming entry come first."""
     packages = _packages(old, new)
     sections = [
         *_accounts(old, new),
@@ -45,13 +45,13 @@ def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
 
 
 def _unknown(name: str, why: str, old: object, new: object) -> Section | None:
-    """A section of which nothing can be said, if either side is None or empty; ``why`` has a place for the side."""
+    """A section without facts, if either side is None or empty; ``why`` has a placeholder for the side."""
     missing = [side for side, known in (("OLD", old), ("NEW", new)) if not known]
     return Section(name=name, unknown=why.format(" or ".join(missing))) if missing else None
 
 
-_NO_RUN = "no run of {} is known that looked"
-_AS_BUILT = "as in the root filesystems: no two machines can be compared"
+_NO_RUN = "no known run of {} recorded them"
+_AS_BUILT = "from the root file systems: no machines of both can be compared"
 
 
 def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T | None, T | None]]:
@@ -62,7 +62,7 @@ def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T 
 
 
 def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
-    """Users and groups as in running machines, where packages may have made some; else as in the images."""
+    """Users and groups of running machines, where services may have added some; else those in the images."""
     if old.runtime_profile and new.runtime_profile:
         yield _numbers("users", old.runtime_profile.users, new.runtime_profile.users)
         yield _numbers("groups", old.runtime_profile.groups, new.runtime_profile.groups)
@@ -108,7 +108,7 @@ def _units(old: Facts, new: Facts) -> Section:
 
 
 def _sockets(old: Facts, new: Facts) -> Section:
-    """A socket that others can reach is another matter than one on the loopback."""
+    """A new socket that other hosts can reach is alarming; one on the loopback is notable."""
     if not old.runtime_profile or not new.runtime_profile:
         return _unknown("sockets", _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name="sockets")
     one, other = ({_socket(text) for text in profile.sockets} for profile in (old.runtime_profile, new.runtime_profile))
@@ -120,7 +120,7 @@ def _sockets(old: Facts, new: Facts) -> Section:
 
 
 def _socket(text: str) -> str:
-    """``text`` without a port that the kernel chose."""
+    """``text`` without its port, if the kernel chose it."""
     protocol, _, rest = text.partition(" ")
     address, _, program = rest.partition(" ")
     host, _, port = address.rpartition(":")
@@ -133,7 +133,7 @@ def _is_loopback(text: str) -> bool:
 
 
 def _links(old: Facts, new: Facts) -> Section:
-    """A location that leads elsewhere, or nowhere, is what a host forgets or finds empty."""
+    """A persistent path whose link changes or is removed is lost to the host, or empty."""
     name, notes = "links", list[str]()
     if old.runtime_profile and new.runtime_profile:
         one, other = old.runtime_profile.links, new.runtime_profile.links
@@ -151,7 +151,7 @@ def _links_to_data(files: Mapping[str, TreeFile]) -> dict[str, str]:
 
 
 def _kernel(old: Facts, new: Facts) -> Section:
-    """Its version, and its arguments: one that both give once has changed, others came or went."""
+    """Version and arguments: an argument that both have once is changed, all others are added or removed."""
     entries = []
     versions = old.manifest.kernel_version, new.manifest.kernel_version
     if versions[0] != versions[1]:
@@ -176,7 +176,7 @@ def _arguments(arguments: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _initrd(old: Facts, new: Facts) -> Iterator[Section]:
-    """A driver that is gone may be the one that a host boots by."""
+    """A removed driver may be one that a host needs to boot."""
     for name, one, other in (
         ("drivers in the initrd", old.manifest.initrd_drivers, new.manifest.initrd_drivers),
         ("dracut modules", old.manifest.dracut_modules, new.manifest.dracut_modules),
@@ -198,9 +198,9 @@ def _packages(old: Facts, new: Facts) -> Section:
 
 
 def _sizes(old: Facts, new: Facts) -> Section:
-    """What is downloaded at each boot, and what machines then have in use."""
+    """Sizes of the files that are downloaded at each boot, and the memory that idle machines use."""
     sizes = [
-        {"kernel": files[KERNEL], "initrd": files[INITRD], "root filesystem": files[facts.manifest.rootfs]}
+        {"kernel": files[KERNEL], "initrd": files[INITRD], "root file system": files[facts.manifest.rootfs]}
         for facts in (old, new)
         for files in [facts.manifest.files]
     ]
@@ -226,7 +226,7 @@ def _growth(name: str, old: float, new: float, unit: str) -> DiffEntry:
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """Several measurements of one figure, in seconds."""
+    """Several measurements of the same figure, in seconds."""
 
     seconds: tuple[float, ...]
 
@@ -239,21 +239,21 @@ class _Spread:
 
 
 def _boot_times(old: Facts, new: Facts) -> Section:
-    """Medians of each phase on each boot path that both took; what lies within the spread of boots is left out."""
+    """Medians of each phase on each boot path that both have; differences within the spread of boots are left out."""
     name = "boot phases"
     if not old.boots or not new.boots:
         return _unknown(name, "no boot of {} is known", old.boots, new.boots) or Section(name=name)
     if old.accelerator != new.accelerator:
         ran_on = " and ".join(facts.accelerator or "something unknown" for facts in (old, new))
-        return Section(name=name, unknown=f"boots under {ran_on} do not compare")
+        return Section(name=name, unknown=f"boots under {ran_on} cannot be compared")
     one, other = _phases(old.boots), _phases(new.boots)
     figures = [key for key in one if key in other]
     within = [key for key in figures if one[key].overlaps(other[key])]
     entries = [_slowness(key, one[key], other[key]) for key in figures if key not in within]
-    notes = [f"figures no further apart than boots of the same bytes: {len(within)}"] if within else []
+    notes = [f"figures within the spread of boots of one build: {len(within)}"] if within else []
     counts = f"OLD booted {len(old.boots)} times, NEW {len(new.boots)}"
     paths = sorted({boot.boot_path for boot in old.boots} ^ {boot.boot_path for boot in new.boots})
-    notes += [f"boot paths that only one side took: {', '.join(paths)}"] if paths else []
+    notes += [f"boot paths that only one side booted by: {', '.join(paths)}"] if paths else []
     return section(name, entries, [*notes, counts])
 
 
@@ -272,7 +272,7 @@ def _slowness(name: str, old: _Spread, new: _Spread) -> DiffEntry:
 
 
 def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Section]:
-    """Two root filesystems with the same bytes need not have been read."""
+    """The sections about files; if a root file system was not read, one that says why."""
     if old.image.files is not None and new.image.files is not None:
         return compare_files(old.image, new.image, packages)
     unread = [f"{side}: {facts.image.unread}" for side, facts in (("OLD", old), ("NEW", new)) if facts.image.unread]
@@ -280,10 +280,12 @@ def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Secti
 
 
 def _kernel_configuration(old: Facts, new: Facts) -> Section:
-    """What was on and is off comes first; options that only one kernel knows say little."""
+    """Options that were set and no longer are come first; options that only one kernel has come last."""
     name, one, other = "kernel configuration", old.image.config, new.image.config
     if one is None or other is None:
-        return _unknown(name, "the root filesystem of {} has none that could be read", one, other) or Section(name=name)
+        return _unknown(name, "the root file system of {} has none that could be read", one, other) or Section(
+            name=name
+        )
 
     def judge(before: str | None, after: str | None) -> Weight:
         if before is None or after is None:

@@ -13,7 +13,7 @@ _WIDEST = 48
 
 
 def as_text(diff: Diff, *, limit: int | None = SHOWN) -> Iterator[str]:
-    """Lines: what differs, up to ``limit`` entries a section; then what does not, and what nobody knows."""
+    """Lines: the differences, up to ``limit`` entries a section; then the equal sections, and the unknown ones."""
     yield f"OLD  {_name(diff.old)}"
     yield f"NEW  {_name(diff.new)}"
     for section in diff.sections:
@@ -53,7 +53,7 @@ def _values(entry: DiffEntry) -> str:
 
 
 def _unknown(diff: Diff) -> list[tuple[str, str]]:
-    """Names of sections, and why nothing is known of them."""
+    """The names of sections without facts, and why."""
     reasons = dict[str, list[str]]()
     for section in diff.sections:
         if section.unknown:

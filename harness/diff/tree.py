@@ -1,4 +1,4 @@
-"""Every file of a squashfs, read in one pass: without root, mounting or a temporary file.
+"""Reads every file of a squashfs in one pass, without root, mounting or a temporary file.
 
 ``unsquashfs -pf`` (4.5.1 or later) prints a pseudo file, mksquashfs(1): a line for each file, then the bytes of all
 regular ones, one after the other. Extended attributes are in it only since 4.6, so they are not read.
@@ -18,7 +18,7 @@ from harness.core.errors import ImageError
 
 _BEGIN = b"#\n# START OF DATA - DO NOT MODIFY\n#\n"
 _NAME = rb"(?P<name>(?:\\.|[^\\ ])+)"
-"""A backslash stands before each blank, quote and backslash of it."""
+"""Blanks, quotes and backslashes are escaped with a backslash."""
 _HEAD = re.compile(_NAME + rb" [DRBCISLx] ", re.DOTALL)
 _RECORD = re.compile(
     _NAME
@@ -30,7 +30,7 @@ _RECORD = re.compile(
 
 _KINDS = {b"D": "folder", b"R": "file", b"S": "link", b"B": "block device", b"C": "character device", b"I": "pipe"}
 _QUEUES = ("-data-queue", "32", "-frag-queue", "32")
-"""In MiB. It is as quick as with the default of 256 each, and takes 80 MiB instead of 530."""
+"""In MiB. As quick as the default of 256 each, with 80 MiB of memory instead of 530."""
 _CHUNK_BYTES = 1 << 20
 _TEXT_BYTES = 4 << 20
 """No list of a package, user database or kernel configuration is longer."""
@@ -38,7 +38,7 @@ _TEXT_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
-    """``content`` is a SHA-256 in hex, ``target`` where a link leads or which device it is; ``mode`` without kind."""
+    """``content`` is a SHA-256 in hex, ``target`` that of a link, or the device number; ``mode`` has no type bits."""
 
     kind: str
     mode: int
@@ -59,9 +59,9 @@ class FileTree:
 
 
 def read_tree(image: Path, wanted: re.Pattern[str]) -> FileTree:
-    """What is in the squashfs ``image``: about 5 s for 1.2 GB of files.
+    """Read the squashfs ``image``: about 5 s for 1.2 GB of files.
 
-    The bytes of what ``wanted`` matches are kept. `ImageError` if it is damaged, or unsquashfs is too old.
+    The bytes of files that match ``wanted`` are kept. `ImageError` if it is damaged, or unsquashfs is too old.
     """
     program = process.require("unsquashfs", "squashfs-tools")
     argv = [program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)]
@@ -75,7 +75,7 @@ def read_tree(image: Path, wanted: re.Pattern[str]) -> FileTree:
 
 
 def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
-    """What stands before the files' bytes, and what was read of those."""
+    """The text before the files' bytes, and the part of those bytes that was read with it."""
     seen = bytearray()
     while chunk := printed.read1(_CHUNK_BYTES):
         searched = max(0, len(seen) - len(_BEGIN))
@@ -131,12 +131,12 @@ def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> FileTree:
 
 
 def _records(header: bytes) -> Iterator[tuple[re.Match[bytes], bytes]]:
-    """Each line, and what its end says of that kind: where a link leads may go on over several lines."""
+    """Each record and its last field; the target of a link may span several lines."""
     at, folders = 0, {b""}
     while at < len(header):
         record = _RECORD.match(header, at)
         if record is None:
-            raise ValueError(f"{header[at : at + 80]!r} is no file")
+            raise ValueError(f"{header[at : at + 80]!r} is not the record of a file")
         at = record.end()
         if record["kind"] == b"D":
             folders.add(record["name"])
@@ -147,7 +147,7 @@ def _records(header: bytes) -> Iterator[tuple[re.Match[bytes], bytes]]:
 
 
 def _begins_record(header: bytes, at: int, folders: Set[bytes]) -> bool:
-    """Whether a file follows, which is in a folder that was listed before."""
+    """Whether the record of a file in an already listed folder begins at ``at``."""
     head = _HEAD.match(header, at)
     return at == len(header) or (head is not None and head["name"].rpartition(b"/")[0] in folders)
 
@@ -170,5 +170,5 @@ def _name(escaped: bytes) -> str:
 
 
 def _text(name: bytes) -> str:
-    """The same in every locale: a name is bytes."""
+    """Decode a name, which is bytes, the same in every locale."""
     return name.decode("utf-8", "surrogateescape")

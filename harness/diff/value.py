@@ -1,4 +1,4 @@
-"""A difference between two images as a value: sections of entries, each with how much it matters."""
+"""The difference between two images: sections of weighted entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Change(StrEnum):
 
 
 class Weight(IntEnum):
-    """How much an operator should care; the least number comes first."""
+    """How important an entry is to an operator; the smallest number comes first."""
 
     ALARM = 0
     NOTABLE = 1
@@ -27,9 +27,9 @@ class Weight(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffEntry:
-    """One thing that differs. ``old`` is empty for what was added, ``new`` for what was removed; ``package`` owns it.
+    """One difference. ``old`` is empty if it was added, ``new`` if it was removed; ``package`` owns it.
 
-    All texts are printable: what comes out of an image may have any name.
+    All texts are printable: files of an image may have any name.
     """
 
     what: str
@@ -42,7 +42,7 @@ class DiffEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What differs of one kind, by weight. ``unknown`` says why that cannot be told; ``notes`` what was left out."""
+    """Differences of one kind, by weight. ``unknown`` says why they are not known, ``notes`` what was left out."""
 
     name: str
     entries: tuple[DiffEntry, ...] = ()
@@ -62,7 +62,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Which artifacts one side is."""
+    """Names the artifacts of one side."""
 
     image: str
     version: str
@@ -71,7 +71,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:
-    """All sections, the most interesting first; those without entries or of which nothing is known too."""
+    """All sections, the most important first, including those without entries or facts."""
 
     old: Named
     new: Named
@@ -81,7 +81,7 @@ class Diff:
 def entry(
     what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = ""
 ) -> DiffEntry:
-    """An `DiffEntry` of texts from anywhere; None stands for what is not there."""
+    """A `DiffEntry` from any texts; None means missing."""
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
     return DiffEntry(
         what=escaped(what),

@@ -1,9 +1,9 @@
-"""Admission: how many machines boot and live at once on this host, over all workers of all runs.
+"""Admission: limits how many machines boot and run at once on this host, over all workers of all runs.
 
-A booting machine keeps busy as many cores as its accelerator has threads, an idle one nearly none; more of them at
-once than the host has cores starve each other. So who boots holds a slot, one a core. Who wants a machine at all waits
-until there is memory for it. Slots and shares of memory are locked files rather than a daemon's counters, so what a
-dead worker held is free at once.
+A booting machine uses as many cores as its accelerator has threads, an idle one nearly none; more booting machines
+than cores slow each other down. A boot therefore holds a slot, one for each core, and a machine holds a share of
+memory for its whole life. Slots and shares are locked files instead of a daemon's counters, so that those of a dead
+worker are free at once.
 """
 
 from __future__ import annotations
@@ -14,33 +14,37 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from harness.core.deadline import Deadline, poll, usable_cores
 from harness.core.errors import HostError
 from harness.core.locks import lock, try_lock
 
-_PATIENCE_S = 3600.0
+PATIENCE_S = 3600.0
 _SHARE_TOUCHED = 0.75
-"""Of a guest's memory, what a boot really touches: QEMU's resident size for base over iPXE was 1.5 GiB of 2."""
+"""The part of a guest's memory that a boot touches: QEMU's resident size for base over iPXE was 1.5 GiB of 2."""
 _YOUNG_S = 60.0
-"""Until then a machine may not have touched the memory it was admitted for, and the host still shows it as free."""
+"""A younger machine may not have touched its memory yet, so that the host still shows it as free."""
 _MIB = 1 << 20
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def boot_slot(folder: Path) -> Iterator[None]:
-    """Hold one of the host's boot slots, one per core; `HostError` when none comes.
+def boot_slot(folder: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold one of the host's boot slots, one per core; `HostError` if none is free within ``patience_s``.
 
-    ``folder`` is shared by all who boot on this host.
+    ``folder`` is shared by all boots on this host.
     """
     with _writable(folder):
         files = [_open(folder / f"boot-{number}") for number in range(usable_cores())]
     try:
-        deadline = Deadline(_PATIENCE_S)
+        deadline = Deadline(patience_s)
         if poll(lambda: any(try_lock(file) for file in files), deadline, every_s=0.1) is None:
-            raise HostError(f"waited {deadline.passed_s:.0f} s for a boot slot in {folder}; see `ps` for who boots")
+            raise HostError(
+                f"no boot slot in {folder} within {deadline.passed_s:.0f} s; `ps` shows the machines that boot"
+            )
         yield
     finally:
         for file in files:
@@ -48,68 +52,66 @@ def boot_slot(folder: Path) -> Iterator[None]:
 
 
 def of_a_boot(memory_mib: int) -> int:
-    """MiB of the host's that a boot of a guest of ``memory_mib`` takes."""
+    """The host memory in MiB that a boot of a guest with ``memory_mib`` takes."""
     return int(memory_mib * _SHARE_TOUCHED)
 
 
+@dataclass(frozen=True, slots=True)
 class Share:
-    """Memory for one machine; others are kept from it until the machine has had the time to touch it."""
+    """Memory reserved for one machine until it has had the time to touch it; ``file`` is open and locked."""
 
-    def __init__(self, folder: Path, needed_mib: int) -> None:
-        self._needed_mib = needed_mib
-        self.file = tempfile.NamedTemporaryFile(dir=folder, prefix="share-", delete=False)  # noqa: SIM115 - open as long as the share
-        lock(self.file)
-        self._write(math.inf)
-
-    def end(self) -> None:
-        """Others may have it. Removed before the lock goes, or somebody would take it for a dead one's."""
-        Path(self.file.name).unlink(missing_ok=True)
-        self.file.close()
+    file: IO[bytes]
+    needed_mib: int
 
     def begin(self) -> None:
-        """The machine starts now."""
-        self._write(time.monotonic() + _YOUNG_S)
+        """The machine starts now: reserve the memory for `_YOUNG_S` from now on."""
+        self.reserve_until(time.monotonic() + _YOUNG_S)
 
-    def _write(self, until_s: float) -> None:
-        os.pwrite(self.file.fileno(), f"{self._needed_mib} {until_s:20.1f}".encode(), 0)
+    def reserve_until(self, until_s: float) -> None:
+        os.pwrite(self.file.fileno(), f"{self.needed_mib} {until_s:20.1f}".encode(), 0)
 
 
 @contextmanager
-def memory_share(folder: Path, needed_mib: int) -> Iterator[Share]:
-    """Wait until ``needed_mib`` of memory are there for one machine more, and hold them while the block lasts.
+def memory_share(folder: Path, needed_mib: int, *, patience_s: float = PATIENCE_S) -> Iterator[Share]:
+    """Wait until ``needed_mib`` of memory are free for one more machine, and reserve them while the block lasts.
 
-    Whoever wants a boot slot too asks for memory first: who has a slot then never waits for memory that who waits for
-    a slot holds. Raises `HostError` when it does not come.
+    Ask for memory before a boot slot: otherwise the holder of a slot could wait for memory that a process waiting for
+    a slot holds. Raises `HostError` if the memory is not free within ``patience_s``.
     """
-    deadline = Deadline(_PATIENCE_S)
+    deadline = Deadline(patience_s)
     with _writable(folder):
         share = poll(lambda: _admitted(folder, needed_mib), deadline, every_s=0.2)
     if share is None:
         total_mib, available_mib = memory()
         raise HostError(
-            f"waited {deadline.passed_s:.0f} s for {needed_mib} MiB of memory for one machine more, {available_mib} of "
-            f"{total_mib} MiB are available; take fewer workers (-n), or a host with more memory"
+            f"no {needed_mib} MiB of memory for one more machine within {deadline.passed_s:.0f} s: {available_mib} of "
+            f"{total_mib} MiB are available; use fewer workers (-n), or a host with more memory"
         )
     try:
         yield share
-    finally:
-        share.end()
+    finally:  # removed before it is unlocked: an unlocked file counts as a dead process's
+        Path(share.file.name).unlink(missing_ok=True)
+        share.file.close()
 
 
 def _admitted(folder: Path, needed_mib: int) -> Share | None:
-    """A share, if there is memory for it beside what the young ones were promised."""
+    """A share, if enough memory is free besides the shares of young machines; else None."""
     ledger = _open(folder / "ledger")
     try:
         lock(ledger)
         if memory()[1] - sum(_promised(folder)) < needed_mib:
             return None
-        return Share(folder, needed_mib)
+        file = tempfile.NamedTemporaryFile(dir=folder, prefix="share-", delete=False)  # noqa: SIM115 - open until the share ends
+        lock(file)
+        share = Share(cast(IO[bytes], file), needed_mib)
+        share.reserve_until(math.inf)
+        return share
     finally:
         os.close(ledger)
 
 
 def _promised(folder: Path) -> Iterator[int]:
-    """MiB of each share that is still young; those of the dead are removed."""
+    """MiB of each share of a young machine; shares of dead processes are removed."""
     for path in folder.glob("share-*"):
         with suppress(FileNotFoundError, ValueError), path.open("rb") as file:
             if try_lock(file):
@@ -127,7 +129,7 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise HostError(
-            f"{error.filename}: {error.strerror}; boots of this host need to be counted there: BOOTPROOF_STORE names "
+            f"{error.filename}: {error.strerror}; the boots of this host are counted there: set BOOTPROOF_STORE to "
             "another folder"
         ) from error
 
@@ -137,7 +139,7 @@ def _open(path: Path) -> int:
 
 
 def memory() -> tuple[int, int]:
-    """Memory in MiB that this process may use, in all and still: the host's, or what its control groups leave."""
+    """Total and available memory in MiB for this process: the host's, or the limit of its control groups."""
     rows = (line.split() for line in Path("/proc/meminfo").read_text("ascii").splitlines())
     host = {row[0]: int(row[1]) >> 10 for row in rows}  # proc(5): in KiB
     limits = [(host["MemTotal:"], host["MemAvailable:"])]
@@ -151,8 +153,8 @@ def memory() -> tuple[int, int]:
 def group_limits(root: Path, path: str) -> Iterator[tuple[int, int]]:
     """(limit, still available) in MiB of the control group ``path`` and those above it, where they have a limit.
 
-    Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst: the page cache counts as used, but what
-    is inactive of it is given up when memory is needed.
+    Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst: the page cache counts as used, but its
+    inactive part is reclaimed when memory is needed.
     """
     folder = root / path.strip("/")
     for group in (folder, *folder.parents):

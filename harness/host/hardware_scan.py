@@ -1,7 +1,7 @@
-"""``bootproof hardware``: the host this runs on as a hardware profile, which `--hardware FILE` takes back.
+"""Scans this host and writes a hardware profile, for `--hardware FILE`.
 
-Reads /sys, /proc and udev's notes in /run below a ``root`` folder, and nothing else. What QEMU does not have becomes
-the nearest that it has; what the host really has is said beside it.
+Reads only /sys, /proc and udev's database in /run, below a ``root`` folder. A device that QEMU does not emulate is
+replaced by the nearest one, with a comment that names the real device.
 
 This file and the enumerations that it imports run under Python 3.9 without any package: ``make hardware-scan`` packs
 them into one file for production hosts.
@@ -23,12 +23,12 @@ _BUSES = {
     "megaraid_sas": DiskBus.MEGASAS, "mpt3sas": DiskBus.MEGASAS, "smartpqi": DiskBus.MEGASAS, "hpsa": DiskBus.MEGASAS,
     "aacraid": DiskBus.MEGASAS,
 }  # fmt: skip
-"""By driver; any other is virtio-scsi's, whose disks are /dev/sd… as well."""
+"""By driver. All others become virtio-scsi, whose disks are /dev/sd… too."""
 _EXACT = ("nvme", "virtio_blk", "virtio_scsi", "ahci", "megaraid_sas", "virtio_net", "e1000e", "vmxnet3", "igb")
 _MODELS = {
     "virtio_net": NicModel.VIRTIO, "vmxnet3": NicModel.VMXNET3, "igb": NicModel.IGB,
 }  # fmt: skip
-"""By driver; of any other real card e1000e is the nearest."""
+"""By driver. All others become e1000e."""
 _NO_DISKS = re.compile(r"(loop|ram|zram|dm-|md|sr|fd|nbd|drbd|rbd)\d")
 _GENERIC_DRIVERS = ("sd", "ses", "usb", "usb-storage")
 _PRIVATE = re.compile(
@@ -62,7 +62,7 @@ class _Card(NamedTuple):
 
 
 def profile(root: Path = Path("/"), *, with_serials: bool = False) -> str:
-    """The host below ``root`` as TOML; without serial numbers, MACs and UUIDs unless they are asked for."""
+    """The hardware profile of the host below ``root`` as TOML, without serial numbers, MACs and UUIDs by default."""
     dmi = {name: _read(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_version")}
     name = " ".join(dict.fromkeys(filter(None, (dmi["sys_vendor"], dmi["product_name"])))) or "a host without DMI"
     lines = [f"description = {_quoted(name)}", f"firmware = {_quoted(_firmware(root))}", *_size(root), *_guards(root)]
@@ -96,7 +96,7 @@ def _firmware(root: Path) -> Firmware:
 
 
 def _size(root: Path) -> Iterator[str]:
-    """What the kernel has; a little of the memory that is built in is the firmware's."""
+    """CPUs and memory as the kernel sees them: the firmware keeps a little of the built-in memory."""
     cpus = len(re.findall(r"^processor\s*:", _read(root / "proc/cpuinfo"), re.MULTILINE))
     memory = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
     yield from [f"cpus = {cpus}"] if cpus else []
@@ -115,7 +115,7 @@ def _guards(root: Path) -> Iterator[str]:
             break
     version = _read(root / "sys/class/tpm/tpm0/tpm_version_major")
     if version:
-        yield "tpm = true" if version == "2" else f"# a TPM {_plain(version)}, which is not emulated"
+        yield "tpm = true" if version == "2" else f"# TPM {_plain(version)}, which is not emulated"
 
 
 def _disk_tables(disks: Iterable[_Disk]) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _disk_tables(disks: Iterable[_Disk]) -> Iterator[str]:
 
 
 def _card_tables(cards: list[_Card]) -> Iterator[str]:
-    """Of more cards than a machine has, those go that have no DHCP server, the last first."""
+    """If there are more cards than a machine can have, the last ones without DHCP are left out."""
     left_out = [card for card in cards if not card.has_dhcp][MOST_NICS - 1 :] if len(cards) > MOST_NICS else []
     for card in cards:
         model = _MODELS.get(card.driver, NicModel.E1000E)
@@ -147,7 +147,7 @@ def _card_tables(cards: list[_Card]) -> Iterator[str]:
 
 
 def _disks(root: Path) -> Iterator[_Disk]:
-    """Those that are built in, with /data on the disk that has it mounted, else on the first."""
+    """The built-in disks; /data is on the disk that has it mounted, else on the first."""
     names = sorted(
         (path.name for path in (root / "sys/block").glob("*") if _is_built_in(path)), key=lambda name: (len(name), name)
     )
@@ -174,14 +174,14 @@ def _is_built_in(path: Path) -> bool:
 
 
 def _role(root: Path, path: Path) -> DiskRole:
-    """Blank is what udev looked at and found nothing on; what nobody looked at is taken for somebody's."""
+    """A disk is blank if udev probed it and found nothing; a disk that was not probed counts as foreign."""
     noted = _read(root / "run/udev/data" / f"b{_read(path / 'dev')}")
     is_blank = bool(noted) and not re.search("ID_(FS|PART_TABLE)_TYPE=", noted)
     return DiskRole.BLANK if is_blank and not any(path.glob(f"{path.name}*")) else DiskRole.FOREIGN
 
 
 def _cards(root: Path) -> Iterator[_Card]:
-    """Ethernet cards in the order of their places on the bus, which firmware has too."""
+    """Ethernet cards in bus order, which is the firmware's order too."""
     folder = root / "sys/class/net"
     paths = [path for path in folder.glob("*") if _is_card(path)]
     paths.sort(key=lambda path: (str((path / "device").resolve()), path.name))
@@ -199,7 +199,7 @@ def _cards(root: Path) -> Iterator[_Card]:
 
 
 def _is_card(path: Path) -> bool:
-    """Linux, if_arp.h: type 1 is Ethernet. Not wireless, not a virtual function of another card."""
+    """Whether it is Ethernet (type 1 in Linux, if_arp.h), not wireless, and not a virtual function of another card."""
     is_ethernet = (path / "device").exists() and _read(path / "type") == "1"
     return is_ethernet and not any((path / name).exists() for name in ("wireless", "phy80211", "device/physfn"))
 
@@ -212,14 +212,14 @@ def _default_routes(root: Path) -> Iterator[str]:
 
 
 def _below(folder: Path, name: str) -> Iterator[str]:
-    """``name`` and what it stands on: a bridge's, bond's or VLAN's own links."""
+    """``name`` and the links below it: those of a bridge, a bond or a VLAN."""
     yield name
     for lower in sorted((folder / name).glob("lower_*")):
         yield from _below(folder, lower.name.removeprefix("lower_"))
 
 
 def _driver(device: Path, root: Path) -> str:
-    """Of the device, or of what it hangs on."""
+    """The driver of the device, or of the nearest device above it."""
     place = device.resolve()
     for path in (place, *place.parents):
         if path == root.resolve():
@@ -243,13 +243,13 @@ def _serials(root: Path, disks: Iterable[_Disk], cards: Iterable[_Card]) -> Iter
         if value := _read(file):
             yield f"{name} = {_quoted(value)}"
         elif file.exists():
-            yield f"# {name} is for root to read"
+            yield f"# {name} is readable by root only"
     yield from (f"{_quoted(disk.name)} = {_quoted(disk.serial)}" for disk in disks if disk.serial)
     yield from (f"{_quoted(card.name)} = {_quoted(card.address)}" for card in cards if card.address)
 
 
 def _read(file: Path) -> str:
-    """Without what is around the words; nothing where there is nothing, or nothing for this user."""
+    """The text of ``file``, stripped; empty if it is missing or not readable."""
     try:
         return file.read_bytes().decode("utf-8", "replace").strip(" \n\t\0")
     except OSError:
@@ -257,10 +257,10 @@ def _read(file: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line of a comment."""
+    """``text`` on one line, for a comment."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _quoted(text: str) -> str:
-    """As a string of TOML, whose escapes are JSON's."""
+    """``text`` as a TOML string, which has the escapes of JSON."""
     return json.dumps("".join(letter if letter.isprintable() else " " for letter in text), ensure_ascii=False)

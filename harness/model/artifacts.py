@@ -1,4 +1,4 @@
-"""Artifacts: what a build made, ours or another builder's. Immutable; named by a digest over all of them."""
+"""Artifacts: the files that a build made, ours or another builder's. Immutable; named by a digest over all of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from harness.core.serialization import Format
 
 KERNEL, INITRD, ROOTFS, MANIFEST = "vmlinuz", "initrd.img", "rootfs.squashfs", "manifest.json"
 FILES = (KERNEL, INITRD, ROOTFS)
-"""What our builder makes; of another builder's artifacts the root filesystem is `ROOTFS_NAMES`'s by its format."""
+"""The files that our builder makes. Another builder's root file system has the name of its format in `ROOTFS_NAMES`."""
 
 ROOTFS_NAMES = {"squashfs": ROOTFS, "ext4": "rootfs.ext4", "xfs": "rootfs.xfs", "tar": "rootfs.img"}
 """``tar`` is a gzipped tar with a file system image ``rootfs.img`` in it; a squashfs may hold ``LiveOS/rootfs.img``."""
 
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What artifacts may be called: nothing leads out of their folder."""
+"""A valid name of a file of artifacts: it cannot lead out of their folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """One artifact's bytes."""
+    """Digest and size of one file."""
 
     sha256: str
     size_bytes: int
@@ -33,11 +33,11 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What the artifacts are; nothing in it depends on when or where they were built.
+    """The description of artifacts; nothing in it depends on when or where they were built.
 
-    ``files`` maps each file's name to its bytes; ``packages`` maps name to version; ``initrd_drivers`` are kernel
-    modules without ``.ko``; ``sources`` maps each archive Release file to its SHA-256; ``builder`` maps each
-    program that took part to its version. What is not known of another builder's artifacts is empty.
+    ``files`` maps each file's name to its digest and size; ``packages`` maps name to version; ``initrd_drivers`` are
+    kernel modules without ``.ko``; ``sources`` maps each Release file of the archive to its SHA-256; ``builder`` maps
+    each program of the build to its version. Fields that are unknown for another builder's artifacts are empty.
     """
 
     FORMAT: ClassVar[Format] = Format(kind="a manifest", number=1, upgrades={0: dict})
@@ -67,24 +67,24 @@ class Manifest:
 
     @property
     def rootfs(self) -> str:
-        """The name of the root filesystem's file, one of `ROOTFS_NAMES`."""
+        """The file name of the root file system, one of `ROOTFS_NAMES`."""
         return next(name for name in self.files if name in ROOTFS_NAMES.values())
 
     @property
     def is_ours(self) -> bool:
-        """Made by our builder, so os-release carries the image's name and version."""
+        """Whether our builder made them; os-release then has the image's name and version."""
         return bool(self.builder)
 
     @property
     def systemd(self) -> int | None:
-        """The systemd release in the image, for example 257; None if its packages are not known."""
+        """The systemd release in the image, for example 257; None if the packages are unknown."""
         found = re.match(r"(?:\d+:)?(\d+)", self.packages.get("systemd", ""))
         return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """A folder with kernel, initrd, root filesystem and their manifest."""
+    """A folder with kernel, initrd, root file system and their manifest."""
 
     folder: Path
     manifest: Manifest
@@ -116,7 +116,7 @@ def load_artifacts(folder: Path) -> Artifacts:
     try:
         manifest = serialization.read(Manifest, folder / MANIFEST)
     except FileNotFoundError:
-        raise UsageError(f"{folder} holds no {MANIFEST}: not a folder of artifacts") from None
+        raise UsageError(f"{folder} holds no {MANIFEST}, so it is not a folder of artifacts") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / MANIFEST} cannot be read as a manifest: {error}") from error
     check_names(manifest, str(folder / MANIFEST))
@@ -124,14 +124,14 @@ def load_artifacts(folder: Path) -> Artifacts:
         path, awaited = folder / name, file.size_bytes
         seen = path.stat().st_size if path.is_file() else None
         if seen != awaited:
-            raise UsageError(f"{path}: {awaited} bytes by the manifest, {seen or 'none'} there; build it again")
+            raise UsageError(f"{path} has {seen or 'no'} bytes, but {awaited} by its manifest; build it again")
     return Artifacts(folder=folder, manifest=manifest)
 
 
 def check_names(manifest: Manifest, where: str) -> None:
-    """`UsageError` for names that lead out of a folder, or not to what a machine boots; ``where`` it is from."""
+    """`UsageError` if a file name is invalid, or a file that machines boot from is missing; ``where`` is the source."""
     if strange := [name for name in manifest.files if not FILE_NAME.fullmatch(name) or name == MANIFEST]:
-        raise UsageError(f"{where} lists {strange[0]!r}, which is no name of a file of artifacts")
+        raise UsageError(f"{where} lists {strange[0]!r}, which is not a valid name of a file")
     listed = set(manifest.files)
     if not {KERNEL, INITRD} <= listed or len(listed & set(ROOTFS_NAMES.values())) != 1:
         wanted = f"{KERNEL}, {INITRD} and one of {', '.join(ROOTFS_NAMES.values())}"
@@ -139,13 +139,13 @@ def check_names(manifest: Manifest, where: str) -> None:
 
 
 def difference(artifacts: Artifacts) -> str:
-    """The first file, in a sentence, whose bytes are not those of the manifest; empty if there is none.
+    """The first file whose bytes differ from the manifest, in a sentence; empty if there is none.
 
-    It reads everything: about a second for 1 GiB.
+    Reads every file: about a second for 1 GiB.
     """
     for name, file in artifacts.manifest.files.items():
         path = artifacts.folder / name
         seen = digest.of_file(path)
         if seen != file.sha256:
-            return f"{path} is not what its manifest says: SHA-256 {file.sha256[:12]}… awaited, {seen[:12]}… there"
+            return f"{path} was changed: its SHA-256 is {seen[:12]}…, but {file.sha256[:12]}… by its manifest"
     return ""

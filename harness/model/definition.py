@@ -1,9 +1,9 @@
-"""Image definitions: what an image shall be, read from ``images/<name>/image.toml``.
+"""Image definitions: the requirements of an image, read from ``images/<name>/image.toml``.
 
 description = "…"                # one line
 version = "2026.11"              # becomes IMAGE_VERSION
 
-[build]                          # not there for images that another builder makes
+[build]                          # leave it out for images that another builder makes
 distribution = "debian"
 suite = "trixie"
 packages = ["systemd-sysv", …]
@@ -12,12 +12,13 @@ kernel_arguments = ["…"]         # what the image itself needs; boot paths add
 
 [persist]
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
-paths = ["/etc/nova", …]         # what is kept
-follow = ["/etc/nova/api.ini"]   # defaults inside of them that are the image's until somebody replaces them
-tolerates = ["late", …]         # faults of the disk with which the image comes up all the same
+paths = ["/etc/nova", …]         # the persistent paths
+image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until a host replaces them
+redact = ["/etc/nova/keys"]      # files and folders in them that are left out of every bundle
+tolerates = ["late", …]          # disk faults with which the image must boot
 
 [network]
-tolerates = ["link-lossy", …]   # network faults in spite of which the image must boot
+tolerates = ["link-lossy", …]    # network faults with which the image must boot
 
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
@@ -26,27 +27,25 @@ waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 
 [boot]
 paths = ["direct", "ipxe-bios"]
-hardware = ["sata-bios", …]      # profiles of machines on which --thorough must bring it up
+hardware = ["sata-bios", …]      # hardware profiles on which the image must boot; --thorough tests them
 memory_mib = 2048
 cpus = 2
 
 [budget]
-boot_s = 120                     # kernel's first line to ready, emulated; twice that is over budget
+boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
 rootfs_mib = 700
 initrd_mib = 80
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import digest
-from harness.core.config_file import ConfigTable as _Table
-from harness.core.config_file import read_table
+from harness.core.config_file import ConfigTable, read_table, suggestion
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
 from harness.model.hardware import find_profile
@@ -68,7 +67,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSelector:
-    """How the image knows its persistent disk; exactly one of the three is set."""
+    """How the image recognizes its persistent disk; exactly one of the three is set."""
 
     serial: str | None = None
     path: str | None = None
@@ -77,10 +76,10 @@ class DiskSelector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDefinition:
-    """What an image shall be. ``folder`` holds ``image.toml``, the playbook and its files.
+    """The requirements of an image. ``folder`` holds ``image.toml``, the playbook and its files.
 
-    Without a table ``[build]`` the five fields from ``distribution`` to ``kernel_arguments`` are empty, and the
-    artifacts are another builder's.
+    Without a table ``[build]`` the fields from ``distribution`` to ``playbook`` are empty, and another builder makes
+    the artifacts.
     """
 
     name: str
@@ -94,7 +93,7 @@ class ImageDefinition:
     kernel_arguments: tuple[str, ...]
     disk: DiskSelector
     persistent_paths: tuple[str, ...]
-    follow: tuple[str, ...]
+    image_owned: tuple[str, ...]
     tolerates: tuple[DiskFault, ...]
     tolerated_network_faults: tuple[str, ...]
     services: tuple[str, ...]
@@ -107,8 +106,8 @@ class ImageDefinition:
     boot_s: int
     rootfs_mib: int
     initrd_mib: int
-    secret: tuple[str, ...] = ()
-    """Files and folders in persistent paths that no bundle holds."""
+    redact: tuple[str, ...] = ()
+    """Files and folders in persistent paths that are left out of every bundle."""
 
     @property
     def can_be_built(self) -> bool:
@@ -116,47 +115,45 @@ class ImageDefinition:
 
     @property
     def roles(self) -> Path:
-        """The roles that several images share."""
+        """The folder of the roles that several images share."""
         return self.folder.parent / "roles"
 
 
 def sources_digest(definition: ImageDefinition) -> str:
-    """SHA-256 over everything a definition is made of: its folder and the shared roles."""
+    """SHA-256 over all files of a definition: its folder and the shared roles."""
     parts = [digest.of_folder(folder) for folder in (definition.folder, definition.roles) if folder.is_dir()]
     return digest.of_value([definition.name, *parts])
 
 
 def load_definition(folder: Path) -> ImageDefinition:
-    """The definition in ``folder``; raises `DefinitionError` naming file, key and what would be right."""
+    """The definition in ``folder``; `DefinitionError` names file, key, problem and remedy."""
     file = folder / DEFINITION_FILE
     if not _NAME.fullmatch(file.absolute().parent.name):
-        raise UsageError(f"{folder}: an image's name is its folder's: lower-case letters, digits and ._- only")
+        raise UsageError(f"{folder}: the folder's name is the image's name: lower-case letters, digits and ._- only")
     if not file.exists():
-        raise UsageError(f"{folder} holds no {DEFINITION_FILE}; an image definition needs one")
+        raise UsageError(f"{folder} holds no {DEFINITION_FILE}; every image definition needs one")
     return _read(file, read_table(file))
 
 
-def _read(file: Path, top: _Table) -> ImageDefinition:
+def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    build, persist, network, expect, boot, budget = (
-        _Table(file, name, top.take(name, dict, "…, a table", {}))
-        for name in ("build", "persist", "network", "expect", "boot", "budget")
-    )
+    tables = [top.table(name) for name in ("build", "persist", "network", "expect", "boot", "budget")]
+    build, persist, network, expect, boot, budget = tables
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
         description=top.take("description", str, '"Debian with libvirt"'),
         version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
-        distribution=_distribution(build) if is_built else "",
+        distribution=build.one_of("distribution", _DISTRIBUTIONS, "a supported distribution") if is_built else "",
         suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
         packages=_packages(build) if is_built else (),
         playbook=_playbook(build) if is_built else "",
         kernel_arguments=_kernel_arguments(build),
         disk=_disk(persist),
         persistent_paths=_persistent_paths(persist),
-        follow=_follow(persist),
-        secret=_inside(persist, "secret", '["/etc/nova/nova.conf"]'),
-        tolerates=_withstands(persist),
+        image_owned=_image_owned(persist),
+        redact=_inside(persist, "redact", '["/etc/nova/nova.conf"]'),
+        tolerates=_tolerated_disk_faults(persist),
         tolerated_network_faults=_tolerated_network_faults(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
@@ -169,7 +166,7 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
-    for table in (build, persist, network, expect, boot, budget, top):
+    for table in (*tables, top):
         table.finish()
     both = set(definition.services) & set(definition.waiting)
     if both:
@@ -179,45 +176,40 @@ def _read(file: Path, top: _Table) -> ImageDefinition:
 
 
 def check_version(version: str) -> str:
-    """``version``, if an image can have it; `UsageError` if not."""
+    """``version``, if it is valid for an image; `UsageError` if not."""
     if not _VERSION.fullmatch(version):
-        raise UsageError(f"version {version!r} will not do; {_VERSION_RULE}")
+        raise UsageError(f"version {version!r} is not valid; {_VERSION_RULE}")
     return version
 
 
-def _packages(build: _Table) -> tuple[str, ...]:
+def _packages(build: ConfigTable) -> tuple[str, ...]:
     names = build.strings("packages", '["openssh-server"]')
     for name in names:
         if not _PACKAGE.fullmatch(name):
-            raise build.error("packages", f"{name!r} is no package's name", 'one name a string, for example "dracut"')
+            raise build.error(
+                "packages", f"{name!r} is not a valid package name", 'one name a string, for example "dracut"'
+            )
     return names
 
 
-def _kernel_arguments(build: _Table) -> tuple[str, ...]:
-    arguments = build.strings("kernel_arguments", '["mitigations=auto"]', [])
+def _kernel_arguments(build: ConfigTable) -> tuple[str, ...]:
+    arguments = build.strings("kernel_arguments", '["mitigations=auto"]', ())
     for argument in arguments:
         if argument.split() != [argument]:
-            raise build.error("kernel_arguments", f"{argument!r} has blanks in it", "one argument a string")
+            raise build.error("kernel_arguments", f"{argument!r} contains blanks", "write one argument a string")
     return arguments
 
 
-def _distribution(build: _Table) -> str:
-    name = str(build.take("distribution", str, '"debian"'))
-    if name not in _DISTRIBUTIONS:
-        raise build.error("distribution", f"{name!r} is not supported", f"known: {', '.join(_DISTRIBUTIONS)}")
-    return name
-
-
-def _playbook(build: _Table) -> str:
+def _playbook(build: ConfigTable) -> str:
     name = str(build.take("playbook", str, '"playbook.yml"', "playbook.yml"))
     if not (build.file.parent / name).is_file():
         raise build.error("playbook", f"{name} does not exist", f"put it beside {build.file}")
     return name
 
 
-def _disk(persist: _Table) -> DiskSelector:
+def _disk(persist: ConfigTable) -> DiskSelector:
     example = "{ minimum_gib = 4 }"
-    table = _Table(persist.file, "persist.disk", persist.take("disk", dict, example))
+    table = ConfigTable(persist.file, "persist.disk", persist.take("disk", dict, example))
     if len(table.content) != 1:
         raise persist.error("disk", f"{len(table.content)} keys given", f"exactly one, for example {example}")
     selector = DiskSelector(
@@ -231,11 +223,11 @@ def _disk(persist: _Table) -> DiskSelector:
     return selector
 
 
-def _persistent_paths(persist: _Table) -> tuple[str, ...]:
+def _persistent_paths(persist: ConfigTable) -> tuple[str, ...]:
     paths = persist.strings("paths", '["/etc/nova"]')
     for path in paths:
         if not re.fullmatch(r"(/[^/\s]+)+", path) or ".." in path.split("/"):
-            raise persist.error("paths", f"{path!r} will not do", "absolute, no trailing slash: /etc/nova")
+            raise persist.error("paths", f"{path!r} is not valid", "absolute, no trailing slash: /etc/nova")
         if path == "/data" or path.startswith("/data/"):
             raise persist.error("paths", f"{path!r} is on /data already", "name the path services use")
         inside = [other for other in paths if other.startswith(path + "/")]
@@ -244,68 +236,64 @@ def _persistent_paths(persist: _Table) -> tuple[str, ...]:
     return paths
 
 
-def _inside(persist: _Table, key: str, example: str) -> tuple[str, ...]:
-    names = persist.strings(key, example, [])
-    locations = persist.found["paths"]
+def _inside(persist: ConfigTable, key: str, example: str) -> tuple[str, ...]:
+    """Files and folders at or below a persistent path."""
+    names = persist.strings(key, example, ())
+    paths = persist.content["paths"]
     for name in names:
-        is_inside = any(name == location or name.startswith(f"{location}/") for location in locations)
+        is_inside = any(name == path or name.startswith(f"{path}/") for path in paths)
         if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:
-            raise persist.error(key, f"{name!r} is in no persistent path", "a path below one of persist.paths")
+            remedy = f"name a path below one of persist.paths, for example {key} = {example}"
+            raise persist.error(key, f"{name!r} is not in a persistent path", remedy)
     return names
 
 
-def _follow(persist: _Table) -> tuple[str, ...]:
-    names = _inside(persist, "follow", '["/etc/nova/api-paste.ini"]')
+def _image_owned(persist: ConfigTable) -> tuple[str, ...]:
+    names = _inside(persist, "image_owned", '["/etc/nova/api-paste.ini"]')
     for name in names:
-        if name in persist.found["paths"]:
-            raise persist.error("follow", f"{name!r} is a persistent path", "a path below one of persist.paths")
+        if name in persist.content["paths"]:
+            raise persist.error(
+                "image_owned", f"{name!r} is a persistent path", "name a path below one of persist.paths"
+            )
     return names
 
 
-def _withstands(persist: _Table) -> tuple[DiskFault, ...]:
-    known = [fault.value for fault in DiskFault]
-    names = persist.strings("tolerates", '["late", "nvme"]', [])
-    for name in names:
-        if name not in known:
-            raise persist.error("tolerates", f"{name!r} is no fault of a disk", f"known: {', '.join(known)}")
+def _tolerated_disk_faults(persist: ConfigTable) -> tuple[DiskFault, ...]:
+    names = persist.some_of("tolerates", list(DiskFault), "a disk fault", '["late", "nvme"]', ())
     return tuple(DiskFault(name) for name in names)
 
 
-def _tolerated_network_faults(network: _Table) -> tuple[str, ...]:
-    names = network.strings("tolerates", '["link-lossy", "dhcp-late"]', [])
+def _tolerated_network_faults(network: ConfigTable) -> tuple[str, ...]:
+    names = network.strings("tolerates", '["link-lossy", "dhcp-late"]', ())
     for name in names:
         try:
             known = network_faults.read(name)
         except UsageError as error:
-            raise network.error("tolerates", f"{name!r} is not a network fault", error.remedy) from None
+            raise network.error("tolerates", error.problem, error.remedy) from None
         if not known.is_transient:
-            remedy = "only what passes, or lets a second attempt through"
+            remedy = "name faults that end by themselves, or that a second attempt gets past, such as link-lossy"
             raise network.error("tolerates", f"no image tolerates {name} ({known.what})", remedy)
     return names
 
 
-def _units(expect: _Table, key: str) -> tuple[str, ...]:
+def _units(expect: ConfigTable, key: str) -> tuple[str, ...]:
     suffix = _UNITS[key]
-    units = expect.strings(key, f'["name{suffix}"]', [])
+    units = expect.strings(key, f'["name{suffix}"]', ())
     for unit in units:
         if not unit.endswith(suffix):
-            raise expect.error(key, f"{unit!r} is no {suffix[1:]}", f"for example {unit.split('.')[0]}{suffix}")
+            raise expect.error(key, f"{unit!r} is not a {suffix[1:]} unit", f"for example {unit.split('.')[0]}{suffix}")
     return units
 
 
-def _boot_paths(boot: _Table) -> tuple[BootPath, ...]:
-    names = boot.strings("paths", '["direct", "ipxe-bios"]')
-    known = [path.value for path in BootPath]
-    for name in names:
-        if name not in known:
-            raise boot.error("paths", f"{name!r} is not a boot path", f"known: {', '.join(known)}")
+def _boot_paths(boot: ConfigTable) -> tuple[BootPath, ...]:
+    names = boot.some_of("paths", list(BootPath), "a boot path", '["direct", "ipxe-bios"]')
     if not names:
-        raise boot.error("paths", "is empty", f"name at least one of {', '.join(known)}")
+        raise boot.error("paths", "is empty", f"name at least one of {', '.join(BootPath)}")
     return tuple(BootPath(name) for name in names)
 
 
-def _hardware(boot: _Table) -> tuple[str, ...]:
-    names = boot.strings("hardware", '["sata-bios", "nvme-uefi"]', [])
+def _hardware(boot: ConfigTable) -> tuple[str, ...]:
+    names = boot.strings("hardware", '["sata-bios", "nvme-uefi"]', ())
     for name in names:
         try:
             find_profile(name, boot.file.parent)
@@ -317,7 +305,7 @@ def _hardware(boot: _Table) -> tuple[str, ...]:
 
 
 def find_images(start: Path) -> Path:
-    """The nearest ``images`` folder with a definition in it, upwards from ``start``."""
+    """The nearest ``images`` folder that holds a definition, in ``start`` or above it."""
     for folder in (start, *start.parents):
         if next(_definitions(folder / "images"), None):
             return folder / "images"
@@ -325,13 +313,10 @@ def find_images(start: Path) -> Path:
 
 
 def find_definition(name: str, images: Path) -> ImageDefinition:
-    """The definition of that name; an unknown name lists those that exist."""
+    """The definition called ``name``; `UsageError` for an unknown name lists the known ones."""
     if name and (images / name / DEFINITION_FILE).is_file() and "/" not in name:
         return load_definition(images / name)
-    known = sorted(_definitions(images))
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-    raise UsageError(f"no image {name!r} in {images}; {hint}")
+    raise UsageError(f"no image {name!r} in {images}; {suggestion(name, sorted(_definitions(images)))}")
 
 
 def _definitions(images: Path) -> Iterator[str]:

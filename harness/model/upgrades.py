@@ -27,5 +27,11 @@ def bundle_2(old: Plain) -> Plain:
     return old | {
         "failure": old["failure"] | {"finding": finding_1(old["failure"]["finding"])},
         "plan": renamed(old["plan"], weather="network_faults"),
-        "definition": renamed(old["definition"], withstands="tolerates", withstands_weather="tolerated_network_faults"),
+        "definition": renamed(
+            old["definition"],
+            withstands="tolerates",
+            withstands_weather="tolerated_network_faults",
+            follow="image_owned",
+            secret="redact",
+        ),
     }

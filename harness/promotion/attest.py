@@ -1,7 +1,8 @@
-"""Attestations: a verdict about named bytes, signed, for whoever cannot look into the folder of the run.
+"""Attestations: signed verdicts about files that are named by SHA-256, to be verified without the run's folder.
 
-An in-toto statement (v1) with a test-result predicate (v0.1) in a DSSE envelope, signed with Ed25519. Files have one
-spelling: one that reads the same but is written differently is refused, so that no byte of it can change unseen.
+An attestation is an in-toto statement (v1) with a test-result predicate (v0.1) in a DSSE envelope, signed with
+Ed25519. All JSON is canonical: a file with the same content in another spelling is refused, so that no byte of it can
+change unnoticed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _NEEDED = "signing and verifying need securesystemslib"
 _CONFIGURATION = ("definition", "suite", "harness")
 
 
-class Refused(ImageError):
-    """What claims to be proven is not: ``why`` in a sentence, ``remedy`` what would mend it."""
+class NotVerified(ImageError):
+    """A signature, a digest or a proof is not valid: ``why`` in a sentence, ``remedy`` says how to fix it."""
 
     def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(why, remedy)
@@ -40,8 +41,11 @@ class Refused(ImageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attested:
-    """What a signature vouches for: a ``verdict`` about files by SHA-256, said by the key called ``by``."""
+class Attestation:
+    """The content of an attestation: a ``verdict`` about ``files`` (name to SHA-256), signed by the key called ``by``.
+
+    ``sbom`` is the SHA-256 of the bill of materials; ``by`` is empty if no signature was verified.
+    """
 
     verdict: Verdict
     files: dict[str, str]
@@ -75,14 +79,14 @@ class Predicate:
 
 
 def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str = "") -> bytes:
-    """What is signed; ``policy`` is the SHA-256 of that which was in force. Inconclusive is no success."""
+    """The in-toto statement to sign; an inconclusive verdict is FAILED.
+
+    ``policy`` is the SHA-256 of the policy in force.
+    """
     with optional("promotion", "an attestation needs in-toto-attestation"):
         from google.protobuf.json_format import MessageToDict
         from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
         from in_toto_attestation.v1.statement import Statement
-
-    def described(name: str, sha256: str) -> Any:
-        return ResourceDescriptor(name=name, digest={"sha256": sha256}).pb
 
     files = {name: file.sha256 for name, file in artifacts.manifest.files.items()}
     files[MANIFEST] = digest.of_file(artifacts.folder / MANIFEST)
@@ -95,24 +99,26 @@ def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str =
         failedTests=(*verdict.coverage.failed, *verdict.coverage.missing),
         verdict=verdict,
     )
-    plain = json.loads(_text(json.dumps(serialization.dump(predicate), ensure_ascii=False)))
-    made = Statement([described(*item) for item in sorted(files.items())], _PREDICATE, plain)
+    text = json.dumps(serialization.dump(predicate), ensure_ascii=False)  # a console may hold what has no UTF-8
+    plain = json.loads(text.encode("utf-8", "replace"))
+    subjects = [ResourceDescriptor(name=name, digest={"sha256": files[name]}).pb for name in sorted(files)]
+    made = Statement(subjects, _PREDICATE, plain)
     made.validate()
-    return _spelt(MessageToDict(made.pb))
+    return _canonical(MessageToDict(made.pb))
 
 
 def sign(payload: bytes, key: Any, payload_type: str = _STATEMENT_TYPE) -> bytes:
-    """A DSSE envelope around ``payload``, by a signer of `read_signer`."""
+    """A DSSE envelope around ``payload``, signed by ``key``, which `read_signer` returned."""
     with optional("promotion", _NEEDED):
         from securesystemslib.dsse import Envelope
 
     envelope = Envelope(payload, payload_type, {})
     envelope.sign(key)
-    return _spelt(envelope.to_dict())
+    return _canonical(envelope.to_dict())
 
 
 def sign_file(path: Path, key: Any) -> Path:
-    """A signature of any file, such as a policy, beside it."""
+    """Sign any file, such as a policy; the signature is put beside it, with the suffix ``.sig``."""
     signature = path.with_name(f"{path.name}.sig")
     try:
         signature.write_bytes(sign(path.read_bytes(), key, _FILE_TYPE))
@@ -122,46 +128,49 @@ def sign_file(path: Path, key: Any) -> Path:
 
 
 def verify_file(path: Path, keys: Mapping[str, str]) -> bytes:
-    """The bytes of ``path``, which one of ``keys`` has signed; `Refused` otherwise."""
+    """The bytes of ``path``, which one of ``keys`` has signed; `NotVerified` otherwise."""
     signature = path.with_name(f"{path.name}.sig")
-    remedy = f"bootproof attest sign {path} --key KEY makes {signature.name}"
+    remedy = f"run bootproof attest sign {path} --key KEY, which writes {signature.name}"
     if not signature.exists():
-        raise Refused(f"{path} is not signed", remedy)
+        raise NotVerified(f"{path} is not signed", remedy)
     content = path.read_bytes()
     payload, _ = _opened(signature.read_bytes(), keys, _FILE_TYPE, str(signature))
     if payload != content:
-        raise Refused(f"{path} is not what was signed", remedy)
+        raise NotVerified(f"{path} was changed after it was signed", remedy)
     return content
 
 
-def verify(envelope: bytes, keys: Mapping[str, str], where: str) -> Attested:
-    """What the envelope attests, if one of ``keys`` (name → public key in hex) signed it; `Refused` otherwise."""
+def verify(envelope: bytes, keys: Mapping[str, str], where: str) -> Attestation:
+    """The attestation in ``envelope``, signed by one of ``keys`` (name to public key in hex).
+
+    `NotVerified` otherwise; ``where`` names the envelope in its message.
+    """
     return _attested(*_opened(envelope, keys, _STATEMENT_TYPE, where), where)
 
 
-def unverified(envelope: bytes, where: str) -> Attested:
-    """What the envelope claims, whoever wrote it."""
+def unverified(envelope: bytes, where: str) -> Attestation:
+    """The attestation in ``envelope``; its signature is not verified."""
     return _attested(_envelope(envelope, _STATEMENT_TYPE, where).payload, "", where)
 
 
-def _attested(payload: bytes, by: str, where: str) -> Attested:
+def _attested(payload: bytes, by: str, where: str) -> Attestation:
     try:
-        said = json.loads(payload)
-        if said["predicateType"] != _PREDICATE:
-            raise ValueError(f"its predicate is {said['predicateType']}")
-        files = {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]}
-        predicate = Predicate.FORMAT.upgrade(said["predicate"], where)
+        content = json.loads(payload)
+        if content["predicateType"] != _PREDICATE:
+            raise ValueError(f"its predicate is {content['predicateType']}")
+        files = {subject["name"]: subject["digest"]["sha256"] for subject in content["subject"]}
+        predicate = Predicate.FORMAT.upgrade(content["predicate"], where)
         settings = {one["name"]: one["digest"]["sha256"] for one in predicate["configuration"]}
         verdict = serialization.load(Verdict, predicate["verdict"], where)
         if strange := [name for name in files if not FILE_NAME.fullmatch(name)]:
-            raise ValueError(f"it is about a file called {strange[0]!r}")
+            raise ValueError(f"it names a file {strange[0]!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Refused(f"{where} is no attestation of a verdict: {error}") from error
-    return Attested(verdict=verdict, files=files, sbom=settings.get(SBOM, ""), by=by)
+        raise NotVerified(f"{where} is not a valid attestation of a verdict: {error}") from error
+    return Attestation(verdict=verdict, files=files, sbom=settings.get(SBOM, ""), by=by)
 
 
 def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: str) -> tuple[bytes, str]:
-    """What is inside, and the name of the key that signed it."""
+    """The payload, and the name of the key that signed it."""
     with optional("promotion", _NEEDED):
         from securesystemslib.exceptions import VerificationError
 
@@ -174,7 +183,7 @@ def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: 
         payload: bytes = opened.payload
         return payload, name
     known = ", ".join(keys) or "none"
-    raise Refused(f"{where} is not signed by a key that is trusted here ({known}), or was changed", "sign it with one")
+    raise NotVerified(f"{where} is not signed by a trusted key ({known}), or was changed", "sign it with a trusted key")
 
 
 def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
@@ -183,16 +192,16 @@ def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
 
     try:
         opened = Envelope.from_dict(json.loads(envelope))
-        if _spelt(opened.to_dict()) != envelope or opened.payload_type != payload_type:
-            raise ValueError("it was written by something else, or changed since")
+        if _canonical(opened.to_dict()) != envelope or opened.payload_type != payload_type:
+            raise ValueError("another program wrote it, or it was changed")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Refused(f"{where} is no envelope of ours: {error}", "run the tests again") from error
+        raise NotVerified(f"{where} is not an envelope of Bootproof: {error}", "run the tests again") from error
     return opened
 
 
 def _public_key(public: str) -> Any:
-    """Its id is what `read_signer` gives its signatures."""
-    from securesystemslib.signer._key import SSlibKey  # signer/__init__ re-exports it, but not for mypy
+    """Its key id is the one that `read_signer` gives to signatures."""
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # re-exported, but without __all__
 
     return SSlibKey(public[:16], "ed25519", "ed25519", {"public": public})
 
@@ -201,9 +210,12 @@ def _public_key(public: str) -> Any:
 
 
 def make_key(path: Path) -> str:
-    """A new private key at ``path``, for its owner alone to read; the public one in hex, kept in ``path``.pub too."""
+    """Write a new private key to ``path``, readable by its owner only, and the public key in hex to ``path``.pub.
+
+    Returns the public key in hex; no existing file is overwritten.
+    """
     with optional("promotion", _NEEDED):
-        from securesystemslib.signer._crypto_signer import CryptoSigner
+        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # re-exported, without __all__
 
     signer = CryptoSigner.generate_ed25519()
     public = str(signer.public_key.keyval["public"])
@@ -212,7 +224,7 @@ def make_key(path: Path) -> str:
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            raise UsageError(f"{file} is there already; no key is ever overwritten") from None
+            raise UsageError(f"{file} exists; keys are never overwritten") from None
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}") from None
         with os.fdopen(descriptor, "wb") as opened:
@@ -221,9 +233,9 @@ def make_key(path: Path) -> str:
 
 
 def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> Any | None:
-    """The signer of the key in the file ``given``, else in $BOOTPROOF_SIGN_KEY (a file's name, or the key itself).
+    """The signer for the key in the file ``given``, or in $BOOTPROOF_SIGN_KEY (a file's name, or the key itself).
 
-    None if there is neither; `UsageError` for what is no Ed25519 key.
+    None if there is neither; `UsageError` if it is not an Ed25519 key.
     """
     text = given or environ.get(KEY_VARIABLE, "").strip()
     if not text:
@@ -232,24 +244,24 @@ def read_signer(given: str | None, environ: Mapping[str, str] = os.environ) -> A
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-        from securesystemslib.signer._crypto_signer import CryptoSigner
-    where = given or f"${KEY_VARIABLE}"  # whose value may be the key itself, and is never shown
+        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # re-exported, without __all__
+    where = given or f"${KEY_VARIABLE}"  # never its value, which may be the key itself
     try:
         pem = text.encode() if text.startswith("-----BEGIN") else Path(text).read_bytes()
         key = load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise TypeError("it is no Ed25519 key")
+            raise TypeError("it is not an Ed25519 key")
     except OSError as error:
         raise UsageError(f"the key {where} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        remedy = "bootproof attest key FILE makes one"
-        raise UsageError(f"{where} holds no private Ed25519 key in PEM: {error}; {remedy}") from error
+        remedy = "run bootproof attest key FILE to make one"
+        raise UsageError(f"{where} does not hold a private Ed25519 key in PEM: {error}; {remedy}") from error
     signer = CryptoSigner(key)
     return CryptoSigner(key, _public_key(str(signer.public_key.keyval["public"])))
 
 
 def read_public(given: str) -> str:
-    """A public key in hex: ``given`` itself, or what a file holds (hex, or PEM); `UsageError` for anything else."""
+    """A public key in hex: ``given`` itself, or read from the file ``given`` (hex or PEM); `UsageError` otherwise."""
     with optional("promotion", _NEEDED):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -263,9 +275,9 @@ def read_public(given: str) -> str:
     except OSError as error:
         raise UsageError(f"the public key {given} cannot be read: {error.strerror}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{given} holds no public Ed25519 key, in hex or PEM") from error
+        raise UsageError(f"{given} does not hold a public Ed25519 key, in hex or PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"{given} holds a key of another kind; Ed25519 it must be")
+        raise UsageError(f"{given} holds a key of another kind; only Ed25519 is supported")
     return key.public_bytes_raw().hex()
 
 
@@ -274,7 +286,7 @@ def _is_public(text: str) -> bool:
 
 
 def sbom(manifest: Manifest) -> bytes:
-    """The packages as a CycloneDX document, the same for the same artifacts."""
+    """The packages as a CycloneDX document; the same artifacts give the same bytes."""
     import uuid
 
     with optional("promotion", "a bill of materials needs cyclonedx-python-lib"):
@@ -295,26 +307,20 @@ def sbom(manifest: Manifest) -> bytes:
     bom.register_dependency(image, packages)
     document = json.loads(JsonV1Dot5(bom).output_as_string())
     document.get("metadata", {}).pop("timestamp", None)
-    return _spelt(document)
+    return _canonical(document)
 
 
-def _text(text: str) -> str:
-    """What has no UTF-8 (a console may say anything) as question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _spelt(value: Any) -> bytes:
-    """JSON as it is always spelt here."""
+def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
 
 def write_all(
     folder: Path, verdict: Verdict, artifacts: Artifacts, signer: Any | None, policy: str = ""
 ) -> Sequence[Path]:
-    """The bill of materials, the statement and, with a ``signer``, the attestation of a run in its folder."""
+    """Write the bill of materials and the attestation, or without a ``signer`` the statement, to a run's ``folder``."""
     bill = sbom(artifacts.manifest)
-    said = statement(verdict, artifacts, bill, policy)
-    written = {SBOM: bill, **({ATTESTATION: sign(said, signer)} if signer else {STATEMENT: said})}
+    content = statement(verdict, artifacts, bill, policy)
+    written = {SBOM: bill, **({ATTESTATION: sign(content, signer)} if signer else {STATEMENT: content})}
     for name, content in written.items():
         (folder / name).write_bytes(content)
     return [folder / name for name in written]

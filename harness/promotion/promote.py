@@ -1,4 +1,4 @@
-"""Promotion: a stream carries other artifacts from now on, if all that its policy demands was proven of these bytes."""
+"""Promotion: point a stream to other artifacts, if everything that its policy requires was proven of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from harness.core import digest, serialization
 from harness.core.errors import ImageError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.model.verdict import Verdict
-from harness.promotion import attest, policy
-from harness.promotion.attest import Attested, Refused
-from harness.promotion.policy import Budget, Carried, Demands, Policy, Refusal
+from harness.promotion import attest
+from harness.promotion.attest import Attestation, NotVerified
+from harness.promotion.policy import Budget, Policy, ProvenBuild, Refusal, StreamRules, refusals
+from harness.promotion.policy_file import load_policy
 from harness.promotion.published_tree import Pointer, Proof, PublishedTree, StreamEntry, boot_script, check_files
 
 _BACKWARDS = timedelta(minutes=5)
 
 
 class NotPromoted(ImageError):
-    """The policy refuses, for these ``refusals``."""
+    """The policy refuses the promotion of ``what``, for these ``refusals``."""
 
     def __init__(self, what: str, refusals: Sequence[Refusal]) -> None:
         super().__init__(what, refusals)
@@ -35,7 +36,7 @@ class NotPromoted(ImageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoter:
-    """Who promotes: by the policy in a file, which the key ``trust`` (public, in hex) has signed; ``at`` this time."""
+    """The policy file, the public key in hex that must have signed it (``trust``), and the time of the promotion."""
 
     policy: Path
     trust: str
@@ -45,58 +46,58 @@ class Promoter:
     def now(cls, policy: Path, trust: str) -> Promoter:
         return cls(policy=policy, trust=trust, at=datetime.now(UTC))
 
-    def rules(self) -> tuple[Policy, str]:
+    def read_policy(self) -> tuple[Policy, str]:
         """The policy and its SHA-256."""
         if not self.policy.is_file():
-            raise UsageError(f"there is no policy {self.policy}; --policy names another")
+            raise UsageError(f"the policy {self.policy} does not exist; name another with --policy")
         content = attest.verify_file(self.policy, {"that of --trust": self.trust})
-        return policy.load_policy(self.policy, content), digest.of_bytes(content)
+        return load_policy(self.policy, content), digest.of_bytes(content)
 
 
 def promote(
-    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proof: Proof, keeper: Promoter
+    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proof: Proof, promoter: Promoter
 ) -> Pointer:
-    """Let ``stream`` carry ``artifacts``; `NotPromoted` or `Refused` say why not, and nothing has changed then."""
-    rules, rules_digest = keeper.rules()
-    demands = _demands(rules, stream, keeper.policy)
-    attested = _attested(image, artifacts, proof, rules)
+    """Point ``stream`` to ``artifacts``; `NotPromoted` or `NotVerified` say why not, and nothing changes then."""
+    policy, policy_digest = promoter.read_policy()
+    rules = _stream_rules(policy, stream, promoter.policy)
+    attested = _verified(image, artifacts, proof, policy)
     with tree.locked():
         pointer = tree.current(image, stream)
-        _check_clock(pointer, keeper.at)
-        needs_now = pointer is not None and demands.budget != Budget()
-        now = _carried(tree, pointer, rules) if pointer and needs_now else None
+        _check_clock(pointer, promoter.at)
+        needs_now = pointer is not None and rules.budget != Budget()
+        now = _published(tree, pointer, policy) if pointer and needs_now else None
         new = _described(attested.verdict, artifacts.manifest)
-        if refusals := list(policy.refusals(demands, new, now, keeper.at)):
-            raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", refusals)
+        if reasons := list(refusals(rules, new, now, promoter.at)):
+            raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", reasons)
         if pointer and pointer.entry.artifacts == artifacts.digest:
             check_files(tree.artifacts(artifacts.digest), attested.files)
             return pointer
         tree.put(artifacts, attested.files)
         tree.put_proof(proof)
-        entry = _entry(keeper.at, "promote", artifacts.manifest, proof, rules_digest, attested.by)
+        entry = _entry(promoter.at, "promote", artifacts.manifest, proof, policy_digest, attested.by)
         return tree.move(image, stream, entry, boot_script(artifacts, image, stream))
 
 
-def roll_back(tree: PublishedTree, image: str, stream: str, keeper: Promoter, to: str = "") -> Pointer:
-    """Let ``stream`` carry what it carried before, or the artifacts whose digest begins with ``to``.
+def roll_back(tree: PublishedTree, image: str, stream: str, promoter: Promoter, to: str = "") -> Pointer:
+    """Point ``stream`` back to its previous artifacts, or to those whose digest begins with ``to``.
 
-    Its bytes, its attestation and the key are looked at again; what the policy demands was proven then.
+    The files, the attestation and its key are verified again; the policy's requirements were checked at the promotion.
     """
-    rules, rules_digest = keeper.rules()
-    _demands(rules, stream, keeper.policy)
+    policy, policy_digest = promoter.read_policy()
+    _stream_rules(policy, stream, promoter.policy)
     with tree.locked():
         history = tree.history(image, stream)
-        _check_clock(tree.current(image, stream), keeper.at)
+        _check_clock(tree.current(image, stream), promoter.at)
         entry = _earlier(history, to, f"{image} {stream}")
         artifacts, proof = load_artifacts(tree.artifacts(entry.artifacts)), tree.proof(entry.attestation)
-        attested = _attested(image, artifacts, proof, rules)
+        attested = _verified(image, artifacts, proof, policy)
         check_files(artifacts.folder, attested.files)
-        back = _entry(keeper.at, "rollback", artifacts.manifest, proof, rules_digest, attested.by)
+        back = _entry(promoter.at, "rollback", artifacts.manifest, proof, policy_digest, attested.by)
         return tree.move(image, stream, back, boot_script(artifacts, image, stream))
 
 
 def _earlier(history: Sequence[StreamEntry], to: str, where: str) -> StreamEntry:
-    """The last promotion before that of what the stream carries now, to other artifacts."""
+    """The last promotion to other artifacts, before that of the current ones."""
     current = history[-1].artifacts
     promotions = [entry for entry in history if entry.action == "promote"]
     last = max((place for place, entry in enumerate(promotions) if entry.artifacts == current), default=len(promotions))
@@ -105,63 +106,63 @@ def _earlier(history: Sequence[StreamEntry], to: str, where: str) -> StreamEntry
     if not found:
         there = ", ".join(dict.fromkeys(entry.artifacts[:12] for entry in history if entry.artifacts != current))
         wanted = f"{to!r}" if to else "anything else"
-        raise UsageError(f"{where} never carried {wanted}; before {current[:12]} it carried {there or 'nothing'}")
+        raise UsageError(f"{where} never pointed to {wanted}; before {current[:12]} it pointed to {there or 'nothing'}")
     return found[-1]
 
 
-def _demands(rules: Policy, stream: str, file: Path) -> Demands:
-    if stream not in rules.streams:
-        raise UsageError(f"{file} has no stream {stream!r}; it has {', '.join(rules.streams) or 'none'}")
-    return rules.streams[stream]
+def _stream_rules(policy: Policy, stream: str, file: Path) -> StreamRules:
+    if stream not in policy.streams:
+        raise UsageError(f"{file} has no stream {stream!r}; it has {', '.join(policy.streams) or 'none'}")
+    return policy.streams[stream]
 
 
-def _attested(image: str, artifacts: Artifacts, proof: Proof, rules: Policy) -> Attested:
-    """What the proof says, if it is about this image, these bytes and this bill of materials."""
-    attested = attest.verify(proof.attestation, rules.keys, "the attestation")
+def _verified(image: str, artifacts: Artifacts, proof: Proof, policy: Policy) -> Attestation:
+    """The attestation in ``proof``, if it is about this image, these artifacts and this bill of materials."""
+    attested = attest.verify(proof.attestation, policy.keys, "the attestation")
     verdict, remedy = attested.verdict, f"run pytest --image {image} on these artifacts"
     about = verdict.digests.get("artifacts", "none")
     if verdict.image != image:
-        raise Refused(f"the verdict is about the image {verdict.image}, not {image}", remedy)
+        raise NotVerified(f"the verdict is about the image {verdict.image}, not {image}", remedy)
     if about != artifacts.digest or set(attested.files) != {*artifacts.manifest.files, MANIFEST}:
-        raise Refused(f"the verdict is about the artifacts {about[:12]}, not {artifacts.digest[:12]}", remedy)
+        raise NotVerified(f"the verdict is about the artifacts {about[:12]}, not {artifacts.digest[:12]}", remedy)
     if artifacts.manifest.is_ours and verdict.digests.get("definition") != artifacts.manifest.definition:
-        raise Refused("the verdict is by another definition than the artifacts were built from", remedy)
+        raise NotVerified("the artifacts were built from another image definition than the verdict names", remedy)
     if attested.sbom != digest.of_bytes(proof.sbom):
-        raise Refused("the bill of materials is not that of the attestation", remedy)
+        raise NotVerified("the bill of materials is not that of the attestation", remedy)
     return attested
 
 
 def _check_clock(pointer: Pointer | None, at: datetime) -> None:
     if pointer and datetime.fromisoformat(pointer.entry.at) > at + _BACKWARDS:
-        raise Refused(
-            f"the stream last changed on {pointer.entry.at}, and here it is {at.isoformat(timespec='seconds')}",
+        raise NotVerified(
+            f"the stream last changed on {pointer.entry.at}, but here it is {at.isoformat(timespec='seconds')}",
             "set this host's clock",
         )
 
 
-def _carried(tree: PublishedTree, pointer: Pointer, rules: Policy) -> Carried:
-    """What the stream carries now."""
+def _published(tree: PublishedTree, pointer: Pointer, policy: Policy) -> ProvenBuild:
+    """The build that the stream points to."""
     proof = tree.proof(pointer.entry.attestation)
-    attested = attest.verify(proof.attestation, rules.keys, "the attestation of what the stream carries now")
+    attested = attest.verify(proof.attestation, policy.keys, "the attestation of the published build")
     file = tree.manifest(pointer.entry.artifacts)
     check_files(file.parent, {MANIFEST: attested.files[MANIFEST]})
     manifest = serialization.read(Manifest, file)
     return _described(attested.verdict, manifest)
 
 
-def _described(verdict: Verdict, manifest: Manifest) -> Carried:
+def _described(verdict: Verdict, manifest: Manifest) -> ProvenBuild:
     sizes = {name: file.size_bytes for name, file in manifest.files.items()}
-    return Carried(verdict=verdict, sizes=sizes, packages=len(manifest.packages))
+    return ProvenBuild(verdict=verdict, sizes=sizes, packages=len(manifest.packages))
 
 
-def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, rules_digest: str, by: str) -> StreamEntry:
+def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, policy_digest: str, by: str) -> StreamEntry:
     return StreamEntry(
         at=at.isoformat(timespec="seconds"),
         action=action,
         artifacts=manifest.digest,
         version=manifest.version,
         attestation=proof.name,
-        policy=rules_digest,
+        policy=policy_digest,
         by=by,
         script="",
         previous="",

@@ -1,37 +1,35 @@
-"""The published tree: what machines boot, as any HTTP server can serve it.
+"""The published tree: the folder from which machines boot, over any HTTP server.
 
     artifacts/DIGEST/…                 the artifacts; never changed
     attestations/SHA256/…              an attestation and its bill of materials, by the former's digest; never changed
     streams/IMAGE/STREAM/              a link to one of the generations: moving it is the promotion
-        stream.json                    what the stream carries, since when, and by which verdict
-        boot.ipxe                      what machines chain to
-        history.jsonl                  all that it carried, the latest last; each line has the digest of the one before
-    streams/IMAGE/STREAM.json          a link to the first of these
-    streams/IMAGE/.generations/…       the current one of each stream
+        stream.json                    the artifacts that the stream points to, since when, and by which verdict
+        boot.ipxe                      the script that machines chain to
+        history.jsonl                  all promotions, the latest last; each line has the digest of the one before
+    streams/IMAGE/STREAM.json          a link to stream.json
+    streams/IMAGE/.generations/…       the current generation of each stream
 
-All three files of a generation change in the one step that replaces the link. Whatever was killed before leaves the old
-generation, and a new one that nobody points to, which the next promotion removes.
+All three files of a generation change in one step, by replacing the link. A promotion that is killed before that step
+leaves the old generation in place, and a new one without a link to it, which the next promotion removes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
-from harness.core import digest, serialization
+from harness.core import digest, durable, serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.locks import try_lock
 from harness.model.artifacts import MANIFEST, Artifacts
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.machine_spec import BootPath
-from harness.promotion.attest import Refused
+from harness.promotion.attest import NotVerified
 from harness.qemu.ipxe import published_script
 from harness.qemu.kernel_arguments import kernel_arguments
 from harness.store.store import disk_full
@@ -39,16 +37,18 @@ from harness.store.store import disk_full
 _POINTER, _SCRIPT, _HISTORY = "stream.json", "boot.ipxe", "history.jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
 _FIRST = ""
-"""What stands for the line before the first of a history."""
+"""The ``previous`` of the first line of a history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
-    """One line of a history. ``action`` is promote or rollback; ``attestation`` and ``policy`` are SHA-256 of what was
-    believed then, ``script`` is that of boot.ipxe; ``by`` is the key that signed; ``previous`` is the digest of the
-    line before. `ValueError` for what is no digest: paths are made of them."""
+    """One line of a history. ``action`` is promote or rollback.
+
+    ``artifacts``, ``attestation``, ``policy`` and ``script`` (of boot.ipxe) are SHA-256; ``by`` is the name of the key
+    that signed the attestation; ``previous`` is the digest of the line before. `ValueError` for an invalid digest,
+    because paths are made of them.
+    """
 
     at: str
     action: str
@@ -63,12 +63,12 @@ class StreamEntry:
     def __post_init__(self) -> None:
         for name in (self.artifacts, self.attestation):
             if not _DIGEST.fullmatch(name):
-                raise ValueError(f"{name!r} is no SHA-256")
+                raise ValueError(f"{name!r} is not a SHA-256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """What a stream carries: the last line of its history, and how many there are."""
+    """The artifacts that a stream points to: the last line of its history, and the number of lines."""
 
     image: str
     stream: str
@@ -78,7 +78,7 @@ class Pointer:
     def __post_init__(self) -> None:
         for name in (self.image, self.stream):
             if not _NAME.fullmatch(name) or name.endswith(".json"):
-                raise ValueError(f"{name!r} is no name of an image or a stream")
+                raise ValueError(f"{name!r} is not a valid name of an image or a stream")
 
     @property
     def generation(self) -> str:
@@ -87,7 +87,7 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """An attestation and the bill of materials that it names, as they are on disk."""
+    """The bytes of an attestation and of the bill of materials that it names."""
 
     attestation: bytes
     sbom: bytes
@@ -102,19 +102,19 @@ class Proof:
 
 
 def read_proof(folder: Path) -> Proof:
-    """What a run left in its folder; `Refused` if it is not there."""
+    """The proof in the ``folder`` of a run; `NotVerified` if it is incomplete."""
     try:
         return Proof(attestation=(folder / ATTESTATION).read_bytes(), sbom=(folder / SBOM).read_bytes())
     except FileNotFoundError as error:
-        raise Refused(
-            f"{error.filename} is missing: nobody vouches for what was proven",
-            "run the tests with --sign-key KEY, or BOOTPROOF_SIGN_KEY set",
+        raise NotVerified(
+            f"{error.filename} is missing: the run did not sign its verdict",
+            "run the tests with --sign-key KEY, or with BOOTPROOF_SIGN_KEY set",
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTree:
-    """A published tree at ``root``; nothing is written before `put` or `move`."""
+    """A published tree at ``root``; only `put`, `put_proof` and `move` write."""
 
     root: Path
 
@@ -122,12 +122,12 @@ class PublishedTree:
         return self.root / "artifacts" / name
 
     def manifest(self, name: str) -> Path:
-        """Of these artifacts; of a tree elsewhere, all that is fetched unasked."""
+        """The manifest of the artifacts ``name``; of a remote tree, it is fetched without the other files."""
         there = self.artifacts(name) / MANIFEST
         return there if there.exists() else self.root / "manifests" / name / MANIFEST
 
     def current(self, image: str, stream: str) -> Pointer | None:
-        """What the stream carries; None if there is no such stream. `Refused` for one that was changed by hand."""
+        """Where the stream points; None if there is no such stream. `NotVerified` if it was changed by hand."""
         link = self._stream(image, stream)
         if not link.is_dir():
             return None
@@ -137,10 +137,10 @@ class PublishedTree:
         return _read_generation(link.resolve(), image, stream)[0]
 
     def history(self, image: str, stream: str) -> tuple[StreamEntry, ...]:
-        """All that it carried, the latest last; `Refused` as above."""
+        """All promotions and rollbacks of the stream, the latest last; `NotVerified` if it was changed by hand."""
         folder = self._stream(image, stream)
         if not folder.is_dir():
-            raise UsageError(f"{self.root} has no stream {stream} of {image}; there: {self._known() or 'none'}")
+            raise UsageError(f"{self.root} has no stream {stream} of {image}; known: {self._known() or 'none'}")
         return _read_generation(folder.resolve(), image, stream)[1]
 
     def streams(self) -> Iterator[tuple[str, str]]:
@@ -156,7 +156,7 @@ class PublishedTree:
         for name in (image, stream):
             if not _NAME.fullmatch(name) or name.endswith(".json"):
                 raise UsageError(
-                    f"{name!r} is no name of an image or a stream: letters, digits, ._-, no .json at its end"
+                    f"{name!r} is not a valid name of an image or a stream: letters, digits and ._- only, no .json"
                 )
         return self.root / "streams" / image / stream
 
@@ -164,7 +164,7 @@ class PublishedTree:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """While the block lasts, nobody else writes here."""
+        """While the block lasts, no other promotion writes here."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("ab")
@@ -172,7 +172,7 @@ class PublishedTree:
             raise HostError(f"{self.root} cannot be written: {error.strerror}") from error
         with lock:
             if not try_lock(lock):
-                raise HostError(f"somebody else is promoting in {self.root}; wait for that, then try again")
+                raise HostError(f"another promotion is running in {self.root}; wait until it has ended, then try again")
             try:
                 yield
             except OSError as error:
@@ -181,39 +181,39 @@ class PublishedTree:
                 raise HostError(f"{error.filename or self.root}: {error.strerror}") from error
 
     def put(self, artifacts: Artifacts, files: dict[str, str]) -> None:
-        """Artifacts as they were attested, by SHA-256 in ``files``.
+        """Add artifacts with the attested ``files`` (name to SHA-256).
 
-        They are copied and hashed in one pass; what is there already is hashed. `Refused` if a byte differs.
+        Files are copied and hashed in one pass; those that exist are hashed. `NotVerified` if a byte differs.
         """
         place = self.artifacts(artifacts.digest)
         if place.exists():
             check_files(place, files)
             return
         self._clean()
-        with _made(place) as half_made:
+        with durable.made(place) as half_made:
             for name, awaited in files.items():
                 seen = _copy(artifacts.folder / name, half_made / name)
                 if seen != awaited:
                     raise _other_bytes(artifacts.folder / name, awaited, seen)
 
     def put_proof(self, proof: Proof) -> None:
-        """What the artifacts are believed by."""
+        """Add an attestation and its bill of materials."""
         place = self.root / "attestations" / proof.name
         if place.exists():
             check_files(place, {name: digest.of_bytes(content) for name, content in proof.files.items()})
             return
-        with _made(place) as half_made:
+        with durable.made(place) as half_made:
             for name, content in proof.files.items():
-                _write(half_made / name, content)
+                durable.write(half_made / name, content)
 
     def proof(self, name: str) -> Proof:
-        """The attestation with that digest; `Refused` if it is missing or another."""
+        """The proof by the digest of its attestation; `NotVerified` if that is missing or changed."""
         folder = self.root / "attestations" / name
         check_files(folder, {ATTESTATION: name})
         return read_proof(folder)
 
     def move(self, image: str, stream: str, entry: StreamEntry, script: str) -> Pointer:
-        """Let the stream carry what ``entry`` says, from one instant to the next."""
+        """Point the stream to the artifacts of ``entry``, in one step."""
         link = self._stream(image, stream)
         history = self.history(image, stream) if link.is_dir() else ()
         own = {"previous": _digest(history[-1]) if history else _FIRST, "script": digest.of_bytes(script.encode())}
@@ -225,19 +225,19 @@ class PublishedTree:
         self._clean()
         generation.mkdir()
         generation.chmod(0o755)
-        _write(generation / _HISTORY, b"".join(_line(one) for one in entries))
-        _write(generation / _SCRIPT, script.encode())
-        _write(generation / _POINTER, _sealed(pointer))
+        durable.write(generation / _HISTORY, b"".join(_line(one) for one in entries))
+        durable.write(generation / _SCRIPT, script.encode())
+        durable.write(generation / _POINTER, _sealed(pointer))
         proven = [self.root / "artifacts", self.root / "attestations"]
         for folder in (generation, generations, link.parent, link.parent.parent, *proven, self.root):
-            _sync(folder)
-        _link(generation.relative_to(link.parent), link)
-        _link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
-        _sync(link.parent)
+            durable.sync(folder)
+        durable.link(generation.relative_to(link.parent), link)
+        durable.link(Path(stream) / _POINTER, link.with_name(f"{stream}.json"))
+        durable.sync(link.parent)
         return pointer
 
     def _clean(self) -> None:
-        """What promotions that were killed have left, and generations of the past."""
+        """Remove what killed promotions have left, and all generations but the current ones."""
         left = [
             path for name in ("artifacts", "attestations", "streams/*") for path in self.root.glob(f"{name}/.new-*")
         ]
@@ -250,59 +250,44 @@ class PublishedTree:
 
 
 def check_files(folder: Path, files: dict[str, str]) -> None:
-    """`Refused` unless each file in ``folder`` has that SHA-256."""
+    """`NotVerified` unless each file in ``folder`` has that SHA-256."""
     for name, awaited in files.items():
         path = folder / name
         if not path.is_file():
-            raise Refused(f"{path} is missing", "somebody took it away, or half of it was copied: restore that folder")
+            raise NotVerified(f"{path} is missing", "restore that folder: it was removed, or copied in part")
         seen = digest.of_file(path)
         if seen != awaited:
             raise _other_bytes(path, awaited, seen)
 
 
-def _other_bytes(path: Path, awaited: str, seen: str) -> Refused:
-    return Refused(
-        f"{path} is not what was attested: SHA-256 {awaited[:12]}… awaited, {seen[:12]}… there",
-        "build and prove it again",
+def _other_bytes(path: Path, awaited: str, seen: str) -> NotVerified:
+    return NotVerified(
+        f"{path} was changed after it was attested: its SHA-256 is {seen[:12]}…, not {awaited[:12]}…",
+        "build the image and run its tests again",
     )
 
 
 def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
-    """The iPXE script of that stream; `Refused` if the version or an argument would be iPXE syntax."""
-    said = " ".join((artifacts.manifest.version, *artifacts.manifest.kernel_arguments))
-    if not said.isprintable() or any(mark in said for mark in ("${", "||", "&&")):
-        raise Refused(f"the version or the kernel arguments would mean something to iPXE: {said!r}", "change them")
+    """The iPXE script that boots ``artifacts`` from the tree; it retries for ever.
+
+    `NotVerified` if the version or an argument contains iPXE syntax.
+    """
+    words = " ".join((artifacts.manifest.version, *artifacts.manifest.kernel_arguments))
+    if not words.isprintable() or any(syntax in words for syntax in ("${", "||", "&&")):
+        raise NotVerified(f"the version or the kernel arguments contain iPXE syntax: {words!r}", "change them")
     place = f"${{images}}/artifacts/{artifacts.digest}"
     arguments = kernel_arguments(
         artifacts.manifest.kernel_arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, place
     )
-    carried = f"{image} {artifacts.manifest.version}, as {stream} carries it"
-    return published_script(f"{image} {stream}", place, arguments, carried)
+    build = f"{image} {artifacts.manifest.version}, published by {stream}"
+    return published_script(f"{image} {stream}", place, arguments, build)
 
 
 # Files
 
 
-@contextmanager
-def _made(place: Path) -> Iterator[Path]:
-    """A folder that is at ``place`` when the block has filled it, as a whole."""
-    place.parent.mkdir(exist_ok=True)
-    half_made = place.with_name(f".new-{place.name}")
-    shutil.rmtree(half_made, ignore_errors=True)
-    half_made.mkdir()
-    half_made.chmod(0o755)
-    try:
-        yield half_made
-        _sync(half_made)
-        half_made.rename(place)
-    except BaseException:
-        shutil.rmtree(half_made, ignore_errors=True)
-        raise
-    _sync(place.parent)
-
-
 def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[StreamEntry, ...]]:
-    """Both are as they were written, and agree; `Refused` otherwise."""
+    """The pointer and the history in ``folder``, if both are unchanged and agree; `NotVerified` otherwise."""
     try:
         text = (folder / _POINTER).read_bytes()
         pointer = serialization.load(Pointer, json.loads(text)["stream"])
@@ -327,7 +312,7 @@ def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tu
 
 
 def read_pointer(text: bytes, where: str) -> Pointer:
-    """What a pointer says, wherever it comes from: names and digests are such, and it is as it was written."""
+    """The pointer in ``text``, from any source: `NotVerified` unless its names, digests and seal are valid."""
     try:
         pointer = serialization.load(Pointer, json.loads(text)["stream"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -337,10 +322,10 @@ def read_pointer(text: bytes, where: str) -> Pointer:
     return pointer
 
 
-def _changed(file: Path) -> Refused:
-    return Refused(
+def _changed(file: Path) -> NotVerified:
+    return NotVerified(
         f"{file} was changed by hand, or sent in part",
-        "restore the tree from a copy; what it carries now was not put there by a promotion",
+        "restore the tree from a copy; no promotion wrote its present content",
     )
 
 
@@ -353,49 +338,14 @@ def _digest(entry: StreamEntry) -> str:
 
 
 def _sealed(pointer: Pointer) -> bytes:
-    """With its own digest: no byte of it changes unseen."""
+    """The JSON of ``pointer`` with its own digest, so that every change is noticed."""
     plain = serialization.dump(pointer)
     return json.dumps({"stream": plain, "sha256": digest.of_value(plain)}, indent=2).encode() + b"\n"
 
 
-def _link(target: Path, link: Path) -> None:
-    """A symbolic link, in place of what was there: rename(2) is one step."""
-    if link.is_symlink() and link.readlink() == target:
-        return
-    half_made = link.with_name(f".new-{link.name}")
-    half_made.unlink(missing_ok=True)
-    half_made.symlink_to(target)
-    half_made.replace(link)
-
-
 def _copy(source: Path, target: Path) -> str:
-    """The SHA-256 of what was copied, read once."""
-    seen = sha256()
+    """Copy ``source`` to ``target``; the SHA-256 of the bytes copied."""
     try:
-        with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-            while chunk := reader.read(_CHUNK_BYTES):
-                seen.update(chunk)
-                view = memoryview(chunk)
-                while view:
-                    view = view[writer.write(view) :]
-            os.fchmod(writer.fileno(), 0o444)
-            os.fsync(writer.fileno())
+        return durable.copy(source, target)
     except FileNotFoundError as error:
-        raise Refused(f"{source} is missing", "build it again") from error
-    return seen.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise NotVerified(f"{source} is missing", "build it again") from error

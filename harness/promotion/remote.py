@@ -1,8 +1,8 @@
-"""A published tree elsewhere, by rclone: artifacts are sent first, then what is believed of them, the pointer last.
+"""A published tree on remote storage, by rclone: artifacts are sent first, then the attestation, the pointer last.
 
-What a promotion needs of it is fetched into a tree of its own on this host, and what changed there is sent. A stream is
-two objects then, which change one after the other: IMAGE/STREAM/boot.ipxe, which machines read, and IMAGE/STREAM.json,
-which decides what the stream carries; the next promotion sends both again. Each is renamed into place.
+What a promotion needs of the remote tree is fetched into a local one, and what changed there is sent. A remote stream
+is two objects that change one after the other: IMAGE/STREAM/boot.ipxe, which machines read, and IMAGE/STREAM.json,
+which decides where the stream points; the next promotion sends both again. Each is renamed into place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.core import process
 from harness.core.errors import HostError
 from harness.core.process import CommandFailed
 from harness.model.artifacts import MANIFEST
-from harness.promotion.attest import Refused
+from harness.promotion.attest import NotVerified
 from harness.promotion.published_tree import Pointer, PublishedTree, read_pointer
 from harness.store.store import find_store
 
@@ -25,8 +25,8 @@ _SCRIPT = "boot.ipxe"
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
-    """A tree on this host: everything is there."""
+class LocalTree:
+    """A tree on this host, from which nothing needs to be fetched."""
 
     tree: PublishedTree
 
@@ -41,48 +41,50 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """The tree at ``place``, in rclone's words; ``tree`` is what was fetched of it, or is to be sent."""
+class RemoteTree:
+    """The tree at ``place``, rclone's REMOTE:PATH; ``tree`` holds the part of it that was fetched or is to be sent."""
 
     place: str
     tree: PublishedTree
 
     def fetch_streams(self, image: str) -> None:
-        """What the streams of ``image`` carry, or of every image; and what is known of these artifacts."""
+        """Fetch the streams of ``image``, or of every image, with the manifests and attestations they point to."""
         below, depth = (f"streams/{image}", "/*") if image else ("streams", "/*/*")
         self._fetch(below, ["--exclude", f"{depth}/{_SCRIPT}", "--exclude", f"{depth}/history.jsonl"])
         for pointer in (self.tree.root / "streams").glob("*/*.json"):
             self._unfold(pointer)
 
     def _unfold(self, file: Path) -> None:
-        """The links that a tree on a file system has. Nothing is believed that is not as it was written."""
-        said = read_pointer(file.read_bytes(), f"{self.place}: {file.name}")
-        if (said.image, f"{said.stream}.json") != (file.parent.name, file.name):
-            raise Refused(f"{self.place}: {file.name} speaks of {said.image} {said.stream}", "restore it from a copy")
+        """Make the links that a tree on a file system has; `NotVerified` for a changed pointer."""
+        pointer = read_pointer(file.read_bytes(), f"{self.place}: {file.name}")
+        if (pointer.image, f"{pointer.stream}.json") != (file.parent.name, file.name):
+            raise NotVerified(
+                f"{self.place}: {file.name} is about {pointer.image} {pointer.stream}", "restore it from a copy"
+            )
         link = file.with_suffix("")
         shutil.rmtree(link, ignore_errors=True)
-        link.symlink_to(Path(".generations") / said.generation)
+        link.symlink_to(Path(".generations") / pointer.generation)
         file.unlink()
         file.symlink_to(Path(link.name) / "stream.json")
-        if self.tree.current(said.image, said.stream) != said:
-            raise Refused(f"{self.place}: {file.name} was sent in part", "promote again from where that was done")
-        self._fetch(f"attestations/{said.entry.attestation}")
+        if self.tree.current(pointer.image, pointer.stream) != pointer:
+            raise NotVerified(f"{self.place}: {file.name} was sent in part", "promote again from the host that sent it")
+        self._fetch(f"attestations/{pointer.entry.attestation}")
         self._fetch(
-            f"artifacts/{said.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{said.entry.artifacts}"
+            f"artifacts/{pointer.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{pointer.entry.artifacts}"
         )
 
     def fetch_artifacts(self, image: str, stream: str) -> None:
-        """All that ``stream`` carries or did."""
+        """Fetch all artifacts and attestations in the history of ``stream``."""
         for entry in self.tree.history(image, stream):
             self._fetch(f"artifacts/{entry.artifacts}")
             self._fetch(f"attestations/{entry.attestation}")
 
     def fetch_digest(self, name: str) -> None:
-        """The artifacts of that digest, if they are there."""
+        """Fetch the artifacts of that digest, if the tree has them."""
         self._fetch(f"artifacts/{name}")
 
     def publish(self, pointer: Pointer) -> None:
-        """Send what ``pointer`` needs, and then itself."""
+        """Send the artifacts and the attestation of ``pointer``, then ``pointer`` itself."""
         entry, streams = pointer.entry, f"streams/{pointer.image}"
         for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
             self._send(folder)
@@ -101,7 +103,7 @@ class Remote:
                 raise self._failed(error) from error
 
     def _send(self, below: str) -> None:
-        """What is there already is compared by content where the remote can hash, and never left half sent."""
+        """Send a folder; existing files are compared by content where the remote can hash. A check ends it."""
         try:
             self._rclone("copy", "--checksum", str(self.tree.root / below), f"{self.place}/{below}")
             self._rclone("check", "--one-way", str(self.tree.root / below), f"{self.place}/{below}")
@@ -116,18 +118,18 @@ class Remote:
             raise self._failed(error) from error
 
     def _failed(self, error: CommandFailed) -> HostError:
-        return HostError(f"{self.place}: rclone failed; what the streams carry there is as it was:\n{error.tail}")
+        return HostError(f"{self.place}: rclone failed; the streams there are unchanged:\n{error.tail}")
 
     def _rclone(self, *arguments: str) -> None:
         process.output([process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3", *arguments])
 
 
-def open_tree(given: str, image: str, until: ExitStack) -> Local | Remote:
-    """What ``given`` names: a folder, or rclone's REMOTE:PATH, of which the streams of ``image`` are fetched."""
+def open_tree(given: str, image: str, until: ExitStack) -> LocalTree | RemoteTree:
+    """The tree that ``given`` names: a folder, or rclone's REMOTE:PATH, whose streams of ``image`` are fetched."""
     if ":" not in given or Path(given).exists():
-        return Local(PublishedTree(Path(given).absolute()))
+        return LocalTree(PublishedTree(Path(given).absolute()))
     folder = until.enter_context(find_store().workfolder())
-    remote = Remote(given, PublishedTree(folder / "tree"))
+    remote = RemoteTree(given, PublishedTree(folder / "tree"))
     remote.tree.root.mkdir()
     remote.fetch_streams(image)
     return remote

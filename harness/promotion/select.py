@@ -1,4 +1,4 @@
-"""What IMAGE, IMAGE@VERSION, IMAGE@STREAM and digests stand for."""
+"""Selects artifacts by IMAGE, IMAGE@VERSION, IMAGE@STREAM, digest or folder."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.verdict import Verdict
 from harness.promotion import attest
 from harness.promotion.published_tree import Proof
-from harness.promotion.remote import Local, Remote, open_tree
+from harness.promotion.remote import LocalTree, RemoteTree, open_tree
 from harness.runs import history
 from harness.store.store import Store, find_store
 
 TREE_VARIABLE = "BOOTPROOF_TREE"
-"""Of the environment: the published tree that commands use unless --tree names another."""
+"""The environment variable with the published tree that commands use unless --tree names another."""
 
 
 def tree_name(given: str | None) -> str | None:
-    """The published tree that --tree or the environment names, if one does."""
+    """The published tree that --tree or the environment names; None if neither does."""
     return given or os.environ.get(TREE_VARIABLE)
 
 
-def open_named_tree(given: str | None, until: ExitStack, image: str = "") -> Local | Remote:
-    """That tree; `UsageError` where none is named."""
+def open_named_tree(given: str | None, until: ExitStack, image: str = "") -> LocalTree | RemoteTree:
+    """The published tree that --tree or the environment names; `UsageError` if neither does."""
     if name := tree_name(given):
         return open_tree(name, image, until)
     raise UsageError(f"no published tree: name one with --tree or ${TREE_VARIABLE}")
 
 
 def select(name: str, tree: str | None, until: ExitStack) -> Side:
-    """The artifacts that ``name`` stands for, in use ``until`` it closes, and the newest verdict about them.
+    """The artifacts called ``name``, held until ``until`` closes, and the newest verdict about them.
 
-    A folder, a digest or its beginning (8 digits or more), IMAGE, IMAGE@VERSION or, with a ``tree``, IMAGE@STREAM.
+    ``name`` is a folder, a digest or its beginning (8 digits or more), IMAGE, IMAGE@VERSION or, with a ``tree``,
+    IMAGE@STREAM.
     """
     store = find_store()
     image, _, which = name.partition("@")
@@ -55,7 +56,7 @@ def select(name: str, tree: str | None, until: ExitStack) -> Side:
 
 
 def select_promoted(given: str | None, image: str, stream: str, until: ExitStack) -> Side | None:
-    """What ``stream`` of the named tree points to now; None where there is no such tree or stream."""
+    """The build that ``stream`` of the named tree points to; None if there is no such tree or stream."""
     if name := tree_name(given):
         with suppress(BootproofError):
             opened = open_tree(name, image, until)
@@ -64,8 +65,8 @@ def select_promoted(given: str | None, image: str, stream: str, until: ExitStack
     return None
 
 
-def artifacts_of_stream(opened: Local | Remote, image: str, stream: str) -> tuple[Artifacts, Proof]:
-    """What ``stream`` points to, fetched, and its proof; `UsageError` where there is no such stream."""
+def artifacts_of_stream(opened: LocalTree | RemoteTree, image: str, stream: str) -> tuple[Artifacts, Proof]:
+    """The artifacts that ``stream`` points to, fetched, and their proof; `UsageError` if there is no such stream."""
     tree = opened.tree
     pointer = tree.current(image, stream)
     if pointer is None:
@@ -74,13 +75,13 @@ def artifacts_of_stream(opened: Local | Remote, image: str, stream: str) -> tupl
     return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proof(pointer.entry.attestation)
 
 
-def _of_stream(opened: Local | Remote, image: str, stream: str) -> Side:
+def _of_stream(opened: LocalTree | RemoteTree, image: str, stream: str) -> Side:
     artifacts, proof = artifacts_of_stream(opened, image, stream)
     return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
 
 
 def _of_digest(name: str, store: Store, tree: str | None, until: ExitStack) -> Artifacts:
-    """Those in the store or, if that has none, in the named tree."""
+    """The artifacts in the store or, if it has none, in the named tree."""
     try:
         return store.hold(lambda: store.artifacts(name), until)
     except UsageError:

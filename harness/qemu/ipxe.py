@@ -65,16 +65,16 @@ goto try_{name}
 :got_{name}"""
 
 
-def published_script(title: str, folder: str, arguments: Sequence[str], carried: str) -> str:
+def published_script(title: str, folder: str, arguments: Sequence[str], build: str) -> str:
     """The script of a stream, for hosts in a rack: it retries for ever.
 
     The artifacts' ``folder`` is a URL that begins with ``${images}``. A script cannot ask for its own URL (iPXE of
     2019 has no ``cwuri``), so the script that chains to it sets ``images`` to the tree's URL. Without it, the tree is
-    expected at the root of DHCP's next server. ``title`` is the stream's, ``carried`` describes its build.
+    expected at the root of DHCP's next server. ``title`` is the stream's, ``build`` describes its build.
     """
     return f"""\
 #!ipxe
-# {carried}
+# {build}
 isset ${{images}} || set images http://${{next-server}}
 :retry
 imgfree
@@ -82,7 +82,7 @@ kernel {folder}/vmlinuz initrd=initrd.img {" ".join(arguments)} || goto failed
 initrd --name initrd.img {folder}/initrd.img || goto failed
 boot || goto failed
 :failed
-echo {title}: it cannot be fetched or started; trying again in 10 seconds
+echo {title}: cannot be fetched or started; trying again in 10 seconds
 sleep 10
 goto retry
 """

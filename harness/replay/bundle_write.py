@@ -58,8 +58,8 @@ def write_bundle(
     artifacts, before = by_digest[plan.artifacts], by_digest[plan.before] if plan.before else None
     unfinished = target.with_name(f".{target.name}.new")
     try:
-        with _portable_disks(plan, boot, definition.secret) as (disks, secrets), ExitStack() as stack:
-            logs = {name: boot / name for name in _LOGS if not (definition.secret and name in _BINARY)}
+        with _portable_disks(plan, boot, definition.redact) as (disks, secrets), ExitStack() as stack:
+            logs = {name: boot / name for name in _LOGS if not (definition.redact and name in _BINARY)}
             built = {name: artifacts.folder / name for name in artifacts.manifest.files} if with_artifacts else {}
             members = {
                 name: Member.of(stack.enter_context(path.open("rb")), secrets if name in _LOGS else frozenset())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.core.errors import HostError, UsageError
 from harness.core.namespaces import remove
+from harness.core.statistics import share_interval
 from harness.core.terminal import to_stderr
 from harness.lab import open_lab
 from harness.machine.attend import AttachMode, attend
@@ -26,7 +27,6 @@ from harness.replay.case import AttemptFinding, Case
 from harness.replay.case_from_bundle import ArtifactSources, case_from_bundle, on_this_host
 from harness.replay.changes import change
 from harness.store.store import find_store
-from harness.verdict.coverage import share_between
 
 _MISSED_BY_CHANCE = 0.05
 
@@ -132,7 +132,7 @@ def _rate(failure: Failure, reproduced: int, repeat: int) -> str:
 
 
 def _interval(count: int, of: int) -> str:
-    low, high = share_between(count, of)
+    low, high = share_interval(count, of)
     return f"{low:.0%} to {high:.0%}"
 
 
@@ -150,8 +150,8 @@ def _exit_status(failure: Failure, reproduced: int, repeat: int) -> int:
     if not reproduced:
         return 0 if repeat >= _enough(failure) else HostError.exit_status
     if failure.seen < failure.tries:
-        low, high = share_between(reproduced, repeat)
-        run_low, run_high = share_between(failure.seen, failure.tries)
+        low, high = share_interval(reproduced, repeat)
+        run_low, run_high = share_interval(failure.seen, failure.tries)
         if low <= run_high and run_low <= high:
             return 1
     return HostError.exit_status

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from harness.core.errors import SpecError, UsageError
+from harness.core.statistics import expected_rate
 from harness.replay.case import Case
 from harness.replay.delta import TryOutcome, ddmin
 from harness.replay.differences import Difference, differences, mixed
@@ -30,10 +31,10 @@ class Confidence:
     def probability(self) -> float:
         """That no bad case passed for good by chance.
 
-        The failure rate is estimated as (failed + 1) / (tried + 2), Laplace's rule of succession; a bad case passes
+        The failure rate is estimated by Laplace's rule of succession; a bad case passes
         ``repeat`` tries with the probability (1 - rate) ** repeat.
         """
-        passes = 1 - (self.failed + 1) / (self.tried + 2)
+        passes = 1 - expected_rate(self.failed, self.tried)
         return float((1 - passes**self.repeat) ** self.goods)
 
 

@@ -1,4 +1,4 @@
-"""What the store keeps: ``bootproof store``."""
+"""Lists the items in the store: who uses each one now, or why no run will use it again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from harness.store.store import Store, is_worked_in
 from harness.store.template_record import RECORD, Template
 
 _HALF_MADE_S = 3600
-"""`record.write` renames its temporary file within milliseconds; one that is an hour old has no writer."""
+"""`serialization.write` renames its temporary file within milliseconds; one that is an hour old has no writer."""
 
 
 class StoreKind(StrEnum):
-    """What sort of thing is kept."""
+    """The kinds of items."""
 
     ARTIFACTS = "artifacts"
     TEMPLATE = "template"
@@ -41,21 +41,21 @@ class StoreKind(StrEnum):
 
     @property
     def is_large(self) -> bool:
-        """Whether removing it makes room."""
+        """Whether removing such items frees a noticeable amount of space."""
         return self in (StoreKind.ARTIFACTS, StoreKind.TEMPLATE, StoreKind.LAYER, StoreKind.PACKAGES)
 
     @property
-    def is_told_together(self) -> bool:
-        """Small and many: a line in a table says how many there are."""
+    def is_grouped(self) -> bool:
+        """Whether a table has one line for all such items, which are small and many."""
         return self in (StoreKind.NOTE, StoreKind.LOG, StoreKind.ACCELERATOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreItem:
-    """One thing in the store. ``used_s`` is when it was last used or, where nobody notes that, made.
+    """One item in the store. ``used_s`` is the time of its last use or, if that is not recorded, of its making.
 
-    ``user`` says who uses it now, ``flaw`` why nobody will again; both are empty otherwise. ``images`` are those it
-    is for, as far as that is known. Times are in seconds since 1970.
+    ``user`` names the kind of process that uses the item now, ``why_stale`` says why no run will use it again; both are
+    empty otherwise. ``images`` are the images it is for, as far as known. Times are in seconds since 1970.
     """
 
     kind: StoreKind
@@ -66,24 +66,24 @@ class StoreItem:
     images: tuple[str, ...] = ()
     version: str = ""
     user: str = ""
-    flaw: str = ""
+    why_stale: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSurvey:
-    """All that is kept, and the room beside it."""
+    """All items, and the free space on their file system."""
 
     root: Path
-    kept: tuple[StoreItem, ...]
+    items: tuple[StoreItem, ...]
     free_bytes: int
 
     @property
     def size_bytes(self) -> int:
-        return sum(kept.size_bytes for kept in self.kept)
+        return sum(item.size_bytes for item in self.items)
 
 
 def survey(store: Store) -> StoreSurvey:
-    """Look at everything in the store; nothing is written."""
+    """All items in the store; nothing is written."""
     root = store.root
     builds = list(_builds(root))
     artifacts = _judge_artifacts([_artifacts(folder, builds) for folder in _children(root / "artifacts")], builds)
@@ -91,16 +91,16 @@ def survey(store: Store) -> StoreSurvey:
     notes = _judge_notes(builds, artifacts)
     work = list(_work(root))
     others = [*layers, *_packages(root), *notes, *_small(root), *_half_made(root)]
-    if any(kept.user for kept in work):
-        others = [replace(kept, user="a build") for kept in others]
+    if any(item.user for item in work):
+        others = [replace(item, user="a build") for item in others]
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_bytes = shutil.disk_usage(existing).free
     templates = [_template(folder) for folder in _children(root / "templates")]
-    return StoreSurvey(root=root, kept=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
+    return StoreSurvey(root=root, items=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
 
 
 Build = tuple[StoreItem, tuple[str, ...]]
-"""The note of a build, which has the name of the artifacts it led to, and the layers it went over."""
+"""The note of a build, which has the name of the artifacts it made, and the layers it used."""
 
 
 def _builds(root: Path) -> Iterator[Build]:
@@ -108,43 +108,43 @@ def _builds(root: Path) -> Iterator[Build]:
         note = _note(path)
         images = [str(note["image"])] if "image" in note else []
         yield (
-            _kept(StoreKind.NOTE, str(note.get("artifacts", "")), [path], images=images),
+            _item(StoreKind.NOTE, str(note.get("artifacts", "")), [path], images=images),
             tuple(note.get("layers", ())),
         )
 
 
 def _artifacts(folder: Path, builds: Sequence[Build]) -> StoreItem:
     images = sorted({image for note, _ in builds if note.name == folder.name for image in note.images})
-    kept = replace(_kept(StoreKind.ARTIFACTS, folder.name, [folder], images=images), user=_user(folder))
+    item = replace(_item(StoreKind.ARTIFACTS, folder.name, [folder], images=images), user=_user(folder))
     try:
         manifest = load_artifacts(folder).manifest
     except UsageError:
-        return replace(kept, flaw="damaged")
-    return replace(kept, images=(manifest.image,), version=manifest.version)
+        return replace(item, why_stale="damaged")
+    return replace(item, images=(manifest.image,), version=manifest.version)
 
 
 def _template(folder: Path) -> StoreItem:
-    kept = replace(_kept(StoreKind.TEMPLATE, folder.name, [folder]), user=_user(folder))
+    item = replace(_item(StoreKind.TEMPLATE, folder.name, [folder]), user=_user(folder))
     try:
         template = serialization.read(Template, folder / RECORD)
     except (OSError, ValueError):
-        return replace(kept, flaw="damaged")
-    flaw = "" if template.boot_id == boot_id() else "of another boot of this host"
+        return replace(item, why_stale="damaged")
+    why_stale = "" if template.boot_id == boot_id() else "of another boot of this host"
     return replace(
-        kept,
+        item,
         name=f"{template.state}, {template.spec.boot_path}",
         images=(template.image,),
         version=template.version,
-        flaw=flaw or template.alteration(),
+        why_stale=why_stale or template.alteration(),
     )
 
 
 def _user(folder: Path) -> str:
-    """Who needs what is in ``folder`` now. Whoever does so without a process of his own is to be asked here too."""
+    """Who uses ``folder`` now. A use without a process that holds the lock would have to be detected here too."""
     try:
         descriptor = lock_folder(folder, waits=False)
     except HostError:
-        return "somebody, perhaps: it cannot be locked"
+        return "another process, perhaps: it cannot be locked"
     if descriptor is None:
         return "a run or a boot" if folder.exists() else ""
     os.close(descriptor)
@@ -152,36 +152,36 @@ def _user(folder: Path) -> str:
 
 
 def _judge_artifacts(found: list[StoreItem], builds: Sequence[Build]) -> list[StoreItem]:
-    """Of the same image and version, only those that were used last will be used again unasked.
+    """Of the same image and version, only the artifacts used last will be used again unless a digest is given.
 
-    What no build of ours led to was taken in from elsewhere; whether that is still there is not known here.
+    Artifacts without a build note were imported; whether their source still exists is not known here, so they stay.
     """
     built = {note.name for note, _ in builds}
     last: dict[tuple[str, ...], StoreItem] = {}
-    for kept in sorted(found, key=lambda kept: kept.used_s):
-        if not kept.flaw and kept.name in built:
-            last[*kept.images, kept.version] = kept
+    for item in sorted(found, key=lambda item: item.used_s):
+        if not item.why_stale and item.name in built:
+            last[*item.images, item.version] = item
 
-    def judge(kept: StoreItem) -> StoreItem:
-        latest = kept if kept.flaw or kept.name not in built else last[*kept.images, kept.version]
-        return kept if kept is latest else replace(kept, flaw=f"superseded by {latest.name[:12]}")
+    def judge(item: StoreItem) -> StoreItem:
+        latest = item if item.why_stale or item.name not in built else last[*item.images, item.version]
+        return item if item is latest else replace(item, why_stale=f"superseded by {latest.name[:12]}")
 
-    return [judge(kept) for kept in found]
+    return [judge(item) for item in found]
 
 
 def _judge_notes(builds: Sequence[Build], artifacts: Sequence[StoreItem]) -> Iterator[StoreItem]:
-    """The note of a build is used when and by whom its artifacts are."""
-    led_to = {kept.name: kept for kept in artifacts}
+    """The note of a build has the last use and the user of its artifacts."""
+    led_to = {item.name: item for item in artifacts}
     for note, _ in builds:
-        kept = led_to.get(note.name)
-        if kept is None:
-            yield replace(note, flaw="of artifacts that are gone")
+        item = led_to.get(note.name)
+        if item is None:
+            yield replace(note, why_stale="its artifacts were removed")
         else:
-            yield replace(note, used_s=kept.used_s, user=kept.user)
+            yield replace(note, used_s=item.used_s, user=item.user)
 
 
 def _layers(root: Path, builds: Sequence[Build]) -> Iterator[StoreItem]:
-    """The tar of each layer, and its note, which is used as often or, without the tar, more often."""
+    """The tar of each layer, and its note, which was last used with the tar or later."""
     files = [*_children(root / "layers", "*.tar"), *_children(root / "layers", "*.json")]
     for key in sorted({path.stem for path in files}):
         tar, note = root / "layers" / f"{key}.tar", root / "layers" / f"{key}.json"
@@ -190,25 +190,25 @@ def _layers(root: Path, builds: Sequence[Build]) -> Iterator[StoreItem]:
         if purpose.startswith("image "):
             images.add(purpose.removeprefix("image "))
         if tar in files:
-            yield _kept(StoreKind.LAYER, key, [tar], images=sorted(images))
+            yield _item(StoreKind.LAYER, key, [tar], images=sorted(images))
         if note in files:
             used_s = max(_modified_s(tar), _modified_s(note))
             is_of_use = tar in files or any(key in layers for _, layers in builds)
-            flaw = "" if is_of_use else "of a layer that is gone"
-            yield replace(_kept(StoreKind.NOTE, key, [note], images=sorted(images), flaw=flaw), used_s=used_s)
+            why_stale = "" if is_of_use else "its layer was removed"
+            yield replace(_item(StoreKind.NOTE, key, [note], images=sorted(images), why_stale=why_stale), used_s=used_s)
 
 
 def _judge_layers(found: list[StoreItem], builds: Sequence[Build], artifacts: Sequence[StoreItem]) -> list[StoreItem]:
-    """A layer goes with the artifacts that came of it. One that no build has finished with yet is wanted."""
-    wanted = {kept.name for kept in artifacts if not kept.flaw}
+    """A layer is stale with the artifacts made from it. A layer that no finished build has used stays."""
+    wanted = {item.name for item in artifacts if not item.why_stale}
     was_needed = {key for _, layers in builds for key in layers}
     is_needed = {key for note, layers in builds if note.name in wanted for key in layers}
     superseded = was_needed - is_needed
-    return [replace(kept, flaw="superseded") if kept.name in superseded else kept for kept in found]
+    return [replace(item, why_stale="superseded") if item.name in superseded else item for item in found]
 
 
 def _packages(root: Path) -> Iterator[StoreItem]:
-    """Those of each suite; apart, those that are there in a newer version (apt gives files the archive's dates)."""
+    """The packages of each suite; apart, those with a newer version (apt gives files the dates of the archive)."""
     for folder in _children(root / "debs"):
         newest: dict[tuple[str, str], Path] = {}
         files = sorted(_children(folder, "*.deb"), key=_modified_s)
@@ -217,39 +217,45 @@ def _packages(root: Path) -> Iterator[StoreItem]:
             newest[name, rest.rpartition("_")[2]] = path
         current = set(newest.values())
         old = [path for path in files if path not in current]
-        for paths, flaw in ((sorted(current), ""), (old, "superseded")):
+        for paths, why_stale in ((sorted(current), ""), (old, "superseded")):
             if paths:
-                yield replace(_kept(StoreKind.PACKAGES, folder.name, paths, flaw=flaw), used_s=_modified_s(folder))
+                yield replace(
+                    _item(StoreKind.PACKAGES, folder.name, paths, why_stale=why_stale), used_s=_modified_s(folder)
+                )
 
 
 def _small(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "logs", "*.log"):
-        yield _kept(StoreKind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
+        yield _item(StoreKind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
     for path in _children(root / "accelerators", "*.json"):
-        yield _kept(StoreKind.ACCELERATOR, path.stem, [path])
+        yield _item(StoreKind.ACCELERATOR, path.stem, [path])
     known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
     for path in _children(root / "learned", "*.json"):
-        yield _kept(StoreKind.NOTE, path.stem, [path], images=[path.stem])
+        yield _item(StoreKind.NOTE, path.stem, [path], images=[path.stem])
     for path in _children(root):
         if path.name not in (*known, "learned", "ssh"):
-            yield _kept(StoreKind.OTHER, path.name, [path])
+            yield _item(StoreKind.OTHER, path.name, [path])
 
 
 def _work(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "tmp"):
-        kept = _kept(StoreKind.WORK, path.name, [path])
-        yield replace(kept, user="a build") if is_worked_in(path) else replace(kept, flaw="left by a build that died")
+        item = _item(StoreKind.WORK, path.name, [path])
+        yield (
+            replace(item, user="a build")
+            if is_worked_in(path)
+            else replace(item, why_stale="left by a build that died")
+        )
 
 
 def _half_made(root: Path) -> Iterator[StoreItem]:
     for folder in ("builds", "layers", "accelerators"):
         for path in _children(root / folder, ".*"):
             if time.time() - _modified_s(path) > _HALF_MADE_S:
-                yield _kept(StoreKind.OTHER, path.name, [path], flaw="half made")
+                yield _item(StoreKind.OTHER, path.name, [path], why_stale="half made")
 
 
-def _kept(
-    kind: StoreKind, name: str, paths: Sequence[Path], *, images: Iterable[str] = (), flaw: str = ""
+def _item(
+    kind: StoreKind, name: str, paths: Sequence[Path], *, images: Iterable[str] = (), why_stale: str = ""
 ) -> StoreItem:
     return StoreItem(
         kind=kind,
@@ -258,12 +264,12 @@ def _kept(
         size_bytes=sum(map(_size, paths)),
         used_s=max(map(_modified_s, paths)),
         images=tuple(images),
-        flaw=flaw,
+        why_stale=why_stale,
     )
 
 
 def _children(folder: Path, pattern: str = "*") -> list[Path]:
-    """What is in ``folder``; hidden files only if ``pattern`` asks for them."""
+    """The files in ``folder`` that match; hidden files only if ``pattern`` begins with a dot."""
     return sorted(path for path in folder.glob(pattern) if path.name.startswith(".") == pattern.startswith("."))
 
 
@@ -276,7 +282,7 @@ def _note(path: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """What ``path`` takes on disk, as far as this user may look into it."""
+    """The bytes on disk of ``path``, as far as this user may read it."""
     files = [path]
     if path.is_dir() and not path.is_symlink():
         files += [Path(folder, name) for folder, names, others in os.walk(path) for name in (*names, *others)]

@@ -1,4 +1,4 @@
-"""Things that are found out once a run, whichever of its processes asks first; a failure is not repeated either."""
+"""Values that are made once in a run, by the first of its processes that asks; a failure is not repeated either."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedFailure:
-    """What is remembered of it for the rest of a run."""
+    """A failure that is remembered for the rest of a run: the first line of its error, and its blame."""
 
     said: str
     blame: Blame
@@ -31,14 +31,14 @@ class RememberedFailure:
 
 
 class FailedBefore(BootproofError):
-    """``what`` failed before in this run, as ``said``; whose doing it was is ``blame``."""
+    """``what`` failed before in this run, with the message ``said``; ``blame`` is that of the first failure."""
 
     def __init__(self, what: str, said: str, blame: Blame) -> None:
         super().__init__(what, said, blame)
         self.what, self.said, self.blame = what, said, blame
 
     def __str__(self) -> str:
-        return f"{self.what} failed, and is not tried again in this run: {self.said}"
+        return f"{self.what} failed earlier in this run and is not tried again: {self.said}"
 
 
 def blame_of(error: BaseException) -> Blame:
@@ -52,10 +52,10 @@ def blame_of(error: BaseException) -> Blame:
 
 
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
-    """The ``kind`` that ``make`` finds out, and ``file`` keeps for who asks next, or waits meanwhile.
+    """The value of type ``kind`` in ``file`` or, if there is none, from ``make``; other processes wait meanwhile.
 
-    ``file`` lies in a folder of its own, in which there is nothing else when ``make`` begins. Raises what ``make``
-    raises, and `FailedBefore` to all others.
+    ``file`` has a folder of its own, which is empty when ``make`` begins. An error of ``make`` is raised as it is to
+    the first process, and as `FailedBefore` to all others.
     """
     failed = file.with_suffix(".failed")
     descriptor = lock_folder(file.parent)
@@ -66,7 +66,7 @@ def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
         if failed.exists():
             failure = serialization.read(RememberedFailure, failed)
             raise FailedBefore(what, failure.said, failure.blame)
-        for left in file.parent.iterdir():  # by one that was killed at it
+        for left in file.parent.iterdir():  # of a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             value = make()

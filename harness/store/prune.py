@@ -1,7 +1,7 @@
-"""What of the store can go, and how it goes: ``bootproof store prune``.
+"""Removes items from the store: ``bootproof store prune``.
 
-What is in use stays, whatever was asked for: artifacts that a run or ``bootproof boot`` holds; layers, packages and
-the rest while a build is at work.
+Items in use are never removed: artifacts and templates that a run or ``bootproof boot`` holds, and everything else
+while a build is running.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, survey
 from harness.store.store import Store, is_worked_in
 
 _HELD = (StoreKind.ARTIFACTS, StoreKind.TEMPLATE)
-"""Who uses these holds their folder."""
+"""Items whose users lock their folder."""
 _AGES_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What shall go besides what has a flaw. With ``images``, nothing that is for others, or for none."""
+    """What to remove besides stale items. With ``images``, only items of these images and of no others."""
 
     older_than_s: float | None = None
     max_bytes: int | None = None
@@ -38,11 +38,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """``kept`` goes because of ``reason``; or it stays, because of ``spared``."""
+    """``item`` is removed because of ``reason``, or kept in spite of it because of ``why_kept``."""
 
-    kept: StoreItem
+    item: StoreItem
     reason: str
-    spared: str = ""
+    why_kept: str = ""
 
 
 def parse_age(text: str) -> float:
@@ -58,56 +58,57 @@ def parse_size(text: str) -> int:
 def _parse(text: str, units: dict[str, int], option: str, example: str) -> float:
     found = re.fullmatch(rf"([0-9]+(?:\.[0-9]+)?)([{''.join(units)}])", text)
     if not found:
-        raise UsageError(f"{option} {text}: write it like {example}")
+        raise UsageError(f"{option} {text} is not valid", remedy=f"write it like {example}")
     return float(found[1]) * units[found[2]]
 
 
-def choose(found: StoreSurvey, rules: Rules, now_s: float) -> list[Removal]:
-    """What shall go, and what should but is in use.
+def select_removals(found: StoreSurvey, rules: Rules, now_s: float) -> list[Removal]:
+    """The items to remove, and those that would be removed if they were not in use.
 
-    Always what has a flaw. Of the rest, what was not used for ``older_than_s``; and with ``max_bytes``, what was
-    not used for longest, until no more than that is left. With ``images`` and neither of the two, all that is for
-    these images.
+    Stale items are always included. Of the others, those not used for ``older_than_s``; with ``max_bytes``, the least
+    recently used until at most that much is left; with ``images`` and neither of the two, all items of these images.
     """
-    in_scope = [kept for kept in found.kept if _is_for(kept, rules.images)]
-    chosen = {kept: reason for kept in in_scope if (reason := kept.flaw or _reason(kept, rules, now_s))}
+    in_scope = [item for item in found.items if _is_for(item, rules.images)]
+    chosen = {item: reason for item in in_scope if (reason := item.why_stale or _reason(item, rules, now_s))}
     if rules.max_bytes is not None:
-        left = found.size_bytes - sum(kept.size_bytes for kept in chosen if not kept.user)
-        for kept in sorted(in_scope, key=lambda kept: kept.used_s):
-            if left > rules.max_bytes and kept.kind.is_large and kept not in chosen:
-                chosen[kept] = "least recently used"
-                left -= 0 if kept.user else kept.size_bytes
-    gone = {kept.name for kept in chosen if kept.kind is StoreKind.ARTIFACTS and not kept.user}
-    chosen |= {kept: "its artifacts go" for kept in found.kept if kept.kind is StoreKind.NOTE and kept.name in gone}
-    return [Removal(kept, reason, kept.user and f"in use by {kept.user}") for kept, reason in chosen.items()]
+        left = found.size_bytes - sum(item.size_bytes for item in chosen if not item.user)
+        for item in sorted(in_scope, key=lambda item: item.used_s):
+            if left > rules.max_bytes and item.kind.is_large and item not in chosen:
+                chosen[item] = "least recently used"
+                left -= 0 if item.user else item.size_bytes
+    gone = {item.name for item in chosen if item.kind is StoreKind.ARTIFACTS and not item.user}
+    chosen |= {
+        item: "its artifacts are removed" for item in found.items if item.kind is StoreKind.NOTE and item.name in gone
+    }
+    return [Removal(item, reason, item.user and f"in use by {item.user}") for item, reason in chosen.items()]
 
 
-def _is_for(kept: StoreItem, images: tuple[str, ...]) -> bool:
-    return not images or (bool(kept.images) and set(kept.images) <= set(images))
+def _is_for(item: StoreItem, images: tuple[str, ...]) -> bool:
+    return not images or (bool(item.images) and set(item.images) <= set(images))
 
 
-def _reason(kept: StoreItem, rules: Rules, now_s: float) -> str:
-    if kept.kind in (StoreKind.WORK, StoreKind.OTHER):
+def _reason(item: StoreItem, rules: Rules, now_s: float) -> str:
+    if item.kind in (StoreKind.WORK, StoreKind.OTHER):
         return ""
     if rules.older_than_s is not None:
-        return "not used for that long" if now_s - kept.used_s > rules.older_than_s else ""
-    return f"of {', '.join(kept.images)}" if rules.images and rules.max_bytes is None else ""
+        return "not used for that long" if now_s - item.used_s > rules.older_than_s else ""
+    return f"of {', '.join(item.images)}" if rules.images and rules.max_bytes is None else ""
 
 
 def prune(store: Store, rules: Rules, *, dry_run: bool = False) -> list[Removal]:
-    """Remove what `choose` says; what became of each.
+    """Remove what `select_removals` returns; the result says what was removed and what was kept.
 
-    Everything is first renamed into a work folder, so whoever looks sees it whole or not at all, and what an
-    interrupt leaves is removed by the next build or prune. Raises `UsageError` for an image of which nothing is
-    kept, `HostError` if the store cannot be written.
+    Every item is first renamed into a work folder, so that other processes see it whole or not at all; what an
+    interrupt leaves there is removed by the next build or prune. Raises `UsageError` for an image without items,
+    `HostError` if the store cannot be written.
     """
     found = survey(store)
     _check_images(found, rules.images)
-    if dry_run or not found.kept:
-        return choose(found, rules, time.time())
+    if dry_run or not found.items:
+        return select_removals(found, rules, time.time())
     try:
         with store.locked("prune"):
-            removals = choose(survey(store), rules, time.time())
+            removals = select_removals(survey(store), rules, time.time())
             with store.workfolder(remove=_remove) as bin_folder:
                 return list(_carry_out(store, removals, bin_folder))
     except OSError as error:
@@ -115,28 +116,28 @@ def prune(store: Store, rules: Rules, *, dry_run: bool = False) -> list[Removal]
 
 
 def _check_images(found: StoreSurvey, images: Iterable[str]) -> None:
-    known = sorted({image for kept in found.kept for image in kept.images})
+    known = sorted({image for item in found.items for image in item.images})
     for image in images:
         if image not in known:
-            raise UsageError(f"--image {image}: nothing is kept of it; there is {', '.join(known) or 'nothing'}")
+            raise UsageError(f"--image {image}: the store has nothing of it; known: {', '.join(known) or 'none'}")
 
 
 def _carry_out(store: Store, removals: list[Removal], bin_folder: Path) -> Iterator[Removal]:
     for removal in removals:
-        if removal.kept.kind in _HELD:
-            yield removal if removal.spared else _discard_held(store, removal, bin_folder)
+        if removal.item.kind in _HELD:
+            yield removal if removal.why_kept else _discard_held(store, removal, bin_folder)
     with _quiet(store, bin_folder) as is_quiet:
         for removal in removals:
-            if removal.kept.kind not in _HELD:
+            if removal.item.kind not in _HELD:
                 yield _discard_other(removal, bin_folder, is_quiet=is_quiet)
 
 
 def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
-    (folder,) = removal.kept.paths
+    (folder,) = removal.item.paths
     with store.locked("artifacts"):
         descriptor = lock_folder(folder, waits=False)
         if descriptor is None:
-            return replace(removal, spared="in use")
+            return replace(removal, why_kept="in use")
         try:
             return _discard(removal, bin_folder)
         finally:
@@ -145,28 +146,28 @@ def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
 
 @contextmanager
 def _quiet(store: Store, own: Path) -> Iterator[bool]:
-    """Whether no build is at work; while the block lasts, none begins."""
+    """Whether no build is running; none begins while the block lasts."""
     with store.locked("tmp"):
         yield not any(is_worked_in(path) for path in own.parent.iterdir() if path != own)
 
 
 def _discard_other(removal: Removal, bin_folder: Path, *, is_quiet: bool) -> Removal:
-    if removal.kept.kind is StoreKind.WORK or removal.spared:  # the work of the dead went as the work folder was made
+    if removal.item.kind is StoreKind.WORK or removal.why_kept:  # work of dead builds was removed when `own` was made
         return removal
-    return _discard(removal, bin_folder) if is_quiet else replace(removal, spared="in use by a build")
+    return _discard(removal, bin_folder) if is_quiet else replace(removal, why_kept="in use by a build")
 
 
 def _discard(removal: Removal, bin_folder: Path) -> Removal:
     try:
-        for path in removal.kept.paths:
+        for path in removal.item.paths:
             path.rename(bin_folder / f"{path.parent.name}-{path.name}")
     except OSError as error:
-        return replace(removal, spared=f"it cannot be moved: {error.strerror} ({error.filename})")
+        return replace(removal, why_kept=f"it cannot be moved: {error.strerror} ({error.filename})")
     return removal
 
 
 def _remove(folder: Path) -> None:
-    """Builds without root leave trees that other ids own."""
+    """Remove a folder; builds without root leave files that subordinate ids own."""
     try:
         shutil.rmtree(folder)
     except PermissionError:
@@ -174,4 +175,4 @@ def _remove(folder: Path) -> None:
 
 
 def removed_bytes(removals: list[Removal]) -> int:
-    return sum(removal.kept.size_bytes for removal in removals if not removal.spared)
+    return sum(removal.item.size_bytes for removal in removals if not removal.why_kept)

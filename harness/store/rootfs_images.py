@@ -1,4 +1,4 @@
-"""Root filesystems as files: which format one has, and single files out of it, without root and without mounting."""
+"""Root file systems in image files: their format, and single files in them, read without root and without mounting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core import process
 from harness.core.errors import UsageError
 
 Read = Callable[[str], bytes | None]
-"""The bytes of a file by its path without the first slash; None if there is none. Links are not followed."""
+"""The bytes of a file by its path without the first slash; None if it does not exist. Links are not followed."""
 
 _MAGICS = (
     # offset, bytes, format, source
@@ -21,11 +21,11 @@ _MAGICS = (
     (0, b"\x1f\x8b", "tar"),  # RFC 1952: a gzip, in which we expect a tar
 )
 _LIVE = "LiveOS/rootfs.img"
-"""Where Fedora's and Debian's live media keep a filesystem image inside a squashfs."""
+"""The file system image inside the squashfs of Fedora's and Debian's live media."""
 
 
 def format_of(path: Path) -> str | None:
-    """``squashfs``, ``ext4``, ``xfs``, ``tar`` (gzipped), or None for what cannot be a root filesystem."""
+    """``squashfs``, ``ext4``, ``xfs``, ``tar`` (gzipped), or None for any other format."""
     with path.open("rb") as file:
         head = file.read(0x440)
     return next((kind for at, magic, kind in _MAGICS if head[at : at + len(magic)] == magic), None)
@@ -33,7 +33,7 @@ def format_of(path: Path) -> str | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Read | None]:
-    """A function that reads files of the root filesystem at ``path``; None for a format that no program here reads.
+    """A function that reads files of the root file system at ``path``; None for a format that no program here reads.
 
     Raises `UsageError` if the file is damaged.
     """
@@ -47,7 +47,7 @@ def reading(path: Path) -> Iterator[Read | None]:
             _extract(["tar", "-xzSf", str(path), "-C", scratch, "--wildcards", "--no-anchored", "rootfs.img"], path)
             found = next(iter(sorted(Path(scratch).rglob("rootfs.img"))), None)
             if found is None:
-                raise UsageError(f"{path} is a gzip without a rootfs.img in it, so no root filesystem")
+                raise UsageError(f"{path} is not a root file system: it is a gzip without rootfs.img in it")
             found.rename(image)
         elif kind == "squashfs":
             yield lambda name: _from_squashfs(path, name)
@@ -68,7 +68,7 @@ def _extract(argv: list[str], path: Path) -> None:
 def _damaged(path: Path, error: process.CommandFailed) -> UsageError:
     said = next(iter(error.tail.strip().splitlines()), "nothing")
     program = Path(error.argv[0]).name
-    return UsageError(f"{path} is damaged, so no machine could boot it; copy it again ({program} said: {said})")
+    return UsageError(f"{path} is damaged; copy it again ({program} printed: {said})")
 
 
 def _is_in_squashfs(path: Path, name: str) -> bool:

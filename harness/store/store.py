@@ -1,16 +1,16 @@
-"""The store: a content-addressed folder of artifacts, build layers and what else is worth keeping.
+"""The store: a content-addressed folder of artifacts, build layers, templates and caches.
 
-    artifacts/<digest>/     what builds made; read-only files; who uses them holds the folder with flock(2)
-    builds/<key>.json       which artifacts a build's inputs led to, over which layers
-    layers/<key>.tar, .json  trees between the steps of a build, and what is known of them
+    artifacts/<digest>/     read-only files; every user locks the folder with flock(2)
+    builds/<key>.json       the artifacts made from a build's inputs, and the layers between
+    layers/<key>.tar, .json  trees between the steps of a build, and their notes
     debs/<suite>/           downloaded packages
-    history/                what became of earlier runs, in one SQLite file
+    history/                earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps
-    locks/                  one file a key; held with flock(2) while somebody makes what the key names
-    tmp/<name>/             work in progress; whoever holds its lock is alive
+    locks/                  one file a key; locked while a process makes what the key names
+    tmp/<name>/             work in progress; its process holds its lock
 
-Things are made in ``tmp``, on the same file system, and renamed into place: what is there is whole. Artifacts,
-layers and the folders of packages have the time of their last use as modification time.
+Everything is made in ``tmp``, on the same file system, and renamed into place, so that it is always complete. The
+modification time of artifacts, layers and package folders is the time of their last use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core import digest, locks, serialization
+from harness.core import digest, durable, locks, serialization
 from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 
@@ -35,7 +35,7 @@ _LOCK = "lock"
 
 
 VARIABLE = "BOOTPROOF_STORE"
-"""Of the environment: where the store is."""
+"""The environment variable with the folder of the store."""
 
 
 def find_store() -> Store:
@@ -49,7 +49,7 @@ def find_store() -> Store:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A place on disk. Nothing is written before a method that writes is called."""
+    """A folder on disk; only methods that need to write do so."""
 
     root: Path
 
@@ -60,7 +60,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HostError(
-                f"{path} cannot be made: {error.strerror}; set BOOTPROOF_STORE to another folder"
+                f"{path} cannot be created: {error.strerror}; set BOOTPROOF_STORE to another folder"
             ) from error
         return path
 
@@ -70,10 +70,10 @@ class Store:
             found = sorted((self.root / "artifacts").glob(f"{digest}*"))
             if len(found) == 1:
                 return load_artifacts(found[0])
-        raise UsageError(f"no artifacts {digest!r} in {self.root}; bootproof build makes some")
+        raise UsageError(f"no artifacts {digest!r} in {self.root}; run bootproof build to make some")
 
     def newest(self, image: str, version: str = "") -> Artifacts:
-        """The artifacts of ``image``, and of that ``version`` if one is given, that were used last."""
+        """The artifacts of ``image``, and of ``version`` if given, that were used last."""
         there = set[str]()
         for folder in sorted((self.root / "artifacts").glob("[0-9a-f]*"), key=modified_ns, reverse=True):
             with suppress(UsageError):
@@ -83,10 +83,10 @@ class Store:
                     return artifacts
                 there.add(f"{manifest.image}@{manifest.version}")
         wanted = f"{image}@{version}" if version else image
-        raise UsageError(f"no artifacts of {wanted} in {self.root}; there: {', '.join(sorted(there)) or 'none'}")
+        raise UsageError(f"no artifacts of {wanted} in {self.root}; known: {', '.join(sorted(there)) or 'none'}")
 
     def add_artifacts(self, folder: Path, manifest: Manifest) -> Artifacts:
-        """Move the manifest's files in ``folder``, which lies in a work folder, to their place in the store."""
+        """Move the manifest's files from ``folder``, in a work folder, to their place in the store."""
         place = self.folder("artifacts") / manifest.digest
         serialization.write(folder / MANIFEST, manifest)
         for name in (*manifest.files, MANIFEST):
@@ -95,16 +95,17 @@ class Store:
             if place.exists() and _damage(place, manifest.digest, contents=True):
                 place.rename(folder.parent / f"damaged-{manifest.digest}")
             if not place.exists():
-                _sync(folder)
+                durable.sync(folder)
                 folder.rename(place)
-                _sync(place.parent)
+                durable.sync(place.parent)
             note_use(place)
             return load_artifacts(place)
 
     def hold(self, make: Callable[[], Artifacts], until: ExitStack) -> Artifacts:
-        """What ``make`` finds or builds, in use until ``until`` closes: no prune removes it meanwhile.
+        """The artifacts that ``make`` finds or builds, locked until ``until`` closes, so that no prune removes them.
 
-        If a prune was quicker, ``make`` is called again. Artifacts outside of the store are nobody's to hold.
+        If a prune removes them before they are locked, ``make`` is called again. Artifacts outside the store are not
+        locked.
         """
         while True:
             artifacts = make()
@@ -119,10 +120,10 @@ class Store:
     def built(
         self, key: str, *, contents: bool = False, damaged: Callable[[str], None] = lambda _: None
     ) -> Artifacts | None:
-        """The artifacts that a build with these inputs made, if they are still there and whole.
+        """The artifacts that a build with the inputs ``key`` made, or None if they are missing or damaged.
 
-        Sizes are compared with the manifest, and with ``contents`` every byte. ``damaged`` is told what is wrong
-        with artifacts that are there.
+        Sizes are compared with the manifest, and with ``contents`` every byte. ``damaged`` is called with a sentence
+        about damaged artifacts.
         """
         try:
             note = json.loads((self.root / "builds" / f"{key}.json").read_text("utf-8"))
@@ -143,7 +144,7 @@ class Store:
         serialization.write(self.folder("builds") / f"{key}.json", note)
 
     def layer(self, key: str) -> Path | None:
-        """The tar of that layer, if the store holds it; asking for it is a use."""
+        """The tar of that layer, if the store has it; asking for it is a use."""
         path = self.root / "layers" / f"{key}.tar"
         if not path.is_file():
             return None
@@ -151,7 +152,7 @@ class Store:
         return path
 
     def layer_note(self, key: str) -> Any:
-        """What was written about that layer, as plain JSON; None if it never was. Asking is a use."""
+        """The note of that layer, as plain JSON; None if there is none. Asking for it is a use."""
         note_use(self.root / "layers" / f"{key}.json")
         return self._layer_note(key)
 
@@ -162,27 +163,26 @@ class Store:
             return None
 
     def is_whole_layer(self, key: str) -> bool:
-        """Whether that layer's tar, which the store holds, has the bytes that were put there."""
+        """Whether the tar of that layer, which exists, is unchanged since it was added."""
         note, tar = self._layer_note(key), self.root / "layers" / f"{key}.tar"
         return isinstance(note, dict) and note.get("sha256") == digest.of_file(tar)
 
     def remove_layer(self, key: str) -> None:
-        """Its tar; what is known of it stays."""
+        """Remove the tar of that layer; its note stays."""
         (self.root / "layers" / f"{key}.tar").unlink(missing_ok=True)
 
     def add_layer(self, key: str, tar: Path, note: dict[str, Any], *, kept: int = 2) -> None:
-        """Move ``tar`` into the store; of layers with the same ``note["for"]`` this and the last others stay.
+        """Move ``tar`` into the store; of the layers with the same ``note["for"]``, only the last ``kept`` stay.
 
-        ``kept`` is how many in all. A note outlives its tar: what it says is enough to know that a build changes
-        nothing.
+        Notes stay without their tars: a note is enough to know that a build changes nothing.
         """
         folder = self.folder("layers")
         place = folder / f"{key}.tar"
-        _sync(tar)
+        durable.sync(tar)
         sha256 = digest.of_file(tar)
         tar.replace(place)
         serialization.write(folder / f"{key}.json", {**note, "sha256": sha256})
-        _sync(folder)
+        durable.sync(folder)
         others = [path for path in folder.glob("*.tar") if path != place and self._is_for(path, note["for"])]
         for path in sorted(others, key=modified_ns, reverse=True)[kept - 1 :]:
             path.unlink(missing_ok=True)
@@ -192,22 +192,22 @@ class Store:
         return isinstance(note, dict) and note.get("for") == purpose
 
     def packages(self, suite: str) -> Path:
-        """The folder of packages that were downloaded for ``suite``; asking for it is a use."""
+        """The folder of packages downloaded for ``suite``; asking for it is a use."""
         path = self.folder(f"debs/{suite}")
         note_use(path)
         return path
 
     def log(self, image: str, step: str) -> Path:
-        """A fresh log for that step; the one of the last build is gone."""
+        """A new log for that step, in place of the last build's."""
         path = self.folder("logs") / f"{image}-{step}.log"
         path.write_bytes(b"")
         return path
 
     @contextmanager
     def locked(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """While the block lasts, nobody else on this host makes what ``key`` names.
+        """While the block lasts, no other process on this host makes what ``key`` names.
 
-        ``waiting`` is called once if somebody else is at it.
+        ``waiting`` is called once if another process has the lock.
         """
         with locks.locked(self.folder("locks") / key, waiting=waiting):
             yield
@@ -216,8 +216,7 @@ class Store:
     def workfolder(self, *, remove: Callable[[Path], None] = shutil.rmtree) -> Iterator[Path]:
         """An empty folder on the store's file system, removed when the block ends.
 
-        What dead processes left behind is removed first. ``remove`` is for trees with owners that this user
-        may not touch.
+        Folders of dead processes are removed first. ``remove`` is for trees with files that this user may not remove.
         """
         place = self.folder("tmp")
         with self.locked("tmp"):
@@ -230,28 +229,28 @@ class Store:
         try:
             yield folder
         finally:
-            with suppress(HostError):  # what keeps it from going now may not when the next comes by
+            with suppress(HostError):  # the next work folder tries again
                 _remove(folder, remove)
             holder.close()
 
     @contextmanager
     def writable(self) -> Iterator[None]:
-        """What the store's file system refuses in the block is a `HostError` that says what to do."""
+        """Turn every `OSError` in the block into a `HostError` that says what to do."""
         try:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise disk_full(self.root) from error
             where = error.filename or self.root
-            remedy = f"; the store, {self.root}, must be one folder that you can write: BOOTPROOF_STORE names another"
+            remedy = f"; the store {self.root} must be a folder that you can write: set BOOTPROOF_STORE to another"
             raise HostError(f"{where}: {error.strerror}{remedy}") from error
 
 
 def disk_full(folder: Path) -> HostError:
-    """The error for a write to ``folder`` that found no room."""
+    """The error for a write to ``folder`` on a full disk."""
     free_mib = shutil.disk_usage(folder).free >> 20
     return HostError(
-        f"no space left below {folder} ({free_mib} MiB free): make room there, as by bootproof store prune, "
+        f"no space left in {folder} ({free_mib} MiB free): free some, for example with bootproof store prune, "
         "or set BOOTPROOF_STORE to a folder on a larger disk"
     )
 
@@ -262,20 +261,20 @@ def is_worked_in(path: Path) -> bool:
 
 
 def _remove(folder: Path, remove: Callable[[Path], None]) -> None:
-    """Once its lock has gone, a folder that is being removed looks stale to others, who remove it too."""
+    """Remove a work folder. Without its lock it looks stale to other processes, which may remove it too."""
     while folder.exists():
         with suppress(FileNotFoundError):
             remove(folder)
 
 
 def _damage(folder: Path, name: str, *, contents: bool) -> str:
-    """Why ``folder`` does not hold the artifacts whose digest is ``name``; empty if it does."""
+    """Why ``folder`` does not hold the artifacts with the digest ``name``, in a sentence; empty if it does."""
     try:
         artifacts = load_artifacts(folder)
     except UsageError as error:
         return str(error)
     if artifacts.digest != name:
-        return f"{folder / MANIFEST} is another manifest: its digest is {artifacts.digest[:12]}…"
+        return f"{folder / MANIFEST} is the manifest of other artifacts: {artifacts.digest[:12]}…"
     return difference(artifacts) if contents else ""
 
 
@@ -287,19 +286,11 @@ def modified_ns(path: Path) -> int:
 
 
 def note_use(path: Path) -> None:
-    """Now is the last time that ``path`` was used. (No mount keeps access times well enough to tell.)"""
-    with suppress(OSError):  # gone, or a store that this user may only read
+    """Set the time of the last use of ``path`` to now. (Access times are not reliable: see noatime in mount(8).)"""
+    with suppress(OSError):  # removed, or in a store that is read-only for this user
         os.utime(path)
 
 
 def _seal(path: Path) -> None:
     path.chmod(0o444)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from harness.core.errors import Blame
+from harness.core.statistics import share_interval
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Coverage, Finding, Outcome, Rate
 
@@ -122,21 +122,8 @@ def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result])
 
 
 def _rate(check: str, passed: int, repeats: int) -> Rate:
-    low, high = share_between(passed, repeats)
+    low, high = share_interval(passed, repeats)
     return Rate(check=check, passed=passed, repeats=repeats, low=low, high=high)
-
-
-def share_between(count: int, of: int) -> tuple[float, float]:
-    """Where the true share lies with 95 % confidence, if ``count`` were seen: Wilson's score interval (E. B. Wilson,
-    JASA 22 (1927) 209), which is good for few and for none."""
-    share, z2 = count / of, _Z95**2
-    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
-    spread = _Z95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
-    return round(max(0.0, centre - spread), 3), round(min(1.0, centre + spread), 3)
-
-
-_Z95 = 1.959964
-"""Of a normal distribution, 95 % lie so many standard deviations around its middle."""
 
 
 def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:

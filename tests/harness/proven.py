@@ -1,4 +1,4 @@
-"""A proven image in miniature: artifacts, a verdict that passed, keys, a signed policy and a tree, in one folder."""
+"""A small proven image: artifacts, a verdict that passed, keys, a signed policy and a tree, in one folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ci = "{ci}"
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """Everything in ``folder``."""
+    """All files are in ``folder``."""
 
     folder: Path
 
@@ -47,11 +47,11 @@ class Proven:
     def public(self, name: str) -> str:
         return attest.read_public(f"{self.key(name)}.pub")
 
-    def keeper(self, at: datetime = NOW) -> Promoter:
+    def promoter(self, at: datetime = NOW) -> Promoter:
         return Promoter(policy=self.policy, trust=self.public("keeper"), at=at)
 
     def demand(self, text: str = "") -> None:
-        """A policy whose stable demands ``text``."""
+        """Write and sign a policy with ``text`` as the rules of the stream stable."""
         self.policy.write_text(POLICY.format(ci=self.public("ci")) + text)
         attest.sign_file(self.policy, attest.read_signer(str(self.key("keeper"))))
 
@@ -89,13 +89,13 @@ class Proven:
 
     def proof(self, artifacts: Artifacts, verdict: Verdict, key: str = "ci") -> Proof:
         bill = attest.sbom(artifacts.manifest)
-        said = attest.statement(verdict, artifacts, bill)
-        return Proof(attestation=attest.sign(said, attest.read_signer(str(self.key(key)))), sbom=bill)
+        statement = attest.statement(verdict, artifacts, bill)
+        return Proof(attestation=attest.sign(statement, attest.read_signer(str(self.key(key)))), sbom=bill)
 
     def promote(self, version: str = "1", verdict: Verdict | None = None, at: datetime = NOW) -> Pointer:
         artifacts = self.artifacts(version)
         proof = self.proof(artifacts, verdict or self.verdict(artifacts))
-        return promote(self.tree, "context", "stable", artifacts, proof, self.keeper(at))
+        return promote(self.tree, "context", "stable", artifacts, proof, self.promoter(at))
 
 
 def with_coverage(verdict: Verdict, **changes: object) -> Verdict:

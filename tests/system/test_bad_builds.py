@@ -1,4 +1,4 @@
-"""Builds that go wrong halfway, by the image's doing or the host's: one sentence, and the next build mends it."""
+"""Builds that fail halfway, because of the image or the host: one sentence, and the next build succeeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conftest import ROOT
 
 @dataclass(frozen=True)
 class Workshop:
-    """Image definitions and a store of one's own, in which ``base`` is built but for the last step."""
+    """Image definitions and a store in which ``base`` is built except for the last step."""
 
     folder: Path
     store: Store
@@ -73,11 +73,11 @@ def copy_layers(definition: ImageDefinition, artifacts: Artifacts, source: Store
 
 
 def last_sentence(said: str) -> str:
-    """What comes after the steps' own lines."""
+    """The output after the lines about steps."""
     return "bootproof: " + said.partition("bootproof: ")[2]
 
 
-# The image's doing
+# Faults of the image
 
 
 def test_package_that_does_not_exist_is_named_with_its_file(workshop: Workshop) -> None:
@@ -86,7 +86,7 @@ def test_package_that_does_not_exist_is_named_with_its_file(workshop: Workshop) 
     status, _, said = workshop.build()
 
     assert (status, last_sentence(said).count("\n")) == (1, 1)
-    assert "image.toml: build.packages: not in trixie: no-such-package; correct or remove it" in said
+    assert "image.toml: build.packages: not in trixie: no-such-package; correct or remove them" in said
 
 
 def test_playbook_that_fails_is_quoted(workshop: Workshop) -> None:
@@ -102,7 +102,7 @@ def test_playbook_that_fails_is_quoted(workshop: Workshop) -> None:
     assert "Traceback" not in said
 
 
-# The host's doing
+# Faults of the host
 
 NO_NETWORK = ["unshare", "--net"]
 
@@ -114,7 +114,7 @@ def test_archive_that_cannot_be_reached_is_the_hosts_fault(workshop: Workshop) -
     status, _, said = workshop.build(within=NO_NETWORK)
 
     assert status == 75
-    assert "the package archive cannot be reached; mend the network" in said
+    assert "the package archive cannot be reached; fix the network" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace and builds in it")
@@ -125,7 +125,7 @@ def test_playbook_that_cannot_reach_the_archive_is_the_hosts_fault(workshop: Wor
     status, _, said = workshop.build(within=NO_NETWORK)
 
     assert status == 75
-    assert "failed for want of the network" in said
+    assert "failed because the network failed" in said
 
 
 ON_SMALL = """
@@ -148,11 +148,11 @@ def test_full_disk_is_the_hosts_fault_at_every_step(workshop: Workshop, more_mib
     status, _, said = workshop.build(within=within, env={"BOOTPROOF_STORE": str(workshop.folder / "small" / "store")})
 
     assert (status, last_sentence(said).count("\n")) == (75, 1)
-    assert "no space left below" in said
+    assert "no space left in" in said
     assert said.partition("bootproof: ")[0].splitlines()[-1].startswith(f"base: {step} ")
 
 
-# The store's damage
+# Damage in the store
 
 
 def damage_artifacts(workshop: Workshop) -> None:
@@ -172,7 +172,7 @@ def damage_layer(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_artifacts, damage_layer])
-def test_what_is_damaged_in_the_store_is_made_again_and_said(
+def test_damaged_items_in_the_store_are_reported_and_made_again(
     workshop: Workshop, artifacts: Artifacts, damage: Callable[[Workshop], None]
 ) -> None:
     damage(workshop)
@@ -206,7 +206,7 @@ def test_two_builds_at_once_on_one_store_make_one(workshop: Workshop, artifacts:
         results = [future.result() for future in [pool.submit(workshop.build) for _ in range(2)]]
 
     assert {Path(out.strip()).name for _, out, _ in results} == {artifacts.digest}
-    assert sorted("another build on this host is at it" in said for _, _, said in results) == [False, True]
+    assert sorted("another build on this host is making it" in said for _, _, said in results) == [False, True]
     assert sum("base: pack " in said for _, _, said in results) == 1
 
 

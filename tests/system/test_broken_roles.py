@@ -1,4 +1,4 @@
-"""Images whose way to keep data has a fault: each is built, and its verdict must be failed and name what is wrong.
+"""Images with a fault in their data persistence: each is built, and its verdict must be failed and name the fault.
 
 The good image is base, with a location of many files; a fault is what a shell command changes in its tree.
 """
@@ -42,7 +42,7 @@ PLAYBOOK = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """``persist`` are lines that take the place of functions of the role, ``tree`` a command that changes the tree.
+    """``persist`` are lines that replace functions of the role, ``tree`` is a command that changes the tree.
 
     The verdict of a run with the arguments ``suite`` must have a finding ``id`` that says ``named``.
     """

@@ -1,4 +1,4 @@
-"""Hosts unlike the reference machine, as far as namespaces can play them; what needs no boot is in test_lab."""
+"""Hosts unlike the reference machine, as far as namespaces can imitate them; tests without a boot are in test_lab."""
 
 from __future__ import annotations
 

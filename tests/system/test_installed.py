@@ -1,4 +1,4 @@
-"""The built wheel, installed in a clean virtual environment inside somebody else's repository."""
+"""The built wheel, installed in a clean virtual environment inside another repository."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_what_runs_is_theirs(host):
 
 @dataclass(frozen=True)
 class Repository:
-    """Theirs, with Bootproof in its .venv."""
+    """Another repository, with Bootproof in its .venv."""
 
     folder: Path
 

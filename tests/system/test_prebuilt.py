@@ -1,4 +1,4 @@
-"""Artifacts of other builders: each format a root filesystem comes in, taken in from a bare folder and booted."""
+"""Artifacts of other builders: each format of a root file system, imported from a folder and booted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FORMATS = {
     "&& mksquashfs {work}/live {out}/rootfs.squashfs -comp zstd -Xcompression-level 1 -quiet -no-progress",
     "tar": f"{_UNPACK} && {_EXT4} && tar -C {{work}} -cSzf {{out}}/rootfs.img rootfs.img",
 }
-"""How others make a root filesystem of the tree that is in our squashfs."""
+"""Commands that make other root file systems of the tree in our squashfs."""
 
 _ARGUMENTS = {"tar": ["systemd.condition_needs_update=no"]}
 """An image that is unpacked and mounted writable needs no overlay."""
@@ -40,7 +40,7 @@ _ARGUMENTS = {"tar": ["systemd.condition_needs_update=no"]}
 
 @pytest.fixture
 def folder(tmp_path: Path, artifacts: Artifacts) -> Path:
-    """Kernel and initrd of base under names of their builder's choice, nothing else."""
+    """A folder with kernel and initrd of base, under the names of another builder."""
     folder = tmp_path / "theirs"
     folder.mkdir()
     shutil.copy(artifacts.kernel, folder / f"vmlinuz-{artifacts.manifest.kernel_version}")
@@ -102,7 +102,7 @@ def test_a_manifest_that_came_along_is_checked_to_the_byte(
         byte = file.read(1)
         file.seek(1 << 20)
         file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(UsageError, match=r"rootfs\.squashfs is not what its manifest says"):
+    with pytest.raises(UsageError, match=r"rootfs\.squashfs was changed"):
         take_in(copy, base, find_store())
 
 

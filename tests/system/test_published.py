@@ -1,4 +1,4 @@
-"""A machine boots what a stream carries, from the published tree as any HTTP server has it; and a tree elsewhere."""
+"""A machine boots the published build over HTTP; a tree behind SSH is promoted to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import GATEWAY, BootPath, MachineSpec
 from harness.model.verdict import Verdict
-from harness.promotion.attest import Refused
+from harness.promotion.attest import NotVerified
 from harness.promotion.promote import promote
-from harness.promotion.remote import Remote, open_tree
+from harness.promotion.remote import RemoteTree, open_tree
 from harness.qemu import command_line
 from harness.qemu.command_line import QemuSockets
 
@@ -35,12 +35,10 @@ def _proven(folder: Path, artifacts: Artifacts) -> tuple[Proven, Verdict]:
     return made, replace(verdict, image=artifacts.manifest.image)
 
 
-def test_a_machine_boots_what_the_stream_carries(
-    tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab
-) -> None:
+def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab) -> None:
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
-    promote(proven.tree, "base", "stable", artifacts, proof, proven.keeper(datetime.now(UTC)))
+    promote(proven.tree, "base", "stable", artifacts, proof, proven.promoter(datetime.now(UTC)))
     for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a server does
         for file in (Path(folder) / name for name in names):
             lab.http.serve(f"/images/{file.relative_to(proven.tree.root)}", file)
@@ -66,7 +64,7 @@ def test_a_machine_boots_what_the_stream_carries(
 
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """rclone's name for a folder behind a real sshd of this test's own."""
+    """rclone's name for a folder behind a real sshd."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,10 +95,10 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @contextmanager
-def _open(place: str) -> Iterator[Remote]:
+def _open(place: str) -> Iterator[RemoteTree]:
     with ExitStack() as until:
         opened = open_tree(place, "context", until)
-        assert isinstance(opened, Remote)
+        assert isinstance(opened, RemoteTree)
         yield opened
 
 
@@ -113,7 +111,7 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
         artifacts = made.artifacts(version)
         with _open(sshd) as opened:
             proof = made.proof(artifacts, made.verdict(artifacts))
-            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.keeper()))
+            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.promoter()))
 
     published = tmp_path / "published"
     with _open(sshd) as opened:
@@ -125,5 +123,5 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
 
     newest = published / "streams" / "context" / "stable.json"
     newest.write_text(newest.read_text().replace('"2"', '"3"'))
-    with pytest.raises(Refused, match="changed by hand, or sent in part"), _open(sshd):
+    with pytest.raises(NotVerified, match="changed by hand, or sent in part"), _open(sshd):
         pass

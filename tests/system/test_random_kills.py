@@ -1,4 +1,4 @@
-"""Builds, runs and boots are ended at random moments: nothing is left behind, nothing is lost, the next one works.
+"""Builds, runs and boots are killed at random moments: nothing is left behind or lost, and the next one works.
 
 ``BOOTPROOF_KILLS`` is how many (default 6), ``BOOTPROOF_KILL_SEED`` makes the same choices again. The store that is
 named by ``BOOTPROOF_KILL_STORE``, or else a copy of what this user's store holds of ``base``, is used.
@@ -64,7 +64,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 
 @dataclass(frozen=True)
 class Site:
-    """Where all of it happens: a store, image definitions and runs of this test's own."""
+    """The store, image definitions and runs of this test."""
 
     folder: Path
     store: Store
@@ -160,7 +160,7 @@ def traces(context: Site) -> Traces:
 
 
 def left_of(context: Site, mark: str) -> list[str]:
-    """Processes of that run: those that inherited its mark, name its folders, or are in them."""
+    """Processes of that run: those that inherited its environment variable, or have its folders as argument or cwd."""
     processes = [folder for folder in Path("/proc").glob("[0-9]*") if folder.name != str(os.getpid())]
     found = [folder for folder in processes if mark in _read(folder / "environ") or _is_in(folder, context)]
     return [f"{folder.name}: {_read(folder / 'cmdline') or _read(folder / 'comm')}" for folder in found]
@@ -197,7 +197,7 @@ def damaged(store: Store, files: set[str]) -> list[str]:
 
 
 def _chosen(number: int) -> tuple[str, str, float]:
-    """What is started in that round, how it is ended, and after how many seconds."""
+    """The command to start in that round, the signal that ends it, and the delay in seconds."""
     choice = random.Random(f"{SEED}-{number}")
     kind = choice.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
     longest_s = FIRST_S if choice.random() < 0.7 else KINDS[kind].takes_s
@@ -216,7 +216,7 @@ def _end(child: subprocess.Popen[str], how: str) -> str:
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_whatever_is_ended_at_whatever_moment_leaves_nothing_behind(context: Site, number: int) -> None:
+def test_a_process_killed_at_any_moment_leaves_nothing_behind(context: Site, number: int) -> None:
     kind, how, moment_s = _chosen(number)
     print(f"BOOTPROOF_KILL_SEED={SEED}, round {number}: {kind}, {how} after {moment_s:.2f} s")
     if kind == "playbook":

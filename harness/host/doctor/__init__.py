@@ -1,4 +1,4 @@
-"""What this host can do, what is missing, and the exact line that mends it. Quick, and without the network."""
+"""Checks of this host: what works, what is missing, and the command that fixes it. Quick; needs no network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["CheckState", "HostCheck", "examine", "remedies"]
 
 
 def examine() -> list[HostCheck]:
-    """Every check, tried and not assumed; the lab is really opened. Nothing is left behind."""
+    """Run every check. Features are tried, not assumed; the lab is opened for real. Nothing is left behind."""
     return [*programs(), *for_boots(), *for_builds(), *places(), *resources()]
 
 
 def remedies(checks: Iterable[HostCheck]) -> list[str]:
-    """What to paste, each line once; the packages in one line."""
+    """The commands to run, each once; all packages are in one command."""
     lines = list(dict.fromkeys(check.remedy for check in checks if check.remedy))
     packages = [line.removeprefix(INSTALL) for line in lines if line.startswith(INSTALL)]
     others = [line for line in lines if not line.startswith(INSTALL)]

@@ -1,4 +1,4 @@
-"""What boots need of the host besides programs."""
+"""Checks what boots need besides programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SYSCTLS = (  # name, what forbids user namespaces, what allows them
     ("kernel.unprivileged_userns_clone", "0", "1"),
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
 )
-_SLOW = "so machines are emulated, at about a minute a boot"
+_SLOW = "so machines are emulated, with boots of about a minute"
 
 
 def for_boots() -> Iterator[HostCheck]:
@@ -40,7 +40,7 @@ def for_boots() -> Iterator[HostCheck]:
 def _rom() -> HostCheck:
     if any((folder / "pxe-virtio.rom").exists() for folder in _ROMS):
         return HostCheck(name="iPXE ROM", state=CheckState.OK, detail="the boot path ipxe-bios")
-    detail = "no boot path ipxe-bios; --boot-path direct works, but does not prove that images come over the network"
+    detail = "no boot path ipxe-bios; --boot-path direct works, but does not test booting over the network"
     return HostCheck(name="iPXE ROM", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
 
 
@@ -65,7 +65,7 @@ def _tun() -> HostCheck:
     try:
         os.close(os.open(_TUN, os.O_RDWR))
     except PermissionError:
-        detail, remedy = f"user {user_name()} may not open it", f"{SUDO}chmod 0666 {_TUN}"
+        detail, remedy = f"user {user_name()} cannot open it", f"{SUDO}chmod 0666 {_TUN}"
     except FileNotFoundError:
         node = f"mkdir -p {_TUN.parent} && {SUDO}mknod -m 0666 {_TUN} c 10 200"  # Linux, admin-guide/devices
         is_loaded = Path("/sys/class/misc/tun").exists()
@@ -86,7 +86,7 @@ def _user_namespaces() -> HostCheck:
         wrong = [f"{name}={right}" for name, bad, right in _SYSCTLS if _sysctl(name) == bad]
         remedy = f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
         hint = "" if wrong else "; in a container, start it with --privileged"
-        need = "no lab without them" if os.geteuid() else "a lab is then less apart from this host"
+        need = "no lab without them" if os.geteuid() else "a lab is less isolated from this host without them"
         detail = f"{need}: {_first_line_of_output(error)}{hint}"
         return HostCheck(name="user namespaces", state=WITHOUT_LAB, detail=detail, remedy=remedy)
     return HostCheck(name="user namespaces", state=CheckState.OK, detail="isolate a lab, without root")
@@ -102,7 +102,7 @@ def _sysctl(name: str) -> str:
 
 
 def _is_container() -> bool:
-    """Docker's and Podman's marks."""
+    """Whether the files exist that Docker and Podman create in a container."""
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
 
 
@@ -118,19 +118,19 @@ def _lab(*, is_explained: bool) -> HostCheck:
 
 
 def _accelerator() -> HostCheck:
-    """KVM where a kernel was seen running under it. Without, everything works, but takes longer."""
+    """KVM, if a kernel is known to run under it. Without KVM everything works, but takes longer."""
     device = accelerator.DEVICE
     if not device.exists():
         module = _kvm_module()
-        detail = f"no {device}, {_SLOW}" + ("" if module else "; the processor, or the hypervisor above, offers none")
+        detail = f"no {device}, {_SLOW}" + ("" if module else "; the processor or its hypervisor does not support KVM")
         remedy = f"{SUDO}modprobe {module}" if module else ""
         return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail, remedy=remedy)
     if not os.access(device, os.R_OK | os.W_OK):
-        detail = f"user {user_name()} may not open {device}, {_SLOW}"
+        detail = f"user {user_name()} cannot open {device}, {_SLOW}"
         return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail, remedy=_open_kvm(device))
     kernels = sorted((find_store().root / "artifacts").glob("*/vmlinuz"), key=lambda path: path.parent.stat().st_mtime)
     if not kernels:
-        detail = f"{device} is there; whether it runs a kernel is tried with the first one that is built"
+        detail = f"{device} exists; the first kernel that is built shows whether it works"
         return HostCheck(name="accelerator", state=CheckState.OK, detail=detail)
     try:
         choice = accelerator.choose("auto", kernels[-1], find_store().root / "accelerators")

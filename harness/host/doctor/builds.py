@@ -1,4 +1,4 @@
-"""What builds need of the host besides programs. What is built already boots without."""
+"""Checks what builds need besides programs. Existing artifacts boot without."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _keyring() -> HostCheck:
     return HostCheck(
         name="archive keyring",
         state=CheckState.OK if is_there else CheckState.MISSING,
-        detail="what Debian's packages are verified with" + ("" if is_there else "; nothing can be built without"),
+        detail="verifies Debian's packages" + ("" if is_there else "; nothing can be built without it"),
         remedy="" if is_there else f"{INSTALL}debian-archive-keyring",
     )
 
@@ -46,17 +46,17 @@ def _ansible() -> HostCheck:
         is_there = False
     if is_there:
         return HostCheck(name="Ansible", state=CheckState.OK, detail="configures images")
-    detail = f"{sys.executable} cannot import it, or not its community.general; nothing can be built without"
+    detail = f"{sys.executable} cannot import it or its community.general; nothing can be built without them"
     remedy = shlex.join([sys.executable, "-m", "pip", "install", "bootproof[build]"])
     return HostCheck(name="Ansible", state=CheckState.MISSING, detail=detail, remedy=remedy)
 
 
 def _subordinate_ids() -> Iterator[HostCheck]:
-    """Only builds without root need them."""
+    """The subordinate ids of this user, which only builds without root need."""
     if os.geteuid() == 0:
         return
     if not shutil.which("newuidmap"):
-        detail = "no newuidmap; builds without root need it"
+        detail = "newuidmap is missing; builds without root need it"
         yield HostCheck(name="uidmap", state=CheckState.MISSING, detail=detail, remedy=f"{INSTALL}uidmap")
     user, files = user_name(), (Path("/etc/subuid"), Path("/etc/subgid"))
     if all(has_ids(file, user) for file in files):
@@ -65,12 +65,12 @@ def _subordinate_ids() -> Iterator[HostCheck]:
     first = _free_ids(files)
     ids = f"{first}-{first + 65535}"
     remedy = f"{SUDO}usermod --add-subuids {ids} --add-subgids {ids} {user}"
-    detail = f"{user} has no 65536 of them in /etc/subuid and /etc/subgid; builds without root need them"
+    detail = f"{user} has fewer than 65536 in /etc/subuid or /etc/subgid; builds without root need them"
     yield HostCheck(name="subordinate ids", state=CheckState.MISSING, detail=detail, remedy=remedy)
 
 
 def _free_ids(files: Iterable[Path]) -> int:
-    """The first id behind all that were given away (subuid(5): name, first, count)."""
+    """The first id after all assigned ones (subuid(5): name, first, count)."""
     text = "\n".join(file.read_text("utf-8") for file in files if file.exists())
     given = re.findall(r"^[^:]+:(\d+):(\d+)$", text, re.MULTILINE)
     return max([100000, *(int(first) + int(count) for first, count in given)])
@@ -86,4 +86,4 @@ def _pack() -> str:
         tree = Path(folder) / "tree"
         tree.mkdir()
         process.output(["mksquashfs", str(tree), f"{folder}/packed", "-comp", "zstd", "-no-progress"])
-    return "mksquashfs compresses with it"
+    return "mksquashfs supports it"

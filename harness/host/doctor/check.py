@@ -1,4 +1,4 @@
-"""What doctor's checks are made of."""
+"""The result of a check of the host, and helpers to make one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSTALL = f"{SUDO}apt-get install "
 
 
 class CheckState(StrEnum):
-    """``limited`` is what works less well or proves less; without what is ``missing`` no image can be proven."""
+    """``limited``: works slower or proves less. ``missing``: no image can be tested without it."""
 
     OK = "ok"
     LIMITED = "limited"
@@ -24,7 +24,7 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCheck:
-    """One thing about this host; ``remedy`` is a line to paste, empty where there is none or no need for one."""
+    """The result of one check; ``remedy`` is a shell command that fixes it, or empty."""
 
     name: str
     state: CheckState
@@ -37,7 +37,7 @@ class HostCheck:
 
 
 WITHOUT_LAB = CheckState.LIMITED
-"""What it means for a host when what only a lab needs is not there: the user network takes its place."""
+"""The state of a check that only a lab needs: without a lab, the user network is used."""
 
 
 def attempt(name: str, without: CheckState, try_it: Callable[[], str]) -> HostCheck:
@@ -52,7 +52,7 @@ def first_line(error: Exception) -> str:
 
 
 def user_name() -> str:
-    """This user's name, or number: in containers not everybody has a name."""
+    """The name of this user, or the number: in a container a user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The folders that runs and builds write to."""
+"""Checks the folders that runs and builds write to."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _store() -> HostCheck:
         detail = f"{root}: {problem or f'{free_gib:.1f} GiB free; base needs {_LEAST_GIB}'}"
         return HostCheck(name="store", state=CheckState.MISSING, detail=detail, remedy=_other_store())
     if free_gib < _ROOM_GIB:
-        detail = f"{root}: {free_gib:.0f} GiB free are enough for base; nova-kvm needs {_ROOM_GIB}"
+        detail = f"{root}: {free_gib:.0f} GiB free, enough for base; nova-kvm needs {_ROOM_GIB}"
         remedy = "bootproof store prune" if root.exists() else _other_store()
         return HostCheck(name="store", state=CheckState.LIMITED, detail=detail, remedy=remedy)
     return HostCheck(name="store", state=CheckState.OK, detail=f"{root}, {free_gib:.0f} GiB free")
 
 
 def _problem_with(existing: Path, root: Path) -> str:
-    """Why ``existing``, the store or the folder that it would be made in, cannot hold it; empty if it can."""
+    """Why ``existing`` (the store, or its nearest existing parent) is not suitable, in a sentence; empty if it is."""
     if os.statvfs(existing).f_flag & os.ST_NOEXEC:
         return "is mounted noexec; builds run the image's own programs there"
     try:
@@ -63,7 +63,7 @@ def _problem_with_locks(folder: Path) -> str:
 
 
 def _problem_with_moving(root: Path, name: str) -> str:
-    """Things are made in tmp and renamed to their places, which only works on one file system."""
+    """Files are made in tmp and renamed into place, which only works on one file system."""
     if not (root / name).is_dir() or not (root / "tmp").is_dir():
         return ""
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=root / name, ignore_cleanup_errors=True) as folder:
@@ -77,7 +77,7 @@ def _problem_with_moving(root: Path, name: str) -> str:
 
 
 def _other_store() -> str:
-    """Where there is room, and else the shape of the line."""
+    """The command that moves the store to a folder with enough space, or its form if no such folder is found."""
     folders = [Path(place) for place in _PLACES if os.access(place, os.W_OK) and Path(place).is_dir()]
     roomy = [folder for folder in folders if shutil.disk_usage(folder).free >= _ROOM_GIB * _GIB]
     fit = next((folder for folder in roomy if not _problem_with(folder, folder)), None)

@@ -1,4 +1,4 @@
-"""The programs that builds and boots call, by the Debian package that brings them."""
+"""Checks the programs that builds and boots call, by their Debian package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.host.doctor.check import INSTALL, WITHOUT_LAB, CheckState, HostChec
 
 @dataclass(frozen=True, slots=True)
 class _Package:
-    """Programs of one Debian package. ``oldest`` is that of Debian 12: older ones are not tested."""
+    """Programs of one Debian package. ``oldest`` is the version in Debian 12: older ones are not tested."""
 
     name: str
     programs: tuple[str, ...]
@@ -55,13 +55,13 @@ def _check(package: _Package) -> HostCheck:
     remedy = INSTALL + package.name
     try:
         paths = [process.require(program, package.name) for program in package.programs]
-        said = process.output([paths[0], package.version]) if package.oldest else ""
+        printed = process.output([paths[0], package.version]) if package.oldest else ""
     except (BootproofError, OSError) as error:
         detail = f"{package.purpose}; {first_line(error)}"
         return HostCheck(name=package.name, state=package.without, detail=detail, remedy=remedy)
-    version = re.search(r"\d+(\.\d+)+", said)
+    version = re.search(r"\d+(\.\d+)+", printed)
     if version and _numbers(version[0]) < _numbers(package.oldest):
-        detail = f"{paths[0]} is {version[0]}; the oldest that is tested is {package.oldest}, of Debian 12"
+        detail = f"{paths[0]} is {version[0]}; the oldest tested version is {package.oldest}, of Debian 12"
         return HostCheck(name=package.name, state=package.too_old, detail=detail, remedy=remedy)
     detail = " ".join([package.purpose, *([f"({version[0]})"] if version else [])])
     return HostCheck(name=package.name, state=CheckState.OK, detail=detail)

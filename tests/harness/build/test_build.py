@@ -1,4 +1,4 @@
-"""The builder's decisions, the hands it lays on a tree, and the namespaces its programs die in."""
+"""The builder's decisions, its changes to a tree, and the namespaces of its programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def definition(tmp_path: Path) -> ImageDefinition:
         kernel_arguments=(),
         disk=DiskSelector(minimum_gib=4),
         persistent_paths=("/etc/nova",),
-        follow=("/etc/nova/policy",),
+        image_owned=("/etc/nova/policy",),
         tolerates=(),
         tolerated_network_faults=(),
         services=(),
@@ -115,7 +115,7 @@ def test_a_failed_bootstrap_names_who_must_act(
     log = tmp_path / "log"
     log.write_text(f"I: running apt-get\n{said}\nE: mmdebstrap failed to run\n")
 
-    diagnosis = bootstrap.diagnose(definition, log, mirror=None, debs=tmp_path)
+    diagnosis = bootstrap.diagnose(definition, log, mirror=None, removed=[])
 
     assert type(diagnosis) is error
     assert words in str(diagnosis)
@@ -125,7 +125,7 @@ def test_a_failed_bootstrap_names_who_must_act(
 def test_a_mirror_without_the_suite_is_a_wrong_option(definition: ImageDefinition, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have\n")
 
-    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror="http://near.example", debs=tmp_path)
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror="http://near.example", removed=[])
 
     assert type(diagnosis) is UsageError
     assert "http://near.example has no trixie" in str(diagnosis)
@@ -142,7 +142,8 @@ def test_a_package_that_was_damaged_in_the_store_is_removed_from_it(
         " cannot copy extracted data for './x' to '/x.dpkg-new': unexpected end of file or stream\n"
     )
 
-    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror=None, debs=tmp_path)
+    removed = bootstrap.remove_damaged_packages(tmp_path / "log", tmp_path)
+    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror=None, removed=removed)
 
     assert type(diagnosis) is HostError
     assert "curl_8_amd64.deb; build again" in str(diagnosis)
@@ -158,15 +159,15 @@ def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefiniti
     assert "Temporary failure resolving" in str(diagnosis)
 
 
-# What the playbook is told, and what it says
+# The playbook's variables and output
 
 
-def test_a_playbook_is_told_its_paths_and_disk(definition: ImageDefinition) -> None:
+def test_a_playbook_gets_the_paths_and_the_disk_as_variables(definition: ImageDefinition) -> None:
     assert configure.variables(definition) == {
         "image_id": "mine",
         "suite": "trixie",
         "persistent_paths": ["/etc/nova"],
-        "persistent_follow": ["/etc/nova/policy"],
+        "persistent_image_owned": ["/etc/nova/policy"],
         "persistent_disk": {"serial": None, "path": None, "minimum_gib": 4},
     }
 
@@ -206,13 +207,13 @@ def test_a_kernel_states_its_own_version(tmp_path: Path) -> None:
     assert kernel_version(_bzimage(tmp_path / "vmlinuz", "6.12.57-amd64")) == "6.12.57-amd64"
 
 
-def test_what_is_no_kernel_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(b"\x7fELF")
     with pytest.raises(ImageError, match="no bzImage"):
         kernel_version(tmp_path / "vmlinuz")
 
 
-def test_a_listing_tells_dracut_modules_drivers_and_their_kernel() -> None:
+def test_a_listing_has_dracut_modules_drivers_and_their_kernel() -> None:
     listing = (
         "Image: /mnt/initrd.img: 33M\n====\nVersion: dracut-106\n\ndracut modules:\nbash\nlivenet\n"
         "====\n"
@@ -231,7 +232,7 @@ def test_a_listing_tells_dracut_modules_drivers_and_their_kernel() -> None:
     ("kernel", "modules", "in_initrd"),
     [("6.1", "6.12", ("6.12",)), ("6.12", "6.12", ("6.1",)), ("6.12", "6.12", ()), ("6.1", "6.1", ("6.1", "6"))],
 )
-def test_kernel_modules_and_initrd_of_different_versions_are_no_image(
+def test_kernel_modules_and_initrd_of_different_versions_are_refused(
     kernel: str, modules: str, in_initrd: tuple[str, ...]
 ) -> None:
     contents = initrd.Initrd(dracut_modules=(), drivers=(), kernel_versions=in_initrd)
@@ -244,7 +245,7 @@ def test_a_tree_needs_exactly_one_kernel_and_a_dracut(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no kernel modules"):
         initrd.module_version(tmp_path)
     (modules / "6.12").mkdir(parents=True)
-    with pytest.raises(ImageError, match=r"vmlinuz-6\.12 is not"):
+    with pytest.raises(ImageError, match=r"vmlinuz-6\.12 does not"):
         initrd.module_version(tmp_path)
     boot.mkdir()
     (boot / "vmlinuz-6.12").touch()
@@ -255,7 +256,7 @@ def test_a_tree_needs_exactly_one_kernel_and_a_dracut(tmp_path: Path) -> None:
         initrd.module_version(tmp_path)
 
 
-# Hands on a tree
+# Changes to a tree
 
 
 def _tree(root: Path, files: dict[str, str]) -> Path:
@@ -289,7 +290,7 @@ def test_no_identity_stays_in_a_tree(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "etc/machine-id").read_text() == ""
 
 
-def test_what_only_this_build_knows_goes_and_folders_stay(tmp_path: Path) -> None:
+def test_traces_of_the_build_are_removed_and_folders_stay(tmp_path: Path) -> None:
     _tree(tmp_path, {"var/log/apt/history.log": "x", "var/cache/apt/archives/a.deb": "x", "etc/passwd-": "x"})
     _tree(tmp_path, {"tmp/x/y": "x", "usr/bin/nova": "kept", "etc/machine-id": ""})
 
@@ -310,7 +311,7 @@ def test_a_resolver_that_is_a_link_stays(tmp_path: Path) -> None:
     assert (tmp_path / "etc/resolv.conf").is_symlink()
 
 
-def test_no_password_opens_anything_and_no_day_of_the_build_is_told(tmp_path: Path) -> None:
+def test_passwords_are_locked_and_the_day_of_the_build_is_not_in_shadow(tmp_path: Path) -> None:
     _tree(tmp_path, {"etc/shadow": "root:$y$x:20777:0:99999:7:::\nnova:!:20000::::::\n"})
 
     tree_actions.anonymous(tmp_path, str(20700 * 86400))
@@ -353,7 +354,7 @@ def test_a_mirror_leaves_no_trace(tmp_path: Path) -> None:
 # Programs
 
 
-def test_what_a_program_said_is_quoted_though_its_log_has_no_room(tmp_path: Path) -> None:
+def test_the_output_of_a_program_is_quoted_though_its_log_is_full(tmp_path: Path) -> None:
     with pytest.raises(process.CommandFailed, match="all is lost"):
         process.run(["sh", "-c", "echo all is lost; exit 3"], log=Path("/dev/full"))
 
@@ -389,7 +390,7 @@ def test_a_build_step_is_root_among_its_own_processes(log: Path) -> None:
     assert (pid, user) == ("1", "0")
 
 
-def test_a_build_step_sees_no_variable_of_whoever_builds(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_step_sees_no_variable_of_the_user(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_STRATEGY", "odd")
     monkeypatch.setenv("https_proxy", "http://proxy.example")
 

@@ -1,4 +1,4 @@
-"""Artifacts of other builders: found by content and name, or refused in a sentence."""
+"""Artifacts of other builders are found by content and name, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -71,25 +71,25 @@ def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_pat
         dracut_modules=(), initrd_drivers=(), definition="", sources={}, builder={"mmdebstrap": "1"},
     ))  # fmt: skip
 
-    with pytest.raises(UsageError, match=r"holds kvm by its manifest\.json, not base"):
+    with pytest.raises(UsageError, match=r"holds artifacts of kvm by its manifest\.json, not of base"):
         take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"))
 
 
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
     (folder / "logs.tar.gz").write_bytes(gzip.compress(b"x", mtime=0))
 
-    with pytest.raises(UsageError, match="holds no root filesystem"):
+    with pytest.raises(UsageError, match="holds no root file system"):
         find_files(folder)
 
 
 @pytest.mark.parametrize(
     ("removed", "added", "sentence"),
     [
-        ("initramfs-6.1.0-1-amd64.img", None, r"holds no initrd \(a file named initrd\* or initramfs\*\); there: "),
+        ("initramfs-6.1.0-1-amd64.img", None, r"holds no initrd \(a file named initrd\* or initramfs\*\); found: "),
         ("vmlinuz-6.1.0-1-amd64", None, r"holds no kernel \(a bzImage"),
         (None, ("initrd.img", b"x"), "2 files that could be the initrd: initramfs-6.1.0-1-amd64.img, initrd.img"),
         (None, ("bzImage", bzimage("6.2")), "2 files that could be the kernel"),
-        (None, ("other.squashfs", SQUASHFS), "2 files that could be the root filesystem"),
+        (None, ("other.squashfs", SQUASHFS), "2 files that could be the root file system"),
     ],
 )
 def test_what_is_missing_or_ambiguous_is_named(

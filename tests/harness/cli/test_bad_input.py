@@ -68,10 +68,22 @@ MISTAKES = {
     "missing": ('suite = "trixie"', "", "build.suite: is missing; for example"),
     "contradicting": ("minimum_gib = 4", 'minimum_gib = 4, serial = "x"', "persist.disk: 2 keys given; exactly one"),
     "not TOML": ("[build]", "[build", "syntax: Expected ']'"),
-    "a suite that is a path": ('suite = "trixie"', 'suite = "../../x"', "build.suite: '../../x' will not do; a name"),
-    "an option as package": ('"kmod"', '"--simulate"', "build.packages: '--simulate' is no package's name; one name"),
-    "two packages in one": ('"kmod"', '"kmod login"', "build.packages: 'kmod login' is no package's name; one name"),
-    "two arguments in one": ('"rd.live.overlay.overlayfs=1"', '"a b"', "'a b' has blanks in it; one argument a string"),
+    "a suite that is a path": ('suite = "trixie"', 'suite = "../../x"', "build.suite: '../../x' is not valid; a name"),
+    "an option as package": (
+        '"kmod"',
+        '"--simulate"',
+        "build.packages: '--simulate' is not a valid package name; one name",
+    ),
+    "two packages in one": (
+        '"kmod"',
+        '"kmod login"',
+        "build.packages: 'kmod login' is not a valid package name; one name",
+    ),
+    "two arguments in one": (
+        '"rd.live.overlay.overlayfs=1"',
+        '"a b"',
+        "'a b' contains blanks; write one argument a string",
+    ),
 }
 
 
@@ -122,9 +134,9 @@ def test_a_name_that_os_release_cannot_hold_is_refused(images: Path, name: str, 
 OPTIONS = {
     ("build", "bsae"): "no image 'bsae' in .*; did you mean base?",
     ("build", "base", "--images-dir", "/nowhere"): "no image 'base' in /nowhere; known: none",
-    ("build", "base", "--version", "a b"): "version 'a b' will not do; letters, digits and ._+~^- only",
-    ("build", "base", "--version", ""): "version '' will not do",
-    ("build", "base", "--mirror", "near"): "--mirror 'near' is no URL; for example http://",
+    ("build", "base", "--version", "a b"): "version 'a b' is not valid; letters, digits and ._+~^- only",
+    ("build", "base", "--version", ""): "version '' is not valid",
+    ("build", "base", "--mirror", "near"): "--mirror 'near' is not a URL; for example http://",
     ("boot", "base", "--memory", "17"): "--memory 17 is too little to boot anything; at least 256",
     ("boot", "/etc"): "/etc holds no manifest.json; bootproof boot IMAGE --artifacts /etc makes one",
 }
@@ -178,17 +190,17 @@ def folder(tmp_path: Path) -> Path:
 
 def spoilt_no_initrd(folder: Path) -> str:
     (folder / "initrd.img").unlink()
-    return "initrd.img: 10 bytes by the manifest, none there; build it again"
+    return "initrd.img has no bytes, but 10 by its manifest; build it again"
 
 
 def spoilt_truncated(folder: Path) -> str:
     (folder / "rootfs.squashfs").write_text("cut")
-    return "rootfs.squashfs: 15 bytes by the manifest, 3 there; build it again"
+    return "rootfs.squashfs has 3 bytes, but 15 by its manifest; build it again"
 
 
 def spoilt_changed(folder: Path) -> str:
     (folder / "vmlinuz").write_text("VMLINUZ")
-    return "vmlinuz is not what its manifest says: SHA-256"
+    return "vmlinuz was changed: its SHA-256"
 
 
 def spoilt_unlisted(folder: Path) -> str:

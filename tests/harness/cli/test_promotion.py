@@ -92,10 +92,10 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["verdict"]["outcome"] == "passed"
 
     assert main(["attest", "verify", file, "--key", "keeper.key.pub"]) == 1
-    assert "is not signed by a key that is trusted here" in capsys.readouterr().err
+    assert "is not signed by a trusted key" in capsys.readouterr().err
     (folder / "vmlinuz").write_bytes(b"Kernel1")
     assert main(["attest", "verify", file, "--key", "ci.key.pub", "--artifacts", str(folder)]) == 1
-    assert "vmlinuz is not what was attested" in capsys.readouterr().err
+    assert "vmlinuz was changed after it was attested" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ TRAITS = RuntimeProfile(
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Artifacts with a root filesystem of `FILES`, changed as told; None removes a file."""
+    """Artifacts with a root file system of `FILES`, with these changes; None removes a file."""
 
     def make(
         name: str,
@@ -166,7 +166,7 @@ def test_files_of_a_package_with_another_version_are_counted_for_it(make: Make) 
     assert seen(found, "files of packages") == [("tool", "changed", "", "1 changed")]
 
 
-def test_files_of_packages_that_came_are_left_out_unless_they_run_as_somebody_else(make: Make) -> None:
+def test_files_of_added_packages_are_left_out_unless_they_are_setuid(make: Make) -> None:
     def arrange(tree: Path) -> None:
         (tree / "usr/bin/sudo").chmod(0o4755)
 
@@ -176,7 +176,7 @@ def test_files_of_packages_that_came_are_left_out_unless_they_run_as_somebody_el
     found = diff(make("old"), new)
 
     assert weights(found, "files of packages") == {"usr/bin/sudo": Weight.ALARM}
-    assert section(found, "files of packages").notes == ("left out: files of packages that came or went, 1",)
+    assert section(found, "files of packages").notes == ("left out: files of added or removed packages, 1",)
 
 
 def test_packages_that_went_come_before_those_that_came(make: Make) -> None:
@@ -247,7 +247,7 @@ def test_boot_phases_within_the_spread_of_boots_are_left_out(make: Make) -> None
     beyond = of_runs(old, verdict(old, (80.0, 90.0, 85.0)), new, verdict(new, (100.0,)))
 
     assert seen(within, "boot phases") == []
-    assert "figures no further apart than boots of the same bytes: 2" in section(within, "boot phases").notes
+    assert "figures within the spread of boots of one build: 2" in section(within, "boot phases").notes
     assert seen(beyond, "boot phases")[1] == (
         "direct, until ready", "changed", "85.0 s (80.0 to 90.0, 3 boots)", "100.0 s"
     )  # fmt: skip
@@ -258,7 +258,7 @@ def test_boots_under_different_accelerators_are_not_compared(make: Make) -> None
 
     found = of_runs(one, verdict(one), one, replace(verdict(one, (9.0,)), host={"accelerator": "kvm: it runs"}))
 
-    assert section(found, "boot phases").unknown == "boots under tcg and kvm do not compare"
+    assert section(found, "boot phases").unknown == "boots under tcg and kvm cannot be compared"
 
 
 def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> None:
@@ -268,10 +268,10 @@ def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> Non
     found = compare(Side(artifacts=old, verdict=verdict(old)), Side(artifacts=new))
 
     said = {section.name: section.unknown for section in found.sections if section.unknown}
-    assert said["units"] == said["sockets"] == "no run of NEW is known that looked"
+    assert said["units"] == said["sockets"] == "no known run of NEW recorded them"
     assert said["users"] == "the users of NEW are not known"
     assert said["packages"] == said["dracut modules"] == "the manifest of NEW does not list them"
-    assert said["kernel configuration"] == "the root filesystem of NEW has none that could be read"
+    assert said["kernel configuration"] == "the root file system of NEW has none that could be read"
     assert said["boot phases"] == "no boot of NEW is known"
     removed = [entry.what for section in found.sections for entry in section.entries if entry.change is Change.REMOVED]
     assert set(removed) == {"etc/passwd", "boot/"}
@@ -282,7 +282,7 @@ def test_a_verdict_on_other_bytes_says_nothing(make: Make) -> None:
 
     found = of_runs(old, verdict(new), new, verdict(new))
 
-    assert section(found, "units").unknown == "no run of OLD is known that looked"
+    assert section(found, "units").unknown == "no known run of OLD recorded them"
 
 
 @pytest.mark.parametrize("content", [b"XFSB".ljust(2048, b"\0"), b"hsqs".ljust(2048, b"\0"), b""])

@@ -1,4 +1,4 @@
-"""Facts of hosts: small made trees of /sys and /proc, read as profiles that can be applied again."""
+"""Hardware scans of small trees of /sys and /proc, read back as hardware profiles."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_virtual_machine_with_more_cards_than_can_be_made(host: Host) -> None:
     assert text.count("left out, a machine has at most 4 network cards") == 2
 
 
-def test_a_disk_that_nobody_looked_at_is_taken_for_somebodys(host: Host) -> None:
+def test_a_disk_that_udev_has_not_probed_is_foreign(host: Host) -> None:
     place = host.pci("0000:00:1f.2", "ahci")
     host.disk("sda", f"{place}/0", 100, number="8:0")
     host.disk("sdb", f"{place}/1", 100, number="8:16", sector_bytes=4096)
@@ -155,7 +155,7 @@ def test_a_disk_that_nobody_looked_at_is_taken_for_somebodys(host: Host) -> None
     ]
 
 
-def test_what_tells_a_host_from_others_is_only_told_when_asked_for(host: Host) -> None:
+def test_serial_numbers_macs_and_uuids_are_only_written_when_asked_for(host: Host) -> None:
     host.disk("sda", host.pci("0000:00:1f.2", "ahci"), 100)
     host.card("eth0", host.pci("0000:01:00.0", "e1000e"))
     host.put("sys/class/dmi/id/product_uuid", UUID)
@@ -168,7 +168,7 @@ def test_what_tells_a_host_from_others_is_only_told_when_asked_for(host: Host) -
         assert secret in everything
 
 
-def test_a_host_that_shows_nothing_has_a_profile_all_the_same(tmp_path: Path) -> None:
+def test_a_host_without_any_information_still_has_a_profile(tmp_path: Path) -> None:
     (tmp_path / "rack.toml").write_text(hardware_scan.profile(tmp_path))
 
     assert find_profile(str(tmp_path / "rack.toml")).description == "a host without DMI"

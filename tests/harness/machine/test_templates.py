@@ -97,9 +97,9 @@ def test_the_store_shows_templates_and_prunes_those_of_no_use(store: Store) -> N
     (altered.folder / "state").write_bytes(b"")
     (add(store, "unreadable").folder / RECORD).write_text("{}")
 
-    kept = [kept for kept in survey(store).kept if kept.kind is StoreKind.TEMPLATE]
+    kept = [kept for kept in survey(store).items if kept.kind is StoreKind.TEMPLATE]
     prune(store, Rules())
 
-    assert sorted(bool(one.flaw) for one in kept) == [False, True, True, True]
-    assert next(one for one in kept if not one.flaw).name == "booted, direct"
+    assert sorted(bool(one.why_stale) for one in kept) == [False, True, True, True]
+    assert next(one for one in kept if not one.why_stale).name == "booted, direct"
     assert there(store) == {"good"}

@@ -1,4 +1,4 @@
-"""Artifacts: what a folder must hold to be some, and what they are named by."""
+"""Artifacts: which folders are valid, and the digest that names them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_folder_without_a_manifest_holds_no_artifacts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"image": "base"}'])
-def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+def test_an_invalid_manifest_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(UsageError, match=r"manifest\.json cannot be read"):
         load_artifacts(tmp_path)
@@ -84,9 +84,9 @@ def test_a_manifest_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("manifest")
 def test_a_file_of_another_size_or_a_missing_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "rootfs.squashfs").write_text("cut")
-    with pytest.raises(UsageError, match=r"rootfs\.squashfs: 15 bytes by the manifest, 3 there"):
+    with pytest.raises(UsageError, match=r"rootfs\.squashfs has 3 bytes, but 15 by its manifest"):
         load_artifacts(tmp_path)
 
     (tmp_path / "rootfs.squashfs").unlink()
-    with pytest.raises(UsageError, match="none there"):
+    with pytest.raises(UsageError, match="has no bytes"):
         load_artifacts(tmp_path)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from harness.core.errors import Blame, BootproofError, HostError, UsageError
 from harness.model.artifacts import load_artifacts
 from harness.model.verdict import Finding, Outcome, RuntimeProfile, Verdict
 from harness.promotion import attest
-from harness.promotion.attest import Refused
+from harness.promotion.attest import NotVerified
 from harness.promotion.promote import NotPromoted, promote, roll_back
 from harness.promotion.published_tree import PublishedTree, read_pointer
 
@@ -48,13 +48,13 @@ def everything(tree: PublishedTree) -> dict[str, str]:
 def why_not(proven: Proven, verdict: Verdict, version: str = "1") -> str:
     """What is refused, after it was seen that nothing has changed."""
     before = everything(proven.tree)
-    with pytest.raises((NotPromoted, Refused)) as error:
+    with pytest.raises((NotPromoted, NotVerified)) as error:
         proven.promote(version, verdict)
     assert everything(proven.tree) == before
     return str(error.value)
 
 
-def test_what_was_proven_is_carried_with_a_script_and_a_history(proven: Proven) -> None:
+def test_a_promotion_points_the_stream_to_the_build_with_a_script_and_a_history(proven: Proven) -> None:
     proven.promote("1")
     pointer = proven.promote("2")
 
@@ -63,11 +63,11 @@ def test_what_was_proven_is_carried_with_a_script_and_a_history(proven: Proven) 
     assert [entry.version for entry in proven.tree.history("context", "stable")] == ["1", "2"]
     assert json.loads(stream.with_suffix(".json").read_text())["stream"]["entry"]["version"] == "2"
     assert pointer.entry.artifacts in (stream / "boot.ipxe").read_text()
-    assert len(list(stream.parent.glob(".generations/*"))) == 2  # the one before goes with the next promotion
+    assert len(list(stream.parent.glob(".generations/*"))) == 2  # the next promotion removes the older one
     assert {"artifacts", "attestations", "streams"} <= {path.name for path in proven.tree.root.iterdir()}
 
 
-def test_what_is_carried_already_is_not_promoted_again(proven: Proven) -> None:
+def test_the_published_build_is_not_promoted_again(proven: Proven) -> None:
     first = proven.promote()
     before = everything(proven.tree)
 
@@ -95,10 +95,10 @@ REFUSED: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
     "too old": (
         lambda verdict: replace(verdict, started=(NOW - timedelta(days=31)).isoformat()), "31 days old, 30 are allowed",
     ),
-    "yet to come": (
-        lambda verdict: replace(verdict, started=(NOW + timedelta(days=1)).isoformat()), "which is yet to come",
+    "in the future": (
+        lambda verdict: replace(verdict, started=(NOW + timedelta(days=1)).isoformat()), "in the future",
     ),
-    "no boot": (lambda verdict: replace(verdict, boots=()), "0 boots by direct became ready, 1 are demanded"),
+    "no boot": (lambda verdict: replace(verdict, boots=()), "0 boots by direct became ready, 1 are required"),
     "another image": (lambda verdict: replace(verdict, image="other"), "about the image other, not context"),
     "other bytes": (
         lambda verdict: replace(verdict, digests={**verdict.digests, "artifacts": "1" * 64}),
@@ -118,7 +118,7 @@ def test_a_verdict_that_is_not_good_enough_is_refused(proven: Proven, name: str)
 DEMANDED = {
     'checks = ["power-cuts"]': ("not proven: power-cuts", "--thorough"),
     'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image context"),
-    "power_cuts = 20000": ("0 states after power cuts were judged, 20000", "--thorough --power-cuts 20000"),
+    "power_cuts = 20000": ("0 states after power cuts were checked, 20000", "--thorough --power-cuts 20000"),
     "boots = 9": ("3 boots by direct became ready, 9", "--boots 9"),
 }
 
@@ -222,7 +222,7 @@ def test_boots_of_earlier_runs_and_the_same_boot_twice_do_not_count(proven: Prov
     assert "1 boots by direct became ready" in why_not(proven, replace(verdict, boots=verdict.boots[:1] * 3))
 
 
-def test_what_is_carried_is_not_carried_again_by_a_worse_verdict(proven: Proven) -> None:
+def test_the_published_build_is_refused_with_a_worse_verdict(proven: Proven) -> None:
     proven.promote("1")
 
     assert "something is wrong" in why_not(proven, failed(proven.verdict(proven.artifacts())))
@@ -254,7 +254,7 @@ BUDGETS: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_more_than_the_stream_carries_now_is_over_budget(proven: Proven, budget: str) -> None:
+def test_more_than_the_published_build_has_is_over_budget(proven: Proven, budget: str) -> None:
     change, said = BUDGETS[budget]
     proven.demand(f"budget = {{ {budget} }}")
     proven.promote("1")
@@ -287,9 +287,7 @@ def test_noise_is_not_over_budget_and_too_few_boots_cannot_be_compared(proven: P
             for boot in noisy.boots
         ),
     )
-    assert "are the least that have a distribution" in why_not(
-        proven, proven.verdict(proven.artifacts("2"), boots=1), "2"
-    )
+    assert "3 of each are needed" in why_not(proven, proven.verdict(proven.artifacts("2"), boots=1), "2")
     assert proven.promote("2", noisy).entry.version == "2"
 
 
@@ -300,32 +298,38 @@ def test_a_key_that_is_not_trusted_counts_for_nothing(proven: Proven) -> None:
     artifacts = proven.artifacts()
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="stranger")
 
-    with pytest.raises(Refused, match=r"not signed by a key that is trusted here \(ci\)"):
-        promote(proven.tree, "context", "stable", artifacts, proof, proven.keeper())
+    with pytest.raises(NotVerified, match=r"not signed by a trusted key \(ci\)"):
+        promote(proven.tree, "context", "stable", artifacts, proof, proven.promoter())
 
 
 def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -> None:
     proven.policy.write_text(proven.policy.read_text() + "max_age_days = 999\n")
-    with pytest.raises(Refused, match=r"policy.toml is not what was signed; bootproof attest sign"):
+    with pytest.raises(NotVerified, match=r"policy.toml was changed after it was signed; run bootproof attest sign"):
         proven.promote()
 
     proven.policy.with_name("policy.toml.sig").unlink()
-    with pytest.raises(Refused, match=r"policy.toml is not signed"):
+    with pytest.raises(NotVerified, match=r"policy.toml is not signed"):
         proven.promote()
 
 
 @pytest.mark.parametrize(
     ("demand", "said"),
     [
-        ('checks = ["power-cut"]', "streams.stable.checks: 'power-cut' is unknown"),
-        ("boot = 3", "streams.stable.boot: unknown"),
-        ("power_cuts = -1", "streams.stable.power_cuts: -1 is no number"),
-        ('flakes = "retry"', "streams.stable.flakes: 'retry' is neither"),
-        (waiver(until='"soon"'), "streams.stable.waive.until: missing, or no date"),
-        (waiver().replace('reason = "known"\n', ""), "waive.reason: missing or empty"),
-        (waiver().replace('"ann"', '" "'), "waive.by: missing or empty"),
-        ("budget = { boot = 3 }", "budget.boot: unknown"),
-        ("= 3", "TOML: "),
+        ('checks = ["power-cut"]', "streams.stable.checks: 'power-cut' is not a check; did you mean power-cuts?"),
+        ("boot = 3", "streams.stable.boot: is not a known key; did you mean boots?"),
+        ("power_cuts = -1", "streams.stable.power_cuts: -1 is not valid; for example power_cuts = 20000, a whole"),
+        ("max_age_days = 999999999", "streams.stable.max_age_days: 999999999 is not valid"),
+        ('flakes = "retry"', "streams.stable.flakes: 'retry' is not a rule for flakes; known: fail, allow"),
+        ("budget = 3", "streams.stable.budget: 3 is not valid; for example budget = …, a table"),
+        ("waive = [3]", "streams.stable.waive[0]: is not a table"),
+        (waiver(until='"soon"'), "waive[0].until: 'soon' is not valid; for example until = 2026-12-31, without quotes"),
+        (waiver().replace('reason = "known"\n', ""), "streams.stable.waive[0].reason: is missing; for example"),
+        (waiver().replace('"ann"', '" "'), "streams.stable.waive[0].by: ' ' is not valid; write a text"),
+        (waiver() + waiver("check = 'shs'"), "streams.stable.waive[1].check: 'shs' is not a check"),
+        (waiver(""), "streams.stable.waive[0].finding: a waiver is of one finding or of one check"),
+        ("budget = { boot = 3 }", "streams.stable.budget.boot: is not a known key; known: boot_percent"),
+        ("[keys2]", "keys2: is not a known key; did you mean keys?"),
+        ("= 3", "syntax: "),
     ],
 )
 def test_a_policy_with_a_mistake_is_refused_in_a_sentence(proven: Proven, demand: str, said: str) -> None:
@@ -337,7 +341,7 @@ def test_a_policy_with_a_mistake_is_refused_in_a_sentence(proven: Proven, demand
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_key_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_an_invalid_key_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("x")
     for given in (str(tmp_path / "none"), str(tmp_path / "text")):
         with pytest.raises(UsageError):
@@ -345,7 +349,7 @@ def test_what_is_no_key_is_refused_in_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             attest.read_public(given)
     attest.make_key(tmp_path / "key")
-    with pytest.raises(UsageError, match="no key is ever overwritten"):
+    with pytest.raises(UsageError, match="keys are never overwritten"):
         attest.make_key(tmp_path / "key")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert attest.read_signer(None, {attest.KEY_VARIABLE: (tmp_path / "key").read_text()}) is not None
@@ -364,7 +368,7 @@ def flip(path: Path, draw: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
-    """In the artifacts, the manifest, the attestation, the policy, its signature, or what the stream carries."""
+    """In the artifacts, the manifest, the attestation, the policy, its signature, or the published tree."""
     draw = random.Random(seed)
     proven.promote("1")
     artifacts = proven.artifacts("2")
@@ -375,30 +379,29 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
     files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
     files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
     flip(files[seed % len(files)], draw)
+    spoilt = replace(proof, attestation=loose.read_bytes())
 
     with pytest.raises(BootproofError):
-        promote(
-            proven.tree, "context", "stable", artifacts, replace(proof, attestation=loose.read_bytes()), proven.keeper()
-        )
+        promote(proven.tree, "context", "stable", artifacts, spoilt, proven.promoter())
     assert os.readlink(stream) == ".generations/stable-1"
 
 
 def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
     """From a manifest into the tree, from a version into iPXE, from a pointer into paths."""
     for changes, said in (
-        ({"version": "1\nchain http://evil/x"}, "would mean something to iPXE"),
-        ({"kernel_arguments": ("quiet", "||", "chain", "http://evil")}, "would mean something to iPXE"),
+        ({"version": "1\nchain http://evil/x"}, "contain iPXE syntax"),
+        ({"kernel_arguments": ("quiet", "||", "chain", "http://evil")}, "contain iPXE syntax"),
     ):
         shutil.rmtree(proven.artifacts().folder)
         folder = proven.artifacts().folder
         serialization.write(folder / "manifest.json", replace(load_artifacts(folder).manifest, **changes))
-        with pytest.raises(Refused, match=said):
+        with pytest.raises(NotVerified, match=said):
             proven.promote("1", proven.verdict(load_artifacts(folder)))
 
     manifest = load_artifacts(proven.artifacts("2").folder).manifest
     files = {**manifest.files, "../../streams/context/beta.json": manifest.files["vmlinuz"]}
     serialization.write(proven.artifacts("2").folder / "manifest.json", replace(manifest, files=files))
-    with pytest.raises(UsageError, match="is no name of a file of artifacts"):
+    with pytest.raises(UsageError, match="not a valid name of a file"):
         load_artifacts(proven.folder / "artifacts-2")
 
 
@@ -411,7 +414,7 @@ def test_a_pointer_from_elsewhere_is_believed_only_as_it_was_written(proven: Pro
     plain["stream"]["entry"]["attestation"] = "../../../escaped"
     plain["sha256"] = digest.of_value(plain["stream"])
     for spoilt in (json.dumps(plain, indent=2).encode() + b"\n", b"[" * 200_000, b'{"stream": 3}', text[:-1]):
-        with pytest.raises(Refused, match="was changed by hand, or sent in part"):
+        with pytest.raises(NotVerified, match="was changed by hand, or sent in part"):
             read_pointer(spoilt, "there")
 
 
@@ -422,7 +425,7 @@ def test_a_key_may_be_revoked_and_the_stream_goes_on(proven: Proven) -> None:
     artifacts = proven.artifacts("2")
 
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="ci2")
-    assert promote(proven.tree, "context", "stable", artifacts, proof, proven.keeper()).entry.version == "2"
+    assert promote(proven.tree, "context", "stable", artifacts, proof, proven.promoter()).entry.version == "2"
 
 
 # The tree
@@ -432,20 +435,20 @@ def test_a_rollback_goes_back_and_looks_at_the_bytes_again(proven: Proven) -> No
     for version in ("1", "2", "3"):
         proven.promote(version)
 
-    assert roll_back(proven.tree, "context", "stable", proven.keeper()).entry.version == "2"
-    assert roll_back(proven.tree, "context", "stable", proven.keeper()).entry.version == "1"
-    with pytest.raises(UsageError, match="it carried"):
-        roll_back(proven.tree, "context", "stable", proven.keeper())
+    assert roll_back(proven.tree, "context", "stable", proven.promoter()).entry.version == "2"
+    assert roll_back(proven.tree, "context", "stable", proven.promoter()).entry.version == "1"
+    with pytest.raises(UsageError, match="it pointed to"):
+        roll_back(proven.tree, "context", "stable", proven.promoter())
     two = proven.artifacts("2").digest
-    assert roll_back(proven.tree, "context", "stable", proven.keeper(), to=two[:8]).entry.version == "2"
+    assert roll_back(proven.tree, "context", "stable", proven.promoter(), to=two[:8]).entry.version == "2"
     one = proven.artifacts("1").digest
-    assert roll_back(proven.tree, "context", "stable", proven.keeper(), to=one[:8]).entry.version == "1"
+    assert roll_back(proven.tree, "context", "stable", proven.promoter(), to=one[:8]).entry.version == "1"
     assert [entry.action for entry in proven.tree.history("context", "stable")] == ["promote"] * 3 + ["rollback"] * 4
-    with pytest.raises(UsageError, match="never carried 'ffff'"):
-        roll_back(proven.tree, "context", "stable", proven.keeper(), to="ffff")
+    with pytest.raises(UsageError, match="never pointed to 'ffff'"):
+        roll_back(proven.tree, "context", "stable", proven.promoter(), to="ffff")
     flip(proven.tree.artifacts(proven.artifacts("2").digest) / "rootfs.squashfs", random.Random(1))
-    with pytest.raises(Refused, match="is not what was attested"):
-        roll_back(proven.tree, "context", "stable", proven.keeper(), to=proven.artifacts("2").digest[:8])
+    with pytest.raises(NotVerified, match="was changed after it was attested"):
+        roll_back(proven.tree, "context", "stable", proven.promoter(), to=proven.artifacts("2").digest[:8])
 
 
 def test_half_of_an_upload_is_refused(proven: Proven) -> None:
@@ -453,20 +456,20 @@ def test_half_of_an_upload_is_refused(proven: Proven) -> None:
     place.mkdir(parents=True)
     shutil.copy(proven.artifacts().kernel, place)
 
-    with pytest.raises(Refused, match="is missing; somebody took it away"):
+    with pytest.raises(NotVerified, match="is missing; restore that folder"):
         proven.promote()
     assert proven.tree.current("context", "stable") is None
 
 
 def test_two_promotions_at_once_are_one(proven: Proven) -> None:
-    with proven.tree.locked(), pytest.raises(HostError, match="somebody else is promoting"):
+    with proven.tree.locked(), pytest.raises(HostError, match="another promotion is running"):
         proven.promote()
 
 
 def test_a_clock_that_went_back_is_refused(proven: Proven) -> None:
     proven.promote("1", at=NOW + timedelta(days=2))
 
-    with pytest.raises(Refused, match="set this host's clock"):
+    with pytest.raises(NotVerified, match="set this host's clock"):
         proven.promote("2", at=NOW)
 
 
@@ -475,33 +478,58 @@ def test_a_target_that_cannot_be_written_is_the_hosts_fault(proven: Proven) -> N
     proof = proven.proof(artifacts, proven.verdict(artifacts))
 
     with pytest.raises(HostError, match="/proc/images cannot be written"):  # not even by root
-        promote(PublishedTree(Path("/proc/images")), "context", "stable", artifacts, proof, proven.keeper())
+        promote(PublishedTree(Path("/proc/images")), "context", "stable", artifacts, proof, proven.promoter())
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
 def test_a_name_leads_nowhere_else(proven: Proven, name: str) -> None:
-    with pytest.raises(UsageError, match="is no name of an image or a stream"):
+    with pytest.raises(UsageError, match="is not a valid name of an image or a stream"):
         proven.tree.current("context", name)
 
 
-KILLED = """
-import sys
+PROMOTES = """
+import os, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.harness.proven import Proven
-Proven(Path(sys.argv[1])).promote(sys.argv[2])
+with tempfile.TemporaryDirectory() as folder:  # imports all that a promotion needs
+    first = Proven(Path(folder))
+    first.demand()
+    first.promote()
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        Proven(Path(line.rstrip())).promote("2")
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def promotes() -> Iterator[subprocess.Popen[str]]:
+    """Forks a process that promotes version 2 of the folder in each line; prints its id, and "ended" after it."""
+    program = PROMOTES.format(root=str(Path(__file__).parents[3]))
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.kill()
+
+
 @pytest.mark.parametrize("seed", range(10))
-def test_killed_at_any_instant_the_stream_carries_the_old_or_the_new(proven: Proven, seed: int) -> None:
+def test_killed_at_any_instant_the_stream_points_to_the_old_or_the_new_build(
+    proven: Proven, promotes: subprocess.Popen[str], seed: int
+) -> None:
     proven.promote("1")
     proven.proof(proven.artifacts("2"), proven.verdict(proven.artifacts("2")))
-    program = KILLED.format(root=str(Path(__file__).parents[3]))
-    child = subprocess.Popen([sys.executable, "-c", program, str(proven.folder), "2"])
-    time.sleep(random.Random(seed).uniform(0.3, 1.0))
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert promotes.stdin
+    assert promotes.stdout
+    print(proven.folder, file=promotes.stdin, flush=True)
+    child = int(promotes.stdout.readline())
+    time.sleep(random.Random(seed).uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    assert promotes.stdout.readline() == "ended\n"
 
     versions = [entry.version for entry in proven.tree.history("context", "stable")]
     current = proven.tree.current("context", "stable")

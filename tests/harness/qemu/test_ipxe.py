@@ -22,8 +22,8 @@ def test_each_network_card_has_a_script_of_its_own() -> None:
 
 
 def test_a_published_script_retries_for_ever() -> None:
-    script = ipxe.published_script("base stable", "${images}/artifacts/d", ("quiet",), "base 1, as stable carries it")
+    script = ipxe.published_script("base stable", "${images}/artifacts/d", ("quiet",), "base 1, published by stable")
 
-    assert script.startswith("#!ipxe\n# base 1, as stable carries it\n")
+    assert script.startswith("#!ipxe\n# base 1, published by stable\n")
     assert "kernel ${images}/artifacts/d/vmlinuz initrd=initrd.img quiet || goto failed\n" in script
     assert script.endswith("sleep 10\ngoto retry\n")

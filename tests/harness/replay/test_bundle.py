@@ -317,7 +317,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_missing, "console.log is missing"),
         (_strange_name, "'../../etc' is not a valid name"),
         (_strange_argument, "is not a valid kernel argument"),
-        (_strange_file, "'../x', which is no name of a file of artifacts"),
+        (_strange_file, "'../x', which is not a valid name of a file"),
         (_unknown_fault, "no network fault 'hail'"),
         (_option_as_test, "is not a test below this folder"),
         (_test_elsewhere, "is not a test below this folder"),

@@ -88,7 +88,7 @@ def test_no_disk_log_or_finding_in_a_bundle_has_a_secret(
     finding = Finding(id="x", what=f"{PASSWORD} is wrong", where="host1", evidence=(f"tried {PASSWORD}",))
 
     made = write_bundle(
-        tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, secret=MARKED)
+        tmp_path / "x.bundle", Failure(finding=finding), boot, [artifacts], replace(BASE, redact=MARKED)
     )
 
     (folder := tmp_path / "opened").mkdir()
@@ -123,10 +123,10 @@ def test_secret_paths_must_be_in_a_persistent_path(tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(BASE.folder, folder)
         text = (folder / "image.toml").read_text()
-        (folder / "image.toml").write_text(text.replace("[network]", f"secret = {paths}\n\n[network]", 1))
+        (folder / "image.toml").write_text(text.replace("[network]", f"redact = {paths}\n\n[network]", 1))
         return load_definition(folder)
 
-    assert load('["/var/local/keys", "/etc/systemd/network"]').secret == ("/var/local/keys", "/etc/systemd/network")
+    assert load('["/var/local/keys", "/etc/systemd/network"]').redact == ("/var/local/keys", "/etc/systemd/network")
     for wrong in ('["/etc/shadow"]', '["/var/local/../shadow"]', '["/var/local/a\\"b"]'):
-        with pytest.raises(DefinitionError, match=r"persist\.secret"):
+        with pytest.raises(DefinitionError, match=r"persist\.redact"):
             load(wrong)

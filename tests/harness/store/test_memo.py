@@ -1,4 +1,4 @@
-"""What is found out once a run: by one process while the others wait, and never again when it failed."""
+"""Values made once in a run: by one process while the others wait, and not again after a failure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_failure_is_told_and_not_repeated(tmp_path: Path) -> None:
 
     with pytest.raises(ImageError):
         once("it", tmp_path / "it.json", dict[str, int], fail)
-    with pytest.raises(FailedBefore, match="it failed, and is not tried again in this run: the disk") as caught:
+    with pytest.raises(FailedBefore, match="it failed earlier in this run and is not tried again: the disk") as caught:
         once("it", tmp_path / "it.json", dict[str, int], lambda: {"a": 1})
 
     assert caught.value.blame is Blame.IMAGE

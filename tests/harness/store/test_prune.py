@@ -1,19 +1,23 @@
-"""What the store keeps, what a prune takes, and what it never takes."""
+"""The items of the store, what a prune removes, and what it never removes."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from harness.cli.main import main
 from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
 from harness.store.inventory import StoreItem, StoreKind, survey
@@ -65,13 +69,15 @@ def there(store: Store) -> set[str]:
 
 
 def removed(removals: list[Removal]) -> set[str]:
-    return {removal.kept.name for removal in removals if not removal.spared}
+    return {removal.item.name for removal in removals if not removal.why_kept}
 
 
 def bootproof(store: Store, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"BOOTPROOF_STORE": str(store.root)}
-    argv = [sys.executable, "-m", "harness", "store", *arguments]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=120)
+    """``bootproof store …`` on that store, in this process."""
+    argv, stdout, stderr = ["store", *arguments], StringIO(), StringIO()
+    with patch.dict(os.environ, BOOTPROOF_STORE=str(store.root)), redirect_stdout(stdout), redirect_stderr(stderr):
+        status = main(argv)
+    return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
 
 
 @contextmanager
@@ -96,6 +102,19 @@ with ExitStack() as stack:
     print("ready", flush=True)
     sys.stdin.read()
 """
+PRUNES = """
+import os
+from harness.store.prune import Rules, prune
+print("ready", flush=True)
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        prune(store, Rules(max_bytes=0))
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
 BUILD = """
 with store.workfolder():
     print("ready", flush=True)
@@ -103,7 +122,7 @@ with store.workfolder():
 """
 
 
-# What goes without being asked for
+# Removed by default
 
 
 def test_of_an_image_and_version_what_was_used_last_stays_with_its_layers(store: Store) -> None:
@@ -158,8 +177,8 @@ def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) 
     (unreadable.folder / "manifest.json").chmod(0o644)
     (unreadable.folder / "manifest.json").write_text("{")
 
-    found = [kept for kept in survey(store).kept if kept.kind is StoreKind.ARTIFACTS]
-    assert {(kept.flaw, kept.images) for kept in found} == {("damaged", ("base",))}
+    found = [kept for kept in survey(store).items if kept.kind is StoreKind.ARTIFACTS]
+    assert {(kept.why_stale, kept.images) for kept in found} == {("damaged", ("base",))}
 
     prune(store, Rules())
     assert not there(store)
@@ -192,7 +211,7 @@ def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Stor
     assert in_the_making.exists()
 
 
-# What goes when asked for
+# Removed on request
 
 
 def test_by_age_goes_what_was_not_used_since(store: Store) -> None:
@@ -224,7 +243,7 @@ def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
     for days in (4, 3, 2, 1):
         add(store, f"{days}", version=f"{days}", age_s=days * DAY_S)
     before = survey(store)
-    size_of_one = sum(kept.size_bytes for kept in before.kept if kept.kind.is_large) // 4
+    size_of_one = sum(kept.size_bytes for kept in before.items if kept.kind.is_large) // 4
 
     prune(store, Rules(max_bytes=before.size_bytes - 2 * size_of_one))
 
@@ -268,7 +287,7 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
     assert there(store) == {"one", "first-one", "second-one"}
 
 
-# What never goes
+# Never removed
 
 
 def test_what_another_process_holds_stays_until_that_process_has_ended(store: Store) -> None:
@@ -305,7 +324,7 @@ def test_while_a_build_is_at_work_layers_and_packages_stay(store: Store) -> None
         removals = prune(store, Rules(max_bytes=0))
 
     assert removed(removals) == {artifacts.digest}
-    assert {removal.spared for removal in removals if removal.spared} == {"in use by a build"}
+    assert {removal.why_kept for removal in removals if removal.why_kept} == {"in use by a build"}
     assert store.layer("first-one")
     prune(store, Rules(max_bytes=0))
     assert not store.layer("first-one")
@@ -340,17 +359,20 @@ def test_held_artifacts_that_lie_elsewhere_are_not_touched(store: Store, tmp_pat
 
 
 def test_a_prune_killed_at_any_moment_leaves_whole_things_and_the_next_one_finishes(store: Store) -> None:
-    for number in range(60):
+    for number in range(25):
         add(store, f"{number:02}", version=f"{number}")
-    env = os.environ | {"BOOTPROOF_STORE": str(store.root)}
-    argv = [sys.executable, "-m", "harness", "store", "prune", "--max-size", "0M"]
 
-    for delay_s in (0.14, 0.16, 0.18, 0.2, 0.22, 0.24, 0.26):
-        with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL) as child:
+    with another_process(store, PRUNES) as prunes:
+        assert prunes.stdin
+        assert prunes.stdout
+        for delay_s in (0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.012):
+            print(file=prunes.stdin, flush=True)
+            child = int(prunes.stdout.readline())
             time.sleep(delay_s)
-            child.kill()
-        for folder in (store.root / "artifacts").iterdir():
-            load_artifacts(folder)
+            os.kill(child, signal.SIGKILL)
+            assert prunes.stdout.readline() == "ended\n"
+            for folder in (store.root / "artifacts").iterdir():
+                load_artifacts(folder)
 
     prune(store, Rules(max_bytes=0))
     prune(store, Rules())
@@ -358,7 +380,7 @@ def test_a_prune_killed_at_any_moment_leaves_whole_things_and_the_next_one_finis
         assert not list((store.root / name).iterdir())
 
 
-# How it is asked and told
+# Options and output
 
 
 def test_looking_writes_nothing(store: Store) -> None:
@@ -372,7 +394,7 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 
     found = json.loads(bootproof(store, "--json").stdout)
 
-    (row,) = [row for row in found["kept"] if row["kind"] == "artifacts"]
+    (row,) = [row for row in found["items"] if row["kind"] == "artifacts"]
     assert row["name"] == artifacts.digest
     assert row["paths"] == [str(artifacts.folder)]
     assert set(row) == set(StoreItem.__dataclass_fields__)
@@ -381,9 +403,9 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--image", "bas"), "nothing is kept of it; there is base"),
-        (("--older-than", "30"), "--older-than 30: write it like 30d"),
-        (("--max-size", "20GB"), "--max-size 20GB: write it like 20G"),
+        (("--image", "bas"), "the store has nothing of it; known: base"),
+        (("--older-than", "30"), "--older-than 30 is not valid; write it like 30d"),
+        (("--max-size", "20GB"), "--max-size 20GB is not valid; write it like 20G"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], said: str) -> None:
