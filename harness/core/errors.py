@@ -14,6 +14,7 @@
     │   ├── NotVerified                  a signature or a digest is not valid       promotion.attest
     │   └── NotPromoted                  a policy does not allow it                 promotion.promote
     ├── HostError                    this machine: a program, space, network    exit 75
+    │   ├── MissingExtra                 a library of an extra is not installed
     │   ├── CommandFailed                a program failed; has its output           core.process
     │   ├── EmulatorFault                QEMU's emulation went wrong                guest.checks
     │   ├── CannotFreeze                 QEMU cannot write or take a state          qemu.snapshot
@@ -102,7 +103,7 @@ class HostError(BootproofError):
 
 
 class MissingExtra(HostError):
-    """A library is not installed that an extra of Bootproof's package brings."""
+    """A library is missing that is installed by an extra of Bootproof's package."""
 
 
 class HarnessError(BootproofError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
-from harness.guest.channel import ssh_command
+from harness.guest.ssh import ssh_command
 from harness.machine.boot import RunningBoot
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"

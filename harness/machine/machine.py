@@ -11,8 +11,9 @@ from uuid import UUID
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, ImageError, UsageError
-from harness.guest.channel import SHELL_CREDENTIALS, Channel, Completed
+from harness.guest.channel import Channel, Completed
 from harness.guest.console import Console
+from harness.guest.serial_shell import SHELL_CREDENTIALS
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
 from harness.machine import boot_files
@@ -276,7 +277,7 @@ class Machine:
             power = self.power.kexec(plan)
             self._powers.append(power)
             log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
-            self._stack.enter_context(trace.kept(self.spec.number, log, power.console.started_s))
+            self._stack.enter_context(trace.logged(self.spec.number, log, power.console.started_s))
             self._stack.callback(power.watch.report_late_findings)
             power.wait_until_ready()
 

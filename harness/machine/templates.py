@@ -25,8 +25,8 @@ from harness.core import digest, process, serialization
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.host_id import boot_id, host_identity
 from harness.core.locks import lock_folder
-from harness.guest.channel import SerialChannel
 from harness.guest.readiness import wait_until_quiet
+from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.lab import Lab, OpenLab
 from harness.machine import states
@@ -176,7 +176,7 @@ class Templates:
         spec = reachable(replace(self.spec, name="", uuid=uuid.UUID(int=0), disks=placeholders), self.run)
         program = Path(process.require(command_line.PROGRAM, "qemu-system-x86"))
         wires = command_line.QemuSockets(netdevs=(self.network,) * len(spec.nics), tpm_fd=0 if spec.has_tpm else None)
-        argv = command_line.command(spec, program=str(program), wires=wires, clock=spec.clock or "utc")
+        argv = command_line.command(spec, program=str(program), sockets=wires, clock=spec.clock or "utc")
         argv += [f"{disk.role} {disk.size_gib}" for disk in spec.disks]
         definition = self.definition
         surroundings = [spec.boot_path, *self.network_faults]

@@ -8,7 +8,7 @@ import pytest
 
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
-from harness.guest.channel import takes_serial_shell
+from harness.guest.serial_shell import takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import DiskSpec

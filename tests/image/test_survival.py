@@ -17,7 +17,7 @@ from harness.model.machine_spec import BootPath, DiskSpec
 from harness.persistence.identity import identity
 from harness.persistence.locations import find_locations
 from harness.persistence.workloads import Workload, features_of
-from harness.qemu import disk_images
+from harness.qemu.ext4 import open_ext4
 
 NONCE = "bootproof-nonce"
 ELSEWHERE = ("/root", "/etc", "/var/lib")
@@ -63,7 +63,7 @@ class Journey:
 
     def look_at_disk(self) -> None:
         """All that was written is on the raw disk, of a machine that is off."""
-        with disk_images.open_ext4(self.machine.spec.data) as data:
+        with open_ext4(self.machine.spec.data) as data:
             for file, nonce in self.nonces.items():
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:

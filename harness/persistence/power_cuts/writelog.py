@@ -47,10 +47,6 @@ class Write:
     def is_flush(self) -> bool:
         return bool(self.flags & Flag.FLUSH)
 
-    @property
-    def end_bytes(self) -> int:
-        return self.offset_bytes + self.size_bytes
-
 
 def make_log(path: Path) -> None:
     """An empty log, for QEMU to append to."""
