@@ -280,9 +280,9 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
 def _ssh(power: RunningBoot) -> tuple[str, ...]:
     """The command to root in the guest, from this host: by way of the lab's network, which QEMU is in."""
     plan, pid = power.plan, power.child.pid
-    options = {**plan.context.lab.ssh_options(plan.spec, power.ask_monitor), "BatchMode": "no"}
+    options = {**power.context.lab.ssh_options(plan.spec, power.ask_monitor), "BatchMode": "no"}
     known_hosts = str(plan.folder.parent / "known_hosts")
-    ssh = ssh_command(plan.spec.address, str(plan.context.run.key), known_hosts, options)[:-1]
+    ssh = ssh_command(plan.spec.address, str(power.context.run.key), known_hosts, options)[:-1]
     if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
         return tuple(ssh)
     is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")

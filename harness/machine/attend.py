@@ -27,8 +27,8 @@ from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, ope
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.by_hand import by_hand
-from harness.machine.launch import power_on
 from harness.machine.machine import reachable
+from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, find_definition, find_images
@@ -122,9 +122,9 @@ def attend(
     make_key(run, find_store())
     context = BootContext(lab=lab, run=run, slots=folder, by_hand=by_hand)
     first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
-                 definition=definition, context=context, stop=stop)  # fmt: skip
+                 definition=definition, stop=stop)  # fmt: skip
     number = 1
-    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), way):
+    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), context, way):
         number += 1
         to_stderr(f"it was reset: boot {number}")
 
@@ -176,9 +176,9 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
     return DiskSpec(path=path.absolute(), serial=disk_images.DATA_SERIAL, format=disk_images.format_of(path))
 
 
-def _boot_once(plan: BootPlan, way: AttachMode) -> bool:
+def _boot_once(plan: BootPlan, context: BootContext, way: AttachMode) -> bool:
     """One boot, at this terminal; True if the guest asked for another."""
-    with power_on(plan) as power, _accessible(power, way) as access:
+    with power_on(plan, context) as power, _accessible(power, way) as access:
         has_quit = (
             _join_monitor(power, access) if access and way is AttachMode.MONITOR else _join_console(power, access)
         )

@@ -8,6 +8,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
 from harness.machine.attach_server import open_access
 from harness.machine.machine import Machine
+from harness.machine.observation import BootState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class Hold:
         That it cannot be kept changes nothing of what failed.
         """
         power = machine.power
-        if power.is_kept or power.child.status is not None:
+        if power.watch.state is BootState.HELD or power.child.status is not None:
             return
-        power.is_kept = True
+        power.watch.state = BootState.HELD
         try:
             with power.outliving_resets(), open_access(power, why, for_s=self.for_s) as access:
                 name = access.about.id

@@ -12,16 +12,18 @@ from uuid import UUID
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, ImageError, UsageError
 from harness.guest.channel import Channel, Completed
-from harness.guest.checks import BootFailed, EmulatorFault
 from harness.guest.console import Console
 from harness.guest.serial_shell import SHELL_CREDENTIALS
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
-from harness.machine.boot import BOOT_S, SHUTDOWN_S, RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, forget_disks
-from harness.machine.launch import power_on
+from harness.machine import boot_files
+from harness.machine.boot import RunningBoot
+from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
+from harness.machine.errors import BootFailed, EmulatorFault
+from harness.machine.power_on import power_on
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
 from harness.qemu import grub
@@ -37,7 +39,7 @@ class Machine:
     """One machine over its boots: its disks and identity stay, everything else is new each time.
 
     Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. Its memory is in the file
-    ``memory``, if that is given. ``doubt`` says why what it shows may not be the image's doing, or nothing.
+    ``memory``, if that is given.
     """
 
     def __init__(
@@ -47,10 +49,9 @@ class Machine:
         definition: ImageDefinition,
         context: BootContext,
         memory: Path | None = None,
-        doubt: Callable[[], str] = str,
     ) -> None:
         self.spec, self.artifacts, self.definition, self.context = spec, artifacts, definition, context
-        self.memory, self._doubt = memory, doubt
+        self.memory = memory
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
         """What GRUB's menu has, the latest first."""
@@ -77,7 +78,7 @@ class Machine:
 
     def doubt(self) -> str:
         """Why what it shows may not be the image's doing, or nothing."""
-        return self.power.doubt() if self.is_on else self._doubt()
+        return self.power.watch.doubt() if self.is_on else self.context.doubt()
 
     @property
     def is_clone(self) -> bool:
@@ -158,7 +159,7 @@ class Machine:
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with admission.boot_slot(self.context.slots):
             share.begin()
-            power, deadline = self._power_on(self._plan(None)), Deadline(BOOT_S)
+            power, deadline = self._power_on(self._plan(None)), Deadline(self.context.timeouts.boot_s)
             while not when(power.console):
                 if power.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
                     raise ImageError(
@@ -182,7 +183,7 @@ class Machine:
 
     def _boot_once(self) -> None:
         plan = self._plan(None)
-        plan.note_phase("queued")
+        boot_files.note_phase(plan, self.context.run, "queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with self._keeping(), admission.boot_slot(self.context.slots):
             share.begin()
@@ -219,14 +220,14 @@ class Machine:
         """It stands still from now on, its memory in ``memory``, its device state in ``state``, and is off."""
         self.power.freeze(state)
         self.off()
-        forget_disks(self.folder)
+        boot_files.forget_disks(self.folder)
 
     def _memory_share(self, needed_mib: int) -> admission.Share:
         return self._stack.enter_context(admission.memory_share(self.context.slots, needed_mib))
 
     def _power_on(self, plan: BootPlan) -> RunningBoot:
-        plan.keep()
-        power = self._stack.enter_context(power_on(plan))
+        boot_files.save(plan, self.context.lab)
+        power = self._stack.enter_context(power_on(plan, self.context))
         self._powers.append(power)
         return power
 
@@ -238,10 +239,8 @@ class Machine:
             spec=self.spec,
             artifacts=self.artifacts,
             definition=self.definition,
-            context=self.context,
             memory=self.memory,
             frozen=frozen,
-            doubt=self._doubt,
             offers=self.offers,
             entry=self._entry,
             is_kexec=is_kexec,
@@ -274,11 +273,12 @@ class Machine:
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
         with self._keeping(), admission.boot_slot(self.context.slots):
             plan = self._plan(None, is_kexec=True)
-            plan.keep_upgrade(self.power.plan)
+            boot_files.save_upgrade(plan, self.power.plan, self.context.lab)
             power = self.power.kexec(plan)
             self._powers.append(power)
-            self._stack.enter_context(power.keeping_network_log())
-            self._stack.callback(power.note_late_signs)
+            log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
+            self._stack.enter_context(trace.logged(self.spec.number, log, power.console.started_s))
+            self._stack.callback(power.watch.report_late_findings)
             power.wait_until_ready()
 
     def kill(self) -> None:
@@ -298,7 +298,7 @@ class Machine:
         power = self.power
         power.run_later(f"systemctl --no-block {verb}")
         try:
-            power.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
+            power.wait_until_off(f"clean {verb}")
         finally:
             self.off()
 
@@ -344,7 +344,7 @@ def boot(
     finally:
         machine.off()
         grub.remove(machine.folder)
-    forget_disks(machine.folder)  # of what failed in it, the disks are for a bundle
+    boot_files.forget_disks(machine.folder)  # of what failed in it, the disks are for a bundle
 
 
 @contextmanager
@@ -356,20 +356,19 @@ def thaw(
     *,
     context: BootContext,
     memory: Path | None = None,
-    doubt: Callable[[], str] = str,
 ) -> Iterator[Machine]:
     """A machine that goes on where ``frozen`` stood still, while the block lasts; see `Machine.thaw`.
 
     With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
     """
-    machine = Machine(spec, artifacts, definition, context, memory, doubt)
+    machine = Machine(spec, artifacts, definition, context, memory)
     try:
         machine.thaw(frozen)
         yield machine
     finally:
         machine.off()
         grub.remove(machine.folder)
-    forget_disks(machine.folder)
+    boot_files.forget_disks(machine.folder)
 
 
 def reachable(spec: MachineSpec, run: Run) -> MachineSpec:

@@ -25,7 +25,7 @@ from harness.core import digest, process, serialization
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.host_id import boot_id, host_identity
 from harness.core.locks import lock_folder
-from harness.guest import checks
+from harness.guest.readiness import wait_until_quiet
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.lab import Lab, OpenLab
@@ -112,8 +112,8 @@ class Templates:
         spec = replace(template.spec, name=name, disks=overlays)
         host_memory_mib = self.clone_mib or int(spec.memory_mib * _CLONE_SHARE)
         frozen, artifacts = _frozen(template, host_memory_mib), load_artifacts(template.artifacts)
-        doubt, context = template.alteration, self._context(lab)
-        with thaw(frozen, spec, artifacts, self.definition, context=context, memory=memory, doubt=doubt) as machine:
+        context = replace(self._context(lab), doubt=template.alteration)
+        with thaw(frozen, spec, artifacts, self.definition, context=context, memory=memory) as machine:
             machine.facts = template.facts
             machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
             took_s = time.monotonic() - started_s
@@ -272,7 +272,7 @@ class Templates:
             folder.mkdir()
             lab = stack.enter_context(self.open_lab(self.run.folder / name / "lab"))
             machine = stack.enter_context(self._to_be_frozen(way, name, lab, folder))
-            checks.wait_until_quiet(machine.channel)
+            wait_until_quiet(machine.channel)
             machine.run(_WARM)
             facts = gather_facts(name, machine.channel)
             is_serial = isinstance(machine.channel, SerialChannel)

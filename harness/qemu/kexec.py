@@ -15,8 +15,6 @@ RESTARTS = "running in system mode"
 """systemd prints it when it starts (core/main.c). Without a kernel line before it, only user space was restarted."""
 LEAVES = "Starting new kernel"
 """The last line of the old kernel (Linux, kernel/kexec_core.c, kernel_kexec())."""
-SILENT_S = 60.0
-"""Seconds to the first line of the new kernel on the reference machine, at most; it unpacks itself first."""
 
 _MISSING = 64
 _LOAD = """\

@@ -9,9 +9,9 @@ import pytest
 
 from harness.core.errors import Blame
 from harness.fixtures.machine import MakeMachine
-from harness.guest.checks import BootFailed
 from harness.lab import Lab
 from harness.machine.by_hand import by_hand
+from harness.machine.errors import BootFailed
 from harness.model.artifacts import Artifacts
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.persistence.power_cuts.campaign import PowerCutStudy, lay_out, look_at_disk

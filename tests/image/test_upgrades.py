@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.guest.checks import BootFailed
 from harness.guest.console import Console
+from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.states import PREVIOUS, Versions, state
 from harness.model.definition import ImageDefinition
@@ -112,7 +112,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
         kept.look(stage)
         losses = kept.losses + kept.belongings.losses
         if moved_on and losses:
-            raise machine.power.failed(no_way_back(machine, moved_on, "; ".join(losses)))
+            raise machine.power.watch.report_failure(no_way_back(machine, moved_on, "; ".join(losses)))
         if moved_on:
             run.add("note", {"text": f"rolled back, and all is there; formats had moved on: {'; '.join(moved_on)}"})
         assert not losses, "\n".join(losses)

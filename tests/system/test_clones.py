@@ -14,10 +14,10 @@ import pytest
 
 from harness.core import digest
 from harness.core.errors import Blame
-from harness.guest.checks import BootFailed
 from harness.lab import open_lab
 from harness.machine import states
 from harness.machine.by_hand import by_hand
+from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
 from harness.machine.templates import StateFailed, Templates
