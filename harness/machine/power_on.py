@@ -81,13 +81,11 @@ def _followed(
     plan: BootPlan, context: BootContext, wire: socket.socket, changes: Changes, boot_disk: DiskSpec | None
 ) -> Iterator[Console]:
     """The machine's console; the plan's choice is made at GRUB's menu when it appears."""
-    with follow(
-        wire,
-        plan.folder / "console.log",
-        changes,
-        partial(boot_files.note_phase, plan, context.run),
-        PatternWatcher(ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated),
-    ) as console:
+    watcher = PatternWatcher(
+        ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
+    )
+    on_phase = partial(boot_files.note_phase, plan, context.run)
+    with follow(wire, plan.folder / "console.log", changes, on_phase, watcher) as console:
         if boot_disk and plan.entry is not None:
             console.listeners.append(partial(_type_at_menu, console, grub.keys(plan.entry)))
         if plan.stop is BreakPoint.GRUB:
