@@ -79,9 +79,9 @@ AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
-        ({"initrd_bytes": 101}, "the initrd that runs is not the one that was to boot: 101 seen, 100 awaited"),
-        ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
+        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the running kernel is not"),
+        ({"initrd_bytes": 101}, "the running initrd is not the one that was booted: 101 seen, 100 expected"),
+        ({"rootfs_mark": "b" * 64}, "the running root file system is not"),
     ],
 )
 def test_a_file_of_another_build_of_the_same_version_is_recognized(change: dict[str, object], words: str) -> None:
