@@ -28,8 +28,8 @@ from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, ope
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.by_hand import by_hand
+from harness.machine.credentials import reachable
 from harness.machine.launch import power_on
-from harness.machine.machine import reachable
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, find_definition, find_images

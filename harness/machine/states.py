@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.machine.machine import Machine
 from harness.model.artifacts import Artifacts
 
@@ -61,6 +61,12 @@ class State:
             return ""
         file = inspect.getsourcefile(self.reach)
         return inspect.getsource(self.reach) + (Path(file).read_text("utf-8") if file else "")
+
+    def bring(self, machine: Machine, versions: Versions) -> None:
+        """Bring ``machine``, which is in the state ``on``, to this state."""
+        if self.reach is None:
+            raise HarnessError(f"state {self.name!r} is reached by a boot, not from another state")
+        self.reach(machine, versions)
 
 
 _known = {name: State(name=name) for name in (BOOTED, PREVIOUS)}

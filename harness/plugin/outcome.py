@@ -16,7 +16,7 @@ from harness.guest.checks import BootFailed
 from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
-from harness.machine.templates import StateFailed
+from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
 from harness.plugin.state import RunState
@@ -59,8 +59,8 @@ def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Ru
     if boot is None:
         return None
     if machine and machine.is_on and not is_boot:
-        machine.power.keep_journal()
-        machine.power.keep_memory()
+        machine.running_boot.keep_journal()
+        machine.running_boot.keep_memory()
     return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
 
 

@@ -60,7 +60,7 @@ def test_the_installed_packages_are_the_manifests(host: Host, artifacts: Artifac
 
 def test_no_kernel_argument_is_unaccounted_for(shared_machine: Machine, host: Host) -> None:
     """A boot loader or image adds arguments that the verdict does not list."""
-    given = set(shared_machine.power.plan.arguments)
+    given = set(shared_machine.running_boot.plan.arguments)
     running = set(host.check_output("cat /proc/cmdline").split())
 
     loaders = {"initrd=initrd.img", "BOOT_IMAGE=vmlinuz", "vmlinuz"}  # iPXE's own: BIOS, then UEFI

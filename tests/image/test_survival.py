@@ -72,7 +72,7 @@ class Journey:
 
 def gone(features: list[Workload], machine: Machine) -> list[str]:
     """The names of those that are not there any more."""
-    with machine.at_work():
+    with machine.boot_slot():
         return [feature.name for feature in features if machine.run(feature.seen).status]
 
 
@@ -118,7 +118,7 @@ def test_data_survives_upgrade_and_rollback(
     journey = Journey(machine, definition.persistent_paths)
     features = list(features_of(definition))
     before = identity(machine)
-    with machine.at_work():
+    with machine.boot_slot():
         for feature in features:
             machine.check(feature.make)
     journey.write("first")

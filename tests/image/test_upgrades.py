@@ -42,7 +42,7 @@ MOMENTS: dict[str, tuple[Callable[[Console], bool], float]] = {
 def _(machine: Machine, _: Versions) -> None:
     """An operator has been at work with the old version."""
     FileSurvey(machine.definition.persistent_paths).make(machine)
-    with machine.at_work():
+    with machine.boot_slot():
         for feature in features_of(machine.definition):
             machine.check(feature.make)
 
@@ -71,7 +71,7 @@ class Kept:
         self.belongings.look(self.machine, stage)
         now = identity(self.machine)
         losses = [f"{name} is another" for name, said in self.identity.items() if now.get(name) != said]
-        with self.machine.at_work():
+        with self.machine.boot_slot():
             losses += [f"{one.name} is gone" for one in self.features if self.machine.run(one.seen).status]
         news = sorted(unreached(self.machine) - self.unreached)
         losses += [f"a default did not reach the host: {one}" for one in news]
@@ -112,7 +112,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
         kept.look(stage)
         losses = kept.losses + kept.belongings.losses
         if moved_on and losses:
-            raise machine.power.failed(no_way_back(machine, moved_on, "; ".join(losses)))
+            raise machine.running_boot.failed(no_way_back(machine, moved_on, "; ".join(losses)))
         if moved_on:
             run.add("note", {"text": f"rolled back, and all is there; formats had moved on: {'; '.join(moved_on)}"})
         assert not losses, "\n".join(losses)
