@@ -72,7 +72,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _ps(_: argparse.Namespace) -> int:
     from harness.machine import attach_server
 
-    known = attach_server.kept()
+    known = attach_server.held_machines()
     if not known:
         print("no machine is kept")
         return 0
