@@ -25,7 +25,6 @@ from harness.core import process
 from harness.guest.testinfra_host import open_guest
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine import states
 from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
@@ -70,10 +69,10 @@ def measure(*, quick: bool) -> list[Figure]:
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
         templates = _templates(definition, artifacts, Path(name))
         with ExitStack() as stack:
-            templates._held(states.path_to(BOOTED), stack)  # made here, by one cold boot
-        (cold,) = (boot.ready_s for boot in templates.run.boots())
+            templates.hold(BOOTED, stack)  # made here, by one cold boot
+        (cold,) = (boot.ready_s for boot in templates.store.run.boots())
         assert cold
-        (freeze_s,) = (event.data["took_s"] for event in templates.run.events() if event.kind == "frozen")
+        (freeze_s,) = (event.data["took_s"] for event in templates.store.run.events() if event.kind == "frozen")
         clones = [_to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
         clone = compared("clones", "clone to its first answer", clones, "its cold boot", [cold] * len(clones),
                          unit="s", limit=Limit(most=1 / 60))  # fmt: skip
