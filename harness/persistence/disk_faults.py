@@ -31,7 +31,7 @@ _INODES_A_FOLDER = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultyDisk:
-    """The ``disks`` of a machine. With ``has_data`` one of them still holds what was written; ``foreign`` are those that
+    """The ``disks`` of a machine. With ``has_data`` one of them still has the old data; ``foreign`` are those that
     belong to another system and must not be written to."""
 
     disks: tuple[DiskSpec, ...]
@@ -74,7 +74,9 @@ def _foreign(disk: DiskSpec) -> DiskSpec:
 def _full(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """All blocks are in use, also those reserved for root."""
     with _replayed(disk, partition) as state:
-        _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {int(_superblock_field(state, 'Free blocks')) - 1}"])
+        _debugfs(
+            state, ["write /dev/null fill", f"fallocate fill 0 {int(_superblock_field(state, 'Free blocks')) - 1}"]
+        )
     return FaultyDisk(disks=(disk,))
 
 

@@ -9,9 +9,11 @@ from harness.machine.verbs import GuestVerbs
 from harness.persistence.guest_python import read_json, run_python
 
 FOLDER = "bootproof-survey"
-_COMMON = f"""
+_COMMON = (
+    f"""
 FOLDER = {FOLDER!r}
-""" + """
+"""
+    + """
 import grp, hashlib, json, os, pwd, stat, struct, sys
 
 def name(find, number):
@@ -44,6 +46,7 @@ def survey(location):
     names = [top] + [os.path.join(at, name) for at, folders, files in os.walk(top) for name in folders + files]
     return {os.path.join(location, FOLDER, os.path.relpath(path, top)): entry(path) for path in names}
 """
+)
 _MAKE = """
 def make(location):
     top = os.path.join(os.path.realpath(location), FOLDER)

@@ -62,6 +62,8 @@ def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ..
     for line in done.text.splitlines():
         path, *rest = line.split("\t")
         if len(rest) != 4:
-            raise ImageError(f"{path} does not exist, or is a dangling link: {done.stderr.decode('utf-8', 'replace').strip()}")
+            raise ImageError(
+                f"{path} does not exist, or is a dangling link: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
         found.append(Location(path=path, device=rest[0], mount=rest[1], root=rest[2], inner=rest[3]))
     return tuple(found)

@@ -153,7 +153,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _cause(error: BaseException, item: pytest.Item) -> str:
-    doc = getattr(getattr(item, "function", None), "__doc__", None)
-    if isinstance(error, AssertionError) and doc:
-        return str(doc).strip().splitlines()[0]
-    return ""
+    mark = item.get_closest_marker("cause")
+    return str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""

@@ -27,7 +27,7 @@ def recorded(disk: DiskSpec) -> DiskSpec:
 
 
 def record(machine: Machine, versions: Versions) -> Recording:
-    """Run ``machine``, which is off and whose first disk is `recorded`, through everything that a power cut could hit."""
+    """Run ``machine``, which is off and whose first disk is `recorded`, through all that a power cut could hit."""
     disk = machine.spec.data
     log = disk.writes
     assert log is not None

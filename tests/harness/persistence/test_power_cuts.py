@@ -17,7 +17,7 @@ from harness.core.errors import HostError
 from harness.model.machine_spec import DiskSpec
 from harness.persistence.power_cuts.campaign import PowerCutStudy
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
-from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, unrestored, judge, sample
+from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, judge, sample, unrestored
 from harness.persistence.power_cuts.lost_writes import lost_writes
 from harness.persistence.power_cuts.materialize import new_layout
 from harness.persistence.power_cuts.read_back import DiskContents
@@ -298,7 +298,12 @@ def test_writes_without_order_are_found_and_their_file_is_named(recording: Recor
     judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: told.append(now))
 
     boundaries = [one for one in judgements if not one.cut.parts]
-    assert [one.result for one in boundaries] == [CrashResult.OPEN, CrashResult.KEPT, CrashResult.KEPT, CrashResult.KEPT]
+    assert [one.result for one in boundaries] == [
+        CrashResult.OPEN,
+        CrashResult.KEPT,
+        CrashResult.KEPT,
+        CrashResult.KEPT,
+    ]
     lost = [one for one in judgements if one.result is CrashResult.LOST]
     assert lost
     assert all(one.sentence.startswith("e2fsck") for one in lost)
