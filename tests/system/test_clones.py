@@ -16,6 +16,7 @@ import pytest
 from harness.core import digest
 from harness.core.errors import Blame
 from harness.guest.checks import BootFailed
+from harness.guest.waiting import WaitFailed
 from harness.lab import Lab, open_lab
 from harness.machine import states
 from harness.machine.boot_plan import BootContext
@@ -137,6 +138,24 @@ def test_a_clone_has_its_own_time_randomness_network_and_server(templates: Templ
     assert random[0] != random[1]
     assert "crng reseeded due to virtual machine fork" in kernel
     assert max(map(abs, late_s)) < 2
+
+
+def test_a_guest_can_be_waited_for_and_its_display_seen(templates: Templates, tmp_path: Path) -> None:
+    with machine_of(templates) as machine:
+        assert machine.systemctl("restart ssh.service").status == 0
+        machine.wait_for_unit("ssh.service")
+        machine.wait_for_open_port(22)
+        machine.run("(sleep 2; touch /run/late) >/dev/null 2>&1 &")
+        machine.wait_for_file("/run/late")
+        assert machine.wait_until_succeeds("cat /proc/sys/kernel/ostype") == "Linux"
+        machine.wait_until_fails("test -e /nowhere")
+        machine.run("systemd-run --unit=broken sh -c 'echo no such driver; exit 3'")
+        with pytest.raises(WaitFailed, match=r"the start of broken.service .*ActiveState=failed") as failure:
+            machine.wait_for_unit("broken.service")
+        assert any("no such driver" in line for line in failure.value.evidence)
+        assert failure.value.waited_s < 60
+        machine.screenshot(tmp_path / "display.png")
+    assert (tmp_path / "display.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_first_reboot_of_a_clone_is_a_real_one_and_keeps_its_disk(templates: Templates) -> None:
