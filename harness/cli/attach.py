@@ -74,7 +74,7 @@ def _ps(_: argparse.Namespace) -> int:
 
     known = attach_server.held_machines()
     if not known:
-        print("no machine is kept")
+        print("no machine is held")
         return 0
     now = time.time()
     print_table(("id", "machine", "image", "since", "ends", "why"), [_row(one, now) for one in known])

@@ -154,7 +154,7 @@ def test_the_folder_of_a_killed_process_is_removed(tmp_path: Path, capsys: pytes
         listening.listen()
 
     assert main(["ps"]) == 0
-    assert capsys.readouterr().out == "no machine is kept\n"
+    assert capsys.readouterr().out == "no machine is held\n"
     assert not folder.exists()
     assert main(["attach"]) == 4
     assert "no machine is held: pytest --keep failed" in capsys.readouterr().err

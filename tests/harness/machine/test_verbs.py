@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.core.deadline import Deadline
@@ -48,7 +50,7 @@ def test_check_quotes_the_command_and_its_status() -> None:
 
 def test_each_wait_asks_the_guest_once_and_names_what_it_awaits() -> None:
     guest, patience = Guest(status=1, stdout=b"seen\nevidence\n"), Deadline(1)
-    waits = {
+    waits: dict[str, Callable[[], object]] = {
         "the start of a.service": lambda: guest.wait_for_unit("a.service", patience),
         "an open TCP port 22 on 127.0.0.1": lambda: guest.wait_for_open_port(22, deadline=patience),
         "the file /x": lambda: guest.wait_for_file("/x", patience),

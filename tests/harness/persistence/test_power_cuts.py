@@ -291,11 +291,11 @@ def recording(tmp_path: Path) -> Recording:
 
 def test_writes_without_order_are_found_and_their_file_is_named(recording: Recording, tmp_path: Path) -> None:
     """debugfs writes without a journal, so a cut in between damages the file system."""
-    told = list[tuple[int, int]]()
+    progress: list[tuple[int, int]] = []
     awaited = expectation(recording, tmp_path)
     assert set(awaited.steady) == {"/early", "/late"}
 
-    judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: told.append(now))
+    judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: progress.append(now))
 
     boundaries = [one for one in judgements if not one.cut.parts]
     assert [one.result for one in boundaries] == [
@@ -307,7 +307,7 @@ def test_writes_without_order_are_found_and_their_file_is_named(recording: Recor
     lost = [one for one in judgements if one.result is CrashResult.LOST]
     assert lost
     assert all(one.sentence.startswith("e2fsck") for one in lost)
-    assert told[-1] == (len(judgements), len(judgements))
+    assert progress[-1] == (len(judgements), len(judgements))
     lines = lost_writes(recording, CrashState(awaited.ready_at), tmp_path)
     assert any(line.endswith("/later") for line in lines)
     assert any("of the file system itself" in line for line in lines)
