@@ -101,7 +101,7 @@ def _way_back(name: str) -> Iterator[State]:
             raise UsageError(f"state {name!r} depends on itself")
         if wanted not in _known:
             raise UsageError(
-                f"unknown state {wanted!r}; known: {', '.join(sorted(_known))}; harness.state defines more"
+                f"no state {wanted!r}; known: {', '.join(sorted(_known))}; harness.state defines more"
             )
         seen.add(wanted)
         yield _known[wanted]

@@ -45,7 +45,7 @@ def test_a_changed_source_is_another_state() -> None:
 
 
 def test_an_unknown_state_is_a_usage_error_that_names_the_known() -> None:
-    with pytest.raises(UsageError, match=r"unknown state 'upgradet'; known: booted, .*upgraded.*"):
+    with pytest.raises(UsageError, match=r"no state 'upgradet'; known: booted, .*upgraded.*"):
         path_to("upgradet")
 
 
