@@ -100,9 +100,7 @@ def _way_back(name: str) -> Iterator[State]:
         if wanted in seen:
             raise UsageError(f"state {name!r} depends on itself")
         if wanted not in _known:
-            raise UsageError(
-                f"no state {wanted!r}; known: {', '.join(sorted(_known))}; harness.state defines more"
-            )
+            raise UsageError(f"no state {wanted!r}; known: {', '.join(sorted(_known))}; harness.state defines more")
         seen.add(wanted)
         yield _known[wanted]
         wanted = _known[wanted].on
