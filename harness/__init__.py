@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from harness.guest.testinfra_host import Host
     from harness.guest.waiting import WaitFailed
     from harness.lab import Lab
+    from harness.machine.errors import BootFailed
     from harness.machine.fleet import power_on_together
-    from harness.machine.machine import BootFailed, Machine
+    from harness.machine.machine import Machine
     from harness.machine.states import Versions, state
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Artifacts": "harness.model.artifacts",
-    "BootFailed": "harness.machine.machine",
+    "BootFailed": "harness.machine.errors",
     "BootPath": "harness.model.machine_spec",
     "Channel": "harness.guest.channel",
     "Completed": "harness.guest.channel",

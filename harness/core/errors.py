@@ -116,3 +116,17 @@ def optional(extra: str, need: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtra(f"{need}: pip install 'bootproof[{extra}]'") from error
+
+
+def blame_of(error: BaseException) -> Blame:
+    """Whose doing an error is: a failed assertion is about the image, an `OSError` about the host."""
+    if isinstance(error, BootproofError):
+        return error.blame
+    if is_claim(error):
+        return Blame.IMAGE
+    return Blame.HOST if isinstance(error, OSError) else Blame.HARNESS
+
+
+def is_claim(error: BaseException) -> bool:
+    """Whether ``error`` is a failed assertion, or what ``pytest.fail()`` raises: pytest is not imported here."""
+    return isinstance(error, AssertionError) or type(error).__name__ == "Failed"

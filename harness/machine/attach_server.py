@@ -272,9 +272,9 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
 def _ssh(running: RunningBoot) -> tuple[str, ...]:
     """The command line to root in the guest, run on this host inside QEMU's network namespace."""
     plan, pid = running.plan, running.child.pid
-    options = {**plan.context.lab.ssh_options(plan.spec, running.ask_monitor), "BatchMode": "no"}
+    options = {**running.context.lab.ssh_options(plan.spec, running.ask_monitor), "BatchMode": "no"}
     known_hosts = str(plan.folder.parent / "known_hosts")
-    ssh = ssh_command(plan.spec.address, str(plan.context.run.key), known_hosts, options)[:-1]
+    ssh = ssh_command(plan.spec.address, str(running.context.run.key), known_hosts, options)[:-1]
     if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
         return tuple(ssh)
     is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")

@@ -25,7 +25,7 @@ from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.by_hand import by_hand
 from harness.machine.credentials import reachable
-from harness.machine.launch import power_on
+from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, find_definition, find_images
@@ -144,9 +144,9 @@ def attend(
     make_key(run, find_store())
     context = BootContext(lab=lab, run=run, slots=folder, by_hand=by_hand)
     first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
-                 definition=definition, context=context, stop=stop)  # fmt: skip
+                 definition=definition, stop=stop)  # fmt: skip
     number = 1
-    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), mode):
+    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), context, mode):
         number += 1
         to_stderr(f"the machine was reset: boot {number}")
 
@@ -198,9 +198,9 @@ def _disk(options: BootOptions, folder: Path) -> DiskSpec:
     return DiskSpec(path=path.absolute(), serial=disk_images.DATA_SERIAL, format=disk_images.format_of(path))
 
 
-def _boot_once(plan: BootPlan, mode: AttachMode) -> bool:
+def _boot_once(plan: BootPlan, context: BootContext, mode: AttachMode) -> bool:
     """One boot, at this terminal; True if the guest asked for another, False if the person quit or stopped it."""
-    with power_on(plan) as running, _accessible(running, mode) as access:
+    with power_on(plan, context) as running, _accessible(running, mode) as access:
         if access and mode is AttachMode.MONITOR:
             _join_monitor(running, access)
         else:

@@ -1,4 +1,4 @@
-"""What a machine's board keeps from boot to boot, beside its UEFI variables: its clock, and a TPM."""
+"""The parts of a machine's board that keep their state from boot to boot: its clock and its TPM."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
 
 from harness.core import process
 from harness.core.errors import HostError
+from harness.lab import Lab
 from harness.machine.boot_plan import BootPlan
+from harness.machine.observation import QmpEvent
 from harness.model.machine_spec import NicModel, NicSpec
 from harness.qemu import command_line
 
@@ -20,10 +21,10 @@ _GRACE_S = 2.0
 
 
 def check(nics: Iterable[NicSpec]) -> None:
-    """`HostError` for a card that this host's QEMU does not have."""
+    """Raise `HostError` for a network card that this host's QEMU does not emulate."""
     for model in dict.fromkeys(nic.model for nic in nics):
         if model is NicModel.IGB and f'name "{model}"' not in _devices():
-            raise HostError(f"this host's QEMU has no card {model} (8.0 and newer do); try a profile with e1000e")
+            raise HostError(f"this host's QEMU does not emulate {model} (8.0 and newer do); use a profile with e1000e")
 
 
 @cache
@@ -32,42 +33,42 @@ def _devices() -> str:
 
 
 @contextmanager
-def clock(plan: BootPlan, events: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
-    """What the board's clock says at power-on, for QEMU's command line.
+def clock(plan: BootPlan, events: Iterable[QmpEvent]) -> Iterator[str]:
+    """The value of QEMU's ``-rtc base=`` at power-on.
 
-    It runs on from boot to boot, as far ahead of the host's as it was at first or as the guest last set it, which is
-    among the ``events`` when the block ends.
+    The clock continues from boot to boot, as far ahead of the host's as it was at first or as the guest last set it;
+    the guest's setting is read from ``events`` when the block ends.
     """
     file = plan.folder.parent / "board-clock"
     now_s = time.time()
     ahead_s = float(file.read_text("utf-8")) if file.exists() else seconds_ahead(plan.spec.clock, now_s)
     file.write_text(f"{ahead_s:.0f}\n", "utf-8")
     try:
-        yield said(ahead_s, now_s)
+        yield rtc_base(ahead_s, now_s)
     finally:
         file.write_text(f"{ahead_s + seconds_set(events):.0f}\n", "utf-8")
 
 
 def seconds_ahead(clock: str, now_s: float) -> float:
-    """How far ``clock``, of a machine's spec, is ahead of the host's, which is at ``now_s``."""
+    """Seconds that ``clock``, of a machine's spec, is ahead of the host's clock, which is at ``now_s``."""
     return datetime.fromisoformat(clock).replace(tzinfo=UTC).timestamp() - now_s if clock else 0.0
 
 
-def seconds_set(events: Iterable[tuple[str, dict[str, Any]]]) -> float:
-    """By how much the guest set the clock since power-on (QMP's RTC_CHANGE, whose offset is from what it was then)."""
+def seconds_set(events: Iterable[QmpEvent]) -> float:
+    """Seconds by which the guest set the clock since power-on (QMP's RTC_CHANGE, whose offset counts from then)."""
     return next(reversed([float(data["offset"]) for name, data in events if name == "RTC_CHANGE"]), 0.0)
 
 
-def said(ahead_s: float, now_s: float) -> str:
-    """A clock as QEMU's ``-rtc base=`` takes it."""
+def rtc_base(ahead_s: float, now_s: float) -> str:
+    """The value of QEMU's ``-rtc base=`` for a clock that is ``ahead_s`` ahead of the host's."""
     if abs(ahead_s) < 1:
         return "utc"
     return datetime.fromtimestamp(now_s + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @contextmanager
-def tpm(plan: BootPlan) -> Iterator[socket.socket]:
-    """A TPM 2.0 runs while the block lasts, or until the other end of this socket, which is for QEMU, is closed."""
+def tpm(plan: BootPlan, lab: Lab) -> Iterator[socket.socket]:
+    """A TPM 2.0 runs while the block lasts, or until QEMU closes the socket that is yielded for it."""
     program = process.require("swtpm", "swtpm")
     state = plan.folder.parent / "tpm"
     state.mkdir(exist_ok=True)
@@ -76,7 +77,7 @@ def tpm(plan: BootPlan) -> Iterator[socket.socket]:
         with theirs:
             argv = [program, "socket", "--tpm2", "--tpmstate", f"dir={state}"]
             argv += ["--ctrl", f"type=unixio,clientfd={theirs.fileno()}"]
-            child = plan.context.lab.spawn(argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=[theirs.fileno()])
+            child = lab.spawn(argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=[theirs.fileno()])
         try:
             yield ours
         finally:

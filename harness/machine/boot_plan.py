@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core import serialization
-from harness.core.errors import HostError
 from harness.guest.channel import takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
-from harness.model.layout import BOOT_RECORD, CAPTURE, FINDING, UEFI_VARIABLES
-from harness.model.machine_spec import BootPath, BreakPoint, DiskSpec, MachineSpec, Network
-from harness.qemu import command_line, disk_images, grub
+from harness.model.layout import UEFI_VARIABLES
+from harness.model.machine_spec import BootPath, BreakPoint, MachineSpec, Network
+from harness.model.timeouts import Timeouts
+from harness.model.verdict import boot_name
+from harness.qemu import command_line, grub
 from harness.runs.folder import Run
-
-_PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
-"""Credentials that say how a machine is to behave. Others, such as a password, are nobody else's affair."""
-
-
-def where(machine: str, number: int, boot_path: BootPath) -> str:
-    """How findings name a boot."""
-    return f"{machine}, boot {number} ({boot_path})"
 
 
 def do_not_hold(_: object) -> None:
-    """Of a machine that failed: nobody wants to look at it."""
+    """End a machine that failed at once, because nobody wants to look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootContext:
-    """Where machines run: a lab, the run they belong to, and the host's boot slots.
+    """Where machines run: a lab, the run they belong to, and the folder of the host's boot slots.
 
-    ``by_hand`` renders the command a person types to boot these artifacts again; ``keep`` is called with a machine
+    ``by_hand`` renders the command with which a person boots the same artifacts; ``keep`` is called with a machine
     whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the memory of guests that fail is kept.
+    ``doubt`` says why what a machine shows cannot be held against the image, such as an altered template, and returns
+    an empty string if nothing is in doubt.
     """
 
     lab: Lab
@@ -48,14 +39,16 @@ class BootContext:
     by_hand: Callable[[Artifacts, MachineSpec], str]
     keep: Callable[[Any], None] = do_not_hold
     keeps_memory: bool = False
+    doubt: Callable[[], str] = str
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenMachine:
-    """A machine that stands still on disk: its memory, its device state, and how its guest is reached.
+    """A frozen machine on disk: its memory, its device state, and how its guest is reached.
 
-    ``is_serial`` says that the serial shell runs in it; ``host_memory_mib`` is what a copy takes of the host's memory.
-    The memory is never written to. GRUB's boot disk was kept in the folder ``boot_disk``.
+    With ``is_serial`` the serial shell runs in it; ``host_memory_mib`` is what a clone takes of the host's memory.
+    Nothing writes to the file ``memory``. GRUB's boot disk is in the folder ``boot_disk``.
     """
 
     memory: Path
@@ -67,10 +60,10 @@ class FrozenMachine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootRecord:
-    """A boot on paper, so that it can be made again elsewhere: without credentials that may be secret.
+    """A boot on paper, from which it is reproduced elsewhere: without credentials that may be secret.
 
-    ``disks`` are copies of the machine's, as they were before, by their names in the boot's folder; empty for one that
-    was blank. ``offers`` and ``artifacts`` are digests. With ``is_kexec`` the machine was switched on with those disks
+    ``disks`` are the names, in the boot's folder, of copies of the machine's disks from before the boot; empty for a
+    blank disk. ``offers`` and ``artifacts`` are digests. With ``is_kexec`` the machine was powered on with those disks
     and ran the artifacts ``before``.
     """
 
@@ -92,10 +85,10 @@ class BootRecord:
 class BootPlan:
     """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``.
 
-    Its memory is ``memory``, a file that it makes and writes to, where it shall be frozen later. With ``frozen`` it
-    does not boot, but goes on where that one stood still. ``doubt`` says why what it shows may not be the image's
-    doing, or nothing. GRUB's menu has ``offers``, of which it picks the ``entry``-th; None leaves that to whoever is at
-    the console. With ``is_kexec`` QEMU runs already, and another kernel in it is to start these artifacts.
+    A machine that is to be frozen later has its memory in the file ``memory``, which QEMU creates. With ``frozen`` it
+    does not boot, but goes on from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, and with
+    None leaves that to the person at the console. With ``is_kexec`` QEMU runs already, and another kernel in it is to
+    start these artifacts. The machine stops for a person at ``stop``.
     """
 
     number: int
@@ -103,10 +96,8 @@ class BootPlan:
     spec: MachineSpec
     artifacts: Artifacts
     definition: ImageDefinition
-    context: BootContext
     memory: Path | None = None
     frozen: FrozenMachine | None = None
-    doubt: Callable[[], str] = str
     offers: tuple[Artifacts, ...] = ()
     entry: int | None = None
     is_kexec: bool = False
@@ -114,24 +105,25 @@ class BootPlan:
 
     @property
     def where(self) -> str:
-        return where(self.spec.name, self.number, self.boot_path)
+        """How findings name this boot."""
+        return boot_name(self.spec.name, self.number, self.boot_path)
 
     @property
     def boot_path(self) -> BootPath:
-        """How this boot comes up: a machine that is to be upgraded by kexec needs another way to be switched on."""
+        """How this boot starts: a machine that is to be upgraded by kexec is powered on by another path first."""
         is_switched_on = self.spec.boot_path is BootPath.KEXEC and not self.is_kexec
         return BootPath.DIRECT if is_switched_on else self.spec.boot_path
 
     @property
     def backing(self) -> command_line.Memory | None:
-        """What backs the machine's memory, if that is a file."""
+        """The file that backs the machine's memory, if one does."""
         if self.memory:
             return command_line.Memory(file=self.memory, is_own=True)
         return command_line.Memory(file=self.frozen.memory, is_own=False) if self.frozen else None
 
     @property
     def variables(self) -> Path | None:
-        """UEFI's, which stay from boot to boot."""
+        """The file of UEFI variables, which stay from boot to boot; None for BIOS."""
         return self.folder.parent / UEFI_VARIABLES if self.spec.is_uefi else None
 
     @property
@@ -147,7 +139,7 @@ class BootPlan:
 
     @property
     def menu(self) -> tuple[grub.MenuEntry, ...]:
-        """GRUB's; empty on the other boot paths."""
+        """GRUB's menu; empty on the other boot paths."""
         if self.spec.boot_path is not BootPath.GRUB:
             return ()
         offers = self.offers or (self.artifacts,)
@@ -160,7 +152,7 @@ class BootPlan:
 
     @property
     def fetched(self) -> tuple[str, ...]:
-        """The files that this boot gets over HTTP."""
+        """The names of the artifacts that this boot downloads over HTTP."""
         if self.boot_path is BootPath.GRUB:
             return ()
         if self.boot_path is not BootPath.DIRECT:
@@ -169,7 +161,7 @@ class BootPlan:
 
     @property
     def direct(self) -> command_line.DirectBoot | None:
-        """What QEMU itself loads on the ``direct`` path."""
+        """The files that QEMU itself loads; None but on the ``direct`` path."""
         if self.boot_path is not BootPath.DIRECT:
             return None
         files = self.artifacts
@@ -177,88 +169,3 @@ class BootPlan:
         return command_line.DirectBoot(
             kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments
         )
-
-    def note_phase(self, phase: str) -> None:
-        self.context.run.add_phase(self.spec.name, self.number, phase)
-
-    def keep(self) -> None:
-        """Write into its folder all that it takes to make this boot again: the disks as they are, and its record.
-
-        The copies for the boot before are not needed any more. `HostError` where there is no room.
-        """
-        try:
-            self.folder.mkdir(parents=True)
-            forget_disks(self.folder.parent)
-            if self.variables and self.variables.exists():
-                shutil.copyfile(self.variables, self.folder / UEFI_VARIABLES)
-            self._link_capture()
-            kept = tuple(_kept(number, disk, self.folder) for number, disk in enumerate(self.spec.disks))
-            self._record(kept)
-        except OSError as error:
-            raise HostError(f"{self.folder}: no copy of the machine's disks: {error.strerror}; make room") from error
-
-    def keep_upgrade(self, running: BootPlan) -> None:
-        """The same for a boot by kexec: it takes the machine as it was switched on for what is ``running``."""
-        try:
-            self.folder.mkdir(parents=True)
-            self._link_capture()
-            known = serialization.read(BootRecord, running.folder / BOOT_RECORD)
-            for name in filter(None, known.disks):
-                (self.folder / name).hardlink_to(running.folder / name)
-            upgrade = replace(
-                known,
-                number=self.number,
-                boot_path=self.boot_path,
-                artifacts=self.artifacts.digest,
-                is_kexec=True,
-                before=known.before or known.artifacts,
-            )
-            serialization.write(self.folder / BOOT_RECORD, upgrade)
-        except OSError as error:
-            raise HostError(f"{self.folder}: no record of the machine: {error.strerror}; make room") from error
-
-    def _link_capture(self) -> None:
-        for capture in self.context.lab.captures[:1]:
-            (self.folder / CAPTURE).symlink_to(os.path.relpath(capture, self.folder))
-
-    def _record(self, kept: tuple[str, ...]) -> None:
-        public = {name: value for name, value in self.spec.credentials.items() if _PUBLIC.fullmatch(name)}
-        lab = self.context.lab
-        serialization.write(
-            self.folder / BOOT_RECORD,
-            BootRecord(
-                spec=replace(self.spec, credentials=public, disks=tuple(map(_sized, self.spec.disks, kept))),
-                number=self.number,
-                boot_path=self.boot_path,
-                artifacts=self.artifacts.digest,
-                offers=tuple(offer.digest for offer in self.offers),
-                entry=self.entry,
-                network=lab.network,
-                network_faults=tuple(fault.name for fault in lab.network_faults),
-                disks=kept,
-                is_clone=self.frozen is not None,
-                is_kexec=self.is_kexec,
-            ),
-        )
-
-
-def forget_disks(machine: Path) -> None:
-    """Remove from the folder of a ``machine`` the copies of its disks that `Plan.keep` made; those of a boot with a
-    finding stay."""
-    for copy in machine.glob("boot-*/disk-*"):
-        if not (copy.parent / FINDING).exists():
-            copy.unlink(missing_ok=True)
-
-
-def _sized(disk: DiskSpec, copy: str) -> DiskSpec:
-    """``disk``, of which its size is all that there is to know if there is no ``copy``."""
-    return disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
-
-
-def _kept(number: int, disk: DiskSpec, folder: Path) -> str:
-    """A copy of ``disk`` in ``folder``, which takes no more room than what was written to it; empty if nothing was."""
-    if not disk.path.stat().st_blocks:
-        return ""
-    copy = folder / f"disk-{number}.{disk.format}"
-    disk_images.copy_sparse(disk.path, copy)
-    return copy.name

@@ -1,4 +1,4 @@
-"""The command that a person types to boot the same artifacts."""
+"""The command with which a person boots the same artifacts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harness.model.machine_spec import BootPath, DiskRole, MachineSpec
 
 
 def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
-    """The command that boots the same artifacts by hand, on the same disk."""
+    """``bootproof boot`` for ``artifacts`` on the data disk of ``spec``; by the direct path for a kexec upgrade."""
     data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
     disks = "".join(f" --disk {disk.path}" for disk in data[:1])
     hardware = f" --hardware {spec.hardware}" if spec.hardware else ""

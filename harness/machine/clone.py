@@ -52,8 +52,8 @@ def clone(
         host_memory_mib=host_memory_mib or int(spec.memory_mib * _MEMORY_SHARE),
         boot_disk=template.folder if template.offers else None,
     )
-    artifacts, doubt = load_artifacts(template.artifacts), template.alteration
-    with thaw(frozen, spec, artifacts, definition, context=context, memory=memory, doubt=doubt) as machine:
+    artifacts, context = load_artifacts(template.artifacts), replace(context, doubt=template.alteration)
+    with thaw(frozen, spec, artifacts, definition, context=context, memory=memory) as machine:
         machine.facts = template.facts
         machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
         took_s = time.monotonic() - started_s

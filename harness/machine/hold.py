@@ -6,6 +6,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
 from harness.machine.attach_server import open_access
 from harness.machine.machine import Machine
+from harness.machine.observation import BootState
 
 
 def hold_machine(machine: Machine, why: str, *, for_s: float) -> None:
@@ -15,9 +16,9 @@ def hold_machine(machine: Machine, why: str, *, for_s: float) -> None:
     failure stays what it was.
     """
     running = machine.running_boot
-    if running.is_kept or running.child.status is not None:
+    if running.watch.state is BootState.HELD or running.child.status is not None:
         return
-    running.is_kept = True
+    running.watch.state = BootState.HELD
     try:
         with running.outliving_resets(), open_access(running, why, for_s=for_s) as access:
             name = access.about.id

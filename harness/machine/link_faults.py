@@ -1,4 +1,4 @@
-"""Network faults of a machine's own link: QEMU pulls its cable and plugs it in again (QMP, set_link)."""
+"""Network faults of a machine's own link: QEMU unplugs its cable and plugs it in again (QMP, set_link)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FLAP_S = 2.0
 
 @contextmanager
 def with_link_faults(spec: MachineSpec, faults: Sequence[NetworkFault], qmp: Qmp, console: Console) -> Iterator[None]:
-    """While the block lasts, the link of the machine's first card is as network fault."""
+    """While the block lasts, the link of the machine's first network card has the link faults among ``faults``."""
     link = [fault for fault in faults if isinstance(fault, LinkFault) and (fault.down_s or fault.flaps)]
     if not link:
         yield
@@ -55,7 +55,7 @@ def with_link_faults(spec: MachineSpec, faults: Sequence[NetworkFault], qmp: Qmp
 def _play(
     fault: LinkFault, spec: MachineSpec, console: Console, is_over: threading.Event, set_link: Callable[..., None]
 ) -> None:
-    """Time is counted from when the link is first needed: by the firmware, iPXE or the initrd."""
+    """Apply ``fault``; its time starts when the firmware, iPXE or the initrd first needs the link."""
     first = "firmware" if spec.is_uefi else "ipxe"
     if fault.down_s == math.inf or not _has_begun(first if spec.boot_path.is_netboot else "initrd", console, is_over):
         return
@@ -70,7 +70,7 @@ def _play(
 
 
 def _has_begun(phase: str, console: Console, is_over: threading.Event) -> bool:
-    """Whether the machine got to that phase before it was switched off."""
+    """Wait until the machine gets to ``phase``; False if it is switched off before that."""
     while phase != "firmware" and phase not in console.phases:
         if is_over.wait(0.1):
             return False

@@ -12,17 +12,19 @@ from uuid import UUID
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, HostError, ImageError, UsageError
 from harness.guest.channel import Channel
-from harness.guest.checks import BootFailed, EmulatorFault
 from harness.guest.console import Console
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
-from harness.machine.boot import BOOT_S, SHUTDOWN_S, RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, forget_disks
+from harness.machine import boot_files
+from harness.machine.boot import RunningBoot
+from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
 from harness.machine.credentials import reachable
-from harness.machine.launch import power_on
+from harness.machine.errors import BootFailed, EmulatorFault
+from harness.machine.power_on import power_on
 from harness.machine.verbs import GuestVerbs
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
 from harness.qemu import grub
@@ -36,8 +38,7 @@ class Machine(GuestVerbs):
     """One machine over its boots: its disks and identity stay, everything else is new each time.
 
     Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. With ``memory``, the guest's
-    memory is in that file, and the machine can be frozen. ``doubt`` returns why its results may not be the image's
-    doing, or an empty string.
+    memory is in that file, and the machine can be frozen.
 
     It has more than twenty methods because it is what tests use: most of them are verbs of a few lines over the running
     boot; commands and waits are in `GuestVerbs`.
@@ -50,10 +51,9 @@ class Machine(GuestVerbs):
         definition: ImageDefinition,
         context: BootContext,
         memory: Path | None = None,
-        doubt: Callable[[], str] = str,
     ) -> None:
         self.spec, self.artifacts, self.definition, self.context = spec, artifacts, definition, context
-        self.memory, self._doubt = memory, doubt
+        self.memory = memory
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
         """The entries of GRUB's menu, the latest first."""
@@ -80,7 +80,7 @@ class Machine(GuestVerbs):
 
     def doubt(self) -> str:
         """Why its results may not be the image's doing; empty if there is no reason."""
-        return self.running_boot.doubt() if self.is_on else self._doubt()
+        return self.running_boot.watch.doubt() if self.is_on else self.context.doubt()
 
     @property
     def is_clone(self) -> bool:
@@ -157,7 +157,7 @@ class Machine(GuestVerbs):
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with self.boot_slot():
             share.begin()
-            running, deadline = self._start(self._plan()), Deadline(BOOT_S)
+            running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
             while not when(running.console):
                 if running.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
                     raise ImageError(
@@ -188,7 +188,7 @@ class Machine(GuestVerbs):
 
     def _boot_once(self) -> None:
         plan = self._plan()
-        plan.note_phase("queued")
+        boot_files.note_phase(plan, self.context.run, "queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
         with self.holding_failed(), self.boot_slot():
             share.begin()
@@ -225,14 +225,14 @@ class Machine(GuestVerbs):
         """Stop the machine for good: its memory is in ``memory``, its device state in ``state``, and it is off."""
         self.running_boot.freeze(state)
         self.off()
-        forget_disks(self.folder)
+        boot_files.forget_disks(self.folder)
 
     def _memory_share(self, needed_mib: int) -> admission.Share:
         return self._stack.enter_context(admission.memory_share(self.context.slots, needed_mib))
 
     def _start(self, plan: BootPlan) -> RunningBoot:
-        plan.keep()
-        self._running.append(self._stack.enter_context(power_on(plan)))
+        boot_files.save(plan, self.context.lab)
+        self._running.append(self._stack.enter_context(power_on(plan, self.context)))
         return self._running[-1]
 
     def _plan(self, frozen: FrozenMachine | None = None, *, is_kexec: bool = False) -> BootPlan:
@@ -243,10 +243,8 @@ class Machine(GuestVerbs):
             spec=self.spec,
             artifacts=self.artifacts,
             definition=self.definition,
-            context=self.context,
             memory=self.memory,
             frozen=frozen,
-            doubt=self._doubt,
             offers=self.offers,
             entry=self._entry,
             is_kexec=is_kexec,
@@ -279,11 +277,12 @@ class Machine(GuestVerbs):
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
         with self.holding_failed(), self.boot_slot():
             plan = self._plan(is_kexec=True)
-            plan.keep_upgrade(self.running_boot.plan)
+            boot_files.save_upgrade(plan, self.running_boot.plan, self.context.lab)
             running = self.running_boot.kexec(plan)
             self._running.append(running)
-            self._stack.enter_context(running.keeping_network_log())
-            self._stack.callback(running.note_late_signs)
+            log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
+            self._stack.enter_context(trace.kept(self.spec.number, log, running.console.started_s))
+            self._stack.callback(running.watch.report_late_findings)
             running.wait_until_ready()
 
     def kill(self) -> None:
@@ -303,7 +302,7 @@ class Machine(GuestVerbs):
         running = self.running_boot
         running.run_later(f"systemctl --no-block {verb}")
         try:
-            running.wait_until_off(Deadline(SHUTDOWN_S), f"a clean {verb}")
+            running.wait_until_off(f"clean {verb}")
         finally:
             self.off()
 
@@ -340,13 +339,12 @@ def thaw(
     *,
     context: BootContext,
     memory: Path | None = None,
-    doubt: Callable[[], str] = str,
 ) -> Iterator[Machine]:
     """A machine that resumes ``frozen`` while the block lasts; see `Machine.thaw`.
 
     With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
     """
-    machine = Machine(spec, artifacts, definition, context, memory, doubt)
+    machine = Machine(spec, artifacts, definition, context, memory)
     with _ending(machine):
         machine.thaw(frozen)
         yield machine
@@ -360,4 +358,4 @@ def _ending(machine: Machine) -> Iterator[None]:
     finally:
         machine.off()
         grub.remove(machine.folder)
-    forget_disks(machine.folder)
+    boot_files.forget_disks(machine.folder)

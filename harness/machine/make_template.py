@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.host_id import boot_id
-from harness.guest import checks
 from harness.guest.channel import SerialChannel
+from harness.guest.readiness import wait_until_quiet
 from harness.guest.testinfra_host import gather_facts
 from harness.machine.machine import Machine
 from harness.model.layout import CAPTURE
@@ -28,7 +28,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     where QEMU cannot save the machine.
     """
     run, name = machine.context.run, machine.name
-    checks.wait_until_quiet(machine.channel)
+    wait_until_quiet(machine.channel)
     machine.run(_WARM)
     facts = gather_facts(name, machine.channel)
     is_serial = isinstance(machine.channel, SerialChannel)

@@ -1,4 +1,4 @@
-"""What the trace of a lab's servers says of a boot that goes wrong: pure."""
+"""What a machine's requests to the lab's servers show about a boot that fails: pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from harness.lab import TraceEvent
 from harness.model.machine_spec import MachineSpec
 from harness.model.verdict import Finding
 
-_ASKED_IN_VAIN = 2
-"""So often a DHCP client asks before it is said that nobody answers: RFC 2131, 4.1, has it ask again after seconds."""
+_UNANSWERED_REQUESTS = 2
+"""Unanswered requests of a DHCP client that make a finding; RFC 2131, 4.1: the client repeats one after seconds."""
 
 
 def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, is_transient: bool) -> Finding | None:
-    """What its DHCP shows while the machine still tries; None if that may go well, as it may where all network
-    faults are transient (``is_transient``)."""
+    """Why DHCP cannot succeed, while the machine still tries; None while it may.
+
+    Where all network faults are transient (``is_transient``), a missing answer may still come.
+    """
     if any(event.kind == "nak" and "server-ID" in event.problem for event in events):
         return Finding(
             id="dhcp-servers-disagree",
@@ -23,13 +25,13 @@ def failure(events: Sequence[TraceEvent], spec: MachineSpec, where: str, *, is_t
             where=where,
             cause="a foreign DHCP server on this segment, such as a router, a hypervisor or a forgotten installer",
         )
-    if not is_transient and _unanswered(events, spec) >= _ASKED_IN_VAIN:
+    if not is_transient and _unanswered(events, spec) >= _UNANSWERED_REQUESTS:
         return _no_answer(where)
     return None
 
 
 def explained(finding: Finding, events: Sequence[TraceEvent], spec: MachineSpec) -> Finding:
-    """``finding`` as the wire explains it, where the firmware could only say that it found nothing to boot."""
+    """``finding``, or the network's explanation of it, where the firmware only says that it found nothing to boot."""
     if finding.id != "no-boot-device" or not spec.boot_path.is_netboot:
         return finding
     if not any(event.protocol == "dhcp" for event in events):
@@ -45,7 +47,7 @@ def explained(finding: Finding, events: Sequence[TraceEvent], spec: MachineSpec)
         return replace(
             finding,
             id="dhcp-no-boot-file",
-            what="DHCP gave the machine an address and nothing to boot",
+            what="DHCP gave the machine an address and no boot file",
             cause="the DHCP server names no boot file or next server for this kind of client",
         )
     return finding
@@ -61,7 +63,8 @@ def _no_answer(where: str) -> Finding:
 
 
 def _unanswered(events: Sequence[TraceEvent], spec: MachineSpec) -> int:
-    """How often in a row the card that should get an address, or any if none should, asked in vain."""
+    """How many requests in a row of the network card that should get an address, or of any card if none should, had no
+    answer."""
     count = 0
     for event in events:
         if event.kind == "discover" and event.problem and spec.dhcp_nic in (None, event.card):

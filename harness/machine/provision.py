@@ -1,4 +1,4 @@
-"""What a machine finds when it is switched on: firmware's variables and loaders, GRUB's disk, what the lab serves."""
+"""What a machine finds when it is powered on: UEFI variables and boot loaders, GRUB's disk, and what the lab serves."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import shutil
 from urllib.parse import urlsplit
 
 from harness.core import process
+from harness.lab import Lab
 from harness.machine.boot_plan import BootPlan
 from harness.model.machine_spec import BOOT_URL, BreakPoint, DiskSpec, mac_of
 from harness.qemu import command_line, grub
 
 
-def give_firmware(plan: BootPlan) -> None:
-    """UEFI's variables as they come from the factory, at first; iPXE, where the firmware is to fetch it."""
+def give_firmware(plan: BootPlan, lab: Lab) -> None:
+    """Provide UEFI variables as delivered by the vendor, unless the machine has its own, and iPXE if the firmware is
+    to fetch it."""
     if plan.variables and not plan.variables.exists():
         process.require_file(command_line.UEFI_CODE, "ovmf")
         shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), plan.variables)
     if plan.spec.loader:
         loader = process.require_file(plan.spec.loader, "ipxe")
-        plan.context.lab.offer(loader)
-        plan.context.lab.http.serve(f"/{loader.name}", loader)
+        lab.offer(loader)
+        lab.http.serve(f"/{loader.name}", loader)
 
 
 def boot_disk(plan: BootPlan) -> DiskSpec | None:
-    """GRUB's, as a deployment leaves it; where the machine goes on, as it was."""
+    """The disk with GRUB and its menu, as a deployment leaves it; that of a frozen machine if it goes on from one."""
     if not plan.menu:
         return None
     if plan.frozen:
@@ -34,9 +36,9 @@ def boot_disk(plan: BootPlan) -> DiskSpec | None:
     return grub.install(plan.folder.parent, plan.menu)
 
 
-def serve(plan: BootPlan) -> None:
-    """Let the lab's HTTP server hand the artifacts to this machine, and to each of its network cards its own script."""
-    http, digest, spec = plan.context.lab.http, plan.artifacts.digest, plan.spec
+def serve(plan: BootPlan, lab: Lab) -> None:
+    """Publish the artifacts on the lab's HTTP server, and an iPXE script for each network card of the machine."""
+    http, digest, spec = lab.http, plan.artifacts.digest, plan.spec
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
     http.serve(urlsplit(BOOT_URL).path, command_line.IPXE_BY_CARD.encode())

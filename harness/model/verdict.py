@@ -54,6 +54,11 @@ class Coverage:
     flaky_tests: tuple[str, ...] = ()
 
 
+def boot_name(machine: str, number: int, boot_path: str) -> str:
+    """How `Finding.where` names a boot."""
+    return f"{machine}, boot {number} ({boot_path})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
     """The measurements of one boot: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness.core import serialization
 from harness.core.errors import Blame, BootproofError, HostError
-from harness.machine.boot_plan import BootRecord, where
+from harness.machine.boot_plan import BootRecord
 from harness.model.artifacts import load_artifacts
 from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
-from harness.model.verdict import Finding
+from harness.model.verdict import Finding, boot_name
 from harness.plugin.state import RunState
 from harness.replay import bundle
 from harness.replay.bundle_write import write_bundle
@@ -102,7 +102,7 @@ def note_unfinished(run: Run) -> None:
             finding = Finding(
                 id=bundle.UNFINISHED,
                 what=f"the run was interrupted {time.time() - began_s:.0f} s into this boot, which had got to {phase}",
-                where=where(plan.spec.name, plan.number, plan.boot_path),
+                where=boot_name(plan.spec.name, plan.number, plan.boot_path),
                 blame=Blame.HARNESS,
                 evidence=tuple(lines),
                 cause="if it was slower than others of its kind, it hung; else it had no time to end",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.core import process, serialization
-from harness.core.errors import Blame, BootproofError, HarnessError, HostError, MissingExtra, UsageError
+from harness.core.errors import BootproofError, HarnessError, HostError, MissingExtra, UsageError
 from harness.model.artifacts import load_artifacts
 from harness.model.hardware import HardwareProfile, unfreezable
 from harness.model.machine_spec import BootPath, Network
@@ -27,6 +27,7 @@ from harness.runs import history, learned
 from harness.runs.folder import Run, make_run_folder, unwritable
 from harness.runs.progress import BuildProgress, EventFollower
 from harness.store.store import find_store
+from harness.verdict import attribution
 from harness.verdict.assemble import conclude, describe
 
 _COMPARED = "stable"
@@ -128,9 +129,7 @@ def _sayer(config: pytest.Config) -> Any:
 
 
 def _end_unprepared(state: RunState, image: str, error: BootproofError) -> NoReturn:
-    finding_id = "build-failed" if error.blame is Blame.IMAGE else f"{error.blame}-error"
-    finding = Finding(id=finding_id, what=str(error), where=f"image {image}", blame=error.blame)
-    _note(state, image, "finding", serialization.dump(finding))
+    _note(state, image, "finding", serialization.dump(attribution.nothing_to_boot(image, error)))
     pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
 
 
@@ -148,15 +147,13 @@ def note(report: pytest.TestReport) -> None:
 def note_uncollected(file: str) -> None:
     """``file`` cannot be read as tests, and nobody knows what it would have proven."""
     for state in _open:
-        _blame_harness(state, "not-collected", "its tests could not be collected", where=file,
-                       cause="as pytest quotes above")  # fmt: skip
+        _note_finding(state, attribution.not_collected(file))
 
 
 def note_crash(test: str) -> None:
     """A worker ended in the middle of ``test``."""
     for state in _open:
-        _blame_harness(state, "worker-crashed", "the worker that ran it ended unexpectedly", where=test,
-                       cause="the test, or the host for want of memory: see dmesg")  # fmt: skip
+        _note_finding(state, attribution.lost_worker(test))
 
 
 def note_interrupt(error: BaseException) -> None:
@@ -164,7 +161,7 @@ def note_interrupt(error: BaseException) -> None:
     for state in _open:
         if type(error) is KeyboardInterrupt:
             state.is_interrupted = True
-            _blame_harness(state, "interrupted", "the run was interrupted", where="pytest")
+            _note_finding(state, attribution.interrupted())
             for run in state.runs.values():
                 with suppress(HostError):  # a full disk
                     bundles.note_unfinished(run)
@@ -176,13 +173,10 @@ def note_interrupt(error: BaseException) -> None:
 def note_failed_end(state: RunState, error: BaseException) -> None:
     """Another plugin failed at the end; what it would have said or written may be missing, the verdict is not."""
     said = str(error).partition("\n")[0]
-    _blame_harness(
-        state, "pytest-failed", f"pytest could not end in order: {type(error).__name__}: {said}", where="pytest"
-    )
+    _note_finding(state, attribution.pytest_failed(f"pytest could not end in order: {type(error).__name__}: {said}"))
 
 
-def _blame_harness(state: RunState, finding_id: str, what: str, *, where: str, cause: str = "") -> None:
-    finding = Finding(id=finding_id, what=what, where=where, blame=Blame.HARNESS, cause=cause)
+def _note_finding(state: RunState, finding: Finding) -> None:
     for image in state.runs:
         _note(state, image, "finding", serialization.dump(finding))
 
@@ -198,7 +192,7 @@ def _note(state: RunState, image: str, kind: str, data: dict[str, Any]) -> None:
 def conclude_all(state: RunState, exit_status: int) -> int:
     """Write every verdict; the exit status of the worst, unless pytest has a graver one of its own."""
     if exit_status == pytest.ExitCode.INTERNAL_ERROR:
-        _blame_harness(state, "pytest-failed", "an error inside pytest or one of its plugins", where="pytest")
+        _note_finding(state, attribution.pytest_failed("an error inside pytest or one of its plugins"))
     state.verdicts.clear()
     for name in state.runs:
         try:

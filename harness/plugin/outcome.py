@@ -12,14 +12,15 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError, HostError
-from harness.guest.checks import BootFailed
 from harness.machine.by_hand import by_hand
+from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
 from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
 from harness.plugin.state import RunState
+from harness.verdict import attribution
 
 _EVIDENCE_LINES = 12
 
@@ -59,8 +60,7 @@ def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Ru
     if boot is None:
         return None
     if machine and machine.is_on and not is_boot:
-        machine.running_boot.keep_journal()
-        machine.running_boot.keep_memory()
+        machine.running_boot.keep_evidence()
     return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
 
 
@@ -102,17 +102,10 @@ def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
 
 
 def _blame(error: BaseException, machine: Machine | None) -> Blame:
-    """An error while the guest still answers is the image's; an unknown one of the harness is inconclusive.
-
-    Of a machine that goes on from altered files, or that its emulator broke, nothing can be said.
-    """
-    if machine is not None and machine.doubt():
-        return Blame.HOST
-    if isinstance(error, BootproofError):
-        return error.blame
-    if isinstance(error, AssertionError | pytest.fail.Exception):
-        return Blame.IMAGE
-    return Blame.IMAGE if machine is not None and _answers(machine) else Blame.HARNESS
+    """See `attribution`; the guest is asked only if the error alone does not show what it means."""
+    doubt = machine.doubt() if machine is not None else ""
+    answers = machine is not None and not doubt and attribution.is_unknown(error) and _answers(machine)
+    return attribution.blame_of_exception(error, doubt=doubt, guest_answers=answers)
 
 
 def _answers(machine: Machine) -> bool:

@@ -15,8 +15,6 @@ RESTARTS = "running in system mode"
 """What systemd says when it begins (core/main.c); before a kernel has, its user space was only restarted."""
 LEAVES = "Starting new kernel"
 """The last that the old kernel prints (Linux, kernel/kexec_core.c, kernel_kexec())."""
-SILENT_S = 60.0
-"""How long the new kernel may take to its first line on the reference machine; it unpacks itself first."""
 
 _MISSING = 64
 _LOAD = """\

@@ -12,10 +12,10 @@ from pathlib import Path
 from harness.core import process
 from harness.core.errors import HarnessError, UsageError
 from harness.core.process import CommandFailed
-from harness.guest.checks import BootFailed
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
+from harness.machine.errors import BootFailed
 from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.layout import UEFI_VARIABLES

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.core.errors import Blame
 from harness.core.text import plain
-from harness.model.verdict import BootResult, Outcome, Verdict
+from harness.model.verdict import BootResult, Outcome, Verdict, boot_name
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All but tabulator and end of line; iPXE takes back what it printed with many a backspace."""
@@ -53,7 +53,7 @@ def facts(verdict: Verdict) -> tuple[str, ...]:
 
 def name_of(boot: BootResult) -> str:
     """As findings name it in ``where``."""
-    return f"{boot.machine}, boot {boot.number} ({boot.boot_path})"
+    return boot_name(boot.machine, boot.number, boot.boot_path)
 
 
 def clean(text: str) -> str:

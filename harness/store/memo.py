@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.core import serialization
-from harness.core.errors import Blame, BootproofError
+from harness.core.errors import Blame, BootproofError, blame_of
 from harness.core.locks import lock_folder
 
 T = TypeVar("T")
@@ -39,16 +39,6 @@ class FailedBefore(BootproofError):
 
     def __str__(self) -> str:
         return f"{self.what} failed earlier in this run and is not tried again: {self.said}"
-
-
-def blame_of(error: BaseException) -> Blame:
-    """Whose doing an error is that a test, or what a test asked for, ended with."""
-    if isinstance(error, BootproofError):
-        return error.blame
-    if isinstance(error, OSError):
-        return Blame.HOST
-    is_claim = isinstance(error, AssertionError) or type(error).__name__ == "Failed"  # that of pytest.fail()
-    return Blame.IMAGE if is_claim else Blame.HARNESS
 
 
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:

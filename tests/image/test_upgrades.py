@@ -111,7 +111,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
         data.compare(stage)
         losses = data.losses + data.survey.losses
         if changed and losses:
-            raise machine.running_boot.failed(rollback_finding(machine, changed, "; ".join(losses)))
+            raise machine.running_boot.watch.report_failure(rollback_finding(machine, changed, "; ".join(losses)))
         if changed:
             run.add("note", {"text": f"rolled back without a loss, although formats had changed: {'; '.join(changed)}"})
         assert not losses, "\n".join(losses)

@@ -21,6 +21,7 @@ from harness.machine.machine import BootContext, Machine, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
+from harness.model.timeouts import Timeouts
 from harness.model.verdict import Verdict
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
@@ -101,11 +102,14 @@ def spec(artifacts: Artifacts, base: ImageDefinition, disk: DiskSpec) -> Machine
 
 @pytest.fixture
 def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> Callable[..., object]:
-    """``with booting(spec) as machine``: the base image on that machine, or on changed artifacts."""
+    """``with booting(spec) as machine``: the base image on that machine, or changed artifacts, with other timeouts."""
 
     @contextmanager
-    def booting(spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True) -> Iterator[Machine]:
-        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+    def booting(
+        spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True, timeouts: Timeouts | None = None
+    ) -> Iterator[Machine]:
+        slots = find_store().folder("slots")
+        context = BootContext(lab=lab, run=run, slots=slots, by_hand=by_hand, timeouts=timeouts or Timeouts())
         with boot(spec, artifacts, base, context=context, power=power) as machine:
             yield machine
 

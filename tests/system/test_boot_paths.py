@@ -12,8 +12,8 @@ import pytest
 from harness.build.pipeline import build
 from harness.core import serialization
 from harness.core.process import output, require
-from harness.guest.checks import BootFailed
 from harness.lab import Lab
+from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition
@@ -66,7 +66,7 @@ def test_grub_boots_upgrades_and_goes_back_by_its_menu(
         assert machine.artifacts == artifacts
         assert _runs(machine, artifacts)
         machine.check("ls /data/kept")
-        assert machine.running_boot.downloads.records == []
+        assert machine.running_boot.watch.downloads.records == []
 
     assert not run.findings()
     assert [boot.artifacts for boot in run.boots()] == [artifacts.digest, other.digest, artifacts.digest]

@@ -15,12 +15,12 @@ import pytest
 
 from harness.core import digest
 from harness.core.errors import Blame
-from harness.guest.checks import BootFailed
 from harness.guest.waiting import WaitFailed
 from harness.lab import Lab, open_lab
 from harness.machine import states
 from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
+from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
 from harness.machine.template_store import StateFailed, TemplateStore

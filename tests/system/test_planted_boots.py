@@ -12,15 +12,16 @@ import pytest
 
 from harness.core import process, serialization
 from harness.core.errors import Blame
-from harness.fixtures.disk import make_disk
-from harness.lab import Lab
-from harness.machine import boot
-from harness.machine import machine as machine_module
-from harness.machine.machine import BootFailed, Machine
+from harness.lab import HttpAnswer, Lab, Request
+from harness.lab.http_faults import altered
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
-from harness.model.machine_spec import Accelerator, BootPath, DiskSpec, MachineSpec
+from harness.model.machine_spec import Accelerator, BootPath, MachineSpec, mac_of
 from harness.model.network_faults import known
+from harness.model.timeouts import Timeouts
 from harness.qemu import command_line, grub
+from harness.qemu.disk_images import make_raw
 from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
@@ -191,13 +192,15 @@ def test_a_boot_that_the_emulator_broke_is_made_once_more(booting: Booting, spec
     assert [event for event in run.events() if event.kind == "finding"] == []
 
 
-def test_a_disk_from_which_nothing_boots(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    def blank(folder: Path, _: object) -> DiskSpec:
-        return make_disk(folder / "blank.raw")
+def test_a_disk_from_which_nothing_boots(booting: Booting, spec: MachineSpec) -> None:
+    """A blank one, whose deployment noted that it had written GRUB and the menu."""
+    with booting(replace(spec, boot_path=BootPath.GRUB), power=False) as machine:
+        machine.folder.mkdir(parents=True)
+        make_raw(machine.folder / grub.DISK, size_bytes=1 << 30)
+        (machine.folder / grub.CONFIGURATION).write_text(grub.configuration(machine._plan(None).menu), "utf-8")
 
-    monkeypatch.setattr(grub, "install", blank)
-    with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.GRUB)):
-        pass
+        with pytest.raises(BootFailed) as failure:
+            machine.power_on()
 
     assert failure.value.finding.id == "no-boot-device"
 
@@ -209,13 +212,18 @@ kernel {url}/vmlinuz initrd=initrd.img || shell
 
 
 def test_a_boot_script_that_tries_once(
-    booting: Booting, spec: MachineSpec, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    booting: Booting, spec: MachineSpec, lab: Lab, artifacts: Artifacts, tmp_path: Path
 ) -> None:
-    def script(url: str, *_: object, **__: object) -> str:
-        return _GIVES_UP.format(url=url)
+    fault = known()["http-503-once-kernel"]
+    script = _GIVES_UP.format(url=command_line.base_url(artifacts.digest)).encode()
 
-    monkeypatch.setattr(command_line, "ipxe_script", script)
-    lab.inject(known()["http-503-once-kernel"])
+    def alter(request: Request, answer: HttpAnswer, answered_before: int) -> HttpAnswer:
+        if request.path == command_line.script_path(mac_of(spec.number, 0)):
+            return replace(answer, body=script)
+        return altered([fault], tmp_path, request, answer, answered_before)
+
+    lab.inject(fault)
+    lab.http.inject(alter)
     with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
         pass
 
@@ -234,25 +242,26 @@ def test_a_kexec_that_restarts_only_user_space(booting: Booting, spec: MachineSp
 
 
 def test_a_boot_that_says_nothing_more(
-    booting: Booting, spec: MachineSpec, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    booting: Booting, spec: MachineSpec, artifacts: Artifacts, tmp_path: Path
 ) -> None:
-    """Its cause tells where it was, unless the host had no time for it."""
-    monkeypatch.setattr(boot, "BOOT_S", 60.0)
-    monkeypatch.setattr(boot, "SILENCE_S", 15.0)
+    """The finding's cause says where the boot was, unless the host had no time for it."""
+    timeouts = Timeouts(boot_s=60.0, silence_s=15.0)
     spoilt = _spoilt(artifacts, Planted(found="", arguments=("init=/usr/bin/cat",)), tmp_path / "spoilt")
-    with pytest.raises(BootFailed) as failure, booting(spec, artifacts=spoilt):
+    with pytest.raises(BootFailed) as failure, booting(spec, artifacts=spoilt, timeouts=timeouts):
         pass
 
     print(failure.value)
     found = failure.value.finding
     assert found.id == "boot-hangs"
-    assert "after power-on it was in userspace" in found.cause or found.blame is Blame.HOST
+    assert "after power-on the machine was in userspace" in found.cause or found.blame is Blame.HOST
 
 
-def test_a_unit_that_does_not_stop(booting: Booting, spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module, "SHUTDOWN_S", 30.0)
+def test_a_unit_that_does_not_stop(booting: Booting, spec: MachineSpec) -> None:
     stays = _drop_in("ssh.service", "[Service]\nExecStop=sleep infinity\nTimeoutStopSec=infinity\n")
-    with booting(replace(spec, credentials=stays)) as machine, pytest.raises(BootFailed) as failure:
+    with (
+        booting(replace(spec, credentials=stays), timeouts=Timeouts(shutdown_s=30.0)) as machine,
+        pytest.raises(BootFailed) as failure,
+    ):
         machine.reboot()
 
     print(failure.value)

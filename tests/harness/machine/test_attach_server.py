@@ -22,6 +22,7 @@ from harness.guest.channel import Completed
 from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
 from harness.machine.hold import hold_machine
+from harness.machine.observation import BootState
 from harness.runs.folder import Run
 
 
@@ -64,10 +65,11 @@ def power(tmp_path: Path) -> Any:
             artifacts=SimpleNamespace(manifest=SimpleNamespace(image="base")),
             folder=tmp_path / "machine-direct" / "boot-1",
             frozen=None,
-            context=SimpleNamespace(
-                lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")
-            ),
         ),
+        context=SimpleNamespace(
+            lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")
+        ),
+        watch=SimpleNamespace(state=BootState.FAILED),
         child=SimpleNamespace(pid=os.getpid()),
         console=Console(),
         channel=SimpleNamespace(run=run),
@@ -206,17 +208,17 @@ def test_before_user_space_a_login_is_refused(opened: Access, power: Any) -> Non
 def test_a_machine_that_has_ended_is_not_held_and_its_failure_stays_what_it_was(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
     machine: Any = SimpleNamespace(name="m", running_boot=power, context=SimpleNamespace(run=run))
-    power.child.status, power.is_kept = 0, False
+    power.child.status = 0
 
     hold_machine(machine, "its boot failed", for_s=60)
 
-    assert (power.is_kept, list(run.events())) == (False, [])
+    assert (power.watch.state, list(run.events())) == (BootState.FAILED, [])
 
 
 def test_a_machine_that_cannot_be_held_is_noted(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
     machine: Any = SimpleNamespace(name="m", running_boot=power, context=SimpleNamespace(run=run))
-    power.child.status, power.is_kept, power.child.pid = None, False, 1 << 30
+    power.child.status, power.child.pid = None, 1 << 30
 
     hold_machine(machine, "its boot failed", for_s=60)
 

@@ -1,4 +1,4 @@
-"""Downloads: the first that failed for good is a finding, one that may yet go well is not."""
+"""Downloads: the first that cannot succeed is a finding, one that may still succeed is not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def http(listening: socket.socket) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def downloads(http: HttpServer, tmp_path: Path) -> Downloads:
-    """Those of a machine at 127.0.0.1, of artifacts that ``http`` serves."""
+    """The downloads of a machine at 127.0.0.1, of artifacts that ``http`` serves."""
     files = {}
     for name, content in CONTENT.items():
         (tmp_path / name).write_bytes(content)
@@ -56,7 +56,7 @@ def downloads(http: HttpServer, tmp_path: Path) -> Downloads:
 
 @pytest.fixture
 def get(http: HttpServer, listening: socket.socket) -> Callable[[str], None]:
-    """Fetch a file as a machine does, whatever comes of it; returns when the server has it on record."""
+    """Fetch a file as a machine does, with any result; returns when the server has recorded the request."""
 
     def get(path: str = URL) -> None:
         before = len(http.log)
@@ -109,7 +109,7 @@ def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., Non
         ),
     ],
 )
-def test_a_download_that_failed_for_good_is_named(
+def test_a_download_that_cannot_succeed_is_named(
     name: str, finding_id: str, words: str, downloads: Downloads, get: Callable[..., None], tmp_path: Path
 ) -> None:
     inject(downloads.http, name, tmp_path)
@@ -121,7 +121,7 @@ def test_a_download_that_failed_for_good_is_named(
     assert words in finding.what
 
 
-def test_what_would_go_well_now_is_waited_for_but_not_for_ever(
+def test_a_retry_that_would_succeed_is_waited_for_but_not_for_ever(
     downloads: Downloads, get: Callable[..., None], tmp_path: Path
 ) -> None:
     inject(downloads.http, "http-503-once-rootfs", tmp_path)
@@ -137,7 +137,7 @@ def test_what_would_go_well_now_is_waited_for_but_not_for_ever(
     assert list(downloads.lacking(("rootfs.squashfs",), WHERE)) == []
 
 
-def test_a_download_whose_server_stopped_is_told_from_a_slow_reader(
+def test_a_download_whose_server_stopped_sending_is_a_stall(
     downloads: Downloads, listening: socket.socket, tmp_path: Path
 ) -> None:
     inject(downloads.http, "http-stalls-rootfs", tmp_path)

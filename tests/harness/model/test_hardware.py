@@ -232,9 +232,9 @@ def test_the_boards_clock_runs_on_as_it_was_set() -> None:
     ahead_s = board.seconds_ahead("2011-03-01T12:00:00", 1_700_000_000)
     events = [("RTC_CHANGE", {"offset": 5}), ("RTC_CHANGE", {"offset": 60}), ("RESUME", {})]
 
-    assert board.said(ahead_s, 1_700_000_000) == "2011-03-01T12:00:00"
-    assert board.said(ahead_s + board.seconds_set(events), 1_700_000_030) == "2011-03-01T12:01:30"
-    assert board.said(board.seconds_ahead("", 1_700_000_000), 1_700_000_000) == "utc"
+    assert board.rtc_base(ahead_s, 1_700_000_000) == "2011-03-01T12:00:00"
+    assert board.rtc_base(ahead_s + board.seconds_set(events), 1_700_000_030) == "2011-03-01T12:01:30"
+    assert board.rtc_base(board.seconds_ahead("", 1_700_000_000), 1_700_000_000) == "utc"
     assert "base=2011-03-01T12:00:00" in command_line.command(_spec(), wires=QemuSockets(), clock="2011-03-01T12:00:00")
 
 
@@ -242,7 +242,7 @@ def test_a_card_that_this_qemu_lacks_is_named() -> None:
     if 'name "igb"' in board._devices():
         board.check((NicSpec(model=NicModel.IGB),))
         return
-    with pytest.raises(HostError, match=r"QEMU has no card igb \(8\.0 and newer do\)"):
+    with pytest.raises(HostError, match=r"QEMU does not emulate igb \(8\.0 and newer do\)"):
         board.check((NicSpec(model=NicModel.IGB),))
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError, UsageError
+from harness.machine import boot_files
 from harness.machine.boot_plan import BootPlan, BootRecord
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
@@ -73,8 +74,8 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
     capture = tmp_path / "lab" / "capture.pcap"
     capture.parent.mkdir()
     capture.write_bytes(b"packets")
-    context: Any = type("Site", (), {"lab": type("Lab", (FakeLab,), {"captures": (capture,)})})
-    BootPlan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE, context=context).keep()
+    lab: Any = type("Lab", (FakeLab,), {"captures": (capture,)})
+    boot_files.save(BootPlan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE), lab)
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     argv = command_line.command(
         spec, program="qemu", wires=command_line.QemuSockets(netdevs=("user,id=net0",)), clock="utc"
@@ -131,8 +132,8 @@ def test_artifacts_are_included_on_request(tmp_path: Path, boot: Path, artifacts
 def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts) -> None:
     spec = serialization.read(BootRecord, boot / BOOT_RECORD).spec
     after = boot.parent / "boot-3"
-    context: Any = type("Site", (), {"lab": FakeLab})
-    BootPlan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE, context=context).keep()
+    lab: Any = FakeLab
+    boot_files.save(BootPlan(number=3, folder=after, spec=spec, artifacts=artifacts, definition=BASE), lab)
 
     assert not list(boot.glob("disk-*"))
     assert [file.name for file in after.glob("disk-*")] == ["disk-0.qcow2"]
@@ -140,12 +141,13 @@ def test_the_next_boot_keeps_the_disks_instead(boot: Path, artifacts: Artifacts)
 
 def test_an_upgrade_by_kexec_keeps_how_the_machine_was_switched_on(boot: Path, artifacts: Artifacts) -> None:
     switched_on = serialization.read(BootRecord, boot / BOOT_RECORD)
-    context: Any = type("Site", (), {"lab": FakeLab})
+    lab: Any = FakeLab
     spec = replace(switched_on.spec, boot_path=BootPath.KEXEC)
-    running = BootPlan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE, context=context)
+    running = BootPlan(number=2, folder=boot, spec=spec, artifacts=artifacts, definition=BASE)
     newer = replace(artifacts, manifest=replace(artifacts.manifest, version="2"))
     after = boot.parent / "boot-3"
-    replace(running, number=3, folder=after, artifacts=newer, is_kexec=True).keep_upgrade(running)
+    upgraded = replace(running, number=3, folder=after, artifacts=newer, is_kexec=True)
+    boot_files.save_upgrade(upgraded, running, lab)
 
     upgrade = serialization.read(BootRecord, after / BOOT_RECORD)
     assert (upgrade.before, upgrade.artifacts) == (artifacts.digest, newer.digest)

@@ -11,8 +11,8 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError, Blame
-from harness.guest.checks import BootFailed
-from harness.machine.boot import durations
+from harness.machine.errors import BootFailed
+from harness.machine.boot_files import durations
 from harness.model.verdict import Finding
 from harness.runs.folder import Run, make_run_folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import Blame, ImageError
-from harness.store.memo import FailedBefore, blame_of, once
+from harness.store.memo import FailedBefore, once
 
 
 def test_who_asks_later_gets_what_was_found_out_first(tmp_path: Path) -> None:
@@ -39,10 +39,3 @@ def test_what_a_killed_one_left_is_out_of_the_way(tmp_path: Path) -> None:
 
     assert once("it", tmp_path / "it.json", list[str], make) == []
     assert json.loads((tmp_path / "it.json").read_text()) == []
-
-
-def test_an_error_is_blamed_on_whose_doing_it_was() -> None:
-    assert blame_of(ImageError("x")) is Blame.IMAGE
-    assert blame_of(AssertionError()) is Blame.IMAGE
-    assert blame_of(OSError()) is Blame.HOST
-    assert blame_of(KeyError()) is Blame.HARNESS

@@ -1,23 +1,17 @@
-"""What one look into a ready guest means."""
+"""The findings that follow from what a ready guest says of itself."""
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.core.deadline import Deadline, poll
-from harness.core.errors import Blame
-from harness.core.process import starved_share
-from harness.guest.checks import GuestHealth, excused, judge, taints
 from harness.guest.fingerprint import Fingerprint, compare, prints_of
+from harness.guest.health import GuestHealth, judge_health, taints
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
-from harness.model.verdict import Finding
 
 NOVA = load_definition(Path(__file__).parents[3] / "images" / "nova-kvm")
 MANIFEST = Manifest(
@@ -46,7 +40,7 @@ GOOD = GuestHealth(
 
 
 def ids(seen: GuestHealth, definition: ImageDefinition = NOVA) -> list[str]:
-    return [finding.id for finding in judge(seen, MANIFEST, definition, "here")]
+    return [finding.id for finding in judge_health(seen, MANIFEST, definition, "here")]
 
 
 def test_a_healthy_guest_has_no_finding() -> None:
@@ -64,19 +58,19 @@ def test_a_healthy_guest_has_no_finding() -> None:
         ({"tainted": 1 << 9}, "kernel-tainted"),
     ],
 )
-def test_each_flaw_is_one_finding(change: dict[str, object], finding: str) -> None:
+def test_each_defect_is_one_finding(change: dict[str, object], finding: str) -> None:
     assert ids(replace(GOOD, **change)) == [finding]  # type: ignore[arg-type]  # values as the fields want them
 
 
 @pytest.mark.parametrize(
-    "look",
+    "health",
     [
         replace(GOOD, failed_units=("nova-compute.service",)),
         replace(GOOD, restarted_units=("nova-compute.service 3",)),
     ],
 )
-def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(look: GuestHealth) -> None:
-    assert ids(look) == []
+def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(health: GuestHealth) -> None:
+    assert ids(health) == []
 
 
 AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
@@ -90,7 +84,7 @@ AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, 
         ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
     ],
 )
-def test_another_builds_file_of_the_same_version_is_told_by_its_print(change: dict[str, object], words: str) -> None:
+def test_a_file_of_another_build_of_the_same_version_is_recognized(change: dict[str, object], words: str) -> None:
     seen = replace(AS_BUILT, **change)  # type: ignore[arg-type]  # values as the fields want them
     [finding] = compare(seen, AS_BUILT, "here")
 
@@ -127,46 +121,9 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
     foreign = replace(MANIFEST, builder={}, version="")
 
     seen = replace(GOOD, image="theirs", version="7")
-    assert list(judge(seen, foreign, NOVA, "here")) == []
-    (finding,) = judge(replace(seen, kernel="6.1"), foreign, NOVA, "here")
+    assert list(judge_health(seen, foreign, NOVA, "here")) == []
+    (finding,) = judge_health(replace(seen, kernel="6.1"), foreign, NOVA, "here")
     assert finding.id == "wrong-image"
-
-
-@pytest.mark.parametrize(
-    ("finding_id", "evidence", "starved_share", "slowness", "blame"),
-    [
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.6, 1.0, Blame.HOST),
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 1.2, Blame.IMAGE),
-        ("unit-dependency-failed", "[ TIME ] Timed out waiting for device /dev/sdb.", 0.1, 4.0, Blame.HOST),
-        ("unit-dependency-failed", "[FAILED] Failed to start data.service.", 0.6, 4.0, Blame.IMAGE),
-        (
-            "unit-failed",
-            "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured.",
-            0.8,
-            1.0,
-            Blame.HOST,
-        ),
-        ("boot-hangs", "", 0.6, 1.0, Blame.HOST),
-        ("boot-hangs", "", 0.1, 4.0, Blame.IMAGE),
-    ],
-)
-def test_what_runs_out_of_time_on_a_slow_host_is_not_the_images_doing(
-    finding_id: str, evidence: str, starved_share: float, slowness: float, blame: Blame
-) -> None:
-    finding = Finding(id=finding_id, what="…", where="here", evidence=(evidence,), cause="its own")
-
-    assert excused(finding, starved_share, slowness).blame is blame
-
-
-def test_a_process_that_shares_its_cpu_waits_for_it() -> None:
-    spin = ["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]
-    with subprocess.Popen(spin) as one, subprocess.Popen(spin) as other:
-        poll(lambda: starved_share(one.pid) > 0.3, Deadline(20), every_s=0.2)
-        share = starved_share(one.pid)
-        one.kill()
-        other.kill()
-
-    assert 0.3 < share <= 1.0
 
 
 def test_taints_are_named() -> None:

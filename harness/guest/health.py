@@ -1,0 +1,116 @@
+"""What a ready guest says of itself in one round trip, and the findings that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.guest import fingerprint
+from harness.guest.channel import SHELL_UNIT, Channel
+from harness.guest.fingerprint import Fingerprint
+from harness.model.artifacts import Manifest
+from harness.model.definition import ImageDefinition
+from harness.model.verdict import Finding
+
+_INSPECT = r"""
+printf 'uname=%s\n' "$(uname -r)"
+. /etc/os-release
+printf 'image=%s\nversion=%s\n' "$IMAGE_ID" "$IMAGE_VERSION"
+printf 'boot_id=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
+printf 'tainted=%s\n' "$(cat /proc/sys/kernel/tainted)"
+systemctl list-units --failed --plain --no-legend | while read -r unit _; do printf 'failed=%s\n' "$unit"; done
+systemctl show '*.service' -p Id -p NRestarts | while IFS='=' read -r key value; do
+    case $key in
+        Id) unit=$value ;;
+        NRestarts) restarts=$value ;;
+        '') [ "${restarts:-0}" = 0 ] || printf 'restarted=%s %s\n' "$unit" "$restarts"; restarts=0 ;;
+    esac
+done
+"""
+
+_RESTARTED_BY_DESIGN = (SHELL_UNIT, "systemd-journald.service")
+"""The journald of the initrd hands over to that of the real root, which systemd counts as a restart."""
+
+_SOFT_LOCKUP = 1 << 14
+"""The host starved the machine for a while, and the machine recovered."""
+
+_TAINTS = {
+    0: "proprietary module", 1: "module forced", 2: "out of specification", 4: "machine check", 5: "bad page",
+    7: "died (oops)", 9: "warning", 11: "firmware workaround", 12: "out-of-tree module", 13: "unsigned module",
+    14: "soft lockup", 15: "live patched",
+}  # fmt: skip
+"""Bits of /proc/sys/kernel/tainted: Linux's Documentation/admin-guide/tainted-kernels.rst."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestHealth:
+    """The answer of one round trip into a ready guest. ``restarted_units`` have the form "ssh.service 2"."""
+
+    kernel: str
+    image: str
+    version: str
+    boot_id: str
+    tainted: int
+    prints: Fingerprint
+    failed_units: tuple[str, ...]
+    restarted_units: tuple[str, ...]
+
+
+def inspect_guest(channel: Channel) -> GuestHealth:
+    """Ask the guest, in one round trip, which image it runs and what has failed in it."""
+    pairs = [line.partition("=")[::2] for line in channel.run(_INSPECT + fingerprint.LOOK).text.splitlines()]
+    single = dict(pairs)
+    return GuestHealth(
+        kernel=single.get("uname", ""),
+        image=single.get("image", ""),
+        version=single.get("version", ""),
+        boot_id=single.get("boot_id", ""),
+        tainted=int(single.get("tainted", "0") or 0),
+        prints=fingerprint.read(single),
+        failed_units=tuple(value for key, value in pairs if key == "failed"),
+        restarted_units=tuple(value for key, value in pairs if key == "restarted"),
+    )
+
+
+def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
+    """The findings about a guest that should run the artifacts of ``manifest``: pure."""
+    running = (health.image, health.version, health.kernel)
+    image = manifest.image if manifest.is_ours else health.image
+    expected = (image, manifest.version or health.version, manifest.kernel_version)
+    if running != expected:
+        yield Finding(
+            id="wrong-image",
+            what=f"{' '.join(running)} is running, {' '.join(expected)} was to boot",
+            where=where,
+            cause="an old local copy started, or kernel, initrd and root file system are of different builds",
+        )
+    for unit in health.failed_units:
+        if unit not in definition.waiting:
+            yield Finding(
+                id="unit-failed",
+                what=f"{unit} failed",
+                where=where,
+                cause="see its journal in the run's folder",
+            )
+    for row in health.restarted_units:
+        unit, _, count = row.partition(" ")
+        if unit not in (*definition.waiting, *_RESTARTED_BY_DESIGN):
+            yield Finding(
+                id="unit-flapping",
+                what=f"{unit} was restarted {count} times before the machine was ready",
+                where=where,
+                cause="the unit fails at start and systemd starts it again; see its journal",
+            )
+    tainted = health.tainted & ~_SOFT_LOCKUP
+    if tainted:
+        yield Finding(
+            id="kernel-tainted",
+            what=f"the kernel is tainted ({tainted}: {', '.join(taints(tainted))})",
+            where=where,
+            cause="see the kernel's log for the first warning or foreign module",
+        )
+
+
+def taints(value: int) -> list[str]:
+    """The name of each bit that is set in ``value``, of /proc/sys/kernel/tainted."""
+    return [_TAINTS.get(bit, f"bit {bit}") for bit in range(value.bit_length()) if value >> bit & 1]

@@ -1,0 +1,46 @@
+"""What is kept of a boot for the person who looks into its failure: files in the boot's folder."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from harness.core import serialization
+from harness.core.deadline import Deadline
+from harness.core.errors import BootproofError
+from harness.guest import runtime_profile
+from harness.guest.channel import Channel
+from harness.model.layout import MEMORY, SCREENSHOT
+from harness.qemu.qmp import Qmp, QmpError
+
+ON_DISPLAY = ("firmware", "ipxe", "grub")
+"""Phases in which the firmware drives the display, which then says more than the console."""
+
+
+def keep_screenshot(qmp: Qmp, folder: Path) -> None:
+    """Of a machine that has not reached Linux. The firmware's reset ends QEMU soon: call this before all others."""
+    with suppress(QmpError):  # QEMU is gone, or built without PNG
+        qmp.execute("screendump", {"filename": str(folder / SCREENSHOT), "format": "png"}, deadline=Deadline(10))
+
+
+def keep_journal(channel: Channel, folder: Path) -> None:
+    """Of a guest that is in user space and still answers."""
+    with suppress(BootproofError, OSError):
+        journal = channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
+        (folder / "journal.log").write_bytes(journal.stdout)
+
+
+def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
+    """The guest's memory for crash(8): some hundred MiB, and up to a minute."""
+    file = {"protocol": f"file:{folder / MEMORY}", "paging": False, "format": "kdump-zlib"}
+    with suppress(QmpError):  # QEMU is gone, or has no room
+        qmp.execute("dump-guest-memory", file, deadline=deadline)
+
+
+def keep_units(channel: Channel, folder: Path) -> int:
+    """Keep when each unit started, for the report; return the memory in use, in MiB, 0 if the guest does not say."""
+    with suppress(BootproofError, OSError):
+        memory_mib, units = runtime_profile.look_at_boot(channel)
+        serialization.write(folder / "units.json", units)
+        return memory_mib
+    return 0

@@ -1,0 +1,109 @@
+"""Reaching a guest that boots: by the serial shell where its image takes one, else over SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from tempfile import TemporaryFile
+
+from harness.core.deadline import Deadline
+from harness.guest.channel import (
+    Channel,
+    ChannelClosed,
+    ChannelTimeout,
+    SerialChannel,
+    SshChannel,
+    Transcript,
+    ssh_command,
+    takes_serial_shell,
+)
+from harness.guest.console import Console
+from harness.lab import LabProcess
+from harness.machine.watch import BootWatch
+from harness.model.timeouts import Timeouts
+
+WITHOUT_SERIAL = (
+    "what happens before the network is up or while it is down: this image takes no shell on a serial port "
+    "(systemd 256 and newer do), so commands went over SSH"
+)
+
+
+class PatientDeadline(Deadline):
+    """A boot's deadline: over when the time is up and the console has been silent, or after three times the time."""
+
+    def __init__(self, console: Console, timeouts: Timeouts) -> None:
+        super().__init__(timeouts.boot_s)
+        self._console, self._silence_s = console, timeouts.silence_s
+
+    @property
+    def left_s(self) -> float:
+        left_s = self.length_s - self.passed_s
+        if left_s > 0:
+            return left_s
+        silence_left_s = self._silence_s - self._console.silent_s
+        return max(0.0, min(silence_left_s, 3 * self.length_s - self.passed_s))
+
+
+def reach_guest(
+    watch: BootWatch, serial: SerialChannel, open_ssh: Callable[[], Channel], deadline: Deadline
+) -> Channel:
+    """The serial shell if the image's systemd takes it, SSH if not, and the first that answers if that is not known.
+
+    ``open_ssh`` is called once the guest is in user space. Raises what `BootWatch.check` raises, or `ChannelTimeout`.
+    """
+    is_serial = takes_serial_shell(watch.plan.artifacts.manifest.systemd)
+    if is_serial:
+        serial.wait_for_shell(deadline)
+        return serial
+    timeouts, last_error = watch.context.timeouts, "no attempt was made"
+    attempt_s = timeouts.attempt_every_s
+    while not deadline.is_over:
+        if is_serial is None and serial.has_shell(Deadline(attempt_s)):
+            return serial
+        watch.wait_for(lambda: watch.child.status is not None, Deadline(attempt_s, scaled=False))
+        watch.check()
+        if "userspace" not in watch.console.phases:
+            continue
+        try:
+            ssh = open_ssh()
+            ssh.run("true", Deadline(timeouts.ssh_attempt_s))
+        except (ChannelClosed, ChannelTimeout) as error:
+            last_error = str(error)
+        else:
+            watch.context.run.add_unchecked(WITHOUT_SERIAL)
+            return ssh
+    raise ChannelTimeout(watch.plan.spec.name, "a root shell over SSH", deadline.passed_s, f"ssh: {last_error}")
+
+
+def ssh_channel(watch: BootWatch, ask_monitor: Callable[[str], str], transcript: Transcript) -> Channel:
+    """SSH as root with the run's key, over the machine's network."""
+    spec, context = watch.plan.spec, watch.context
+    options = context.lab.ssh_options(spec, ask_monitor)
+    known_hosts = str(watch.plan.folder.parent / "known_hosts")
+
+    def run_in_lab(argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
+        return _run_in_lab(watch, argv, deadline)
+
+    return SshChannel(spec.name, ssh_command(spec.address, str(context.run.key), known_hosts, options), run_in_lab,
+                      transcript)  # fmt: skip
+
+
+def _run_in_lab(watch: BootWatch, argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
+    """Run ssh where the lab's network is, and stop waiting for it as soon as the machine has failed."""
+    with TemporaryFile() as stdout, TemporaryFile() as stderr:
+        child = watch.context.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
+        try:
+            status = _poll(child, watch.check, deadline)
+        finally:
+            child.end(0.0)
+        if status is None:
+            raise ChannelTimeout(watch.plan.spec.name, argv[-1], deadline.passed_s, "sshd or the network may hang.")
+        stdout.seek(0)
+        stderr.seek(0)
+        return status, stdout.read(), stderr.read()
+
+
+def _poll(child: LabProcess, check: Callable[[], None], deadline: Deadline) -> int | None:
+    """The exit status of ``child``, None when the deadline is over; ``check`` raises if the machine has failed."""
+    while (status := child.wait(Deadline(min(0.5, deadline.left_s), scaled=False))) is None and not deadline.is_over:
+        check()
+    return status

@@ -1,0 +1,148 @@
+"""Watching a boot: observe, wait until something happened, report what failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from harness.core import process
+from harness.core.deadline import Changes, Deadline, host_scale
+from harness.guest.console import Console
+from harness.lab import LabProcess
+from harness.lab.trace import told
+from harness.machine import boot_files
+from harness.machine.boot_plan import BootContext, BootPlan
+from harness.machine.diagnose import diagnose, host_problem, late_findings
+from harness.machine.downloads import Downloads
+from harness.machine.errors import BootFailed
+from harness.machine.observation import BootState, Observed, QmpEvent, end_reason, has_event
+from harness.model.verdict import Finding
+from harness.qemu.snapshot import CannotFreeze
+from harness.verdict.attribution import Circumstances, attribute
+
+_LINES = 40
+_QEMU_LOG_LINES = 5
+_SETTLE_S = 2.0
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class BootWatch:
+    """The sources from which one boot is observed: QEMU's process, console and QMP events, and the lab's servers.
+
+    ``changes`` are noted whenever the console, the ``events`` or the process change. `observe` and the properties have
+    no effect; `settle`, `check` and `wait_for` wait, and `report_failure` writes.
+    """
+
+    plan: BootPlan
+    context: BootContext
+    child: LabProcess
+    console: Console
+    changes: Changes
+    events: list[QmpEvent]
+    qemu_log: Path
+    state: BootState = BootState.BOOTING
+    started_s: float = field(default_factory=time.monotonic)
+    _failure: BootFailed | None = field(default=None, init=False)
+
+    @property
+    def downloads(self) -> Downloads:
+        """What the machine downloaded over HTTP since it was powered on."""
+        client, artifacts = self.plan.spec.address, self.plan.artifacts
+        return Downloads(http=self.context.lab.http, client=client, since_s=self.started_s, artifacts=artifacts)
+
+    def observe(self) -> Observed:
+        """Everything that is known of the boot at this moment."""
+        plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
+        is_booting = self.state is BootState.BOOTING
+        return Observed(
+            where=plan.where,
+            spec=plan.spec,
+            state=self.state,
+            is_kexec=plan.is_kexec,
+            has_only_transient_faults=lab.has_only_transient_faults,
+            phases=dict(console.phases),
+            lines=tuple(console.lines[-_LINES:]),
+            after_s=time.monotonic() - console.started_s,
+            silent_s=console.silent_s,
+            matches=tuple(console.matches),
+            events=tuple(self.events),
+            exit_status=status,
+            qemu_log=() if status is None else tuple(_lines(self.qemu_log)[-_QEMU_LOG_LINES:]),
+            steps=tuple(lab.trace.events(plan.spec.number, self.started_s)),
+            download_failure=self.downloads.failure(plan.where) if is_booting else None,
+            log_problem=console.problem,
+        )
+
+    def settle(self) -> None:
+        """Wait for what is about to follow what was seen: the console's lines about a panic, the registers that tell a
+        bug of the kernel from one of the emulator, and QEMU's reason for its end."""
+        if has_event(self.events, "GUEST_PANICKED"):
+            self.wait_for(lambda: self.console.matches, Deadline(_SETTLE_S))
+        if self.child.status == 0:  # if QEMU was killed or crashed, no reason follows
+            self.wait_for(lambda: end_reason(self.events), Deadline(_SETTLE_S))
+        self.wait_for(lambda: not self.console.awaits_registers, Deadline(_SETTLE_S))
+
+    def check(self) -> None:
+        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first bad sign."""
+        self.settle()
+        seen = self.observe()
+        if problem := host_problem(seen):
+            raise problem
+        if finding := diagnose(seen):
+            raise self._failure or self.report_failure(finding)
+
+    def wait_for(self, question: Callable[[], T | None], deadline: Deadline) -> T | None:
+        """The first truthy answer to ``question``, asked after every change; None when the deadline is over."""
+        return self.changes.wait_for(question, deadline)
+
+    def doubt(self) -> str:
+        """Why what this boot shows from now on cannot be held against the image; empty if nothing is in doubt."""
+        self.settle()
+        return self._circumstances(self.observe()).doubt
+
+    def report_failure(self, finding: Finding) -> BootFailed:
+        """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
+
+        A clone that fails before it has answered raises `CannotFreeze` instead: a boot will do in its place.
+        """
+        if self.state is BootState.THAWING:
+            raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
+        plan, context = self.plan, self.context
+        seen = self.observe()
+        circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
+        finding = attribute(finding, circumstances)
+        boot_files.note_finding(plan, context.run, finding)
+        by_hand = context.by_hand(plan.artifacts, plan.spec)
+        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+        return self._failure
+
+    def report_late_findings(self) -> None:
+        """Note the findings of a machine that was ready; what follows a failed boot is none."""
+        self.settle()
+        for finding in late_findings(self.observe(), self.context.doubt()):
+            boot_files.note_finding(self.plan, self.context.run, finding)
+
+    def _circumstances(self, seen: Observed) -> Circumstances:
+        return Circumstances(
+            starved_share=process.starved_share(self.child.pid),
+            slowness=host_scale() if self.plan.spec.is_emulated else 1.0,
+            alteration=self.context.doubt(),
+            emulator_fault=seen.emulator_fault.cause if seen.emulator_fault else "",
+        )
+
+    @cached_property
+    def _requests(self) -> tuple[str, ...]:
+        """What the machine had asked of the lab's servers at the first finding: a later one must not differ."""
+        since_s = self.console.started_s
+        lines = told(self.context.lab.trace.events(self.plan.spec.number, since_s), since_s)
+        return tuple(lines or (["the machine sent no request"] if self.plan.fetched else []))
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text("utf-8", "replace").strip().splitlines()

@@ -1,0 +1,135 @@
+"""Watching a boot whose process, console and lab are plain objects: what is noted, and which error is raised."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.core import serialization
+from harness.core.deadline import Changes
+from harness.core.errors import Blame, HostError
+from harness.guest.console import PatternMatch
+from harness.guest.console_patterns import PATTERNS
+from harness.machine.boot_plan import BootContext, BootPlan
+from harness.machine.errors import BootFailed
+from harness.machine.observation import BootState
+from harness.machine.watch import BootWatch
+from harness.model.definition import load_definition
+from harness.model.layout import FINDING
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.model.verdict import Finding
+from harness.qemu.snapshot import CannotFreeze
+from harness.runs.folder import Run
+
+from ... import samples
+
+BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
+PANIC = PatternMatch(next(pattern for pattern in PATTERNS if pattern.id == "kernel-panic"), ("Kernel panic",))
+
+
+class FakeConsole:
+    def __init__(self) -> None:
+        self.phases = {"kernel": 1.0, "userspace": 2.0}
+        self.lines = ["the last line"]
+        self.matches: list[PatternMatch] = []
+        self.problem: HostError | None = None
+        self.started_s, self.silent_s, self.awaits_registers = 0.0, 1.0, False
+
+
+class FakeLab:
+    has_only_transient_faults = False
+    http = SimpleNamespace(log=(), under_way=(), answer_to=None)
+    trace = SimpleNamespace(events=lambda _number, _since_s: [])
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Any:
+    plan = BootPlan(
+        number=1,
+        folder=tmp_path / "m" / "boot-1",
+        spec=MachineSpec(name="m", uuid=uuid.UUID(int=0), boot_path=BootPath.DIRECT),
+        artifacts=samples.artifacts(tmp_path / "artifacts", "1"),
+        definition=BASE,
+    )
+    plan.folder.mkdir(parents=True)
+    (plan.folder / "qemu.log").write_text("qemu: killed\n")
+    lab: Any = FakeLab()
+    context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path, by_hand=lambda *_: "bootproof boot x")
+    child: Any = SimpleNamespace(status=None, pid=0)
+    console: Any = FakeConsole()
+    log = plan.folder / "qemu.log"
+    return BootWatch(
+        plan=plan, context=context, child=child, console=console, changes=Changes(), events=[], qemu_log=log
+    )
+
+
+def noted(watch: BootWatch) -> list[str]:
+    return [finding.id for finding in watch.context.run.findings()]
+
+
+def test_observing_writes_nothing_and_a_good_boot_raises_nothing(watch: BootWatch) -> None:
+    watch.observe()
+    watch.check()
+
+    assert noted(watch) == []
+    assert not (watch.plan.folder / FINDING).exists()
+
+
+def test_a_failure_is_noted_in_the_run_and_beside_the_boot_and_raised_again_later(watch: BootWatch) -> None:
+    watch.console.matches.append(PANIC)
+
+    with pytest.raises(BootFailed) as failure:
+        watch.check()
+    watch.state = BootState.FAILED
+    watch.child.status = 1
+    with pytest.raises(BootFailed) as again:
+        watch.check()
+
+    assert noted(watch) == ["kernel-panic"]
+    assert serialization.read(Finding, watch.plan.folder / FINDING) == failure.value.finding
+    assert again.value is failure.value
+    assert str(failure.value).endswith("boot it by hand: bootproof boot x")
+
+
+def test_a_full_disk_is_raised_as_it_is_and_is_no_finding_about_the_boot(watch: BootWatch) -> None:
+    watch.events.append(("BLOCK_IO_ERROR", {"nospace": True}))
+
+    with pytest.raises(HostError, match="no space left"):
+        watch.check()
+    assert noted(watch) == []
+
+
+def test_a_clone_that_fails_before_it_answers_is_no_finding(watch: BootWatch) -> None:
+    watch.state, watch.child.status = BootState.THAWING, -9
+
+    with pytest.raises(CannotFreeze, match="QEMU ended with status -9"):
+        watch.check()
+    assert noted(watch) == []
+
+
+def test_late_patterns_of_a_ready_machine_are_noted_and_of_one_that_was_held_are_not(watch: BootWatch) -> None:
+    watch.console.matches.append(PANIC)
+    for state in (BootState.HELD, BootState.FAILED):
+        watch.state = state
+        watch.report_late_findings()
+    assert noted(watch) == []
+
+    watch.state = BootState.READY
+    watch.report_late_findings()
+    assert noted(watch) == ["kernel-panic"]
+
+
+def test_a_failure_of_a_machine_in_doubt_is_the_hosts(watch: BootWatch) -> None:
+    fault = next(pattern for pattern in PATTERNS if pattern.outranks)
+    assert watch.doubt() == ""
+
+    watch.console.matches += [PatternMatch(fault, ("int3",)), PANIC]
+
+    assert watch.doubt() == fault.cause
+    with pytest.raises(BootFailed) as failure:
+        watch.check()
+    assert failure.value.finding.blame is Blame.HOST
