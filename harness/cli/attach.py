@@ -72,9 +72,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _ps(_: argparse.Namespace) -> int:
     from harness.machine import attach_server
 
-    known = attach_server.kept()
+    known = attach_server.held_machines()
     if not known:
-        print("no machine is kept")
+        print("no machine is held")
         return 0
     now = time.time()
     print_table(("id", "machine", "image", "since", "ends", "why"), [_row(one, now) for one in known])

@@ -75,6 +75,22 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _boot(options: argparse.Namespace) -> int:
-    from harness.machine.attend import boot_by_hand
+    from harness.machine.attend import BootOptions, boot_by_hand
 
-    return boot_by_hand(options)
+    boot_by_hand(
+        BootOptions(
+            image=options.image,
+            artifacts=options.artifacts,
+            kernel_arguments=options.kernel_arguments,
+            images_dir=options.images_dir,
+            boot_path=options.boot_path,
+            hardware=options.hardware,
+            disk=options.disk,
+            write_disk=options.write_disk,
+            network_faults=tuple(options.network_fault),
+            memory_mib=options.memory,
+            accel=options.accel,
+            network=options.network,
+        )
+    )
+    return 0

@@ -1,16 +1,13 @@
-"""``bootproof boot``: a machine whose console is this terminal."""
+"""``bootproof boot`` and ``replay --shell``: a machine whose console is this terminal."""
 
 from __future__ import annotations
 
-import os
-import select
-import sys
+import socket
 import threading
 import uuid
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,15 +16,14 @@ from harness.build.pipeline import build
 from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
 from harness.core.namespaces import remove
-from harness.core.terminal import QUIT, join, raw, to_stderr
-from harness.guest.console import Console
+from harness.core.terminal import join, raw, serve_console, to_stderr
 from harness.host import accelerator
 from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.by_hand import by_hand
-from harness.machine.machine import reachable
+from harness.machine.credentials import reachable
 from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
@@ -42,11 +38,13 @@ from harness.runs.progress import BuildProgress
 from harness.store.store import Store, find_store
 
 _LEAST_MIB = 256
+_END_S = 10.0
+"""How long QEMU may take to end after its console was closed."""
 
 
 class AttachMode(StrEnum):
-    """What a terminal is to a machine: its console, with root logged in or as the image has it, QEMU's monitor, or its
-    console while a debugger has its kernel."""
+    """What this terminal is connected to: the console with root logged in, the console as the image has it, QEMU's
+    monitor, or the console while gdb controls the kernel."""
 
     SHELL = "shell"
     CONSOLE = "console"
@@ -59,32 +57,57 @@ _AUTOLOGIN = """\
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
 """
-_GOES_ON = {AttachMode.MONITOR: "cont lets it go on", AttachMode.GDB: "continue in gdb lets it go on"}
+_RESUME = {AttachMode.MONITOR: "type cont", AttachMode.GDB: "type continue in gdb"}
 _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUTOLOGIN}
 
 
-def boot_by_hand(options: Namespace) -> int:
-    """Boot until the guest powers off or the person quits; a reboot boots again."""
-    if options.memory is not None and options.memory < _LEAST_MIB:
-        raise UsageError(f"--memory {options.memory} is too little to boot anything; at least {_LEAST_MIB}")
-    if options.boot_path == BootPath.KEXEC:
-        raise UsageError("--boot-path kexec is an upgrade of a running machine, no way to switch one on; take direct")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootOptions:
+    """What `bootproof boot` is asked to boot: ``image`` is an image's name or a folder of artifacts; None and empty
+    stand for the definition's value. ``accel`` and ``network`` are "auto" or one kind."""
+
+    image: str
+    artifacts: Path | None = None
+    kernel_arguments: str | None = None
+    images_dir: Path | None = None
+    boot_path: str = "direct"
+    hardware: str | None = None
+    disk: Path | None = None
+    write_disk: bool = False
+    network_faults: tuple[str, ...] = ()
+    memory_mib: int | None = None
+    accel: str = "auto"
+    network: str = "auto"
+
+    def check(self) -> None:
+        """`UsageError` for options that exclude each other or that no machine can have: pure, but for --disk's file."""
+        if self.memory_mib is not None and self.memory_mib < _LEAST_MIB:
+            raise UsageError(f"--memory {self.memory_mib} is too little to boot; use at least {_LEAST_MIB}")
+        if self.boot_path == BootPath.KEXEC:
+            raise UsageError(
+                "--boot-path kexec upgrades a running machine and cannot power one on; use --boot-path direct"
+            )
+        if self.write_disk and not self.disk:
+            raise UsageError("--write-disk needs --disk FILE")
+        if self.disk and not self.write_disk and not self.disk.exists():
+            raise UsageError(f"--disk {self.disk}: no such file; --write-disk creates it")
+
+
+def boot_by_hand(options: BootOptions) -> None:
+    """Boot until the guest powers off or the person quits; a reboot in the guest boots it again."""
+    options.check()
     hardware = find_profile(options.hardware) if options.hardware else None
     path = BootPath(options.boot_path)
-    if hardware and (said := problem(hardware, path)):
-        raise UsageError(f"--hardware {said}; --boot-path {path_for(hardware, path)} would do")
+    if hardware and (obstacle := problem(hardware, path)):
+        raise UsageError(f"--hardware {obstacle}; use --boot-path {path_for(hardware, path)}")
     check_nics(hardware.nics if hardware else ())
-    if options.write_disk and not options.disk:
-        raise UsageError("--write-disk goes with --disk FILE")
-    if options.disk and not options.write_disk and not options.disk.exists():
-        raise UsageError(f"--disk {options.disk}: there is no such file; with --write-disk it is made")
-    faults = _faults(options.network_fault, path)
+    faults = _faults(options.network_faults, path)
     store = find_store()
     with ExitStack() as stack:
-        definition, artifacts = _what(options, store, stack)
+        definition, artifacts = _image_of(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
         network = choose_network(options.network)
-        to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends it")
+        to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends the machine")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=remove))
@@ -99,10 +122,9 @@ def boot_by_hand(options: Namespace) -> int:
             disks=(_disk(options, folder),),
         )
         spec = adapted(apply(hardware, spec), faults)
-        if options.memory is not None:
-            spec = replace(spec, memory_mib=options.memory)
+        if options.memory_mib is not None:
+            spec = replace(spec, memory_mib=options.memory_mib)
         attend(spec, artifacts, definition, opened, folder)
-    return 0
 
 
 def attend(
@@ -112,11 +134,11 @@ def attend(
     lab: Lab,
     folder: Path,
     stop: BreakPoint | None = None,
-    way: AttachMode = AttachMode.SHELL,
+    mode: AttachMode = AttachMode.SHELL,
 ) -> None:
-    """Boot with this terminal as the ``way`` in, until the guest powers off or the person quits."""
+    """Boot with this terminal attached as ``mode`` says, until the guest powers off or the person quits."""
     disk_images.furnish(spec.disks)
-    if way is AttachMode.SHELL:
+    if mode is AttachMode.SHELL:
         spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
     run = Run(folder, "main")
     make_key(run, find_store())
@@ -124,9 +146,9 @@ def attend(
     first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
                  definition=definition, stop=stop)  # fmt: skip
     number = 1
-    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), context, way):
+    while _boot_once(replace(first, number=number, folder=folder / f"boot-{number}"), context, mode):
         number += 1
-        to_stderr(f"it was reset: boot {number}")
+        to_stderr(f"the machine was reset: boot {number}")
 
 
 def _faults(names: Sequence[str], path: BootPath) -> list[NetworkFault]:
@@ -134,11 +156,11 @@ def _faults(names: Sequence[str], path: BootPath) -> list[NetworkFault]:
     for one in known:
         network_faults.check_shows(one, [path])
         if network_faults.needs_other_build(one):
-            raise UsageError(f"network fault {one.name}: there is one build here; boot another --artifacts instead")
+            raise UsageError(f"network fault {one.name} needs a second build; boot that build with --artifacts instead")
     return known
 
 
-def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefinition, Artifacts]:
+def _image_of(options: BootOptions, store: Store, until: ExitStack) -> tuple[ImageDefinition, Artifacts]:
     folder = Path(options.image)
     is_folder = (folder / MANIFEST).exists()
     images = options.images_dir or find_images(Path.cwd())
@@ -146,7 +168,7 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
         artifacts = store.hold(lambda: load_artifacts(folder.absolute()), until)
         return find_definition(artifacts.manifest.image, images), artifacts
     if folder.is_dir() and "/" in options.image:
-        raise UsageError(f"{folder} holds no {MANIFEST}; bootproof boot IMAGE --artifacts {folder} makes one")
+        raise UsageError(f"{folder} has no {MANIFEST}; run bootproof boot IMAGE --artifacts {folder}")
     definition = find_definition(options.image, images)
     if options.artifacts:
         arguments = options.kernel_arguments.split() if options.kernel_arguments is not None else None
@@ -157,8 +179,8 @@ def _what(options: Namespace, store: Store, until: ExitStack) -> tuple[ImageDefi
     )
 
 
-def _disk(options: Namespace, folder: Path) -> DiskSpec:
-    """A blank one, the file itself, or a layer over it in ``folder``, which takes what is written."""
+def _disk(options: BootOptions, folder: Path) -> DiskSpec:
+    """A blank disk; with --write-disk the file itself; else an overlay over the file in ``folder``."""
     if not options.disk:
         return disk_images.make_disk(folder / "data.raw")
     path = options.disk
@@ -172,81 +194,58 @@ def _disk(options: Namespace, folder: Path) -> DiskSpec:
         with path.open("r+b"):
             pass
     except OSError as error:
-        raise UsageError(f"--disk {path} cannot be used: {error.strerror}; it is an image of a disk") from error
+        raise UsageError(f"--disk {path} cannot be used as a disk image: {error.strerror}") from error
     return DiskSpec(path=path.absolute(), serial=disk_images.DATA_SERIAL, format=disk_images.format_of(path))
 
 
-def _boot_once(plan: BootPlan, context: BootContext, way: AttachMode) -> bool:
-    """One boot, at this terminal; True if the guest asked for another."""
-    with power_on(plan, context) as power, _accessible(power, way) as access:
-        has_quit = (
-            _join_monitor(power, access) if access and way is AttachMode.MONITOR else _join_console(power, access)
-        )
-        return not has_quit and power.wants_reboot
+def _boot_once(plan: BootPlan, context: BootContext, mode: AttachMode) -> bool:
+    """One boot, at this terminal; True if the guest asked for another, False if the person quit or stopped it."""
+    with power_on(plan, context) as running, _accessible(running, mode) as access:
+        if access and mode is AttachMode.MONITOR:
+            _join_monitor(running, access)
+        else:
+            _join_console(running, access)
+        return running.child.status is not None and running.wants_reboot
 
 
-def _join_monitor(power: RunningBoot, access: Access) -> bool:
-    """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
+def _join_monitor(running: RunningBoot, access: Access) -> None:
     with ask(access.about.id, MONITOR) as door:
-        join(door, lambda: access.is_stopped or power.child.status is not None)
-    return power.child.status is None
+        join(door, lambda: access.is_stopped or running.child.status is not None)
 
 
-def _join_console(power: RunningBoot, access: Access | None) -> bool:
-    """False if QEMU ended, True if the person quit, here or by `bootproof stop`."""
-    with raw():
-        over = threading.Event()
-        printer = threading.Thread(target=_print, args=(power.console, over), daemon=True)
-        printer.start()
-        has_quit = _type(power, access)
-        over.set()
-        printer.join()
-    return has_quit
+def _join_console(running: RunningBoot, access: Access | None) -> None:
+    ours, theirs = socket.socketpair()
+    with raw(), ours:
+        server = threading.Thread(target=_serve, args=(running, theirs), daemon=True)
+        server.start()
+        join(ours, lambda: access is not None and access.is_stopped)
+        ours.shutdown(socket.SHUT_RDWR)
+        server.join()
+    if running.console.is_closed:  # QEMU is about to end
+        running.child.wait(Deadline(_END_S))
+
+
+def _serve(running: RunningBoot, door: socket.socket) -> None:
+    with door:
+        serve_console(running.console, door)
 
 
 @contextmanager
-def _accessible(power: RunningBoot, way: AttachMode) -> Iterator[Access | None]:
-    """From other terminals as well, where that is possible, or needed: a debugger comes from there."""
+def _accessible(running: RunningBoot, mode: AttachMode) -> Iterator[Access | None]:
+    """Serve other terminals too. Where that is impossible: `HostError` if ``mode`` needs it, else None."""
     with ExitStack() as stack:
         try:
-            access = stack.enter_context(open_access(power, "somebody is at its console"))
+            access = stack.enter_context(open_access(running, "somebody is at its console"))
         except HostError as error:
-            if way in (AttachMode.MONITOR, AttachMode.GDB):
+            if mode in (AttachMode.MONITOR, AttachMode.GDB):
                 raise
-            to_stderr(f"no other terminal gets into it: {error}")
+            to_stderr(f"bootproof attach will not find this machine: {error}")
             yield None
             return
         name = access.about.id
-        if way is AttachMode.GDB:
+        if mode is AttachMode.GDB:
             to_stderr(f"gdb -ex 'target remote {answer(name, GDB)}'")
-        if power.plan.stop is BreakPoint.FIRMWARE:
-            goes_on = _GOES_ON.get(way, f"bootproof attach {name} --gdb, or --monitor and cont")
-            to_stderr(f"it waits before its first instruction: {goes_on}")
+        if running.plan.stop is BreakPoint.FIRMWARE:
+            resume = _RESUME.get(mode, f"run bootproof attach {name} --gdb, or --monitor and type cont")
+            to_stderr(f"the machine waits before its first instruction; to resume, {resume}")
         yield access
-
-
-def _type(power: RunningBoot, access: Access | None) -> bool:
-    """Hand on what is typed until QEMU ends (False) or the person quits (True), here or by `bootproof stop`."""
-    typing = [sys.stdin.fileno()]
-    while power.child.status is None:
-        if access and access.is_stopped:
-            return True
-        readable, _, _ = select.select(typing, [], [], 0.2)
-        if not readable:
-            continue
-        typed = os.read(typing[0], 1024)
-        if QUIT in typed:
-            return True
-        if not typed:
-            typing = []  # no more input; it goes on until the guest powers off
-        power.console.send(typed.decode("utf-8", "replace"))
-    return False
-
-
-def _print(console: Console, over: threading.Event) -> None:
-    position = 0
-    while not (over.is_set() or console.is_closed):
-        chunk = console.read(position, Deadline(0.2, scaled=False))
-        position += len(chunk)
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()

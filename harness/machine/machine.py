@@ -1,26 +1,27 @@
-"""Machines: one QEMU in a lab over its boots. A reboot is a relaunch (DESIGN decision 5)."""
+"""Machines: one QEMU in a lab over its boots. A reboot starts QEMU again (DESIGN decision 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from harness.core.deadline import Deadline
-from harness.core.errors import HarnessError, ImageError, UsageError
-from harness.guest.channel import Channel, Completed
+from harness.core.errors import HarnessError, HostError, ImageError, UsageError
+from harness.guest.channel import Channel
 from harness.guest.console import Console
-from harness.guest.serial_shell import SHELL_CREDENTIALS
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
 from harness.machine import boot_files
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
+from harness.machine.credentials import reachable
 from harness.machine.errors import BootFailed, EmulatorFault
 from harness.machine.power_on import power_on
+from harness.machine.verbs import GuestVerbs
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.layout import NETWORK_LOG
@@ -28,18 +29,19 @@ from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
 from harness.qemu import grub
 from harness.qemu.disk_images import furnish
-from harness.runs.folder import Run
+from harness.qemu.qmp import QmpError
 
-__all__ = ["BootContext", "BootFailed", "Machine", "boot", "power_on_together", "thaw"]
-
-SIGKILL = 9
+__all__ = ["BootContext", "BootFailed", "Machine", "boot", "thaw"]
 
 
-class Machine:
+class Machine(GuestVerbs):
     """One machine over its boots: its disks and identity stay, everything else is new each time.
 
-    Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. Its memory is in the file
-    ``memory``, if that is given.
+    Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. With ``memory``, the guest's
+    memory is in that file, and the machine can be frozen.
+
+    It has more than twenty methods because it is what tests use: most of them are verbs of a few lines over the running
+    boot; commands and waits are in `GuestVerbs`.
     """
 
     def __init__(
@@ -54,13 +56,13 @@ class Machine:
         self.memory = memory
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
-        """What GRUB's menu has, the latest first."""
+        """The entries of GRUB's menu, the latest first."""
         self._entry = 0
-        self._boots = sum(1 for _ in self.folder.glob("boot-*"))  # another of that name was here before
+        self._boots = sum(1 for _ in self.folder.glob("boot-*"))  # of an earlier machine with that name
         self.first = self._boots + 1
         """The number of its first boot."""
         self._stack = ExitStack()
-        self._powers: list[RunningBoot] = []
+        self._running: list[RunningBoot] = []
         self._guests: dict[int, Host] = {}
 
     @property
@@ -69,74 +71,71 @@ class Machine:
 
     @property
     def folder(self) -> Path:
-        """Where its logs are, a folder a boot."""
+        """The folder of its logs, with a subfolder for each boot."""
         return self.context.run.folder / self.name
 
     @property
     def is_on(self) -> bool:
-        return bool(self._powers)
+        return bool(self._running)
 
     def doubt(self) -> str:
-        """Why what it shows may not be the image's doing, or nothing."""
-        return self.power.watch.doubt() if self.is_on else self.context.doubt()
+        """Why its results may not be the image's doing; empty if there is no reason."""
+        return self.running_boot.watch.doubt() if self.is_on else self.context.doubt()
 
     @property
     def is_clone(self) -> bool:
-        """Whether it runs, and did not boot but went on where another machine stood still."""
-        return self.is_on and self.power.plan.frozen is not None
+        """Whether it is on and was not booted, but cloned from a template."""
+        return self.is_on and self.running_boot.plan.frozen is not None
 
     @property
-    def power(self) -> RunningBoot:
+    def running_boot(self) -> RunningBoot:
         """The boot that runs now: its console, QMP and downloads."""
-        if not self._powers:
-            raise HarnessError(f"{self.name} is off: power_on() it first")
-        return self._powers[-1]
+        if not self._running:
+            raise HarnessError(f"{self.name} is off: call power_on() first")
+        return self._running[-1]
 
     @property
     def console(self) -> Console:
-        return self.power.console
+        return self.running_boot.console
 
     @property
     def channel(self) -> Channel:
-        return self.power.channel
+        return self.running_boot.channel
 
     @property
     def guest(self) -> Host:
-        """A testinfra Host over the channel; a new one after each boot, since it caches facts."""
+        """A testinfra Host over the channel; a new one after each boot, because it caches facts."""
         facts = self.facts if self.is_clone else {}
         return self._guests.setdefault(self._boots, open_guest(self.name, self.channel, facts))
 
     @property
     def ssh(self) -> Channel:
-        """SSH as root with the run's key, over its network; after a reboot, ask again."""
-        return self.power.ssh
+        """SSH as root with the run's key, over the machine's network; after a reboot, ask again."""
+        return self.running_boot.ssh
 
-    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
-        """Run a shell command in the guest as root; any status is an answer."""
-        return self.channel.run(command, deadline)
-
-    def check(self, command: str, deadline: Deadline | None = None) -> str:
-        """What ``command`` printed, without the last newline; `ImageError` for any status but 0."""
-        done = self.run(command, deadline)
-        if done.status:
-            reason = done.stderr.decode("utf-8", "replace").strip()
-            raise ImageError(f"{self.name}: {command!r} ended with status {done.status}: {reason or done.text}")
-        return done.text
+    def screenshot(self, path: Path) -> None:
+        """Write a PNG of the display to ``path``; `HostError` if QEMU cannot."""
+        arguments = {"filename": str(path.absolute()), "format": "png"}
+        try:
+            self.running_boot.qmp.execute("screendump", arguments, deadline=Deadline(10))
+        except QmpError as error:
+            raise HostError(
+                f"{self.name}: QEMU wrote no screenshot to {path} ({error}); check that its folder exists and has room"
+            ) from error
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """While the block lasts its guest may keep a CPU busy for long: that takes turns with boots."""
+    def boot_slot(self) -> Iterator[None]:
+        """Hold one of the host's boot slots while the block lasts, for work that keeps a guest's CPU busy."""
         with admission.boot_slot(self.context.slots):
             yield
 
     def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None, *, entry: int = 0) -> None:
         """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
 
-        GRUB's machines start that ``entry`` of the menu, 1 being the version before; it is for this boot only.
-        A boot that the emulator broke is made once more; both are in the verdict.
+        On the boot path ``grub`` this boot starts the ``entry``-th of the menu, 1 being the version before. A boot that
+        the emulator broke is repeated once; both are in the verdict.
         """
-        if self.is_on:
-            raise HarnessError(f"{self.name} is on already")
+        self._check_off()
         self._deploy(artifacts, entry)
         self.spec = replace(self.spec, uuid=uuid or self.spec.uuid)
         try:
@@ -149,49 +148,67 @@ class Machine:
     def power_on_and_kill(
         self, when: Callable[[Console], bool], then_s: float = 0.0, artifacts: Artifacts | None = None
     ) -> None:
-        """Boot, and pull the plug ``then_s`` seconds after ``when`` became true of the console; it is not looked at.
+        """Boot, and cut the power ``then_s`` seconds after ``when`` is true of the console; this boot is not checked.
 
-        `ImageError` if it never does.
+        `ImageError` if ``when`` never becomes true.
         """
-        if self.is_on:
-            raise HarnessError(f"{self.name} is on already")
+        self._check_off()
         self._deploy(artifacts)
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with admission.boot_slot(self.context.slots):
+        with self.boot_slot():
             share.begin()
-            power, deadline = self._power_on(self._plan(None)), Deadline(self.context.timeouts.boot_s)
-            while not when(power.console):
-                if power.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
+            running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
+            while not when(running.console):
+                if running.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
                     raise ImageError(
-                        f"{self.name}: it did not get to where its power was to be cut:\n{self.console.tail()}"
+                        f"{self.name}: the boot ended or hung before the moment of its power cut; its console ends:\n"
+                        f"{running.console.tail()}"
                     )
-            power.child.wait(Deadline(then_s, scaled=False))
+            running.child.wait(Deadline(then_s, scaled=False))
             self.kill()
 
+    def _check_off(self) -> None:
+        if self.is_on:
+            raise HarnessError(f"{self.name} is on already")
+
     def _deploy(self, artifacts: Artifacts | None, entry: int = 0) -> None:
-        """Decide what the next boot starts."""
+        """Decide which artifacts the next boot starts."""
         if self.spec.boot_path is not BootPath.GRUB:
             if entry:
-                raise UsageError(f"{self.name}: boot path {self.spec.boot_path} has no menu with an entry {entry}")
+                raise UsageError(f"{self.name}: boot path {self.spec.boot_path} has no menu, so no entry {entry}")
             self.artifacts = artifacts or self.artifacts
             return
         if artifacts:
             self.offers = grub.offers(artifacts, self.artifacts, self.offers)
         if not entry < len(self.offers):
-            raise UsageError(f"{self.name}: GRUB's menu has no entry {entry}, but {len(self.offers)}; upgrade it first")
+            raise UsageError(
+                f"{self.name}: GRUB's menu has {len(self.offers)} entries, no entry {entry}; upgrade the machine first"
+            )
         self.artifacts, self._entry = self.offers[entry], entry
 
     def _boot_once(self) -> None:
-        plan = self._plan(None)
+        plan = self._plan()
         boot_files.note_phase(plan, self.context.run, "queued")
         share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with self._keeping(), admission.boot_slot(self.context.slots):
+        with self.holding_failed(), self.boot_slot():
             share.begin()
             self._boot(plan)
 
+    def boot_admitted(self) -> None:
+        """Boot and wait until ready; the caller holds memory and a boot slot for it."""
+        self._boot(self._plan())
+
+    def _boot(self, plan: BootPlan) -> None:
+        if self.memory:
+            self.memory.unlink(missing_ok=True)
+        running = self._start(plan)
+        if self.memory:
+            running.check_freezable()
+        running.wait_until_ready()
+
     @contextmanager
-    def _keeping(self) -> Iterator[None]:
-        """Whoever wants to look at a machine whose boot fails in the block may, after it."""
+    def holding_failed(self) -> Iterator[None]:
+        """If a boot fails in the block, hold the machine for inspection as ``context.keep`` decides."""
         try:
             yield
         except BootFailed:
@@ -199,39 +216,26 @@ class Machine:
                 self.context.keep(self)
             raise
 
-    def _boot(self, plan: BootPlan) -> None:
-        """Of a machine that the host has room for."""
-        if self.memory:
-            self.memory.unlink(missing_ok=True)
-        power = self._power_on(plan)
-        if self.memory:
-            power.check_freezable()
-        power.wait_until_ready()
-
     def thaw(self, frozen: FrozenMachine) -> None:
-        """Go on where ``frozen`` stood still, whose spec but for name and disks this machine has.
-
-        Raises `CannotFreeze` where QEMU does not take its state.
-        """
+        """Resume ``frozen``, whose spec this machine has but for name and disks; `CannotFreeze` if QEMU cannot."""
         self._memory_share(frozen.host_memory_mib).begin()
-        self._power_on(self._plan(frozen)).thaw()
+        self._start(self._plan(frozen)).thaw()
 
     def freeze(self, state: Path) -> None:
-        """It stands still from now on, its memory in ``memory``, its device state in ``state``, and is off."""
-        self.power.freeze(state)
+        """Stop the machine for good: its memory is in ``memory``, its device state in ``state``, and it is off."""
+        self.running_boot.freeze(state)
         self.off()
         boot_files.forget_disks(self.folder)
 
     def _memory_share(self, needed_mib: int) -> admission.Share:
         return self._stack.enter_context(admission.memory_share(self.context.slots, needed_mib))
 
-    def _power_on(self, plan: BootPlan) -> RunningBoot:
+    def _start(self, plan: BootPlan) -> RunningBoot:
         boot_files.save(plan, self.context.lab)
-        power = self._stack.enter_context(power_on(plan, self.context))
-        self._powers.append(power)
-        return power
+        self._running.append(self._stack.enter_context(power_on(plan, self.context)))
+        return self._running[-1]
 
-    def _plan(self, frozen: FrozenMachine | None, *, is_kexec: bool = False) -> BootPlan:
+    def _plan(self, frozen: FrozenMachine | None = None, *, is_kexec: bool = False) -> BootPlan:
         self._boots += 1
         return BootPlan(
             number=self._boots,
@@ -247,77 +251,60 @@ class Machine:
         )
 
     def power_off(self) -> None:
-        """Shut down cleanly; returns when the power is off."""
-        self._leave("poweroff")
+        """Shut down cleanly; returns when the machine is off."""
+        self._shut_down("poweroff")
 
     def reboot(self, into: Artifacts | None = None, uuid: UUID | None = None) -> None:
-        """Reboot cleanly, into other ``artifacts`` if given: that is what an upgrade of a stateless machine is.
+        """Reboot cleanly, into other artifacts if given: an upgrade of a stateless machine.
 
-        On the boot path ``grub`` they become the first entry of its menu, and what ran before the second; on ``kexec``
+        On the boot path ``grub`` they become the first entry of its menu and the previous ones the second; on ``kexec``
         the running system starts them itself.
         """
         if self.spec.boot_path is BootPath.KEXEC and uuid is None:
             self._kexec(into)
             return
-        self._leave("reboot")
+        self._shut_down("reboot")
         self.power_on(into, uuid)
 
     def reboot_previous(self) -> None:
-        """Reboot cleanly and pick the second entry of GRUB's menu, the version before; for this once."""
-        self._leave("reboot")
+        """Reboot cleanly and pick the second entry of GRUB's menu, the version before, for this boot only."""
+        self._shut_down("reboot")
         self.power_on(entry=1)
 
     def _kexec(self, into: Artifacts | None) -> None:
         self._deploy(into)
         if self.is_clone:
             self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
-        with self._keeping(), admission.boot_slot(self.context.slots):
-            plan = self._plan(None, is_kexec=True)
-            boot_files.save_upgrade(plan, self.power.plan, self.context.lab)
-            power = self.power.kexec(plan)
-            self._powers.append(power)
+        with self.holding_failed(), self.boot_slot():
+            plan = self._plan(is_kexec=True)
+            boot_files.save_upgrade(plan, self.running_boot.plan, self.context.lab)
+            running = self.running_boot.kexec(plan)
+            self._running.append(running)
             log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
-            self._stack.enter_context(trace.logged(self.spec.number, log, power.console.started_s))
-            self._stack.callback(power.watch.report_late_findings)
-            power.wait_until_ready()
+            self._stack.enter_context(trace.logged(self.spec.number, log, running.console.started_s))
+            self._stack.callback(running.watch.report_late_findings)
+            running.wait_until_ready()
 
     def kill(self) -> None:
-        """The plug is pulled: QEMU gets SIGKILL, the guest's caches are lost."""
-        child = self.power.child
-        child.signal(SIGKILL)
+        """Cut the power: QEMU gets SIGKILL, and what the guest had not written to disk is lost."""
+        child = self.running_boot.child
+        child.signal(signal.SIGKILL)
         child.wait(Deadline(10))
-        self.context.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
+        self.context.run.add("killed", {"machine": self.name, "number": self.running_boot.plan.number})
         self.off()
 
     def off(self) -> None:
-        """Whatever it is doing, it is off now."""
-        self._powers.clear()
+        """End the machine at once, in any state; nothing if it is off."""
+        self._running.clear()
         self._stack.close()
 
-    def _leave(self, verb: str) -> None:
-        power = self.power
-        power.run_later(f"systemctl --no-block {verb}")
+    def _shut_down(self, verb: str) -> None:
+        running = self.running_boot
+        running.run_later(f"systemctl --no-block {verb}")
         try:
-            power.wait_until_off(f"clean {verb}")
+            running.wait_until_off(f"clean {verb}")
         finally:
             self.off()
-
-
-def power_on_together(machines: Sequence[Machine]) -> None:
-    """Boot all of them at the same moment, as a rack whose power comes back, and wait until all are ready.
-
-    They are admitted as one: with memory for all, and one boot slot. What the first that failed raises is raised when
-    all have ended their boots.
-    """
-    slots = machines[0].context.slots
-    needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
-    with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
-        share.begin()
-        with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
-            boots = [pool.submit(machine._boot, machine._plan(None)) for machine in machines]
-    for machine, boot in zip(machines, boots, strict=True):
-        with machine._keeping():
-            boot.result()
 
 
 @contextmanager
@@ -332,19 +319,15 @@ def boot(
 ) -> Iterator[Machine]:
     """A machine that is on and ready (off, with ``power=False``) while the block lasts.
 
-    With ``memory``, a file to be made, it can be frozen.
+    With ``memory``, a file that it creates, it can be frozen.
     """
     furnish(spec.disks)
     spec = adapted(reachable(spec, context.run), context.lab.network_faults)
     machine = Machine(spec, artifacts, definition, context, memory)
-    try:
+    with _ending(machine):
         if power:
             machine.power_on()
         yield machine
-    finally:
-        machine.off()
-        grub.remove(machine.folder)
-    boot_files.forget_disks(machine.folder)  # of what failed in it, the disks are for a bundle
 
 
 @contextmanager
@@ -357,21 +340,22 @@ def thaw(
     context: BootContext,
     memory: Path | None = None,
 ) -> Iterator[Machine]:
-    """A machine that goes on where ``frozen`` stood still, while the block lasts; see `Machine.thaw`.
+    """A machine that resumes ``frozen`` while the block lasts; see `Machine.thaw`.
 
     With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
     """
     machine = Machine(spec, artifacts, definition, context, memory)
-    try:
+    with _ending(machine):
         machine.thaw(frozen)
         yield machine
+
+
+@contextmanager
+def _ending(machine: Machine) -> Iterator[None]:
+    """When the block ends, end the machine; if it did not fail, remove the copies of its disks that a bundle needs."""
+    try:
+        yield
     finally:
         machine.off()
         grub.remove(machine.folder)
     boot_files.forget_disks(machine.folder)
-
-
-def reachable(spec: MachineSpec, run: Run) -> MachineSpec:
-    """``spec`` with the credentials by which the guest is reached: the serial shell, and the run's SSH key."""
-    key = run.key.with_suffix(".pub").read_text("utf-8")
-    return replace(spec, credentials={**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials})

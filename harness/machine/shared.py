@@ -1,4 +1,4 @@
-"""A machine that several tests look at, one after the other, and that none may change."""
+"""The shared machine of a worker: tests look at it one after the other, and a test that changes it is named."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ find ${upper:+"$upper"} /data -xdev ! -type d ! -path '*/log/*' ! -path '*/syste
 echo
 systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount
 """
-"""The overlay's upper folder; files in it and on /data, each with the time of its last change (that of its links and
-permissions too) and its size; then units that are active or failed. Logs are written all the time."""
+"""The overlay's upper folder; the files in it and on /data, without logs, each with its ctime and size; then the units
+that are active or failed."""
 
 _SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
-"""Units that a login brings, and takes along some time later."""
+"""Units that a login starts, and that end some time after it."""
 
 Snapshot = dict[str, str]
 MakeMachine = Callable[[str, Lab, Path], AbstractContextManager[Machine]]
@@ -43,7 +43,7 @@ class _Opened:
 
 
 class SharedMachine:
-    """The shared machine of one worker: made when it is first looked at, and again after it was released or changed."""
+    """The shared machine of one worker: made on its first use, and again after `release`."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class SharedMachine:
         folder: Path,
         make_machine: MakeMachine,
         open_lab: OpenLab,
-        look: Callable[[Machine], None] = lambda _: None,
+        on_new: Callable[[Machine], None] = lambda _: None,
     ) -> None:
-        """``look`` is called with each new machine, before anybody else sees it."""
-        self._look = look
+        """``on_new`` is called with each new machine before a test uses it."""
+        self._on_new = on_new
         self._name, self._folder = name, folder
         self._make_machine, self._open_lab = make_machine, open_lab
         self._opened: _Opened | None = None
@@ -63,24 +63,24 @@ class SharedMachine:
 
     @property
     def machine(self) -> Machine:
-        """The machine as it runs now."""
+        """The machine that runs now; made if there is none."""
         if self._opened is None:
             self._opened = self._open()
         return self._opened.machine
 
     @property
     def running(self) -> Machine | None:
-        """The machine, if there is one now."""
+        """The machine that runs now, or None."""
         return self._opened.machine if self._opened else None
 
     @property
     def host(self) -> Host:
-        """A testinfra Host of whichever machine it is at the time."""
+        """A testinfra Host; each command reaches the machine that is shared at that time."""
         self._facts |= self.machine.facts
         return open_guest(self._name, _Channel(self), self._facts)
 
     def release(self) -> None:
-        """End the machine; the next look makes another."""
+        """End the machine; the next use makes another."""
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.stack.close()
@@ -88,7 +88,7 @@ class SharedMachine:
                 disk.path.unlink(missing_ok=True)
 
     def changes(self) -> tuple[str, ...]:
-        """What is not as it was at first, named; empty if nobody looked at the machine, or it is off."""
+        """A sentence for each file and unit that changed since the machine was made; empty if there is no machine."""
         if self._opened is None:
             return ()
         machine, before = self._opened.machine, self._opened.at_first
@@ -97,7 +97,7 @@ class SharedMachine:
             for unit in _come_and_go(machine, [name for name in _changed(before, now) if not name.startswith("/")]):
                 now[unit] = before.get(unit, "")
         except BootproofError as error:
-            return (f"it does not answer any more ({str(error).partition(chr(10))[0]})",)
+            return (f"it no longer answers ({str(error).partition(chr(10))[0]})",)
         return tuple(differences(before, now))
 
     def _open(self) -> _Opened:
@@ -108,13 +108,13 @@ class SharedMachine:
             folder.mkdir(parents=True, exist_ok=True)
             lab = stack.enter_context(self._open_lab(folder / "lab"))
             machine = stack.enter_context(self._make_machine(name, lab, folder))
-            self._look(machine)
+            self._on_new(machine)
             at_first = _snapshot(machine)
             return _Opened(machine, stack.pop_all(), at_first)
 
 
 class _Channel(Channel):
-    """To whichever machine is the shared one when a command is run."""
+    """Runs each command on the machine that is shared at that time."""
 
     def __init__(self, shared: SharedMachine) -> None:
         self._shared = shared
@@ -132,16 +132,16 @@ def _snapshot(machine: Machine) -> Snapshot:
 
 
 def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
-    """Those of ``units`` that are started on demand and end when they are idle, whatever a test does.
+    """Those of ``units`` that start on demand and end when idle, and so change without a test's doing.
 
-    systemd.service(5): a bus name, a socket or a timer starts them. What the definition demands is to be there.
+    systemd.service(5): a bus name, a socket or a timer starts them. Units that the definition demands do not count.
     """
     demanded = (*machine.definition.services, *machine.definition.sockets)
     asked = [unit for unit in units if unit not in demanded]
     if not asked:
         return []
-    said = machine.run(f"systemctl show -p Id -p BusName -p TriggeredBy {shlex.join(asked)}").text
-    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in said.split("\n\n"))
+    properties = machine.systemctl(f"show -p Id -p BusName -p TriggeredBy {shlex.join(asked)}").text
+    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in properties.split("\n\n"))
     return [block["Id"] for block in blocks if block.get("BusName") or block.get("TriggeredBy")]
 
 
@@ -150,10 +150,10 @@ def _changed(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[str]:
-    """A word for each of the first few names whose state differs, and one for the others: pure."""
+    """A sentence for each of the first few names whose state differs, and one for the rest: pure."""
     names = _changed(before, after)
-    said = [f"{name} {_verb(before.get(name), after.get(name))}" for name in names[:_MOST_NAMED]]
-    return [*said, f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else said
+    sentences = [f"{name} {_verb(before.get(name), after.get(name))}" for name in names[:_MOST_NAMED]]
+    return [*sentences, f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else sentences
 
 
 def _verb(before: str | None, after: str | None) -> str:

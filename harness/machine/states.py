@@ -1,12 +1,14 @@
-"""States that a test may ask for: what was done to a machine before it was frozen.
+"""States that a test may ask for: machines to which something was done before they were frozen.
 
     @pytest.mark.state("upgraded")
     def test_x(machine): …
 
-A state is reached from another one, or from power-on, once a host; every test that asks for it gets a copy. A
-repository adds its own in conftest.py:
+A state is reached from another state or from power-on, once on each host; each test that asks for it gets a clone. A
+repository adds states in conftest.py:
 
-    @harness.state("with-volume", on="booted")
+    from harness import state
+
+    @state("with-volume", on="booted")
     def with_volume(machine, versions):
         machine.check("truncate -s 1G /data/volume && mkfs.ext4 -q /data/volume")
 """
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.machine.machine import Machine
 from harness.model.artifacts import Artifacts
 
@@ -29,8 +31,8 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """``old`` is what machines run today, ``new`` what they are upgraded to; one of them is ``under_test``. ``newest``
-    is what ``new`` is upgraded to; it is ``new`` itself where there is no third version."""
+    """The artifacts of an upgrade: from ``old`` to ``new``, one of which is ``under_test``, and on to ``newest``, which
+    is ``new`` itself if there is no third version."""
 
     under_test: Artifacts
     old: Artifacts
@@ -39,7 +41,7 @@ class Versions:
 
     @property
     def other(self) -> Artifacts:
-        """Another build than the one under test, if there is one."""
+        """The version that is not under test; the one under test if both are the same."""
         return self.new if self.under_test == self.old else self.old
 
 
@@ -48,7 +50,7 @@ Reach = Callable[[Machine, Versions], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A state called ``name``, ``reach``ed from a machine in the state ``on``; without these, from power-on."""
+    """The state ``name``: ``reach`` brings a machine from the state ``on`` to it. Without these, a boot does."""
 
     name: str
     on: str | None = None
@@ -56,11 +58,17 @@ class State:
 
     @property
     def source(self) -> str:
-        """What is done, as text, with all of the file it stands in: another text is another state."""
+        """The source of ``reach`` and of its file, for the key of its template: a changed source makes a new one."""
         if self.reach is None:
             return ""
         file = inspect.getsourcefile(self.reach)
         return inspect.getsource(self.reach) + (Path(file).read_text("utf-8") if file else "")
+
+    def bring(self, machine: Machine, versions: Versions) -> None:
+        """Bring ``machine``, which is in the state ``on``, to this state."""
+        if self.reach is None:
+            raise HarnessError(f"state {self.name!r} is reached by a boot, not from another state")
+        self.reach(machine, versions)
 
 
 _known = {name: State(name=name) for name in (BOOTED, PREVIOUS)}
@@ -69,8 +77,8 @@ _known = {name: State(name=name) for name in (BOOTED, PREVIOUS)}
 def state(name: str, *, on: str = BOOTED) -> Callable[[Reach], Reach]:
     """A decorator: the function brings a machine from the state ``on`` to the state ``name``.
 
-    It gets the machine, on and ready, and the `Versions` of this run, and must leave the machine on and ready. What
-    it raises is the cause that every test which asks for the state is told.
+    Its arguments are the machine, on and ready, and the `Versions` of this run; it must leave the machine on and ready.
+    If it raises, all tests that ask for the state fail with that error as the cause.
     """
 
     def note(reach: Reach) -> Reach:
@@ -81,16 +89,16 @@ def state(name: str, *, on: str = BOOTED) -> Callable[[Reach], Reach]:
 
 
 def path_to(name: str) -> tuple[State, ...]:
-    """The states on the way to ``name``, that of power-on first; `UsageError` for one that nobody defined."""
+    """The states from power-on to ``name``, in order; `UsageError` for an unknown one."""
     return tuple(reversed(list(_way_back(name))))
 
 
 def _way_back(name: str) -> Iterator[State]:
-    seen = set[str]()
+    seen: set[str] = set()
     wanted: str | None = name
     while wanted is not None:
         if wanted in seen:
-            raise UsageError(f"state {name!r} stands on itself")
+            raise UsageError(f"state {name!r} depends on itself")
         if wanted not in _known:
             raise UsageError(f"no state {wanted!r}; known: {', '.join(sorted(_known))}; harness.state defines more")
         seen.add(wanted)
@@ -105,7 +113,7 @@ def _upgraded(machine: Machine, versions: Versions) -> None:
 
 DOMAIN = """<domain type='qemu'><name>bootproof</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64'>hvm</type></os></domain>"""
-"""A libvirt domain of firmware alone."""
+"""A libvirt domain without a disk: only its firmware runs."""
 
 
 @state("with-domain")

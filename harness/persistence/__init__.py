@@ -1,1 +1,1 @@
-"""What is proven of /data."""
+"""Tests of /data: what must survive reboots, upgrades, disk faults and power cuts."""

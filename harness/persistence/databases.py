@@ -1,12 +1,11 @@
-"""Databases in persistent locations, and the format that the version which runs keeps each of them in."""
+"""Databases in persistent paths, and the format that the running version stores each of them in."""
 
 from __future__ import annotations
 
-import json
-import shlex
+from collections.abc import Sequence
 
-from harness.core.errors import ImageError
-from harness.machine.machine import Machine
+from harness.machine.verbs import GuestVerbs
+from harness.persistence.guest_python import read_json
 
 _LOOK = r"""
 import hashlib, json, os, sqlite3, sys
@@ -38,8 +37,8 @@ for location in sys.argv[1:]:
     for at, folders, names in os.walk(top):
         for path in (os.path.join(at, name) for name in names):
             try:
-                if os.path.isfile(path) and not os.path.islink(path) and (said := format_of(path)):
-                    found[os.path.join(location, os.path.relpath(path, top))] = said
+                if os.path.isfile(path) and not os.path.islink(path) and (text := format_of(path)):
+                    found[os.path.join(location, os.path.relpath(path, top))] = text
             except (OSError, ValueError, sqlite3.Error) as error:
                 found[os.path.join(location, os.path.relpath(path, top))] = f"unreadable: {error}"
 print(json.dumps(found))
@@ -47,17 +46,14 @@ print(json.dumps(found))
 """Sources: sqlite.org/fileformat.html; ovsdb(5), a log whose first record is the schema; PostgreSQL's PG_VERSION."""
 
 
-def formats(machine: Machine) -> dict[str, str]:
-    """The format of each database that is known by its first bytes, by path."""
-    done = machine.run(f"python3 - {shlex.join(machine.definition.persistent_paths)} <<'END'\n{_LOOK}\nEND\n")
-    if done.status:
-        raise ImageError(f"{machine.name}: {done.stderr.decode('utf-8', 'replace').strip().splitlines()[-1:]}")
-    found: dict[str, str] = json.loads(done.text)
+def formats(machine: GuestVerbs, paths: Sequence[str]) -> dict[str, str]:
+    """By path, the format of each database that is recognized by its first bytes."""
+    found: dict[str, str] = read_json(machine, _LOOK, paths)
     return found
 
 
-def moved(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
-    """A sentence for each database of ``before`` whose format is another: pure."""
+def changed_formats(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
+    """A sentence for each database of ``before`` whose format has changed: pure."""
     return tuple(
         f"{path}: {was} → {after[path]}" for path, was in before.items() if path in after and after[path] != was
     )

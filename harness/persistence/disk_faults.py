@@ -1,4 +1,4 @@
-"""Faults of the persistent disk: what a machine is given instead of the good disk that it was shut down with."""
+"""Disk faults: the disks that a machine gets in place of the good one it was shut down with."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _INODES_A_FOLDER = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultyDisk:
-    """The ``disks`` of a machine. ``has_data`` says that what was kept must be on one of them; ``foreign`` are those
-    that belong to somebody else."""
+    """The ``disks`` of a machine. With ``has_data`` one of them still has the old data; ``foreign`` are those that
+    belong to another system and must not be written to."""
 
     disks: tuple[DiskSpec, ...]
     has_data: bool = True
@@ -40,9 +40,9 @@ class FaultyDisk:
 
 
 def make_faulty(fault: DiskFault, disk: DiskSpec, number: int) -> FaultyDisk:
-    """What ``fault`` makes of ``disk``, a raw image that may be spoilt, whose file system is in partition ``number``.
+    """Apply ``fault`` to ``disk``, a raw image that may be damaged, whose file system is in partition ``number``.
 
-    New images are made beside it.
+    New images are created in the same folder.
     """
     return _MAKERS[fault](disk, find_partition(disk.path, number))
 
@@ -64,7 +64,7 @@ def _foreign_instead(disk: DiskSpec, _: Partition) -> FaultyDisk:
 
 
 def _foreign(disk: DiskSpec) -> DiskSpec:
-    """Somebody else's: a file system on the whole of it."""
+    """A disk of another system: one file system without a partition table."""
     path = disk.path.with_name("foreign.raw")
     other = DiskSpec(path=path, serial="FOREIGN", role=DiskRole.FOREIGN, size_gib=_FOREIGN_GIB)
     furnish((other,))
@@ -72,27 +72,29 @@ def _foreign(disk: DiskSpec) -> DiskSpec:
 
 
 def _full(disk: DiskSpec, partition: Partition) -> FaultyDisk:
-    """All blocks are taken, also those that are kept for root."""
-    with _mended(disk, partition) as state:
-        _debugfs(state, ["write /dev/null fill", f"fallocate fill 0 {int(_said(state, 'Free blocks')) - 1}"])
+    """All blocks are in use, also those reserved for root."""
+    with _replayed(disk, partition) as state:
+        _debugfs(
+            state, ["write /dev/null fill", f"fallocate fill 0 {int(_superblock_field(state, 'Free blocks')) - 1}"]
+        )
     return FaultyDisk(disks=(disk,))
 
 
 def _no_inodes(disk: DiskSpec, partition: Partition) -> FaultyDisk:
-    """The same files in a file system of the same name that was made with few inodes, all taken.
+    """The same files in a file system of the same label and UUID with few inodes, all in use.
 
-    Only root can keep the files' owners.
+    Only root can preserve the files' owners.
     """
-    with _mended(disk, partition) as state, tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
+    with _replayed(disk, partition) as state, tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
         _debugfs(state, [f'rdump / "{tree}"'])
         blocks = partition.size_bytes // 4096
-        label = _said(state, "Filesystem volume name").replace("<none>", "")
-        names = ["-L", label, "-U", _said(state, "Filesystem UUID")]
+        label = _superblock_field(state, "Filesystem volume name").replace("<none>", "")
+        names = ["-L", label, "-U", _superblock_field(state, "Filesystem UUID")]
         argv = [process.require("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-b", "4096", "-N", "1", "-d", str(tree)]
         process.output([*argv, *names, str(state), str(blocks)])
-        free = int(_said(state, "Free inodes"))
+        free = int(_superblock_field(state, "Free inodes"))
         folders = [f"mkdir fill{number}" for number in range(free // _INODES_A_FOLDER + 1)]
         files = [f"write /dev/null fill{n // _INODES_A_FOLDER}/{n}" for n in range(free - len(folders))]
         _debugfs(state, [*folders, *files])
@@ -107,10 +109,10 @@ def _bad_superblock(disk: DiskSpec, partition: Partition) -> FaultyDisk:
 
 
 def _bad_journal(disk: DiskSpec, partition: Partition) -> FaultyDisk:
-    """The beginning of the journal, by which its transactions are found, is noise."""
+    """The beginning of the journal, which locates its transactions, is random bytes."""
     with _partition_of(disk, partition) as state:
-        said = process.output([process.require("debugfs", "e2fsprogs"), "-R", "blocks <8>", str(state)])
-        blocks = [int(word) for word in said.split()[:8]]
+        listing = process.output([process.require("debugfs", "e2fsprogs"), "-R", "blocks <8>", str(state)])
+        blocks = [int(word) for word in listing.split()[:8]]
         with state.open("r+b") as file:
             for block in blocks:
                 file.seek(block * 4096)
@@ -119,14 +121,14 @@ def _bad_journal(disk: DiskSpec, partition: Partition) -> FaultyDisk:
 
 
 def _long_check(disk: DiskSpec, partition: Partition) -> FaultyDisk:
-    """Marked as having errors, on a slow disk: e2fsck -p looks at everything."""
-    with _mended(disk, partition) as state:
+    """Marked as having errors, on a slow disk: e2fsck -p checks everything."""
+    with _replayed(disk, partition) as state:
         process.output([process.require("tune2fs", "e2fsprogs"), "-E", "force_fsck", str(state)])
     return FaultyDisk(disks=(replace(disk, reads_per_s=_SLOW_READS_PER_S),))
 
 
 def _write_errors_beyond(disk: DiskSpec, partition: Partition) -> FaultyDisk:
-    """From the middle of the file system on, where mkfs.ext4 puts the journal of all but small ones."""
+    """Writes fail from the middle of the file system on, where mkfs.ext4 puts the journal unless it is small."""
     return FaultyDisk(disks=(replace(disk, fails_writes_from=partition.start_bytes + partition.size_bytes // 2),))
 
 
@@ -158,7 +160,7 @@ _MAKERS: dict[DiskFault, Callable[[DiskSpec, Partition], FaultyDisk]] = {
 
 @contextmanager
 def _partition_of(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
-    """The file system of a disk as a file, put back when the block ends."""
+    """The file system of a disk as a file, written back when the block ends."""
     with tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
         state = Path(folder) / "state"
         copy_partition(disk.path, partition, state)
@@ -167,8 +169,8 @@ def _partition_of(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
 
 
 @contextmanager
-def _mended(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
-    """The same, after its journal was replayed: what changes it next would be undone otherwise."""
+def _replayed(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
+    """The same, with its journal replayed: a later replay would undo changes."""
     with _partition_of(disk, partition) as state:
         process.answer([process.require("e2fsck", "e2fsprogs"), "-fp", str(state)])
         yield state
@@ -180,8 +182,8 @@ def _debugfs(state: Path, requests: Sequence[str]) -> None:
     process.answer([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(state)])
 
 
-def _said(state: Path, what: str) -> str:
-    """What dumpe2fs(8) says of it."""
-    said = process.output([process.require("dumpe2fs", "e2fsprogs"), "-h", str(state)])
-    found = re.search(rf"^{what}: +(.*)$", said, re.MULTILINE)
+def _superblock_field(state: Path, name: str) -> str:
+    """A field of the superblock, as dumpe2fs(8) prints it; empty if it does not."""
+    text = process.output([process.require("dumpe2fs", "e2fsprogs"), "-h", str(state)])
+    found = re.search(rf"^{name}: +(.*)$", text, re.MULTILINE)
     return found[1] if found else ""

@@ -1,17 +1,19 @@
-"""What an operator may keep in a persistent location, with all that a file system can carry, and what came of it."""
+"""File surveys: files with every attribute that a file system has, put into persistent paths and compared later."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.core.errors import ImageError
-from harness.machine.machine import Machine
+from harness.machine.verbs import GuestVerbs
+from harness.persistence.guest_python import read_json, run_python
 
-FOLDER = "bootproof-belongings"
-_COMMON = """
+FOLDER = "bootproof-survey"
+_COMMON = (
+    f"""
+FOLDER = {FOLDER!r}
+"""
+    + """
 import grp, hashlib, json, os, pwd, stat, struct, sys
 
 def name(find, number):
@@ -44,6 +46,7 @@ def survey(location):
     names = [top] + [os.path.join(at, name) for at, folders, files in os.walk(top) for name in folders + files]
     return {os.path.join(location, FOLDER, os.path.relpath(path, top)): entry(path) for path in names}
 """
+)
 _MAKE = """
 def make(location):
     top = os.path.join(os.path.realpath(location), FOLDER)
@@ -83,30 +86,27 @@ def make(location):
 
 @dataclass(slots=True)
 class FileSurvey:
-    """What was kept in ``locations``, as it was then; ``losses`` are sentences about what is no longer so."""
+    """The files in ``paths`` as they were ``recorded``; ``losses`` are sentences about what changed since."""
 
-    locations: tuple[str, ...]
-    kept: dict[str, dict[str, object]] = field(default_factory=dict)
+    paths: tuple[str, ...]
+    recorded: dict[str, dict[str, object]] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
 
-    def make(self, machine: Machine) -> None:
-        """Put something there, once in a disk's life."""
-        _python(machine, _MAKE + "for location in sys.argv[1:]: make(location)", self.locations)
+    def make(self, machine: GuestVerbs) -> None:
+        """Create the files, once in the life of a disk."""
+        run_python(machine, f"{_COMMON}{_MAKE}for location in sys.argv[1:]: make(location)", self.paths)
 
-    def note(self, machine: Machine) -> None:
-        """What there is now is what must be there later."""
-        self.kept = self._survey(machine)
+    def record(self, machine: GuestVerbs) -> None:
+        """Record the files as they are now: so they must be later."""
+        self.recorded = self._survey(machine)
 
-    def look(self, machine: Machine, when: str) -> None:
-        """Compare what there is with what there was."""
-        seen = self._survey(machine)
-        self.losses += [f"{when}: {difference}" for difference in differences(self.kept, seen)]
+    def compare(self, machine: GuestVerbs, when: str) -> None:
+        """Add to ``losses`` what differs from the record."""
+        self.losses += [f"{when}: {one}" for one in differences(self.recorded, self._survey(machine))]
 
-    def _survey(self, machine: Machine) -> dict[str, dict[str, object]]:
-        said = _python(
-            machine, "print(json.dumps({k: v for at in sys.argv[1:] for k, v in survey(at).items()}))", self.locations
-        )
-        found: dict[str, dict[str, object]] = json.loads(said)
+    def _survey(self, machine: GuestVerbs) -> dict[str, dict[str, object]]:
+        program = f"{_COMMON}print(json.dumps({{k: v for at in sys.argv[1:] for k, v in survey(at).items()}}))"
+        found: dict[str, dict[str, object]] = read_json(machine, program, self.paths)
         return found
 
 
@@ -119,10 +119,3 @@ def differences(before: dict[str, dict[str, object]], after: dict[str, dict[str,
         for key, value in row.items():
             if after[path].get(key) != value:
                 yield f"{path}: {key} was {value}, is {after[path].get(key)}"
-
-
-def _python(machine: Machine, program: str, arguments: tuple[str, ...]) -> str:
-    done = machine.run(f"python3 - {shlex.join(arguments)} <<'END'\nFOLDER = {FOLDER!r}\n{_COMMON}\n{program}\nEND\n")
-    if done.status:
-        raise ImageError(f"{machine.name}: {done.stderr.decode('utf-8', 'replace').strip().splitlines()[-1:]}")
-    return done.text

@@ -1,4 +1,4 @@
-"""What tells a machine from others of the same image, and must stay the same over its reboots and upgrades."""
+"""Identity: what distinguishes machines of one image, and must stay the same over reboots and upgrades."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from harness.model.definition import ImageDefinition
 
 @dataclass(frozen=True, slots=True)
 class IdentityProbe:
-    """``question`` is asked in the guest. An answer is owed by images that have ``owed_by``, a persistent path or a
-    service, or by all; others have it or not."""
+    """``command`` prints one part of the identity in the guest.
+
+    It is required of images that have ``required_by``, a persistent path or a service; of all images if that is empty,
+    of none if it is None.
+    """
 
     name: str
-    question: str
-    owed_by: str | None = ""
+    command: str
+    required_by: str | None = ""
 
-    def is_owed(self, definition: ImageDefinition) -> bool:
-        return self.owed_by == "" or self.owed_by in (*definition.persistent_paths, *definition.services)
+    def is_required(self, definition: ImageDefinition) -> bool:
+        return self.required_by == "" or self.required_by in (*definition.persistent_paths, *definition.services)
 
 
 PROBES = (
@@ -45,15 +48,15 @@ PROBES = (
 
 
 def identity(machine: Machine) -> dict[str, str]:
-    """The answers of ``machine``, which is on; one that is owed may be empty, another is left out then."""
-    answers = {mark: machine.run(f"({mark.question}) 2>/dev/null").text.strip() for mark in PROBES}
-    return {mark.name: said for mark, said in answers.items() if said or mark.is_owed(machine.definition)}
+    """The identity of ``machine``, which is on, by probe; a probe without an answer is left out unless required."""
+    answers = {probe: machine.run(f"({probe.command}) 2>/dev/null").text.strip() for probe in PROBES}
+    return {probe.name: text for probe, text in answers.items() if text or probe.is_required(machine.definition)}
 
 
-def shared(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:
-    """What does not tell two machines apart, a sentence each."""
-    for name, said in first.items():
-        if not said:
+def duplicates(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:
+    """A sentence for each part of the identity that is empty, or the same on both machines: pure."""
+    for name, answer in first.items():
+        if not answer:
             yield f"a machine has no {name}"
-        elif second.get(name) == said:
-            yield f"{name} is the same on both machines: {said}"
+        elif second.get(name) == answer:
+            yield f"{name} is the same on both machines: {answer}"

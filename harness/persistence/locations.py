@@ -1,4 +1,4 @@
-"""Where persistent paths really are: which file system of which disk holds them, by whatever mechanism an image has."""
+"""Where persistent paths are stored: on which file system of which disk, through links, bind mounts and overlays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for path in PATHS; do
     printf '%s\t%s\n' "$path" "$(where "$path")"
 done
 """
-"""Links are followed; of an overlay over a folder, as of a bind mount, it is the folder below that counts."""
+"""Links are followed; an overlay counts as its upper folder, a bind mount as its source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +42,28 @@ class Location:
     inner: str
 
 
-def strays(channel: Channel, paths: Iterable[str], serial: str) -> Iterator[str]:
-    """A sentence for each of ``paths`` that is not on the disk with that serial number."""
+def misplaced(channel: Channel, paths: Iterable[str], serial: str) -> Iterator[str]:
+    """A sentence for each of ``paths`` that is not on the disk with the serial number ``serial``."""
     for location in find_locations(channel, paths):
-        device = shlex.quote(location.device)
-        if serial not in channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text:
+        if serial not in serials(channel, location):
             yield f"{location.path} is on {location.device}, which is not on the persistent disk"
 
 
+def serials(channel: Channel, location: Location) -> list[str]:
+    """The serial numbers of the disks that ``location`` is stored on."""
+    device = shlex.quote(location.device)
+    return channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text.split()
+
+
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
-    """Where each of ``paths`` is; `ImageError` for one that is not there."""
+    """Where each of ``paths`` is stored; `ImageError` for one that does not exist."""
     done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))
     found = []
     for line in done.text.splitlines():
         path, *rest = line.split("\t")
         if len(rest) != 4:
-            raise ImageError(f"{path} is not there, or leads nowhere: {done.stderr.decode('utf-8', 'replace').strip()}")
+            raise ImageError(
+                f"{path} does not exist, or is a dangling link: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
         found.append(Location(path=path, device=rest[0], mount=rest[1], root=rest[2], inner=rest[3]))
     return tuple(found)

@@ -1,25 +1,25 @@
-"""Defaults of an image that a host's own state keeps from it."""
+"""Defaults of an image that do not reach a host because its persistent state came first."""
 
 from __future__ import annotations
 
 from harness.machine.machine import Machine
 
 _FOLDER = "/usr/share/persist"
-"""Where the role persist keeps them; what another mechanism does cannot be told."""
+"""Where the role persist stores them; other mechanisms are not covered."""
 
 
-def unreached(machine: Machine) -> frozenset[str]:
-    """A sentence for each default of the running image that is not in its location, or is another there."""
+def missing(machine: Machine) -> frozenset[str]:
+    """A sentence for each default of the running image that its persistent path lacks, or has in another version."""
     paths = machine.definition.persistent_paths
-    said = machine.run(
+    differences = machine.run(
         f"cd {_FOLDER} 2>/dev/null || exit 0; for path in {' '.join(paths)}; do "
         'diff -rq --no-dereference ".$path" "/data$path"; done'
     )
-    return frozenset(sentence for line in said.text.splitlines() if (sentence := _sentence(line)))
+    return frozenset(sentence for line in differences.text.splitlines() if (sentence := _sentence(line)))
 
 
 def _sentence(line: str) -> str:
-    """Of what diff(1) says: what only the host has is its own."""
+    """For a line of diff(1): empty for a file that only the host has, which is the host's own."""
     if line.startswith("Only in /"):
         return ""
     if line.startswith("Only in ."):
@@ -27,4 +27,4 @@ def _sentence(line: str) -> str:
         return f"{folder.rstrip('/')}/{name} is new in the image"
     words = line.split()
     path = next((word.removeprefix("/data") for word in words if word.startswith("/data/")), "")
-    return f"{path} is another in the image" if path else ""
+    return f"{path} differs in the image" if path else ""

@@ -1,4 +1,4 @@
-"""Orders in which units may start, if they may: what depends on luck in one of them is a race."""
+"""Delays of units, which expose races: a unit that needs a late one without ordering after it fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DRAWS, _TOGETHER = 3, 3
 
 
 def orders(definition: ImageDefinition, seed: int) -> list[str]:
-    """Units to be delayed: each service alone, then a few draws of several, joined by a plus sign. Pure."""
+    """Units to delay: each service alone, then a few random groups, joined by a plus sign. Pure."""
     units = [*definition.services, *definition.waiting]
     source = random.Random(seed)
     draws = [source.sample(units, min(_TOGETHER, len(units))) for _ in range(_DRAWS)] if units[1:] else []
@@ -19,6 +19,6 @@ def orders(definition: ImageDefinition, seed: int) -> list[str]:
 
 
 def delays(order: str) -> dict[str, str]:
-    """systemd credentials (systemd.system-credentials(7)) by which these units start late."""
+    """The systemd credentials (systemd.system-credentials(7)) that delay these units."""
     drop_in = f"[Service]\nExecStartPre=-+/bin/sleep {DELAY_S}\n"
     return {f"systemd.unit-dropin.{unit}~late": drop_in for unit in order.split("+")}

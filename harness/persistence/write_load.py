@@ -1,7 +1,7 @@
-"""A live load: a writer in the guest that appends records to a file on /data, and acknowledges each once it is kept.
+"""A write load: a writer in the guest that appends records to a file on /data and acknowledges each after fsync(2).
 
-A record is a line of its number and a checksum of it. It is acknowledged on the console after fsync(2), so an
-acknowledged record that is not there later was lost.
+A record is a line with its number and a checksum. It is acknowledged on the console, so an acknowledged record that is
+missing later was lost.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ while :; do
     sync $file && echo "bootproof-load: kept $number" >/dev/console
 done
 """
-"""sync(1) with a file's name is fsync(2). A record begins with the end of a line, so that none is spoilt by what a cut
-left of the one before it."""
+"""sync(1) with a file's name is fsync(2). A record begins with a newline, so that a torn record before it does no
+harm."""
 
 
 def records(content: bytes, seed: str) -> frozenset[int]:
-    """The numbers of the records that are whole in ``content``."""
+    """The numbers of the complete records in ``content``."""
     lines = (line.split() for line in content.decode("ascii", "replace").splitlines())
     return frozenset(
         int(words[0]) for words in lines if len(words) == 2 and words[0].isdigit() and words[1] == _sum(words[0], seed)
@@ -45,9 +45,9 @@ def _sum(number: str, seed: str) -> str:
 
 @dataclass(slots=True)
 class WriteLoad:
-    """The load of one machine over its boots, which goes to ``file``.
+    """The write load of one machine over its boots, in ``file``.
 
-    ``acknowledged`` maps each record to what ``moment`` was by then.
+    ``acknowledged`` maps the number of each record to the value of ``moment`` when it was acknowledged.
     """
 
     machine: Machine
@@ -57,7 +57,7 @@ class WriteLoad:
     acknowledged: dict[int, int] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Begin, or go on after a reboot."""
+        """Start the writer, or start it again after a reboot."""
         self.machine.console.listeners.append(self._hear)
         file = shlex.quote(self.file)
         script = _WRITER.format(file=file, number=max(self.acknowledged, default=0), seed=self.seed)
@@ -67,14 +67,14 @@ class WriteLoad:
         )
 
     def go_on(self, seconds: float) -> None:
-        """Let it run. `ImageError` if it acknowledges nothing."""
+        """Let the writer run. `ImageError` if it acknowledges nothing."""
         known = len(self.acknowledged)
         poll(lambda: False, Deadline(seconds, scaled=False), every_s=seconds)
         if len(self.acknowledged) == known:
-            said = self.machine.run("systemctl status --no-pager bootproof-load").text
-            raise ImageError(f"{self.machine.name}: nothing was kept in {self.file} within {seconds:.0f} s:\n{said}")
+            status = self.machine.systemctl("status bootproof-load").text
+            raise ImageError(f"{self.machine.name}: no record in {self.file} within {seconds:.0f} s:\n{status}")
 
     def _hear(self, line: str) -> None:
-        """In the console's thread, at the moment that the line comes."""
+        """Called in the console's thread when the line arrives."""
         if found := _ACKNOWLEDGED.search(line):
             self.acknowledged.setdefault(int(found[1]), self.moment())

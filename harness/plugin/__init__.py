@@ -113,6 +113,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the required check that this test belongs to")
+    config.addinivalue_line("markers", "cause(text): the suspected cause, for the finding if this test fails")
     config.addinivalue_line("markers", "thorough: the test takes long, and runs only with --thorough")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
     config.addinivalue_line("markers", "state(name): the state in which the test wants its machine (default: booted)")

@@ -102,7 +102,7 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
             run.add("prepared", {"took_s": round(state.elapsed_s, 1), "worked_s": worked_s, "all_s": all_s})
         except HostError as error:
             _end_unprepared(state, name, error)
-    if option.verbose >= 0 or state.keeper:
+    if option.verbose >= 0 or state.hold_s:
         tail = EventFollower(list(state.runs.values()), say)
         config.add_cleanup(tail.stop)
         tail.start()

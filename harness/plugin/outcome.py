@@ -16,7 +16,7 @@ from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
-from harness.machine.templates import StateFailed
+from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
 from harness.plugin.state import RunState
@@ -60,7 +60,7 @@ def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: Ru
     if boot is None:
         return None
     if machine and machine.is_on and not is_boot:
-        machine.power.keep_evidence()
+        machine.running_boot.keep_evidence()
     return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
 
 
@@ -146,7 +146,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _cause(error: BaseException, item: pytest.Item) -> str:
-    doc = getattr(getattr(item, "function", None), "__doc__", None)
-    if isinstance(error, AssertionError) and doc:
-        return str(doc).strip().splitlines()[0]
-    return ""
+    mark = item.get_closest_marker("cause")
+    return str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""

@@ -14,7 +14,7 @@ import pytest
 from harness.core import digest, serialization
 from harness.core.deadline import host_speed, use_host_speed
 from harness.core.errors import UsageError
-from harness.machine.hold import Hold
+from harness.machine.hold import hold_machine
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
 from harness.model import network_faults
@@ -48,7 +48,7 @@ class RunState:
     seed: int = 1
     with_artifacts: bool = False
     with_memory: bool = False
-    keeper: Hold | None = None
+    hold_s: float = 0.0
     repeats: int = 1
     hardware: HardwareProfile | None = None
     signer: Any = None
@@ -76,8 +76,8 @@ class RunState:
 
     def keep(self, machine: Machine, why: str = "its boot failed") -> None:
         """Leave a machine that failed running until somebody has looked at it, with ``--keep failed``."""
-        if self.keeper:
-            self.keeper.keep(machine, why)
+        if self.hold_s:
+            hold_machine(machine, why, for_s=self.hold_s)
 
     @property
     def is_controller(self) -> bool:
@@ -129,7 +129,7 @@ def read_state(config: pytest.Config) -> RunState:
         seed=option.seed,
         with_artifacts=option.with_artifacts,
         with_memory=option.with_memory,
-        keeper=Hold(60.0 * option.keep_minutes) if option.keep else None,
+        hold_s=60.0 * option.keep_minutes if option.keep else 0.0,
         repeats=option.boots,
         hardware=find_profile(option.hardware) if option.hardware else None,
         signer=read_signer(option.sign_key) if is_controller else None,

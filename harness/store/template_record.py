@@ -1,4 +1,4 @@
-"""What the store knows of a frozen machine: its record, and how it is removed."""
+"""The record of a template in the store, and its removal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORD = "template.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """By which a change of a file is seen."""
+    """Size and time of a file, which show whether it changed."""
 
     size_bytes: int
     modified_ns: int
@@ -25,10 +25,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A frozen machine as it is kept in ``folder``, made by the run of that folder after these ``boots``.
+    """A frozen machine in ``folder``, made by the run in the folder ``run`` after these ``boots``.
 
-    ``facts`` are answers of its guest that no test changes; ``offers`` are the artifacts on its boot disk, if GRUB
-    started it.
+    ``facts`` are answers of its guest that no test changes; ``offers`` are the artifacts in its GRUB menu, if GRUB
+    booted it. ``files`` are stamps of its files when it was made.
     """
 
     folder: Path
@@ -46,29 +46,29 @@ class Template:
     offers: tuple[Path, ...] = ()
 
     def alteration(self) -> str:
-        """What became of its files since it was made; empty if nothing did."""
+        """A sentence if one of its files was altered or removed since it was made; empty if none was."""
         for name, made in self.files.items():
             try:
                 now = stamp(self.folder / name)
             except FileNotFoundError:
-                return f"{self.folder / name} is gone"
+                return f"{self.folder / name} was removed"
             if now != made:
                 return f"{self.folder / name} was altered"
         return ""
 
 
 def discard(store: Store, folder: Path) -> bool:
-    """Remove a template that nobody uses; whether it is gone."""
+    """Remove a template unless it is in use; True if it no longer exists."""
     descriptor = lock_folder(folder, waits=False)
     if descriptor is not None:
-        with suppress(OSError), store.workfolder() as work:  # another user's, or a store that is only read
+        with suppress(OSError), store.workfolder() as work:  # it belongs to another user, or the store is read-only
             folder.rename(work / "template")
         os.close(descriptor)
     return not folder.exists()
 
 
 def evict(store: Store, most_bytes: int) -> None:
-    """Remove templates that nobody uses, the least recently used first, until the rest takes ``most_bytes``."""
+    """Remove templates not in use, the least recently used first, until the rest fits into ``most_bytes``."""
     folders = sorted(store.folder("templates").iterdir(), key=modified_ns)
     sizes = {folder: size_bytes(folder) for folder in folders}
     left = sum(sizes.values())
@@ -78,8 +78,8 @@ def evict(store: Store, most_bytes: int) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """What a template takes on disk."""
-    with suppress(OSError):  # another was quicker
+    """The disk space that a template takes."""
+    with suppress(OSError):  # another process removed it meanwhile
         return sum(file.stat().st_blocks * 512 for file in folder.iterdir())  # stat(2): units of 512 bytes
     return 0
 

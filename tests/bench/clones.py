@@ -25,11 +25,12 @@ from harness.core import process
 from harness.guest.testinfra_host import open_guest
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine import states
+from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.states import BOOTED, Versions
-from harness.machine.templates import Templates
+from harness.machine.template_store import TemplateStore
+from harness.machine.templates import Templates, TemplateSpec
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
@@ -69,10 +70,10 @@ def measure(*, quick: bool) -> list[Figure]:
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
         templates = _templates(definition, artifacts, Path(name))
         with ExitStack() as stack:
-            templates._held(states.path_to(BOOTED), stack)  # made here, by one cold boot
-        (cold,) = (boot.ready_s for boot in templates.run.boots())
+            templates.hold(BOOTED, stack)  # made here, by one cold boot
+        (cold,) = (boot.ready_s for boot in templates.store.run.boots())
         assert cold
-        (freeze_s,) = (event.data["took_s"] for event in templates.run.events() if event.kind == "frozen")
+        (freeze_s,) = (event.data["took_s"] for event in templates.store.run.events() if event.kind == "frozen")
         clones = [_to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
         clone = compared("clones", "clone to its first answer", clones, "its cold boot", [cold] * len(clones),
                          unit="s", limit=Limit(most=1 / 60))  # fmt: skip
@@ -106,20 +107,21 @@ def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) 
         disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
     )
     return Templates(
-        definition=definition,
-        versions=Versions(artifacts, artifacts, artifacts, artifacts),
-        spec=spec,
-        network=Network.LAB,
-        run=run,
-        store=store,
+        spec=TemplateSpec(
+            definition=definition,
+            versions=Versions(artifacts, artifacts, artifacts, artifacts),
+            machine=spec,
+            network=Network.LAB,
+        ),
+        store=TemplateStore(store=store, run=run),
         open_lab=open_lab,
-        by_hand=by_hand,
+        context_of=lambda lab: BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand),
     )
 
 
 @contextmanager
 def _cloned(templates: Templates, name: str) -> Iterator[Machine]:
-    folder = templates.run.folder / name
+    folder = templates.store.run.folder / name
     with open_lab(folder / "lab") as lab, templates.machine(BOOTED, name, lab=lab, folder=folder) as machine:
         assert machine.is_clone
         yield machine
@@ -137,7 +139,7 @@ def _idle_gib(templates: Templates) -> float:
     with ExitStack() as stack:
         machines = [stack.enter_context(_cloned(templates, f"idle-{n}")) for n in range(_IDLE)]
         time.sleep(5)
-        pids = [machine.power.child.pid for machine in machines]
+        pids = [machine.running_boot.child.pid for machine in machines]
         return sum(map(_pss_kib, pids)) / (1 << 20)
 
 
@@ -222,7 +224,7 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     """Our machine in labgrid's words: the same argv, but for what its driver adds by itself."""
     credentials = {"systemd.unit-dropin.serial-getty@ttyS0.service~bench": _AUTOLOGIN}
     disk = make_disk(folder / "labgrid.raw")
-    spec = replace(templates.spec, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)
+    spec = replace(templates.spec.machine, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)
     manifest = artifacts.manifest
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(

@@ -1,4 +1,4 @@
-"""On all hardware that the definition names the image comes up, finds its disk and sees what there is."""
+"""On each hardware profile of the definition, the image boots, finds its disk and uses all devices."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from harness import ImageDefinition, Lab, Machine
 from harness.fixtures.disk import SERIAL, make_disk
 from harness.fixtures.machine import MakeMachine
-from harness.lab import Lab
 from harness.machine.board import seconds_ahead
-from harness.machine.machine import Machine
-from harness.model.definition import ImageDefinition
 from harness.model.hardware import find_profile, path_for
 from harness.model.machine_spec import BootPath, DiskRole, MachineSpec, Network, NicModel
 from harness.model.prepared import PreparedImage
-from harness.persistence.locations import strays
+from harness.persistence.locations import misplaced
 from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("hardware")]
@@ -26,12 +24,12 @@ DRIVERS = {model: model.value for model in NicModel} | {NicModel.VIRTIO: "virtio
 CLOCK_WITHIN_S = 600
 
 
+@pytest.mark.cause("a driver is missing, or the image assumes a device that this hardware does not have")
 @pytest.mark.boots(1)
 def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
     hardware_profile: str, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab, folder: Path,
     default_boot_path: str, run: Run, prepared: PreparedImage,
 ) -> None:  # fmt: skip
-    """A driver is missing, or something is taken for granted that such a machine does not have."""
     profile = find_profile(hardware_profile, definition.folder)
     if prepared.network is Network.USER and len(profile.nics) > 1:
         run.add_unchecked(f"hardware {hardware_profile}: the user network has one network card")
@@ -42,31 +40,31 @@ def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
         foreign = [disk for disk in machine.spec.disks if disk.role is DiskRole.FOREIGN]
         written_ns = [disk.path.stat().st_mtime_ns for disk in foreign]
         machine.power_on()
-        flaws = [*strays(machine.channel, definition.persistent_paths, SERIAL), *_missing(machine, begun_s)]
+        problems = [*misplaced(machine.channel, definition.persistent_paths, SERIAL), *_missing(machine, begun_s)]
 
-    assert not flaws, "; ".join(flaws)
+    assert not problems, "; ".join(problems)
     assert written_ns == [disk.path.stat().st_mtime_ns for disk in foreign], "a foreign disk was written to"
 
 
 def _missing(machine: Machine, begun_s: float) -> Iterator[str]:
-    """What the guest does not have, or has otherwise, a sentence each."""
+    """A sentence for each device that the guest does not use, or sees otherwise than the machine spec has it."""
     spec = machine.spec
     drivers = machine.run("for card in /sys/class/net/*/device/driver; do basename $(realpath $card); done").text
     wanted = sorted(DRIVERS[nic.model] for nic in spec.nics)
     if sorted(drivers.split()) != wanted:
-        yield f"network cards run by {drivers.split()}, on the board are {wanted}"
+        yield f"network cards use the drivers {drivers.split()}, expected {wanted}"
     if (cpus := int(machine.check("nproc"))) != spec.cpus:
-        yield f"{cpus} CPUs are used, there are {spec.cpus}"
+        yield f"the guest uses {cpus} CPUs of {spec.cpus}"
     memory_mib = int(machine.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) >> 10
     if not spec.memory_mib * 0.75 < memory_mib <= spec.memory_mib:
-        yield f"{memory_mib} MiB of memory are used, there are {spec.memory_mib}"
+        yield f"the guest uses {memory_mib} MiB of memory of {spec.memory_mib}"
     if spec.clock:
         yield from _wrong_clock(machine, spec, begun_s)
 
 
 def _wrong_clock(machine: Machine, spec: MachineSpec, begun_s: float) -> Iterator[str]:
-    """The board's clock runs on from where it was, unless the guest has set it right."""
+    """A sentence if the board's clock neither continued from its setting nor was corrected by the guest."""
     seen_s = int(machine.check("cat /sys/class/rtc/rtc0/since_epoch"))
     behind_s = time.time() + seconds_ahead(spec.clock, begun_s) - seen_s
     if abs(behind_s) > CLOCK_WITHIN_S and abs(time.time() - seen_s) > CLOCK_WITHIN_S:
-        yield f"the board's clock is {behind_s:.0f} s behind what it was set to"
+        yield f"the board's clock is {behind_s:.0f} s behind its setting"

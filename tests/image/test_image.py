@@ -1,24 +1,22 @@
-"""What runs is what was built."""
+"""The running image is the one that was built."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.guest.testinfra_host import Host
-from harness.machine.machine import Machine
-from harness.model.artifacts import Artifacts
+from harness import Artifacts, Host, Machine
 from harness.qemu.grub import folder_of
 
 pytestmark = pytest.mark.check("image")
 
 
+@pytest.mark.cause("kernel and root file system are of different builds")
 def test_the_running_kernel_is_the_manifests(host: Host, artifacts: Artifacts) -> None:
-    """Kernel and root file system are of different builds."""
     assert host.check_output("uname -r") == artifacts.manifest.kernel_version
 
 
+@pytest.mark.cause("an old copy was booted, or the build did not stamp os-release")
 def test_the_running_image_is_the_manifests(host: Host, artifacts: Artifacts) -> None:
-    """An old copy was booted, or os-release was not stamped."""
     release = dict(
         line.split("=", 1) for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line
     )
@@ -26,30 +24,30 @@ def test_the_running_image_is_the_manifests(host: Host, artifacts: Artifacts) ->
 
     if manifest.is_ours:
         assert release.get("IMAGE_ID", "").strip('"') == manifest.image
-    if manifest.version:  # where it is not known, the verdict says that this could not be checked
+    if manifest.version:  # unknown for some imported artifacts: the verdict lists that as unchecked
         assert release.get("IMAGE_VERSION", "").strip('"') == manifest.version
 
 
+@pytest.mark.cause("the image carries modules of another kernel")
 def test_the_modules_are_the_running_kernels(host: Host, artifacts: Artifacts) -> None:
-    """The image carries modules of another kernel."""
     assert host.check_output("ls /lib/modules").split() == [artifacts.manifest.kernel_version]
 
 
+@pytest.mark.cause("the module index is missing or broken because depmod did not run")
 def test_a_module_of_the_root_file_system_can_be_loaded(host: Host) -> None:
-    """The module index is missing or broken: depmod did not run."""
     assert host.run("modprobe --dry-run --first-time dummy").rc == 0
 
 
+@pytest.mark.cause("the root is on a disk, so files that services write there outlive the reboot")
 def test_the_root_is_ram_over_the_image(host: Host) -> None:
-    """The root is on a disk: what a service writes there outlives the reboot, on this host alone."""
     source, kind = host.check_output("findmnt -n -o SOURCE,FSTYPE /").split()
     backing = host.check_output("losetup --list --noheadings --output BACK-FILE")
 
     assert kind == "overlay" or (source.startswith("/dev/mapper/live-") and "/run/initramfs/" in backing)
 
 
+@pytest.mark.cause("the manifest describes another root file system")
 def test_the_installed_packages_are_the_manifests(host: Host, artifacts: Artifacts) -> None:
-    """The manifest does not describe this root file system."""
     if not artifacts.manifest.packages:
         return  # the verdict says that this could not be checked
     listing = host.check_output(r"dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n'")
@@ -58,9 +56,9 @@ def test_the_installed_packages_are_the_manifests(host: Host, artifacts: Artifac
     assert installed == artifacts.manifest.packages
 
 
+@pytest.mark.cause("a boot loader or the image adds or drops kernel arguments")
 def test_no_kernel_argument_is_unaccounted_for(shared_machine: Machine, host: Host) -> None:
-    """A boot loader or image adds arguments that the verdict does not list."""
-    given = set(shared_machine.power.plan.arguments)
+    given = set(shared_machine.running_boot.plan.arguments)
     running = set(host.check_output("cat /proc/cmdline").split())
 
     loaders = {"initrd=initrd.img", "BOOT_IMAGE=vmlinuz", "vmlinuz"}  # iPXE's own: BIOS, then UEFI

@@ -1,4 +1,4 @@
-"""NetworkFault that the definition says the image tolerates: it comes up healthy in spite of it."""
+"""Network faults that the definition says the image tolerates: it boots and is healthy in spite of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.core.deadline import Deadline
+from harness import Deadline, DiskSpec, ImageDefinition, Lab
 from harness.fixtures.machine import MakeMachine
-from harness.lab import Lab
-from harness.model.definition import ImageDefinition
-from harness.model.machine_spec import DiskSpec
 from harness.model.network_faults import DhcpFault, path_for, read
 from harness.plugin.state import RunState
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("network-faults")]
 
 
+@pytest.mark.cause("the image gives up at the first network fault, or boots without noticing that something is missing")
 @pytest.mark.boots(1)
 def test_a_machine_boots_in_spite_of_the_fault(
     tolerated_network_fault: str,
@@ -28,7 +26,6 @@ def test_a_machine_boots_in_spite_of_the_fault(
     definition: ImageDefinition,
     bootproof: RunState,
 ) -> None:
-    """The image gives up at the first fault of its network, or comes up without noticing what it lacks."""
     known = read(tolerated_network_fault)
     paths = [bootproof.default_path_of(definition.name), *bootproof.paths_of(definition.name)]
     inject_faults(tolerated_network_fault)
@@ -39,5 +36,7 @@ def test_a_machine_boots_in_spite_of_the_fault(
             renewed = lab.trace.wait_for(
                 lambda step: step.kind == "request" and step.time_s > ready_s, Deadline(known.lease_s, scaled=False)
             )
-            assert renewed, f"no machine asked to renew its lease of {known.lease_s} s after it was ready"
-            assert machine.spec.address in machine.check("ip -4 -brief address"), "its address went with its lease"
+            assert renewed, f"no request to renew its lease of {known.lease_s} s after the machine was ready"
+            assert machine.spec.address in machine.check("ip -4 -brief address"), (
+                "the machine lost its address with its lease"
+            )

@@ -1,4 +1,4 @@
-"""Whichever unit is late, the machine becomes what it is to be: nothing depends on who comes first."""
+"""Late units: the machine becomes ready whichever unit starts late."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness import Artifacts, DiskSpec, Lab
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.guest.serial_shell import takes_serial_shell
-from harness.lab import Lab
-from harness.model.artifacts import Artifacts
-from harness.model.machine_spec import DiskSpec
 from harness.persistence.unit_delays import delays
 from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
 from harness.runs.folder import Run
@@ -19,14 +17,14 @@ from harness.runs.folder import Run
 pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
 
 
+@pytest.mark.cause("a unit does not wait for one that it needs, which so far was always fast enough")
 @pytest.mark.boots(1)
 def test_a_late_unit_changes_nothing(
     order: str, seeded_disk: Seeded, make_machine: MakeMachine, lab: Lab, folder: Path, default_boot_path: str,
     run: Run, artifacts: Artifacts,
 ) -> None:  # fmt: skip
-    """A unit does not wait for what it needs: it was just always late enough."""
     if not takes_serial_shell(artifacts.manifest.systemd):
-        run.add_unchecked("what happens when units start late: this image's systemd takes no drop-ins as credentials")
+        run.add_unchecked("late units: this image's systemd does not accept drop-ins as credentials")
         return
     disk = DiskSpec(path=folder / "data.raw", serial=DATA_SERIAL)
     copy_sparse(seeded_disk.path, disk.path)
@@ -34,5 +32,5 @@ def test_a_late_unit_changes_nothing(
     with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, credentials=delays(order)) as machine:
         late = machine.check("systemctl cat " + order.replace("+", " ")).count("ExecStartPre=-+/bin/sleep")
         losses = list(seeded_disk.losses(machine))
-    assert late == order.count("+") + 1, "the delay did not get into the guest"
+    assert late == order.count("+") + 1, "the delay did not reach the guest"
     assert not losses, "; ".join(losses)

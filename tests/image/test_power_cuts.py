@@ -1,4 +1,4 @@
-"""Wherever the power goes, nothing is lost that was kept, and the machine comes up again."""
+"""Power cuts at any moment: acknowledged data is not lost, and the machine boots again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness import Artifacts, BootFailed, DiskSpec, Lab
 from harness.core.errors import Blame
 from harness.fixtures.machine import MakeMachine
-from harness.lab import Lab
 from harness.machine.by_hand import by_hand
-from harness.machine.errors import BootFailed
-from harness.model.artifacts import Artifacts
-from harness.model.machine_spec import DiskFormat, DiskSpec
+from harness.model.machine_spec import DiskFormat
 from harness.persistence.power_cuts.campaign import PowerCutStudy, lay_out, look_at_disk
 from harness.persistence.power_cuts.judge import CrashResult, Judgement
 from harness.qemu.disk_images import DATA_SERIAL, make_overlay
@@ -22,12 +20,15 @@ from harness.runs.folder import Run
 pytestmark = [pytest.mark.thorough, pytest.mark.check("power-cuts")]
 
 
+@pytest.mark.cause("a program relied on data before it was on the disk: fsync of a file or of its folder is missing")
 @pytest.mark.boots(2)
 def test_no_power_cut_loses_what_was_kept(power_cuts: PowerCutStudy) -> None:
-    """Something was relied on before it was on the disk: fsync of a file or of its folder is missing."""
-    assert not power_cuts.fates.get(CrashResult.LOST), "\n".join(f"{one.cut}: {one.said}" for one in power_cuts.lost)
+    assert not power_cuts.results.get(CrashResult.LOST), "\n".join(
+        f"{one.cut}: {one.sentence}" for one in power_cuts.lost
+    )
 
 
+@pytest.mark.cause("the image does not recover, complete or notice a state that a power cut left")
 @pytest.mark.boots(1)
 def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
     power_cuts: PowerCutStudy,
@@ -39,7 +40,6 @@ def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
     run: Run,
     artifacts: Artifacts,
 ) -> None:
-    """What a power cut left is not recovered, not completed, or not noticed."""
     judgement = power_cuts.sampled[cut_number % len(power_cuts.sampled)]
     cut = DiskSpec(path=folder / "cut.raw", serial=DATA_SERIAL)
     lay_out(power_cuts.recording, judgement.cut, cut.path)
@@ -53,15 +53,15 @@ def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
         except BootFailed as error:
             if error.blame is not Blame.IMAGE:
                 raise
-            seen_before = judgement.said or "nothing is missing on the disk"
+            seen_before = judgement.sentence or "nothing is missing on the disk"
             lost = Judgement(
-                judgement.cut, CrashResult.LOST, "no machine comes up from it", f"{error.finding.what}; {seen_before}"
+                judgement.cut, CrashResult.LOST, "no machine boots from it", f"{error.finding.what}; {seen_before}"
             )
             run.add_finding(power_cuts.finding(lost, folder, command))
             raise
         machine.power_off()
     seen = look_at_disk(disk, power_cuts.recording.partition.number, folder, power_cuts.recording.load)
-    if flaw := power_cuts.flaw(judgement.cut, seen):
-        finding = power_cuts.finding(Judgement(judgement.cut, CrashResult.LOST, flaw), folder, command)
+    if problem := power_cuts.problem(judgement.cut, seen):
+        finding = power_cuts.finding(Judgement(judgement.cut, CrashResult.LOST, problem), folder, command)
         run.add_finding(finding)
         raise BootFailed(name, finding, str(folder), command)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from harness.guest.testinfra_host import Host
+from harness import Host
 
 _NOT_ENABLED = {"", "disabled", "masked", "masked-runtime", "bad", "not-found"}
 
 
+@pytest.mark.cause("the service was not enabled at build time, or it did not start")
 @pytest.mark.check("services")
 def test_service_is_enabled_and_active(host: Host, service: str) -> None:
-    """The service was not enabled at build time, or did not come up."""
     properties = host.service(service).systemd_properties
 
     assert properties["UnitFileState"] not in _NOT_ENABLED
     assert (properties["LoadState"], properties["ActiveState"]) == ("loaded", "active")
 
 
+@pytest.mark.cause("the service fails at first and systemd restarts it")
 @pytest.mark.check("services")
 def test_service_did_not_need_a_second_attempt(host: Host, service: str) -> None:
-    """The service fails at first and is restarted by systemd."""
     assert host.service(service).systemd_properties["NRestarts"] == "0"
 
 
+@pytest.mark.cause("the socket was not enabled at build time, or cannot listen")
 @pytest.mark.check("sockets")
 def test_socket_is_enabled_and_listens(host: Host, socket_unit: str) -> None:
-    """The socket was not enabled at build time, or cannot listen."""
     properties = host.service(socket_unit).systemd_properties
 
     assert properties["UnitFileState"] not in _NOT_ENABLED
@@ -34,9 +34,9 @@ def test_socket_is_enabled_and_listens(host: Host, socket_unit: str) -> None:
     assert properties["SubState"] in {"listening", "running"}
 
 
+@pytest.mark.cause("the service was not enabled, or a condition keeps it from starting")
 @pytest.mark.check("waiting")
 def test_service_that_waits_for_a_control_plane_is_enabled_and_tries(host: Host, waiting_unit: str) -> None:
-    """The service is not even trying: it was not enabled, or a condition keeps it from starting."""
     properties = host.service(waiting_unit).systemd_properties
 
     assert properties["UnitFileState"] not in _NOT_ENABLED

@@ -1,4 +1,4 @@
-"""What is on /data survives everything; what is elsewhere survives nothing."""
+"""Data on /data survives reboots, power cuts and upgrades; data elsewhere does not survive a reboot."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.fixtures.artifacts import Versions
+from harness import BootPath, DiskSpec, ImageDefinition, Lab, Machine, Versions
 from harness.fixtures.machine import MakeMachine
-from harness.lab import Lab
-from harness.machine.machine import Machine
-from harness.model.definition import ImageDefinition
-from harness.model.machine_spec import BootPath, DiskSpec
 from harness.persistence.identity import identity
 from harness.persistence.locations import find_locations
-from harness.persistence.workloads import Workload, features_of
+from harness.persistence.workloads import failures, make_workloads, workloads_of
 from harness.qemu.ext4 import open_ext4
 
 NONCE = "bootproof-nonce"
@@ -25,8 +21,8 @@ ELSEWHERE = ("/root", "/etc", "/var/lib")
 
 @dataclass(slots=True)
 class Journey:
-    """One machine's belongings, and what became of them on the way: a nonce in each file, which is ``on_disk`` under
-    that path of its file system; ``scratch`` are files that must not stay."""
+    """The files of one machine over its boots. ``nonces`` maps each persistent file to its content, ``on_disk`` to its
+    path on its file system; ``scratch`` are files that must not survive; ``losses`` are sentences about failures."""
 
     machine: Machine
     paths: tuple[str, ...]
@@ -36,7 +32,7 @@ class Journey:
     losses: list[str] = field(default_factory=list)
 
     def write(self, stage: str) -> None:
-        """A nonce through each ordinary path, fsynced with its folder (fsync(2)); and one that must not survive."""
+        """Write a nonce below each persistent path, synced with its folder (fsync(2)), and scratch files elsewhere."""
         kept = find_locations(self.machine.channel, self.paths)
         elsewhere = find_locations(self.machine.channel, ELSEWHERE)
         devices = {location.device for location in kept}
@@ -51,34 +47,27 @@ class Journey:
             commands.append(f"sync {shlex.quote(file)} {shlex.quote(path)}/.")
         self.machine.check(" && ".join(commands))
 
-    def look(self, stage: str) -> None:
-        """All that was written is there; what was written elsewhere is not."""
+    def check(self, stage: str) -> None:
+        """Add to ``losses`` each nonce that is missing, and each scratch file that survived."""
         for file, nonce in self.nonces.items():
             seen = self.machine.run(f"cat {shlex.quote(file)}").text
             if seen != nonce:
-                self.losses.append(f"{stage}: {file}: awaited {nonce}, seen {seen!r}")
+                self.losses.append(f"{stage}: {file} has {seen!r}, expected {nonce}")
         left = self.machine.run(f"ls -d {shlex.join(self.scratch)}").text if self.scratch else ""
         if left:
-            self.losses.append(f"{stage}: still there, though not on /data: {left}")
+            self.losses.append(f"{stage}: not on /data, but survived: {left}")
 
-    def look_at_disk(self) -> None:
-        """All that was written is on the raw disk, of a machine that is off."""
+    def check_disk(self) -> None:
+        """Add to ``losses`` each nonce that is missing on the raw disk of a machine that is off."""
         with open_ext4(self.machine.spec.data) as data:
             for file, nonce in self.nonces.items():
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:
-                    self.losses.append(f"on the raw disk: {file}: awaited {nonce}, seen {seen!r}")
-
-
-def gone(features: list[Workload], machine: Machine) -> list[str]:
-    """The names of those that are not there any more."""
-    with machine.at_work():
-        return [feature.name for feature in features if machine.run(feature.seen).status]
+                    self.losses.append(f"on the raw disk: {file} has {seen!r}, expected {nonce}")
 
 
 def go_back(machine: Machine, versions: Versions) -> bool:
-    """To the version before, where that is more than another upgrade of the same kind: what a person picks in GRUB's
-    menu; with kexec, which a machine is not switched on by, the only way into the version under test."""
+    """Boot the version before, where that differs from an upgrade: by GRUB's menu or by kexec. False elsewhere."""
     if machine.spec.boot_path is BootPath.GRUB:
         machine.reboot_previous()
     elif machine.spec.boot_path is BootPath.KEXEC:
@@ -88,25 +77,26 @@ def go_back(machine: Machine, versions: Versions) -> bool:
     return True
 
 
+@pytest.mark.cause("state was written to RAM, or fsync did not bring it to the disk")
 @pytest.mark.boots(2)
 @pytest.mark.check("survival")
 def test_data_survives_reboot_and_power_cut(machine: Machine, definition: ImageDefinition) -> None:
-    """State was written to RAM, or not brought to disk by fsync."""
     journey = Journey(machine, definition.persistent_paths)
     journey.write("first")
 
     machine.reboot()
-    journey.look("after a reboot")
+    journey.check("after a reboot")
     journey.write("rebooted")
 
     machine.kill()
     machine.power_on()
-    journey.look("after a power cut")
+    journey.check("after a power cut")
     machine.power_off()
-    journey.look_at_disk()
+    journey.check_disk()
     assert not journey.losses, "\n".join(journey.losses)
 
 
+@pytest.mark.cause("state was written to RAM, or overwritten by the defaults of a version")
 @pytest.mark.boots(2)
 @pytest.mark.check("survival")
 @pytest.mark.check("libvirt")
@@ -114,45 +104,42 @@ def test_data_survives_reboot_and_power_cut(machine: Machine, definition: ImageD
 def test_data_survives_upgrade_and_rollback(
     machine: Machine, versions: Versions, definition: ImageDefinition
 ) -> None:  # fmt: skip
-    """State was written to RAM, or overwritten by a version's defaults."""
     journey = Journey(machine, definition.persistent_paths)
-    features = list(features_of(definition))
+    workloads = workloads_of(definition)
     before = identity(machine)
-    with machine.at_work():
-        for feature in features:
-            machine.check(feature.make)
+    make_workloads(machine, workloads)
     journey.write("first")
 
     machine.reboot(into=versions.new)
-    journey.look("after the upgrade")
+    journey.check("after the upgrade")
     assert identity(machine) == before
-    assert not gone(features, machine)
+    assert failures(machine, workloads) == []
     journey.write("upgraded")
 
     machine.reboot(into=versions.old)
-    journey.look("after the rollback")
+    journey.check("after the rollback")
     assert identity(machine) == before
-    assert not gone(features, machine)
+    assert failures(machine, workloads) == []
     machine.power_off()
-    journey.look_at_disk()
+    journey.check_disk()
     assert not journey.losses, "\n".join(journey.losses)
 
 
+@pytest.mark.cause("this boot path boots another image, or none, or does not find /data")
 @pytest.mark.boots(2)
 def test_machine_comes_up_and_upgrades_on_its_other_boot_paths(
     make_machine: MakeMachine, lab: Lab, disk: DiskSpec, versions: Versions, other_boot_path: str,
     definition: ImageDefinition
 ) -> None:  # fmt: skip
-    """This boot path brings up another image, or none, or does not find /data."""
     name = f"machine-{other_boot_path}"
     with make_machine(name, lab=lab, disks=(disk,), boot_path=other_boot_path, artifacts=versions.old) as machine:
         journey = Journey(machine, definition.persistent_paths)
         journey.write("first")
 
         machine.reboot(into=versions.new)
-        journey.look("after the upgrade")
+        journey.check("after the upgrade")
 
         if go_back(machine, versions):
-            journey.look("after going back")
+            journey.check("after going back")
         machine.power_off()
         assert not journey.losses, "\n".join(journey.losses)

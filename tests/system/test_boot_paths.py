@@ -66,7 +66,7 @@ def test_grub_boots_upgrades_and_goes_back_by_its_menu(
         assert machine.artifacts == artifacts
         assert _runs(machine, artifacts)
         machine.check("ls /data/kept")
-        assert machine.power.watch.downloads.records == []
+        assert machine.running_boot.watch.downloads.records == []
 
     assert not run.findings()
     assert [boot.artifacts for boot in run.boots()] == [artifacts.digest, other.digest, artifacts.digest]
@@ -141,12 +141,12 @@ def test_kexec_upgrades_without_firmware(
     booting: Booting, spec: MachineSpec, run: Run, artifacts: Artifacts, other: Artifacts
 ) -> None:
     with booting(replace(spec, boot_path=BootPath.KEXEC)) as machine:
-        pid, boot_id = machine.power.child.pid, machine.check("cat /proc/sys/kernel/random/boot_id")
+        pid, boot_id = machine.running_boot.child.pid, machine.check("cat /proc/sys/kernel/random/boot_id")
         machine.check("touch /data/kept /root/scratch")
 
         machine.reboot(into=other)
         assert _runs(machine, other)
-        assert machine.power.child.pid == pid
+        assert machine.running_boot.child.pid == pid
         assert machine.check("cat /proc/sys/kernel/random/boot_id") != boot_id
         machine.check("ls /data/kept")
         assert machine.run("ls /root/scratch").status

@@ -1,9 +1,10 @@
-"""Templates and clones, with a real machine: each copy is a world of its own, and the original does not change."""
+"""Templates and clones, with a real machine: clones are independent, and a template does not change."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,28 +15,28 @@ import pytest
 
 from harness.core import digest
 from harness.core.errors import Blame
-from harness.lab import open_lab
+from harness.guest.waiting import WaitFailed
+from harness.lab import Lab, open_lab
 from harness.machine import states
+from harness.machine.boot_plan import BootContext
 from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
-from harness.machine.templates import StateFailed, Templates
+from harness.machine.template_store import StateFailed, TemplateStore
+from harness.machine.templates import Templates, TemplateSpec, template_key
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
 from harness.qemu.ext4 import open_ext4
-from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
 from harness.store.template_record import discard
 
-SIGKILL = 9
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for this module, with one template in it, made when it is first asked for."""
+    """A store for this module; its template is made by the first test that needs one."""
     return Store(tmp_path_factory.mktemp("store"))
 
 
@@ -47,29 +48,33 @@ def run(tmp_path: Path, store: Store) -> Run:
 
 
 @pytest.fixture
-def templates(run: Run, store: Store, spec: MachineSpec, base: ImageDefinition, artifacts: Artifacts) -> Templates:
-    return Templates(
-        definition=base,
-        versions=Versions(artifacts, artifacts, artifacts, artifacts),
-        spec=spec,
-        network=Network.LAB,
-        run=run,
-        store=store,
-        open_lab=open_lab,
-        by_hand=by_hand,
-    )
+def template_spec(spec: MachineSpec, base: ImageDefinition, artifacts: Artifacts) -> TemplateSpec:
+    versions = Versions(artifacts, artifacts, artifacts, artifacts)
+    return TemplateSpec(definition=base, versions=versions, machine=spec, network=Network.LAB)
+
+
+@pytest.fixture
+def templates(run: Run, store: Store, template_spec: TemplateSpec) -> Templates:
+    return templates_of(template_spec, TemplateStore(store=store, run=run))
+
+
+def templates_of(spec: TemplateSpec, store: TemplateStore) -> Templates:
+    def context_of(lab: Lab) -> BootContext:
+        return BootContext(lab=lab, run=store.run, slots=store.store.folder("slots"), by_hand=by_hand)
+
+    return Templates(spec=spec, store=store, open_lab=open_lab, context_of=context_of)
 
 
 @contextmanager
 def machine_of(templates: Templates, name: str = "machine", state: str = "booted") -> Iterator[Machine]:
-    folder = templates.run.folder / name
+    folder = templates.store.run.folder / name
     with open_lab(folder / "lab") as lab, templates.machine(state, name, lab=lab, folder=folder) as machine:
         yield machine
 
 
 def template_folder(templates: Templates) -> Path:
     with ExitStack() as stack:
-        return templates._held(states.path_to("booted"), stack).folder
+        return templates.hold("booted", stack).folder
 
 
 def test_a_later_run_has_the_logs_of_the_boot_whatever_became_of_the_run_that_made_it(
@@ -78,14 +83,14 @@ def test_a_later_run_has_the_logs_of_the_boot_whatever_became_of_the_run_that_ma
     template_folder(templates)
     for machine in tmp_path.glob("template-*"):
         shutil.rmtree(machine)
-    later = replace(templates, run=Run(tmp_path / "later", "main"))
-    later.run.folder.mkdir()
-    make_key(later.run, templates.store)
+    later = Run(tmp_path / "later", "main")
+    later.folder.mkdir()
+    make_key(later, templates.store.store)
 
-    template_folder(later)
+    template_folder(templates_of(templates.spec, replace(templates.store, run=later)))
 
-    (boot,) = later.run.boots()
-    assert Path(boot.console).is_relative_to(later.run.folder)
+    (boot,) = later.boots()
+    assert Path(boot.console).is_relative_to(later.folder)
     assert "Linux version" in Path(boot.console).read_text("utf-8")
 
 
@@ -135,6 +140,24 @@ def test_a_clone_has_its_own_time_randomness_network_and_server(templates: Templ
     assert max(map(abs, late_s)) < 2
 
 
+def test_a_guest_can_be_waited_for_and_its_display_seen(templates: Templates, tmp_path: Path) -> None:
+    with machine_of(templates) as machine:
+        assert machine.systemctl("restart ssh.service").status == 0
+        machine.wait_for_unit("ssh.service")
+        machine.wait_for_open_port(22)
+        machine.run("(sleep 2; touch /run/late) >/dev/null 2>&1 &")
+        machine.wait_for_file("/run/late")
+        assert machine.wait_until_succeeds("cat /proc/sys/kernel/ostype") == "Linux"
+        machine.wait_until_fails("test -e /nowhere")
+        machine.run("systemd-run --unit=broken sh -c 'echo no such driver; exit 3'")
+        with pytest.raises(WaitFailed, match=r"the start of broken.service .*ActiveState=failed") as failure:
+            machine.wait_for_unit("broken.service")
+        assert any("no such driver" in line for line in failure.value.evidence)
+        assert failure.value.waited_s < 60
+        machine.screenshot(tmp_path / "display.png")
+    assert (tmp_path / "display.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_first_reboot_of_a_clone_is_a_real_one_and_keeps_its_disk(templates: Templates) -> None:
     with machine_of(templates) as machine:
         before = machine.check("cat /proc/sys/kernel/random/boot_id; echo kept >/data/mark")
@@ -146,7 +169,7 @@ def test_the_first_reboot_of_a_clone_is_a_real_one_and_keeps_its_disk(templates:
 
 
 def test_a_state_is_built_on_anothers_template_and_made_once(templates: Templates) -> None:
-    made = templates.run.folder / "made"
+    made = templates.store.run.folder / "made"
 
     @states.state("marked")
     def _marked(machine: Machine, _: Versions) -> None:
@@ -184,7 +207,7 @@ def test_a_state_that_failed_is_not_tried_again(templates: Templates) -> None:
 
 def test_a_killed_clone_is_the_hosts_doing(templates: Templates) -> None:
     with machine_of(templates) as machine:
-        machine.power.child.signal(SIGKILL)
+        machine.running_boot.child.signal(signal.SIGKILL)
         with pytest.raises(BootFailed, match="qemu-ended") as failure:
             machine.run("sleep 5")
     assert failure.value.blame is Blame.HOST
@@ -194,68 +217,59 @@ def test_a_template_that_is_altered_under_a_clone_is_the_hosts_doing_and_never_u
     templates: Templates,
 ) -> None:
     folder = template_folder(templates)
-    kept = templates.run.folder / "kept"
+    kept = templates.store.run.folder / "kept"
     shutil.copytree(folder, kept, copy_function=shutil.copy2)
 
     with machine_of(templates) as machine:
         os.utime(folder / "memory")
         assert machine.doubt()
-    findings = templates.run.findings()
+    findings = templates.store.run.findings()
     assert [(finding.id, finding.blame) for finding in findings] == [("template-altered", Blame.HOST)]
     with ExitStack() as stack:
-        assert templates._found(folder.name, stack) is None
+        assert templates.store.find(folder.name, stack) is None
     assert not folder.exists()
     kept.rename(folder)
     (folder / "state").chmod(0o600)
     (folder / "state").write_bytes((folder / "state").read_bytes()[:1000])
     with ExitStack() as stack:
-        assert templates._found(folder.name, stack) is None
+        assert templates.store.find(folder.name, stack) is None
 
 
 def test_another_qemu_has_another_template(
     templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    way = states.path_to("booted")
-    before = templates._key(way)
+    before = templates.key("booted")
     other = tmp_path / "bin" / "qemu-system-x86_64"
     other.parent.mkdir()
     shutil.copy(shutil.which("qemu-system-x86_64") or "", other)
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
 
-    assert templates._key(way) != before
+    assert templates.key("booted") != before
 
 
-def test_another_boot_of_the_host_has_another_template(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a crash of the host left half written is never found again."""
-    way = states.path_to("booted")
-    before = templates._key(way)
-    monkeypatch.setattr("harness.machine.templates.host_identity", lambda: ["another boot"])
+def test_another_boot_of_the_host_has_another_template(templates: Templates) -> None:
+    """A template that a crash of the host left half written is never found again."""
+    path = states.path_to("booted")
 
-    assert templates._key(way) != before
-
-
-def test_a_store_without_room_for_a_guests_memory_freezes_nothing(templates: Templates) -> None:
-    large = replace(templates, spec=replace(templates.spec, memory_mib=1 << 30))
-
-    with pytest.raises(CannotFreeze, match=r"freezing needs 10737.* MiB below .*store.*, [0-9]+ MiB are free"):
-        large._check_room()
+    assert template_key(templates.spec, path, templates.store, host=["another boot"]) != templates.key("booted")
 
 
 def test_a_machine_that_cannot_be_frozen_is_booted_and_the_run_says_why(templates: Templates, tmp_path: Path) -> None:
     nvme = DiskSpec(path=tmp_path / "x", serial="NVME", bus=DiskBus.NVME)
-    templates = replace(templates, spec=replace(templates.spec, disks=(nvme,)))
+    machine_spec = replace(templates.spec.machine, disks=(nvme,))
+    templates = replace(templates, spec=replace(templates.spec, machine=machine_spec))
 
     with machine_of(templates) as machine:
         assert not machine.is_clone
         assert machine.check("lsblk -dno SERIAL /dev/nvme0n1").strip() == "NVME"
-    notes = [event.data["text"] for event in templates.run.events() if event.kind == "note"]
+    notes = [event.data["text"] for event in templates.store.run.events() if event.kind == "note"]
     assert any("booted, not cloned" in text and "nvme" in text for text in notes)
-    assert len(templates.run.boots()) == 1
+    assert len(templates.store.run.boots()) == 1
 
 
-def test_unused_templates_go_and_used_ones_stay(templates: Templates) -> None:
+def test_unused_templates_are_removed_and_used_ones_stay(templates: Templates) -> None:
     folder = template_folder(templates)
     with machine_of(templates):
-        assert not discard(templates.store, folder)
-    assert discard(templates.store, folder)
+        assert not discard(templates.store.store, folder)
+    assert discard(templates.store.store, folder)
     assert not folder.exists()

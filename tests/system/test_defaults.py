@@ -11,7 +11,7 @@ from harness.machine.machine import BootContext, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import MachineSpec
-from harness.persistence.seeded_defaults import unreached
+from harness.persistence.seeded_defaults import missing
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
@@ -53,11 +53,11 @@ def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
     (definition, old), (_, new) = versions
     context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
     with boot(spec, old, definition, context=context) as machine:
-        before = unreached(machine)
+        before = missing(machine)
         machine.check("cd /etc/context && echo mine >touched && rm deleted && sync touched .")
         machine.reboot(into=new)
         seen = machine.check("cd /etc/context/. && ls && cat changed follows touched").split()
-        after = unreached(machine)
+        after = missing(machine)
         machine.check("cd /etc/context && rm follows && echo mine >follows && sync follows .")
         machine.reboot(into=old)
         replaced = machine.check("cat /etc/context/follows")
@@ -65,9 +65,9 @@ def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
     assert before == frozenset()
     assert seen == ["changed", "follows", "one", "touched", "one", "two", "mine"]
     assert after == {
-        "/etc/context/changed is another in the image",
+        "/etc/context/changed differs in the image",
         "/etc/context/deleted is new in the image",
-        "/etc/context/touched is another in the image",
+        "/etc/context/touched differs in the image",
         "/etc/context/two is new in the image",
     }
     assert replaced == "mine"

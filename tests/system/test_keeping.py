@@ -53,8 +53,8 @@ def _own_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _kept(child: subprocess.Popen[str]) -> HeldMachine:
-    assert poll(lambda: attach_server.kept() or child.poll() is not None, Deadline(600), every_s=0.5)
-    (one,) = attach_server.kept()
+    assert poll(lambda: attach_server.held_machines() or child.poll() is not None, Deadline(600), every_s=0.5)
+    (one,) = attach_server.held_machines()
     return one
 
 
@@ -97,12 +97,12 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
         said, _ = child.communicate(timeout=300)
     print(said)
     assert (
-        f"is kept for 20 minutes (test_mine.py::test_it_is_something_else[base] failed): bootproof attach {one.id}"
+        f"is held for 20 minutes (test_mine.py::test_it_is_something_else[base] failed): bootproof attach {one.id}"
         in said
     )
     assert child.returncode == 1
     assert _verdict(tmp_path).outcome is Outcome.FAILED
-    assert attach_server.kept() == []
+    assert attach_server.held_machines() == []
     assert not Path(f"/proc/{one.qemu}").exists(), "QEMU is gone"
 
 
@@ -117,7 +117,7 @@ def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(
         child.communicate(timeout=60)
 
         assert poll(lambda: not Path(f"/proc/{one.qemu}").exists(), Deadline(60), every_s=0.2)
-        assert attach_server.kept() == []
+        assert attach_server.held_machines() == []
 
 
 def test_a_machine_whose_firmware_gave_up_tries_again_while_it_is_kept(tmp_path: Path) -> None:

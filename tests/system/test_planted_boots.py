@@ -186,7 +186,7 @@ def test_a_boot_that_the_emulator_broke_is_made_once_more(booting: Booting, spec
     drop_in = _drop_in("persist.service", f'[Service]\nExecStartPost=/bin/sh -c "{breaks}"\n')
 
     with booting(replace(spec, credentials=drop_in, accelerator=Accelerator.TCG)) as machine:
-        assert machine.power.plan.number == 2
+        assert machine.running_boot.plan.number == 2
 
     assert next(event.data["text"] for event in run.events() if event.kind == "note").endswith("booted once more")
     assert [event for event in run.events() if event.kind == "finding"] == []

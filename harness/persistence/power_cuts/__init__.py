@@ -1,1 +1,1 @@
-"""Power cuts: every state in which a disk could have been left, made from a record of all that was written to it."""
+"""Power cuts: the crash states that a power loss can leave of a disk, derived from a log of all writes to it."""

@@ -1,9 +1,9 @@
-"""Which states a power cut may leave: every flush boundary, and of what was on its way then any part. Pure.
+"""The crash states that a power cut may leave: every flush boundary, and any part of the writes after it. Pure.
 
-What was written before a flush is there. (QEMU logs a request when it gets it: what was on its way when the flush came
-is taken to be there too, as no guest relies on it.) Of the writes after it, the disk may have any
-subset, and of each of these any beginning, in whole blocks of 4 KiB. Disks with physical blocks of 512 bytes promise
-less, and there the superblock of an ext4, which is written in place, can be torn beyond what e2fsck(8) mends by itself.
+Writes before a flush are on the disk. (QEMU logs a request when it arrives: requests in flight at the flush count as
+written too, because no guest relies on them.) Of the writes after it, the disk may have any subset, and of each of
+these any beginning, in whole blocks of 4 KiB. Disks with physical blocks of 512 bytes promise less: on them the
+superblock of an ext4, which is written in place, can be torn beyond what e2fsck(8) repairs by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.persistence.power_cuts.writelog import Write
 
 _BLOCK_BYTES = 4096
 _TRIES = 24
-"""After so many draws in a row that gave nothing new, a window is taken to have no more to give."""
+"""After so many random draws in a row without a new state, a window counts as exhausted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,11 @@ class PartialWrite:
 
 @dataclass(frozen=True, slots=True)
 class CrashState:
-    """All before write ``begin``, which follows a flush or is the first, and ``parts`` of those until the next one.
+    """All writes before number ``begin``, which follows a flush or is the first, and ``parts`` of those up to the next
+    flush.
 
-    That one is, or would be, write ``end``: what was kept by then by anybody's word must be among what is before
-    ``begin``, since nothing was flushed in between.
+    That flush is, or would be, write ``end``: everything that was acknowledged by then must be among the writes before
+    ``begin``, because nothing was flushed in between.
     """
 
     begin: int
@@ -50,8 +51,9 @@ class Window:
 
 
 def windows(writes: Sequence[Write]) -> Iterator[Window]:
-    """The spans between flushes, in order; those in which nothing was written are left out, but for the last."""
-    begin, inside = 0, list[int]()
+    """The windows between flushes, in order, without empty ones except for the last."""
+    inside: list[int] = []
+    begin = 0
     for number, write in enumerate(writes):
         if not write.is_flush:
             inside.append(number)
@@ -64,9 +66,9 @@ def windows(writes: Sequence[Write]) -> Iterator[Window]:
 
 
 def plan_crash_states(writes: Sequence[Write], count: int, seed: int) -> list[CrashState]:
-    """Every flush boundary, then states in between up to ``count`` in all, sorted by where they begin.
+    """Every flush boundary, then random states in between up to ``count`` in all, sorted by where they begin.
 
-    The same ``seed`` gives the same cuts. There are fewer than ``count`` where there are no more.
+    The same ``seed`` gives the same states; there are fewer than ``count`` if no more exist.
     """
     spans = list(windows(writes))
     cuts = dict.fromkeys(CrashState(span.begin, (), span.end) for span in spans)
@@ -93,12 +95,12 @@ def _new(
 
 
 def _is_whole(cut: CrashState, span: Window, writes: Sequence[Write]) -> bool:
-    """All of the window is the next boundary."""
+    """Whether the cut has all writes of its window, and so is the next boundary."""
     return tuple(cut.parts) == tuple(PartialWrite(number, writes[number].size_bytes) for number in span.writes)
 
 
 def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple[PartialWrite, ...]:
-    """Many of the writes, few, or those up to a moment; often the last of them only in part."""
+    """Many of the writes, few, or those up to a moment; often one of them only in part."""
     if source.random() < 1 / 3:
         kept = list(span.writes[: source.randint(1, len(span.writes))])
     else:
@@ -110,7 +112,7 @@ def _draw(span: Window, writes: Sequence[Write], source: random.Random) -> tuple
 
 
 def _torn(write: Write, source: random.Random) -> int:
-    """A write may begin and end within a block, which is written as a whole or not at all."""
+    """Bytes of a torn write: a block is written as a whole or not at all, and the write may begin or end inside one."""
     first = _BLOCK_BYTES - write.offset_bytes % _BLOCK_BYTES
     blocks = max(0, write.size_bytes - first) // _BLOCK_BYTES
     return min(write.size_bytes, first + source.randint(0, blocks) * _BLOCK_BYTES)

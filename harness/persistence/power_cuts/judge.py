@@ -1,4 +1,4 @@
-"""What a state after a power cut means, given what was there when nothing was cut. Pure."""
+"""Judge a crash state: compare it with the disk of a machine whose power was not cut. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.persistence.write_load import records
 
 
 class CrashResult(StrEnum):
-    """``open``: whether it is survived is seen when a machine boots from it."""
+    """``open`` means that only a boot from the state shows whether the image survives it."""
 
     KEPT = "kept"
     OPEN = "open"
@@ -22,9 +22,10 @@ class CrashResult(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """``made`` are files, by path, that the guest had when it was first ready, and that were the same to the end;
-    ``steady`` those of the disk's by then, when all before write ``ready_at`` was made. ``locations`` are persistent
-    paths as they lie on the disk. ``acknowledged`` maps records to how many writes had been made when they were.
+    """``made`` are the files, by path, that the guest had when it was first ready and that did not change until the
+    end; ``steady`` are those of them that were on the disk by then, with the writes before ``ready_at``. ``locations``
+    are the persistent paths as they lie on the disk. ``acknowledged`` maps each acknowledged record to the number of
+    writes made by then.
     """
 
     ready_at: int
@@ -37,22 +38,22 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of ``cut``: ``kind`` is the same for all that went wrong in the same way, ``detail`` is not."""
+    """The ``result`` of ``cut``: ``kind`` groups crash states that fail in the same way, ``detail`` is particular."""
 
     cut: CrashState
-    fate: CrashResult
+    result: CrashResult
     kind: str = ""
     detail: str = ""
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 def judge(cut: CrashState, seen: DiskContents, awaited: Expectation) -> Judgement:
-    """A machine that had been ready has lost what was on its disk then; else the next boot may still make it."""
+    """After the machine was ready, a missing file is lost; before, the next boot may still create it."""
     was_ready = cut.begin >= awaited.ready_at
-    if seen.problem:  # the numbers of inodes and blocks make no other kind of it
+    if seen.problem:  # without the numbers of inodes and blocks, which would make kinds of their own
         return Judgement(
             cut, CrashResult.LOST if was_ready else CrashResult.OPEN, re.sub(r"\b\d+\b", "N", seen.problem)
         )
@@ -69,25 +70,25 @@ def judge(cut: CrashState, seen: DiskContents, awaited: Expectation) -> Judgemen
 
 
 def _lost(files: Mapping[str, str], awaited: Expectation) -> Iterator[tuple[str, str]]:
-    """The kind of each loss, and the path that is lost."""
+    """Kind and path of each loss."""
     for path, digest in awaited.steady.items():
-        place = _location(path, awaited) or "outside of the persistent locations"
+        place = _location(path, awaited) or "outside of the persistent paths"
         if path not in files:
-            yield f"{place}: a file is gone", path
+            yield f"{place}: a file is missing", path
         elif files[path] != digest:
-            yield f"{place}: a file is not what it was", path
+            yield f"{place}: a file has changed", path
 
 
 def _unfinished(files: Mapping[str, str], awaited: Expectation) -> Iterator[tuple[str, str]]:
-    """What is there in part, by kind and path."""
+    """Kind and path of each thing that is only partly on the disk."""
     begun = {place for place in awaited.locations if any(_is_in(path, place) for path in files)}
     for path, digest in awaited.made.items():
         place = _location(path, awaited)
         if path in files:
             if files[path] != digest:
-                yield f"{place or 'outside of the persistent locations'}: a file is not what it was", path
+                yield f"{place or 'outside of the persistent paths'}: a file has changed", path
         elif place in begun:
-            yield f"{place} is there, but not all of it", f"{path} is missing"
+            yield f"{place} is incomplete", f"{path} is missing"
 
 
 def _location(path: str, awaited: Expectation) -> str | None:
@@ -99,31 +100,32 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def steady(ready: Mapping[str, str], end: Mapping[str, str]) -> dict[str, str]:
-    """What was there at both times, and the same."""
+    """The files that are the same at both times."""
     return {path: digest for path, digest in ready.items() if end.get(path) == digest and not path.startswith("/lost+")}
 
 
-def came_back(files: Mapping[str, str], awaited: Expectation, twin: Mapping[str, str]) -> str:
-    """What a machine that booted from a cut in its first boot lacks; empty if nothing.
+def unrestored(files: Mapping[str, str], awaited: Expectation, twin: Mapping[str, str]) -> str:
+    """What a machine lacks that booted from a cut in its first boot; empty if nothing.
 
-    ``twin`` is what another machine of the image has: what differs there is a machine's own and may be new.
+    ``twin`` are the files of another machine of the image: what differs there is particular to a machine, and may be
+    new.
     """
     for path, digest in awaited.made.items():
         if path in twin and path not in files:
-            return f"{path} is missing, which a first boot that nothing interrupted makes"
+            return f"{path} is missing, which an uninterrupted first boot creates"
         if twin.get(path) == digest and files.get(path) != digest:
-            return f"{path} is not what a first boot that nothing interrupted makes"
+            return f"{path} differs from the one that an uninterrupted first boot creates"
     return ""
 
 
 def sample(judgements: Iterable[Judgement], count: int, ready_at: int) -> list[Judgement]:
-    """Those to boot, ``count`` of them: a blank disk, the first and the last of each kind of loss and of doubt as far
-    as there is room, losses first; and others evenly, for which at least a third is kept, from ``ready_at`` on."""
+    """``count`` crash states to boot: a blank disk, the first and last of each kind of loss and open result as far as
+    there is room, losses first; and others, at least a third of all, evenly spread from ``ready_at`` on."""
     ordered = list(judgements)
-    kinds = dict[tuple[CrashResult, str], list[Judgement]]()
+    kinds: dict[tuple[CrashResult, str], list[Judgement]] = {}
     for judgement in ordered:
-        if judgement.fate is not CrashResult.KEPT:
-            kinds.setdefault((judgement.fate, judgement.kind), []).append(judgement)
+        if judgement.result is not CrashResult.KEPT:
+            kinds.setdefault((judgement.result, judgement.kind), []).append(judgement)
     by_gravity = sorted(kinds, key=lambda kind: kind[0] is not CrashResult.LOST)
     ends = [(kinds[kind][0], kinds[kind][-1]) for kind in by_gravity]
     chosen = dict.fromkeys([*ordered[:1], *(first for first, _ in ends), *(last for _, last in ends)])

@@ -1,4 +1,4 @@
-"""Which writes a power cut kept from the disk, and whose they were."""
+"""The writes that a power cut lost, and the files that they belonged to."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from harness.persistence.power_cuts.writelog import Write, open_log
 
 _JOURNAL = 8
 """Linux, Documentation/filesystems/ext4/special_inodes.rst."""
-_MOST_ASKED, _MOST_TOLD = 100, 8
+_MOST_EXAMINED, _MOST_LISTED = 100, 8
 
 
-def left_out(recording: Recording, cut: CrashState, folder: Path) -> tuple[str, ...]:
-    """A line for each of the first few writes that ``cut`` left out, or left torn, with the file that it was for.
+def lost_writes(recording: Recording, cut: CrashState, folder: Path) -> tuple[str, ...]:
+    """A line for each of the first few writes that ``cut`` lost or tore, with the file that it belonged to.
 
-    That can be told of files that were there in the end; their writes come first. ``folder`` is for what is laid out
-    meanwhile.
+    Writes whose file exists at the end of the recording come first; the file of others is unknown. Temporary files go
+    to ``folder``.
     """
     there = {part.number: part.size_bytes for part in cut.parts}
     with open_log(recording.log) as log, end_state(recording, folder) as state:
         numbers = next((span.writes for span in windows(log.writes) if span.begin == cut.begin), ())
         missing = [(n, log.writes[n]) for n in numbers if there.get(n, 0) < log.writes[n].size_bytes]
-        owned = [(n, write, _owner(state, write, recording)) for n, write in missing[:_MOST_ASKED]]
+        owned = [(n, write, _owner(state, write, recording)) for n, write in missing[:_MOST_EXAMINED]]
     owned.sort(key=lambda row: not row[2].startswith("/"))
-    return tuple(_line(n, there.get(n, 0), write, owner) for n, write, owner in owned[:_MOST_TOLD])
+    return tuple(_line(n, there.get(n, 0), write, owner) for n, write, owner in owned[:_MOST_LISTED])
 
 
 def _line(number: int, size_bytes: int, write: Write, owner: str) -> str:
@@ -38,7 +38,7 @@ def _line(number: int, size_bytes: int, write: Write, owner: str) -> str:
 
 
 def _owner(state: Path, write: Write, recording: Recording) -> str:
-    """debugfs(8): icheck tells the inode of a block, ncheck the names of an inode."""
+    """debugfs(8): icheck maps a block to its inode, ncheck an inode to its names."""
     at = write.offset_bytes - recording.partition.start_bytes
     if not 0 <= at < recording.partition.size_bytes:
         return "outside of the file system"

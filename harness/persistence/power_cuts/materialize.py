@@ -1,4 +1,4 @@
-"""States of a disk as files: what was durable once, and for each cut a private copy with what else was written."""
+"""Crash states as files: the durable writes once, and for each cut a copy with the other writes that it kept."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ _BLOCK_BYTES = 4096
 _NOTHING = bytes(_BLOCK_BYTES)
 
 
+def new_layout(log: WriteLog, folder: Path, start_bytes: int, size_bytes: int) -> Layout:
+    """The layout of a part of a disk, with its durable writes in a new file in ``folder``."""
+    durable = folder / "durable"
+    with durable.open("xb") as file:
+        file.truncate(size_bytes)
+    return Layout(log, durable, start_bytes, size_bytes)
+
+
 class Layout:
     """The part of a disk that begins at ``start_bytes``, of ``size_bytes``, blank before the first write.
 
-    Cuts are laid out in ``folder``, in the order they were made: what is durable only ever grows. What was never
-    written, or only with zeros, takes no space.
+    Made by `new_layout`. Crash states are laid out in the order of their cuts, because the durable part only grows.
+    Blocks that were never written, or only with zeros, take no space.
     """
 
-    def __init__(self, log: WriteLog, folder: Path, start_bytes: int, size_bytes: int) -> None:
+    def __init__(self, log: WriteLog, durable: Path, start_bytes: int, size_bytes: int) -> None:
         self._log, self._start_bytes, self._size_bytes = log, start_bytes, size_bytes
-        self._durable = folder / "durable"
+        self._durable = durable
         self._written = 0
-        self._taken = set[int]()
-        self._blank = dict[int, bool]()
-        with self._durable.open("xb") as file:
-            file.truncate(size_bytes)
+        self._taken: set[int] = set()
+        self._blank: dict[int, bool] = {}
 
     def lay_out(self, cut: CrashState, path: Path) -> None:
-        """Make ``path`` the state that ``cut`` leaves."""
+        """Write the state that ``cut`` leaves to ``path``."""
         self._advance(cut.begin)
         copy_sparse(self._durable, path)
         descriptor = os.open(path, os.O_WRONLY)
@@ -53,14 +59,14 @@ class Layout:
         self._written = until
 
     def _is_blank(self, number: int) -> bool:
-        """Whether that write is of zeros alone, as file systems write megabytes of when they are new."""
+        """Whether that write has only zeros, of which mkfs writes megabytes."""
         if number not in self._blank:
             write = self._log.writes[number]
             self._blank[number] = not self._log.data(write, 0, write.size_bytes).strip(b"\0")
         return self._blank[number]
 
     def _write(self, descriptor: int, number: int, size_bytes: int | None, taken: set[int]) -> None:
-        """What of that write, or of its first bytes, falls into this part; zeros over nothing are left out."""
+        """Write what falls into this part of that write, or of its first bytes; skip zeros over unwritten blocks."""
         write = self._log.writes[number]
         size_bytes = write.size_bytes if size_bytes is None else size_bytes
         at = max(write.offset_bytes, self._start_bytes)

@@ -1,4 +1,4 @@
-"""What a file system holds after its power was cut: replayed, checked and read on the host, without root."""
+"""The contents of a file system after a power cut: replayed, checked and read on the host, without root."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harness.core import process
 from harness.core.errors import HostError
 
 _CORRECTED = 2
-"""e2fsck(8): up to this status, what was wrong is corrected."""
+"""e2fsck(8): up to this status, all errors are corrected."""
 _FORCED = "check forced"
-"""Said by an e2fsck -p that has found a reason to look at everything, and so did what -fn would do."""
+"""Printed by e2fsck -p when it checked everything, as -fn would."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskContents:
-    """``problem`` is what e2fsck finds wrong beyond the journal; ``files`` maps each path to a digest of what is there.
+    """``problem`` is what e2fsck finds wrong after the replay of the journal; ``files`` maps each path to a digest.
 
-    A folder's digest is ``folder``; a link's begins with ``-> ``. ``load`` is the content of the live load's file.
+    A folder's digest is ``folder``; a link's begins with ``-> ``. ``load`` is the content of the write load's file.
     """
 
     problem: str
@@ -31,19 +31,19 @@ class DiskContents:
     load: bytes = b""
 
 
-def look(state: Path, scratch: Path, load: str = "") -> DiskContents:
-    """Replay, check and read the ext4 in ``state``, which is changed by that. ``scratch`` is the name of a folder.
+def read_disk(state: Path, scratch: Path, load: str = "") -> DiskContents:
+    """Replay, check and read the ext4 in ``state``, which this changes. ``scratch`` is a folder to be created.
 
-    ``load`` is the path of the live load's file.
+    ``load`` is the path of the write load's file.
     """
     e2fsck = process.require("e2fsck", "e2fsprogs")
-    status, said = _answer([e2fsck, "-p", str(state)])
+    status, text = _answer([e2fsck, "-p", str(state)])
     if status > _CORRECTED:
-        return DiskContents(f"e2fsck -p: {_sentence(said, state)}", {})
-    if _FORCED not in said:
-        status, said = _answer([e2fsck, "-fn", str(state)])
+        return DiskContents(f"e2fsck -p: {_sentence(text, state)}", {})
+    if _FORCED not in text:
+        status, text = _answer([e2fsck, "-fn", str(state)])
         if status:
-            return DiskContents(f"e2fsck -fn: {_sentence(said, state)}", {})
+            return DiskContents(f"e2fsck -fn: {_sentence(text, state)}", {})
     scratch.mkdir()
     try:
         _answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
@@ -57,16 +57,14 @@ def look(state: Path, scratch: Path, load: str = "") -> DiskContents:
 
 
 def _answer(argv: list[str]) -> tuple[int, str]:
-    status, said = process.answer(argv)
-    if os.strerror(errno.ENOSPC) in said:
-        raise HostError(
-            f"the host has no room for what is laid out to judge power cuts: {said.strip().splitlines()[-1]}"
-        )
-    return status, said
+    status, text = process.answer(argv)
+    if os.strerror(errno.ENOSPC) in text:
+        raise HostError(f"the host has no room to lay out crash states: {text.strip().splitlines()[-1]}")
+    return status, text
 
 
 def _make_readable(folder: Path) -> None:
-    """debugfs gives files the modes they had; who is not root may then not read them, nor remove the folder."""
+    """debugfs restores the modes of files, which may keep users other than root from reading or removing them."""
     folder.chmod(0o700)
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -96,8 +94,8 @@ def _digest(path: str) -> str:
         return hashlib.blake2b(file.read(), digest_size=8).hexdigest()
 
 
-def _sentence(said: str, state: Path) -> str:
-    """The first thing that e2fsck complains of, without the names of files that are ours."""
-    lines = (line.replace(str(state), "").strip(": ") for line in said.splitlines())
+def _sentence(text: str, state: Path) -> str:
+    """The first complaint of e2fsck, without the names of our files."""
+    lines = (line.replace(str(state), "").strip(": ") for line in text.splitlines())
     noise = ("e2fsck ", "/", "Pass ")
     return next((line for line in lines if line and not line.startswith(noise)), "it cannot be read")

@@ -1,4 +1,4 @@
-"""A machine's first boot, its life under load, an upgrade and its end: all writes of it, recorded."""
+"""Record all writes of a machine: first boot, write load, upgrade, shutdown."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from harness.persistence.write_load import NAME, WriteLoad
 from harness.qemu.disk_images import find_partition
 
 LOAD_S = 20.0
-"""How long the load runs before the upgrade, and half of it after."""
+"""How long the write load runs before the upgrade; after it, half as long."""
 
 
 def recorded(disk: DiskSpec) -> DiskSpec:
-    """``disk``, blank until now, with a new log of its writes beside it."""
+    """The blank ``disk`` with a new write log in the same folder."""
     log = disk.path.with_suffix(".writes")
     make_log(log)
     return replace(disk, writes=log)
 
 
 def record(machine: Machine, versions: Versions) -> Recording:
-    """Let ``machine``, which is off and whose first disk is `recorded`, live through all that a power cut could hit."""
+    """Run ``machine``, which is off and whose first disk is `recorded`, through all that a power cut could hit."""
     disk = machine.spec.data
     log = disk.writes
     assert log is not None
@@ -58,23 +58,23 @@ def record(machine: Machine, versions: Versions) -> Recording:
 
 
 def _made(machine: Machine, locations: tuple[Location, ...]) -> dict[str, str]:
-    """Digests, as `look` has them, of the files that the guest has in its locations."""
-    found = dict[str, str]()
+    """Digests, as in `read_disk`, of the files in the guest's persistent paths."""
+    found: dict[str, str] = {}
     for location in locations:
-        said = machine.check(f"cd {shlex.quote(location.path)}/. && find . -xdev -type f -exec b2sum -l 64 {{}} +")
-        for line in said.splitlines():
+        sums = machine.check(f"cd {shlex.quote(location.path)}/. && find . -xdev -type f -exec b2sum -l 64 {{}} +")
+        for line in sums.splitlines():
             digest, _, name = line.partition("  ./")
             found[f"{location.inner}/{name}"] = digest
     return found
 
 
 def _load_file(locations: tuple[Location, ...]) -> Location:
-    """Beside what holds the first location, if all of that file system is mounted; else in the location."""
+    """At the top of the first location's file system, if all of it is mounted; else in the location."""
     first = locations[0]
     top, inner = (first.mount.rstrip("/"), "") if first.root == "/" else (first.path, first.inner)
     return replace(first, path=f"{top}/{NAME}", inner=f"{inner}/{NAME}")
 
 
 def _partition_number(machine: Machine, file: Location) -> int:
-    """0 for a file system on a bare disk."""
+    """The number of the partition that holds ``file``; 0 for a disk without partitions."""
     return int(machine.check(f"cat /sys/class/block/$(basename {file.device})/partition 2>/dev/null || echo 0"))

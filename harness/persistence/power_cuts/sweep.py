@@ -1,4 +1,4 @@
-"""Every cut of a recording, judged on the host."""
+"""Judge every crash state of a recording, on the host."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from harness.core.deadline import usable_cores
 from harness.core.errors import ImageError
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
 from harness.persistence.power_cuts.judge import Expectation, Judgement, judge, steady
-from harness.persistence.power_cuts.materialize import Layout
-from harness.persistence.power_cuts.read_back import DiskContents, look
+from harness.persistence.power_cuts.materialize import Layout, new_layout
+from harness.persistence.power_cuts.read_back import DiskContents, read_disk
 from harness.persistence.power_cuts.writelog import Write, WriteLog, open_log
 from harness.qemu.disk_images import Partition
 
-_TOLD_EVERY = 2000
+_PROGRESS_EVERY = 2000
 _ROOM_BYTES = 2 << 30
 _PREFIX = "bootproof-cuts-"
 _SHARES = 4
-"""So many shares of the cuts a core, so that all cores end at about the same time. A share is judged on one growing
-layout, which begins with all that was durable by then."""
+"""Shares of the cuts for each core, so that all cores end at about the same time. A share is judged on one growing
+layout, which begins with everything durable by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """All writes to a disk of ``disk_bytes``, blank at first, in ``log``; the file system lies in ``partition``.
 
-    ``ready_at`` writes had been made when the machine was ready for the first time; ``acknowledged`` and ``seed`` are
-    those of the `Load` that ran; ``load``, its file, ``locations``, persistent paths, and ``made``, digests of the
-    files that the guest had in them by then, are as they lie on the file system.
+    ``ready_at`` is the number of writes when the machine was first ready; ``acknowledged`` and ``seed`` are those of
+    the `WriteLoad`. Paths are those of the file system: ``load`` is the file of the load, ``locations`` are the
+    persistent paths, ``made`` maps the files that the guest had in them when it was first ready to their digests.
     """
 
     log: Path
@@ -51,8 +51,8 @@ class Recording:
 
 
 def expectation(recording: Recording, folder: Path) -> Expectation:
-    """What must be there, from the disk as it was when the machine was ready and at the end; `ImageError` if it is not
-    even there then. ``folder`` is for what is laid out meanwhile."""
+    """What must be on the disk, from its states when the machine was ready and at the end; `ImageError` if its file
+    system is damaged even then. Temporary files go to ``folder``."""
     with open_log(recording.log) as log:
         begins = [span.begin for span in windows(log.writes)]
         ready = CrashState(max(begin for begin in begins if begin <= recording.ready_at))
@@ -60,7 +60,7 @@ def expectation(recording: Recording, folder: Path) -> Expectation:
         seen = [_look_at(layout, cut, folder, recording.load) for cut in (ready, _whole(log.writes))]
     for one in seen:
         if one.problem:
-            raise ImageError(f"{recording.log.parent}: the file system is damaged, and no power was cut: {one.problem}")
+            raise ImageError(f"{recording.log.parent}: the file system is damaged without a power cut: {one.problem}")
     kept = steady(seen[0].files, seen[1].files)
     return Expectation(
         ready_at=ready.begin,
@@ -81,9 +81,9 @@ def sweep(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> list[Judgement]:
-    """Judge ``count`` cuts, every flush boundary among them, on all cores; in their order.
+    """Judge ``count`` crash states, every flush boundary among them, on all cores; results in their order.
 
-    ``progress`` is told from time to time how many of how many are done.
+    ``progress`` is called from time to time with the numbers of states done and in all.
     """
     with open_log(recording.log) as log, ThreadPoolExecutor(usable_cores()) as pool:
         cuts = plan_crash_states(log.writes, count, seed)
@@ -103,9 +103,9 @@ def sweep(
 
 
 def _scratch(folder: Path) -> Path:
-    """In memory, if there is room: e2fsck waits for the disk when it has written, which nobody needs here."""
+    """A folder in memory, if there is room: on a disk, e2fsck would wait for its writes."""
     memory = Path("/dev/shm")
-    for left in memory.glob(f"{_PREFIX}*"):  # by a process that was killed
+    for left in memory.glob(f"{_PREFIX}*"):  # of a process that was killed
         if not Path("/proc", left.name.split("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)
     is_roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES
@@ -113,14 +113,14 @@ def _scratch(folder: Path) -> Path:
 
 
 def lay_out(recording: Recording, cut: CrashState, path: Path) -> None:
-    """Make ``path`` the whole disk as ``cut`` leaves it."""
+    """Write the whole disk as ``cut`` leaves it to ``path``."""
     with open_log(recording.log) as log, TemporaryDirectory(dir=path.parent) as place:
-        Layout(log, Path(place), 0, recording.disk_bytes).lay_out(cut, path)
+        new_layout(log, Path(place), 0, recording.disk_bytes).lay_out(cut, path)
 
 
 @contextmanager
 def end_state(recording: Recording, folder: Path) -> Iterator[Path]:
-    """The file system as nothing cut it, at the end, as a file in ``folder`` while the block lasts."""
+    """The file system at the end of the recording, as a file in ``folder`` while the block lasts."""
     with open_log(recording.log) as log, TemporaryDirectory(dir=folder) as place:
         path = Path(place) / "state"
         _layout(recording, log, Path(place)).lay_out(_whole(log.writes), path)
@@ -128,20 +128,20 @@ def end_state(recording: Recording, folder: Path) -> Iterator[Path]:
 
 
 def _layout(recording: Recording, log: WriteLog, folder: Path) -> Layout:
-    return Layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
+    return new_layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
 
 
 def _look_at(layout: Layout, cut: CrashState, folder: Path, load: str) -> DiskContents:
     state = folder / "state"
     layout.lay_out(cut, state)
     try:
-        return look(state, folder / "files", load)
+        return read_disk(state, folder / "files", load)
     finally:
         state.unlink()
 
 
 def _whole(writes: Sequence[Write]) -> CrashState:
-    """Nothing was cut: all that was ever written."""
+    """The state with all writes of the recording."""
     *_, last = windows(writes)
     return CrashState(
         last.begin, tuple(PartialWrite(number, writes[number].size_bytes) for number in last.writes), last.end
@@ -149,7 +149,7 @@ def _whole(writes: Sequence[Write]) -> CrashState:
 
 
 class _Count:
-    """How many are done, over all threads."""
+    """The number of states done, over all threads."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
         self._total, self._progress, self._done, self._lock = total, progress, 0, threading.Lock()
@@ -157,6 +157,6 @@ class _Count:
     def note(self, judgement: Judgement) -> Judgement:
         with self._lock:
             self._done += 1
-            if self._done % _TOLD_EVERY == 0 or self._done == self._total:
+            if self._done % _PROGRESS_EVERY == 0 or self._done == self._total:
                 self._progress(self._done, self._total)
         return judgement

@@ -1,4 +1,4 @@
-"""All that was written to a disk, in order, as QEMU's blklogwrites records it.
+"""Write logs: all requests to a disk, in order, as QEMU's blklogwrites records them.
 
 The format is dm-log-writes' (Linux, drivers/md/dm-log-writes.c, version 1): a superblock, then for each request an
 entry and its data, each beginning on a sector. A flush makes durable what was written before it.
@@ -23,7 +23,7 @@ _ENTRY = struct.Struct("<QQQQ")  # sector, sectors, flags, bytes of data
 
 
 class Flag(IntFlag):
-    """What an entry is besides a write."""
+    """Properties of a request."""
 
     FLUSH = 1
     FUA = 2
@@ -49,22 +49,22 @@ class Write:
 
 
 def make_log(path: Path) -> None:
-    """An empty log, for QEMU to append to."""
+    """Create an empty log that QEMU appends to."""
     with path.open("xb") as file:
         file.write(_SUPERBLOCK.pack(_MAGIC, _VERSION, 0, SECTOR_BYTES).ljust(SECTOR_BYTES, b"\0"))
 
 
 def count_entries(path: Path) -> int:
-    """How many requests are in the log by now, also while QEMU writes it."""
+    """The number of requests in the log, also while QEMU writes it."""
     with path.open("rb") as file:
         magic, version, entries, sector_bytes = _SUPERBLOCK.unpack(file.read(_SUPERBLOCK.size))
     if (magic, version, sector_bytes) != (_MAGIC, _VERSION, SECTOR_BYTES):
-        raise HostError(f"{path} is no log of writes that QEMU could have made with sectors of {SECTOR_BYTES} bytes")
+        raise HostError(f"{path} is not a write log of QEMU's with sectors of {SECTOR_BYTES} bytes")
     return int(entries)
 
 
 class WriteLog:
-    """A log that nobody writes to any more: its ``writes``, in order, and their data."""
+    """A complete log: its ``writes``, in order, and their data."""
 
     def __init__(self, data: mmap.mmap, writes: tuple[Write, ...]) -> None:
         self._data, self.writes = data, writes
@@ -78,7 +78,7 @@ class WriteLog:
 
 @contextmanager
 def open_log(path: Path) -> Iterator[WriteLog]:
-    """The log at ``path`` while the block lasts; `HostError` if it is none, or ends too soon."""
+    """The log at ``path`` while the block lasts; `HostError` if it is not a log or truncated."""
     entries = count_entries(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
         yield WriteLog(data, tuple(_writes(data, entries, path)))

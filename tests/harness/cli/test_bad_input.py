@@ -137,8 +137,8 @@ OPTIONS = {
     ("build", "base", "--version", "a b"): "version 'a b' is not valid; letters, digits and ._+~^- only",
     ("build", "base", "--version", ""): "version '' is not valid",
     ("build", "base", "--mirror", "near"): "--mirror 'near' is not a URL; for example http://",
-    ("boot", "base", "--memory", "17"): "--memory 17 is too little to boot anything; at least 256",
-    ("boot", "/etc"): "/etc holds no manifest.json; bootproof boot IMAGE --artifacts /etc makes one",
+    ("boot", "base", "--memory", "17"): "--memory 17 is too little to boot; use at least 256",
+    ("boot", "/etc"): "/etc has no manifest.json; run bootproof boot IMAGE --artifacts /etc",
 }
 
 

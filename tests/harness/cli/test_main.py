@@ -54,8 +54,7 @@ def test_argparse_is_used_by_the_command_line_alone() -> None:
     users = {
         file.relative_to(ROOT / "harness").parts[0]
         for file in (ROOT / "harness").rglob("*.py")
-        if "argparse" in file.read_text("utf-8")
-        and file.name not in ("attend.py", "hardware_scan.py")  # options become a value next; a program of its own
+        if "argparse" in file.read_text("utf-8") and file.name != "hardware_scan.py"  # a program of its own
     }
 
     assert users == {"cli"}

@@ -1,4 +1,4 @@
-"""Ways into a machine that runs, from another process's point of view: on real sockets, the machine a plain object."""
+"""Access to a running machine, as a client sees it: over real sockets, with a plain object as the machine."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from harness.core.errors import HostError, UsageError
 from harness.guest.channel import Completed
 from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
-from harness.machine.hold import Hold
+from harness.machine.hold import hold_machine
 from harness.machine.observation import BootState
 from harness.runs.folder import Run
 
 
 class Console:
-    """Prints what is typed, and has printed a line before."""
+    """Echoes what is typed, after a line of its own."""
 
     is_closed = False
 
@@ -94,7 +94,7 @@ def _read(door: socket.socket, until: bytes) -> bytes:
 
 
 def test_it_is_listed_while_it_runs(opened: Access, capsys: pytest.CaptureFixture[str]) -> None:
-    assert attach_server.kept() == [opened.about]
+    assert attach_server.held_machines() == [opened.about]
     assert (
         attach_server.find(None)
         == attach_server.find("machine-direct")
@@ -107,7 +107,7 @@ def test_it_is_listed_while_it_runs(opened: Access, capsys: pytest.CaptureFixtur
     assert "in 10 min" in said
 
 
-def test_its_console_shows_what_it_said_and_takes_what_is_typed(opened: Access) -> None:
+def test_its_console_shows_earlier_output_and_takes_what_is_typed(opened: Access) -> None:
     with attach_server.ask(opened.about.id, CONSOLE) as door:
         assert _read(door, b"login: ")
         door.sendall(b"root")
@@ -124,42 +124,42 @@ def test_root_is_logged_in(opened: Access) -> None:
     assert attach_server.answer(opened.about.id, LOGIN) == ""
 
 
-def test_a_debugger_is_told_where_or_why_not(opened: Access) -> None:
+def test_a_debugger_gets_an_address_or_a_reason(opened: Access) -> None:
     with pytest.raises(HostError, match=r"^gdbserver unix:"):
         attach_server.answer(opened.about.id, GDB)
 
 
-def test_whoever_waits_is_told_that_it_was_stopped(opened: Access) -> None:
+def test_a_wait_ends_when_the_machine_is_stopped(opened: Access) -> None:
     assert not opened.is_stopped
     assert main(["stop"]) == 0
     opened.wait(Deadline(10))
     assert opened.is_stopped
 
 
-def test_nothing_is_left_of_it(opened: Access, power: Any, tmp_path: Path) -> None:
+def test_no_folder_is_left_of_a_machine_that_ended(opened: Access, power: Any, tmp_path: Path) -> None:
     with open_access(power, "another"):
-        assert len(attach_server.kept()) == 2
-        with pytest.raises(UsageError, match="say which machine"):
+        assert len(attach_server.held_machines()) == 2
+        with pytest.raises(UsageError, match="several machines run, name one"):
             attach_server.find(None)
-    assert attach_server.kept() == [opened.about]
+    assert attach_server.held_machines() == [opened.about]
     assert [folder.name for folder in (tmp_path / f"bootproof-{os.getuid()}").iterdir()] == [opened.about.id]
 
 
-def test_what_a_killed_one_left_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_folder_of_a_killed_process_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / f"bootproof-{os.getuid()}" / "beef"
     folder.mkdir(parents=True)
     folder.parent.chmod(0o700)
     about = HeldMachine(id="beef", machine="m", image="base", why="", since=0.0, until=0.0, qemu=1, ssh=())
-    serialization.write(folder / "kept.json", about)
+    serialization.write(folder / "machine.json", about)
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(folder / "door"))
+        listening.bind(str(folder / "socket"))
         listening.listen()
 
     assert main(["ps"]) == 0
-    assert capsys.readouterr().out == "no machine is kept\n"
+    assert capsys.readouterr().out == "no machine is held\n"
     assert not folder.exists()
     assert main(["attach"]) == 4
-    assert "no machine is kept: pytest --keep failed" in capsys.readouterr().err
+    assert "no machine is held: pytest --keep failed" in capsys.readouterr().err
 
 
 def test_a_folder_that_others_may_enter_is_not_used(
@@ -170,7 +170,7 @@ def test_a_folder_that_others_may_enter_is_not_used(
     monkeypatch.setattr(tempfile, "tempdir", str(other))
     (tmp_path / name).mkdir(mode=0o755)
     with open_access(power, "it is safe"):
-        assert [one.why for one in attach_server.kept()] == ["it is safe"]
+        assert [one.why for one in attach_server.held_machines()] == ["it is safe"]
         assert list((other / name).iterdir())
 
     (other / name).chmod(0o777)
@@ -178,7 +178,9 @@ def test_a_folder_that_others_may_enter_is_not_used(
         pass
 
 
-def test_a_long_name_of_the_session_is_no_obstacle(power: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_folder_with_a_long_path_is_not_used(
+    power: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (long := tmp_path / ("x" * 90)).mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     (short := tmp_path / "y").mkdir()
@@ -187,7 +189,7 @@ def test_a_long_name_of_the_session_is_no_obstacle(power: Any, tmp_path: Path, m
         assert attach_server.answer(opened.about.id, LOGIN) == ""
 
 
-def test_whoever_is_inside_is_told_that_it_has_ended(power: Any) -> None:
+def test_connections_end_with_the_machine(power: Any) -> None:
     with open_access(power, "for a moment") as opened:
         stack = ExitStack()
         door = stack.enter_context(attach_server.ask(opened.about.id, MONITOR))
@@ -196,29 +198,29 @@ def test_whoever_is_inside_is_told_that_it_has_ended(power: Any) -> None:
         assert door.recv(10) == b""
 
 
-def test_before_user_space_nobody_can_be_logged_in(opened: Access, power: Any) -> None:
+def test_before_user_space_a_login_is_refused(opened: Access, power: Any) -> None:
     power.console.phases = {"ipxe": 1.0}
 
-    with pytest.raises(HostError, match=r"^it is in ipxe$"):
+    with pytest.raises(HostError, match=r"^the machine is still in ipxe$"):
         attach_server.answer(opened.about.id, LOGIN)
 
 
-def test_a_machine_that_has_ended_is_not_kept_and_its_failure_stays_what_it_was(power: Any, tmp_path: Path) -> None:
+def test_a_machine_that_has_ended_is_not_held_and_its_failure_stays_what_it_was(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
-    machine: Any = SimpleNamespace(name="m", power=power, context=SimpleNamespace(run=run))
+    machine: Any = SimpleNamespace(name="m", running_boot=power, context=SimpleNamespace(run=run))
     power.child.status = 0
 
-    Hold(60).keep(machine)
+    hold_machine(machine, "its boot failed", for_s=60)
 
     assert (power.watch.state, list(run.events())) == (BootState.FAILED, [])
 
 
-def test_what_cannot_be_kept_is_said(power: Any, tmp_path: Path) -> None:
+def test_a_machine_that_cannot_be_held_is_noted(power: Any, tmp_path: Path) -> None:
     run = Run(tmp_path, "main")
-    machine: Any = SimpleNamespace(name="m", power=power, context=SimpleNamespace(run=run))
+    machine: Any = SimpleNamespace(name="m", running_boot=power, context=SimpleNamespace(run=run))
     power.child.status, power.child.pid = None, 1 << 30
 
-    Hold(60).keep(machine)
+    hold_machine(machine, "its boot failed", for_s=60)
 
     (note,) = run.events()
-    assert note.data["text"].startswith("m cannot be kept: there is no way into machine-direct")
+    assert note.data["text"].startswith("m cannot be held: ")

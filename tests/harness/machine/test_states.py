@@ -1,4 +1,4 @@
-"""States that tests ask for, and the way to them."""
+"""States that tests ask for, and the path to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _forget() -> Iterator[None]:
     states._known.update(known)
 
 
-def test_a_state_is_reached_from_those_it_stands_on() -> None:
+def test_a_state_is_reached_through_those_it_depends_on() -> None:
     @state("with-volume")
     def _with_volume(machine: Machine, versions: Versions) -> None: ...
 
@@ -30,7 +30,7 @@ def test_a_state_is_reached_from_those_it_stands_on() -> None:
     assert [step.name for step in path_to("full")] == ["booted", "with-volume", "full"]
 
 
-def test_another_text_is_another_state() -> None:
+def test_a_changed_source_is_another_state() -> None:
     @state("one")
     def _one(machine: Machine, _: Versions) -> None:
         machine.check("true")
@@ -49,12 +49,12 @@ def test_an_unknown_state_is_a_usage_error_that_names_the_known() -> None:
         path_to("upgradet")
 
 
-def test_a_state_that_stands_on_itself_is_a_usage_error() -> None:
+def test_a_state_that_depends_on_itself_is_a_usage_error() -> None:
     @state("egg", on="hen")
     def _egg(machine: Machine, versions: Versions) -> None: ...
 
     @state("hen", on="egg")
     def _hen(machine: Machine, versions: Versions) -> None: ...
 
-    with pytest.raises(UsageError, match="stands on itself"):
+    with pytest.raises(UsageError, match="depends on itself"):
         path_to("hen")

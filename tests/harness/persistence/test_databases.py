@@ -1,4 +1,4 @@
-"""Databases are found by what they are, and a format that moved on is told from one that did not."""
+"""Databases are recognized by their first bytes, and a changed format is distinguished from an unchanged one."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_another_schema_or_version_has_moved_on_and_more_rows_have_not(location:
 
     with sqlite3.connect(location / "inner" / "context.db") as base:
         base.execute("INSERT INTO hosts VALUES ('one')")
-    assert databases.moved(before, look(location)) == ()
+    assert databases.changed_formats(before, look(location)) == ()
 
     with sqlite3.connect(location / "inner" / "context.db") as base:
         base.execute("ALTER TABLE hosts ADD COLUMN rack TEXT")
     base.close()
-    (sentence,) = databases.moved(before, look(location))
+    (sentence,) = databases.changed_formats(before, look(location))
     assert sentence.split(": ")[0].endswith("inner/context.db")

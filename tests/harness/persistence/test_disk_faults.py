@@ -1,4 +1,4 @@
-"""Disks are spoilt as said, and in no other way."""
+"""Each disk fault changes a disk as its name says, and in no other way."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def statistics(disk: DiskSpec) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fault", DiskFault)
-def test_what_was_kept_is_still_on_the_disk_wherever_that_is_said(disk: DiskSpec, fault: DiskFault) -> None:
+def test_the_data_is_still_on_the_disk_of_each_fault_that_has_data(disk: DiskSpec, fault: DiskFault) -> None:
     faulty = make_faulty(fault, disk, 2)
 
     if faulty.has_data and fault not in (DiskFault.BAD_SUPERBLOCK, DiskFault.BAD_JOURNAL):

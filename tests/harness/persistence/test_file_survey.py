@@ -1,4 +1,4 @@
-"""What is kept in a location is described with all that a file system can carry: by the guest's program, run here."""
+"""File surveys see every attribute that a file system has: the guest's program, run on this host."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
-from harness.guest.channel import Completed
+from harness.guest.channel import Channel, Completed
+from harness.machine.verbs import GuestVerbs
 from harness.persistence.file_survey import FOLDER, FileSurvey, differences
 
 
-class Here:
+class Here(GuestVerbs):
     """A machine whose shell is this host's."""
 
     name = "here"
 
-    def run(self, command: str) -> Completed:
+    @property
+    def channel(self) -> Channel:
+        raise NotImplementedError
+
+    def run(self, command: str, _: Deadline | None = None) -> Completed:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env={"PATH": path})
         return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
@@ -35,14 +41,14 @@ def location(tmp_path: Path) -> Path:
 
 
 def test_nothing_differs_where_nothing_was_done(location: Path) -> None:
-    belongings = FileSurvey((str(location),))
+    survey = FileSurvey((str(location),))
 
-    belongings.make(Here())  # type: ignore[arg-type]  # all of a machine that it needs
-    belongings.note(Here())  # type: ignore[arg-type]
-    belongings.look(Here(), "now")  # type: ignore[arg-type]
+    survey.make(Here())
+    survey.record(Here())
+    survey.compare(Here(), "now")
 
-    assert belongings.losses == []
-    assert {Path(path).name for path in belongings.kept} >= {"file", "hard-link", "link", "fifo", "sparse", "sticky"}
+    assert survey.losses == []
+    assert {Path(path).name for path in survey.recorded} >= {"file", "hard-link", "link", "fifo", "sparse", "sticky"}
 
 
 def replace_hard_link(folder: Path) -> None:
@@ -69,21 +75,21 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_change_is_named(location: Path, change: str) -> None:
     said, do = CHANGES[change]
-    belongings = FileSurvey((str(location),))
-    belongings.make(Here())  # type: ignore[arg-type]
-    belongings.note(Here())  # type: ignore[arg-type]
+    survey = FileSurvey((str(location),))
+    survey.make(Here())
+    survey.record(Here())
 
     do(location / FOLDER)
-    belongings.look(Here(), "later")  # type: ignore[arg-type]
+    survey.compare(Here(), "later")
 
-    assert any(said in loss and loss.startswith("later: ") for loss in belongings.losses), belongings.losses
+    assert any(said in loss and loss.startswith("later: ") for loss in survey.losses), survey.losses
 
 
 def test_a_guest_without_the_means_says_so(location: Path) -> None:
     location.unlink()
 
     with pytest.raises(ImageError, match="No such file"):
-        FileSurvey((str(location),)).make(Here())  # type: ignore[arg-type]
+        FileSurvey((str(location),)).make(Here())
 
 
 def test_a_path_that_is_gone_is_one_sentence() -> None:

@@ -1,4 +1,4 @@
-"""Where a path really is: the guest's script, run on this host's file systems."""
+"""Where a path is stored: the guest's script, run on this host's file systems."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_of_a_bind_mount_and_of_an_overlay_it_is_the_folder_below_that_counts(tm
     assert (over.inner, over.mount, over.device) == ("/upper", f"{tmp_path}/kept", "tmpfs")
 
 
-def test_a_path_that_leads_nowhere_is_the_images_fault(tmp_path: Path) -> None:
+def test_a_dangling_link_is_the_images_fault(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
 
-    with pytest.raises(ImageError, match="leads nowhere"):
+    with pytest.raises(ImageError, match="dangling link"):
         find_locations(Here(), [str(tmp_path / "link")])

@@ -17,9 +17,9 @@ from harness.core.errors import HostError
 from harness.model.machine_spec import DiskSpec
 from harness.persistence.power_cuts.campaign import PowerCutStudy
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
-from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, came_back, judge, sample
-from harness.persistence.power_cuts.lost_writes import left_out
-from harness.persistence.power_cuts.materialize import Layout
+from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, judge, sample, unrestored
+from harness.persistence.power_cuts.lost_writes import lost_writes
+from harness.persistence.power_cuts.materialize import new_layout
 from harness.persistence.power_cuts.read_back import DiskContents
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.persistence.power_cuts.writelog import Flag, Write, count_entries, make_log, open_log
@@ -121,7 +121,7 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
     start = 8 * KIB + 512
 
     with open_log(tmp_path / "log") as log:
-        layout = Layout(log, tmp_path, start, size - start)
+        layout = new_layout(log, tmp_path, start, size - start)
         for cut in plan_crash_states(log.writes, 150, seed=3):
             layout.lay_out(cut, tmp_path / "state")
             model = bytearray(size)
@@ -151,44 +151,44 @@ def without(*paths: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("begin", "files", "fate", "named"),
+    ("begin", "files", "result", "named"),
     [
         (100, GOOD, CrashResult.KEPT, ""),
-        (100, without("/etc/nova/nova.conf"), CrashResult.LOST, "/etc/nova: a file is gone: /etc/nova/nova.conf"),
+        (100, without("/etc/nova/nova.conf"), CrashResult.LOST, "/etc/nova: a file is missing: /etc/nova/nova.conf"),
         (
             100,
             GOOD | {"/machine-id": "other"},
             CrashResult.LOST,
-            "outside of the persistent locations: a file is not what it was: /machine-id",
+            "outside of the persistent paths: a file has changed: /machine-id",
         ),
         (99, without("/etc/nova", "/etc/nova/nova.conf", "/etc/nova/late"), CrashResult.KEPT, ""),
         (
             99,
             without("/etc/nova/nova.conf"),
             CrashResult.OPEN,
-            "/etc/nova is there, but not all of it: /etc/nova/nova.conf is missing",
+            "/etc/nova is incomplete: /etc/nova/nova.conf is missing",
         ),
-        (99, GOOD | {"/etc/nova/nova.conf": "half"}, CrashResult.OPEN, "is not what it was"),
+        (99, GOOD | {"/etc/nova/nova.conf": "half"}, CrashResult.OPEN, "a file has changed"),
         (99, {}, CrashResult.KEPT, ""),
         (
             100,
             without("/etc/nova/late"),
             CrashResult.OPEN,
-            "/etc/nova is there, but not all of it: /etc/nova/late is missing",
+            "/etc/nova is incomplete: /etc/nova/late is missing",
         ),
     ],
 )
 def test_what_is_not_there_is_lost_once_the_machine_was_ready(
-    begin: int, files: dict[str, str], fate: CrashResult, named: str
+    begin: int, files: dict[str, str], result: CrashResult, named: str
 ) -> None:
     judgement = judge(CrashState(begin), DiskContents("", files), AWAITED)
 
-    assert judgement.fate is fate
-    assert named in judgement.said
+    assert judgement.result is result
+    assert named in judgement.sentence
 
 
 def test_a_damaged_file_system_is_lost_once_the_machine_was_ready() -> None:
-    assert [judge(CrashState(at), DiskContents("torn", {}), AWAITED).fate for at in (99, 100)] == [
+    assert [judge(CrashState(at), DiskContents("torn", {}), AWAITED).result for at in (99, 100)] == [
         CrashResult.OPEN,
         CrashResult.LOST,
     ]
@@ -204,9 +204,9 @@ def test_a_record_that_was_acknowledged_before_the_cut_must_be_there() -> None:
     content = line(1) + b"\n2 torn" + line(3)
 
     assert records(content, "s") == {1, 3}
-    fates = [judge(CrashState(at), DiskContents("", {}, content), awaited) for at in (19, 20)]
-    assert [one.fate for one in fates] == [CrashResult.KEPT, CrashResult.LOST]
-    assert "1 of 2, the first is number 2" in fates[1].said
+    judgements = [judge(CrashState(at), DiskContents("", {}, content), awaited) for at in (19, 20)]
+    assert [one.result for one in judgements] == [CrashResult.KEPT, CrashResult.LOST]
+    assert "1 of 2, the first is number 2" in judgements[1].sentence
 
 
 def test_a_record_that_was_acknowledged_without_any_flush_is_lost() -> None:
@@ -215,24 +215,24 @@ def test_a_record_that_was_acknowledged_without_any_flush_is_lost() -> None:
     (boundary,) = plan_crash_states(writes_of("w" * 9), 1, seed=1)
 
     assert boundary == CrashState(0, (), 9)
-    assert judge(boundary, DiskContents("", {}), awaited).fate is CrashResult.LOST
+    assert judge(boundary, DiskContents("", {}), awaited).result is CrashResult.LOST
 
 
 def test_after_a_cut_first_boot_only_what_is_a_machines_own_may_be_new() -> None:
     twin = GOOD | {"/machine-id": "of the twin"}
 
-    assert came_back(GOOD | {"/machine-id": "new"}, AWAITED, twin) == ""
-    assert "/etc/nova/nova.conf is not" in came_back(GOOD | {"/etc/nova/nova.conf": "half"}, AWAITED, twin)
-    assert "/machine-id is missing" in came_back(without("/machine-id"), AWAITED, twin)
+    assert unrestored(GOOD | {"/machine-id": "new"}, AWAITED, twin) == ""
+    assert "/etc/nova/nova.conf differs" in unrestored(GOOD | {"/etc/nova/nova.conf": "half"}, AWAITED, twin)
+    assert "/machine-id is missing" in unrestored(without("/machine-id"), AWAITED, twin)
 
 
 @pytest.mark.parametrize("begin", [99, 100])
 def test_what_a_machine_had_not_yet_on_its_disk_may_be_new_after_the_cut(recording: Recording, begin: int) -> None:
     twin = GOOD | {"/machine-id": "of the twin", "/etc/nova/late": "of the twin"}
-    study = PowerCutStudy(recording=recording, awaited=AWAITED, twin=twin, judged=0, fates={}, sampled=[])
+    study = PowerCutStudy(recording=recording, awaited=AWAITED, twin=twin, judged=0, results={}, sampled=[])
 
     def flaw(files: dict[str, str]) -> str:
-        return study.flaw(CrashState(begin), DiskContents("", files))
+        return study.problem(CrashState(begin), DiskContents("", files))
 
     assert flaw(GOOD | {"/etc/nova/late": "new"}) == ""
     assert "/etc/nova/late is missing" in flaw(without("/etc/nova/late"))
@@ -241,8 +241,8 @@ def test_what_a_machine_had_not_yet_on_its_disk_may_be_new_after_the_cut(recordi
 
 def test_losses_are_booted_before_doubts_and_doubts_before_what_is_kept() -> None:
     ordered = [
-        Judgement(CrashState(number), *fate)
-        for number, fate in enumerate(
+        Judgement(CrashState(number), *result)
+        for number, result in enumerate(
             [(CrashResult.OPEN, "x")] * 3 + [(CrashResult.KEPT, "")] * 90 + [(CrashResult.LOST, "y")] * 5
         )
     ]
@@ -291,19 +291,24 @@ def recording(tmp_path: Path) -> Recording:
 
 def test_writes_without_order_are_found_and_their_file_is_named(recording: Recording, tmp_path: Path) -> None:
     """debugfs writes without a journal, so a cut in between damages the file system."""
-    told = list[tuple[int, int]]()
+    progress: list[tuple[int, int]] = []
     awaited = expectation(recording, tmp_path)
     assert set(awaited.steady) == {"/early", "/late"}
 
-    judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: told.append(now))
+    judgements = sweep(recording, awaited, tmp_path, count=60, seed=1, progress=lambda *now: progress.append(now))
 
     boundaries = [one for one in judgements if not one.cut.parts]
-    assert [one.fate for one in boundaries] == [CrashResult.OPEN, CrashResult.KEPT, CrashResult.KEPT, CrashResult.KEPT]
-    lost = [one for one in judgements if one.fate is CrashResult.LOST]
+    assert [one.result for one in boundaries] == [
+        CrashResult.OPEN,
+        CrashResult.KEPT,
+        CrashResult.KEPT,
+        CrashResult.KEPT,
+    ]
+    lost = [one for one in judgements if one.result is CrashResult.LOST]
     assert lost
-    assert all(one.said.startswith("e2fsck") for one in lost)
-    assert told[-1] == (len(judgements), len(judgements))
-    lines = left_out(recording, CrashState(awaited.ready_at), tmp_path)
+    assert all(one.sentence.startswith("e2fsck") for one in lost)
+    assert progress[-1] == (len(judgements), len(judgements))
+    lines = lost_writes(recording, CrashState(awaited.ready_at), tmp_path)
     assert any(line.endswith("/later") for line in lines)
     assert any("of the file system itself" in line for line in lines)
 

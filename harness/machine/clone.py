@@ -1,0 +1,91 @@
+"""Clones: running copy-on-write copies of a template."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from harness.core import process
+from harness.core.errors import Blame, HostError
+from harness.machine.boot_plan import BootContext, FrozenMachine
+from harness.machine.machine import Machine, thaw
+from harness.model.artifacts import load_artifacts
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import DiskFormat, DiskSpec
+from harness.model.verdict import Finding
+from harness.qemu import disk_images
+from harness.runs.folder import Run
+from harness.store.template_record import Template
+
+_MEMORY_SHARE = 0.25
+"""The share of a guest's memory that a clone takes of the host's, until earlier runs have measured it."""
+
+
+@contextmanager
+def clone(
+    template: Template,
+    name: str,
+    definition: ImageDefinition,
+    *,
+    context: BootContext,
+    folder: Path,
+    memory: Path | None = None,
+    host_memory_mib: int = 0,
+) -> Iterator[Machine]:
+    """A running copy of ``template`` while the block lasts, its disks in ``folder``.
+
+    With ``memory``, a copy of the template's that it may write to, it can be frozen again. ``host_memory_mib`` is what
+    it takes of the host's memory, 0 if nobody knows. Raises `CannotFreeze` where QEMU cannot load the state, and
+    `HostError` if the template was altered while the block failed.
+    """
+    started_s = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    disks = tuple(_overlay(disk, folder / f"{disk.path.stem}.qcow2") for disk in template.spec.disks)
+    spec = replace(template.spec, name=name, disks=disks)
+    frozen = FrozenMachine(
+        memory=template.folder / "memory",
+        state=template.folder / "state",
+        is_serial=template.is_serial,
+        host_memory_mib=host_memory_mib or int(spec.memory_mib * _MEMORY_SHARE),
+        boot_disk=template.folder if template.offers else None,
+    )
+    artifacts, context = load_artifacts(template.artifacts), replace(context, doubt=template.alteration)
+    with thaw(frozen, spec, artifacts, definition, context=context, memory=memory) as machine:
+        machine.facts = template.facts
+        machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
+        took_s = time.monotonic() - started_s
+        try:
+            yield machine
+        except Exception as error:
+            if alteration := template.alteration():
+                raise HostError(f"{alteration} while a clone of it ran") from error
+            raise
+        finally:
+            _note_clone(machine, template.state, took_s)
+            _note_alteration(template, name, context.run)
+
+
+def _overlay(disk: DiskSpec, path: Path) -> DiskSpec:
+    disk_images.make_overlay(path, disk.path, base_format=disk.format)
+    return replace(disk, path=path, format=DiskFormat.QCOW2)
+
+
+def _note_clone(machine: Machine, state: str, took_s: float) -> None:
+    mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
+    machine.context.run.add("clone", {"machine": machine.name, "state": state, "took_s": round(took_s, 3), "mib": mib})
+
+
+def _note_alteration(template: Template, name: str, run: Run) -> None:
+    if alteration := template.alteration():
+        run.add_finding(
+            Finding(
+                id="template-altered",
+                what=f"{alteration} while a clone of it ran",
+                where=name,
+                blame=Blame.HOST,
+                cause="another program changed the store; the clone's results may be wrong",
+            )
+        )
