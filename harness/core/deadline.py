@@ -1,4 +1,4 @@
-"""Waiting, with an end."""
+"""Waiting with a deadline. Deadlines are given for the reference machine and grow with a slower host."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 T = TypeVar("T")
 
 _REFERENCE_S = 0.060
-"""What ``_work`` takes on the reference machine (2 cores of an AMD EPYC under load 0)."""
-
-
-def _work() -> None:
-    digest = hashlib.sha256()
-    block = bytes(1 << 20)
-    for _ in range(64):
-        digest.update(block)
+"""What `measure_host_speed` times, on the reference machine (2 cores of an AMD EPYC without load)."""
+_MOST_SCALE = 8.0
 
 
 def usable_cores() -> int:
@@ -28,36 +23,75 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-_slowness = [1.0]
-"""What a better judge of this host than `_work` says."""
+@dataclass(frozen=True, slots=True)
+class HostSpeed:
+    """How many times slower this host is than the reference machine: at arithmetic under its load, at emulation."""
+
+    arithmetic: float = 1.0
+    emulation: float = 1.0
+
+    @property
+    def scale(self) -> float:
+        """The factor for deadlines: at least 1, at most 8."""
+        return min(_MOST_SCALE, max(1.0, self.arithmetic, self.emulation))
 
 
-def expect_slowness(times: float) -> None:
-    """This host is that many times slower than the reference machine at what machines do on it."""
-    _slowness[0] = times
+def measure_host_speed() -> HostSpeed:
+    """Time some arithmetic, which takes 60 ms on the reference machine. Emulation is not measured here.
+
+    Load counts too: boots that share a core each take longer.
+    """
+    started_s = time.perf_counter()
+    digest, block = hashlib.sha256(), bytes(1 << 20)
+    for _ in range(64):
+        digest.update(block)
+    slowness = (time.perf_counter() - started_s) / _REFERENCE_S
+    crowding = os.getloadavg()[0] / usable_cores()
+    return HostSpeed(arithmetic=max(slowness, crowding))
+
+
+_host_speed: HostSpeed | None = None
+"""Of this process: measured when a deadline first needs it, unless `use_host_speed` was called before."""
+
+
+def use_host_speed(speed: HostSpeed) -> HostSpeed:
+    """Scale the deadlines of this process by ``speed``; returned as it was before.
+
+    Called once, when a run has measured how fast emulation is. A deadline whose length was asked for keeps it.
+    """
+    global _host_speed  # the one process-wide value: a deadline is made in a hundred places
+    before = host_speed()
+    _host_speed = speed
+    return before
+
+
+def host_speed() -> HostSpeed:
+    """The speed that scales the deadlines of this process; measured on the first call."""
+    global _host_speed  # see use_host_speed
+    if _host_speed is None:
+        _host_speed = measure_host_speed()
+    return _host_speed
 
 
 def host_scale() -> float:
     """How many times slower this host is than the reference machine; at least 1, at most 8."""
-    return min(8.0, max(_scale_of_work(), _slowness[0]))
-
-
-@cache
-def _scale_of_work() -> float:
-    """Measured once per process. Load counts too: boots that share a core each take longer."""
-    started_s = time.perf_counter()
-    _work()
-    slowness = (time.perf_counter() - started_s) / _REFERENCE_S
-    crowding = os.getloadavg()[0] / usable_cores()
-    return max(1.0, slowness, crowding)
+    return host_speed().scale
 
 
 class Deadline:
-    """A moment in the future, ``reference_s`` seconds away on the reference machine."""
+    """A moment in the future, ``reference_s`` seconds away on the reference machine.
+
+    On a slower host it is further away, unless ``scaled`` is false.
+    """
 
     def __init__(self, reference_s: float, *, scaled: bool = True) -> None:
         self.started_s = time.monotonic()
-        self.length_s = reference_s * (host_scale() if scaled else 1.0)
+        self._reference_s, self._is_scaled = reference_s, scaled
+
+    @cached_property
+    def length_s(self) -> float:
+        """Seconds from the start to the deadline on this host."""
+        return self._reference_s * host_scale() if self._is_scaled else self._reference_s
 
     @property
     def passed_s(self) -> float:
@@ -73,7 +107,10 @@ class Deadline:
 
 
 def poll(question: Callable[[], T | None], deadline: Deadline, *, every_s: float) -> T | None:
-    """Ask until the answer is truthy; None when the deadline is over. For what offers no event."""
+    """Call ``question`` until it returns something true, and return that; None when the deadline is over.
+
+    The only place that sleeps: for conditions that offer no event.
+    """
     while True:
         answer = question()
         if answer or deadline.is_over:
@@ -82,18 +119,18 @@ def poll(question: Callable[[], T | None], deadline: Deadline, *, every_s: float
 
 
 class Changes:
-    """Something that several threads report to and one waits on: a condition with a deadline."""
+    """A condition with a deadline: several threads notify it, one waits."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
 
     def note(self) -> None:
-        """Something changed: whoever waits asks again."""
+        """Wake the thread that waits, to evaluate its question again."""
         with self._condition:
             self._condition.notify_all()
 
     def wait_for(self, question: Callable[[], T | None], deadline: Deadline) -> T | None:
-        """The first truthy answer, or None when the deadline is over."""
+        """The first true answer to ``question``; None when the deadline is over."""
         with self._condition:
             while True:
                 answer = question()

@@ -1,4 +1,4 @@
-"""Names by content."""
+"""SHA-256 digests of files, folders and values."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def of_bytes(content: bytes) -> str:
 
 
 def of_value(value: Any) -> str:
-    """SHA-256 of a JSON value in its one canonical spelling, in hex."""
+    """SHA-256 of a JSON value in a canonical form, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def of_folder(folder: Path) -> str:
-    """SHA-256 over names, executable bits, link targets and contents below ``folder``, in hex."""
+    """SHA-256 of names, executable bits, link targets and contents below ``folder``, in hex."""
     rows = []
     for name, path in sorted((_utf8(path.relative_to(folder)).split("/"), path) for path in folder.rglob("*")):
         if "__pycache__" in path.parts:
@@ -41,9 +41,9 @@ def of_folder(folder: Path) -> str:
 
 
 def of_package(folder: Path, *, without: str) -> str:
-    """SHA-256 over the Python files below ``folder`` but those in its folder ``without``, in hex.
+    """SHA-256 of the Python files below ``folder``, except in its folder ``without``, in hex.
 
-    Links are followed: a checkout, where parts of the package are links, has the digest of its wheel.
+    Links are followed: a checkout, where parts of the package are links, has the same digest as its wheel.
     """
     names = [
         name for name in glob.glob("**/*.py", root_dir=folder, recursive=True) if not name.startswith(f"{without}/")
@@ -52,5 +52,5 @@ def of_package(folder: Path, *, without: str) -> str:
 
 
 def _utf8(path: Path) -> str:
-    """The same in every locale: a name is bytes."""
+    """The same in every locale: file names are bytes."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")

@@ -5,8 +5,8 @@
     │   ├── DefinitionError              a key of a TOML file
     │   └── SpecError                    a machine or lab that cannot exist
     ├── ImageError                   the image did not build, boot or work      exit 1
-    │   ├── BootFailed                   a boot ended badly; has the finding        guest.checks
-    │   ├── NotReady                     units are not ready in time                guest.checks
+    │   ├── BootFailed                   a boot ended badly; has the finding        machine.errors
+    │   ├── NotReady                     units are not ready in time                guest.readiness
     │   ├── ConsoleTimeout               the console did not print it in time       guest.console
     │   ├── ChannelTimeout               a command did not end in time              guest.channel
     │   ├── ChannelClosed                the channel closed under a command         guest.channel
@@ -14,8 +14,9 @@
     │   ├── NotVerified                  a signature or a digest is not valid       promotion.attest
     │   └── NotPromoted                  a policy does not allow it                 promotion.promote
     ├── HostError                    this machine: a program, space, network    exit 75
+    │   ├── MissingExtra                 a library of an extra is not installed
     │   ├── CommandFailed                a program failed; has its output           core.process
-    │   ├── EmulatorFault                QEMU's emulation went wrong                guest.checks
+    │   ├── EmulatorFault                QEMU's emulation went wrong                machine.errors
     │   ├── CannotFreeze                 QEMU cannot write or take a state          qemu.snapshot
     │   └── NoSupervisor                 a lab's supervisor did not start           lab.start_supervisor
     ├── HarnessError                 Bootproof itself                           exit 75
@@ -102,7 +103,7 @@ class HostError(BootproofError):
 
 
 class MissingExtra(HostError):
-    """A library is not installed that an extra of Bootproof's package brings."""
+    """A library is missing that is installed by an extra of Bootproof's package."""
 
 
 class HarnessError(BootproofError):

@@ -1,4 +1,4 @@
-"""An asyncio event loop in a thread of its own, for the doors whose libraries are asynchronous."""
+"""An asyncio event loop in a thread of its own, for asynchronous libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class EventLoop:
-    """The way into the loop from any other thread."""
+    """Runs coroutines in the loop, from any other thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -23,7 +23,7 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, coroutine: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
-        """What ``coroutine`` returns or raises; `TimeoutError` (it is cancelled then) after ``timeout_s``."""
+        """The result of ``coroutine``, or its error; `TimeoutError` after ``timeout_s``, when it is cancelled."""
         future = self.start(coroutine)
         try:
             return future.result(timeout_s)
@@ -33,7 +33,7 @@ class EventLoop:
 
 @contextmanager
 def event_loop(name: str) -> Iterator[EventLoop]:
-    """A running loop while the block lasts; on leaving, its tasks are cancelled and its thread has ended."""
+    """A running loop while the block lasts; after it, its tasks are cancelled and its thread has ended."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name=name, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Which host this is, and which of its boots."""
+"""The identity of this host and of its boot."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _CPU_KEYS = ("vendor_id", "model name", "flags")
 
 
 def boot_id() -> str:
-    """This boot of this host; random(4)."""
+    """The id of this boot of the host: random(4)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def host_identity() -> list[str]:
-    """This boot of this host: its boot id, kernel and CPU."""
+    """Boot id, kernel release and CPU of this host, for cached results that are valid only here and now."""
     cpu = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n")[0].splitlines()
     return [
         boot_id(),

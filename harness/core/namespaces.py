@@ -1,4 +1,4 @@
-"""Programs in a mount and PID namespace that dies with this process."""
+"""Mount and PID namespaces for programs, which end with this process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _KEPT_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 
 def prefix() -> list[str]:
-    """What to put before a program so that it runs in namespaces of its own; `HostError` if it cannot.
+    """The words before a command that run it in namespaces of its own; `HostError` if this host cannot.
 
-    util-linux 2.38 or newer, for ``--map-auto``.
+    Needs util-linux 2.38 or newer, for ``--map-auto``.
     """
     user = _user_namespace() if os.geteuid() else []
     words = [
         *user,
-        # Entering a user namespace clears the death signal, so it is set behind that.
+        # Entering a user namespace clears the death signal, so it is set after that.
         *process.tied_to_us(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()
         ),
@@ -31,14 +31,14 @@ def prefix() -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The same for everybody: no locale, home or configuration of whoever builds. Proxies are kept."""
+    """The same environment for every user: no locale, home or configuration of theirs. Proxies are kept."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONHASHSEED": "0", **kept, **more}
 
 
 def remove(folder: Path) -> None:
-    """Remove ``folder`` with all that other ids own in it."""
+    """Remove ``folder``, including files of subordinate ids."""
     process.output([*prefix(), "rm", "-rf", "--one-file-system", str(folder)])
 
 
@@ -47,8 +47,8 @@ def _user_namespace() -> list[str]:
     user = getpass.getuser()
     for file in ("/etc/subuid", "/etc/subgid"):
         if not has_ids(Path(file), user):
-            mend = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
-            raise HostError(f"{user} has no 65536 subordinate ids in {file}: {mend}, or build as root")
+            remedy = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}, or build as root"
+            raise HostError(f"{user} has no 65536 subordinate ids in {file}", remedy=remedy)
     return ["unshare", "--user", "--map-root-user", "--map-auto"]
 
 
@@ -68,7 +68,7 @@ def _try(words: tuple[str, ...]) -> None:
         process.output([*words, "true"])
     except process.CommandFailed as error:
         raise HostError(
-            f"this host gives no namespaces to build in: {error.tail}; build as root, in a container with "
+            f"no namespaces for the build: {error.tail}; build as root, in a container with "
             "CAP_SYS_ADMIN, or allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 "
             "where that key exists)"
         ) from error

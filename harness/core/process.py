@@ -1,8 +1,10 @@
-"""Programs run from this process. The only importer of ``subprocess``."""
+"""Running programs. The only importer of ``subprocess``."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,26 +17,28 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from harness.core.errors import HostError
 
+_log = logging.getLogger(__name__)
+
 _KEPT_LINES = 30
 _KEPT_BYTES = 1 << 14
 
 
 class CommandFailed(HostError):
-    """A program ended with another status than 0; ``tail`` is the end of what it printed."""
+    """A program ended with another status than 0; ``tail`` is the end of its output, which is in ``log`` if set."""
 
     def __init__(self, argv: tuple[str, ...], status: int, tail: str, log: str | None = None) -> None:
         super().__init__(argv, status, tail, log)
         self.argv, self.status, self.tail, self.log = argv, status, tail, log
 
     def __str__(self) -> str:
-        where = f" ({self.log})" if self.log else ""
-        return f"{self.argv[0]} ended with status {self.status}{where}:\n{self.tail}"
+        where = f"; its output is in {self.log}" if self.log else ""
+        return f"{self.argv[0]} ended with status {self.status}{where}\n$ {shlex.join(self.argv)}\n{self.tail}".rstrip()
 
 
 def unwind_when_told_to_end() -> None:
-    """From now on SIGTERM and SIGHUP interrupt this process as Ctrl-C does, so that it leaves in order.
+    """Make SIGTERM and SIGHUP interrupt this process as Ctrl-C does, so that all its blocks are left in order.
 
-    Call it in the main thread. A signal that is ignored, as by nohup(1), stays ignored.
+    Call it in the main thread. A signal that is ignored, as under nohup(1), stays ignored.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -42,9 +46,9 @@ def unwind_when_told_to_end() -> None:
 
 
 def tied_to_us(argv: Sequence[str], *, parent: int | None = None) -> list[str]:
-    """``argv`` so that it is killed when the thread that starts it ends: start it from the main thread.
+    """``argv`` with a prefix that has it killed when the thread that starts it ends: start it from the main thread.
 
-    With the number of the process that will start it, ``parent``, also if that ends before it can be so tied.
+    With ``parent``, the process id of the caller, it also does not start if the caller ended before the prefix ran.
     """
     tied = ["setpriv", "--pdeathsig", "KILL"]
     if parent is None:
@@ -58,7 +62,7 @@ def find(program: str) -> str | None:
 
 
 def require(program: str, package: str) -> str:
-    """The full path of ``program``; `HostError` names the Debian ``package`` that brings it."""
+    """The full path of ``program``; `HostError` with the Debian ``package`` to install if there is none."""
     path = find(program)
     if path is None:
         raise HostError(f"{program} is not installed (PATH was searched): apt-get install {package}")
@@ -66,15 +70,15 @@ def require(program: str, package: str) -> str:
 
 
 def require_file(path: Path, package: str) -> Path:
-    """``path``; `HostError` names the Debian ``package`` that brings it."""
+    """``path``; `HostError` with the Debian ``package`` to install if there is no such file."""
     if not path.is_file():
         raise HostError(f"{path} is missing: apt-get install {package}")
     return path
 
 
 def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
-    """What ``argv`` printed; `CommandFailed` for any status but 0, with its standard error."""
-    with _start(argv, stdout=PIPE, stderr=PIPE, env=env) as child:
+    """Standard output of ``argv``; `CommandFailed`, with its standard error, for any status but 0."""
+    with spawn(argv, stdout=PIPE, stderr=PIPE, env=env) as child, child:
         stdout, stderr = child.communicate()
     if child.returncode:
         raise CommandFailed(tuple(argv), child.returncode, _tail(stderr))
@@ -82,38 +86,38 @@ def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
 
 
 def answer(argv: Sequence[str]) -> tuple[int, str]:
-    """The status of ``argv``, and all that it printed: for programs whose status is an answer."""
-    with _start(argv, stdout=PIPE, stderr=STDOUT) as child:
-        said, _ = child.communicate()
-    return child.returncode, said.decode("utf-8", "replace")
+    """The status of ``argv`` and its output, standard error included: for programs whose status is an answer."""
+    with spawn(argv, stdout=PIPE, stderr=STDOUT) as child, child:
+        printed, _ = child.communicate()
+    return child.returncode, printed.decode("utf-8", "replace")
 
 
 def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0) -> None:
-    """Run ``argv``, and whatever it starts that prints, to the end, all it prints into ``log``.
+    """Run ``argv`` until its output is closed, appending the output to ``log``.
 
-    `CommandFailed` quotes its end, also where a full disk keeps it out of ``log``. Interrupted, the child is dead
-    and reaped before the interrupt goes on.
+    `CommandFailed`, for any status but 0, has the end of the output even if a full disk keeps it out of ``log``. On an
+    interrupt the child is dead and reaped before the interrupt continues.
     """
-    said = b""
+    output = b""
     with ExitStack() as stack:
         file = stack.enter_context(log.open("ab", buffering=0))
         child = stack.enter_context(spawn(argv, stdout=PIPE, stderr=STDOUT, env=env, grace_s=grace_s))
         assert isinstance(child.stdout, BufferedReader)
         printed = stack.enter_context(child.stdout)
         while chunk := printed.read1():
-            said = (said + chunk)[-_KEPT_BYTES:]
+            output = (output + chunk)[-_KEPT_BYTES:]
             with suppress(OSError):
                 file.write(chunk)
         status = child.wait()
     if status:
-        raise CommandFailed(tuple(argv), status, _tail(said), str(log))
+        raise CommandFailed(tuple(argv), status, _tail(output), str(log))
 
 
 @contextmanager
 def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
-    """What ``argv`` prints, as it does, for output that is too much for memory.
+    """Standard output of ``argv`` as a stream, for output that is too large for memory.
 
-    `CommandFailed` after the block for any status but 0, if all was read; a block that ends sooner ends the program.
+    `CommandFailed` after the block for any status but 0, if all was read. A block that ends earlier ends the program.
     """
     with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno()) as child:
         assert isinstance(child.stdout, BufferedReader)
@@ -128,15 +132,17 @@ def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
 
 @contextmanager
 def writing(argv: Sequence[str], package: str, stdout: int) -> Iterator[BufferedWriter]:
-    """What goes into ``argv``, whose program the Debian ``package`` brings and which prints to the descriptor
-    ``stdout``; `CommandFailed` after the block for any status but 0. A block that raises ends the program."""
+    """Standard input of ``argv`` as a stream; it prints to the descriptor ``stdout``. ``package`` is as in `require`.
+
+    `CommandFailed` after the block for any status but 0. A block that raises ends the program.
+    """
     argv = [require(argv[0], package), *argv[1:]]
     with tempfile.TemporaryFile() as errors, spawn(argv, stdin=PIPE, stdout=stdout, stderr=errors.fileno()) as child:
         assert isinstance(child.stdin, BufferedWriter)
         try:
             with child.stdin as pipe:
                 yield pipe
-        except BrokenPipeError:  # its status and its last words say why
+        except BrokenPipeError:  # its status and standard error say why
             pass
         if child.wait():
             errors.seek(0)
@@ -144,7 +150,7 @@ def writing(argv: Sequence[str], package: str, stdout: int) -> Iterator[Buffered
 
 
 def starved_share(pid: int) -> float:
-    """How much of the time that the threads of ``pid`` wanted a CPU they waited for one; 0.0 if the kernel is silent.
+    """The share of their time on a CPU or waiting for one that the threads of ``pid`` waited; 0.0 if unknown.
 
     Linux, Documentation/scheduler/sched-stats.rst: each /proc/<pid>/task/<tid>/schedstat begins with the
     nanoseconds spent on a CPU and those spent waiting on a run queue.
@@ -158,9 +164,9 @@ def starved_share(pid: int) -> float:
 
 
 def cores_s() -> tuple[float, float]:
-    """Seconds that this host's cores worked since it booted, and that there were, all cores together.
+    """Seconds that this host's cores worked since it booted, and seconds there were, all cores together.
 
-    proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; waiting for a disk is no work.
+    proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; waiting for a disk does not count as work.
     """
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, idle, iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
@@ -170,7 +176,7 @@ def cores_s() -> tuple[float, float]:
 
 
 def private_mib(pid: int) -> int | None:
-    """Memory that only the process ``pid`` has, in MiB; None if it cannot be told (proc(5), smaps_rollup)."""
+    """MiB of memory that only the process ``pid`` has; None if unknown (proc(5), smaps_rollup)."""
     with suppress(OSError, ValueError):
         rows = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:])
         return {row[0]: int(row[1]) for row in rows}["Anonymous:"] >> 10
@@ -188,33 +194,23 @@ def spawn(
     pass_fds: Sequence[int] = (),
     grace_s: float = 5.0,
 ) -> Iterator[Popen[bytes]]:
-    """Run ``argv`` while the block lasts; on leaving, it is dead and reaped."""
-    child = _start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
+    """Run ``argv`` while the block lasts; on leaving, it has ended, killed if it takes longer than ``grace_s``."""
     try:
-        yield child
-    finally:
-        _end(child, grace_s)
-
-
-def _start(
-    argv: Sequence[str],
-    *,
-    stdin: int = DEVNULL,
-    stdout: int = DEVNULL,
-    stderr: int = DEVNULL,
-    env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
-) -> Popen[bytes]:
-    try:
-        return Popen(list(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
+        child = Popen(list(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=pass_fds)
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
     except OSError as error:
         raise HostError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    _log.debug("process %d started: %s", child.pid, shlex.join(argv))
+    try:
+        yield child
+    finally:
+        _end(child, grace_s)
+        _log.debug("process %d ended with status %d", child.pid, child.returncode)
 
 
 def _end(child: Popen[bytes], grace_s: float) -> None:
-    """Ask politely, then insist."""
+    """SIGTERM first, SIGKILL after ``grace_s``."""
     if child.poll() is None:
         child.terminate()
         try:

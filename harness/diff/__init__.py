@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.core.text import escaped
 from harness.diff.contents import Image, gather, read_image
 from harness.diff.sections import compare_facts
 from harness.diff.text import as_html, as_text
-from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight, printable
+from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight
 from harness.model.artifacts import Artifacts
 from harness.model.verdict import Verdict
 
@@ -43,4 +44,4 @@ def compare(old: Side, new: Side) -> Diff:
 
 def _named(artifacts: Artifacts) -> Named:
     manifest = artifacts.manifest
-    return Named(image=printable(manifest.image), version=printable(manifest.version), digest=artifacts.digest)
+    return Named(image=escaped(manifest.image), version=escaped(manifest.version), digest=artifacts.digest)

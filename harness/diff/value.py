@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from harness.core.text import escaped
+
 
 class Change(StrEnum):
     CHANGED = "changed"
@@ -75,10 +77,6 @@ class Diff:
     new: Named
     sections: tuple[Section, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        return not any(section.entries for section in self.sections)
-
 
 def entry(
     what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = ""
@@ -86,11 +84,11 @@ def entry(
     """A `DiffEntry` from any texts; None means missing."""
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
     return DiffEntry(
-        what=printable(what),
+        what=escaped(what),
         change=change,
-        old=printable(old or ""),
-        new=printable(new or ""),
-        package=printable(package),
+        old=escaped(old or ""),
+        new=escaped(new or ""),
+        package=escaped(package),
         weight=weight,
     )
 
@@ -100,10 +98,3 @@ def section(name: str, entries: Iterable[DiffEntry], notes: Iterable[str] = ()) 
     order = list(Change)
     ranked = sorted(entries, key=lambda entry: (entry.weight, order.index(entry.change), entry.what))
     return Section(name=name, entries=tuple(ranked), notes=tuple(notes))
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, without terminal control sequences and characters that cannot be encoded."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,4 +1,4 @@
-"""A machine's serial console: followed while it runs, kept in a file, matched against signs."""
+"""A machine's serial console: read while the machine runs, logged to a file, watched for console patterns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,42 +17,30 @@ from pexpect.spawnbase import SpawnBase
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import HostError, ImageError
 from harness.core.text import plain
-from harness.guest.console_patterns import PATTERNS, ConsolePattern, begins_phase, read_line, shows_registers
+from harness.guest.console_patterns import begins_phase
+from harness.guest.pattern_watcher import PatternMatch, PatternWatcher
 
-_CONTEXT_LINES = 6
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
-"""systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: kept in the log, never evidence."""
+"""systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: logged, but never evidence."""
 _PARTIAL_LINE_BYTES = 4096
-_OF_THE_KERNEL = {name for sign in PATTERNS for name in sign.outranks}
-_REGISTERS_S = 1.0
-"""How long the kernel may take from the first line of a bug to its registers."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatternMatch:
-    """A sign as it was seen; ``evidence`` ends with the guilty line."""
-
-    sign: ConsolePattern
-    evidence: tuple[str, ...]
 
 
 class ConsoleTimeout(ImageError):
-    """The console did not print what was awaited."""
+    """The console did not print ``awaited``, a regular expression, in time; ``tail`` is what it printed last."""
 
     def __init__(self, awaited: str, waited_s: float, log: str, tail: str) -> None:
         super().__init__(awaited, waited_s, log, tail)
         self.awaited, self.waited_s, self.log, self.tail = awaited, waited_s, log, tail
 
     def __str__(self) -> str:
-        return f"waited {self.waited_s:.0f} s for {self.awaited!r} on the console, in vain ({self.log}):\n{self.tail}"
+        return f"no {self.awaited!r} on the console within {self.waited_s:.0f} s; {self.log} ends with:\n{self.tail}"
 
 
 class Console:
-    """What a console printed so far. Lines carry seconds since the machine's start, at ``started_s`` (monotonic).
+    """What a machine has printed since its start. ``started_s`` is monotonic; the log's times count from it.
 
-    ``listeners`` are called with each line as it comes, in the console's thread. ``phases`` maps each phase that began
-    to the second it did; ``matches`` are the signs seen, oldest first, each sign once. ``problem`` is what kept lines
-    from being noted.
+    ``phases`` maps each phase that began to its second after the start. ``listeners`` are called with each line, in the
+    console's thread. ``problem`` is why lines could not be logged. Made by `follow`, which reads the socket.
     """
 
     def __init__(
@@ -62,36 +49,38 @@ class Console:
         log: Path,
         changes: Changes,
         on_phase: Callable[[str], None],
-        quiet_about: tuple[str, ...] = (),
-        cards: int = 1,
-        is_emulated: bool = False,
+        watcher: PatternWatcher,
     ) -> None:
         self.log = log
         self.lines: list[str] = []
         self.listeners: list[Callable[[str], None]] = []
         self.phases: dict[str, float] = {}
-        self.matches: list[PatternMatch] = []
         self.is_closed = False
         self.problem: HostError | None = None
-        self._wire, self._changes, self._on_phase, self._quiet_about = wire, changes, on_phase, quiet_about
-        self._cards_left, self._is_card_open = cards, True
-        self._is_emulated = is_emulated
-        self._bug: int | None = None
-        """The place among the matches of a bug of the kernel's whose registers were not printed yet."""
-        self._bug_s = 0.0
+        self._wire, self._changes, self._on_phase, self._watcher = wire, changes, on_phase, watcher
         self._raw = bytearray()
-        self._rest = b""
+        self._partial_line = b""
         self._successor: Console | None = None
         self.started_s = self._printed_s = time.monotonic()
 
     @property
+    def matches(self) -> list[PatternMatch]:
+        """The console patterns seen, oldest first, each id once."""
+        return self._watcher.matches
+
+    @property
+    def awaits_registers(self) -> bool:
+        """Whether the registers of a kernel bug, which can show that it is the emulator's, may still follow."""
+        return not self.is_closed and self._watcher.awaits_registers(time.monotonic())
+
+    @property
     def silent_s(self) -> float:
-        """Seconds since it last printed something."""
+        """Seconds since the machine last printed something."""
         return time.monotonic() - self._printed_s
 
     @property
     def printed_bytes(self) -> int:
-        """How much it printed so far, as it came."""
+        """Bytes printed so far, terminal control sequences included."""
         return len(self._raw)
 
     def send(self, text: str) -> None:
@@ -99,7 +88,7 @@ class Console:
         self._wire.sendall(text.encode())
 
     def expect(self, pattern: str, deadline: Deadline, *, start: int = 0) -> re.Match[str]:
-        """Wait until ``pattern`` (a regular expression) is printed, from byte ``start`` on; `ConsoleTimeout` if not."""
+        """Wait for the regular expression ``pattern`` in what byte ``start`` begins, or raise `ConsoleTimeout`."""
         reader = _Reader(self, start)
         outcome = reader.expect([pattern, TIMEOUT, EOF], timeout=deadline.left_s)
         if outcome:
@@ -109,7 +98,7 @@ class Console:
         return match
 
     def read(self, start: int, deadline: Deadline) -> bytes:
-        """What was printed from byte ``start`` on, as it came; empty when the deadline is over or it was closed."""
+        """The bytes printed from byte ``start`` on; empty if none came in time or the console is closed."""
         self._changes.wait_for(lambda: len(self._raw) > start or self.is_closed, deadline)
         return bytes(self._raw[start:])
 
@@ -118,14 +107,12 @@ class Console:
         return "\n".join(self.lines[-count:])
 
     def begin(self, log: Path, on_phase: Callable[[str], None]) -> Console:
-        """What is printed from now on belongs to another boot, and is in the console that this returns."""
-        self._successor = Console(
-            self._wire, log, self._changes, on_phase, self._quiet_about, is_emulated=self._is_emulated
-        )
+        """End this console and return one for the next boot, which gets all that is printed from now on."""
+        self._successor = Console(self._wire, log, self._changes, on_phase, self._watcher.for_next_boot())
         return self._successor
 
     def follow(self) -> None:
-        """Read until the other end closes; runs in a thread of its own."""
+        """Read until the other end closes. Runs in its own thread."""
         console = self
         while chunk := self._receive():
             while console._successor:
@@ -140,14 +127,14 @@ class Console:
     def _take_chunk(self, chunk: bytes) -> None:
         self._raw += chunk
         self._printed_s = time.monotonic()
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > _PARTIAL_LINE_BYTES:
-            whole, self._rest = [*whole, self._rest], b""
+        *whole, self._partial_line = (self._partial_line + chunk).split(b"\n")
+        if len(self._partial_line) > _PARTIAL_LINE_BYTES:
+            whole, self._partial_line = [*whole, self._partial_line], b""
         self._take_all(whole)
         self._changes.note()
 
     def _close(self) -> None:
-        self._take_all([self._rest] if self._rest else [])
+        self._take_all([self._partial_line] if self._partial_line else [])
         self.is_closed = True
         self._changes.note()
 
@@ -168,8 +155,8 @@ class Console:
             return b""
 
     def _take(self, raw: bytes, log: IO[bytes]) -> None:
-        line = plain(raw.decode("utf-8", "replace"))
-        since_start_s = time.monotonic() - self.started_s
+        line, now_s = plain(raw.decode("utf-8", "replace")), time.monotonic()
+        since_start_s = now_s - self.started_s
         log.write(f"[{since_start_s:8.2f}] {line}\n".encode())
         if _SPINNER.match(line):
             return
@@ -177,40 +164,10 @@ class Console:
         for listener in self.listeners:
             listener(line)
         phase = begins_phase(line)
-        self._is_card_open |= phase == "ipxe"
         if phase and phase not in self.phases:
             self.phases[phase] = since_start_s
             self._on_phase(phase)
-        if any(name in line for name in self._quiet_about):
-            return
-        for sign in read_line(line, is_emulated=self._is_emulated):
-            if sign.is_of_a_card and self._has_another_card():
-                continue
-            if all(seen.sign.id != sign.id for seen in self.matches):
-                self._see(sign, line, tuple(self.lines[-_CONTEXT_LINES:]))
-        if shows_registers(line):
-            self._bug = None
-
-    def _see(self, sign: ConsolePattern, line: str, evidence: tuple[str, ...]) -> None:
-        if not (sign.outranks and shows_registers(line)):
-            if sign.id in _OF_THE_KERNEL and self._is_emulated:  # before another thread may see it
-                self._bug_s, self._bug = time.monotonic(), len(self.matches)
-            self.matches.append(PatternMatch(sign, evidence))
-        elif self._bug is not None and self.matches[self._bug].sign.id in sign.outranks:
-            guilty = self.matches[self._bug].evidence[-1]
-            self.matches[self._bug] = PatternMatch(sign, evidence if guilty in evidence else (guilty, *evidence))
-
-    @property
-    def awaits_registers(self) -> bool:
-        """A bug of the kernel's was just seen, and its registers may yet tell that it is the emulator's."""
-        return self._bug is not None and not self.is_closed and time.monotonic() - self._bug_s < _REGISTERS_S
-
-    def _has_another_card(self) -> bool:
-        """One more has failed, unless it is the same as before: iPXE says so in one line or two."""
-        if self._is_card_open:
-            self._cards_left -= 1
-        self._is_card_open = False
-        return self._cards_left > 0
+        self._watcher.feed(line, now_s)
 
 
 if TYPE_CHECKING:
@@ -220,7 +177,7 @@ else:
 
 
 class _Reader(_TextSpawn):
-    """pexpect over what a console has printed and will print."""
+    """pexpect, reading from a console instead of a file."""
 
     def __init__(self, console: Console, position: int) -> None:
         super().__init__(encoding="utf-8", searchwindowsize=4096)
@@ -240,20 +197,13 @@ class _Reader(_TextSpawn):
 
 @contextmanager
 def follow(
-    wire: socket.socket,
-    log: Path,
-    changes: Changes,
-    on_phase: Callable[[str], None],
-    quiet_about: tuple[str, ...] = (),
-    cards: int = 1,
-    is_emulated: bool = False,
+    wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None], watcher: PatternWatcher
 ) -> Iterator[Console]:
-    """Follow ``wire`` into ``log`` while the block lasts; lines that name ``quiet_about`` are never signs.
+    """Read ``wire`` into ``log`` while the block lasts; ``changes`` is notified of everything that is printed.
 
-    ``cards`` are those that the firmware may boot from. An emulator's faults are told of a machine that
-    ``is_emulated``.
+    ``on_phase`` is called as each phase begins, in the console's thread.
     """
-    console = Console(wire, log, changes, on_phase, quiet_about, cards, is_emulated)
+    console = Console(wire, log, changes, on_phase, watcher)
     thread = threading.Thread(target=console.follow, name=f"console {log}", daemon=True)
     thread.start()
     try:

@@ -1,7 +1,7 @@
-"""What came up, as far as a running guest can show it: fingerprints of its kernel, initrd and root file system.
+"""Fingerprints of a running guest's kernel, initrd and root file system: which build is running?
 
-They tell another build's files from these in milliseconds. That they are these to the last byte is known of what was
-served (`downloads`), and of the running root file system where a test reads all of it.
+They distinguish the files of two builds in milliseconds. That all bytes are right is known from the files that were
+served (``machine/downloads.py``), and for the root file system from a test that reads all of it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from harness.model.verdict import Finding
 
 _SQUASHFS = b"hsqs"
 _MARK_BYTES = 96
-"""A squashfs superblock: Linux, fs/squashfs/squashfs_fs.h. It has the sizes and places of all tables, which another
-content moves, and the time it was made."""
+"""The squashfs superblock (Linux, fs/squashfs/squashfs_fs.h): it has the time of its creation, and the sizes and
+offsets of all tables, which depend on the content."""
 
-LOOK = rf"""
+SCRIPT = rf"""
 printf 'kernel_build=%s\n' "$(uname -v)"
 printf 'initrd_bytes=%s\n' "$(od -An -tu4 -j540 -N4 /sys/kernel/boot_params/data | tr -d ' ')"
 while read -r place _ type _; do
@@ -28,21 +28,24 @@ while read -r place _ type _; do
     break
 done </proc/mounts
 """
-"""The kernel's own account, each a line; ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
+"""Prints a line for each fingerprint; ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What ``uname -v`` says; the bytes of the initrd that the boot loader handed over; SHA-256 of the superblock of a
-    root file system that is a squashfs. Empty or 0 where it is not known."""
+    """``uname -v``, the size of the initrd that the boot loader passed, and SHA-256 of the superblock of a squashfs
+    root.
+
+    Empty or 0 if unknown.
+    """
 
     kernel_build: str = ""
     initrd_bytes: int = 0
     rootfs_mark: str = ""
 
 
-def prints_of(artifacts: Artifacts) -> Fingerprint:
-    """Those of a machine that runs ``artifacts``."""
+def fingerprint_of(artifacts: Artifacts) -> Fingerprint:
+    """The fingerprint of a machine that runs ``artifacts``."""
     with artifacts.rootfs.open("rb") as file:
         head = file.read(_MARK_BYTES)
     _, mark, rest = kernel_banner(artifacts.kernel).partition("#")
@@ -53,8 +56,8 @@ def prints_of(artifacts: Artifacts) -> Fingerprint:
     )
 
 
-def read(pairs: Mapping[str, str]) -> Fingerprint:
-    """What `LOOK` printed."""
+def parse(pairs: Mapping[str, str]) -> Fingerprint:
+    """The fingerprint in the ``NAME=VALUE`` lines that `SCRIPT` printed."""
     size = pairs.get("initrd_bytes", "")
     return Fingerprint(
         kernel_build=pairs.get("kernel_build", ""),
@@ -63,18 +66,18 @@ def read(pairs: Mapping[str, str]) -> Fingerprint:
     )
 
 
-def compare(seen: Fingerprint, awaited: Fingerprint, where: str) -> Iterator[Finding]:
-    """A finding for each file that is another's; what either side does not know says nothing."""
+def compare(seen: Fingerprint, expected: Fingerprint, where: str) -> Iterator[Finding]:
+    """A finding for each file that differs; a value that either side does not know is not compared."""
     rows = (
-        ("kernel", seen.kernel_build, awaited.kernel_build),
-        ("initrd", seen.initrd_bytes, awaited.initrd_bytes),
-        ("root file system", seen.rootfs_mark[:12], awaited.rootfs_mark[:12]),
+        ("kernel", seen.kernel_build, expected.kernel_build),
+        ("initrd", seen.initrd_bytes, expected.initrd_bytes),
+        ("root file system", seen.rootfs_mark[:12], expected.rootfs_mark[:12]),
     )
-    for what, ran, built in rows:
-        if ran and built and ran != built:
+    for file, running, built in rows:
+        if running and built and running != built:
             yield Finding(
                 id="wrong-image",
-                what=f"the {what} that runs is not the one that was to boot: {ran} seen, {built} awaited",
+                what=f"the running {file} is not the one that was booted: {running} seen, {built} expected",
                 where=where,
                 cause="an old local copy started, or kernel, initrd and root file system are of different builds",
             )

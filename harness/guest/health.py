@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.guest import fingerprint
-from harness.guest.channel import SHELL_UNIT, Channel
+from harness.guest.channel import Channel
 from harness.guest.fingerprint import Fingerprint
+from harness.guest.serial_shell import SHELL_UNIT
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
@@ -58,7 +59,7 @@ class GuestHealth:
 
 def inspect_guest(channel: Channel) -> GuestHealth:
     """Ask the guest, in one round trip, which image it runs and what has failed in it."""
-    pairs = [line.partition("=")[::2] for line in channel.run(_INSPECT + fingerprint.LOOK).text.splitlines()]
+    pairs = [line.partition("=")[::2] for line in channel.run(_INSPECT + fingerprint.SCRIPT).text.splitlines()]
     single = dict(pairs)
     return GuestHealth(
         kernel=single.get("uname", ""),
@@ -66,7 +67,7 @@ def inspect_guest(channel: Channel) -> GuestHealth:
         version=single.get("version", ""),
         boot_id=single.get("boot_id", ""),
         tainted=int(single.get("tainted", "0") or 0),
-        prints=fingerprint.read(single),
+        prints=fingerprint.parse(single),
         failed_units=tuple(value for key, value in pairs if key == "failed"),
         restarted_units=tuple(value for key, value in pairs if key == "restarted"),
     )

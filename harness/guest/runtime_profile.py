@@ -1,4 +1,4 @@
-"""What an image is like once it runs: what diffs show, budgets bound and the report draws, beside the manifest."""
+"""The runtime profile of a ready machine: memory, sockets, users, units. For diffs, budgets and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ systemctl list-units --plain --no-legend --type=service,socket,timer,mount,targe
 _MEMORY = r"""
 awk '/^MemTotal/ {all = $2} /^MemAvailable/ {free = $2} END {printf "%d\n", (all - free) / 1024}' /proc/meminfo
 """
-_LOOK = r"""
+_REST = r"""
 echo --
 ss -H -l -n -t -u -p | awk '{program = "-"; if (match($0, /\(\("[^"]+/)) program = substr($0, RSTART + 3, RLENGTH - 3)
     print $1, $5, program}' | sort -u
@@ -32,31 +32,30 @@ for path in PATHS; do printf '%s\t%s\n' "$path" "$(readlink -- "$path" || findmn
 echo --
 """
 _US = 1_000_000
-_LOOK_S = 60.0
+_READ_S = 60.0
 
 
-def look(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
-    """The traits of a machine that is ready; ``paths`` are its persistent ones. `ImageError` if it does not say."""
-    done = channel.run(_MEMORY + _LOOK.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_LOOK_S))
+def read_profile(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
+    """The profile of a ready machine; ``paths`` are its persistent paths. `ImageError` if a command fails."""
+    done = channel.run(_MEMORY + _REST.replace("PATHS", shlex.join(paths)) + _UNITS, Deadline(_READ_S))
     try:
         return parse(done.text)
     except (ValueError, KeyError) as error:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        raise ImageError(f"the machine does not tell what it is like: {error}; {said}") from error
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        raise ImageError(f"the runtime profile cannot be read: {error}; standard error: {errors}") from error
 
 
-def look_at_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
-    """The MiB of memory in use, and each unit that was started, in a machine that is ready; `ImageError` if it does
-    not say."""
-    memory, _, units = channel.run(_MEMORY + _UNITS, Deadline(_LOOK_S)).text.strip("\n").partition("\n")
+def read_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
+    """The MiB of memory in use and the units started, of a ready machine; `ImageError` if a command fails."""
+    memory, _, units = channel.run(_MEMORY + _UNITS, Deadline(_READ_S)).text.strip("\n").partition("\n")
     try:
         return int(memory), _units(units)
     except (ValueError, KeyError) as error:
-        raise ImageError(f"the machine does not tell when its units were started: {error}") from error
+        raise ImageError(f"the start times of units cannot be read: {error}") from error
 
 
 def parse(text: str) -> RuntimeProfile:
-    """What the guest said as a value: pure; `ValueError` or `KeyError` if it is not that."""
+    """The profile in the commands' output: pure; `ValueError` or `KeyError` if the output is not complete."""
     memory, sockets, users, groups, links, units = (part.strip("\n") for part in f"{text}\n".split("\n--\n"))
     return RuntimeProfile(
         memory_mib=int(memory),
@@ -79,7 +78,7 @@ def _units(text: str) -> dict[str, Unit]:
 
 
 def _unit(row: dict[str, str], begin_us: int) -> Unit:
-    """systemd counts from the kernel's start; 0 stands for never."""
+    """systemd's timestamps count from the kernel's start; 0 is never."""
     begins, ready = (int(row[f"{name}TimestampMonotonic"]) for name in ("InactiveExit", "ActiveEnter"))
     return Unit(
         state=row["ActiveState"],

@@ -1,4 +1,4 @@
-"""Guests: a channel in, a testinfra Host out. The only importer of testinfra."""
+"""testinfra Hosts for guests, over any channel. The only importer of testinfra."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.guest.channel import Channel
 __all__ = ["Facts", "Host", "gather_facts", "open_guest"]
 
 Facts = dict[str, tuple[int, str]]
-"""Status and standard output of commands by which testinfra finds out what it is dealing with."""
+"""Status and standard output of the commands by which testinfra detects the system, by command."""
 
 _MODULES = (
     "system_info",
@@ -28,11 +28,11 @@ _MODULES = (
     "process",
     "mount_point",
 )
-"""testinfra's modules that choose an implementation by what they find, or are used by those."""
+"""testinfra's modules that choose an implementation by the system, or are used by those."""
 
 
 class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
-    """testinfra's way to run commands, over any channel."""
+    """Runs testinfra's commands over a channel."""
 
     NAME = "bootproof"
 
@@ -45,7 +45,7 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
-        """While the block lasts testinfra finds out what it is dealing with: what is known is not asked again."""
+        """While the block lasts, testinfra detects the system: commands with known results are not run again."""
         before, self._is_choosing = self._is_choosing, True
         try:
             yield
@@ -64,7 +64,7 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
 
 
 class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
-    """A Host that asks what cannot change only if that is not known yet."""
+    """A Host that detects the system only if it is not known yet."""
 
     @property
     def has_command_v(self) -> bool:
@@ -72,23 +72,24 @@ class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
             return bool(self.run("command -v command").rc == 0)
 
     def __getattr__(self, name: str) -> Any:
-        """A module of testinfra, as it is first used."""
+        """A module of testinfra, on its first use."""
         with self.backend.choosing():
             module = super().__getattr__(name)
             if name == "system_info":
-                module.sysinfo  # noqa: B018  # it keeps what it finds out
+                module.sysinfo  # noqa: B018  # it caches its result
             return module
 
 
 def open_guest(machine: str, channel: Channel, facts: Facts | None = None) -> Host:
-    """A Host of its own for each boot, since testinfra caches for ever. ``facts`` are known, and not asked again."""
+    """A Host for one boot, as testinfra caches for ever. Commands in ``facts`` are not run again to detect the
+    system."""
     backend = _ChannelBackend(machine, channel)
     backend.facts = facts if facts is not None else {}
     return _KnownHost(backend)
 
 
 def gather_facts(machine: str, channel: Channel) -> Facts:
-    """All that testinfra's usual modules want to know of a guest before their first answer."""
+    """The results of all commands by which testinfra's usual modules detect the system."""
     host = open_guest(machine, channel)
     for name in _MODULES:
         with suppress(NotImplementedError, RuntimeError, ValueError):  # this guest has no such thing

@@ -19,7 +19,8 @@ from harness.core.errors import HostError, UsageError
 from harness.core.host_id import host_identity
 from harness.core.locks import locked
 from harness.model.machine_spec import Accelerator
-from harness.qemu.command_line import CONSOLE, PROGRAM, TCG, TCG_CPU
+from harness.qemu.command_line import PROGRAM, TCG, TCG_CPU
+from harness.qemu.kernel_arguments import CONSOLE
 
 DEVICE = Path("/dev/kvm")
 FIRST_LINE, PANIC = b"Linux version", b"Kernel panic"

@@ -1,7 +1,8 @@
-"""What every kind of lab offers to machines and tests."""
+"""The interface of every kind of lab, for machines and tests."""
 
 from __future__ import annotations
 
+import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,17 +11,19 @@ from pathlib import Path
 
 from harness.core.errors import HostError
 from harness.lab.http import HttpServer
-from harness.lab.http_faults import altered
+from harness.lab.http_faults import apply_faults
 from harness.lab.supervisor_client import LabProcess, SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
 from harness.model.network_faults import NetworkFault
 
+_log = logging.getLogger(__name__)
+
 
 class Lab(ABC):
-    """An open lab; everything it keeps on disk is in ``workdir``, ``http`` serves ``http://10.77.0.1/``.
+    """An open lab. Its files are in ``workdir``; ``http`` serves ``http://10.77.0.1/``.
 
-    ``trace`` has what machines asked of its servers, ``captures`` are files of packets, the newest first.
+    ``trace`` has the requests of machines to the lab's servers; ``captures`` are files of packets, the newest first.
     """
 
     network: Network
@@ -34,47 +37,48 @@ class Lab(ABC):
 
     @property
     def has_only_transient_faults(self) -> bool:
-        """There are faults, and all of them end by themselves or let a second attempt through."""
+        """Whether there are faults, and all of them end by themselves or allow a second attempt."""
         return bool(self.network_faults) and all(fault.is_transient for fault in self.network_faults)
 
     def inject(self, *faults: NetworkFault) -> None:
-        """From now on its network behaves so, and no more as before.
+        """Give the network these faults from now on, in place of those before.
 
-        Raises `HostError` for what this kind of lab, or this host's kernel, has no means for.
+        Raises `HostError` for a fault that this kind of lab, or this host's kernel, cannot make.
         """
-        self._disturb(faults)
+        _log.debug("network faults: %s", ", ".join(fault.name for fault in faults) or "none")
+        self._apply_faults(faults)
         noise = self.workdir / "noise"
         noise.mkdir(exist_ok=True)
-        self.http.inject(partial(altered, faults, noise))
+        self.http.filter_answers(partial(apply_faults, faults, noise))
         self.network_faults = faults
 
     @abstractmethod
-    def _disturb(self, faults: Sequence[NetworkFault]) -> None:
-        """All of it that is not the web server's, or of a machine's own link."""
+    def _apply_faults(self, faults: Sequence[NetworkFault]) -> None:
+        """Make the faults that are not the web server's or of a machine's own link."""
 
     @abstractmethod
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
-        """QEMU's ``-netdev`` for each network card of this machine; what they lead to is there when this returns."""
+        """QEMU's ``-netdev`` for each network card of this machine; their other ends exist when this returns."""
 
     def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:  # noqa: ARG002  # kinds of labs that need something use them
-        """What ssh(1), run in this lab, needs besides the machine's address; ``ask`` is its QEMU's monitor."""
+        """Options for ssh(1) in this lab besides the machine's address; ``ask`` queries its QEMU monitor."""
         return {}
 
     @property
     def capture_problem(self) -> str:
-        """Why packets that should be captured are not, if so; a kind of lab that captures none has no problem."""
+        """Why packets are not captured; empty if they are, or if this kind of lab captures none."""
         return ""
 
-    def offer(self, file: Path) -> None:
-        """From now on, TFTP hands out ``file`` by its name."""
+    def serve_by_tftp(self, file: Path) -> None:
+        """Serve ``file`` by its name over TFTP."""
         raise self._lacks(f"{file.name} by TFTP")
 
     def tap(self, number: int, nic: int = 0) -> str:
-        """The name of a tap of that place, attached to the bridge; made when first asked for."""
+        """The name of the tap of that machine's network card, attached to the bridge; made on the first call."""
         raise self._lacks(f"tap {number}, {nic}")
 
     def listen(self, port: int) -> socket.socket:
-        """A TCP socket that listens inside the lab, at 10.77.0.1, and is served from here."""
+        """A TCP socket that listens inside the lab, at 10.77.0.1, and is served by the caller."""
         raise self._lacks(f"a server on port {port}")
 
     def spawn(
@@ -87,21 +91,22 @@ class Lab(ABC):
         pass_fds: Sequence[int] = (),
         on_exit: Callable[[int], None] | None = None,
     ) -> LabProcess:
-        """Start ``argv`` in the lab, in which it lives until it ends or the lab does.
+        """Start ``argv`` in the lab; it is killed when the lab ends.
 
         ``pass_fds`` keep their numbers, so that ``argv`` can name them; the caller closes its own copies.
         Standard streams that are None are /dev/null. ``on_exit`` is called once, with the exit status (-N after
-        signal N), from the thread that reads the holder's answers: it must not ask the lab for anything.
+        signal N), from the thread that reads the supervisor's answers: it must not call the lab.
         """
         given = {0: stdin, 1: stdout, 2: stderr}
         files = {number: fd for number, fd in given.items() if fd is not None}
         return self._control.spawn(self._contained(argv), files | {fd: fd for fd in pass_fds}, on_exit)
 
     def _contained(self, argv: Sequence[str]) -> Sequence[str]:
-        """``argv`` so that it ends with the lab, where no namespace sees to that."""
+        """``argv`` with a prefix that ends it with the lab, where no PID namespace does."""
         return argv
 
-    def _lacks(self, what: str) -> HostError:
+    def _lacks(self, feature: str) -> HostError:
         return HostError(
-            f"not on the {self.network} network: {what}; --network lab has it, where the host can open one"
+            f"not on the {self.network} network: {feature}",
+            remedy="--network lab has it, on hosts that can open a lab",
         )

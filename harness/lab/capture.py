@@ -1,10 +1,10 @@
-"""Keeps what passes a packet socket: ``python -I -S capture.py SOCKET_FD FILE``, until it is ended.
+"""A packet capture: ``python -I -S capture.py SOCKET_FD FILE``, until it is ended.
 
-The socket is the holder's, and has its ring already: nothing is lost while this program starts. FILE gets the newest
-packets, each with its first 256 bytes. At 10 MB it is renamed to FILE.before and a new one begun, so that 20 MB are
-kept and the oldest are dropped. tcpdump(1) and Wireshark read both (pcap, times in nanoseconds).
+The supervisor made the socket and its ring before, so no packet is lost while this program starts. The first 256 bytes
+of each packet are written to FILE. At 10 MB it is renamed to FILE.before and a new file begun, so that the newest 20 MB
+are kept. tcpdump(1) and Wireshark read both files (pcap, times in nanoseconds).
 
-tcpdump itself cannot write them in a lab: it insists on initgroups(3), which is forbidden where there is but one user.
+tcpdump itself cannot capture in a lab: it calls initgroups(3), which fails in a user namespace with one user.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 import select
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SNAP_BYTES = 256
 FILE_BYTES = 10_000_000
@@ -30,33 +32,52 @@ _FILE_HEADER = struct.pack("@IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAP_BYTES, 1)
 
 
 def record(ring: mmap.mmap, place: int) -> bytes:
-    """The frame in that place of the ring, as pcap has it."""
+    """The frame at offset ``place`` of the ring, as a pcap record."""
     _, size, kept, start, _, second, nanosecond = _HEADER.unpack_from(ring, place)
     kept = min(kept, SNAP_BYTES)
     return _RECORD.pack(second, nanosecond, kept, size) + ring[place + start : place + start + kept]
 
 
 class CaptureFiles:
-    """The newest packets in ``path``, those before beside it."""
+    """The newest packets go to ``path``; the file before it is kept beside it. Made by `capture_files`."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._begin()
+    def __init__(self, path: str, fd: int, size_bytes: int) -> None:
+        self._path, self._fd, self._size_bytes = path, fd, size_bytes
 
     def write(self, records: bytes) -> None:
-        if self._size + len(records) > FILE_BYTES:
-            os.close(self._fd)
+        if self._size_bytes + len(records) > FILE_BYTES:
+            self.close()
             os.replace(self._path, self._path + BEFORE)
-            self._begin()
-        self._size += os.write(self._fd, records)
+            self._fd, self._size_bytes = _begin_file(self._path)
+        self._size_bytes += os.write(self._fd, records)
 
-    def _begin(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        self._size = os.write(self._fd, _FILE_HEADER)
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@contextmanager
+def capture_files(path: str) -> Iterator[CaptureFiles]:
+    """Files for packets while the block lasts; the first is begun at once."""
+    files = CaptureFiles(path, *_begin_file(path))
+    try:
+        yield files
+    finally:
+        files.close()
+
+
+def _begin_file(path: str) -> tuple[int, int]:
+    """A new file with a header: its descriptor and its size in bytes."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    return fd, os.write(fd, _FILE_HEADER)
 
 
 def main(fd: int, path: str) -> None:
-    ring, files = mmap.mmap(fd, FRAME_BYTES * FRAMES), CaptureFiles(path)
+    with capture_files(path) as files:
+        _capture(fd, files)
+
+
+def _capture(fd: int, files: CaptureFiles) -> None:
+    ring = mmap.mmap(fd, FRAME_BYTES * FRAMES)
     arrival = select.poll()
     arrival.register(fd, select.POLLIN)
     place = 0

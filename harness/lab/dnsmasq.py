@@ -11,22 +11,22 @@ from harness.model.network_faults import DhcpFault, DnsFault, NetworkFault, Tftp
 
 PLACES = 64
 DOMAIN = "lab.test"
-READY_SIGN = b"started, version"
+READY_MESSAGE = b"started, version"
 TFTP_PORTS = 6912, 6975
-"""From which TFTP's data is sent, so that it can be told from all else."""
-RIVAL_ADDRESS = f"{GATEWAY.rpartition('.')[0]}.2"
-_RIVAL_RANGE = tuple(f"{GATEWAY.rpartition('.')[0]}.{last}" for last in (200, 220))
+"""Source ports of TFTP data, by which packet filters recognize it."""
+ROGUE_ADDRESS = f"{GATEWAY.rpartition('.')[0]}.2"
+_ROGUE_RANGE = tuple(f"{GATEWAY.rpartition('.')[0]}.{last}" for last in (200, 220))
 _LATER_S = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpConfig:
-    """What the lab's servers say.
+    """The configuration of the lab's DHCP, TFTP and DNS server.
 
-    ``names`` maps places to host names, ``machine-N`` by default; ``nics``, places to the network card that is
-    answered, which is the first by default, or None. ``plain`` are places whose cards have a plain PXE ROM, as far as
-    they have not fetched iPXE yet: QEMU's own ROMs are iPXE, and can do what plain ones do. A client that is not iPXE
-    is told to fetch that: by TFTP ``bios_file`` or ``uefi_file``, by HTTP the latter. The last five are fault.
+    ``names`` maps machine numbers to host names, by default ``machine-N``. ``nics`` maps them to the network card that
+    is answered, by default the first, or None. ``plain`` are machines with a plain PXE ROM that have not fetched iPXE
+    yet: QEMU's own ROMs are iPXE and can act as plain ones. A client that is not iPXE is sent to it: ``bios_file`` or
+    ``uefi_file`` by TFTP, the latter by HTTP. The last five fields are faults.
     """
 
     folder: Path
@@ -64,13 +64,13 @@ class DhcpConfig:
 def configuration(config: DhcpConfig) -> str:
     """dnsmasq's configuration file.
 
-    Every place has a static address: a machine restored from a frozen state asks to renew a lease that this
-    server never gave, and must get it. iPXE is told from plain PXE by option 175, its own; inside it, option
-    176 says that no ProxyDHCP offer will come, so it does not wait for one.
+    Every machine has a static address: a machine restored from a frozen state renews a lease that this server never
+    gave, and must get it. iPXE is recognized by its option 175; inside it, option 176 says that no ProxyDHCP offer will
+    come, so that iPXE does not wait for one.
     """
     lines = [
         "keep-in-foreground",
-        "user=root",  # the only user there is in here; and group= empty, as even root's is refused
+        "user=root",  # the only user in a user namespace; group= is empty, as even root's is refused
         "group=",
         "pid-file=",
         "log-facility=-",
@@ -128,8 +128,8 @@ def _boot_files(config: DhcpConfig) -> list[str]:
     ]
 
 
-def rival_options(interface: str) -> list[str]:
-    """dnsmasq's options for a second DHCP server, which gives other addresses and a script that nobody has."""
+def rogue_options(interface: str) -> list[str]:
+    """dnsmasq's options for a rogue DHCP server, which gives other addresses and a boot script that does not exist."""
     return [
         "--conf-file=/dev/null",
         "--keep-in-foreground",
@@ -143,8 +143,8 @@ def rival_options(interface: str) -> list[str]:
         "--bind-interfaces",
         "--no-ping",
         "--dhcp-leasefile=/dev/null",
-        f"--dhcp-range={','.join(_RIVAL_RANGE)},255.255.255.0,3600",
-        f"--dhcp-boot=http://{RIVAL_ADDRESS}/boot.ipxe",
+        f"--dhcp-range={','.join(_ROGUE_RANGE)},255.255.255.0,3600",
+        f"--dhcp-boot=http://{ROGUE_ADDRESS}/boot.ipxe",
     ]
 
 
@@ -173,9 +173,9 @@ def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfi
 
 
 def hosts(config: DhcpConfig) -> str:
-    """The file of those that are answered.
+    """dnsmasq's file of hosts to answer.
 
-    A card that is not named gets no answer from a range of static addresses, and dnsmasq logs that it asked.
+    A network card that is not in it gets no answer, since the range is of static addresses; dnsmasq logs its request.
     """
     if config.is_silent:
         return ""

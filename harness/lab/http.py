@@ -1,8 +1,8 @@
-"""The lab's HTTP server: aiohttp in a thread of the test process, on a socket that listens in the lab, or on
-connections that come one by one.
+"""The lab's HTTP server: aiohttp in a thread of the test process.
 
-A test can change what is served while machines download, answer each machine differently, plant faults
-(`HttpAnswer`), and read who fetched what (`HttpServer.log`).
+It serves a socket that listens in the lab, or single connections that `relay` hands over. A test can change the answers
+while machines download, answer each machine differently, plant faults (`HttpAnswer`), and read who fetched what
+(`HttpServer.log`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a client asked for; ``path`` has no query, ``client`` is its address."""
+    """A request; ``path`` is without the query, ``client`` is the client's address."""
 
     client: str
     method: str
@@ -45,8 +45,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """What to send. All from ``delay_s`` on are faults: a pause before the answer; that many bytes of the body, as if
-    there were no more; a connection cut in it, or left open without a byte more; a byte of it flipped; its speed."""
+    """An answer. The fields from ``delay_s`` on are faults.
+
+    ``delay_s`` is a pause before the answer. ``only_bytes`` shortens the body and the announced length. After
+    ``cut_after_bytes`` the connection is closed, after ``stall_after_bytes`` nothing more is sent. The byte at offset
+    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed.
+    """
 
     body: bytes | Path = b""
     status: int = 200
@@ -60,22 +64,24 @@ class HttpAnswer:
 
     @property
     def size_bytes(self) -> int:
-        """What is announced."""
+        """The length that the answer announces."""
         whole = self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
         return whole if self.only_bytes is None else min(whole, self.only_bytes)
 
     @property
     def sent_bytes(self) -> int:
-        """What the client gets, if it takes all."""
+        """The bytes that a client gets if it reads them all."""
         ends = [end for end in (self.cut_after_bytes, self.stall_after_bytes) if end is not None]
         return min([self.size_bytes, *ends])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One answered request. ``started_s`` is monotonic; ``bytes_sent`` of the body went to the kernel, which is more
-    than a client saw that broke off; ``size_bytes`` were announced. They were those of ``file`` as it is, or have
-    ``sha256``."""
+    """One answered request. ``started_s`` is monotonic.
+
+    ``size_bytes`` were announced; ``bytes_sent`` were handed to the kernel, which is more than a client received that
+    closed the connection. The bytes were those of ``file``, unchanged, or else have the digest ``sha256``.
+    """
 
     started_s: float
     client: str
@@ -94,9 +100,9 @@ class RequestRecord:
 
 
 class Transfer:
-    """An answer under way: of ``size_bytes`` that were announced, ``bytes_sent`` went to the kernel.
+    """An answer that is being sent: ``bytes_sent`` of the announced ``size_bytes`` were handed to the kernel.
 
-    The client has had all of that, and waits for more, for ``idle_s``: by the server's own clock, which stands still
+    For ``idle_s`` the client has had all of them and has waited for more. The server counts its own ticks, which stop
     when this process is starved.
     """
 
@@ -120,7 +126,7 @@ class Transfer:
 
     @property
     def _is_awaited(self) -> bool:
-        """tcp(7), SIOCOUTQ: nothing of what was sent is still to be acknowledged."""
+        """Whether the client has acknowledged everything that was sent: tcp(7), SIOCOUTQ."""
         if self._connection is None or self.bytes_sent >= self.size_bytes:
             return False
         try:
@@ -130,7 +136,7 @@ class Transfer:
         return bool(struct.unpack("i", unread)[0] == 0)
 
     def record(self, answer: HttpAnswer) -> RequestRecord:
-        is_file = isinstance(answer.body, Path) and _is_as_it_is(answer)
+        is_file = isinstance(answer.body, Path) and _is_unchanged(answer)
         return RequestRecord(
             started_s=self.started_s,
             client=self.request.client,
@@ -146,23 +152,23 @@ class Transfer:
 
 
 Route = Path | bytes | Callable[[Request], HttpAnswer]
-Alter = Callable[[Request, HttpAnswer, int], HttpAnswer]
-"""What becomes of an answer, of which that client got so many for that path before."""
+AnswerFilter = Callable[[Request, HttpAnswer, int], HttpAnswer]
+"""Changes an answer; the number is how many answers that client got for that path before."""
 
 
 class HttpServer:
-    """What is served, and what was asked for. Routes may change at any time, from any thread."""
+    """Routes and the log of requests. Routes can be changed at any time, from any thread."""
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
         self._log: list[RequestRecord] = []
         self._under_way: list[Transfer] = []
         self._answered: dict[tuple[str, str], int] = {}
-        self._alter: Alter = lambda _, answer, __: answer
+        self._filter: AnswerFilter = lambda _, answer, __: answer
         self._changes = Changes()
         self.listeners: list[Callable[[Request | RequestRecord], None]] = []
-        """Are called as a request begins, and with its record when it has ended, in the server's thread: before the
-        client can ask anything else on that connection."""
+        """Called in the server's thread with each request as it begins, and with its record when it has ended: before
+        the client can send another request on that connection."""
 
     @property
     def log(self) -> list[RequestRecord]:
@@ -173,35 +179,31 @@ class HttpServer:
     def under_way(self) -> list[Transfer]:
         return list(self._under_way)
 
-    def inject(self, alter: Alter) -> None:
-        """From now on, what the routes say is altered so."""
-        self._alter = alter
+    def filter_answers(self, answer_filter: AnswerFilter) -> None:
+        """Pass the answer of every route through ``answer_filter`` from now on, in place of the one before."""
+        self._filter = answer_filter
 
     def serve(self, url_path: str, route: Route) -> None:
-        """From now on, answer ``url_path`` with a file, with bytes, or with what a (quick) function says."""
+        """Answer ``url_path`` from now on with a file, with bytes, or with the result of a function that is quick."""
         self._routes[url_path] = route
 
-    def withdraw(self, url_path: str) -> None:
-        """From now on, ``url_path`` is 404 again."""
-        self._routes.pop(url_path, None)
-
     def wait_for_request(self, matches: Callable[[RequestRecord], bool], deadline: Deadline) -> RequestRecord | None:
-        """The first answered request that ``matches``, be it past or to come; None if the deadline is over."""
+        """The first answered request that ``matches``, past or future; None if there is none by the deadline."""
         return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)
 
     def answer_to(self, request: Request) -> HttpAnswer:
-        """The answer that this request would get now."""
+        """The answer to this request, if it were sent now."""
         route = self._routes.get(request.path)
         answer = HttpAnswer(status=404, body=f"{request.path} is not served here\n".encode())
         if route is not None:
             answer = route(request) if callable(route) else HttpAnswer(body=route)
         answered = self._answered.get((request.client, request.path), 0)
-        return self._alter(request, _existing(answer), answered)
+        return self._filter(request, _existing(answer), answered)
 
-    # For the server's own thread
+    # Called in the server's own thread
 
     def begin(self, transfer: Transfer) -> HttpAnswer:
-        """What the client is to be sent."""
+        """Note that ``transfer`` begins; returns the answer to send."""
         for listener in self.listeners:
             listener(transfer.request)
         answer = self.answer_to(transfer.request)
@@ -274,11 +276,11 @@ def _server(routes: HttpServer, client: str = "") -> web.Server:
     return web.Server(handle, access_log=None)
 
 
-def _stop(loop: EventLoop, server: web.Server, door: asyncio.Server | socket.socket) -> None:
+def _stop(loop: EventLoop, server: web.Server, entrance: asyncio.Server | socket.socket) -> None:
     async def stop() -> None:
-        if isinstance(door, socket.socket):
-            asyncio.get_running_loop().remove_reader(door)
-        door.close()
+        if isinstance(entrance, socket.socket):
+            asyncio.get_running_loop().remove_reader(entrance)
+        entrance.close()
         await server.shutdown(_SHUTDOWN_S)
 
     loop.call(stop())
@@ -312,8 +314,8 @@ def _existing(answer: HttpAnswer) -> HttpAnswer:
     return answer
 
 
-def _is_as_it_is(answer: HttpAnswer) -> bool:
-    """Nothing is made of the file on its way: the kernel can send it by itself."""
+def _is_unchanged(answer: HttpAnswer) -> bool:
+    """Whether the file is sent unchanged and at full speed, so that the kernel can send it."""
     return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
 
 
@@ -326,10 +328,10 @@ async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) ->
     await response.prepare(raw)
     if raw.method == "HEAD":
         return response
-    if isinstance(answer.body, Path) and _is_as_it_is(answer):
+    if isinstance(answer.body, Path) and _is_unchanged(answer):
         await _send_file(raw, answer.body, answer.sent_bytes, transfer)
     else:
-        await _send_altered(response, answer, transfer)
+        await _send_chunks(response, answer, transfer)
     if answer.stall_after_bytes is not None:
         await _stall(raw)
     if answer.sent_bytes < answer.size_bytes:
@@ -341,7 +343,7 @@ async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) ->
 
 
 async def _send_file(raw: web.BaseRequest, path: Path, size_bytes: int, transfer: Transfer) -> None:
-    """sendfile(2), which keeps the file's own position at what went out, also when the client goes away."""
+    """sendfile(2) keeps the file's position at the bytes sent, also when the client closes the connection."""
     with path.open("rb", buffering=0) as file:
         for start in range(0, size_bytes, _SENDFILE_BYTES):
             if raw.transport is None:
@@ -353,8 +355,8 @@ async def _send_file(raw: web.BaseRequest, path: Path, size_bytes: int, transfer
                 transfer.move(file.tell())
 
 
-async def _send_altered(response: web.StreamResponse, answer: HttpAnswer, transfer: Transfer) -> None:
-    """By way of this process, at the speed that is asked for."""
+async def _send_chunks(response: web.StreamResponse, answer: HttpAnswer, transfer: Transfer) -> None:
+    """Send through this process, changed and no faster than ``bytes_per_s``."""
     for chunk in _chunks(answer):
         await response.write(chunk)
         transfer.note(chunk)
@@ -373,7 +375,7 @@ def _chunks(answer: HttpAnswer) -> Iterator[bytes]:
 
 
 async def _stall(raw: web.BaseRequest) -> None:
-    """Until the client goes away, or the server is stopped."""
+    """Wait until the client closes the connection or the server is stopped."""
     while raw.transport is not None and not raw.transport.is_closing():
         await asyncio.sleep(_EVERY_S)
 

@@ -1,4 +1,4 @@
-"""Network faults in the web server's answers: pure."""
+"""Network faults in the web server's answers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from harness.lab.http import HttpAnswer, Request
 from harness.model.network_faults import SLOW_BYTES_PER_S, HttpFault, HttpFaultKind, NetworkFault
 
 _MOVED = "moved"
-"""The query by which a request that was redirected is told from the first."""
+"""The query of a redirected request."""
 
 
-def altered(
+def apply_faults(
     faults: Iterable[NetworkFault], noise: Path, request: Request, answer: HttpAnswer, answered_before: int
 ) -> HttpAnswer:
-    """``answer`` with the faults in it, where it is for a file that they are about.
+    """``answer`` with those of the faults that are about the requested file: pure but for files of zeros in ``noise``.
 
-    ``noise`` is a folder for files of the right length and the wrong content.
+    ``answered_before`` is how many answers this client got for this path before.
     """
     name = request.path.rpartition("/")[2]
     faults = list(faults)
     if any(isinstance(fault, HttpFault) and fault.kind.is_refusal for fault in faults):
-        answer = replace(answer, headers={**answer.headers, "Connection": "close"})  # the next file takes another one
+        answer = replace(
+            answer, headers={**answer.headers, "Connection": "close"}
+        )  # the next file needs another connection
     for fault in faults:
         if isinstance(fault, HttpFault) and fault.file.is_called(name) and answer.status == 200:
-            answer = _befallen(fault, noise / name, request, answer, answered_before)
+            answer = _apply(fault, noise / name, request, answer, answered_before)
     return answer
 
 
-def _befallen(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswer, answered_before: int) -> HttpAnswer:
+def _apply(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswer, answered_before: int) -> HttpAnswer:
     half = answer.size_bytes // 2
     match fault.kind:
         case HttpFaultKind.MISSING:
@@ -56,7 +58,7 @@ def _befallen(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswe
         case HttpFaultKind.SLOW:
             return replace(answer, bytes_per_s=SLOW_BYTES_PER_S)
         case HttpFaultKind.REFUSED | HttpFaultKind.REFUSED_ONCE:
-            return answer  # after all; see `packets`
+            return answer  # refused before it comes here: see packet_faults
 
 
 def _redirect(request: Request) -> HttpAnswer:

@@ -1,4 +1,4 @@
-"""NetworkFault among the packets of a lab's segment, as nft(8) and tc(8) scripts: pure."""
+"""Network faults of packets on a lab's bridge, as scripts for nft(8) and tc(8): pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ delete table inet faults
 table bridge faults
 delete table bridge faults
 """
-"""nft(8): "table" makes it if it is not there, so that it can be deleted."""
+"""nft(8): "table" makes a table that is missing, so that it can be deleted."""
 
 _ONE_SYN_BYTES = 100
-"""More than one SYN has and less than two with options have: RFC 9293, 3.1."""
+"""More than one SYN has, less than two with options have: RFC 9293, 3.1."""
 
 
 def rules(faults: Iterable[NetworkFault], *, refusing: bool = False) -> str:
-    """An nft script that makes the segment lose what it shall lose; ``refusing`` says that it is the web server's time
-    to refuse connections."""
+    """An nft script that drops and rejects packets as the faults say; connections to the web server only if
+    ``refusing``."""
     faults = list(faults)
     local = [*_tftp(faults), *(_refusals(faults) if refusing else ())]
     lossy = [fault.loss for fault in faults if isinstance(fault, LinkFault) and fault.loss]
@@ -56,14 +56,14 @@ def _chain(family: str, hook: str, rule: str) -> str:
 
 
 def shaping(faults: Iterable[NetworkFault], interface: str) -> str:
-    """A tc script that slows down what leaves by ``interface``; empty if nothing is to be slow.
+    """A tc script that limits the speed of all packets that leave by ``interface``; empty if no fault does.
 
-    All of it: to tell TFTP from the rest takes a queueing discipline that fewer kernels have. It is to be lifted
-    (`unshaped`) when TFTP has done its part.
+    Limiting TFTP alone needs a queueing discipline that fewer kernels have. So the limit is removed (`clear_shaping`)
+    when TFTP is over.
     """
     rates = [fault.kbit_per_s for fault in faults if isinstance(fault, TftpFault) and fault.kbit_per_s]
     return f"qdisc add dev {interface} root tbf rate {rates[0]}kbit burst 4kb latency 2s\n" if rates else ""
 
 
-def unshaped(interface: str) -> str:
+def clear_shaping(interface: str) -> str:
     return f"qdisc del dev {interface} root\n"

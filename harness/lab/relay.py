@@ -1,8 +1,8 @@
-"""What QEMU's user network starts for each connection of a guest: ``python -I -S relay.py SOCKET``.
+"""Started by QEMU's user network for each connection of a guest: ``python -I -S relay.py SOCKET``.
 
-The connection is this program's standard input and output. It goes, as a descriptor, in one datagram to SOCKET,
-and is served from there: a gigabyte of root file system takes no detour. On standard error, which is the guest's too,
-nothing must appear.
+The connection is this program's standard input and output. It is sent as a descriptor, in one datagram, to SOCKET and
+served by the receiver, so that a gigabyte of root file system is not copied here. Standard error is connected to the
+guest too: nothing may be printed there.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ def main(entrance: str) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(OSError):  # nobody serves any more: the guest sees the connection closed
+    with suppress(OSError):  # the server is gone: the guest sees the connection closed
         main(sys.argv[1])

@@ -1,7 +1,7 @@
-"""A lab's holder: a process of its own that starts everything in the lab, and takes it along.
+"""Starting a lab's supervisor: the process that starts everything in the lab and ends it.
 
-It ends when the socket that only this process holds is closed, however that comes about. This process never
-forks, sets or unshares namespaces.
+It ends when its socket is closed, which only this process has open. This process itself never forks and never changes
+its namespaces.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError
 from harness.lab import supervisor
-from harness.lab.supervisor_client import SupervisorClient, controlled
+from harness.lab.supervisor_client import SupervisorClient, connected
 
 START_S = 20.0
 _END_S = 5.0
 
 
 class NoSupervisor(HostError):
-    """The holder did not start; what it, or whatever was to start it, said."""
+    """The supervisor did not start; the message is its output, or that of the program that should start it."""
 
 
 @contextmanager
-def held(prefix: Sequence[str], log: Path) -> Iterator[SupervisorClient]:
-    """A holder started by way of ``prefix``; on leaving, it and everything that it started is gone."""
+def running_supervisor(prefix: Sequence[str], log: Path) -> Iterator[SupervisorClient]:
+    """A supervisor, started by the command ``prefix``; after the block it and all that it started is gone."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # A session of its own: Ctrl-C at the terminal is for pytest, which ends the lab in order.
     argv = ["setsid", *prefix, sys.executable, "-I", "-S", supervisor.__file__, str(theirs.fileno())]
@@ -41,9 +41,9 @@ def held(prefix: Sequence[str], log: Path) -> Iterator[SupervisorClient]:
                 process.spawn(argv, env=env, stdout=output, stderr=output, pass_fds=[theirs.fileno()])
             )
         if not _has_started(ours):
-            raise NoSupervisor(log.read_bytes()[start:].decode("utf-8", "replace").strip() or f"nothing ({log})")
+            raise NoSupervisor(log.read_bytes()[start:].decode("utf-8", "replace").strip() or f"no output in {log}")
         try:
-            with controlled(ours, log) as control:
+            with connected(ours, log) as control:
                 yield control
         finally:
             poll(lambda: child.poll() is not None, Deadline(_END_S, scaled=False), every_s=0.002)

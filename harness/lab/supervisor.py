@@ -1,11 +1,11 @@
-"""The first process of a lab: makes its network, starts everything in it, takes everything along when it ends.
+"""The first process of a lab: it starts everything in the lab, and ends everything when it ends.
 
-A program of its own, not a module to import: it runs (under unshare(1), where the lab has namespaces) as
-``python -I -S holder.py CONTROL_FD`` and imports only what starts in milliseconds. Control is a
-SOCK_SEQPACKET socket; each message is one JSON object. Requests carry ``id`` and ``op``; each is answered with
-``{"id", "value"}`` or ``{"id", "error"}``. The end of a spawned program is told as ``{"exit": id of its
-spawn, "status"}``, always after the answer to its spawn. At the end of the control socket this program kills what it
-started and ends; as process 1 of a PID namespace it takes every other process in there along (pid_namespaces(7)).
+This is a program of its own: ``python -I -S supervisor.py CONTROL_FD``, under unshare(1) where the lab has namespaces.
+It imports only modules that load in milliseconds. CONTROL_FD is a SOCK_SEQPACKET socket; each message is a JSON object.
+Requests have ``id`` and ``op``, answers are ``{"id", "value"}`` or ``{"id", "error"}``. The end of a spawned program is
+reported as ``{"exit": id of its spawn, "status"}``, always after the answer to the spawn. When the control socket is
+closed, this program kills the programs that it started and ends. As process 1 of a PID namespace it ends every other
+process in there as well (pid_namespaces(7)).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Supervisor:
-    """What runs in this lab, by the id of the request that started it."""
+    """The programs of this lab by the id of the request that started them, and the operations on them."""
 
     def __init__(self, control: socket.socket, selector: selectors.BaseSelector) -> None:
         self.control, self.selector = control, selector
@@ -66,7 +66,7 @@ class Supervisor:
         }
 
     def answer(self) -> bool:
-        """Take one request and answer it; False at the end of the control socket."""
+        """Answer one request; False if the control socket is closed."""
         message, fds = receive(self.control)
         if not message:
             return False
@@ -77,17 +77,17 @@ class Supervisor:
             reply = {"id": request["id"], "value": value}
         except (OSError, ValueError) as error:
             reply = {"id": request["id"], "error": f"{type(error).__name__}: {error}"}
-        self.tell(reply, given)
+        self.send(reply, given)
         for fd in (*fds, *given):
             os.close(fd)
         return True
 
-    def tell(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # the next read says so too, and ends us
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the next read sees it as well, and ends this program
             socket.send_fds(self.control, [json.dumps(message).encode()], list(fds))
 
     def run(self, request: dict[str, Any], fds: list[int]) -> Answer:
-        """A short program with ``input`` on its standard input, to its end."""
+        """Run a short program to its end, with ``input`` on its standard input; its exit status."""
         read, write = os.pipe()
         os.set_blocking(write, True)
         pid = self._start(request["argv"], [read, *fds], [0, 1, 2])
@@ -98,27 +98,27 @@ class Supervisor:
         return os.waitstatus_to_exitcode(status), ()
 
     def spawn(self, request: dict[str, Any], fds: list[int]) -> Answer:
-        """Start ``argv``; ``fds`` become the numbers in ``targets``. Gives back a pidfd."""
+        """Start ``argv``, with ``fds`` as the descriptors ``targets``. Returns its pid and a pidfd."""
         pid = self._start(request["argv"], fds, request["targets"])
         self.pids[request["id"]] = pid
         return pid, (os.pidfd_open(pid),)
 
     def signal(self, request: dict[str, Any], _fds: list[int]) -> Answer:
-        """Send a signal, unless the program is gone: its pid may be somebody else's by now."""
+        """Send a signal, unless the program has ended: its pid may be another program's by now."""
         pid = self.pids.get(request["process"])
         if pid is not None:
             os.kill(pid, request["signal"])
         return None, ()
 
     def listen(self, request: dict[str, Any], _fds: list[int]) -> Answer:
-        """Bind and listen in here; the descriptor works anywhere."""
+        """Bind and listen inside the lab; the descriptor works anywhere."""
         sock = socket.create_server((request["address"], request["port"]), backlog=128)
         return None, (sock.detach(),)
 
     def advertise(self, request: dict[str, Any], _fds: list[int]) -> Answer:
-        """From now on, tell whoever solicits an IPv6 router on ``interface`` that there is none.
+        """Answer IPv6 router solicitations on ``interface`` from now on: there is no router.
 
-        iPXE keeps its DHCPv4 lease waiting for up to 16 s for an answer to its solicitation.
+        Without an answer, iPXE waits up to 16 s before it uses its DHCPv4 lease.
         """
         index = socket.if_nametoindex(request["interface"])
         sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
@@ -132,9 +132,9 @@ class Supervisor:
         return None, ()
 
     def packets(self, request: dict[str, Any], _fds: list[int]) -> Answer:
-        """A socket that sees all packets on ``interface``, the kernel filling its ring of ``frames`` from now on.
+        """A socket for all packets on ``interface``; from now on the kernel fills its ring of ``frames``.
 
-        It is promiscuous: to itself, a bridge hands on what it forwards only then (Linux, networking/packet_mmap).
+        It is promiscuous: only then does a bridge pass forwarded packets to itself (Linux, networking/packet_mmap).
         """
         size, frames = request["frame_bytes"], request["frames"]
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -152,7 +152,7 @@ class Supervisor:
         return True
 
     def reap(self) -> None:
-        """Bury everything that ended, adopted orphans too; tell of what we started."""
+        """Reap every process that ended, orphans included; report those that were spawned."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -162,18 +162,18 @@ class Supervisor:
                 return
             for key in [key for key, value in self.pids.items() if value == pid]:
                 del self.pids[key]
-                self.tell({"exit": key, "status": os.waitstatus_to_exitcode(status)})
+                self.send({"exit": key, "status": os.waitstatus_to_exitcode(status)})
 
     def end(self) -> None:
-        """Kill the process group of everything that still runs; return when it is gone."""
+        """Kill the process groups of all programs that still run, and wait for them."""
         for pid in self.pids.values():
-            with suppress(ProcessLookupError):  # it ended, unnoticed yet, and its group with it
+            with suppress(ProcessLookupError):  # it has ended, not reaped yet, and its group with it
                 os.killpg(pid, signal.SIGKILL)
         for pid in self.pids.values():
             os.waitpid(pid, 0)
 
     def _start(self, argv: list[str], fds: list[int], targets: list[int]) -> int:
-        """Each fd goes to its target number by way of a number above all targets: none overwrites another."""
+        """Each fd is duplicated to a number above all targets first, so that none overwrites another."""
         above = max([2, *targets]) + 1
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
         actions: list[Any] = [
@@ -198,14 +198,14 @@ class Supervisor:
 def _advertise_nothing(sock: socket.socket) -> bool:
     """A router advertisement of lifetime 0 without options (RFC 4861, 4.2); the kernel adds the checksum."""
     sock.recv(2048)
-    with suppress(OSError):  # such as no carrier any more: then nobody waits for it
+    with suppress(OSError):  # no carrier any more, for example: then nobody waits for it
         sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 0, 0, 0, 0, 0), (_ALL_NODES, 0))
     return True
 
 
 def main(control_fd: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the end of the control socket ends us, nothing else
+        signal.signal(number, signal.SIG_IGN)  # only the end of the control socket ends this program
     os.set_inheritable(control_fd, False)
     wakeup_read, wakeup_write = os.pipe()
     for fd in (wakeup_read, wakeup_write):
@@ -213,13 +213,13 @@ def main(control_fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     with socket.socket(fileno=control_fd) as control, selectors.DefaultSelector() as selector:
-        holder = Supervisor(control, selector)
-        selector.register(control, selectors.EVENT_READ, holder.answer)
-        selector.register(wakeup_read, selectors.EVENT_READ, lambda: holder.wake(wakeup_read))
-        holder.tell({"ready": True})
+        supervisor = Supervisor(control, selector)
+        selector.register(control, selectors.EVENT_READ, supervisor.answer)
+        selector.register(wakeup_read, selectors.EVENT_READ, lambda: supervisor.wake(wakeup_read))
+        supervisor.send({"ready": True})
         while all(key.data() for key, _ in selector.select()):
             pass
-        holder.end()
+        supervisor.end()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The test process's side of the socket to a lab's holder: requests, answers, exit notices."""
+"""The client of a lab's supervisor: requests, answers, exit notices."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -18,24 +20,29 @@ from harness.core.deadline import Changes, Deadline
 from harness.core.errors import HarnessError, HostError
 from harness.lab.supervisor import receive
 
+_log = logging.getLogger(__name__)
+
 _ANSWER_S = 30.0
-"""No request takes the holder longer than some milliseconds; this long means that it is stuck."""
+"""The supervisor answers within milliseconds; after this long it is stuck."""
 
 
 class LabError(HarnessError):
-    """The lab's holder refused or did not answer ``what``; ``problem`` is its own word for it."""
+    """The lab's supervisor refused or did not answer the request to ``what``, because of ``problem``."""
 
     def __init__(self, what: str, problem: str, log: Path) -> None:
         super().__init__(what, problem, log)
         self.what, self.problem, self.log = what, problem, log
 
     def __str__(self) -> str:
-        return f"the lab could not {self.what}: {self.problem} (its own words, if any, are in {self.log})"
+        return f"the lab could not {self.what}: {self.problem} (see {self.log})"
 
 
 class LabProcess:
-    """A program in the lab. ``pid`` is its number outside, ``pid_inside`` the lab's own; ``status`` is None while it
-    runs, -N after signal N."""
+    """A program in the lab.
+
+    ``pid`` is its process id outside the lab, ``pid_inside`` that in the lab's PID namespace. ``status`` is None while
+    it runs, -N after signal N.
+    """
 
     def __init__(self, control: SupervisorClient, key: int, on_exit: Callable[[int], None] | None) -> None:
         self.pid = self.pid_inside = 0
@@ -49,12 +56,12 @@ class LabProcess:
         return self.status
 
     def signal(self, number: int) -> None:
-        """Send it; nothing happens if the program, or the lab, is gone."""
+        """Send that signal; does nothing if the program or the lab has ended."""
         if self.status is None:
             self._control.ask("signal a program", "signal", process=self._key, signal=int(number))
 
     def end(self, grace_s: float = 5.0) -> int:
-        """Ask politely, then insist; its exit status."""
+        """End the program: SIGTERM first, SIGKILL after ``grace_s``. Returns its exit status."""
         for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _ANSWER_S)):
             self.signal(number)
             status = self.wait(Deadline(patience_s, scaled=False))
@@ -63,15 +70,16 @@ class LabProcess:
         raise LabError(f"end process {self.pid}", "it survives SIGKILL", self._control.log)
 
     def ended(self, status: int) -> None:
-        """For the reader of exit notices only."""
+        """Called by the reader of exit notices."""
         self.status = status
+        _log.debug("process %d in the lab ended with status %d", self.pid, status)
         self._changes.note()
         if self._on_exit:
             self._on_exit(status)
 
 
 class SupervisorClient:
-    """Requests to the holder, from any thread but the one that reads its answers."""
+    """Requests to the supervisor, from any thread but the one that reads its answers."""
 
     def __init__(self, sock: socket.socket, log: Path) -> None:
         self.log = log
@@ -83,11 +91,11 @@ class SupervisorClient:
         self._processes: dict[int, LabProcess] = {}
 
     def ask(self, what: str, op: str, fds: Sequence[int] = (), **fields: Any) -> tuple[Any, list[int]]:
-        """The holder's answer and the descriptors that came with it; ``what`` is for the error's sentence."""
+        """Send a request; returns the answer and the descriptors with it. ``what`` names the request in an error."""
         return self._ask(what, self._new_key(), {"op": op, **fields}, fds)
 
     def run(self, argv: Sequence[str], text: str, output: int) -> int:
-        """A short program in the lab, to its end: ``text`` in, everything it prints to ``output``."""
+        """Run a short program in the lab to its end, with ``text`` as input and ``output`` as output; its status."""
         fields = {"op": "run", "argv": list(argv), "input": text}
         status, _ = self._ask(f"run {argv[0]}", self._new_key(), fields, [output, output])
         return int(status)
@@ -107,6 +115,7 @@ class SupervisorClient:
                 raise HostError(f"{argv[0]} is not installed (PATH was searched)") from error
             raise
         process.pid = _pid_outside(pidfd)
+        _log.debug("process %d started in the lab: %s", process.pid, shlex.join(argv)[:2000])
         return process
 
     def _new_key(self) -> int:
@@ -130,7 +139,7 @@ class SupervisorClient:
             self._answers.pop(key, None)
 
     def read(self) -> None:
-        """Give out answers and exit notices until the holder is gone."""
+        """Deliver answers and exit notices until the supervisor is gone."""
         with suppress(ConnectionResetError):
             while True:
                 message, fds = receive(self._sock)
@@ -143,14 +152,14 @@ class SupervisorClient:
         for answer in unanswered:
             answer.set_exception(_Refused("it has ended"))
         for key in list(self._processes):
-            self._tell_exit(key, -signal.SIGKILL)  # which is how the kernel ends what is left in a lab
+            self._note_exit(key, -signal.SIGKILL)  # as the kernel ends everything in a PID namespace
 
     def _take(self, message: dict[str, Any], fds: list[int]) -> None:
         if "exit" in message:
-            self._tell_exit(message["exit"], message["status"])
+            self._note_exit(message["exit"], message["status"])
             return
         answer = self._answers.get(message["id"])
-        if answer is None:  # whoever asked has given up
+        if answer is None:  # the caller has given up
             for fd in fds:
                 os.close(fd)
         elif "error" in message:
@@ -158,20 +167,20 @@ class SupervisorClient:
         else:
             answer.set_result((message["value"], fds))
 
-    def _tell_exit(self, key: int, status: int) -> None:
+    def _note_exit(self, key: int, status: int) -> None:
         try:
             self._processes.pop(key).ended(status)
-        except Exception:  # a listener's fault must not deafen the others; pytest reports it
+        except Exception:  # an error of one listener must not stop the others; pytest reports it
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class _Refused(Exception):
-    """The holder's own word for why not."""
+    """The supervisor's reason for refusing a request."""
 
 
 @contextmanager
-def controlled(sock: socket.socket, log: Path) -> Iterator[SupervisorClient]:
-    """A reader for ``sock`` while the block lasts; on leaving, the holder has been told to end."""
+def connected(sock: socket.socket, log: Path) -> Iterator[SupervisorClient]:
+    """A client on ``sock`` while the block lasts; closing it ends the supervisor."""
     control = SupervisorClient(sock, log)
     reader = threading.Thread(target=control.read, name="lab control", daemon=True)
     reader.start()

@@ -1,7 +1,8 @@
-"""What machines asked of a lab's servers and what became of it: DHCP, TFTP and HTTP, a readable line a step."""
+"""Requests of machines to a lab's servers and their results: DHCP, TFTP and HTTP, a readable line for each step."""
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import threading
@@ -15,6 +16,8 @@ from harness.core.deadline import Changes, Deadline
 from harness.lab.http import Request, RequestRecord
 from harness.model.machine_spec import nic_of, place_of
 
+_log = logging.getLogger(__name__)
+
 _DHCP = re.compile(
     r"^dnsmasq-dhcp\S*: (?:\d+ )?DHCP(?P<verb>[A-Z]+)\([^)]*\) (?:(?P<address>\d+(?:\.\d+){3}) )?"
     r"(?P<client>[0-9a-f]{2}(?::[0-9a-f]{2}){5})(?: (?P<rest>.*))?$"
@@ -25,19 +28,19 @@ _TFTP = (
     ("missing", re.compile(r"^dnsmasq-tftp\S*: file (?P<file>.+) (?P<problem>not found) for (?P<client>\S+)$")),
     ("error", re.compile(r"^dnsmasq-tftp\S*: (?P<problem>error \d+ .*) received from (?P<client>\S+)$")),
 )
-"""Of dnsmasq 2.90. An "error" and the "failed" behind it may be UEFI that only asked for the size of a file."""
+"""Messages of dnsmasq 2.90. An "error" followed by "failed" can be UEFI that only asked for a file's size."""
 _NAMED = re.compile(r"[0-9a-f]{64}")
 _SHORT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceEvent:
-    """One step, seen at ``time_s`` (monotonic), of the machine in place ``number`` (None: of nobody's in the lab).
+    """One step of a request, seen at ``time_s`` (monotonic), by machine ``number``; None if not of the lab.
 
     ``kind`` is for "dhcp" the message (discover, offer, request, ack, nak, …), for "tftp" sent, failed, missing or
-    error, for "http" begun or ended. ``what`` is the address, file or path. ``problem`` is what went wrong in the
-    server's words, such as "no address available" or "404", or nothing. ``card`` is the network card that DHCP is
-    about. ``text`` is all of it, for people.
+    error, for "http" begun or ended. ``what`` is the address, file or path. ``problem`` is the server's error, such as
+    "no address available" or "404", or empty. ``card`` is the index of the network card for DHCP. ``text`` is all of it
+    for people.
     """
 
     time_s: float
@@ -51,7 +54,7 @@ class TraceEvent:
 
 
 def read_line(line: str, time_s: float) -> TraceEvent | None:
-    """The step that a line of dnsmasq's log tells; None if it tells none: pure."""
+    """The event in a line of dnsmasq's log; None if there is none: pure."""
     if match := _DHCP.match(line):
         return _dhcp(match, time_s)
     for kind, pattern in _TFTP:
@@ -61,7 +64,7 @@ def read_line(line: str, time_s: float) -> TraceEvent | None:
 
 
 def _dhcp(match: re.Match[str], time_s: float) -> TraceEvent:
-    """What follows a client is the name it was given, or else why it gets nothing."""
+    """The rest of a line after the client is the name it was given, or the reason that it gets nothing."""
     verb, client, address = match["verb"], match["client"], match["address"] or ""
     problem = "" if verb == "ACK" else match["rest"] or ""
     card = nic_of(client)
@@ -79,8 +82,8 @@ def _dhcp(match: re.Match[str], time_s: float) -> TraceEvent:
 
 
 def _tftp(kind: str, match: re.Match[str], time_s: float) -> TraceEvent:
-    said = match.groupdict("")
-    name, problem = said.get("file", "").rpartition("/")[2], said.get("problem", "")
+    groups = match.groupdict("")
+    name, problem = groups.get("file", "").rpartition("/")[2], groups.get("problem", "")
     return TraceEvent(
         time_s=time_s,
         number=place_of(match["client"]),
@@ -93,7 +96,7 @@ def _tftp(kind: str, match: re.Match[str], time_s: float) -> TraceEvent:
 
 
 def read_request(request: Request | RequestRecord, time_s: float) -> TraceEvent:
-    """The beginning of a request, or its end: pure."""
+    """The event of a request that begins, or of its record when it ends: pure."""
     text = f"{request.method} {_NAMED.sub(lambda digest: digest[0][:_SHORT], request.path)}"
     kind, problem = "begun", ""
     if isinstance(request, RequestRecord):
@@ -117,8 +120,8 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
-def told(events: list[TraceEvent], since_s: float) -> list[str]:
-    """A line for each step, with seconds since then; a request that ended is told once, by its end: pure."""
+def format_trace(events: list[TraceEvent], since_s: float) -> list[str]:
+    """A line for each event, in seconds since ``since_s``; a request that ended has one line, of its end: pure."""
     ends = [event.what for event in events if event.kind == "ended"]
     lines = list[str]()
     for event in reversed(events):
@@ -134,8 +137,7 @@ def _line(event: TraceEvent, since_s: float) -> str:
 
 
 class Trace:
-    """All that machines asked so far. ``listeners`` are called with each step as it comes, in a server's thread: they
-    must be quick."""
+    """The events so far. ``listeners`` are called with each new one in a server's thread: they must be quick."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[TraceEvent], None]] = []
@@ -143,18 +145,19 @@ class Trace:
         self._changes = Changes()
 
     def events(self, number: int, since_s: float = 0.0) -> list[TraceEvent]:
-        """The steps of the machine in that place since a (monotonic) moment, such as its power-on."""
+        """The events of that machine since ``since_s`` (monotonic), such as its power-on."""
         return [event for event in list(self._events) if event.number == number and event.time_s >= since_s]
 
     def wait_for(self, matches: Callable[[TraceEvent], bool], deadline: Deadline) -> TraceEvent | None:
-        """The first step that ``matches``, be it past or to come; None if the deadline is over."""
+        """The first event that ``matches``, past or future; None if there is none by the deadline."""
         return self._changes.wait_for(lambda: next(filter(matches, list(self._events)), None), deadline)
 
     def note(self, event: TraceEvent | None) -> None:
-        """For the servers' own threads."""
+        """Add an event; called in the servers' threads."""
         if event is None:
             return
         self._events.append(event)
+        _log.debug("machine %s: %s", event.number, event.text)
         for listener in list(self.listeners):
             listener(event)
         self._changes.note()
@@ -166,9 +169,11 @@ class Trace:
         self.note(read_request(request, time.monotonic()))
 
     @contextmanager
-    def kept(self, number: int, log: Path, since_s: float) -> Iterator[None]:
-        """The steps of the machine in that place go to ``log`` while the block lasts, as they come, with seconds since
-        then. A full disk costs the log, not the machine."""
+    def logged(self, number: int, log: Path, since_s: float) -> Iterator[None]:
+        """Append the events of that machine to ``log`` while the block lasts, in seconds since ``since_s``.
+
+        If ``log`` cannot be written, the log is lost, not the machine.
+        """
         with log.open("a", encoding="utf-8", buffering=1) as file:
 
             def keep(event: TraceEvent) -> None:
@@ -184,8 +189,8 @@ class Trace:
 
 
 @contextmanager
-def followed(log: Path, take: Callable[[str], None]) -> Iterator[int]:
-    """A descriptor for a program's output while the block lasts: it goes to ``log``, and line by line to ``take``."""
+def followed_output(log: Path, take: Callable[[str], None]) -> Iterator[int]:
+    """A descriptor for output, which is written to ``log`` and passed to ``take`` by lines while the block lasts."""
     ours, theirs = socket.socketpair()
     with ours, theirs, log.open("wb", buffering=0) as file:
 

@@ -1,7 +1,7 @@
 """A lab on QEMU's user network, for hosts without namespaces, without /dev/net/tun, without root.
 
-Each machine is alone on a network inside its own QEMU and sees the addresses and URLs of a lab. QEMU hands every
-connection to the lab's web server, by way of `relay`, to this process. Nothing reaches the host's network.
+Each machine is alone on a network inside its own QEMU, with the addresses and URLs of a lab. QEMU passes connections to
+the lab's web server to this process, through `relay`. Nothing reaches the host's network.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from harness.core.errors import HostError
 from harness.lab import relay
 from harness.lab.base import Lab
 from harness.lab.http import HttpServer, serving_relayed
-from harness.lab.start_supervisor import held
+from harness.lab.start_supervisor import running_supervisor
 from harness.lab.supervisor_client import SupervisorClient
 from harness.lab.trace import Trace
 from harness.model.machine_spec import MachineSpec, Network
 from harness.model.network_faults import HttpFault, LinkFault, NetworkFault
-from harness.qemu.command_line import forwarded_port, user_netdev
+from harness.qemu.netdev import forwarded_port, user_netdev
 
 UNPROVEN = (
-    "how machines on one network see each other: on the user network each is alone",
-    "what was on the wire but HTTP: the user network keeps no capture, and QEMU does not tell whom it gave an address",
-    "a router, DNS and faults of DHCP: on the user network QEMU gives an address, a name and a boot file, no more",
+    "how machines on one network reach each other: on the user network each is alone",
+    "packets other than HTTP: the user network has no capture, and QEMU does not report the addresses it gives",
+    "a router, DNS and faults of DHCP: on the user network QEMU gives only an address, a name and a boot file",
 )
-"""What a verdict must say was not looked at."""
+"""What a verdict must list as unchecked."""
 
 
 class UserLab(Lab):
-    """Machines see the lab's web server, and nothing else."""
+    """Machines reach the lab's web server, and nothing else."""
 
     network = Network.USER
 
@@ -56,33 +56,33 @@ class UserLab(Lab):
     def ssh_options(self, spec: MachineSpec, ask: Callable[[str], str]) -> dict[str, str]:
         port = forwarded_port(answer := ask("info usernet"))
         if port is None:
-            raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet said:\n{answer}")
+            raise HostError(f"{spec.name}: QEMU forwards no port to its sshd; info usernet printed:\n{answer}")
         return {"HostName": "127.0.0.1", "Port": str(port), "HostKeyAlias": spec.address}
 
-    def _disturb(self, faults: Sequence[NetworkFault]) -> None:
+    def _apply_faults(self, faults: Sequence[NetworkFault]) -> None:
         for fault in faults:
             check_fault(fault)
 
     def _contained(self, argv: Sequence[str]) -> Sequence[str]:
-        """There is no PID namespace here: the kernel ends ``argv`` when the holder is gone."""
+        """There is no PID namespace here: the kernel ends ``argv`` when the supervisor is gone."""
         if process.find(argv[0]) is None:
             raise HostError(f"{argv[0]} is not installed (PATH was searched)")
         return process.tied_to_us(argv)
 
 
 def check_fault(fault: NetworkFault) -> None:
-    """`HostError` for fault that the user network has no means for."""
+    """`HostError` for a fault that the user network cannot make."""
     if fault.needs_packets or not isinstance(fault, HttpFault | LinkFault):
         raise HostError(
-            f"not on the {Network.USER} network: the fault {fault.name}; --network lab has it, where the host can "
-            "open one"
+            f"not on the {Network.USER} network: the fault {fault.name}",
+            remedy="--network lab has it, on hosts that can open a lab",
         )
 
 
 @contextmanager
 def open_user_lab(workdir: Path, names: dict[int, str]) -> Iterator[UserLab]:
     """A lab while the block lasts; any user can open it on any host."""
-    with held([], workdir / "lab.log") as control, ExitStack() as stack:
+    with running_supervisor([], workdir / "lab.log") as control, ExitStack() as stack:
         yield UserLab(workdir, control, names, stack)
 
 
@@ -90,7 +90,7 @@ def _bound(path: Path) -> socket.socket:
     """A datagram socket at ``path``, which may be longer than the 108 bytes of unix(7): its folder is a descriptor."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        path.unlink(missing_ok=True)  # of a lab that was killed
+        path.unlink(missing_ok=True)  # left by a lab that was killed
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         sock.bind(f"/proc/self/fd/{folder}/{path.name}")
     finally:

@@ -22,7 +22,7 @@ from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.terminal import serve_console
-from harness.guest.channel import ssh_command
+from harness.guest.ssh import ssh_command
 from harness.machine.boot import RunningBoot
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"

@@ -18,8 +18,7 @@ from harness.core.errors import HostError, UsageError
 from harness.core.namespaces import remove
 from harness.core.terminal import join, raw, serve_console, to_stderr
 from harness.host import accelerator
-from harness.lab import Lab, choose, open_lab
-from harness.machine import board
+from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
@@ -33,6 +32,7 @@ from harness.model.hardware import apply, find_profile, path_for, problem
 from harness.model.machine_spec import BootPath, BreakPoint, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.model.network_faults import NetworkFault, adapted
 from harness.qemu import disk_images
+from harness.qemu.devices import check_nics
 from harness.runs.folder import Run, make_key
 from harness.runs.progress import BuildProgress
 from harness.store.store import Store, find_store
@@ -100,13 +100,13 @@ def boot_by_hand(options: BootOptions) -> None:
     path = BootPath(options.boot_path)
     if hardware and (obstacle := problem(hardware, path)):
         raise UsageError(f"--hardware {obstacle}; use --boot-path {path_for(hardware, path)}")
-    board.check(hardware.nics if hardware else ())
+    check_nics(hardware.nics if hardware else ())
     faults = _faults(options.network_faults, path)
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _image_of(options, store, stack)
         choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
-        network = choose(options.network)
+        network = choose_network(options.network)
         to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends the machine")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")

@@ -7,29 +7,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 
 from harness.core import process
-from harness.core.errors import HostError
 from harness.lab import Lab
 from harness.machine.boot_plan import BootPlan
 from harness.machine.observation import QmpEvent
-from harness.model.machine_spec import NicModel, NicSpec
-from harness.qemu import command_line
 
 _GRACE_S = 2.0
-
-
-def check(nics: Iterable[NicSpec]) -> None:
-    """Raise `HostError` for a network card that this host's QEMU does not emulate."""
-    for model in dict.fromkeys(nic.model for nic in nics):
-        if model is NicModel.IGB and f'name "{model}"' not in _devices():
-            raise HostError(f"this host's QEMU does not emulate {model} (8.0 and newer do); use a profile with e1000e")
-
-
-@cache
-def _devices() -> str:
-    return process.output([process.require(command_line.PROGRAM, "qemu-system-x86"), "-device", "help"])
 
 
 @contextmanager

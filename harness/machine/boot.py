@@ -13,10 +13,11 @@ from pathlib import Path
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError
 from harness.guest import fingerprint
-from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, SerialChannel, Transcript
+from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.console import Console
 from harness.guest.health import inspect_guest, judge_health
 from harness.guest.readiness import wait_until_ready
+from harness.guest.serial_shell import SerialChannel
 from harness.lab import LabProcess
 from harness.machine import boot_files, evidence, kexec_boot, provision
 from harness.machine.boot_plan import BootContext, BootPlan
@@ -127,7 +128,7 @@ class RunningBoot:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan, health = self.plan, inspect_guest(self.channel)
         yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where)
-        yield from fingerprint.compare(health.prints, fingerprint.prints_of(plan.artifacts), plan.where)
+        yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)
         if health.boot_id == self._boot_id_before:
             yield kexec.same_boot_finding(plan.where)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.guest.channel import takes_serial_shell
+from harness.guest.serial_shell import takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -15,7 +15,8 @@ from harness.model.layout import UEFI_VARIABLES
 from harness.model.machine_spec import BootPath, BreakPoint, MachineSpec, Network
 from harness.model.timeouts import Timeouts
 from harness.model.verdict import boot_name
-from harness.qemu import command_line, grub
+from harness.qemu import command_line, grub, ipxe
+from harness.qemu.kernel_arguments import kernel_arguments, loads_from_disk
 from harness.runs.folder import Run
 
 
@@ -133,9 +134,9 @@ class BootPlan:
 
     def _arguments_of(self, artifacts: Artifacts) -> tuple[str, ...]:
         manifest, path = artifacts.manifest, self.spec.boot_path
-        place = grub.folder_of(artifacts.digest) if path is BootPath.GRUB else command_line.base_url(artifacts.digest)
+        place = grub.folder_of(artifacts.digest) if path is BootPath.GRUB else ipxe.base_url(artifacts.digest)
         given, needs_network = manifest.kernel_arguments, not takes_serial_shell(manifest.systemd)
-        return command_line.kernel_arguments(given, manifest.rootfs, path, place, needs_network=needs_network)
+        return kernel_arguments(given, manifest.rootfs, path, place, needs_network=needs_network)
 
     @property
     def menu(self) -> tuple[grub.MenuEntry, ...]:
@@ -148,7 +149,7 @@ class BootPlan:
     @property
     def _rootfs_is_a_disk(self) -> bool:
         manifest = self.artifacts.manifest
-        return command_line.loads_from_disk(manifest.kernel_arguments, manifest.rootfs, self.spec.boot_path)
+        return loads_from_disk(manifest.kernel_arguments, manifest.rootfs, self.spec.boot_path)
 
     @property
     def fetched(self) -> tuple[str, ...]:

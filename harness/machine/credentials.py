@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.guest.channel import SHELL_CREDENTIALS
+from harness.guest.serial_shell import SHELL_CREDENTIALS
 from harness.model.machine_spec import MachineSpec
 from harness.runs.folder import Run
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.core.errors import BootproofError, HostError
-from harness.guest.console import PatternMatch
+from harness.guest.pattern_watcher import PatternMatch
 from harness.guest.readiness import NotReady
 from harness.machine import network_diagnosis
 from harness.machine.errors import EmulatorFault
@@ -91,7 +91,7 @@ def shutdown_hangs(seen: Observed, waited_s: float, expected: str) -> Finding:
 
 def pattern_finding(match: PatternMatch, where: str) -> Finding:
     """The finding that a console pattern stands for."""
-    pattern = match.sign
+    pattern = match.pattern
     return Finding(
         id=pattern.id,
         what=pattern.what,
@@ -109,7 +109,7 @@ def late_findings(seen: Observed, alteration: str) -> Iterator[Finding]:
         return
     doubt = alteration
     for match in seen.matches:
-        doubt = doubt or (match.sign.cause if match.sign.outranks else "")
+        doubt = doubt or (match.pattern.cause if match.pattern.overrides else "")
         if seen.is_final(match):
             yield doubted(pattern_finding(match, seen.where), doubt)
 

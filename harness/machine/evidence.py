@@ -40,7 +40,7 @@ def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
 def keep_units(channel: Channel, folder: Path) -> int:
     """Keep when each unit started, for the report; return the memory in use, in MiB, 0 if the guest does not say."""
     with suppress(BootproofError, OSError):
-        memory_mib, units = runtime_profile.look_at_boot(channel)
+        memory_mib, units = runtime_profile.read_boot(channel)
         serialization.write(folder / "units.json", units)
         return memory_mib
     return 0

@@ -281,7 +281,7 @@ class Machine(GuestVerbs):
             running = self.running_boot.kexec(plan)
             self._running.append(running)
             log, trace = plan.folder / NETWORK_LOG, self.context.lab.trace
-            self._stack.enter_context(trace.kept(self.spec.number, log, running.console.started_s))
+            self._stack.enter_context(trace.logged(self.spec.number, log, running.console.started_s))
             self._stack.callback(running.watch.report_late_findings)
             running.wait_until_ready()
 

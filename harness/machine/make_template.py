@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.host_id import boot_id
-from harness.guest.channel import SerialChannel
 from harness.guest.readiness import wait_until_quiet
+from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.machine.machine import Machine
 from harness.model.layout import CAPTURE

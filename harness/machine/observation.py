@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from harness.core.errors import HostError
-from harness.guest.console import PatternMatch
 from harness.guest.console_patterns import ConsolePattern
+from harness.guest.pattern_watcher import PatternMatch
 from harness.lab import TraceEvent
 from harness.model.machine_spec import MachineSpec
 from harness.model.verdict import Finding
@@ -69,7 +69,7 @@ class Observed:
     @property
     def emulator_fault(self) -> ConsolePattern | None:
         """The console pattern that shows a fault of the emulator, if one was seen."""
-        return next((match.sign for match in self.matches if match.sign.outranks), None)
+        return next((match.pattern for match in self.matches if match.pattern.overrides), None)
 
     @property
     def final_match(self) -> PatternMatch | None:
@@ -78,7 +78,7 @@ class Observed:
 
     def is_final(self, match: PatternMatch) -> bool:
         """Whether no retry can succeed after ``match``; one may while all network faults are transient."""
-        return match.sign.is_final and not (match.sign.is_retried and self.has_only_transient_faults)
+        return match.pattern.is_final and not (match.pattern.is_retried and self.has_only_transient_faults)
 
     @property
     def is_disk_full(self) -> bool:

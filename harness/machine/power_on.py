@@ -13,6 +13,7 @@ from typing import Any
 from harness.core import process
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
+from harness.guest.pattern_watcher import PatternWatcher
 from harness.lab import Lab, LabProcess
 from harness.machine import board, boot_files, provision
 from harness.machine.boot import RunningBoot
@@ -24,6 +25,7 @@ from harness.machine.watch import BootWatch
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
 from harness.qemu import command_line, grub
+from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
 
@@ -31,7 +33,7 @@ from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
     """QEMU runs while the block lasts; on leaving, it is dead. The machine is not ready yet."""
     lab, run = context.lab, context.run
-    board.check(plan.spec.nics)
+    check_nics(plan.spec.nics)
     plan.folder.mkdir(parents=True, exist_ok=True)  # `boot_files.save` may have made it
     provision.give_firmware(plan, lab)
     boot_disk = provision.boot_disk(plan)
@@ -62,7 +64,7 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             qemu_log=plan.folder / "qemu.log",
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
-        stack.enter_context(lab.trace.kept(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
+        stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
         boot_files.note_phase(plan, run, "firmware")
@@ -79,15 +81,11 @@ def _followed(
     plan: BootPlan, context: BootContext, wire: socket.socket, changes: Changes, boot_disk: DiskSpec | None
 ) -> Iterator[Console]:
     """The machine's console; the plan's choice is made at GRUB's menu when it appears."""
-    with follow(
-        wire,
-        plan.folder / "console.log",
-        changes,
-        partial(boot_files.note_phase, plan, context.run),
-        plan.definition.waiting,
-        cards=len(plan.spec.nics),
-        is_emulated=plan.spec.is_emulated,
-    ) as console:
+    watcher = PatternWatcher(
+        ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
+    )
+    on_phase = partial(boot_files.note_phase, plan, context.run)
+    with follow(wire, plan.folder / "console.log", changes, on_phase, watcher) as console:
         if boot_disk and plan.entry is not None:
             console.listeners.append(partial(_type_at_menu, console, grub.keys(plan.entry)))
         if plan.stop is BreakPoint.GRUB:
@@ -156,7 +154,7 @@ def _started(
 ) -> Iterator[LabProcess]:
     program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
-        plan.spec, program=program, wires=sockets, direct=plan.direct, memory=plan.backing, variables=plan.variables,
+        plan.spec, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing, variables=plan.variables,
         boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")

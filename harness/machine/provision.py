@@ -9,7 +9,7 @@ from harness.core import process
 from harness.lab import Lab
 from harness.machine.boot_plan import BootPlan
 from harness.model.machine_spec import BOOT_URL, BreakPoint, DiskSpec, mac_of
-from harness.qemu import command_line, grub
+from harness.qemu import command_line, grub, ipxe
 
 
 def give_firmware(plan: BootPlan, lab: Lab) -> None:
@@ -20,7 +20,7 @@ def give_firmware(plan: BootPlan, lab: Lab) -> None:
         shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), plan.variables)
     if plan.spec.loader:
         loader = process.require_file(plan.spec.loader, "ipxe")
-        lab.offer(loader)
+        lab.serve_by_tftp(loader)
         lab.http.serve(f"/{loader.name}", loader)
 
 
@@ -41,9 +41,7 @@ def serve(plan: BootPlan, lab: Lab) -> None:
     http, digest, spec = lab.http, plan.artifacts.digest, plan.spec
     for name in plan.artifacts.manifest.files:
         http.serve(f"/{digest}/{name}", plan.artifacts.folder / name)
-    http.serve(urlsplit(BOOT_URL).path, command_line.IPXE_BY_CARD.encode())
-    script = command_line.ipxe_script(
-        command_line.base_url(digest), plan.arguments, has_shell=plan.stop is BreakPoint.IPXE
-    ).encode()
+    http.serve(urlsplit(BOOT_URL).path, ipxe.NIC_SCRIPT.encode())
+    script = ipxe.boot_script(ipxe.base_url(digest), plan.arguments, has_shell=plan.stop is BreakPoint.IPXE).encode()
     for nic in range(len(spec.nics)):
-        http.serve(command_line.script_path(mac_of(spec.number, nic)), script)
+        http.serve(ipxe.script_path(mac_of(spec.number, nic)), script)

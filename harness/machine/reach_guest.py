@@ -6,17 +6,10 @@ from collections.abc import Callable
 from tempfile import TemporaryFile
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import (
-    Channel,
-    ChannelClosed,
-    ChannelTimeout,
-    SerialChannel,
-    SshChannel,
-    Transcript,
-    ssh_command,
-    takes_serial_shell,
-)
+from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.console import Console
+from harness.guest.serial_shell import SerialChannel, takes_serial_shell
+from harness.guest.ssh import SshChannel, ssh_command
 from harness.lab import LabProcess
 from harness.machine.watch import BootWatch
 from harness.model.timeouts import Timeouts

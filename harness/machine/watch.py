@@ -13,7 +13,7 @@ from harness.core import process
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.guest.console import Console
 from harness.lab import LabProcess
-from harness.lab.trace import told
+from harness.lab.trace import format_trace
 from harness.machine import boot_files
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose, host_problem, late_findings
@@ -140,7 +140,7 @@ class BootWatch:
     def _requests(self) -> tuple[str, ...]:
         """What the machine had asked of the lab's servers at the first finding: a later one must not differ."""
         since_s = self.console.started_s
-        lines = told(self.context.lab.trace.events(self.plan.spec.number, since_s), since_s)
+        lines = format_trace(self.context.lab.trace.events(self.plan.spec.number, since_s), since_s)
         return tuple(lines or (["the machine sent no request"] if self.plan.fetched else []))
 
 

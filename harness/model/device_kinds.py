@@ -28,8 +28,8 @@ class Firmware(StrEnum):
 
 
 class DiskBus(StrEnum):
-    """What a disk hangs on: a controller that all disks of its kind share (virtio-scsi, AHCI, MegaRAID SAS), or one of
-    its own (NVMe, virtio-blk)."""
+    """A disk's controller: shared by all disks of its kind (virtio-scsi, AHCI, MegaRAID SAS), or its own (NVMe,
+    virtio-blk)."""
 
     SCSI = "scsi"
     SATA = "sata"
@@ -39,12 +39,12 @@ class DiskBus(StrEnum):
 
     @property
     def places(self) -> int:
-        """How many disks a machine may have of it: AHCI has six ports."""
+        """How many disks of it a machine can have: AHCI has six ports."""
         return 6 if self is DiskBus.SATA else 16
 
 
 class DiskRole(StrEnum):
-    """Whose a disk is: the machine's, for /data; somebody else's, an ext4 on the whole of it; nobody's yet."""
+    """``data``: the persistent disk, for /data. ``foreign``: an ext4 of another system on the whole disk. ``blank``."""
 
     DATA = "data"
     FOREIGN = "foreign"

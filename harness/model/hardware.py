@@ -1,10 +1,10 @@
-"""Hardware profiles: machines that racks contain, read from ``fixtures/hardware/NAME.toml`` or from any file.
+"""Hardware profiles, read from ``fixtures/hardware/NAME.toml`` or from any file.
 
 description = "…"                # one line
 firmware = "uefi"                # or "bios"
 cpus = 8
 memory_mib = 4096
-clock = "2011-03-01T12:00:00"    # of the board when it is first switched on, UTC
+clock = "2011-03-01T12:00:00"    # of the board's clock when it is first switched on, UTC
 watchdog = true                  # an i6300esb
 tpm = true                       # a TPM 2.0, whose state stays with the machine
 
@@ -12,15 +12,15 @@ tpm = true                       # a TPM 2.0, whose state stays with the machine
 bus = "nvme"                     # scsi, sata, megasas, nvme, virtio
 size_gib = 8
 sector_bytes = 512               # or 4096
-role = "data"                    # of exactly one: for /data; "foreign" holds an ext4 of somebody else's; "blank"
+role = "data"                    # exactly one, for /data; "foreign" has an ext4 of another system; "blank"
 
 [[nic]]                          # in this order
 model = "virtio"                 # virtio, e1000e, vmxnet3, igb
-dhcp = true                      # on the segment of exactly one
+dhcp = true                      # exactly one
 
-[seen]                           # what `bootproof hardware` saw besides: kept, not applied
+[seen]                           # what else `bootproof hardware` found: kept, not applied
 
-What a profile does not say stays as the image definition has it: every key but the description may be missing.
+Every key but the description may be missing; the image definition's value is used then.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from harness.model.machine_spec import (
 FOLDER = Path(__file__).parents[1] / "fixtures" / "hardware"
 
 MOST_CPUS, MOST_MEMORY_MIB, MOST_DISK_GIB = 8, 4096, 2048
-"""What is made of a machine that is larger. Emulated CPUs share one of the host's, memory is what a run is admitted by;
-2 TiB is the largest disk that images are tested with."""
+"""The limits of a machine; a larger profile is reduced to them. Emulated CPUs share one of the host's, machines are
+admitted by memory, and 2 TiB is the largest disk that images are tested with."""
 
 _CLOCK = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _Kind = TypeVar("_Kind", bound=StrEnum)
@@ -71,9 +71,9 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardwareProfile:
-    """A machine as a rack contains it; what is None or empty stays as it is without a profile.
+    """A machine's hardware; values that are None or empty are the image definition's.
 
-    ``name`` is what a person types for it: a name, or a file.
+    ``name`` is the name or file as given by the user.
     """
 
     name: str
@@ -89,10 +89,10 @@ class HardwareProfile:
 
 
 def apply(profile: HardwareProfile | None, spec: MachineSpec) -> MachineSpec:
-    """``spec`` on that hardware; raises `SpecError` where its boot path cannot be gone there.
+    """``spec`` on that hardware; raises `SpecError` if its boot path does not work there.
 
-    Disks of the profile besides the one for /data get images beside that one's, which are still to be made. What is
-    larger than `MOST_CPUS`, `MOST_MEMORY_MIB` or `MOST_DISK_GIB` is made as large as that.
+    The images of the profile's other disks are beside that of the disk for /data, and are still to be made.
+    `MOST_CPUS`, `MOST_MEMORY_MIB` and `MOST_DISK_GIB` are the limits.
     """
     if profile is None:
         return spec
@@ -111,9 +111,9 @@ def apply(profile: HardwareProfile | None, spec: MachineSpec) -> MachineSpec:
 
 
 def _disks(profile: HardwareProfile, given: tuple[DiskSpec, ...]) -> tuple[DiskSpec, ...]:
-    """Those of the profile in its order, what was ``given`` in the place of the one for /data."""
+    """The profile's disks in its order, with those ``given`` in the place of the disk for /data."""
     folder = given[0].path.parent if given else Path()
-    disks = list[DiskSpec]()
+    disks: list[DiskSpec] = []
     for number, disk in enumerate(profile.disks):
         size_gib = min(disk.size_gib, MOST_DISK_GIB)
         if disk.role is DiskRole.DATA:
@@ -129,13 +129,13 @@ def _disks(profile: HardwareProfile, given: tuple[DiskSpec, ...]) -> tuple[DiskS
 
 
 def _on(disk: Disk, given: DiskSpec, size_gib: int) -> DiskSpec:
-    """``given`` on that bus, unless it is there for what it is: a test has planted something in it."""
+    """``given`` on the profile's bus, unless a test has given it a bus, sectors or delay of its own."""
     is_planted = given.bus is not DiskBus.SCSI or given.sector_bytes != 512 or given.late_s
     return given if is_planted else replace(given, bus=disk.bus, sector_bytes=disk.sector_bytes, size_gib=size_gib)
 
 
 def problem(profile: HardwareProfile, path: BootPath) -> str:
-    """Why such a machine cannot come up that way, in a sentence; empty if it can."""
+    """Why such a machine cannot boot on that boot path, in a sentence; empty if it can."""
     try:
         _example(profile, path)
     except SpecError as error:
@@ -144,7 +144,7 @@ def problem(profile: HardwareProfile, path: BootPath) -> str:
 
 
 def unfreezable(profile: HardwareProfile) -> str:
-    """Why such machines are booted for each test, not cloned; empty if they are cloned."""
+    """Why such machines cannot be cloned; empty if they can."""
     return _example(profile, BootPath.DIRECT).unfreezable
 
 
@@ -154,24 +154,24 @@ def _example(profile: HardwareProfile, path: BootPath) -> MachineSpec:
 
 
 def fitting(profile: HardwareProfile | None, paths: Sequence[BootPath]) -> tuple[BootPath, ...]:
-    """Those of ``paths`` on which such a machine can come up."""
+    """Those of ``paths`` on which such a machine can boot."""
     return tuple(path for path in paths if not (profile and problem(profile, path)))
 
 
 def path_for(profile: HardwareProfile, default: BootPath) -> BootPath:
-    """How such a machine comes up where any way will do."""
+    """The boot path for such a machine where the test does not depend on it."""
     return fitting(profile, (default, BootPath.IPXE_UEFI, BootPath.IPXE_BIOS, BootPath.DIRECT))[0]
 
 
 def names() -> tuple[str, ...]:
-    """The profiles that come along."""
+    """The included profiles."""
     return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
 
 
 def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
-    """The profile of that name, or in the file ``name``, which is in ``folder`` unless it says where it is.
+    """The profile of that name, or in the file ``name``, relative to ``folder``.
 
-    An unknown name lists those that are known.
+    `UsageError` lists the known names, or the most similar one.
     """
     if name in names():
         return read_profile(FOLDER / f"{name}.toml", name)
@@ -183,7 +183,7 @@ def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
 
 
 def read_profile(file: Path, name: str) -> HardwareProfile:
-    """The profile in ``file``; raises `DefinitionError` naming file, key and what would be right."""
+    """The profile in ``file``; `DefinitionError` names the file, the key and a valid value."""
     top = read_table(file)
     profile = HardwareProfile(
         name=name,
@@ -204,7 +204,7 @@ def read_profile(file: Path, name: str) -> HardwareProfile:
 
 
 def _check(top: ConfigTable, profile: HardwareProfile) -> None:
-    """What contradicts itself, on whatever boot path."""
+    """Raise `DefinitionError` for contradictions that no boot path can have."""
     data = sum(disk.role is DiskRole.DATA for disk in profile.disks)
     if profile.disks and data != 1:
         raise top.error("disk", f"{data} disks are for /data", 'exactly one has role = "data", the others "blank"')
@@ -212,8 +212,8 @@ def _check(top: ConfigTable, profile: HardwareProfile) -> None:
         raise top.error("nic", f"{len(profile.nics)} network cards", f"at most {MOST_NICS}")
     if profile.nics and sum(nic.has_dhcp for nic in profile.nics) != 1:
         raise top.error("nic", "not exactly one has dhcp = true", "a machine has one address")
-    if said := problem(profile, BootPath.DIRECT):
-        raise top.error("disk", said.removeprefix(f"{profile.name}: "), "another bus, or other sectors")
+    if reason := problem(profile, BootPath.DIRECT):
+        raise top.error("disk", reason.removeprefix(f"{profile.name}: "), "another bus, or other sectors")
 
 
 def _tables(top: ConfigTable, key: str, example: str, first: str) -> list[ConfigTable]:
@@ -232,9 +232,9 @@ def _disk(table: ConfigTable) -> Disk:
     )
     table.finish()
     if disk.sector_bytes not in SECTOR_BYTES:
-        raise table.error("sector_bytes", f"{disk.sector_bytes} will not do", "512 or 4096")
+        raise table.error("sector_bytes", f"{disk.sector_bytes} is not valid", "512 or 4096")
     if disk.bus is DiskBus.SATA and disk.sector_bytes != 512:
-        raise table.error("sector_bytes", "4096 on sata, which QEMU does not have", "scsi, megasas, nvme or virtio")
+        raise table.error("sector_bytes", "4096 on sata, which QEMU does not support", "scsi, megasas, nvme or virtio")
     return disk
 
 
@@ -250,12 +250,12 @@ def _one_of(kind: type[_Kind], table: ConfigTable, key: str, default: str) -> _K
     known = [member.value for member in kind]
     value = table.take(key, str, f'"{known[0]}"', default)
     if value not in known:
-        raise table.error(key, f"{value!r} will not do", f"known: {', '.join(known)}")
+        raise table.error(key, f"{value!r} is not valid", f"known: {', '.join(known)}")
     return kind(value)
 
 
 def _clock(top: ConfigTable) -> str:
     clock = str(top.take("clock", str, '"2011-03-01T12:00:00"', ""))
     if clock and not _CLOCK.fullmatch(clock):
-        raise top.error("clock", f"{clock!r} will not do", 'UTC, for example "2011-03-01T12:00:00"')
+        raise top.error("clock", f"{clock!r} is not valid", 'UTC, for example "2011-03-01T12:00:00"')
     return clock

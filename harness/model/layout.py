@@ -1,6 +1,6 @@
-"""The names of the files that runs, boots and bundles consist of, in one place.
+"""The names of files in the folders of runs and boots, and of bundles.
 
-A run's folder has ``verdict.json``, ``events.jsonl`` and a folder for each boot; what lies in them is named here.
+A run's folder has ``verdict.json``, ``events.jsonl`` and a folder for each boot.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 BUNDLE_SUFFIX = ".bundle"
 
 ATTESTATION, SBOM, STATEMENT = "attestation.json", "sbom.cdx.json", "statement.json"
-"""The signed statement of a run, its bill of materials, and the statement where no key signs it."""
+"""The signed statement of a run, its bill of materials, and the statement if no key signs it."""
 
 BOOT_RECORD = "plan.json"
 """In the folder of each boot: its `BootRecord`."""
@@ -18,6 +18,6 @@ UEFI_VARIABLES = "uefi-variables.fd"
 
 NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
 CAPTURE, FINDING, MEMORY = "capture.pcap", "finding.json", "memory.kdump"
-"""Beside the console of a boot: its requests to the lab's servers, the commands that the harness ran in the guest, its
-display if it ended before Linux; a link to the packets of its lab, the first finding about it, and the guest's memory
-if that was asked for."""
+"""In a boot's folder, beside its console: requests to the lab's servers, commands run in the guest, and the display if
+the boot ended before Linux; a link to the lab's packets, the first finding, and the guest's memory if it was asked
+for."""

@@ -1,4 +1,4 @@
-"""Machines and labs on paper: frozen values; nothing here opens, starts or waits."""
+"""Machine specs: machines on paper, as frozen values. Nothing here opens, starts or waits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from harness.model.device_kinds import NicModel as NicModel
 
 
 class BootPath(StrEnum):
-    """How a machine comes up: QEMU loads the kernel; iPXE in the card's ROM; the firmware's own PXE or HTTP boot, which
-    fetches iPXE; GRUB from a local disk; a running system that starts the next kernel itself."""
+    """How a machine boots.
+
+    ``direct``: QEMU loads the kernel. ``ipxe-*``: iPXE in the network card's ROM. ``pxe-chain``, ``uefi-http``: the
+    firmware's own PXE or HTTP boot fetches iPXE. ``grub``: from a local disk. ``kexec``: a running system starts the
+    next kernel.
+    """
 
     DIRECT = "direct"
     IPXE_BIOS = "ipxe-bios"
@@ -31,7 +35,7 @@ class BootPath(StrEnum):
 
     @property
     def firmware(self) -> Firmware | None:
-        """What it needs; None if it works with either."""
+        """The firmware that it needs; None if it works with either."""
         needed = {
             BootPath.IPXE_BIOS: Firmware.BIOS,
             BootPath.IPXE_UEFI: Firmware.UEFI,
@@ -41,26 +45,26 @@ class BootPath(StrEnum):
 
     @property
     def usual_firmware(self) -> Firmware:
-        """What it comes up with unless something else is asked for."""
+        """The firmware of its machines by default."""
         return self.firmware or (Firmware.UEFI if self is BootPath.PXE_CHAIN else Firmware.BIOS)
 
     @property
     def chains(self) -> bool:
-        """The firmware fetches iPXE, rather than having it."""
+        """Whether the firmware fetches iPXE over the network."""
         return self in (BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
 
     @property
     def is_netboot(self) -> bool:
-        """The firmware comes by kernel and initrd over the network."""
+        """Whether kernel and initrd are fetched over the network before Linux runs."""
         return self not in (BootPath.DIRECT, BootPath.GRUB, BootPath.KEXEC)
 
 
 IPXE_LOADER, IPXE_BIOS_LOADER = Path("/usr/lib/ipxe/ipxe.efi"), Path("/usr/lib/ipxe/undionly.kpxe")
-"""Of Debian's package ipxe: what firmware fetches that has no iPXE."""
+"""From Debian's package ipxe: what firmware without iPXE fetches."""
 
 
 def default_boot_path(paths: Sequence[BootPath]) -> BootPath:
-    """The one of these for what needs just one: over the network, if that is among them."""
+    """The one of ``paths`` to use where one is enough: ``ipxe-bios`` if it is among them, else the first."""
     return BootPath.IPXE_BIOS if BootPath.IPXE_BIOS in paths else paths[0]
 
 
@@ -70,15 +74,17 @@ class Accelerator(StrEnum):
 
 
 class Network(StrEnum):
-    """What carries a machine's packets: a lab of its own, or QEMU's user network."""
+    """A machine's network: a lab of its own, or QEMU's user network."""
 
     LAB = "lab"
     USER = "user"
 
 
 class BreakPoint(StrEnum):
-    """Where a machine waits for whoever is at its console: before its first instruction, in iPXE's shell, which it goes
-    on from by ``exit``, or at GRUB's command line."""
+    """Where a machine waits for a person at its console.
+
+    Before its first instruction, in iPXE's shell (``exit`` continues the boot), or at GRUB's command line.
+    """
 
     FIRMWARE = "firmware"
     IPXE = "ipxe"
@@ -94,7 +100,7 @@ SECTOR_BYTES = (512, 4096)
 
 
 class DiskFault(StrEnum):
-    """What the persistent disk of a machine may have, or may have become, when it is switched on."""
+    """What can be wrong with the persistent disk when a machine is switched on."""
 
     ABSENT = "absent"
     LATE = "late"
@@ -119,10 +125,9 @@ class DiskFault(StrEnum):
 class DiskSpec:
     """A disk of a machine: ``/dev/sda`` is the first on SCSI, ``/dev/nvme0n1`` the first NVMe.
 
-    All that is written to it is recorded in ``writes``, a log that was made before, over all boots. It appears
-    ``late_s`` seconds after power-on. With ``reads_per_s`` it is that slow (0: as fast as it goes). Writes to the
-    byte ``fails_writes_from`` or one behind it end with EIO. An image that is blank, or not there yet, gets
-    ``size_gib`` (0: as large as it is).
+    All writes of all boots are recorded in the log ``writes``, which must exist. The disk appears ``late_s`` seconds
+    after power-on. ``reads_per_s`` limits its speed (0: no limit). Writes at or beyond byte ``fails_writes_from`` end
+    with EIO. An image that is blank or missing is made ``size_gib`` large (0: as large as it is).
     """
 
     path: Path
@@ -149,7 +154,7 @@ class DiskSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicSpec:
-    """A network card of a machine. On its segment a DHCP server answers, or none does."""
+    """A network card of a machine; ``has_dhcp`` if a DHCP server answers on its network."""
 
     model: NicModel = NicModel.VIRTIO
     has_dhcp: bool = True
@@ -159,10 +164,10 @@ class NicSpec:
 class MachineSpec:
     """One machine on paper.
 
-    ``number`` is its place in the lab (0 to 63) and decides its MACs and address, which are the same in every
-    lab; one of its ``nics`` gets the address. ``firmware`` is what the boot path needs, else BIOS, unless it is given.
-    ``clock`` is that of the board when it is first switched on (ISO 8601, UTC; now, if empty). ``hardware`` names the
-    profile it was made from, if it was. ``credentials`` are systemd credentials by name, handed over by SMBIOS type 11
+    ``number`` is its number in the lab (0 to 63), which decides its MACs and address; they are the same in every lab.
+    One of its ``nics`` gets the address. ``firmware`` is by default what the boot path needs, else BIOS. ``clock`` is
+    the time of the board's clock when it is first switched on (ISO 8601, UTC; empty: now). ``hardware`` names the
+    hardware profile, if any. ``credentials`` are systemd credentials by name, passed in SMBIOS type 11
     (systemd.system-credentials(7)).
     """
 
@@ -184,14 +189,14 @@ class MachineSpec:
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < 64:
-            raise SpecError(f"{self.name}: number {self.number}; a lab has places 0 to 63")
+            raise SpecError(f"{self.name}: number {self.number} is not valid: 0 to 63")
         serials = [disk.serial for disk in self.disks]
         if len(set(serials)) != len(serials):
             raise SpecError(f"{self.name}: each disk needs its own serial, got {serials}")
         if len(self.nics) > MOST_NICS:
             raise SpecError(f"{self.name}: {len(self.nics)} network cards; at most {MOST_NICS}")
         if sum(nic.has_dhcp for nic in self.nics) > 1:
-            raise SpecError(f"{self.name}: one network card has the DHCP server, not several")
+            raise SpecError(f"{self.name}: several network cards have DHCP; exactly one can")
         if self.firmware and self.boot_path.firmware not in (None, self.firmware):
             raise SpecError(f"{self.name}: boot path {self.boot_path} needs {self.boot_path.firmware} firmware")
         for bus, count in Counter(disk.bus for disk in self.disks).items():
@@ -200,14 +205,14 @@ class MachineSpec:
         self._check_boot_card()
 
     def _check_boot_card(self) -> None:
-        """Of what the firmware boots from over the network, if it does."""
+        """Whether the firmware can boot from the network card that has DHCP."""
         if not self.boot_path.is_netboot or self.dhcp_nic is None:
             return
         model = self.nics[self.dhcp_nic].model
         if self.boot_path.chains and model is not NicModel.VIRTIO:
-            raise SpecError(f"{self.name}: boot path {self.boot_path}: OVMF has drivers for virtio cards, not {model}")
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: OVMF has drivers for virtio only, not {model}")
         if model is NicModel.IGB:
-            raise SpecError(f"{self.name}: boot path {self.boot_path}: iPXE has no ROM for igb; take direct")
+            raise SpecError(f"{self.name}: boot path {self.boot_path}: iPXE has no ROM for igb; use direct")
 
     @property
     def is_emulated(self) -> bool:
@@ -215,12 +220,12 @@ class MachineSpec:
 
     @property
     def data(self) -> DiskSpec:
-        """The first disk for /data; a machine without one must not be asked."""
+        """The first disk for /data; the machine must have one."""
         return next(disk for disk in self.disks if disk.role is DiskRole.DATA)
 
     @property
     def unfreezable(self) -> str:
-        """Why such a machine is not frozen; empty if it can be."""
+        """Why such a machine cannot be frozen; empty if it can."""
         if any(disk.bus is DiskBus.NVME for disk in self.disks):
             return "it has an NVMe disk, whose state QEMU cannot write"
         return "it has a TPM, whose state is in another process" if self.has_tpm else ""
@@ -231,24 +236,24 @@ class MachineSpec:
 
     @property
     def has_plain_rom(self) -> bool:
-        """Its BIOS boots by a network card's PXE ROM that knows no scripts, and fetches iPXE by TFTP first."""
+        """Whether its BIOS boots by a network card's plain PXE ROM, which fetches iPXE by TFTP first."""
         return self.boot_path is BootPath.PXE_CHAIN and not self.is_uefi
 
     @property
     def loader(self) -> Path | None:
-        """iPXE as its firmware fetches it, if it does."""
+        """The iPXE that its firmware fetches; None if it fetches none."""
         if not self.boot_path.chains:
             return None
         return IPXE_LOADER if self.is_uefi else IPXE_BIOS_LOADER
 
     @property
     def dhcp_nic(self) -> int | None:
-        """The place among its network cards of the one with a DHCP server."""
+        """The index of the network card with DHCP; None if there is none."""
         return next((place for place, nic in enumerate(self.nics) if nic.has_dhcp), None)
 
     @property
     def mac(self) -> str:
-        """Of the card that has, or should have, the address."""
+        """The MAC of the network card that has the address, or of the first without DHCP."""
         return mac_of(self.number, self.dhcp_nic or 0)
 
     @property
@@ -257,16 +262,16 @@ class MachineSpec:
 
 
 GATEWAY = "10.77.0.1"
-"""The lab's own address: DHCP, TFTP, DNS and HTTP."""
+"""The lab's own address, of its DHCP, TFTP, DNS and HTTP servers."""
 PREFIX_LENGTH = 24
 BOOT_LABEL = "bootproof-boot"
-"""Of the file system that GRUB boots from; the persistent disk may have one that is labelled BOOT."""
+"""Label of the file system that GRUB boots from. The persistent disk may have another one labelled BOOT."""
 BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
-"""What iPXE is told to run."""
+"""The script that DHCP gives to iPXE."""
 
 
 def mac_of(number: int, nic: int = 0) -> str:
-    """Of the ``nic``-th network card of the machine in that place; 52:54:00 is QEMU's own prefix."""
+    """The MAC of network card ``nic`` of machine ``number``; 52:54:00 is QEMU's prefix."""
     return f"52:54:00:77:{nic:02x}:{number:02x}"
 
 
@@ -282,10 +287,10 @@ _PLACES = {
 
 
 def place_of(client: str) -> int | None:
-    """The place whose MAC or address ``client`` is; None if it is nobody's."""
+    """The number of the machine with the MAC or address ``client``; None if there is none."""
     return _PLACES.get(client)
 
 
 def nic_of(mac: str) -> int:
-    """Which network card of a machine that MAC is of; 0 if it is nobody's."""
+    """The index of the network card with that MAC; 0 if it is not of the lab."""
     return int(mac.split(":")[4], 16) if mac in _PLACES else 0

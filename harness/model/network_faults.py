@@ -1,10 +1,13 @@
-"""Network faults: what a network may do to machines that boot over it, each kind a small value by its name.
+"""Network faults, as values by name.
 
     dhcp-late dhcp-late=30 tftp-lossy http-404-rootfs http-503-kernel link-lossy dns-absent …
 
-A lab has it from the start (``pytest --network-fault NAME``), or gets it in a test (fixture ``fault``). What passes by
-itself, or lets a second attempt through, a good image comes up in spite of; a definition names those in
+A lab has them from the start (``pytest --network-fault NAME``), or gets them in a test (fixture ``fault``). A good
+image boots in spite of a transient fault, which ends by itself or allows a second attempt; a definition names those in
 ``[network] tolerates``.
+
+To add a fault: a value here, its effect in one module of ``lab/`` (see ``lab/__init__.py``), and a test. For a fault of
+the web server that is a member of `HttpFaultKind` with its row in `_HTTP`, and a case in ``lab/http_faults.py``.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from harness.core.errors import UsageError
 from harness.model.machine_spec import BOOT_URL, BootPath, MachineSpec, NicSpec
 
 _LATE_S = 5.0
-"""iPXE asks for an address four times within 7 s and gives up 8 s later (dhcp.c: from 1 s on, doubled)."""
+"""iPXE sends four requests within 7 s and gives up 8 s later (dhcp.c: 1 s, doubled each time)."""
 _SHORT_LEASE_S = 120
-"""dnsmasq(8): the least there is."""
+"""The minimum: dnsmasq(8)."""
 _LOSS = 0.01
 _TFTP_LOSS = 0.05
 _TFTP_KBIT = 400
@@ -31,7 +34,7 @@ SLOW_BYTES_PER_S = 20_000_000 // 8
 
 
 class HttpFaultKind(StrEnum):
-    """What the web server makes of a file."""
+    """What the web server does with a file."""
 
     MISSING = "404"
     BUSY = "503"
@@ -52,18 +55,36 @@ class HttpFaultKind(StrEnum):
         return self in (HttpFaultKind.REFUSED, HttpFaultKind.REFUSED_ONCE)
 
 
+_HTTP = {
+    HttpFaultKind.MISSING: ("the web server answers 404 for the {}", False),
+    HttpFaultKind.BUSY: ("the web server answers 503 for the {}", False),
+    HttpFaultKind.BUSY_ONCE: ("the web server answers 503 for the {} once, then 200", True),
+    HttpFaultKind.REFUSED: ("the web server refuses connections when it comes to the {}", False),
+    HttpFaultKind.REFUSED_ONCE: ("the web server refuses a connection when it comes to the {}, then accepts", True),
+    HttpFaultKind.STALLS: ("the web server stops in the middle of the {}", False),
+    HttpFaultKind.CUT: ("the connection is cut in the middle of the {}", False),
+    HttpFaultKind.TRUNCATED: ("the web server has half of the {} only", False),
+    HttpFaultKind.FLIPPED: ("one byte of the {} is flipped", False),
+    HttpFaultKind.NOISE: ("the {} is something else of the same length", False),
+    HttpFaultKind.OTHER_BUILD: ("the {} is another build's", False),
+    HttpFaultKind.REDIRECT: ("the {} is redirected to another place", True),
+    HttpFaultKind.SLOW: ("the {} comes at 20 Mbit/s", True),
+}
+"""Of each kind: what it does to a file, and whether it is transient."""
+
+
 class ServedFile(StrEnum):
     KERNEL = "kernel"
     INITRD = "initrd"
     ROOTFS = "rootfs"
 
     def is_called(self, name: str) -> bool:
-        """Whether a file of that name, of a set of artifacts, is this one."""
+        """Whether the artifacts' file of that name is this one."""
         prefixes = {ServedFile.KERNEL: "vmlinuz", ServedFile.INITRD: "initrd.", ServedFile.ROOTFS: "rootfs."}
         return name.startswith(prefixes[self])
 
     def comes_after(self, name: str) -> bool:
-        """Whether machines fetch this one right after a file of that name."""
+        """Whether machines fetch this file right after the file of that name."""
         if self is ServedFile.KERNEL:
             return name.endswith(".ipxe") and name != BOOT_URL.rpartition("/")[2]
         return (ServedFile.KERNEL if self is ServedFile.INITRD else ServedFile.INITRD).is_called(name)
@@ -71,31 +92,31 @@ class ServedFile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFault:
-    """``what`` it is, in words. If it ``passes``, a machine that tries again comes through."""
+    """``what`` describes it. If it ``is_transient``, it ends by itself or a second attempt succeeds."""
 
     name: str
     what: str
     is_transient: bool = False
 
-    def shows_on(self, boot_path: BootPath) -> bool:  # noqa: ARG002  # most kinds of it have their own answer
-        """Whether a machine that comes up that way meets it."""
+    def shows_on(self, boot_path: BootPath) -> bool:  # noqa: ARG002  # subclasses use it
+        """Whether it affects a machine on that boot path."""
         return True
 
     @property
     def needs_second_card(self) -> bool:
-        """The machine has two network cards, of which the first is of no use."""
+        """Whether the machine needs two network cards, of which the first does not work."""
         return False
 
     @property
     def needs_packets(self) -> bool:
-        """It is made by dropping packets of the segment."""
+        """Whether it is made by filtering packets on the lab's bridge."""
         return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpFault(NetworkFault):
-    """Nobody answers until ``silent_s`` after the first question, or ever; leases of ``lease_s``; answers without a
-    boot file; a second server, quicker than the first, that says something else."""
+    """A fault of DHCP: no answer until ``silent_s`` after the first request, leases of ``lease_s``, answers without a
+    boot file, a quicker rogue server with other answers, or answers on the second network card only."""
 
     silent_s: float = 0.0
     lease_s: int = 0
@@ -114,7 +135,7 @@ class DhcpFault(NetworkFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TftpFault(NetworkFault):
-    """There is no server, or of its packets that share is lost, or it is that slow."""
+    """A fault of TFTP: no server, a share of its packets lost, or limited speed."""
 
     is_absent: bool = False
     loss: float = 0.0
@@ -130,7 +151,7 @@ class TftpFault(NetworkFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFault(NetworkFault):
-    """``fault`` befalls ``file``; ``other`` is another build's, for `HttpFaultKind.OTHER_BUILD`."""
+    """A fault of the web server for ``file``; ``other`` is that of another build, for `HttpFaultKind.OTHER_BUILD`."""
 
     kind: HttpFaultKind
     file: ServedFile
@@ -148,8 +169,8 @@ class HttpFault(NetworkFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkFault(NetworkFault):
-    """The first card's link is down until ``down_s`` after it is first needed, or for ever; goes down ``flaps`` times
-    during the download of the root file system; loses that share of packets."""
+    """A fault of the first network card's link: down until ``down_s`` after it is first needed, down and up ``flaps``
+    times during the download of the root file system, or a share of packets lost."""
 
     down_s: float = 0.0
     flaps: int = 0
@@ -167,11 +188,11 @@ class LinkFault(NetworkFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsFault(NetworkFault):
-    """No name can be looked up."""
+    """There is no DNS server."""
 
 
 def known() -> dict[str, NetworkFault]:
-    """Every kind, by its name."""
+    """Every fault by its name."""
     return {fault.name: fault for fault in (*_others(), *_http())}
 
 
@@ -212,23 +233,6 @@ def _others() -> Iterator[NetworkFault]:
     yield DnsFault(name="dns-absent", what="there is no DNS server", is_transient=True)
 
 
-_HTTP = {
-    HttpFaultKind.MISSING: ("the web server answers 404 for the {}", False),
-    HttpFaultKind.BUSY: ("the web server answers 503 for the {}", False),
-    HttpFaultKind.BUSY_ONCE: ("the web server answers 503 for the {} once, then 200", True),
-    HttpFaultKind.REFUSED: ("the web server refuses connections when it comes to the {}", False),
-    HttpFaultKind.REFUSED_ONCE: ("the web server refuses a connection when it comes to the {}, then accepts", True),
-    HttpFaultKind.STALLS: ("the web server stops in the middle of the {}", False),
-    HttpFaultKind.CUT: ("the connection is cut in the middle of the {}", False),
-    HttpFaultKind.TRUNCATED: ("the web server has half of the {} only", False),
-    HttpFaultKind.FLIPPED: ("one byte of the {} is flipped", False),
-    HttpFaultKind.NOISE: ("the {} is something else of the same length", False),
-    HttpFaultKind.OTHER_BUILD: ("the {} is another build's", False),
-    HttpFaultKind.REDIRECT: ("the {} is redirected to another place", True),
-    HttpFaultKind.SLOW: ("the {} comes at 20 Mbit/s", True),
-}
-
-
 def _http() -> Iterator[NetworkFault]:
     for kind, (what, is_transient) in _HTTP.items():
         for file in ServedFile:
@@ -237,9 +241,9 @@ def _http() -> Iterator[NetworkFault]:
 
 
 def read(text: str) -> NetworkFault:
-    """The fault of that name; ``dhcp-late=30`` and ``link-late=30`` say for how many seconds.
+    """The fault of that name; ``dhcp-late=30`` and ``link-late=30`` set its seconds.
 
-    `UsageError` names what is known, or the nearest.
+    `UsageError` lists the known names, or the most similar one.
     """
     name, _, amount = text.partition("=")
     fault = known().get(name)
@@ -247,7 +251,7 @@ def read(text: str) -> NetworkFault:
         near = difflib.get_close_matches(name, known(), 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {_summary()}"
         raise UsageError(f"no network fault {name!r}", remedy=hint)
-    return _lasting(fault, amount) if "=" in text else fault
+    return _with_duration(fault, amount) if "=" in text else fault
 
 
 def _summary() -> str:
@@ -256,7 +260,7 @@ def _summary() -> str:
     return f"{others}, http-FAULT-FILE with FAULT one of {kinds} and FILE one of {files}"
 
 
-def _lasting(fault: NetworkFault, amount: str) -> NetworkFault:
+def _with_duration(fault: NetworkFault, amount: str) -> NetworkFault:
     if not amount.isdecimal() or not 0 < int(amount) <= 600:
         raise UsageError(f"network fault {fault.name}={amount} is not valid", remedy="give whole seconds, 1 to 600")
     seconds, name = float(amount), f"{fault.name}={amount}"
@@ -268,15 +272,15 @@ def _lasting(fault: NetworkFault, amount: str) -> NetworkFault:
 
 
 def with_other_build(faults: Iterable[NetworkFault], others: Iterable[Path]) -> tuple[NetworkFault, ...]:
-    """The same, those of another build's file with the one that is among ``others``: pure."""
+    """The same faults; those of `HttpFaultKind.OTHER_BUILD` with their file, which is one of ``others``: pure."""
     files = list(others)
 
-    def completed(fault: NetworkFault) -> NetworkFault:
+    def complete(fault: NetworkFault) -> NetworkFault:
         if isinstance(fault, HttpFault) and needs_other_build(fault):
             return replace(fault, other=next(file for file in files if fault.file.is_called(file.name)))
         return fault
 
-    return tuple(completed(fault) for fault in faults)
+    return tuple(complete(fault) for fault in faults)
 
 
 def needs_other_build(fault: NetworkFault) -> bool:
@@ -284,18 +288,18 @@ def needs_other_build(fault: NetworkFault) -> bool:
 
 
 def path_for(fault: NetworkFault, boot_paths: Sequence[BootPath]) -> BootPath:
-    """A boot path on which it shows: the first of these, or else of all that there are."""
+    """The first of ``boot_paths``, or else of all boot paths, on which the fault has an effect."""
     paths: list[BootPath] = [*boot_paths, *BootPath]
     return next(path for path in paths if fault.shows_on(path))
 
 
 def check_shows(fault: NetworkFault, boot_paths: Iterable[BootPath]) -> None:
-    """`UsageError` if no machine that comes up on one of these meets it."""
+    """Raise `UsageError` if the fault has no effect on any of these boot paths."""
     paths = list(boot_paths)
     if not any(fault.shows_on(path) for path in paths):
         others = ", ".join(path for path in BootPath if fault.shows_on(path))
         raise UsageError(
-            f"network fault {fault.name}: {what_paths(paths)} never meets it ({fault.what}); it shows on {others}"
+            f"network fault {fault.name} ({fault.what}) has no effect on {what_paths(paths)}; it has on {others}"
         )
 
 
@@ -304,7 +308,7 @@ def what_paths(paths: Iterable[BootPath]) -> str:
 
 
 def adapted(spec: MachineSpec, faults: Iterable[NetworkFault]) -> MachineSpec:
-    """``spec`` with the network cards that the fault is about: pure."""
+    """``spec`` with a second network card, if one of the faults needs it: pure."""
     if not any(fault.needs_second_card for fault in faults) or spec.dhcp_nic:
         return spec
     first, *others = spec.nics

@@ -85,7 +85,8 @@ def _name(boot: Path, test: str) -> str:
 
 
 def keep_missing(state: RunState, image: str) -> None:
-    """Bundles of the boots about which something was found that ended no test, such as a sign that came late."""
+    """Bundles of the boots about which something was found that ended no test, such as a console pattern that came
+    late."""
     for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
         with suppress(OSError, ValueError):  # whoever wrote it was ended in the middle
             keep(state, image, serialization.read(Finding, file), file.parent)

@@ -11,7 +11,6 @@ from harness.build.imported import take_in
 from harness.build.pipeline import Progress, build
 from harness.core.errors import UsageError
 from harness.host import accelerator
-from harness.machine import board
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
@@ -19,6 +18,7 @@ from harness.model.hardware import HardwareProfile
 from harness.model.machine_spec import Accelerator, Network
 from harness.model.network_faults import NetworkFault
 from harness.model.prepared import PreparedImage
+from harness.qemu.devices import check_nics
 from harness.runs import learned
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
@@ -52,8 +52,8 @@ def prepare(
     """
     run = Run(run_folder, "main")
     make_key(run, store)
-    board.check(hardware.nics if hardware else ())
-    network = lab.choose(wanted_network)
+    check_nics(hardware.nics if hardware else ())
+    network = lab.choose_network(wanted_network)
     if network.network is Network.USER:
         for what in lab.UNPROVEN:
             run.add_unchecked(what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core import digest, serialization
-from harness.core.deadline import expect_slowness
+from harness.core.deadline import host_speed, use_host_speed
 from harness.core.errors import UsageError
 from harness.machine.hold import hold_machine
 from harness.machine.machine import Machine
@@ -94,7 +94,7 @@ class RunState:
 
     def use(self, prepared: PreparedImage) -> None:
         self.prepared[prepared.image] = prepared
-        expect_slowness(max(known.slowness for known in self.prepared.values()))
+        use_host_speed(replace(host_speed(), emulation=max(known.slowness for known in self.prepared.values())))
         self.runs[prepared.image] = Run(prepared.run_folder, self.worker)
 
 

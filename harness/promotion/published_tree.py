@@ -30,7 +30,8 @@ from harness.model.artifacts import MANIFEST, Artifacts
 from harness.model.layout import ATTESTATION, SBOM
 from harness.model.machine_spec import BootPath
 from harness.promotion.attest import NotVerified
-from harness.qemu.command_line import kernel_arguments
+from harness.qemu.ipxe import published_script
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.store.store import disk_full
 
 _POINTER, _SCRIPT, _HISTORY = "stream.json", "boot.ipxe", "history.jsonl"
@@ -269,8 +270,7 @@ def _other_bytes(path: Path, awaited: str, seen: str) -> NotVerified:
 def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
     """The iPXE script that boots ``artifacts`` from the tree; it retries for ever.
 
-    A script cannot find out its own URL (iPXE of 2019 has no ``cwuri``), and the kernel needs a whole URL: the script
-    that chains to this one sets ``images`` to the URL of the tree. The default is the root of DHCP's next server.
+    `NotVerified` if the version or an argument contains iPXE syntax.
     """
     words = " ".join((artifacts.manifest.version, *artifacts.manifest.kernel_arguments))
     if not words.isprintable() or any(syntax in words for syntax in ("${", "||", "&&")):
@@ -279,20 +279,8 @@ def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
     arguments = kernel_arguments(
         artifacts.manifest.kernel_arguments, artifacts.manifest.rootfs, BootPath.IPXE_BIOS, place
     )
-    return f"""\
-#!ipxe
-# {image} {artifacts.manifest.version}, published by {stream}
-isset ${{images}} || set images http://${{next-server}}
-:retry
-imgfree
-kernel {place}/vmlinuz initrd=initrd.img {" ".join(arguments)} || goto failed
-initrd --name initrd.img {place}/initrd.img || goto failed
-boot || goto failed
-:failed
-echo {image} {stream}: cannot be fetched or started; trying again in 10 seconds
-sleep 10
-goto retry
-"""
+    build = f"{image} {artifacts.manifest.version}, published by {stream}"
+    return published_script(f"{image} {stream}", place, arguments, build)
 
 
 # Files

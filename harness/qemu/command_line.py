@@ -1,20 +1,15 @@
-"""QEMU's command line, the iPXE script and the kernel arguments, as functions of values (QEMU 7.2 or newer)."""
+"""QEMU's command line as a function of values (QEMU 7.2 or newer)."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.machine_spec import (
-    BOOT_LABEL,
-    BOOT_URL,
-    GATEWAY,
-    PREFIX_LENGTH,
     Accelerator,
     BootPath,
     DiskBus,
@@ -23,49 +18,45 @@ from harness.model.machine_spec import (
     NicModel,
     mac_of,
 )
+from harness.qemu.kernel_arguments import ROOTFS_SERIAL
+from harness.qemu.netdev import escaped
 
 PROGRAM = "qemu-system-x86_64"
-CONSOLE = "console=ttyS0,115200"
-"""The console log; ttyS1 carries the guest's shell."""
-
 UEFI_CODE, UEFI_FACTORY_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-"""Of Debian's package ovmf; the second is what a board's flash holds when it leaves the factory."""
+"""From Debian's package ovmf: the firmware, and its variables as they leave the factory."""
 
 NOTHING_TO_BOOT_S = 1
-"""So long after the firmware found nothing to boot it resets, which ends QEMU: no need to wait for a deadline."""
+"""Seconds until the firmware resets after it found nothing to boot. The reset ends QEMU: no deadline has to pass."""
 
-_ROOTFS_SERIAL = "rootfs"
 TCG = "tcg,thread=single,tb-size=256"
-"""A quarter of QEMU's own cache of translated code, which is 1 GiB. Each process has its libraries elsewhere, and is
-translated anew; a page of libc that tells of ten thousand translations is walked through for each word that is
-written when it becomes somebody else's, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft
-lockup in 4 of 14 boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
+"""The cache of translated code is a quarter of QEMU's default of 1 GiB. Every process maps its libraries elsewhere, so
+their code is translated again. When a page with ten thousand translations is reused, each word written to it walks
+through all of them, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft lockup in 4 of 14
+boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
 
-One host thread a machine. With a thread a CPU, one boot in 16 ran into the kernel's own code patching (int3), and
-their locks cost more than they give when machines boot side by side: two boots on two cores take 64 s so, two after
-another 2 x 43 s (QEMU 7.2, base, 2 CPUs)."""
+One host thread for each machine. With one for each CPU, one boot in 16 hit the kernel's own code patching (int3), and
+their locks cost more than they gain when machines boot at the same time: two boots on two cores take 64 s with one
+thread each, 2 x 43 s one after the other (QEMU 7.2, base, 2 CPUs)."""
 
 TCG_CPU = "max,-erms,-fsrm"
-"""All that TCG can do, but for the claim that "rep stosb" is fast. There it is a store a byte, and in a page that held
-code each store is dear (page_collection_lock, QEMU 7.2). A guest that reuses its initrd's pages then stands still for
-up to half a minute and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more with the
-claim, 109 to 130 s without; one alone: no difference beyond 5 %."""
+"""All CPU features of TCG except the flags that call "rep stosb" fast. In TCG it is one store per byte, and each store
+to a page that held code is expensive (page_collection_lock, QEMU 7.2): a guest that reuses its initrd's pages stands
+still for up to half a minute, and its kernel reports a soft lockup. Three boots at once on two cores: 125 s and more
+with the flags, 109 to 130 s without; one boot alone: no difference beyond 5 %."""
 
 _DISPLAY = ("-device", "VGA,vgamem_mb=4,addr=0x1e")
-"""For a screenshot: SeaBIOS, iPXE and OVMF draw on it. At the end of the bus, it moves no other device. SeaBIOS prints
-on the first serial port all the same (``graphics=off``). Its cost in a boot is lost in the noise (base, one pair on a
-busy host: 181 s of CPU with, 184 s without); a frozen machine's state grows by 120 KB."""
+"""For screenshots of SeaBIOS, iPXE and OVMF. At the end of the bus it moves no other device. SeaBIOS still prints on
+the first serial port (``graphics=off``). No measurable cost in a boot (base, one pair on a busy host: 181 s of CPU
+with, 184 s without); a frozen machine's state grows by 120 KB."""
 _PVPANIC_PORT = "0x505"
-_SLIRP_HOST, _SLIRP_DNS = "10.77.0.2", "10.77.0.3"
-SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuSockets:
-    """QEMU's connections: sockets as descriptor numbers in QEMU, the network as `tap_netdev` or `user_netdev` has it.
+    """QEMU's connections: sockets as descriptor numbers in QEMU, networks as ``-netdev`` values.
 
-    A missing descriptor leaves its device out; ``netdevs`` has one for each network card, or none: then there are no
-    cards.
+    Without a descriptor its device is left out. ``netdevs`` has a value for each network card, or none: then there are
+    no cards.
     """
 
     qmp_fd: int | None = None
@@ -77,7 +68,7 @@ class QemuSockets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A machine's memory in a file: its own, which it writes to, or one that it has a private copy-on-write view of."""
+    """A machine's memory in a file: its own, or a frozen machine's, of which it has a private copy-on-write view."""
 
     file: Path
     is_own: bool
@@ -85,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectBoot:
-    """What QEMU itself puts into memory; ``arguments`` are all of the kernel's."""
+    """A kernel that QEMU itself loads; ``arguments`` are all of its arguments."""
 
     kernel: Path
     initrd: Path | None
@@ -93,164 +84,11 @@ class DirectBoot:
     arguments: tuple[str, ...]
 
 
-URL_PLACEHOLDER = "{rootfs}"
-"""In a manifest's kernel arguments: where the root filesystem is served, for initrds that are not dracut's."""
-
-
-def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) -> bool:
-    """Whether the root filesystem is a disk of the machine; else it is fetched over HTTP.
-
-    dracut's dmsquash-live finds a squashfs on a bare disk, but not another file system; ``root=`` in the manifest's
-    arguments may name what it likes.
-    """
-    fetches = any(URL_PLACEHOLDER in argument for argument in arguments)
-    names_root = any(argument.startswith("root=") for argument in arguments)
-    return boot_path is BootPath.DIRECT and not fetches and (names_root or rootfs.endswith(".squashfs"))
-
-
-def added_arguments(
-    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
-) -> tuple[str, ...]:
-    """What must be added to the manifest's ``arguments`` for this boot path, and nothing else.
-
-    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``;
-    an image in a tar is unpacked by ``rd.writable.fsimg``. What the arguments say already is not said again. With GRUB
-    ``base_url`` is a folder on the boot disk.
-    """
-    if boot_path is BootPath.GRUB:
-        wanted = {
-            "root=": f"root=live:LABEL={BOOT_LABEL}",
-            "rd.live.dir=": f"rd.live.dir={base_url}",
-            "rd.live.squashimg=": f"rd.live.squashimg={rootfs}",
-            "ip=": "ip=dhcp" if needs_network else "",
-            CONSOLE.split(",")[0]: CONSOLE,
-        }
-        return _unsaid(wanted, arguments)
-    has_disk = loads_from_disk(arguments, rootfs, boot_path)
-    url = f"{base_url}/{rootfs}"
-    wanted = {
-        "root=": f"root=live:/dev/disk/by-id/virtio-{_ROOTFS_SERIAL}" if has_disk else f"root=live:{url}",
-        "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
-        "ip=": "ip=dhcp" if needs_network or not has_disk else "",
-        CONSOLE.split(",")[0]: CONSOLE,
-    }
-    if any(URL_PLACEHOLDER in argument for argument in arguments):
-        wanted["root="] = ""
-    return _unsaid(wanted, arguments)
-
-
-def _unsaid(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
-
-
-def kernel_arguments(
-    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
-) -> tuple[str, ...]:
-    """All kernel arguments of a boot; ``base_url`` is where `ipxe_script` finds its files."""
-    added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
-    return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)
-
-
-def base_url(digest: str) -> str:
-    """Where the lab serves the artifacts of that digest."""
-    return f"http://{GATEWAY}/{digest}"
-
-
-IPXE_TRIES, RETRY_S = 3, 3
-"""How often iPXE's script tries to fetch a file, and how long it waits before it tries again."""
-
-
-def script_path(mac: str) -> str:
-    """Where the script of the network card with that address is served."""
-    return _script_path(mac.replace(":", "-"))
-
-
-def _script_path(card: str) -> str:
-    return f"/boot/{card}.ipxe"
-
-
-IPXE_BY_CARD = f"""\
-#!ipxe
-chain http://{GATEWAY}{_script_path("${netX/mac:hexhyp}")} || echo bootproof: iPXE failed to run a script for this card
-exit 1
-"""
-"""Behind `BOOT_URL`: a fleet keeps a script for each host, so that one can run what the others do not run yet."""
-
-
-def ipxe_script(base_url: str, arguments: Sequence[str], *, has_shell: bool = False) -> str:
-    """What a network card's iPXE runs after its DHCP; with ``has_shell``, once somebody has left its shell.
-
-    Each file is tried a few times. Every step that fails is named on the console, then the firmware gets its turn
-    again: with nothing else to boot from it gives up, resets, and QEMU ends. ``initrd=`` is for kernels started by a
-    UEFI stub and harmless elsewhere.
-    """
-    line = " ".join(arguments)
-    shell = "echo bootproof: exit goes on with the boot\nshell\n" if has_shell else ""
-    return f"""\
-#!ipxe
-{shell}echo bootproof: ${{netX/ip}} boots from {base_url}
-{_tried("kernel", f"kernel {base_url}/vmlinuz initrd=initrd.img {line}")}
-{_tried("initrd", f"initrd {base_url}/initrd.img")}
-boot || echo bootproof: iPXE failed to start the kernel
-exit 1
-:failed_kernel
-echo bootproof: iPXE failed to fetch the kernel from {base_url}/vmlinuz
-exit 1
-:failed_initrd
-echo bootproof: iPXE failed to fetch the initrd from {base_url}/initrd.img
-exit 1
-"""
-
-
-def _tried(what: str, command: str) -> str:
-    return f"""\
-set tries:int32 0
-:try_{what}
-{command} && goto got_{what} ||
-inc tries
-iseq ${{tries}} {IPXE_TRIES} && goto failed_{what} ||
-sleep {RETRY_S}
-goto try_{what}
-:got_{what}"""
-
-
-def tap_netdev(nic: int, tap: str) -> str:
-    """The other end of that network card is ``tap``."""
-    return f"tap,id=net{nic},ifname={tap},script=no,downscript=no"
-
-
-def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
-    """QEMU's user network, so that the guest sees the addresses and URLs of a lab, and nothing of the host's network.
-
-    QEMU leases the machine its address and ``name``; each connection to the lab's web server becomes standard
-    input and output of a new ``relay``; a port of 127.0.0.1 that the kernel chooses leads to the guest's sshd
-    (`forwarded_port`). ``restrict`` drops everything else.
-    """
-    options = {
-        "restrict": "on",
-        "net": f"{GATEWAY}/{PREFIX_LENGTH}",
-        "host": _SLIRP_HOST,  # answers DHCP; the lab's own address must stay free for guestfwd
-        "dns": _SLIRP_DNS,
-        "dhcpstart": spec.address,
-        "bootfile": BOOT_URL,
-        "hostname": name,
-        "hostfwd": f"tcp:127.0.0.1:0-{spec.address}:{SSH_PORT}",
-        "guestfwd": f"tcp:{GATEWAY}:80-cmd:{shlex.join(relay)}",
-    }
-    return ",".join(["user,id=net0", *(f"{name}={_escaped(value)}" for name, value in options.items())])
-
-
-def forwarded_port(usernet: str) -> int | None:
-    """The port of 127.0.0.1 that leads to the guest's sshd, from what the monitor's ``info usernet`` says."""
-    rows = (line.split() for line in usernet.splitlines() if "[HOST_FORWARD]" in line)
-    return next((int(row[3]) for row in rows if row[5] == str(SSH_PORT)), None)
-
-
 def command(
     spec: MachineSpec,
-    *,
+    *,  # many, but each is an independent part of a boot that one caller has and another has not
     program: str = PROGRAM,
-    wires: QemuSockets,
+    sockets: QemuSockets,
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
     variables: Path | None = None,
@@ -259,52 +97,40 @@ def command(
     is_frozen: bool = False,
     is_paused: bool = False,
 ) -> list[str]:
-    """QEMU's argv for one boot of ``spec``; ``is_frozen`` if it waits for a state to go on from instead, ``is_paused``
-    if it waits for somebody to say ``cont``.
+    """QEMU's argv for one boot of ``spec``.
 
-    ``variables`` are UEFI's, a copy of `UEFI_FACTORY_VARIABLES` of this machine's own; ``boot_disk`` is GRUB's.
-    ``clock`` is what the board's clock says now: ISO 8601, or the host's.
+    ``variables`` is this machine's own copy of `UEFI_FACTORY_VARIABLES`; ``boot_disk`` is GRUB's. ``clock`` is the time
+    of the board's clock: ISO 8601, or ``utc`` for the host's. With ``is_frozen`` QEMU waits for the state of a frozen
+    machine instead of booting, with ``is_paused`` for QMP's ``cont``.
 
-    The machine is a q35 for every boot path, as UEFI and PCI Express passthrough will want it, without the
-    parts of it that only cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event
-    that says whose doing it was. A panic stops the machine instead, so that nothing is lost before it was seen.
+    The machine is a q35 for every boot path, which UEFI and PCI Express passthrough need, without the parts that only
+    cost boot time. It never resets (``-no-reboot``): a reset ends QEMU, after an event with the reason. A panic pauses
+    the machine, so that its state can be examined.
     """
     return [
         *_write_limit(spec.disks),
         program,
-        *("-name", f"{_escaped(spec.name)},debug-threads=on"),
+        *("-name", f"{escaped(spec.name)},debug-threads=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
         *_board(spec, clock),
         *_firmware(spec, variables),
         *_memory(spec, memory),
         *_identity(spec),
-        *_monitor(wires),
-        *_serial_ports(wires),
+        *_monitor(sockets),
+        *_serial_ports(sockets),
         *_DISPLAY,
         *("-device", f"pvpanic,ioport={_PVPANIC_PORT}", "-device", "virtio-rng-pci"),
         *("-device", "vmgenid,guid=auto"),
-        *_guards(spec, wires),
+        *_guards(spec, sockets),
         *_controllers(spec),
         *_flat(_disk(place, spec) for place in range(len(spec.disks))),
-        *_network(spec, wires),
+        *_network(spec, sockets),
         *_kernel(direct),
         *_boot_disk(boot_disk),
         *(("-incoming", "defer") if is_frozen else ()),
         *(("-S",) if is_paused else ()),
     ]
-
-
-def command_by_hand(spec: MachineSpec, direct: DirectBoot) -> str:
-    """A command line to paste: the same machine, console on the terminal, QEMU's own network.
-
-    It boots from ``direct`` whatever the spec's boot path, since a pasted line has no lab to serve it. Ctrl-A X
-    ends it.
-    """
-    argv = command(spec, wires=QemuSockets(), direct=direct)
-    argv += ["-serial", "mon:stdio", "-netdev", "user,id=net0"]
-    argv += ["-device", f"virtio-net-pci,netdev=net0,mac={spec.mac},romfile="]
-    return shlex.join(argv)
 
 
 def _board(spec: MachineSpec, clock: str) -> list[str]:
@@ -321,8 +147,8 @@ def _board(spec: MachineSpec, clock: str) -> list[str]:
 
 
 def _firmware(spec: MachineSpec, variables: Path | None) -> list[str]:
-    """SeaBIOS comes with QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is switched off for HTTP
-    (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
+    """SeaBIOS is part of QEMU. OVMF tries PXE before HTTP and waits long for an answer, so PXE is disabled for HTTP
+    boot (edk2, NetworkPkg: opt/org.tianocore/IPv4PXESupport)."""
     if not spec.is_uefi:
         return []
     blocks = [("code", UEFI_CODE, True), ("variables", variables or UEFI_FACTORY_VARIABLES, variables is None)]
@@ -341,7 +167,7 @@ def _memory(spec: MachineSpec, memory: Memory | None) -> list[str]:
     if memory is None:
         return ["-object", f"memory-backend-ram,{size}"]
     share = "on" if memory.is_own else "off"
-    return ["-object", f"memory-backend-file,{size},share={share},mem-path={_escaped(str(memory.file))}"]
+    return ["-object", f"memory-backend-file,{size},share={share},mem-path={escaped(str(memory.file))}"]
 
 
 def _identity(spec: MachineSpec) -> list[str]:
@@ -350,38 +176,37 @@ def _identity(spec: MachineSpec) -> list[str]:
     for name, value in sorted(spec.credentials.items()):
         encoded = base64.b64encode(value.encode()).decode()
         text = f"io.systemd.credential.binary:{name}={encoded}"
-        argv += ["-smbios", f"type=11,value={_escaped(text)}"]
+        argv += ["-smbios", f"type=11,value={escaped(text)}"]
     return argv
 
 
 def shown(argv: Iterable[str]) -> list[str]:
-    """``argv`` as others may see it: what credentials hold is left out."""
+    """``argv`` without the contents of credentials, for logs."""
     return [_CREDENTIAL.sub(r"\1…", word) for word in argv]
 
 
 _CREDENTIAL = re.compile(r"(io\.systemd\.credential\.binary:[^=]*=).*")
 
 
-def _monitor(wires: QemuSockets) -> list[str]:
-    if wires.qmp_fd is None:
+def _monitor(sockets: QemuSockets) -> list[str]:
+    if sockets.qmp_fd is None:
         return []
-    return ["-chardev", f"socket,id=qmp,fd={wires.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
+    return ["-chardev", f"socket,id=qmp,fd={sockets.qmp_fd}", "-mon", "chardev=qmp,mode=control"]
 
 
-def _serial_ports(wires: QemuSockets) -> list[str]:
-    """ttyS0 is the console, ttyS1 the shell."""
-    ports = (("console", wires.console_fd), ("shell", wires.shell_fd))
+def _serial_ports(sockets: QemuSockets) -> list[str]:
+    """ttyS0 is the console, ttyS1 the serial shell."""
+    ports = (("console", sockets.console_fd), ("shell", sockets.shell_fd))
     return _flat(
         ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"] for name, fd in ports if fd is not None
     )
 
 
-def _guards(spec: MachineSpec, wires: QemuSockets) -> list[str]:
-    """A watchdog that is not fed resets the machine, as everything does that resets it: after an event that says so.
-    The TPM is swtpm's, at the other end of ``tpm_fd``."""
+def _guards(spec: MachineSpec, sockets: QemuSockets) -> list[str]:
+    """A watchdog, which resets the machine if it is not fed, and a TPM: swtpm is at the other end of ``tpm_fd``."""
     argv = ["-device", "i6300esb"] if spec.has_watchdog else []
-    if spec.has_tpm and wires.tpm_fd is not None:
-        argv += ["-chardev", f"socket,id=tpm,fd={wires.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+    if spec.has_tpm and sockets.tpm_fd is not None:
+        argv += ["-chardev", f"socket,id=tpm,fd={sockets.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
         argv += ["-device", "tpm-tis,tpmdev=tpm0"]
     return argv
 
@@ -391,20 +216,20 @@ _CONTROLLERS = {
     DiskBus.SATA: "ahci,id=sata0",
     DiskBus.MEGASAS: "megasas,id=megasas0",
 }
-"""What all disks of a bus hang on; q35's own AHCI is left out, as firmware and kernel would look for disks on it."""
+"""The controller for all disks of a bus. q35's own AHCI is left out, as firmware and kernel would probe it."""
 
 
 def _controllers(spec: MachineSpec) -> list[str]:
-    """In the order in which the disks name them; SCSI's where there is no disk, to find nothing on."""
+    """In the order of the disks; without disks an empty SCSI controller."""
     buses = dict.fromkeys(disk.bus for disk in spec.disks) or {DiskBus.SCSI: None}
     return _flat(["-device", _CONTROLLERS[bus]] for bus in buses if bus in _CONTROLLERS)
 
 
 def _disk(place: int, spec: MachineSpec) -> list[str]:
     disk = spec.disks[place]
-    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **_disk_node(place, disk)})]
+    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **disk_node(place, disk)})]
     if not disk.late_s:
-        device = ",".join(f"{key}={_escaped(str(value))}" for key, value in disk_device(place, spec).items())
+        device = ",".join(f"{key}={escaped(str(value))}" for key, value in disk_device(place, spec).items())
         argv += ["-device", device.removeprefix("driver=")]
     return argv
 
@@ -412,8 +237,8 @@ def _disk(place: int, spec: MachineSpec) -> list[str]:
 def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
     """The device of the ``place``-th disk, for the command line and for QMP's ``device_add``.
 
-    Places on a controller are found in order, and so are controllers of one kind: the first on SCSI is /dev/sda, the
-    first NVMe /dev/nvme0n1. Where there are several kinds, whose driver comes first is the guest's affair.
+    The guest finds the disks of one controller, and controllers of one kind, in order: the first on SCSI is /dev/sda,
+    the first NVMe /dev/nvme0n1. The order of controllers of several kinds depends on the guest's drivers.
     """
     disk = spec.disks[place]
     port = sum(other.bus is disk.bus for other in spec.disks[:place])
@@ -434,12 +259,12 @@ def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
 
 
 def nic_id(nic: int) -> str:
-    """Of a network card, for QMP."""
+    """The id of a network card in QMP commands."""
     return f"nic{nic}"
 
 
-def _network(spec: MachineSpec, wires: QemuSockets) -> list[str]:
-    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(wires.netdevs))
+def _network(spec: MachineSpec, sockets: QemuSockets) -> list[str]:
+    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(sockets.netdevs))
 
 
 def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
@@ -456,7 +281,7 @@ _NICS = {NicModel.VIRTIO: "virtio-net-pci", NicModel.E1000E: "e1000e", NicModel.
 
 
 def _kernel(direct: DirectBoot | None) -> list[str]:
-    """The root filesystem is a virtio disk, beside the SCSI disks that the guest counts."""
+    """The root file system is a virtio disk, so that the names of the SCSI disks stay the same."""
     if direct is None:
         return []
     argv = ["-kernel", str(direct.kernel), "-append", " ".join(direct.arguments)]
@@ -464,20 +289,20 @@ def _kernel(direct: DirectBoot | None) -> list[str]:
         argv += ["-initrd", str(direct.initrd)]
     if direct.rootfs is not None:
         argv += ["-blockdev", _blockdev("rootfs", direct.rootfs, "raw", read_only=True)]
-        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={_ROOTFS_SERIAL}"]
+        argv += ["-device", f"virtio-blk-pci,drive=rootfs,serial={ROOTFS_SERIAL}"]
     return argv
 
 
 def _boot_disk(disk: DiskSpec | None) -> list[str]:
-    """The firmware's first choice; no SCSI disk, since the guest counts those."""
+    """The first boot device. A virtio disk, so that the names of the SCSI disks stay the same."""
     if disk is None:
         return []
     argv = ["-blockdev", _blockdev("boot", disk.path, disk.format, disk.read_only)]
     return [*argv, "-device", f"virtio-blk-pci,drive=boot,serial={disk.serial},bootindex=0"]
 
 
-def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
-    """The disk's image, below what makes it fail, slow or recorded where that is asked for."""
+def disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
+    """The disk's image as a block node, below the nodes that make it fail, slow it down or record its writes."""
     node = _node(disk.path, disk.format, disk.read_only)
     if disk.fails_writes_from == 0:
         error = {"event": "none", "iotype": "write", "errno": 5}
@@ -490,9 +315,10 @@ def _disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
 
 
 def _write_limit(disks: Iterable[DiskSpec]) -> list[str]:
-    """blkdebug's errors are for all sectors or for one, so "from here on" is the host's limit of a file's size.
+    """A prefix that makes writes fail from an offset on, by the host's limit of a file's size.
 
-    It is that of all files QEMU writes, the machine's memory among them (setrlimit(2), RLIMIT_FSIZE).
+    blkdebug's errors are for all sectors or for one. The limit holds for all files that QEMU writes, the machine's
+    memory included (setrlimit(2), RLIMIT_FSIZE).
     """
     limits = [disk.fails_writes_from for disk in disks if disk.fails_writes_from]
     if not limits:
@@ -506,7 +332,8 @@ def _throttle(place: int, disk: DiskSpec) -> list[str]:
 
 
 def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
-    """All writes go to ``log`` too, whose superblock is brought up to date with each, to be good whenever QEMU ends."""
+    """Record all writes in ``log``; its superblock is updated with each, so that the log is valid whenever QEMU
+    ends."""
     return {
         "driver": "blklogwrites",
         "discard": "unmap",
@@ -518,7 +345,7 @@ def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
 
 
 def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:
-    """As JSON, which needs no escaping of what a path may contain."""
+    """As JSON, which needs no escaping of paths."""
     return json.dumps({"node-name": name, **_node(path, driver, read_only)})
 
 
@@ -528,11 +355,6 @@ def _node(path: Path, driver: str, read_only: bool) -> dict[str, object]:
     if not read_only:
         node["discard"] = file["discard"] = "unmap"
     return node
-
-
-def _escaped(value: str) -> str:
-    """A comma in a QEMU option value is written twice."""
-    return value.replace(",", ",,")
 
 
 def _flat(parts: Iterable[list[str]]) -> list[str]:

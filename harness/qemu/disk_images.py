@@ -1,24 +1,17 @@
-"""Disk images on the host: made, layered, and read without root and without mounting.
-
-Reading goes to a copy of one partition, holes kept, whose journal is replayed first: without that, a file system
-that lost its power shows a fraction of its files and errors that are none. The image itself is never written.
-"""
+"""Disk images on the host: making, layering and copying them, and their partition tables. None of it needs root."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from harness.core import process
-from harness.core.errors import HostError, ImageError, UsageError
+from harness.core.errors import ImageError, UsageError
 from harness.core.process import CommandFailed
 from harness.model.machine_spec import DiskFormat, DiskRole, DiskSpec
 
@@ -26,19 +19,6 @@ DATA_GIB = 8
 DATA_SERIAL = "BOOTPROOF-DATA"
 _COPY_BYTES = 1 << 30
 _BIG_SECTOR = 4096
-_CORRECTED = (1, 2)
-"""e2fsck(8): errors corrected; 2 asks for a reboot besides."""
-
-
-class DamagedFilesystem(ImageError):
-    """The file system in ``where`` cannot be used as it is: ``said`` by e2fsck."""
-
-    def __init__(self, where: str, said: str) -> None:
-        super().__init__(where, said)
-        self.where, self.said = where, said
-
-    def __str__(self) -> str:
-        return f"{self.where}: e2fsck finds it damaged beyond its journal:\n{self.said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,41 +32,24 @@ class Partition:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ext4Entry:
-    """One name in a folder; ``mode`` is that of stat(2)."""
-
-    name: str
-    mode: int
-    uid: int
-    gid: int
-    size_bytes: int
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_link(self) -> bool:
-        return stat.S_ISLNK(self.mode)
-
-
 def make_raw(path: Path, *, size_bytes: int) -> None:
-    """A blank disk that takes no space yet; `FileExistsError` rather than emptying one that is there."""
+    """Make a blank, sparse image; `FileExistsError` if there is a file."""
     with path.open("xb") as file:
         file.truncate(size_bytes)
 
 
 def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB) -> DiskSpec:
-    """A blank, sparse disk, for /data."""
+    """Make a blank, sparse image for /data, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     make_raw(path, size_bytes=size_gib << 30)
     return DiskSpec(path=path, serial=serial)
 
 
 def furnish(disks: Iterable[DiskSpec]) -> None:
-    """Make the images that are not there yet: blank, or somebody else's file system on the whole of it. One that is
-    there and blank gets its size."""
+    """Make the images that are missing: blank, or for `DiskRole.FOREIGN` with an ext4 on the whole disk.
+
+    A blank image that exists is resized.
+    """
     for disk in disks:
         if not disk.size_gib:
             continue
@@ -101,7 +64,7 @@ def furnish(disks: Iterable[DiskSpec]) -> None:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """``target`` becomes a copy of ``source``, its holes kept."""
+    """Copy ``source`` to ``target``, holes kept."""
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         size_bytes = os.fstat(reader.fileno()).st_size
         writer.truncate(size_bytes)
@@ -109,19 +72,19 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 
 def flatten(overlay: Path, target: Path) -> None:
-    """A raw disk ``target`` of all that ``overlay`` shows."""
+    """Write the content of ``overlay`` to the raw image ``target``."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "convert", "-O", "raw", str(overlay), str(target)])
 
 
 def pack(disk: Path, target: Path) -> None:
-    """A compressed qcow2 ``target`` of all that ``disk`` shows, and that needs no other file."""
+    """Write the content of ``disk`` to ``target``, a compressed qcow2 without a backing file."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target)])
 
 
 def detach(overlay: Path) -> None:
-    """What ``overlay`` shows of its base becomes its own. (`qemu-img rebase` would read all that is empty, too.)"""
+    """Make ``overlay`` independent of its base. (`qemu-img rebase` would also read everything that is empty.)"""
     program, whole = process.require("qemu-img", "qemu-utils"), overlay.with_name(f".{overlay.name}.whole")
     try:
         process.output([program, "convert", "-f", "qcow2", "-O", "qcow2", str(overlay), str(whole)])
@@ -131,19 +94,19 @@ def detach(overlay: Path) -> None:
 
 
 def format_of(path: Path) -> DiskFormat:
-    """By its first bytes (QEMU, docs/interop/qcow2.txt); what is no qcow2 is raw."""
+    """The format by the first bytes (QEMU, docs/interop/qcow2.txt); raw if it is not qcow2."""
     with path.open("rb") as file:
         return DiskFormat.QCOW2 if file.read(4) == b"QFI\xfb" else DiskFormat.RAW
 
 
 def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat.RAW) -> None:
-    """A qcow2 disk over ``base``, which must stay as it is while the overlay is used."""
+    """Make a qcow2 overlay over ``base``, which must not change while the overlay is used."""
     program = process.require("qemu-img", "qemu-utils")
     process.output([program, "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base.resolve()), str(path)])
 
 
 def partitions(image: Path) -> tuple[Partition, ...]:
-    """The partition table of a raw ``image``; empty if it has none."""
+    """The GPT of a raw ``image``; empty if it has no partition table."""
     if rows := _partitions_in_4k(image):
         return rows
     try:
@@ -154,7 +117,7 @@ def partitions(image: Path) -> tuple[Partition, ...]:
         raise
     table = json.loads(text)["partitiontable"]
     if table["label"] != "gpt":
-        raise UsageError(f"{image}: its partition table is {table['label']}; only gpt is understood")
+        raise UsageError(f"{image}: its partition table is {table['label']}, not gpt")
     sector_bytes = int(table["sectorsize"])
     return tuple(
         Partition(
@@ -169,7 +132,7 @@ def partitions(image: Path) -> tuple[Partition, ...]:
 
 
 def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
-    """Those of a disk with sectors of 4096 bytes, which sfdisk(8) does not know of a file (UEFI 2.10, section 5.3)."""
+    """The GPT of a disk with sectors of 4096 bytes, which sfdisk(8) cannot read from a file (UEFI 2.10, 5.3)."""
     with image.open("rb") as file:
         file.seek(_BIG_SECTOR)
         header = file.read(92)
@@ -192,7 +155,8 @@ def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
 
 
 def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
-    """The one partition of that number or type, or that holds an ext4; `ImageError` if there are none or several.
+    """The partition with that number or type, by default the one with an ext4; `ImageError` unless there is exactly
+    one.
 
     Number 0 is the whole disk.
     """
@@ -204,90 +168,21 @@ def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
     else:
         found = [partition for partition in known if which in (partition.number, partition.type)]
     if len(found) != 1:
-        there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none at all"
+        there = ", ".join(f"{row.number} (type {row.type})" for row in known) or "none"
         wanted = "ext4" if which is None else str(which)
         raise ImageError(f"{image}: {len(found)} partitions are {wanted}; there: {there}")
     return found[0]
 
 
 def holds_ext4(image: Path, partition: Partition) -> bool:
-    """Linux, Documentation/filesystems/ext4/super.rst: s_magic, 56 bytes into the superblock at 1024."""
+    """By s_magic, at offset 56 of the superblock at 1024 (Linux, Documentation/filesystems/ext4/super.rst)."""
     with image.open("rb") as file:
         file.seek(partition.start_bytes + 0x438)
         return file.read(2) == b"\x53\xef"
 
 
-class Ext4:
-    """A file system to look at: ``copy`` is a private copy whose journal has been replayed."""
-
-    def __init__(self, copy: Path, where: str) -> None:
-        self.copy, self.where = copy, where
-
-    def read(self, path: str) -> bytes:
-        """The bytes of a file; `FileNotFoundError` if the file system has no such file."""
-        with tempfile.TemporaryDirectory(dir=self.copy.parent) as folder:
-            target = Path(folder) / "content"
-            self._ask(f'dump "{_quotable(path)}" "{target}"')
-            if not target.exists():
-                raise FileNotFoundError(f"{self.where}: no file {path}")
-            return target.read_bytes()
-
-    def entries(self, path: str) -> tuple[Ext4Entry, ...]:
-        """What is in a folder, without ``.`` and ``..``; `FileNotFoundError` if there is no such folder."""
-        rows = [row for row in self._ask(f'ls -p "{_quotable(path)}"').splitlines() if row.startswith("/")]
-        if not rows:
-            raise FileNotFoundError(f"{self.where}: no folder {path}")
-        found = (_entry(row) for row in rows)
-        return tuple(entry for entry in found if entry.name not in (".", ".."))
-
-    def entry(self, path: str) -> Ext4Entry | None:
-        """The entry at ``path``, links not followed; None if there is none."""
-        folder, _, name = path.rstrip("/").rpartition("/")
-        try:
-            return next((entry for entry in self.entries(folder or "/") if entry.name == name), None)
-        except FileNotFoundError:
-            return None
-
-    def problems(self) -> str:
-        """What a full check finds, in e2fsck's words; empty if the file system is sound."""
-        try:
-            _e2fsck("-fn", self.copy)
-        except CommandFailed as error:
-            return error.tail
-        return ""
-
-    def _ask(self, request: str) -> str:
-        return process.output([process.require("debugfs", "e2fsprogs"), "-R", request, str(self.copy)])
-
-
-@contextmanager
-def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder: Path | None = None) -> Iterator[Ext4]:
-    """The ext4 in that partition, or the only one, of a disk that nobody writes to, while the block lasts.
-
-    ``disk`` is a machine's, or a raw image. ``folder`` is where the copy is kept meanwhile, by default that of the
-    image. Raises `DamagedFilesystem` if its journal cannot be replayed.
-    """
-    path = disk if isinstance(disk, Path) else disk.path
-    with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or path.parent) as scratch:
-        image = path
-        if isinstance(disk, DiskSpec) and disk.format is not DiskFormat.RAW:
-            flatten(path, image := Path(scratch) / "raw")
-        partition = find_partition(image, which)
-        where = f"{path}, partition {partition.number}"
-        copy = Path(scratch) / "ext4"
-        copy_partition(image, partition, copy)
-        _replay_journal(copy, where)
-        yield Ext4(copy, where)
-
-
-def read_file(image: Path, which: int | UUID, path: str) -> bytes:
-    """The bytes of a file in the ext4 of that partition (a number or a type) of a raw ``image``."""
-    with open_ext4(image, which) as file_system:
-        return file_system.read(path)
-
-
 def copy_partition(image: Path, partition: Partition, target: Path) -> None:
-    """The partition's data becomes a file, its holes left out: lseek(2), SEEK_DATA."""
+    """Copy the partition's data to ``target``, holes left out (lseek(2), SEEK_DATA)."""
     end = partition.start_bytes + partition.size_bytes
     with image.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
         if os.fstat(source.fileno()).st_size < end:
@@ -297,7 +192,7 @@ def copy_partition(image: Path, partition: Partition, target: Path) -> None:
 
 
 def put_partition(source: Path, image: Path, partition: Partition) -> None:
-    """The data of the file ``source`` becomes the partition's."""
+    """Replace the partition's data by the content of ``source``."""
     end = partition.start_bytes + partition.size_bytes
     half_made = image.with_name(f".{image.name}.new")
     with image.open("rb", buffering=0) as old, source.open("rb", buffering=0) as new:
@@ -311,7 +206,7 @@ def put_partition(source: Path, image: Path, partition: Partition) -> None:
 
 
 def _copy_data(source: int, sink: int, begin: int, end: int, to: int = 0) -> None:
-    """What is between ``begin`` and ``end`` of ``source``, holes apart, to ``sink`` from ``to`` on."""
+    """Copy bytes ``begin`` to ``end`` of ``source``, without holes, to offset ``to`` of ``sink``."""
     for start, stop in _extents(source, begin, end):
         at = start
         while at < stop:
@@ -327,29 +222,3 @@ def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = os.lseek(fd, data, os.SEEK_HOLE)
         if data < end:
             yield data, min(start, end)
-
-
-def _replay_journal(copy: Path, where: str) -> None:
-    try:
-        _e2fsck("-p", copy)
-    except CommandFailed as error:
-        if error.status not in _CORRECTED:
-            raise DamagedFilesystem(where, error.tail) from error
-
-
-def _e2fsck(option: str, copy: Path) -> None:
-    """It names what it finds on standard output, so that must be in the error too."""
-    program = process.require("e2fsck", "e2fsprogs")
-    process.run([program, option, str(copy)], log=copy.with_name("e2fsck.log"))
-
-
-def _entry(row: str) -> Ext4Entry:
-    """``/inode/mode/uid/gid/name/size/`` of debugfs(8), ls -p; a name has no slash, a folder no size."""
-    _, _, mode, uid, gid, name, size, _ = row.split("/")
-    return Ext4Entry(name=name, mode=int(mode, 8), uid=int(uid), gid=int(gid), size_bytes=int(size or 0))
-
-
-def _quotable(path: str) -> str:
-    if '"' in path or "\n" in path:
-        raise HostError(f"debugfs cannot be asked for {path!r}: it takes no quotes or line ends in names")
-    return path

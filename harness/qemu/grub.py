@@ -1,10 +1,10 @@
-"""The boot disk of machines that GRUB starts: one disk for BIOS and UEFI, made without root, mounts or loop devices.
+"""The boot disk of machines with boot path grub, for BIOS and UEFI, made without root, mounts or loop devices.
 
     1  bios_grub       core.img, which boot.img in sector 0 loads: BIOS
     2  ESP (FAT)       EFI/BOOT/BOOTX64.EFI: UEFI
     3  BOOT (ext4)     grub.cfg, and a folder for each version: vmlinuz, initrd.img, rootfs.squashfs
 
-GRUB's menu has the newest version first and the one before it second, and is on the serial console, in and out.
+GRUB's menu has the newest version first and the previous one second. It uses the serial console.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from harness.core.errors import UsageError
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, Manifest
 from harness.model.machine_spec import BOOT_LABEL, DiskBus, DiskFormat, DiskSpec
 from harness.qemu import disk_images
-from harness.qemu.command_line import URL_PLACEHOLDER
+from harness.qemu.kernel_arguments import URL_PLACEHOLDER
 
 SERIAL = "BOOTPROOF-BOOT"
 DISK, CONFIGURATION = "boot-disk.img", "grub.cfg"
-"""In a machine's folder: its boot disk, and what the menu on it is."""
+"""In a machine's folder: its boot disk, and a copy of the disk's menu."""
 
 TIMEOUT_S = 5
-"""After which GRUB starts the first entry by itself, for somebody who boots by hand; the harness presses Enter."""
+"""Seconds until GRUB starts the first entry without a key. The harness always sends a key."""
 READY = "bootproof: GRUB's menu follows"
-"""GRUB prints it when it takes keys."""
+"""Printed by GRUB when it accepts keys."""
 
 _MIB = 1 << 20
 _SECTOR_BYTES = 512
 _CORE, _ESP, _BOOT = (1 * _MIB, 1 * _MIB), (2 * _MIB, 8 * _MIB), 10 * _MIB
-"""Where they begin, and the size of the first two."""
+"""Start and size in bytes of the first two partitions, and the start of BOOT."""
 _ROOM_MIB = 64
 _TYPES = ("21686148-6449-6E6F-744E-656564454649", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
           "0FC63DAF-8483-4772-8E79-3D69D8477DE4")  # fmt: skip
 """UEFI specification 2.10, 5.3.3, and GRUB's manual, "BIOS installation": bios_grub; ESP; Linux file system."""
 MODULES = Path("/usr/lib/grub")
 PACKAGES = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}
-"""Where Debian has GRUB's modules by target, and the packages that bring them."""
+"""Debian's folder of GRUB modules, and the package for each target."""
 _NEEDED = ("part_gpt", "ext2", "search", "serial", "terminal", "normal", "configfile", "linux", "echo", "boot")
 _EARLY = f"search --no-floppy --label {BOOT_LABEL} --set root\nset prefix=($root)/\n"
-"""What GRUB runs first, to find its configuration."""
+"""Run by GRUB first, to find its configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MenuEntry:
-    """One version on the boot disk; ``arguments`` are all of its kernel's."""
+    """One version on the boot disk; ``arguments`` are all of its kernel arguments."""
 
     artifacts: Artifacts
     arguments: tuple[str, ...]
@@ -66,22 +66,22 @@ class MenuEntry:
 
 
 def folder_of(digest: str) -> str:
-    """Where the artifacts of that digest are on BOOT."""
+    """The folder of the artifacts with that digest on BOOT."""
     return f"/{digest[:12]}"
 
 
 def check(manifest: Manifest) -> None:
-    """`UsageError` for artifacts that GRUB's machines cannot boot from their disk."""
+    """Raise `UsageError` for artifacts that cannot boot on boot path grub."""
     arguments = manifest.kernel_arguments
     if manifest.rootfs != ROOTFS:
-        raise UsageError(f"boot path grub: {manifest.rootfs} on BOOT is not understood by dracut; pack a {ROOTFS}")
+        raise UsageError(f"boot path grub: dracut cannot boot {manifest.rootfs} from BOOT; pack a {ROOTFS}")
     if any(URL_PLACEHOLDER in given or given.startswith("root=") for given in arguments):
-        raise UsageError("boot path grub: the kernel arguments say where the root file system is; leave root= out")
+        raise UsageError("boot path grub: the kernel arguments name a root file system; remove root=")
 
 
 def offers(installed: Artifacts, running: Artifacts, before: Sequence[Artifacts] = ()) -> tuple[Artifacts, ...]:
-    """What a deployment leaves on a disk that had ``before``: what it ``installed``, and what was ``running``, or else
-    the other version that was there: pure."""
+    """The versions on a disk after a deployment: ``installed``, and ``running`` or else another one of ``before``:
+    pure."""
     distinct = {artifacts.digest: artifacts for artifacts in reversed((installed, running, *before))}
     order = dict.fromkeys(artifacts.digest for artifacts in (installed, running, *before))
     return tuple(distinct[digest] for digest in order)[:2]
@@ -110,21 +110,21 @@ menuentry '{entry.title}' --hotkey={key} {{
 
 
 def _quoted(word: str) -> str:
-    """As GRUB's script has it, which is the shell's; its manual, "Quoting"."""
+    """Quoted as in the shell: GRUB's manual, "Quoting"."""
     return "'" + word.replace("'", "'\\''") + "'" if set(word) & set("'\"\\$;&|<>{}*?[]#") else word
 
 
 def keys(entry: int) -> str:
-    """What is typed at the menu to start that entry: one key, its own.
+    """The key that starts that entry of the menu.
 
-    UEFI's firmware reads the same serial port as GRUB, and either may get what is typed: hence the console as a second
-    input, and not two keys, which might change places.
+    UEFI's firmware reads the same serial port as GRUB, and either may get a key: so the console is a second input, and
+    an entry has one key, as two might arrive in the other order.
     """
     return str(entry + 1)
 
 
 COMMAND_LINE = "c"
-"""What is typed at the menu to get there; the menu's countdown is over then."""
+"""The key that opens GRUB's command line from its menu and stops the countdown."""
 
 
 def spec_of(folder: Path) -> DiskSpec:
@@ -134,7 +134,7 @@ def spec_of(folder: Path) -> DiskSpec:
 
 
 def install(folder: Path, entries: Sequence[MenuEntry]) -> DiskSpec:
-    """The boot disk in a machine's ``folder``, with those ``entries``; one that has them already stays as it is."""
+    """Make the boot disk in a machine's ``folder``, unless it has these ``entries`` already."""
     note, wanted = folder / CONFIGURATION, configuration(entries)
     if not ((folder / DISK).exists() and note.exists() and note.read_text("utf-8") == wanted):
         remove(folder)
@@ -144,7 +144,7 @@ def install(folder: Path, entries: Sequence[MenuEntry]) -> DiskSpec:
 
 
 def keep(folder: Path, place: Path) -> None:
-    """The boot disk in ``folder``, and its menu, are ``place``'s too: for a machine that is frozen."""
+    """Copy the boot disk in ``folder``, and its menu, to ``place``: for a frozen machine."""
     if disk_images.format_of(folder / DISK) is DiskFormat.RAW:
         disk_images.copy_sparse(folder / DISK, place / DISK)
     else:
@@ -153,7 +153,7 @@ def keep(folder: Path, place: Path) -> None:
 
 
 def take(place: Path, folder: Path) -> DiskSpec:
-    """A machine's boot disk over one that was kept in ``place``, which stays as it is."""
+    """Make the boot disk in ``folder`` an overlay over the one in ``place``."""
     remove(folder)
     disk_images.make_overlay(folder / DISK, place / DISK)
     shutil.copyfile(place / CONFIGURATION, folder / CONFIGURATION)
@@ -165,7 +165,7 @@ def remove(folder: Path) -> None:
 
 
 def make_disk(path: Path, entries: Sequence[MenuEntry]) -> None:
-    """The boot disk; as large as its content, and a little room."""
+    """Make the boot disk, a little larger than its content."""
     content_mib = sum(file.size_bytes for entry in entries for file in entry.artifacts.manifest.files.values()) // _MIB
     boot_mib = content_mib * 21 // 20 + _ROOM_MIB  # ext4's own tables take less than a twentieth
     half_made = path.with_name(f".{path.name}.new")
@@ -193,8 +193,8 @@ def _partition(image: Path, boot_mib: int, work: Path) -> None:
 
 
 def _make_boot(image: Path, boot_mib: int, entries: Sequence[MenuEntry], work: Path) -> None:
-    """ext4 with no feature that GRUB 2.06 does not know (grub-core/fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT); without
-    a journal, since nobody writes there but a deployment."""
+    """ext4 with only the features that GRUB 2.06 supports (grub-core/fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT), and
+    without a journal, since only deployments write to it."""
     tree = work / "boot"
     for entry in entries:
         folder = tree / entry.folder.lstrip("/")
@@ -236,7 +236,7 @@ def _make_esp(image: Path, loader: Path) -> None:
 
 
 def _put_bios_loader(image: Path, core: Path) -> None:
-    """What grub-bios-setup does, without a device to do it to.
+    """Do what grub-bios-setup does, without a block device.
 
     GRUB, include/grub/i386/pc/boot.h: boot.img has the sector of core.img at 0x5c (GRUB_BOOT_MACHINE_KERNEL_SECTOR).
     Its struct grub_pc_bios_boot_blocklist ends the first sector of core.img: where the rest is, in 8 of 12 bytes.

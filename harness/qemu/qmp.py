@@ -1,8 +1,7 @@
-"""QEMU's machine protocol over a connected socket. The only importer of qemu.qmp.
+"""QEMU's machine protocol (QMP) over a connected socket. The only importer of qemu.qmp.
 
-qemu.qmp is asynchronous; its event loop runs in a thread of its own. Commands have deadlines, which the
-library does not offer, and events are handed on at once instead of being kept: a machine that runs for days
-would fill the library's queue and history.
+qemu.qmp is asynchronous; its event loop runs in a thread of its own. Commands have deadlines, which the library does
+not offer. Events are passed on at once and not kept: the library's queue and history would grow without bound.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError
 from harness.core.eventloop import EventLoop, event_loop
 
+_debug = logging.getLogger(__name__)
+
 OnEvent = Callable[[str, dict[str, Any]], None]
 EventFilter = Callable[[Message], bool]
 
@@ -40,7 +41,7 @@ _CLOSE_S = 5.0
 
 
 class QmpError(HarnessError):
-    """``machine``: QMP ``command`` failed because of ``problem``."""
+    """The QMP ``command`` to ``machine`` failed because of ``problem``."""
 
     def __init__(self, machine: str, command: str, problem: str) -> None:
         super().__init__(machine, command, problem)
@@ -55,23 +56,23 @@ class QmpRefused(QmpError):
 
 
 class QmpTimeout(QmpError):
-    """QEMU lives but did not answer in time."""
+    """QEMU runs but did not answer in time."""
 
 
 class QmpGone(QmpError):
-    """QEMU is no longer there, or never was: look at how its process ended."""
+    """QEMU has ended, or never started: look at how its process ended."""
 
 
 class Qmp:
     """One machine's monitor."""
 
-    def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log) -> None:
-        self._name, self._client, self._loop, self._log = name, client, loop, log
-        self._gone = loop.start(_until_gone(client))
+    def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log, gone: futures.Future[None]) -> None:
+        self._name, self._client, self._loop, self._log, self._gone = name, client, loop, log, gone
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: Deadline) -> Any:
         """QEMU's answer. Raises `QmpRefused`, `QmpTimeout` or `QmpGone`; the last at once when QEMU ends."""
         self._log.write({"execute": command, "arguments": dict(arguments or {})})
+        _debug.debug("%s: QMP command %s", self._name, command)
         try:
             answer = self._loop.call(self._client.execute(command, arguments), timeout_s=deadline.left_s)
         except ExecuteError as error:
@@ -85,9 +86,10 @@ class Qmp:
         return answer
 
     def wait_until_gone(self, deadline: Deadline) -> bool:
-        """Whether QEMU has hung up in time; all its events have been handed on then.
+        """Whether QEMU has closed the connection by the deadline; all its events have been passed on then.
 
-        QEMU's exit may be known some milliseconds before its last event: wait here before asking why it ended.
+        The exit of QEMU's process can be seen some milliseconds before its last event: wait here before asking why it
+        ended.
         """
         futures.wait([self._gone], deadline.left_s)
         return self._gone.done()
@@ -95,36 +97,37 @@ class Qmp:
 
 @contextmanager
 def open_qmp(sock: socket.socket, *, name: str, on_event: OnEvent, log: Path | None = None) -> Iterator[Qmp]:
-    """A session on ``sock``, which it takes over, while the block lasts.
+    """A session on ``sock``, which is closed after the block.
 
-    ``on_event`` gets each event's name and data, in order, in the monitor's own thread: it must be quick and
-    must not execute commands. ``log`` gets all of it, a JSON object a line. Raises `QmpGone` if QEMU ends
+    ``on_event`` is called with each event's name and data, in order, in the monitor's own thread: it must be quick and
+    must not execute commands. All messages are appended to ``log``, a JSON object a line. Raises `QmpGone` if QEMU ends
     before its greeting.
     """
     with ExitStack() as stack:
         stack.callback(sock.close)
         record = stack.enter_context(_opened(log))
         loop = stack.enter_context(event_loop(f"qmp {name}"))
-        client = loop.call(_connect(name, sock, _filter(on_event, record)))
+        client = loop.call(_connect(name, sock, _filter(name, on_event, record)))
         stack.callback(_close, loop, client)
-        yield Qmp(name, client, loop, record)
+        yield Qmp(name, client, loop, record, loop.start(_until_gone(client)))
 
 
-def _filter(on_event: OnEvent, log: _Log) -> EventFilter:
-    """A filter that declines every event after handing it on, so that the library keeps none."""
+def _filter(name: str, on_event: OnEvent, log: _Log) -> EventFilter:
+    """A filter that passes every event on and then declines it, so that the library does not keep it."""
 
-    def hand_on(message: Message) -> bool:
+    def pass_on(message: Message) -> bool:
         log.write(dict(message))
+        _debug.debug("%s: QMP event %s", name, message["event"])
         on_event(str(message["event"]), dict(message.get("data", {})))  # type: ignore[call-overload]  # typed as object
         return False
 
-    return hand_on
+    return pass_on
 
 
-async def _connect(name: str, sock: socket.socket, hand_on: EventFilter) -> QMPClient:
+async def _connect(name: str, sock: socket.socket, pass_on: EventFilter) -> QMPClient:
     client = QMPClient(name)
-    client.logger = _SILENT  # what it would log as an error is raised here, and QEMU's end is not always one
-    client.events.event_filter = hand_on
+    client.logger = _SILENT  # its errors are raised here, and the end of QEMU is not always an error
+    client.events.event_filter = pass_on
     sock.setblocking(False)
     try:
         await client.connect(sock)
@@ -139,12 +142,12 @@ async def _until_gone(client: QMPClient) -> None:
 
 
 def _close(loop: EventLoop, client: QMPClient) -> None:
-    with suppress(QMPError, EOFError, OSError, TimeoutError):  # how it ended was told to whoever executed
+    with suppress(QMPError, EOFError, OSError, TimeoutError):  # a command that failed has raised it
         loop.call(client.disconnect(), timeout_s=_CLOSE_S)
 
 
 class _Log:
-    """A JSON object a line, with the monotonic time. A full disk costs the log, not the machine."""
+    """A JSON object a line, with the monotonic time. If it cannot be written, the log is lost, not the machine."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self._file = file

@@ -1,7 +1,7 @@
-"""Freezing and thawing over QMP: a machine's device state to a file and back, its memory staying in a file of its own.
+"""Freezing and thawing over QMP: a machine's device state to a file and back. Its memory has a file of its own.
 
-QEMU calls it migration. With ``x-ignore-shared`` memory that QEMU shares with a file is not part of the state: half a
-megabyte is left to write (QEMU 7.2 and newer; ``mapped-ram`` of QEMU 9 and newer writes all of the memory instead).
+QEMU calls it migration. With ``x-ignore-shared``, memory that is shared with a file is not part of the state, which is
+half a megabyte then (QEMU 7.2 and newer; ``mapped-ram`` of QEMU 9 and newer writes all of the memory instead).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _ENDED = ("completed", "failed", "cancelled")
 
 
 class CannotFreeze(HostError):
-    """QEMU would not write, or not take, a machine's state; the sentence has its words."""
+    """QEMU cannot write or load a machine's state; the message has its reason."""
 
 
 def check(qmp: Qmp, deadline: Deadline) -> None:
-    """Raise `CannotFreeze` where the machine has a device whose state cannot be written."""
+    """Raise `CannotFreeze` if the machine has a device whose state QEMU cannot write."""
     reasons = _ask(qmp, "query-migrate", {}, deadline).get("blocked-reasons")
     if reasons:
         raise CannotFreeze(f"QEMU cannot freeze this machine: {', '.join(reasons)}")
 
 
 def save(qmp: Qmp, state: Path, deadline: Deadline) -> None:
-    """Stop the machine and write its state; on return its memory file is complete. It must not go on then.
+    """Pause the machine and write its state; its memory file is complete then. It must not be continued.
 
-    Raises `CannotFreeze`; the machine stands still then, too.
+    Raises `CannotFreeze`; the machine is paused then, too.
     """
     _ask(qmp, "stop", {}, deadline)
     _ask(qmp, "migrate-set-capabilities", _SHARED_STAYS, deadline)
@@ -42,7 +42,7 @@ def save(qmp: Qmp, state: Path, deadline: Deadline) -> None:
 
 
 def load(qmp: Qmp, state: Path, deadline: Deadline) -> None:
-    """Let a machine that was started with ``-incoming defer`` take that state and go on. Raises `CannotFreeze`."""
+    """Load that state into a machine started with ``-incoming defer``, and continue it. Raises `CannotFreeze`."""
     _ask(qmp, "migrate-set-capabilities", _SHARED_STAYS, deadline)
     _ask(qmp, "migrate-incoming", {"uri": f"exec:cat {shlex.quote(str(state))}"}, deadline)
     _await(qmp, deadline)
@@ -51,14 +51,14 @@ def load(qmp: Qmp, state: Path, deadline: Deadline) -> None:
 
 def _await(qmp: Qmp, deadline: Deadline) -> None:
     def ended() -> dict[str, Any] | None:
-        said = _ask(qmp, "query-migrate", {}, deadline)
-        return said if said.get("status") in _ENDED else None
+        status = _ask(qmp, "query-migrate", {}, deadline)
+        return status if status.get("status") in _ENDED else None
 
-    said = poll(ended, deadline, every_s=0.004)
-    if said is None:
-        raise CannotFreeze(f"waited {deadline.passed_s:.0f} s for QEMU to hand over a machine's state, in vain")
-    if said["status"] != "completed":
-        raise CannotFreeze(f"QEMU could not hand over a machine's state: {said.get('error-desc', said['status'])}")
+    end = poll(ended, deadline, every_s=0.004)
+    if end is None:
+        raise CannotFreeze(f"QEMU did not finish a machine's state within {deadline.passed_s:.0f} s")
+    if end["status"] != "completed":
+        raise CannotFreeze(f"QEMU could not write or load a machine's state: {end.get('error-desc', end['status'])}")
 
 
 def _ask(qmp: Qmp, command: str, arguments: Mapping[str, object], deadline: Deadline) -> dict[str, Any]:

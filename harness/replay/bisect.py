@@ -13,7 +13,7 @@ from harness.core.errors import Blame, HostError, UsageError
 from harness.core.namespaces import remove
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
-from harness.lab import choose
+from harness.lab import choose_network
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import find_definition, find_images
 from harness.model.layout import BUNDLE_SUFFIX
@@ -93,7 +93,7 @@ def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, fol
         memory_mib=definition.memory_mib,
         disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL, size_gib=DATA_GIB),),
     )
-    network = choose("auto").network
+    network = choose_network("auto").network
     return Case(spec=spec, artifacts=artifacts, definition=definition, network=network, test=options.test)
 
 

@@ -11,12 +11,12 @@ from harness.core import serialization
 from harness.core.errors import UsageError
 from harness.core.terminal import to_stderr
 from harness.host import accelerator
-from harness.machine import board
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 from harness.model.definition import find_definition, find_images
 from harness.model.layout import UEFI_VARIABLES
 from harness.promotion.remote import open_tree
+from harness.qemu.devices import check_nics
 from harness.replay.bundle_read import Unpacked
 from harness.replay.case import Case
 from harness.runs.progress import BuildProgress
@@ -60,7 +60,7 @@ def on_this_host(case: Case, store: Store) -> Case:
                 f"network fault {name} needs a second build, which is not in the bundle; "
                 "--set network-faults= replays without it"
             )
-    board.check(case.spec.nics)
+    check_nics(case.spec.nics)
     choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
     if choice.accelerator is not case.spec.accelerator:
         to_stderr(

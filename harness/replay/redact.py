@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.core import process
 from harness.core.errors import ImageError
 from harness.core.process import CommandFailed
-from harness.qemu.disk_images import Ext4, find_partition, holds_ext4, open_ext4, partitions, put_partition
+from harness.qemu.disk_images import find_partition, holds_ext4, partitions, put_partition
+from harness.qemu.ext4 import Ext4, open_ext4
 
 HIDDEN = b"[secret]"
 _LEAST_BYTES = 8

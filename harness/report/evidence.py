@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.core.text import clean
 from harness.model.layout import NETWORK_LOG, SCREENSHOT
 from harness.model.verdict import BootResult
-from harness.report.words import clean
 
 _MOST_LINES = 60
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from harness.core.errors import Blame
+from harness.core.text import clean
 from harness.model.verdict import Finding, Verdict
-from harness.report import words
 
 _SEVERITY = {Blame.IMAGE: "critical", Blame.HOST: "minor", Blame.HARNESS: "minor"}
 _FILE = re.compile(r"([\w./-]+\.py)::")
@@ -45,7 +45,7 @@ def gitlab_report(verdict: Verdict) -> str:
 def _issue(finding: Finding, definition: str) -> dict[str, object]:
     same = json.dumps([finding.id, finding.what, finding.where, finding.blame])
     return {
-        "description": words.clean(f"{finding.blame}: {finding.what} ({finding.where})"),
+        "description": clean(f"{finding.blame}: {finding.what} ({finding.where})"),
         "check_name": finding.id,
         "fingerprint": hashlib.sha256(same.encode()).hexdigest(),
         "severity": _SEVERITY[finding.blame],
@@ -70,7 +70,7 @@ def _command(name: str, properties: Mapping[str, str], message: str) -> str:
 
 def _escape(text: str, more: str = "") -> str:
     """As the runner takes it back: ``%``, the ends of lines and, in properties, what separates them."""
-    text = words.clean(text)
+    text = clean(text)
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text

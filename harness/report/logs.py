@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.text import clean
 from harness.model.verdict import BootResult, Finding
 from harness.report.evidence import read_beside
-from harness.report.words import clean, name_of
+from harness.report.words import name_of
 
 _SINCE_START = re.compile(r"^\[ *\d+\.\d\d\] ")
 """What the console puts before each line that it keeps."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import serialization
+from harness.core.text import clean
 from harness.model.finding_catalog import next_step
 from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.verdict import Verdict
@@ -101,4 +102,4 @@ def _template() -> Template:
 
 def _finalize(value: Any) -> Any:
     """What is text and not ours yet, as it may be shown."""
-    return words.clean(value) if type(value) is str else value
+    return clean(value) if type(value) is str else value

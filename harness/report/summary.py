@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.core.text import clean
 from harness.model.verdict import Outcome, Verdict
 from harness.report import findings, words
 from harness.report.findings import Observation
@@ -64,18 +65,18 @@ def _unproven(verdict: Verdict) -> Iterator[str]:
 
 def _text(text: str) -> str:
     """One line that means nothing to Markdown, and calls nobody (GitHub looks for names after rendering)."""
-    line = " ".join(words.clean(text).split())
+    line = " ".join(clean(text).split())
     return _CALLS.sub(rf"\1{_JOINER}", _SPECIAL.sub(r"\\\1", line))
 
 
 def _code(text: str) -> str:
-    line = " ".join(words.clean(text).split())
+    line = " ".join(clean(text).split())
     fence = "`" * (_longest_run(line) + 1)
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
 
 def _fenced(lines: tuple[str, ...]) -> str:
-    text = "\n".join(line[:_LINE_CHARACTERS] for line in map(words.clean, lines))
+    text = "\n".join(line[:_LINE_CHARACTERS] for line in map(clean, lines))
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}text\n{text}\n{fence}"
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from harness.core.errors import Blame
-from harness.core.text import plain
 from harness.model.verdict import BootResult, Outcome, Verdict, boot_name
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-"""All but tabulator and end of line; iPXE takes back what it printed with many a backspace."""
 
 
 def why(verdict: Verdict) -> str:
@@ -54,8 +49,3 @@ def facts(verdict: Verdict) -> tuple[str, ...]:
 def name_of(boot: BootResult) -> str:
     """As findings name it in ``where``."""
     return boot_name(boot.machine, boot.number, boot.boot_path)
-
-
-def clean(text: str) -> str:
-    """``text`` of a guest or a test as it may be written anywhere: no escapes, no controls, no halves of characters."""
-    return _CONTROLS.sub("", plain(text)).encode("utf-8", "replace").decode()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shlex
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.qemu import command_line
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
@@ -126,11 +126,13 @@ def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -
     """CPU seconds of QEMU until the guest has printed that it is ready."""
     spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
     manifest = artifacts.manifest
-    arguments = command_line.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = shlex.split(command_line.command_by_hand(spec, direct).replace("mon:stdio", "stdio"))
+    netdev = "user,id=net0"
+    argv = command_line.command(spec, sockets=command_line.QemuSockets(netdevs=(netdev,)), direct=direct)
+    argv += ["-serial", "stdio"]
     with (folder / "bare.log").open("wb") as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     impatience = threading.Timer(_PATIENCE_S, child.kill)

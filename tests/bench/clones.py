@@ -36,6 +36,7 @@ from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
 from harness.qemu import command_line
 from harness.qemu.disk_images import DATA_SERIAL, make_disk
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store, find_store
 
@@ -225,11 +226,11 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     disk = make_disk(folder / "labgrid.raw")
     spec = replace(templates.spec.machine, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)
     manifest = artifacts.manifest
-    arguments = command_line.kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
+    arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = command_line.command(spec, wires=command_line.QemuSockets(), direct=direct)
+    argv = command_line.command(spec, sockets=command_line.QemuSockets(), direct=direct)
     own = {name: argv[argv.index(name) + 1] for name in ("-machine", "-cpu", "-m", "-kernel", "-append", "-display")}
     for name, value in own.items():
         place = argv.index(name)

@@ -4,7 +4,7 @@
 
 Another distribution's keyring must be installed; $MIRROR names an archive other than mmdebstrap's own choice.
 Each system is made as its distribution makes it, with its own initrd, and booted once for each fault. Of the
-good boot the whole console is kept, of others what is around the first sign.
+good boot the whole console is kept, of others what is around the first console pattern.
 tests/harness/guest/test_console_patterns.py reads them.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness.core import process
 from harness.core.text import plain
-from harness.guest.console_patterns import read_line
+from harness.guest.console_patterns import patterns_in
 
 CONSOLES = Path(__file__).parent
 GOOD = "good"
@@ -103,9 +103,9 @@ def main() -> None:
             if target.exists():
                 continue
             lines = _boot(folder, fault, is_good=name == GOOD)
-            kept = lines if name == GOOD else _around_the_first_sign(lines)
+            kept = lines if name == GOOD else _around_the_first_pattern(lines)
             target.write_text("\n".join([f"# {programs}", *kept]) + "\n", "utf-8")
-            print(target.name, len(lines), [sign.id for line in lines for sign in read_line(line)], flush=True)
+            print(target.name, len(lines), [pattern.id for line in lines for pattern in patterns_in(line)], flush=True)
 
 
 def _bootstrap(suite: str, system: System, folder: Path) -> None:
@@ -162,14 +162,14 @@ def _wait(qemu: subprocess.Popen[bytes], log: Path, *, is_good: bool) -> None:
         if log.stat().st_size != size:
             size, seen_s = log.stat().st_size, time.monotonic()
             lines = _lines(log)
-            is_over = " login:" in lines[-1] if is_good else any(any(read_line(line)) for line in lines)
+            is_over = " login:" in lines[-1] if is_good else any(any(patterns_in(line)) for line in lines)
         if is_over and time.monotonic() - seen_s > _QUIET_S:
             break
 
 
-def _around_the_first_sign(lines: list[str]) -> list[str]:
+def _around_the_first_pattern(lines: list[str]) -> list[str]:
     """The end, if there is none."""
-    at = next((number for number, line in enumerate(lines) if any(read_line(line))), len(lines))
+    at = next((number for number, line in enumerate(lines) if any(patterns_in(line))), len(lines))
     return lines[max(0, at - _BEFORE) :][:_LINES]
 
 

@@ -9,7 +9,7 @@ import pytest
 from harness import Artifacts, DiskSpec, Lab
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
-from harness.guest.channel import takes_serial_shell
+from harness.guest.serial_shell import takes_serial_shell
 from harness.persistence.unit_delays import delays
 from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
 from harness.runs.folder import Run

@@ -13,7 +13,7 @@ from harness.fixtures.machine import MakeMachine
 from harness.persistence.identity import identity
 from harness.persistence.locations import find_locations
 from harness.persistence.workloads import failures, make_workloads, workloads_of
-from harness.qemu import disk_images
+from harness.qemu.ext4 import open_ext4
 
 NONCE = "bootproof-nonce"
 ELSEWHERE = ("/root", "/etc", "/var/lib")
@@ -59,7 +59,7 @@ class Journey:
 
     def check_disk(self) -> None:
         """Add to ``losses`` each nonce that is missing on the raw disk of a machine that is off."""
-        with disk_images.open_ext4(self.machine.spec.data) as data:
+        with open_ext4(self.machine.spec.data) as data:
             for file, nonce in self.nonces.items():
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:

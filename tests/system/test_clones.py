@@ -28,7 +28,7 @@ from harness.machine.templates import Templates, TemplateSpec, template_key
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
-from harness.qemu.disk_images import open_ext4
+from harness.qemu.ext4 import open_ext4
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
 from harness.store.template_record import discard

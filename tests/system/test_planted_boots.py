@@ -13,14 +13,14 @@ import pytest
 from harness.core import process, serialization
 from harness.core.errors import Blame
 from harness.lab import HttpAnswer, Lab, Request
-from harness.lab.http_faults import altered
+from harness.lab.http_faults import apply_faults
 from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
 from harness.model.machine_spec import Accelerator, BootPath, MachineSpec, mac_of
 from harness.model.network_faults import known
 from harness.model.timeouts import Timeouts
-from harness.qemu import command_line, grub
+from harness.qemu import grub, ipxe
 from harness.qemu.disk_images import make_raw
 from harness.runs.folder import Run
 
@@ -215,15 +215,15 @@ def test_a_boot_script_that_tries_once(
     booting: Booting, spec: MachineSpec, lab: Lab, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     fault = known()["http-503-once-kernel"]
-    script = _GIVES_UP.format(url=command_line.base_url(artifacts.digest)).encode()
+    script = _GIVES_UP.format(url=ipxe.base_url(artifacts.digest)).encode()
 
     def alter(request: Request, answer: HttpAnswer, answered_before: int) -> HttpAnswer:
-        if request.path == command_line.script_path(mac_of(spec.number, 0)):
+        if request.path == ipxe.script_path(mac_of(spec.number, 0)):
             return replace(answer, body=script)
-        return altered([fault], tmp_path, request, answer, answered_before)
+        return apply_faults([fault], tmp_path, request, answer, answered_before)
 
     lab.inject(fault)
-    lab.http.inject(alter)
+    lab.http.filter_answers(alter)
     with pytest.raises(BootFailed) as failure, booting(replace(spec, boot_path=BootPath.IPXE_BIOS)):
         pass
 

@@ -46,7 +46,7 @@ def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifact
     lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
-    argv = [*command_line.command(spec, wires=QemuSockets(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
+    argv = [*command_line.command(spec, sockets=QemuSockets(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
 
     child = lab.spawn(argv)
     try:

@@ -108,12 +108,12 @@ def _is_container() -> bool:
 
 def _lab(*, is_explained: bool) -> HostCheck:
     """``is_explained`` if something that it needs already says how to mend it."""
-    problem = lab.unavailable()
-    if problem is None:
+    error = lab.why_no_lab()
+    if error is None:
         return HostCheck(name="lab", state=CheckState.OK, detail="a virtual network with DHCP and HTTP opens")
-    first, *_, last = *problem.splitlines(), ""
+    first = (error.problem or str(error)).partition("\n")[0]
     detail = f"{first}; the user network takes its place, on which each machine is alone: no router, DNS, DHCP faults"
-    remedy = SUDO + last.removeprefix("sudo ") if last.startswith("sudo ") and not is_explained else ""
+    remedy = "" if is_explained or not error.remedy else SUDO + error.remedy.removeprefix("sudo ")
     return HostCheck(name="lab", state=WITHOUT_LAB, detail=detail, remedy=remedy)
 
 

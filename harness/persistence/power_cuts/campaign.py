@@ -14,7 +14,7 @@ from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judge
 from harness.persistence.power_cuts.lost_writes import lost_writes
 from harness.persistence.power_cuts.read_back import DiskContents, read_disk
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
-from harness.qemu.disk_images import open_ext4
+from harness.qemu.ext4 import open_ext4
 
 __all__ = ["PowerCutStudy", "examine", "lay_out", "look_at_disk"]
 

@@ -209,7 +209,7 @@ def test_a_kernel_states_its_own_version(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_kernel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(b"\x7fELF")
-    with pytest.raises(ImageError, match="no bzImage"):
+    with pytest.raises(ImageError, match="not a bzImage"):
         kernel_version(tmp_path / "vmlinuz")
 
 

@@ -21,7 +21,7 @@ def test_a_file_that_does_not_exist_is_not_locked(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "missing")
 
 
-def test_a_process_that_has_to_wait_is_told_once_and_then_gets_the_lock(tmp_path: Path) -> None:
+def test_waiting_for_a_lock_is_reported_once(tmp_path: Path) -> None:
     path, calls = tmp_path / "lock", list[str]()
     with path.open("wb") as file:
         assert try_lock(file)

@@ -115,14 +115,14 @@ def test_nothing_differs_between_an_image_and_itself(make: Make) -> None:
 
     found = of_runs(one, verdict(one), one, verdict(one))
 
-    assert found.is_empty
+    assert not any(section.entries for section in found.sections)
     assert not [section for section in found.sections if section.unknown]
 
 
 def test_files_that_differ_by_their_time_alone_are_counted(make: Make) -> None:
     found = diff(make("old"), make("new", arrange=lambda tree: os.utime(tree / "etc/ours.conf", (1, 1))))
 
-    assert found.is_empty
+    assert not any(section.entries for section in found.sections)
     assert any("only the time differs" in note for note in section(found, "files of no package").notes)
 
 

@@ -1,4 +1,4 @@
-"""Signs speak on lines that mean trouble, in the words of several kernels, and on no others."""
+"""Console patterns match lines that mean trouble, as several generations of kernels print them, and no others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.console_patterns import PATTERNS, begins_phase, read_line
+from harness.guest.console_patterns import PATTERNS, begins_phase, patterns_in
 from harness.model.finding_catalog import Example, explanations, nearest
 
 KNOWN = [(name, one) for name, about in explanations().items() for one in about.seen]
@@ -103,17 +103,17 @@ HARMLESS = (
 
 @pytest.mark.parametrize("line", TROUBLE)
 def test_trouble_is_named(line: str) -> None:
-    assert [sign.id for sign in read_line(line)] == [TROUBLE[line]]
+    assert [pattern.id for pattern in patterns_in(line)] == [TROUBLE[line]]
 
 
 @pytest.mark.parametrize("line", HARMLESS)
-def test_what_a_healthy_boot_prints_is_no_sign(line: str) -> None:
-    assert list(read_line(line)) == []
+def test_no_pattern_matches_what_a_healthy_boot_prints(line: str) -> None:
+    assert list(patterns_in(line)) == []
 
 
 @pytest.mark.parametrize(("name", "seen"), KNOWN, ids=lambda value: getattr(value, "of", value))
 def test_each_generation_of_programs_is_understood(name: str, seen: Example) -> None:
-    assert [sign.id for sign in read_line(seen.line)] == [name]
+    assert [pattern.id for pattern in patterns_in(seen.line)] == [name]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_each_generation_of_programs_is_understood(name: str, seen: Example) -> 
         ("[  118.9] RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622", []),
     ],
 )
-def test_an_emulators_fault_is_not_suspected_where_there_is_none(line: str, named: list[str]) -> None:
-    assert [sign.id for sign in read_line(line, is_emulated=False)] == named
+def test_an_emulator_fault_is_not_suspected_of_a_machine_under_kvm(line: str, named: list[str]) -> None:
+    assert [pattern.id for pattern in patterns_in(line, is_emulated=False)] == named
 
 
 BEGINS: dict[str, list[tuple[str, ...]]] = {
@@ -132,13 +132,13 @@ BEGINS: dict[str, list[tuple[str, ...]]] = {
     "initrd-corrupt": [("initrd-corrupt",), ("kernel-oops",)],  # Linux 5.4's unlz4 reads beyond the end of a cut one
     "unit-dependency-failed": [("unit-failed", "unit-dependency-failed")],
 }
-"""With which signs a recorded console may begin, where that is not just the one that it is called by."""
+"""The first patterns that a recorded console may show, where that is not just the one in its name."""
 
 
 @pytest.mark.parametrize("file", RECORDED, ids=lambda file: file.stem)
 def test_a_recorded_console_shows_what_was_planted_and_nothing_before(file: Path) -> None:
     planted = file.name.split(".")[-2]
-    seen = [sign.id for line in file.read_text("utf-8").splitlines()[1:] for sign in read_line(line)]
+    seen = [pattern.id for line in file.read_text("utf-8").splitlines()[1:] for pattern in patterns_in(line)]
 
     if planted == "good":
         assert seen == []
@@ -153,13 +153,13 @@ def test_consoles_of_several_generations_are_recorded() -> None:
     assert len(kernels) >= 4
 
 
-def test_every_sign_has_lines_that_show_it() -> None:
-    assert {sign.id for sign in PATTERNS} == {name for name, _ in KNOWN}
+def test_every_pattern_has_lines_that_show_it() -> None:
+    assert {pattern.id for pattern in PATTERNS} == {name for name, _ in KNOWN}
 
 
-def test_what_is_known_by_no_sign_is_told_by_what_it_is_like() -> None:
+def test_a_line_that_no_pattern_matches_is_named_by_the_most_similar_one() -> None:
     novel = "[  77.1] NMI watchdog: PANIC: soft lockup - CPU#0 stuck for 61s! [kworker/0:1]"
-    assert list(read_line(novel)) == []
+    assert list(patterns_in(novel)) == []
 
     assert nearest(["[  OK  ] Started ssh.service - OpenBSD Secure Shell server.", novel]) == ("kernel-lockup", novel)
     assert nearest(HARMLESS[:12]) == ("", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.fingerprint import Fingerprint, compare, prints_of
+from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
 from harness.guest.health import GuestHealth, judge_health, taints
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
@@ -79,9 +79,9 @@ AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the kernel that runs is not"),
-        ({"initrd_bytes": 101}, "the initrd that runs is not the one that was to boot: 101 seen, 100 awaited"),
-        ({"rootfs_mark": "b" * 64}, "the root file system that runs is not"),
+        ({"kernel_build": "#2 SMP Debian 6.12.1-2"}, "the running kernel is not"),
+        ({"initrd_bytes": 101}, "the running initrd is not the one that was booted: 101 seen, 100 expected"),
+        ({"rootfs_mark": "b" * 64}, "the running root file system is not"),
     ],
 )
 def test_a_file_of_another_build_of_the_same_version_is_recognized(change: dict[str, object], words: str) -> None:
@@ -106,7 +106,7 @@ def test_prints_are_read_from_the_files_themselves(tmp_path: Path) -> None:
     for name, content in (("vmlinuz", kernel), ("initrd.img", b"x" * 7), ("rootfs.squashfs", b"hsqs" + b"y" * 200)):
         (tmp_path / name).write_bytes(content)
     files = {name: FileRecord(sha256="0" * 64, size_bytes=7) for name in ("vmlinuz", "initrd.img", "rootfs.squashfs")}
-    prints = prints_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
+    prints = fingerprint_of(Artifacts(folder=tmp_path, manifest=replace(MANIFEST, files=files)))
 
     assert (prints.kernel_build, prints.initrd_bytes) == ("#1 SMP Debian 6.12.1-1", 7)
     assert prints.rootfs_mark == hashlib.sha256(b"hsqs" + b"y" * 92).hexdigest()

@@ -1,4 +1,4 @@
-"""What a guest says of itself becomes a value, or an error in one sentence."""
+"""The output of a guest's commands becomes a runtime profile, or an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from harness.guest import runtime_profile
 from harness.model.verdict import Unit
 
-SAID = """\
+OUTPUT = """\
 312
 --
 tcp 0.0.0.0:22 sshd
@@ -34,8 +34,8 @@ ActiveEnterTimestampMonotonic=15000000
 """
 
 
-def test_each_trait_is_read() -> None:
-    seen = runtime_profile.parse(SAID)
+def test_each_part_is_read() -> None:
+    seen = runtime_profile.parse(OUTPUT)
 
     assert seen.memory_mib == 312
     assert seen.sockets == ("tcp 0.0.0.0:22 sshd", "udp 127.0.0.54:53 systemd-resolve")
@@ -46,7 +46,7 @@ def test_each_trait_is_read() -> None:
     assert seen.units["dev-hugepages.mount"].ready_s == -5.0
 
 
-@pytest.mark.parametrize("said", ["", "312\n--\n", SAID.replace("312", "")])
-def test_half_an_answer_is_an_error(said: str) -> None:
+@pytest.mark.parametrize("output", ["", "312\n--\n", OUTPUT.replace("312", "")])
+def test_half_an_answer_is_an_error(output: str) -> None:
     with pytest.raises((ValueError, KeyError)):
-        runtime_profile.parse(said)
+        runtime_profile.parse(output)

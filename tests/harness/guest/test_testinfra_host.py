@@ -1,4 +1,4 @@
-"""What testinfra asks a guest, and how often."""
+"""Which commands testinfra runs in a guest, and how often."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWERS = {
 
 
 class Guest:
-    """Answers as a Debian does, and keeps what it was asked."""
+    """Answers like Debian, and records the commands."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -25,7 +25,7 @@ class Guest:
         return Completed(command=command, status=0, stdout=ANSWERS.get(command, "").encode(), stderr=b"")
 
 
-def test_what_is_known_is_not_asked_again() -> None:
+def test_known_facts_are_not_asked_for_again() -> None:
     facts = gather_facts("template", Guest())
     clone = Guest()
 
@@ -36,7 +36,7 @@ def test_what_is_known_is_not_asked_again() -> None:
     assert clone.asked == ["systemctl is-active ssh"]
 
 
-def test_what_a_test_itself_asks_is_always_asked() -> None:
+def test_a_command_of_a_test_itself_always_runs() -> None:
     """It may have changed what it asks for."""
     clone = Guest()
     host = open_guest("clone", clone, {"cat /etc/os-release": (0, "ID=old\n")})

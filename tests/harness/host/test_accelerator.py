@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.deadline import Deadline, expect_slowness
 from harness.core.errors import HostError, UsageError
 from harness.host import accelerator
 from harness.host.accelerator import choose, emulation_slowness
@@ -99,13 +98,3 @@ def test_the_time_until_the_kernel_panics_is_the_slowness_of_emulation(kernel: P
 
     assert quick == 1.0
     assert emulation_slowness(kernel, program=slow, reference_s=0.1) >= 5
-
-
-def test_deadlines_follow_what_is_known_of_emulation() -> None:
-    before_s = Deadline(10).length_s
-    expect_slowness(7.5)
-    try:
-        assert Deadline(10).length_s >= 75
-    finally:
-        expect_slowness(1.0)
-    assert Deadline(10).length_s == before_s

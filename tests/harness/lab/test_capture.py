@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline, poll
-from harness.lab import Lab, capture, open_lab
-from harness.lab.capture import FILE_BYTES, CaptureFiles
+from harness.lab import Lab, open_lab
+from harness.lab.bridge import open_bridge_lab
+from harness.lab.capture import FILE_BYTES, capture_files
 
 _CABLES = r"""
 import socket, subprocess
@@ -83,7 +84,7 @@ def test_what_two_machines_say_to_each_other_is_captured_once(lab: Lab) -> None:
     assert lab.capture_problem == ""
 
 
-def test_a_lab_that_is_gone_has_its_packets_whole(tmp_path: Path) -> None:
+def test_a_closed_lab_leaves_a_complete_capture(tmp_path: Path) -> None:
     with open_lab(tmp_path, "lab") as lab:
         _run(lab, _BETWEEN)
         poll(lambda: _seen(lab, b"just for you"), Deadline(5), every_s=0.01)
@@ -104,9 +105,9 @@ def test_none_of_many_is_lost(lab: Lab) -> None:
 
 
 def test_the_oldest_packets_are_dropped(tmp_path: Path) -> None:
-    files = CaptureFiles(str(tmp_path / "capture.pcap"))
-    for number in range(7):
-        files.write(bytes([number]) * (FILE_BYTES // 2 - 100))
+    with capture_files(str(tmp_path / "capture.pcap")) as files:
+        for number in range(7):
+            files.write(bytes([number]) * (FILE_BYTES // 2 - 100))
 
     newest, before = tmp_path / "capture.pcap", tmp_path / "capture.pcap.before"
     assert newest.stat().st_size + before.stat().st_size <= 2 * FILE_BYTES
@@ -114,7 +115,7 @@ def test_the_oldest_packets_are_dropped(tmp_path: Path) -> None:
     assert (before.read_bytes()[24], before.read_bytes()[-1]) == (4, 5)
 
 
-def test_a_capture_that_cannot_be_written_is_told_and_the_lab_goes_on(tmp_path: Path) -> None:
+def test_a_capture_that_cannot_be_written_is_reported_and_the_lab_works(tmp_path: Path) -> None:
     (tmp_path / "capture.pcap").mkdir()
     with open_lab(tmp_path, "lab") as lab:
         poll(lambda: lab.capture_problem, Deadline(10), every_s=0.01)
@@ -123,10 +124,7 @@ def test_a_capture_that_cannot_be_written_is_told_and_the_lab_goes_on(tmp_path: 
         assert lab.spawn(["true"]).wait(Deadline(10)) == 0
 
 
-def test_a_kernel_that_captures_nothing_is_told_and_the_lab_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(capture, "FRAME_BYTES", 7)  # which every kernel refuses
-    with open_lab(tmp_path, "lab") as lab:
+def test_a_kernel_that_captures_nothing_is_reported_and_the_lab_works(tmp_path: Path) -> None:
+    with open_bridge_lab(tmp_path, {}, frame_bytes=7) as lab:  # which every kernel refuses
         assert lab.capture_problem == "this kernel captures no packets: OSError: [Errno 22] Invalid argument"
         assert lab.spawn(["true"]).wait(Deadline(10)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ import pytest
 
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, UsageError
-from harness.lab import Lab, LabError, choose, open_lab
+from harness.lab import Lab, LabError, choose_network, open_lab
+from harness.model.network_faults import read
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_the_network_inside_is_its_own(shell: Shell) -> None:
     assert len(shell("ip route").splitlines()) == 1
 
 
-def test_its_first_process_is_the_holder(shell: Shell) -> None:
+def test_its_first_process_is_the_supervisor(shell: Shell) -> None:
     assert "supervisor.py" in shell("tr '\\0' ' ' </proc/1/cmdline")
 
 
@@ -114,7 +116,7 @@ def test_a_child_has_no_descriptors_but_its_own(any_lab: Lab, tmp_path: Path) ->
     assert len((tmp_path / "output").read_text().split()) == 4  # 0, 1, 2 and the folder being listed
 
 
-def test_the_exit_status_is_told_once(any_lab: Lab) -> None:
+def test_the_exit_status_is_reported_once(any_lab: Lab) -> None:
     seen: list[int] = []
     has_ended = threading.Event()
 
@@ -172,6 +174,27 @@ def test_long_command_lines_arrive(any_lab: Lab) -> None:
     assert any_lab.spawn(["sh", "-c", f"test ${{#1}} = {len(word)}", "sh", word]).wait(Deadline(10)) == 0
 
 
+def test_a_lab_and_its_processes_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "harness"),
+        open_lab(tmp_path, "user", network_faults=[read("http-cut-rootfs")]) as lab,
+    ):
+        child = lab.spawn(["true", "a b"])
+        child.wait(Deadline(10))
+
+    for line in (
+        f"lab opened on network user: {tmp_path}",
+        "network faults: http-cut-rootfs",
+        f"process {child.pid} in the lab ended with status 0",
+        f"lab closed: {tmp_path}",
+    ):
+        assert line in caplog.messages
+    assert any(
+        line.startswith(f"process {child.pid} started in the lab: ") and "true 'a b'" in line
+        for line in caplog.messages
+    )
+
+
 @pytest.mark.parametrize("network", ["lab", "user"])
 def test_what_runs_in_a_lab_ends_with_it(tmp_path: Path, network: str) -> None:
     with open_lab(tmp_path, network) as lab:
@@ -184,14 +207,14 @@ def test_what_runs_in_a_lab_ends_with_it(tmp_path: Path, network: str) -> None:
         lab.spawn(["true"])
 
 
-def test_a_dead_holder_is_noticed_by_everybody_who_waits(tmp_path: Path) -> None:
+def test_the_end_of_a_lab_ends_every_wait(tmp_path: Path) -> None:
     with open_lab(tmp_path, "lab") as lab:
         child = lab.spawn(["sleep", "600"])
-        lab.spawn(["sh", "-c", "kill -9 -1"])  # all but the holder, which no signal from inside reaches
+        lab.spawn(["sh", "-c", "kill -9 -1"])  # all but the supervisor, which no signal from inside reaches
         assert child.wait(Deadline(5)) == -signal.SIGKILL
 
 
-def test_what_runs_on_the_user_network_ends_with_its_holder_too(tmp_path: Path) -> None:
+def test_what_runs_on_the_user_network_ends_with_its_supervisor_too(tmp_path: Path) -> None:
     with open_lab(tmp_path, "user") as lab:
         child = lab.spawn(["sleep", "600"])
         assert poll(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n", Deadline(5), every_s=0.01)
@@ -212,12 +235,12 @@ _CHOOSE = """
 import sys, tempfile
 from pathlib import Path
 from harness.core.errors import HostError
-from harness.lab import choose, open_lab
-print(choose("auto"))
+from harness.lab import choose_network, open_lab
+print(choose_network("auto"))
 with tempfile.TemporaryDirectory() as folder, open_lab(Path(folder)) as lab:
     print("opened", lab.network, lab.spawn(["sleep", "9"]).pid > 0)
 try:
-    choose("lab")
+    choose_network("lab")
 except HostError as error:
     print("refused", error)
 """
@@ -244,7 +267,7 @@ def test_without_the_tun_device_the_user_network_is_taken_and_the_reason_named()
 
     assert "opened user True" in said
     assert "no lab without /dev/net/tun" in said.splitlines()[0]
-    assert "sudo modprobe tun\nor --network auto or user" in said
+    assert "sudo modprobe tun, or use --network auto or user" in said
 
 
 def test_without_any_namespaces_the_user_network_is_taken_and_the_remedy_named() -> None:
@@ -252,13 +275,13 @@ def test_without_any_namespaces_the_user_network_is_taken_and_the_remedy_named()
     said = _said_on_a_host_where(zero)
 
     assert "opened user True" in said
-    assert "no lab without namespaces; unshare said: unshare: unshare failed" in said.splitlines()[0]
+    assert "no lab without namespaces: unshare: unshare failed" in said.splitlines()[0]
     assert "sudo sysctl -w user.max_user_namespaces=10000" in said
 
 
 def test_an_unknown_network_is_named_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="no network 'wifi'; known: auto, lab, user"):
-        choose("wifi")
+        choose_network("wifi")
 
 
 _VICTIM = """
@@ -267,8 +290,8 @@ from pathlib import Path
 from harness.lab import open_lab
 with open_lab(Path(sys.argv[1]), sys.argv[2]) as lab:
     child = lab.spawn(["sleep", "600"])
-    holder = Path(f"/proc/{child.pid}/stat").read_text().split()[3]
-    print(child.pid, holder, flush=True)
+    supervisor = Path(f"/proc/{child.pid}/stat").read_text().split()[3]
+    print(child.pid, supervisor, flush=True)
     time.sleep(600)
 """
 

@@ -16,7 +16,7 @@ from harness.core.errors import HostError, UsageError
 from harness.lab import open_lab, packet_faults
 from harness.lab.dnsmasq import DhcpConfig, configuration, hosts, with_faults
 from harness.lab.http import HttpAnswer, Request
-from harness.lab.http_faults import altered
+from harness.lab.http_faults import apply_faults
 from harness.model.machine_spec import BootPath, MachineSpec, NicModel, NicSpec
 from harness.model.network_faults import (
     DhcpFault,
@@ -36,8 +36,8 @@ ROOTFS = Request(client="10.77.0.10", method="GET", path="/d/rootfs.squashfs")
 BODY = bytes(range(256)) * 16
 
 
-def befallen(name: str, tmp_path: Path, request: Request = ROOTFS, before: int = 0) -> HttpAnswer:
-    return altered([known()[name]], tmp_path, request, HttpAnswer(body=BODY), before)
+def answer_with(name: str, tmp_path: Path, request: Request = ROOTFS, before: int = 0) -> HttpAnswer:
+    return apply_faults([known()[name]], tmp_path, request, HttpAnswer(body=BODY), before)
 
 
 # Names
@@ -51,14 +51,14 @@ def test_there_are_thirty_kinds_and_more_each_with_its_own_name_and_words() -> N
     assert len({fault.what for fault in kinds.values()}) == len(kinds)
 
 
-def test_a_wrong_name_is_told_the_nearest_or_all() -> None:
+def test_an_unknown_name_lists_the_most_similar_name_or_all() -> None:
     with pytest.raises(UsageError, match=r"no network fault 'dhcp-lat'; did you mean dhcp-late\?"):
         read("dhcp-lat")
     with pytest.raises(UsageError, match=r"no network fault 'xyz'; known: .*link-lossy"):
         read("xyz")
 
 
-def test_what_is_late_can_be_told_by_how_much() -> None:
+def test_a_late_server_or_link_takes_seconds() -> None:
     dhcp, link = read("dhcp-late=30"), read("link-late=5")
 
     assert isinstance(dhcp, DhcpFault)
@@ -68,13 +68,13 @@ def test_what_is_late_can_be_told_by_how_much() -> None:
 
 
 @pytest.mark.parametrize("text", ["dhcp-late=", "dhcp-late=x", "dhcp-late=0", "dhcp-late=601", "dhcp-late=1.5"])
-def test_seconds_are_a_whole_number_in_reason(text: str) -> None:
+def test_seconds_are_a_whole_number_up_to_600(text: str) -> None:
     with pytest.raises(UsageError, match=f"network fault {text} is not valid; give whole seconds, 1 to 600"):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["dhcp-silent=3", "link-lossy=3", "http-404-rootfs=3"])
-def test_what_lasts_as_it_does_takes_no_seconds(text: str) -> None:
+def test_other_faults_take_no_seconds(text: str) -> None:
     with pytest.raises(UsageError, match="only dhcp-late and link-late take =SECONDS"):
         read(text)
 
@@ -85,10 +85,10 @@ def test_what_lasts_as_it_does_takes_no_seconds(text: str) -> None:
 def test_a_fault_that_no_machine_of_the_run_meets_is_refused() -> None:
     check_shows(known()["tftp-lossy"], [BootPath.DIRECT, BootPath.PXE_CHAIN])
     with pytest.raises(
-        UsageError, match=r"network fault tftp-lossy: boot path direct never meets it .* shows on pxe-chain"
+        UsageError, match=r"network fault tftp-lossy .* has no effect on boot path direct; it has on pxe-chain"
     ):
         check_shows(known()["tftp-lossy"], [BootPath.DIRECT])
-    with pytest.raises(UsageError, match="boot path direct, grub never meets it"):
+    with pytest.raises(UsageError, match="has no effect on boot path direct, grub"):
         check_shows(known()["http-404-rootfs"], [BootPath.DIRECT, BootPath.GRUB])
 
 
@@ -121,18 +121,18 @@ def test_a_fault_of_the_first_card_adds_a_second_one_and_nothing_else_changes() 
 def test_each_fault_makes_its_own_of_an_answer(tmp_path: Path) -> None:
     half = len(BODY) // 2
 
-    assert befallen("http-404-rootfs", tmp_path).status == 404
-    assert befallen("http-503-rootfs", tmp_path, before=7).status == 503
-    assert [befallen("http-503-once-rootfs", tmp_path, before=n).status for n in (0, 1)] == [503, 200]
-    assert befallen("http-stalls-rootfs", tmp_path).stall_after_bytes == half
-    assert befallen("http-cut-rootfs", tmp_path).cut_after_bytes == half
-    assert befallen("http-truncated-rootfs", tmp_path).size_bytes == half
-    assert befallen("http-flipped-rootfs", tmp_path).flipped_at == half
-    assert befallen("http-slow-rootfs", tmp_path).bytes_per_s == 2_500_000
+    assert answer_with("http-404-rootfs", tmp_path).status == 404
+    assert answer_with("http-503-rootfs", tmp_path, before=7).status == 503
+    assert [answer_with("http-503-once-rootfs", tmp_path, before=n).status for n in (0, 1)] == [503, 200]
+    assert answer_with("http-stalls-rootfs", tmp_path).stall_after_bytes == half
+    assert answer_with("http-cut-rootfs", tmp_path).cut_after_bytes == half
+    assert answer_with("http-truncated-rootfs", tmp_path).size_bytes == half
+    assert answer_with("http-flipped-rootfs", tmp_path).flipped_at == half
+    assert answer_with("http-slow-rootfs", tmp_path).bytes_per_s == 2_500_000
 
 
 def test_noise_has_the_right_length_and_the_wrong_content(tmp_path: Path) -> None:
-    body = befallen("http-noise-rootfs", tmp_path).body
+    body = answer_with("http-noise-rootfs", tmp_path).body
 
     assert isinstance(body, Path)
     assert body.stat().st_size == len(BODY)
@@ -140,8 +140,8 @@ def test_noise_has_the_right_length_and_the_wrong_content(tmp_path: Path) -> Non
 
 
 def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
-    away = befallen("http-redirect-rootfs", tmp_path)
-    there = befallen(
+    away = answer_with("http-redirect-rootfs", tmp_path)
+    there = answer_with(
         "http-redirect-rootfs", tmp_path, Request(client="", method="GET", path=ROOTFS.path, query="moved")
     )
 
@@ -149,10 +149,10 @@ def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
     assert (there.status, there.body) == (200, BODY)
 
 
-def test_only_its_own_file_is_befallen(tmp_path: Path) -> None:
+def test_a_fault_changes_only_its_own_file(tmp_path: Path) -> None:
     for path in ("/d/vmlinuz", "/d/initrd.img", "/boot.ipxe"):
         request = Request(client="", method="GET", path=path)
-        assert befallen("http-404-rootfs", tmp_path, request) == HttpAnswer(body=BODY)
+        assert answer_with("http-404-rootfs", tmp_path, request) == HttpAnswer(body=BODY)
 
 
 def test_another_builds_file_is_the_one_of_the_same_kind(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_another_builds_file_is_the_one_of_the_same_kind(tmp_path: Path) -> None
     (fault,) = with_other_build([known()["http-other-build-rootfs"]], others)
 
     assert isinstance(fault, HttpFault)
-    assert altered([fault], tmp_path, ROOTFS, HttpAnswer(body=BODY), 0).body == Path("/other/rootfs.squashfs")
+    assert apply_faults([fault], tmp_path, ROOTFS, HttpAnswer(body=BODY), 0).body == Path("/other/rootfs.squashfs")
 
 
 def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.lab import HttpAnswer, Lab, open_lab
 from harness.lab.http import Request, RequestRecord
-from harness.lab.trace import Trace, TraceEvent, followed, read_line, read_request, told
+from harness.lab.trace import Trace, TraceEvent, followed_output, format_trace, read_line, read_request
 
 # As dnsmasq 2.90 printed them (log-dhcp); a second card, a stranger, TFTP as UEFI does it
 LINES = {
@@ -62,7 +62,7 @@ def test_a_line_of_dnsmasq_is_a_step(line: str) -> None:
     assert event.time_s == 7.0
 
 
-def test_what_went_wrong_is_told_apart() -> None:
+def test_each_problem_is_named() -> None:
     problems = {event.problem for line in LINES if (event := read_line(line, 0.0))}
 
     assert {"", "no address available", "wrong server-ID", "not found", "failed"} <= problems
@@ -101,14 +101,14 @@ def test_a_request_is_a_step_when_it_begins_and_when_it_ends() -> None:
     assert read_request(_record("/rootfs", 404, 5), 0.0).problem == "404"
 
 
-def test_a_stalled_download_stays_in_what_is_told() -> None:
+def test_a_stalled_download_stays_in_the_formatted_trace() -> None:
     events = [
         read_request(_request("/kernel"), 1.0),
         read_request(_record("/kernel", size=4100), 1.5),
         read_request(_request("/rootfs"), 2.0),
     ]
 
-    assert told(events, 0.5) == ["[    1.00] GET /kernel 200 4.1 kB in 0.3 s", "[    1.50] GET /rootfs …"]
+    assert format_trace(events, 0.5) == ["[    1.00] GET /kernel 200 4.1 kB in 0.3 s", "[    1.50] GET /rootfs …"]
 
 
 def test_steps_are_asked_for_by_machine_and_since_its_power_on() -> None:
@@ -133,7 +133,7 @@ def test_a_waiter_is_woken_by_a_step() -> None:
 
 def test_each_machine_has_its_own_log(tmp_path: Path) -> None:
     trace = Trace()
-    with trace.kept(2, tmp_path / "network.log", since_s=0.0):
+    with trace.logged(2, tmp_path / "network.log", since_s=0.0):
         trace.note(read_request(_request("/x"), 1.25))
         trace.note(read_line("dnsmasq-dhcp[3]: 1 DHCPDISCOVER(br0) 52:54:00:77:00:03 ", 1.5))
         assert (tmp_path / "network.log").read_text("utf-8") == "[    1.25] GET /x …\n"  # at once
@@ -142,9 +142,12 @@ def test_each_machine_has_its_own_log(tmp_path: Path) -> None:
     assert (tmp_path / "network.log").read_text("utf-8") == "[    1.25] GET /x …\n"
 
 
-def test_a_programs_output_is_kept_as_it_came_and_told_by_lines(tmp_path: Path) -> None:
+def test_a_programs_output_is_logged_unchanged_and_passed_on_by_lines(tmp_path: Path) -> None:
     lines = list[str]()
-    with followed(tmp_path / "log", lines.append) as output, open(output, "wb", buffering=0, closefd=False) as program:
+    with (
+        followed_output(tmp_path / "log", lines.append) as output,
+        open(output, "wb", buffering=0, closefd=False) as program,
+    ):
         program.write(b"one\ntw")
         program.write(b"o\nth")
 

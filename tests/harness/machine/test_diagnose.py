@@ -11,8 +11,8 @@ import pytest
 
 from harness.core.errors import Blame, HostError, ImageError
 from harness.guest.channel import ChannelTimeout
-from harness.guest.console import PatternMatch
 from harness.guest.console_patterns import PATTERNS
+from harness.guest.pattern_watcher import PatternMatch
 from harness.guest.readiness import NotReady
 from harness.lab.trace import TraceEvent, read_line
 from harness.machine.diagnose import (
@@ -83,7 +83,7 @@ def test_the_first_final_pattern_ends_a_boot_with_the_lines_that_prove_it() -> N
 
 
 def test_a_pattern_that_is_not_final_ends_nothing_and_explains_what_ends_later() -> None:
-    pattern = next(pattern for pattern in PATTERNS if not pattern.is_final and not pattern.outranks)
+    pattern = next(pattern for pattern in PATTERNS if not pattern.is_final and not pattern.overrides)
     seen = replace(SEEN, matches=(PatternMatch(pattern, ("a line",)),))
 
     assert found(seen) == ""

@@ -15,7 +15,7 @@ import pytest
 from harness.core.deadline import Deadline, poll
 from harness.lab import HttpAnswer, HttpServer
 from harness.lab.http import serving
-from harness.lab.http_faults import altered
+from harness.lab.http_faults import apply_faults
 from harness.machine.downloads import Downloads
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.network_faults import known
@@ -74,7 +74,7 @@ def get(http: HttpServer, listening: socket.socket) -> Callable[[str], None]:
 def inject(http: HttpServer, name: str, tmp_path: Path) -> None:
     noise = tmp_path / "noise"
     noise.mkdir()
-    http.inject(lambda request, answer, before: altered([known()[name]], noise, request, answer, before))
+    http.filter_answers(lambda request, answer, before: apply_faults([known()[name]], noise, request, answer, before))
 
 
 def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., None]) -> None:

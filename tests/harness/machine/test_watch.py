@@ -12,8 +12,8 @@ import pytest
 from harness.core import serialization
 from harness.core.deadline import Changes
 from harness.core.errors import Blame, HostError
-from harness.guest.console import PatternMatch
 from harness.guest.console_patterns import PATTERNS
+from harness.guest.pattern_watcher import PatternMatch
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
@@ -124,10 +124,10 @@ def test_late_patterns_of_a_ready_machine_are_noted_and_of_one_that_was_held_are
 
 
 def test_a_failure_of_a_machine_in_doubt_is_the_hosts(watch: BootWatch) -> None:
-    fault = next(pattern for pattern in PATTERNS if pattern.outranks)
+    fault = next(pattern for pattern in PATTERNS if pattern.overrides)
     assert watch.doubt() == ""
 
-    watch.console.matches += [PatternMatch(fault, ("int3",)), PANIC]
+    watch.console.matches.extend([PatternMatch(fault, ("int3",)), PANIC])
 
     assert watch.doubt() == fault.cause
     with pytest.raises(BootFailed) as failure:

@@ -11,7 +11,7 @@ import pytest
 from harness.model.machine_spec import DiskBus, DiskFault, DiskSpec
 from harness.persistence.disk_faults import make_faulty
 from harness.qemu import disk_images
-from harness.qemu.disk_images import DamagedFilesystem, open_ext4
+from harness.qemu.ext4 import DamagedFileSystem, open_ext4
 
 MIB = 1 << 20
 TYPE = UUID("7be3d0c0-7584-4fb4-ae35-1eaa49f836d1")
@@ -62,7 +62,7 @@ def test_a_full_disk_is_full(disk: DiskSpec, fault: DiskFault, what: str) -> Non
 def test_a_damaged_superblock_is_beyond_mending_without_asking(disk: DiskSpec) -> None:
     faulty = make_faulty(DiskFault.BAD_SUPERBLOCK, disk, 2)
 
-    with pytest.raises(DamagedFilesystem), open_ext4(faulty.disks[0], 2):
+    with pytest.raises(DamagedFileSystem), open_ext4(faulty.disks[0], 2):
         pass
 
 

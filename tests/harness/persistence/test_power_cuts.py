@@ -24,7 +24,7 @@ from harness.persistence.power_cuts.read_back import DiskContents
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.persistence.power_cuts.writelog import Flag, Write, count_entries, make_log, open_log
 from harness.persistence.write_load import records
-from harness.qemu.command_line import _disk_node
+from harness.qemu.command_line import disk_node
 from harness.qemu.disk_images import Partition
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -53,7 +53,7 @@ def test_what_qemu_records_reads_back(tmp_path: Path) -> None:
         argv = [
             argv[0],
             *(word for command in commands for word in ("-c", command)),
-            "json:" + json.dumps(_disk_node(0, disk)),
+            "json:" + json.dumps(disk_node(0, disk)),
         ]
         subprocess.run(argv, check=True, capture_output=True)
 

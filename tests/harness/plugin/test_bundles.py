@@ -1,5 +1,5 @@
-"""Which boots of a run get a bundle when no test of its worker made one: those that were under way, those with a sign
-that came late."""
+"""Which boots of a run get a bundle when no test of its worker made one: those that were under way, those with a
+pattern that came late."""
 
 # ruff: noqa: F811  # fixtures of another file are arguments here
 

@@ -136,7 +136,7 @@ def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--network-fault", "dhcp-lat"), "no network fault 'dhcp-lat'; did you mean dhcp-late?"),
-        (("--network-fault", "tftp-slow", "--boot-path", "direct"), "boot path direct never meets it"),
+        (("--network-fault", "tftp-slow", "--boot-path", "direct"), "has no effect on boot path direct"),
         (("--network-fault", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
     ],
 )

@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
-import shlex
 import subprocess
 from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
-import pytest
-
 from harness.model.machine_spec import Accelerator, BootPath, DiskFormat, DiskSpec, MachineSpec
 from harness.qemu import command_line
 from harness.qemu.command_line import DirectBoot, Memory, QemuSockets
+from harness.qemu.netdev import tap_netdev
 
 UUID_1 = UUID("6c1d3a52-0b6f-4a3f-9f3e-000000000001")
-WIRES = QemuSockets(qmp_fd=10, console_fd=11, shell_fd=12, netdevs=(command_line.tap_netdev(0, "tap3"),))
+WIRES = QemuSockets(qmp_fd=10, console_fd=11, shell_fd=12, netdevs=(tap_netdev(0, "tap3"),))
 DIRECT = DirectBoot(
     kernel=Path("/a/vmlinuz"),
     initrd=Path("/a/initrd.img"),
@@ -37,7 +34,7 @@ def _values(argv: list[str], option: str) -> list[str]:
 
 
 def test_a_machine_never_resets_and_stops_when_it_panics() -> None:
-    argv = command_line.command(_spec(), wires=WIRES)
+    argv = command_line.command(_spec(), sockets=WIRES)
 
     assert "-no-reboot" in argv
     assert _values(argv, "-action") == ["panic=pause"]
@@ -45,8 +42,8 @@ def test_a_machine_never_resets_and_stops_when_it_panics() -> None:
 
 
 def test_the_accelerator_decides_the_cpu() -> None:
-    by_tcg = command_line.command(_spec(), wires=WIRES)
-    by_kvm = command_line.command(_spec(accelerator=Accelerator.KVM), wires=WIRES)
+    by_tcg = command_line.command(_spec(), sockets=WIRES)
+    by_kvm = command_line.command(_spec(accelerator=Accelerator.KVM), sockets=WIRES)
 
     assert (_values(by_tcg, "-accel"), _values(by_tcg, "-cpu")) == (
         ["tcg,thread=single,tb-size=256"],
@@ -56,7 +53,7 @@ def test_the_accelerator_decides_the_cpu() -> None:
 
 
 def test_the_console_is_the_first_serial_port_and_the_shell_the_second() -> None:
-    argv = command_line.command(_spec(), wires=WIRES)
+    argv = command_line.command(_spec(), sockets=WIRES)
 
     assert _values(argv, "-serial") == ["chardev:console", "chardev:shell"]
     assert "socket,id=console,fd=11" in _values(argv, "-chardev")
@@ -65,8 +62,8 @@ def test_the_console_is_the_first_serial_port_and_the_shell_the_second() -> None
 
 
 def test_only_ipxe_machines_boot_from_their_card() -> None:
-    direct = command_line.command(_spec(), wires=WIRES, direct=DIRECT)
-    netboot = command_line.command(_spec(BootPath.IPXE_BIOS), wires=WIRES)
+    direct = command_line.command(_spec(), sockets=WIRES, direct=DIRECT)
+    netboot = command_line.command(_spec(BootPath.IPXE_BIOS), sockets=WIRES)
 
     assert "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:77:00:03,romfile=" in _values(direct, "-device")
     assert "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:77:00:03,bootindex=1" in _values(netboot, "-device")
@@ -79,7 +76,7 @@ def test_disks_are_in_order_and_a_path_may_contain_anything() -> None:
         DiskSpec(path=Path('/d/a,b "c".raw'), serial="S,1"),
         DiskSpec(path=Path("/d/two.qcow2"), serial="S2", format=DiskFormat.QCOW2, read_only=True),
     )
-    argv = command_line.command(_spec(disks=disks), wires=WIRES, direct=DIRECT)
+    argv = command_line.command(_spec(disks=disks), sockets=WIRES, direct=DIRECT)
 
     first, second, rootfs = (json.loads(value) for value in _values(argv, "-blockdev"))
     assert (first["driver"], first["file"]["filename"]) == ("raw", '/d/a,b "c".raw')
@@ -92,14 +89,14 @@ def test_disks_are_in_order_and_a_path_may_contain_anything() -> None:
 
 
 def test_the_rootfs_is_no_scsi_disk() -> None:
-    argv = command_line.command(_spec(), wires=WIRES, direct=DIRECT)
+    argv = command_line.command(_spec(), sockets=WIRES, direct=DIRECT)
 
     assert "virtio-blk-pci,drive=rootfs,serial=rootfs" in _values(argv, "-device")
     assert _values(argv, "-append") == ["quiet x=1"]
 
 
 def test_credentials_go_in_as_smbios_strings() -> None:
-    argv = command_line.command(_spec(credentials={"b": "two", "a": "one, with a comma"}), wires=WIRES)
+    argv = command_line.command(_spec(credentials={"b": "two", "a": "one, with a comma"}), sockets=WIRES)
 
     first, second = _values(argv, "-smbios")
     assert first == "type=11,value=io.systemd.credential.binary:a=" + base64.b64encode(b"one, with a comma").decode()
@@ -107,106 +104,10 @@ def test_credentials_go_in_as_smbios_strings() -> None:
     assert _values(argv, "-uuid") == [str(UUID_1)]
 
 
-def test_a_boot_path_adds_only_what_it_must() -> None:
-    url = command_line.base_url("d1gest")
-
-    assert command_line.kernel_arguments(["quiet"], "rootfs.squashfs", BootPath.DIRECT, url) == (
-        "quiet",
-        "root=live:/dev/disk/by-id/virtio-rootfs",
-        "console=ttyS0,115200",
-    )
-    assert command_line.kernel_arguments(["quiet"], "rootfs.squashfs", BootPath.IPXE_BIOS, url) == (
-        "quiet",
-        "root=live:http://10.77.0.1/d1gest/rootfs.squashfs",
-        "ip=dhcp",
-        "console=ttyS0,115200",
-    )
-
-
-@pytest.mark.parametrize(
-    ("given", "rootfs", "added"),
-    [
-        ([], "rootfs.ext4", "root=live:U/rootfs.ext4 ip=dhcp C"),
-        ([], "rootfs.img", "root=live:U/rootfs.img rd.writable.fsimg ip=dhcp C"),
-        (["rd.writable.fsimg=1", "ip=eth0:dhcp"], "rootfs.img", "root=live:U/rootfs.img C"),
-        (["root=/dev/vda", "console=ttyS0,9600"], "rootfs.ext4", ""),
-        (["boot=live", "fetch={rootfs}"], "rootfs.squashfs", "ip=dhcp C"),
-    ],
-)
-def test_what_other_builders_arguments_say_already_is_not_added(given: list[str], rootfs: str, added: str) -> None:
-    expanded = added.replace("U/", "http://h/d/").replace("C", command_line.CONSOLE)
-
-    assert command_line.added_arguments(given, rootfs, BootPath.DIRECT, "http://h/d") == tuple(expanded.split())
-
-
-def test_the_place_of_the_root_filesystem_is_filled_in() -> None:
-    arguments = command_line.kernel_arguments(["fetch={rootfs}"], "rootfs.squashfs", BootPath.DIRECT, "http://h/d")
-
-    assert arguments[0] == "fetch=http://h/d/rootfs.squashfs"
-
-
-def test_a_guest_that_is_reached_over_ssh_gets_an_address_on_every_path() -> None:
-    arguments = command_line.added_arguments((), "rootfs.squashfs", BootPath.DIRECT, "http://h/d", needs_network=True)
-
-    assert "ip=dhcp" in arguments
-
-
-def test_the_ipxe_script_names_each_step_that_can_fail() -> None:
-    script = command_line.ipxe_script("http://10.77.0.1/d", ("quiet", "ip=dhcp"))
-
-    assert script.startswith("#!ipxe\n")
-    assert "kernel http://10.77.0.1/d/vmlinuz initrd=initrd.img quiet ip=dhcp && goto got_kernel ||\n" in script
-    labels = {line[1:] for line in script.splitlines() if line.startswith(":")}
-    assert labels == set(re.findall(r"goto (\w+)", script))
-
-
-def test_each_network_card_has_a_script_of_its_own() -> None:
-    assert (
-        command_line.script_path("52:54:00:77:00:03") == "/boot/52-54-00-77-00-03.ipxe"
-    )  # as iPXE's :hexhyp spells it
-    assert "chain http://10.77.0.1/boot/${netX/mac:hexhyp}.ipxe ||" in command_line.IPXE_BY_CARD
-
-
-def test_the_user_network_looks_like_the_lab_and_leads_nowhere_else() -> None:
-    relay = ["/opt/a, b/python", "relay.py", "/run/machine-3.http"]
-    argv = command_line.command(
-        _spec(), wires=QemuSockets(netdevs=(command_line.user_netdev(_spec(), name="compute", relay=relay),))
-    )
-
-    [netdev] = _values(argv, "-netdev")
-    kind, *words = netdev.replace(",,", "\0").split(",")
-    options = {name: value.replace("\0", ",") for name, _, value in (word.partition("=") for word in words)}
-    assert (kind, options["restrict"], options["dhcpstart"]) == ("user", "on", "10.77.0.13")
-    assert options["bootfile"] == "http://10.77.0.1/boot.ipxe"
-    assert options["hostfwd"] == "tcp:127.0.0.1:0-10.77.0.13:22"
-    target, _, command = options["guestfwd"].partition("-cmd:")
-    assert (target, shlex.split(command)) == ("tcp:10.77.0.1:80", relay)
-    assert "10.77.0.1" not in (options["host"], options["dns"])
-
-
-def test_the_port_that_leads_to_sshd_is_read_from_the_monitor() -> None:
-    seen = """Hub -1 (net0):
-  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
-  TCP[ESTABLISHED]   19       127.0.0.1 50182       10.77.0.13    22     0     0
-  TCP[HOST_FORWARD]  14       127.0.0.1 38541       10.77.0.13    22     0     0
-"""
-    assert command_line.forwarded_port(seen) == 38541
-    assert command_line.forwarded_port("") is None
-
-
-def test_the_command_to_paste_needs_no_lab() -> None:
-    argv = shlex.split(command_line.command_by_hand(_spec(BootPath.IPXE_BIOS), DIRECT))
-
-    assert "fd=" not in " ".join(argv)
-    assert _values(argv, "-netdev") == ["user,id=net0"]
-    assert _values(argv, "-serial") == ["mon:stdio"]
-    assert _values(argv, "-kernel") == ["/a/vmlinuz"]
-
-
 def test_memory_in_a_file_is_its_own_or_a_private_view() -> None:
-    own = command_line.command(_spec(), wires=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=True))
+    own = command_line.command(_spec(), sockets=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=True))
     view = command_line.command(
-        _spec(), wires=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=False), is_frozen=True
+        _spec(), sockets=QemuSockets(), memory=Memory(file=Path("/m,1"), is_own=False), is_frozen=True
     )
 
     assert "memory-backend-file,id=memory,size=2048M,share=on,mem-path=/m,,1" in own
@@ -219,7 +120,7 @@ def test_writes_fail_from_there_on_and_not_before(tmp_path: Path) -> None:
     disk = DiskSpec(path=tmp_path / "disk", serial="S", fails_writes_from=1 << 20)
     disk.path.touch()
     os.truncate(disk.path, 2 << 20)
-    argv = command_line.command(_spec(disks=(disk,)), program="qemu-io", wires=QemuSockets())
+    argv = command_line.command(_spec(disks=(disk,)), program="qemu-io", sockets=QemuSockets())
     limit = argv[: argv.index("qemu-io")]
 
     write = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "write 1M 4k", "-c", "read 1M 4k", str(disk.path)]
@@ -233,7 +134,7 @@ def test_writes_fail_from_there_on_and_not_before(tmp_path: Path) -> None:
 def test_uefi_has_variables_of_its_own_and_fetches_ipxe_where_it_has_none() -> None:
     own = Path("/machine/uefi-variables.fd")
     rom, chain, http = (
-        " ".join(command_line.command(_spec(path), wires=WIRES, variables=own))
+        " ".join(command_line.command(_spec(path), sockets=WIRES, variables=own))
         for path in (BootPath.IPXE_UEFI, BootPath.PXE_CHAIN, BootPath.UEFI_HTTP)
     )
 
@@ -242,23 +143,12 @@ def test_uefi_has_variables_of_its_own_and_fetches_ipxe_where_it_has_none() -> N
     assert "romfile=,bootindex=1" in chain
     assert "IPv4PXESupport" not in chain
     assert "name=opt/org.tianocore/IPv4PXESupport,string=n" in http
-    assert "pflash" not in " ".join(command_line.command(_spec(), wires=WIRES))
-
-
-def test_grub_finds_the_root_file_system_on_its_disk_and_nothing_is_fetched() -> None:
-    arguments = command_line.added_arguments(("quiet",), "rootfs.squashfs", BootPath.GRUB, "/8592356f1c25")
-
-    assert arguments == (
-        "root=live:LABEL=bootproof-boot",
-        "rd.live.dir=/8592356f1c25",
-        "rd.live.squashimg=rootfs.squashfs",
-        "console=ttyS0,115200",
-    )
+    assert "pflash" not in " ".join(command_line.command(_spec(), sockets=WIRES))
 
 
 def test_the_boot_disk_is_the_firmwares_first_choice_and_no_scsi_disk() -> None:
     disk = DiskSpec(path=Path("/d/boot"), serial="BOOT")
-    argv = command_line.command(_spec(BootPath.GRUB), wires=WIRES, boot_disk=disk)
+    argv = command_line.command(_spec(BootPath.GRUB), sockets=WIRES, boot_disk=disk)
 
     assert "virtio-blk-pci,drive=boot,serial=BOOT,bootindex=0" in _values(argv, "-device")
     assert not any("bootindex" in value for value in _values(argv, "-device") if "virtio-net" in value)

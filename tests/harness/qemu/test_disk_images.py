@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 from pathlib import Path
 from uuid import UUID
@@ -12,7 +13,8 @@ import pytest
 from harness.core.errors import ImageError
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.qemu import disk_images
-from harness.qemu.disk_images import DamagedFilesystem, Partition, open_ext4
+from harness.qemu.disk_images import Partition
+from harness.qemu.ext4 import DamagedFileSystem, open_ext4
 
 DATA_TYPE = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 BOOT_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
@@ -79,10 +81,11 @@ def test_a_blank_disk_has_no_partitions(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_from_the_partition(image: Path) -> None:
-    assert disk_images.read_file(image, 2, "/nova/a file") == b"kept\x00"
+    with open_ext4(image, 2) as file_system:
+        assert file_system.read("/nova/a file") == b"kept\x00"
 
 
-def test_folders_and_links_are_told_apart(image: Path) -> None:
+def test_folders_and_links_are_distinguished(image: Path) -> None:
     with open_ext4(image, DATA_TYPE) as file_system:
         names = {entry.name for entry in file_system.entries("/")}
         folder, link = file_system.entry("/nova"), file_system.entry("/link")
@@ -91,10 +94,10 @@ def test_folders_and_links_are_told_apart(image: Path) -> None:
     assert folder is not None
     assert folder.is_folder
     assert link is not None
-    assert link.is_link
+    assert stat.S_ISLNK(link.mode)
 
 
-def test_what_is_not_there_is_said(image: Path) -> None:
+def test_a_missing_file_is_named(image: Path) -> None:
     with open_ext4(image, 2) as file_system:
         assert file_system.entry("/nova/other") is None
         with pytest.raises(FileNotFoundError, match="partition 2: no file /nova/other"):
@@ -111,7 +114,7 @@ def test_a_sound_file_system_has_no_problems_and_the_image_stays_as_it_was(image
     assert not list(image.parent.glob(".look.*"))
 
 
-def test_damage_is_told_in_e2fsck_s_words(image: Path) -> None:
+def test_damage_is_reported_as_e2fsck_prints_it(image: Path) -> None:
     with open_ext4(image, 2) as file_system:
         subprocess.run(
             ["/usr/sbin/debugfs", "-w", "-R", 'clri "/nova/a file"', str(file_system.copy)],
@@ -127,7 +130,7 @@ def test_a_wiped_file_system_is_damaged(image: Path) -> None:
         file.write(bytes(64 * MIB))
 
     with (
-        pytest.raises(DamagedFilesystem, match="partition 2: e2fsck finds it damaged"),
+        pytest.raises(DamagedFileSystem, match="partition 2: e2fsck finds it damaged"),
         open_ext4(image, 2),
     ):
         pass

@@ -11,7 +11,8 @@ from harness.core.errors import UsageError
 from harness.model.artifacts import FILES, Artifacts
 from harness.model.machine_spec import DiskBus, DiskFormat
 from harness.qemu import grub
-from harness.qemu.disk_images import open_ext4, partitions
+from harness.qemu.disk_images import partitions
+from harness.qemu.ext4 import open_ext4
 
 from ... import samples
 
@@ -45,7 +46,7 @@ def test_the_menu_has_an_entry_for_each_version_the_first_by_default(old: Artifa
     assert f"    initrd /{old.digest[:12]}/initrd.img\n" in text
 
 
-def test_the_menu_is_on_the_serial_console_before_it_is_told_to_follow(old: Artifacts) -> None:
+def test_the_menu_uses_the_serial_console_before_it_says_that_it_is_ready(old: Artifacts) -> None:
     lines = grub.configuration([_entry(old)]).splitlines()
 
     assert lines[:3] == ["serial --unit=0 --speed=115200", "terminal_input serial console", "terminal_output serial"]

@@ -39,7 +39,7 @@ def _load(programs: Path) -> tuple[int, str]:
     return process.answer(["env", f"PATH={programs}", "sh", "-c", command])
 
 
-def test_the_kernel_is_loaded_with_its_arguments_and_the_boot_id_told(programs: Path) -> None:
+def test_the_kernel_is_loaded_with_its_arguments_and_the_boot_id_printed(programs: Path) -> None:
     _program(programs / "kexec", f'printf "%s\\n" "$@" >>{shlex.quote(str(programs))}/calls')
 
     status, said = _load(programs)
@@ -56,7 +56,7 @@ def test_a_kernel_without_file_load_gets_the_older_call(programs: Path) -> None:
     assert _load(programs)[0] == 0
 
 
-def test_what_goes_wrong_is_told_apart(programs: Path) -> None:
+def test_each_failure_has_its_own_finding(programs: Path) -> None:
     missing, _ = _load(programs)
     _program(programs / "kexec", "echo refused >&2; exit 1")
     refused, said = _load(programs)

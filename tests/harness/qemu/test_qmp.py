@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import socket
 import threading
@@ -48,7 +49,7 @@ def _qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Itera
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
         with theirs:
-            argv = command_line.command(SPEC, wires=command_line.QemuSockets(qmp_fd=theirs.fileno()))
+            argv = command_line.command(SPEC, sockets=command_line.QemuSockets(qmp_fd=theirs.fileno()))
             argv += ["-drive", f"file={tmp_path / 'sector'},format=raw,if=none,id=d"]
             argv += ["-device", "virtio-blk-pci,drive=d,bootindex=0"]
             argv += ["-boot", "reboot-timeout=-1"]  # so that no reset is the firmware's
@@ -56,7 +57,7 @@ def _qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Itera
         yield stack.enter_context(open_qmp(ours, name="m1", on_event=events.note, log=tmp_path / "qmp.log"))
 
 
-def test_commands_are_answered_and_on_record(tmp_path: Path) -> None:
+def test_commands_are_answered_and_logged(tmp_path: Path) -> None:
     with _qemu(tmp_path, Events()) as qmp:
         assert qmp.execute("query-status", deadline=Deadline(5))["running"] is True
         uuid = qmp.execute("qom-get", {"path": "/machine", "property": "type"}, deadline=Deadline(5))
@@ -66,7 +67,7 @@ def test_commands_are_answered_and_on_record(tmp_path: Path) -> None:
     assert [row["execute"] for row in log if "execute" in row] == ["query-status", "qom-get"]
 
 
-def test_a_refusal_says_why(tmp_path: Path) -> None:
+def test_a_refused_command_is_an_error_with_qemus_reason(tmp_path: Path) -> None:
     with _qemu(tmp_path, Events()) as qmp, pytest.raises(QmpRefused, match=r"m1: QMP no-such: .*not been found"):
         qmp.execute("no-such", deadline=Deadline(5))
 
@@ -90,7 +91,7 @@ def test_a_panic_is_an_event_and_stops_the_machine(tmp_path: Path) -> None:
         assert qmp.execute("query-status", deadline=Deadline(5))["status"] == "guest-panicked"
 
 
-def test_a_reset_ends_qemu_and_says_whose_doing_it_was(tmp_path: Path) -> None:
+def test_a_reset_ends_qemu_with_an_event_that_names_its_reason(tmp_path: Path) -> None:
     """mov al, 0xfe; out 0x64, al; hlt: the keyboard controller pulls the reset line."""
     events = Events()
     with _qemu(tmp_path, events, bytes.fromhex("b0fe e664 f4")) as qmp:
@@ -108,7 +109,7 @@ def _peer(*, answers: bool) -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def test_silence_is_a_timeout_and_the_session_goes_on() -> None:
+def test_no_answer_is_a_timeout_after_which_the_session_still_works() -> None:
     with _peer(answers=True) as (ours, theirs), open_qmp(ours, name="m1", on_event=Events().note) as qmp:
         with pytest.raises(QmpTimeout, match=r"m1: QMP stop: no answer within 0\.1 s"):
             qmp.execute("stop", deadline=Deadline(0.1, scaled=False))
@@ -124,7 +125,7 @@ def _answer(sock: socket.socket) -> None:
     sock.sendall(json.dumps({"return": {"name": "m1"}, "id": command["id"]}).encode() + b"\r\n")
 
 
-def test_a_command_that_waits_when_qemu_dies_fails_then_and_there() -> None:
+def test_a_command_that_waits_when_qemu_ends_fails_at_once() -> None:
     with _peer(answers=True) as (ours, theirs), open_qmp(ours, name="m1", on_event=Events().note) as qmp:
         timer = threading.Timer(0.1, theirs.shutdown, [socket.SHUT_RDWR])
         timer.start()
@@ -140,7 +141,7 @@ def test_a_qemu_that_never_greets_is_an_error() -> None:
             pass
 
 
-def test_thousands_of_events_are_handed_on_in_order_and_not_kept() -> None:
+def test_thousands_of_events_are_passed_on_in_order_and_not_kept() -> None:
     events = Events()
     with _peer(answers=True) as (ours, theirs), open_qmp(ours, name="m1", on_event=events.note) as qmp:
         for number in range(5000):
@@ -157,3 +158,12 @@ def test_errors_travel_between_processes() -> None:
     error = QmpTimeout("m1", "stop", "no answer within 1.0 s")
 
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_commands_and_events_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "harness"), _qemu(tmp_path, Events()) as qmp:
+        qmp.execute("quit", deadline=Deadline(5))
+        qmp.wait_until_gone(Deadline(5))
+
+    assert "m1: QMP command quit" in caplog.messages
+    assert "m1: QMP event SHUTDOWN" in caplog.messages

@@ -78,7 +78,7 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
     boot_files.save(BootPlan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE), lab)
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     argv = command_line.command(
-        spec, program="qemu", wires=command_line.QemuSockets(netdevs=("user,id=net0",)), clock="utc"
+        spec, program="qemu", sockets=command_line.QemuSockets(netdevs=("user,id=net0",)), clock="utc"
     )
     (folder / "argv").write_text(shlex.join(command_line.shown(argv)))
     return folder

@@ -16,7 +16,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Finding
 from harness.qemu import disk_images
-from harness.qemu.disk_images import open_ext4
+from harness.qemu.ext4 import open_ext4
 from harness.replay import redact
 from harness.replay.bundle import Failure
 from harness.replay.bundle_read import unpack

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ import pytest
 
 from harness.core import process
 from harness.core.deadline import Deadline
-from harness.guest.channel import SHELL_CREDENTIALS, ChannelClosed, ChannelTimeout, SerialChannel, Transcript
+from harness.guest.channel import ChannelClosed, ChannelTimeout, Transcript
+from harness.guest.serial_shell import SHELL_CREDENTIALS, SerialChannel
 
 
 def nothing_wrong() -> None:
@@ -23,7 +26,7 @@ def nothing_wrong() -> None:
 
 @pytest.fixture
 def channel(tmp_path: Path) -> Iterator[SerialChannel]:
-    """The guest's end is the very script that goes into guests, its work folder apart."""
+    """The guest's end runs the script that goes into guests; only its work folder is another."""
     script = tmp_path / "shell"
     script.write_text(SHELL_CREDENTIALS["bootproof.shell"].replace("/run/bootproof-shell", str(tmp_path / "work")))
     ours, theirs = socket.socketpair()
@@ -58,7 +61,7 @@ def test_status_stdout_and_stderr_are_kept_apart(channel: SerialChannel) -> None
     assert (done.status, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
 
 
-def test_what_was_said_is_kept_of_long_answers_the_beginning(channel: SerialChannel, tmp_path: Path) -> None:
+def test_commands_and_the_beginning_of_their_answers_are_kept(channel: SerialChannel, tmp_path: Path) -> None:
     channel.run("echo out; echo err >&2; exit 7")
     channel.run("head -c 1000000 /dev/zero | tr '\\0' x")
 
@@ -104,3 +107,10 @@ def test_what_ended_the_machine_is_the_error(channel: SerialChannel) -> None:
 
     with pytest.raises(ChannelClosed, match="panicked"):
         channel.run("true")
+
+
+def test_each_command_is_logged_with_its_status(channel: SerialChannel, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "harness"):
+        channel.run("true\nfalse")
+
+    assert re.fullmatch(r"test: true: status 1 after \d+\.\d\d s", caplog.messages[-1])

@@ -1,0 +1,54 @@
+"""SSH to a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.core.deadline import Deadline
+from harness.guest.channel import COMMAND_S, NO_TRANSCRIPT, SHELL_SETUP, ChannelClosed, Completed, Transcript
+
+
+class SshChannel:
+    """Commands over SSH, for images without the serial shell and to prove that SSH itself works.
+
+    ``run_ssh`` runs an ssh command line where the lab's network is and returns status, stdout and stderr.
+    """
+
+    def __init__(
+        self,
+        machine: str,
+        ssh: list[str],
+        run_ssh: Callable[[list[str], Deadline], tuple[int, bytes, bytes]],
+        transcript: Transcript = NO_TRANSCRIPT,
+    ) -> None:
+        self._machine, self._ssh, self._run_ssh, self._transcript = machine, ssh, run_ssh, transcript
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        deadline = deadline or Deadline(COMMAND_S)
+        self._transcript.add_command(command)
+        status, stdout, stderr = self._run_ssh([*self._ssh, SHELL_SETUP + command], deadline)
+        if status == 255:  # ssh(1): "or with 255 if an error occurred"
+            reason = stderr.decode("utf-8", "replace").strip()
+            raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")
+        done = Completed(command=command, status=status, stdout=stdout, stderr=stderr)
+        self._transcript.add_answer(done, self._machine, deadline.passed_s)
+        return done
+
+
+def ssh_command(address: str, key: str, known_hosts: str, more: Mapping[str, str]) -> list[str]:
+    """The ssh command line to root at ``address``; the command is still to be appended.
+
+    ``key`` and ``known_hosts`` are files, the latter of this machine alone; ``more`` are further options of ssh(1).
+    """
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": known_hosts,
+        "StrictHostKeyChecking": "accept-new",
+        "BatchMode": "yes",
+        "ConnectTimeout": "30",
+        "LogLevel": "ERROR",
+        "ControlPath": "none",
+        **more,
+    }
+    settings = [part for key_, value in options.items() for part in ("-o", f"{key_}={value}")]
+    return ["ssh", "-F", "none", "-i", key, *settings, f"root@{address}", "--"]
