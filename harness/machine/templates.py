@@ -159,7 +159,7 @@ def template_key(
     sockets = command_line.QemuSockets(
         netdevs=(spec.network,) * len(machine.nics), tpm_fd=0 if machine.has_tpm else None
     )
-    argv = command_line.command(machine, program=str(program), wires=sockets, clock=machine.clock or "utc")
+    argv = command_line.command(machine, program=str(program), sockets=sockets, clock=machine.clock or "utc")
     argv += [f"{disk.role} {disk.size_gib}" for disk in machine.disks]
     steps = [[state.name, state.source, spec.versions.old.digest, spec.versions.new.digest] for state in path[1:]]
     demanded = [*definition.services, *definition.sockets, "", *definition.waiting]

@@ -17,7 +17,7 @@ from harness.runs.folder import Run
 
 def machine_on(path: BootPath, tmp_path: Path) -> Machine:
     artifacts: Any = SimpleNamespace(digest="0" * 64)
-    context: Any = SimpleNamespace(run=Run(tmp_path, "main"))
+    context: Any = SimpleNamespace(run=Run(tmp_path, "main"), doubt=str)
     definition: Any = SimpleNamespace()
     return Machine(MachineSpec(name="m", uuid=uuid.uuid4(), boot_path=path), artifacts, definition, context)
 
