@@ -87,7 +87,7 @@ def find(name: str | None) -> HeldMachine:
     known = kept()
     if not known:
         raise UsageError(
-            "no machine is kept: pytest --keep failed, bootproof boot and bootproof replay --shell run some"
+            "no machine is kept: pytest --keep-failed, bootproof boot and bootproof replay --shell run some"
         )
     chosen = [one for one in known if name in (None, one.id, one.machine)]
     if len(chosen) == 1:

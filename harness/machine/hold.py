@@ -1,4 +1,4 @@
-"""`pytest --keep failed`: a machine that failed stays until somebody has looked at it, or the time is up."""
+"""`pytest --keep-failed`: a machine that failed stays until somebody has looked at it, or the time is up."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ class Hold:
             self._say(machine, f"cannot be kept: {error}")
 
     def _say(self, machine: Machine, what: str) -> None:
-        machine.context.run.add("note", {"text": f"{machine.name} {what}"})
+        machine.context.run.add_note(f"{machine.name} {what}")

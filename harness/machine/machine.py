@@ -23,6 +23,7 @@ from harness.machine.errors import BootFailed, EmulatorFault
 from harness.machine.power_on import power_on
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.events import Killed
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
@@ -142,7 +143,7 @@ class Machine:
         try:
             self._boot_once()
         except EmulatorFault as fault:
-            self.context.run.add("note", {"text": f"{fault}: it is booted once more"})
+            self.context.run.add_note(f"{fault}: it is booted once more")
             self.off()
             self._boot_once()
 
@@ -286,7 +287,7 @@ class Machine:
         child = self.power.child
         child.signal(SIGKILL)
         child.wait(Deadline(10))
-        self.context.run.add("killed", {"machine": self.name, "number": self.power.plan.number})
+        self.context.run.add(Killed(machine=self.name, number=self.power.plan.number))
         self.off()
 
     def off(self) -> None:

@@ -35,6 +35,7 @@ from harness.machine.machine import BootContext, Machine, boot, reachable, thaw
 from harness.machine.states import State, Versions
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.events import Cloned, Frozen
 from harness.model.layout import CAPTURE
 from harness.model.machine_spec import BootPath, DiskFormat, DiskRole, DiskSpec, MachineSpec, Network
 from harness.model.verdict import BootResult, Finding
@@ -98,7 +99,7 @@ class Templates:
             except CannotFreeze as error:
                 stack.close()
                 self._remember_failure(self._key(way), error, is_only_unfrozen=True)
-                self.run.add("note", {"text": f"{name} is booted, not cloned: {error}"})
+                self.run.add_note(f"{name} is booted, not cloned: {error}")
                 machine = stack.enter_context(self._booted(way, name, lab, folder))
             yield machine
 
@@ -141,7 +142,7 @@ class Templates:
 
     def _note_clone(self, machine: Machine, state: str, took_s: float) -> None:
         mib = process.private_mib(machine.power.child.pid) if machine.is_on and machine.is_clone else None
-        self.run.add("clone", {"machine": machine.name, "state": state, "took_s": round(took_s, 3), "mib": mib})
+        self.run.add(Cloned(machine=machine.name, state=state, took_s=round(took_s, 3), mib=mib))
 
     @contextmanager
     def _booted(
@@ -214,7 +215,7 @@ class Templates:
         except OSError:  # it is noted already, or there is no room: then the boots are missing, which never passes
             return
         if template.run != self.run.folder:
-            self.run.add("note", {"text": f"state {template.state}: frozen by an earlier run, {template.run}"})
+            self.run.add_note(f"state {template.state}: frozen by an earlier run, {template.run}")
             for boot in template.boots:
                 self.run.add_boot(self._with_own_logs(boot, template))
 
@@ -281,7 +282,7 @@ class Templates:
             is_grub = machine.spec.boot_path is BootPath.GRUB
             if is_grub:
                 grub.keep(machine.folder, folder)
-            self.run.add("frozen", {"state": way[-1].name, "took_s": round(time.monotonic() - started_s, 3)})
+            self.run.add(Frozen(state=way[-1].name, took_s=round(time.monotonic() - started_s, 3)))
             template = Template(
                 folder=self._place(key),
                 image=self.definition.name,

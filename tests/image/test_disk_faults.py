@@ -45,7 +45,7 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
         failure = error
 
     said = f"fails: {failure.finding.what} [{failure.finding.id}]" if failure else "comes up"
-    run.add("note", {"text": f"disk {disk_fault}: {said}"})
+    run.add_note(f"disk {disk_fault}: {said}")
     assert written_ns == [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign], (
         "a foreign disk was written to"
     )

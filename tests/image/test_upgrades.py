@@ -114,7 +114,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
         if moved_on and losses:
             raise machine.power.watch.report_failure(no_way_back(machine, moved_on, "; ".join(losses)))
         if moved_on:
-            run.add("note", {"text": f"rolled back, and all is there; formats had moved on: {'; '.join(moved_on)}"})
+            run.add_note(f"rolled back, and all is there; formats had moved on: {'; '.join(moved_on)}")
         assert not losses, "\n".join(losses)
         machine.power_off()
 

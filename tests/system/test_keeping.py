@@ -73,7 +73,7 @@ def _until(door: socket.socket, awaited: bytes, within_s: float = 90.0) -> bytes
 
 
 def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -> None:
-    with _pytest(tmp_path, FAILS, "-n0", "--keep=failed", "--keep-minutes=20") as child:
+    with _pytest(tmp_path, FAILS, "-n0", "--keep-failed", "--keep-minutes=20") as child:
         one = _kept(child)
         assert one.why == "test_mine.py::test_it_is_something_else[base] failed"
 
@@ -107,7 +107,7 @@ def test_every_way_leads_into_a_machine_in_which_a_test_failed(tmp_path: Path) -
 
 
 def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    with _pytest(tmp_path, BOOTS, "-n1", "--network-fault=http-404-rootfs", "--keep=failed") as child:
+    with _pytest(tmp_path, BOOTS, "-n1", "--network-fault=http-404-rootfs", "--keep-failed") as child:
         one = _kept(child)
         assert one.why == "its boot failed"
         with attach_server.ask(one.id, MONITOR) as monitor:
@@ -121,7 +121,7 @@ def test_a_machine_whose_boot_failed_is_kept_and_gone_with_a_run_that_is_killed(
 
 
 def test_a_machine_whose_firmware_gave_up_tries_again_while_it_is_kept(tmp_path: Path) -> None:
-    with _pytest(tmp_path, BOOTS, "-n0", "--network-fault=http-404-kernel", "--keep=failed") as child:
+    with _pytest(tmp_path, BOOTS, "-n0", "--network-fault=http-404-kernel", "--keep-failed") as child:
         one = _kept(child)
         with attach_server.ask(one.id, CONSOLE) as console:
             console.settimeout(90)

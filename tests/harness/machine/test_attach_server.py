@@ -23,6 +23,7 @@ from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
 from harness.machine.hold import Hold
 from harness.machine.observation import BootState
+from harness.model.events import Note
 from harness.runs.folder import Run
 
 
@@ -159,7 +160,7 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == "no machine is kept\n"
     assert not folder.exists()
     assert main(["attach"]) == 4
-    assert "no machine is kept: pytest --keep failed" in capsys.readouterr().err
+    assert "no machine is kept: pytest --keep-failed" in capsys.readouterr().err
 
 
 def test_a_folder_that_others_may_enter_is_not_used(
@@ -220,5 +221,5 @@ def test_what_cannot_be_kept_is_said(power: Any, tmp_path: Path) -> None:
 
     Hold(60).keep(machine)
 
-    (note,) = run.events()
-    assert note.data["text"].startswith("m cannot be kept: there is no way into machine-direct")
+    (note,) = run.of_kind(Note)
+    assert note.text.startswith("m cannot be kept: there is no way into machine-direct")
