@@ -141,8 +141,8 @@ def keep(store: Store, verdict: Verdict, folder: Path) -> str:
                 return _add(path, store, verdict, folder)
             except _Damaged as error:
                 aside = _set_aside(path)
-                again = _add(path, store, verdict, folder)
-                return again or f"{path} was damaged ({error}); it was renamed to {aside.name} and a new history begins with this run"
+                problem = _add(path, store, verdict, folder)
+                return problem or f"{path} was damaged ({error}); it was renamed to {aside.name}, a new history begins"
     except (BootproofError, OSError, sqlite3.Error, _Damaged, ValueError, KeyError, TypeError) as error:
         return f"this run is not in the history: {error}"
 
@@ -365,7 +365,9 @@ def _schema_version(base: sqlite3.Connection, path: Path) -> int:
     """0 for a new file; `HostError` for a file of a newer Bootproof, which is not changed."""
     version = _format(base)
     if version > _SCHEMA_VERSION:
-        raise HostError(f"{path} was written by a newer Bootproof (format {version}; this one reads up to {_SCHEMA_VERSION})")
+        raise HostError(
+            f"{path} was written by a newer Bootproof (format {version}; this one reads up to {_SCHEMA_VERSION})"
+        )
     return version
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from harness import report
 from harness.core.errors import Blame, HostError
+from harness.diff import Change, Diff, DiffEntry, Section, Weight
+from harness.diff.value import Named
 from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
 from harness.report import logs, matrix, waterfall
 from harness.report.waterfall import scale_to
@@ -244,8 +246,47 @@ def test_a_verdict_on_nothing_has_a_page(tmp_path: Path) -> None:
     assert "Not everything that is required was proven." in Reader(page).text
 
 
-def test_a_diff_is_taken_as_it_is(tmp_path: Path, verdict: Verdict) -> None:
-    assert "<ins>3.5.2</ins>" in report.write_page(verdict, tmp_path, diff_html="<ins>3.5.2</ins>").read_text("utf-8")
+def many_packages(count: int, name: str = "p") -> Diff:
+    entries = tuple(DiffEntry(what=f"{name}{number}", change=Change.ADDED, new=name) for number in range(count))
+    named = Named(image="base", version="1", digest="a" * 64)
+    sections = (
+        Section(name="packages", entries=entries, notes=("one note",)),
+        Section(name="units", unknown="no run of OLD"),
+        Section(name="files"),
+    )
+    return Diff(old=named, new=replace(named, version="2"), sections=sections)
+
+
+def test_a_diff_shows_the_first_entries_and_folds_the_rest(tmp_path: Path, verdict: Verdict) -> None:
+    page = report.write_page(verdict, tmp_path, diff=many_packages(1100))
+    text = Reader(page).text
+
+    assert "Packages: 1,100 added" in text
+    assert "<summary>1,088 more</summary>" in page.read_text("utf-8")
+    assert "p1099" in text
+    assert "One note." in text
+    assert "No difference in: files." in text
+    assert "Not known: units: no run of OLD." in text
+
+
+def test_nothing_in_a_diff_becomes_an_element(tmp_path: Path, verdict: Verdict) -> None:
+    good = Reader(report.write_page(verdict, tmp_path, diff=many_packages(20)))
+
+    seen = Reader(report.write_page(verdict, tmp_path, diff=many_packages(20, EVIL)))
+
+    assert {tag for tag, _ in seen.elements} == {tag for tag, _ in good.elements}
+    assert seen.text.count(EVIL) > 20
+
+
+def test_a_diff_names_packages_and_marks_alarms(tmp_path: Path, verdict: Verdict) -> None:
+    entry = DiffEntry(what="/etc/shadow", change=Change.CHANGED, package="passwd", weight=Weight.ALARM)
+    diff = replace(many_packages(1), sections=(Section(name="files", entries=(entry,)),))
+
+    seen = Reader(report.write_page(verdict, tmp_path, diff=diff))
+
+    assert ("tr", {"class": "alarm"}) in seen.elements
+    assert "passwd" in seen.text
+    assert "package" not in Reader(report.write_page(verdict, tmp_path, diff=many_packages(1))).text.split("Diff")[-1]
 
 
 def test_a_page_that_cannot_be_written_is_the_hosts_doing(tmp_path: Path, verdict: Verdict) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.core import serialization
-from harness.core.errors import HostError, Blame
+from harness.core.errors import Blame, HostError
 from harness.machine.boot_files import durations
 from harness.machine.errors import BootFailed
 from harness.model.events import (
