@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Each log is a script element behind this one, in gzip in base64, unpacked when it is wanted.
+  // Each log is a script element after this one, gzip in base64, unpacked when it is first shown.
   const CHUNK = 200, MOST_HITS = 500, CONTEXT = 120, SHORTEST = 2;
   const LINK = /^#(boot-[a-z0-9_-]+?)(?:-L(\d+))?$/;
   const get = (id) => document.getElementById(id);
@@ -36,7 +36,7 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
-  // A chunk is plain text, which the browser lays out and searches quickly, until it is nearly seen.
+  // A chunk is plain text, which is fast to lay out and search, until it is almost visible.
   const near = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => dress(entry.target)),
     { root: pane, rootMargin: "400px" },
@@ -98,7 +98,7 @@
     bring(line);
   }
 
-  // Repeated, since what is drawn for the first time may be higher than it was taken for.
+  // Repeated, because a chunk drawn for the first time may be higher than estimated.
   function bring(line, times = 3) {
     const wanted = pane.getBoundingClientRect().top + pane.clientHeight / 3;
     pane.scrollTop += line.getBoundingClientRect().top - wanted;
@@ -120,7 +120,7 @@
     if (number) location.hash = `#${shown}-L${number}`;
   }
 
-  // Lines of `text` that hold `pattern`: all are counted, the first `most` are told.
+  // Lines of `text` that match `pattern`: all are counted, the first `most` are shown.
   function find(text, pattern, most) {
     const told = [];
     let count = 0, number = 1, counted = 0, match;

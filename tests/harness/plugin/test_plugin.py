@@ -28,7 +28,7 @@ def test_two_images_are_collected_side_by_side(run_pytest: RunPytest) -> None:
     assert "that_is_a_link_leads_to_its_place_on_data[base-/var/lib/nova]" not in text
 
 
-def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for(run_pytest: RunPytest) -> None:
+def test_thorough_tests_are_deselected_without_the_option(run_pytest: RunPytest) -> None:
     _, text = run_pytest("--collect-only", "-q", "--image", "base")
     _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--power-cuts", "3000")
 
@@ -110,7 +110,7 @@ def test_testinfra_is_untouched_where_there_are_no_images(run_pytest: RunPytest,
         ("def test_x(host, cold_machine): ...", "use host (shared, read-only) or machine (own, to change), not both"),
     ],
 )
-def test_a_test_that_asks_for_what_cannot_be_is_one_sentence(
+def test_a_contradictory_test_is_refused_in_one_sentence(
     run_pytest: RunPytest, tmp_path: Path, body: str, sentence: str
 ) -> None:
     (tmp_path / "test_mine.py").write_text(f"import pytest\n\n{body}\n")
@@ -140,7 +140,7 @@ def test_a_repositorys_own_state_is_known(run_pytest: RunPytest, tmp_path: Path)
         (("--network-fault", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
     ],
 )
-def test_a_network_fault_that_cannot_be_is_named_before_anything_starts(
+def test_a_network_fault_that_is_not_valid_is_refused_before_anything_starts(
     run_pytest: RunPytest, arguments: tuple[str, ...], said: str
 ) -> None:
     status, text = run_pytest("--image", "base", *arguments)
@@ -150,7 +150,7 @@ def test_a_network_fault_that_cannot_be_is_named_before_anything_starts(
     assert "artifacts" not in text
 
 
-def test_network_faults_that_the_definition_names_are_proven_with_thorough(run_pytest: RunPytest) -> None:
+def test_network_faults_of_the_definition_are_tested_with_thorough(run_pytest: RunPytest) -> None:
     status, text = run_pytest(
         "--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_network_faults.py"
     )

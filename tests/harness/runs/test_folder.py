@@ -154,7 +154,7 @@ def test_progress_shows_phases_ready_boots_notes_and_findings(event: Event, text
     assert (line[8:] if line else None) == (f"  gw0 {text}" if text else None)
 
 
-def test_a_run_that_cannot_be_written_says_where_and_what_to_do(tmp_path: Path) -> None:
+def test_an_error_for_an_unwritable_run_names_folder_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"gone cannot be written: No such file or directory; .*--run-dir"):
         Run(tmp_path / "gone", "main").add_note("")
 

@@ -234,7 +234,7 @@ def _gibberish(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_foreign, _torn, _cut, _gibberish])
-def test_a_damaged_history_is_set_aside_and_the_run_begins_another(
+def test_a_damaged_history_is_renamed_and_the_run_begins_another(
     tmp_path: Path, store: Store, damage: Callable[[Path], None]
 ) -> None:
     path = store.folder("history") / "history.sqlite"
@@ -252,7 +252,7 @@ def test_a_damaged_history_is_set_aside_and_the_run_begins_another(
     assert history.versions(store, "base")[0].runs == 1
 
 
-def test_a_damaged_history_is_named_by_who_reads_it(store: Store) -> None:
+def test_reading_a_damaged_history_names_its_file(store: Store) -> None:
     _gibberish(store.folder("history") / "history.sqlite")
 
     for look in (lambda: history.versions(store, "base"), lambda: history.last_verdict_folder(store, DIGEST)):
