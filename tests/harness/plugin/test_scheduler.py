@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,12 @@ from harness.runs.folder import Run
 CONFTEST = """
 from pathlib import Path
 
-from harness.model.events import PlannedTest
-from harness.plugin.scheduler import Groups
-from harness.runs.folder import Run
-
 
 def pytest_xdist_make_scheduler(config, log):
+    from harness.model.events import PlannedTest
+    from harness.plugin.scheduler import Groups
+    from harness.runs.folder import Run
+
     run = Run(Path(__file__).parent, "main")
     for number in range(3):
         test = f"test_it.py::test_of_a_shared_machine[{number}]"
@@ -59,13 +60,14 @@ def run(folder: Path, workers: int, lost: tuple[int, ...]) -> tuple[str, list[li
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(TESTS.replace("LOST", str(list(lost))))
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"-n{workers}"]
-    done = subprocess.run(argv, cwd=folder, check=False, capture_output=True, text=True, timeout=120)
+    argv = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "no:cacheprovider", f"-n{workers}"]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # several processes start faster without other plugins
+    done = subprocess.run(argv, cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=120)
     print(done.stdout, done.stderr)
     return done.stdout.splitlines()[-1], [line.split() for line in (folder / "ran").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("workers", "lost"), [(1, (0, 2, 4)), (2, (0,)), (2, (0, 2, 4)), (3, (5,))])
+@pytest.mark.parametrize(("workers", "lost"), [(1, (0, 2, 4)), (2, (0, 2, 4)), (3, (5,))])
 def test_lost_worker_takes_one_test_with_it_and_no_more(tmp_path: Path, workers: int, lost: tuple[int, ...]) -> None:
     last_line, ran = run(tmp_path, workers, lost)
 
