@@ -89,7 +89,7 @@ class PowerCutsJudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A sentence for whoever follows the run; the verdict does not use it."""
+    """A sentence for the person who follows the run; the verdict does not use it."""
 
     text: str
 

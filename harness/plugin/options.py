@@ -21,64 +21,33 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: pytest.Parser) -> None:
+    """Add the options, by subject."""
     add = parser.getgroup("bootproof", "Bootproof: test hypervisor images in QEMU").addoption
+    # fmt: off
     # what is tested
     add("--image", action="append", default=[], metavar="NAME", help="Build, boot and test this image (repeatable).")
     add("--images-dir", metavar="DIR", help="Folder of the image definitions (default: the nearest images/, upwards).")
     add("--artifacts", metavar="DIR", help="Test these artifacts of another builder: kernel, initrd, root file system.")
-    add(
-        "--kernel-arguments",
-        metavar="TEXT",
-        help="With --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).",
-    )
+    add("--kernel-arguments", metavar="TEXT",
+        help="With --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).")
     add("--previous", metavar="DIR", help="Artifacts to upgrade from (default: upgrade to a second build).")
     # how machines are booted
-    add(
-        "--boot-path",
-        action="append",
-        default=[],
-        choices=[path.value for path in BootPath],
-        help="Use only this boot path (repeatable; default: all boot paths of the definition).",
-    )
-    add(
-        "--hardware",
-        metavar="NAME|FILE",
-        help="Boot machines of this hardware profile: a name, or a file written by `bootproof hardware`.",
-    )
+    add("--boot-path", action="append", default=[], choices=[path.value for path in BootPath],
+        help="Use only this boot path (repeatable; default: all boot paths of the definition).")
+    add("--hardware", metavar="NAME|FILE",
+        help="Boot machines of this hardware profile: a name, or a file written by `bootproof hardware`.")
     add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="QEMU's accelerator (default: auto).")
-    add(
-        "--network",
-        choices=["auto", "lab", "user"],
-        default="auto",
-        help="Network of the machines: a lab, or QEMU's user network if this host cannot open a lab (default: auto).",
-    )
-    add(
-        "--network-fault",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="Inject this network fault into all labs, for example dhcp-late (repeatable; see docs/network-faults.md).",
-    )
+    add("--network", choices=["auto", "lab", "user"], default="auto",
+        help="Network of the machines: a lab, or QEMU's user network if this host cannot open a lab (default: auto).")
+    add("--network-fault", action="append", default=[], metavar="NAME",
+        help="Inject this network fault into all labs, for example dhcp-late (repeatable; see docs/network-faults.md).")
     # how much is tested
-    add(
-        "--thorough",
-        action="store_true",
-        help="Also run the long tests: power cuts, disk and network faults, hardware, late units, all upgrades.",
-    )
-    add(
-        "--power-cuts",
-        type=int,
-        default=20000,
-        metavar="N",
-        help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 (default: 20000).",
-    )
-    add(
-        "--repeat",
-        type=int,
-        default=1,
-        metavar="N",
-        help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).",
-    )
+    add("--thorough", action="store_true",
+        help="Also run the long tests: power cuts, disk and network faults, hardware, late units, all upgrades.")
+    add("--power-cuts", type=int, default=20000, metavar="N",
+        help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 (default: 20000).")
+    add("--repeat", type=int, default=1, metavar="N",
+        help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
     add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
     # the verdict, and what is kept of failures
     add("--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY).")
@@ -86,13 +55,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("--run-dir", metavar="DIR", help="Folder for logs and verdicts (default: runs/); write it as --run-dir=DIR.")
     add("--bundle-artifacts", action="store_true", help="Add kernel, initrd and root file system to bundles.")
     add("--bundle-memory", action="store_true", help="Add a failed guest's memory to bundles, for crash(8).")
-    add(
-        "--keep-failed",
-        action="store_true",
-        help="Keep a machine that fails running until `bootproof stop`; `bootproof attach` connects to it.",
-    )
+    add("--keep-failed", action="store_true",
+        help="Keep a machine that fails running until `bootproof stop`; `bootproof attach` connects to it.")
     add("--keep-minutes", type=int, default=60, metavar="N",
-        help="With --keep-failed: stop the machine after N minutes (default: 60).")  # fmt: skip
+        help="With --keep-failed: stop the machine after N minutes (default: 60).")
+    # fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

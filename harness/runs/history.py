@@ -170,9 +170,9 @@ def _prepare(base: sqlite3.Connection, path: Path) -> None:
         base.executescript(f"begin; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit;")
     elif version == 1:
         base.executescript(_FROM_1)
-    said = base.execute("pragma quick_check(1)").fetchone()[0]
-    if said != "ok":
-        raise _Damaged(said.splitlines()[-1])
+    answer = base.execute("pragma quick_check(1)").fetchone()[0]
+    if answer != "ok":
+        raise _Damaged(answer.splitlines()[-1])
 
 
 def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:

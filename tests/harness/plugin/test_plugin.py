@@ -75,20 +75,20 @@ def test_wrong_definition_names_file_key_and_remedy(run_pytest: RunPytest, tmp_p
     (folder / "image.toml").write_text(text.replace("memory_mib", "memory_mb"), "utf-8")
     (folder / "playbook.yml").write_text("[]", "utf-8")
 
-    status, said = run_pytest("--image", "mine", "--images-dir", str(tmp_path))
+    status, text = run_pytest("--image", "mine", "--images-dir", str(tmp_path))
 
     assert status == 4
-    assert f"{folder / 'image.toml'}: boot.memory_mib: is missing" in said
+    assert f"{folder / 'image.toml'}: boot.memory_mib: is missing" in text
 
 
 def test_host_refuses_to_test_the_local_machine(run_pytest: RunPytest, tmp_path: Path) -> None:
     test = tmp_path / "test_mine.py"
     test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
 
-    status, said = run_pytest("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(test))
+    status, text = run_pytest("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(test))
 
     assert status == 1
-    assert "neither --image nor --hosts was given" in said
+    assert "neither --image nor --hosts was given" in text
 
 
 def test_testinfra_is_untouched_where_there_are_no_images(run_pytest: RunPytest, tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_testinfra_is_untouched_where_there_are_no_images(run_pytest: RunPytest,
     test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
 
-    status, said = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
+    status, text = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
 
-    assert status == 0, said
+    assert status == 0, text
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_repositorys_own_state_is_known(run_pytest: RunPytest, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (("--network-fault", "dhcp-lat"), "no network fault 'dhcp-lat'; did you mean dhcp-late?"),
         (("--network-fault", "tftp-slow", "--boot-path", "direct"), "has no effect on boot path direct"),
@@ -141,12 +141,12 @@ def test_a_repositorys_own_state_is_known(run_pytest: RunPytest, tmp_path: Path)
     ],
 )
 def test_a_network_fault_that_is_not_valid_is_refused_before_anything_starts(
-    run_pytest: RunPytest, arguments: tuple[str, ...], said: str
+    run_pytest: RunPytest, arguments: tuple[str, ...], sentence: str
 ) -> None:
     status, text = run_pytest("--image", "base", *arguments)
 
     assert status == pytest.ExitCode.USAGE_ERROR
-    assert said in text
+    assert sentence in text
     assert "artifacts" not in text
 
 

@@ -208,9 +208,9 @@ def test_runs_that_end_at_once_are_all_noted(tmp_path: Path, store: Store, begun
     argv = [sys.executable, "-c", _WRITER, str(store.root), str(tmp_path)]
 
     with ThreadPoolExecutor() as pool:
-        said = "".join(pool.map(lambda name: process.output([*argv, name]), ["a", "b", "c"]))
+        sentence = "".join(pool.map(lambda name: process.output([*argv, name]), ["a", "b", "c"]))
 
-    assert said.count("damaged-1.sqlite") == (1 if begun_as else 0)
+    assert sentence.count("damaged-1.sqlite") == (1 if begun_as else 0)
     assert history.versions(store, "base")[0].runs == 75
 
 
@@ -244,10 +244,10 @@ def test_a_damaged_history_is_renamed_and_the_run_begins_another(
     damage(path)
     damaged = path.read_bytes()
 
-    said = history.keep(store, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(store, seen, run_folder(tmp_path, "run", seen))
 
-    assert "was damaged" in said
-    assert "\n" not in said
+    assert "was damaged" in sentence
+    assert "\n" not in sentence
     assert path.with_name("damaged-1.sqlite").read_bytes() == damaged
     assert history.versions(store, "base")[0].runs == 1
 
@@ -269,10 +269,10 @@ def test_a_newer_history_is_refused_and_left_as_it_is(tmp_path: Path, store: Sto
     base.close()
     before = path.read_bytes()
 
-    said = history.keep(store, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(store, seen, run_folder(tmp_path, "run", seen))
 
-    assert "not in the history" in said
-    assert "newer Bootproof (format 99; this one reads up to 2)" in said
+    assert "not in the history" in sentence
+    assert "newer Bootproof (format 99; this one reads up to 2)" in sentence
     assert path.read_bytes() == before
     with pytest.raises(HostError, match="newer Bootproof"):
         history.versions(store, "base")
@@ -289,9 +289,9 @@ def full_of_nothing(store: Store) -> Store:
 def test_what_cannot_be_written_is_a_sentence(tmp_path: Path, full_of_nothing: Store) -> None:
     seen = verdict(boot(80.0))
 
-    said = history.keep(full_of_nothing, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(full_of_nothing, seen, run_folder(tmp_path, "run", seen))
 
-    assert said.startswith("this run is not in the history: ")
+    assert sentence.startswith("this run is not in the history: ")
 
 
 def test_a_run_with_nothing_to_boot_leaves_no_trace(tmp_path: Path, store: Store) -> None:
