@@ -31,6 +31,10 @@ _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/open
 _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
 
 
+_REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
+"""No name of an image has a tilde."""
+
+
 def known_checks() -> frozenset[str]:
     """Every name that a verdict may have in its coverage, except ``boot:PATH``."""
     return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, NETWORK_FAULTS, *_BY_PATH.values()))
@@ -107,10 +111,6 @@ def cover(
     )
 
 
-_REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
-"""No name of an image has a tilde."""
-
-
 def without_repeat(test: str) -> tuple[str, str]:
     """A test's id without its repeat, and the name of its repeat: "repeat~2"; empty if there is none."""
     name, bracket, arguments = test.partition("[")
@@ -126,12 +126,12 @@ def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result])
         for check in checks if repeat else ():
             repeats = held.setdefault(check, {})
             repeats[repeat] = repeats.get(repeat, True) and results.get(test) is Result.PASSED
-    return tuple(_rate(check, sum(repeats.values()), len(repeats)) for check, repeats in held.items())
-
-
-def _rate(check: str, passed: int, repeats: int) -> Rate:
-    low, high = share_interval(passed, repeats)
-    return Rate(check=check, passed=passed, repeats=repeats, low=low, high=high)
+    found = []
+    for check, repeats in held.items():
+        passed, count = sum(repeats.values()), len(repeats)
+        low, high = share_interval(passed, count)
+        found.append(Rate(check=check, passed=passed, repeats=count, low=low, high=high))
+    return tuple(found)
 
 
 def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
