@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.runs import history
 from harness.store.store import Store
 
