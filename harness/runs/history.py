@@ -324,7 +324,7 @@ def last_verdict_folder(store: Store, digest: str) -> Path | None:
 
 def _is_verdict_on(digest: str, folder: Path) -> bool:
     """Another run may have taken the folder's name since."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, BootproofError):  # a newer format is an error of the last kind
         return serialization.read(Verdict, folder / "verdict.json").digests.get("artifacts") == digest
     return False
 
