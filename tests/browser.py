@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools pipe: for what a page does once it is looked at."""
+"""A headless Chromium, driven over its DevTools pipe, for tests of how a page works."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking "
     "--remote-debugging-pipe"
 )
-"""Without its sandbox, since that refuses root; what it opens here is our own."""
+"""Without its sandbox, which refuses to run as root; the tests open only their own pages."""
 
 
 @dataclass(slots=True)
 class Page:
-    """A page, as wide as was asked for. ``complaints`` are errors and refusals that its console showed so far."""
+    """One page. ``complaints`` are the errors and refusals on its console so far."""
 
     _to: IO[bytes]
     _from: IO[bytes]
@@ -57,31 +57,31 @@ class Page:
         return answer
 
     def _note(self, event: dict[str, Any]) -> None:
-        said = event.get("params", {})
+        params = event.get("params", {})
         if event["method"] == "Runtime.exceptionThrown":
-            self.complaints.append(said["exceptionDetails"]["exception"]["description"])
-        elif event["method"] == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(said["entry"]["text"])
-        elif event["method"] == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
-            self.complaints.append(str(said["args"]))
+            self.complaints.append(params["exceptionDetails"]["exception"]["description"])
+        elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])
+        elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(params["args"]))
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of JavaScript."""
-        said = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in said:
-            raise RuntimeError(f"{expression}: {said['exceptionDetails']}")
-        return said["result"].get("value")
+        """The value of a JavaScript expression."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """The value of JavaScript, as soon as it is true."""
+        """The value of a JavaScript expression, as soon as it is true."""
         until_s = time.monotonic() + _PATIENCE_S
         while not (value := self.evaluate(expression)):
             if time.monotonic() > until_s:
-                raise RuntimeError(f"waited {_PATIENCE_S:.0f} s for {expression}, in vain; {self.complaints}")
+                raise RuntimeError(f"{expression} was not true within {_PATIENCE_S:.0f} s; console: {self.complaints}")
             time.sleep(0.05)
         return value
 
@@ -105,12 +105,12 @@ class Page:
 
 @contextmanager
 def open_browser(width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """A new browser without a past, with one empty page, until the block ends."""
+    """A new browser with an empty profile and one empty page, for the block."""
     with ExitStack() as stack:
         profile = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
-        # bash, since dash knows descriptors of one digit only
+        # bash, because dash supports descriptors of one digit only
         command = f"exec chromium {_OPTIONS} --user-data-dir={shlex.quote(profile)} 3<&{to_read} 4>&{from_write}"
         child = subprocess.Popen(
             ["bash", "-c", command],

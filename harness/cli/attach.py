@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.machine.attach_server import HeldMachine
 
 _PS = """\
-List the running machines of `pytest --keep failed`, `bootproof boot` and `bootproof replay --shell`.
+List the running machines of `pytest --keep-failed`, `bootproof boot` and `bootproof replay --shell`.
 """
 _PS_EPILOG = """\
 example:

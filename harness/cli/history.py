@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_json, add_tree, print_json, print_table
 from harness.cli.streams import ENTRY_COLUMNS, entry_cells
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.runs.history import Version
 
 _DESCRIPTION = """\
 Without STREAM: list the versions of IMAGE that were run on this host, with their outcomes, flaky tests, sizes and boot
@@ -58,7 +66,28 @@ def _of_runs(options: argparse.Namespace) -> int:
     if options.json:
         print_json(known)
     elif known:
-        show(history.table(known, time.time()))
+        show(_versions_table(known, time.time()))
     else:
         print(f"this host has no record of a run of {options.image}")
     return 0
+
+
+def _versions_table(known: Sequence[Version], now_s: float) -> Table:
+    """The newest version first."""
+    from harness.core.tables import new_table
+    from harness.core.text import ago
+
+    rows = new_table("version", "artifacts", "passed", "last run", "was", "flakes", "rootfs", "memory", "ready")
+    for version in reversed(known):
+        rows.add_row(
+            version.version,
+            version.digest[:12],
+            f"{version.passed} of {version.runs}",
+            ago(now_s - datetime.fromisoformat(version.started).timestamp()),
+            version.outcome,
+            str(version.flakes or ""),
+            "" if version.rootfs_mib is None else f"{version.rootfs_mib:.0f} MiB",
+            "" if version.memory_mib is None else f"{version.memory_mib:.0f} MiB",
+            "; ".join(f"{path} {spread}" for path, spread in version.boots_s.items()),
+        )
+    return rows

@@ -14,12 +14,23 @@ from dataclasses import dataclass
 from harness.core.text import escaped
 from harness.diff.contents import Image, gather, read_image
 from harness.diff.sections import compare_facts
-from harness.diff.text import as_html, as_text
+from harness.diff.text import SHOWN, as_text, unknown_sections
 from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight
 from harness.model.artifacts import Artifacts
 from harness.model.verdict import Verdict
 
-__all__ = ["Change", "Diff", "DiffEntry", "Section", "Side", "Weight", "as_html", "as_text", "compare"]
+__all__ = [
+    "SHOWN",
+    "Change",
+    "Diff",
+    "DiffEntry",
+    "Section",
+    "Side",
+    "Weight",
+    "as_text",
+    "compare",
+    "unknown_sections",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ def find(name: str | None) -> HeldMachine:
     known = held_machines()
     if not known:
         raise UsageError(
-            "no machine is held: pytest --keep failed, bootproof boot and bootproof replay --shell hold one"
+            "no machine is held: pytest --keep-failed, bootproof boot and bootproof replay --shell hold one"
         )
     chosen = [one for one in known if name in (None, one.id, one.machine)]
     if len(chosen) == 1:

@@ -14,6 +14,7 @@ from harness.machine.boot_plan import BootContext, FrozenMachine
 from harness.machine.machine import Machine, thaw
 from harness.model.artifacts import load_artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.events import Cloned
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.model.verdict import Finding
 from harness.qemu import disk_images
@@ -75,7 +76,7 @@ def _overlay(disk: DiskSpec, path: Path) -> DiskSpec:
 
 def _note_clone(machine: Machine, state: str, took_s: float) -> None:
     mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
-    machine.context.run.add("clone", {"machine": machine.name, "state": state, "took_s": round(took_s, 3), "mib": mib})
+    machine.context.run.add(Cloned(machine=machine.name, state=state, took_s=round(took_s, 3), mib=mib))
 
 
 def _note_alteration(template: Template, name: str, run: Run) -> None:

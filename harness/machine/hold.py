@@ -1,4 +1,4 @@
-"""`pytest --keep failed`: a machine that failed keeps running until somebody has inspected it, or the time is up."""
+"""`pytest --keep-failed`: a machine that failed keeps running until somebody has inspected it, or the time is up."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def hold_machine(machine: Machine, why: str, *, for_s: float) -> None:
 
 
 def _note(machine: Machine, what: str) -> None:
-    machine.context.run.add("note", {"text": f"{machine.name} {what}"})
+    machine.context.run.add_note(f"{machine.name} {what}")

@@ -24,6 +24,7 @@ from harness.machine.power_on import power_on
 from harness.machine.verbs import GuestVerbs
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.events import Killed
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
@@ -141,7 +142,7 @@ class Machine(GuestVerbs):
         try:
             self._boot_once()
         except EmulatorFault as fault:
-            self.context.run.add("note", {"text": f"{fault}: it is booted once more"})
+            self.context.run.add_note(f"{fault}: it is booted once more")
             self.off()
             self._boot_once()
 
@@ -290,7 +291,7 @@ class Machine(GuestVerbs):
         child = self.running_boot.child
         child.signal(signal.SIGKILL)
         child.wait(Deadline(10))
-        self.context.run.add("killed", {"machine": self.name, "number": self.running_boot.plan.number})
+        self.context.run.add(Killed(machine=self.name, number=self.running_boot.plan.number))
         self.off()
 
     def off(self) -> None:

@@ -12,6 +12,7 @@ from harness.guest.readiness import wait_until_quiet
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.machine.machine import Machine
+from harness.model.events import Frozen
 from harness.model.layout import CAPTURE
 from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec
 from harness.qemu import disk_images, grub
@@ -37,7 +38,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     is_grub = machine.spec.boot_path is BootPath.GRUB
     if is_grub:
         grub.keep(machine.folder, work)
-    run.add("frozen", {"state": state, "took_s": round(time.monotonic() - started_s, 3)})
+    run.add(Frozen(state=state, took_s=round(time.monotonic() - started_s, 3)))
     disks = tuple(_standalone(disk, place) for disk in machine.spec.disks)
     boots = tuple(boot for boot in run.boots() if boot.machine == name and boot.number >= machine.first)
     for boot in boots:

@@ -135,7 +135,7 @@ class TemplateStore:
         except OSError:  # noted already, or a full disk: then the boots are missing, and such a run never passes
             return
         if template.run != self.run.folder:
-            self.run.add("note", {"text": f"state {template.state}: frozen by an earlier run, {template.run}"})
+            self.run.add_note(f"state {template.state}: frozen by an earlier run, {template.run}")
             for boot in template.boots:
                 self.run.add_boot(self._with_own_logs(boot, template))
 

@@ -38,7 +38,7 @@ class TemplateSpec:
     """What the templates of one image have in common in one run.
 
     ``machine`` is the machine on paper, without name and with disks that have no image yet. ``repeat`` names the
-    repetition of the tests (``--boots``) that has templates of its own, empty if there is one. ``clone_mib`` is what a
+    repetition of the tests (``--repeat``) that has templates of its own, empty if there is one. ``clone_mib`` is what a
     clone takes of the host's memory, as earlier runs measured; 0 if none did.
     """
 
@@ -79,7 +79,7 @@ class Templates:
             except CannotFreeze as error:
                 stack.close()
                 self.store.remember_failure(self.key(state), error, is_only_unfrozen=True)
-                self.store.run.add("note", {"text": f"{name} is booted, not cloned: {error}"})
+                self.store.run.add_note(f"{name} is booted, not cloned: {error}")
                 machine = stack.enter_context(self._booted(path, name, lab, folder))
             yield machine
 

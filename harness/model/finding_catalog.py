@@ -1,4 +1,4 @@
-"""What each finding means, what is usually behind it, and what to do next: ``finding_catalog.toml`` and its pages."""
+"""The meaning of each finding, its usual causes and the next steps: ``finding_catalog.toml`` and its pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE = Path(__file__).with_name("finding_catalog.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A line of a console, and the program and release ``of`` which it is."""
+    """A console line, and the program and release that prints it (``of``)."""
 
     of: str
     line: str
@@ -26,8 +26,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """``means`` is a sentence; the likeliest of ``usual`` causes comes first, as does the ``next`` thing to do.
-    ``seen`` is how it shows on a console, if it does."""
+    """``means`` is a sentence. The likeliest of the ``usual`` causes and the first of the ``next`` steps come first.
+    ``seen`` are console lines that show the finding, if there are any."""
 
     means: str
     usual: tuple[str, ...]
@@ -37,19 +37,19 @@ class Explanation:
 
 @cache
 def explanations() -> Mapping[str, Explanation]:
-    """All of them by finding, in the order of a boot."""
+    """All explanations by finding, in the order of a boot."""
     with _FILE.open("rb") as file:
         return {name: serialization.load(Explanation, plain) for name, plain in tomllib.load(file).items()}
 
 
 def next_step(finding_id: str) -> str:
-    """What to do first about a finding; empty for one that is not known, such as an exception's name."""
+    """The first step after a finding; empty for an unknown finding, such as an exception's name."""
     known = explanations().get(finding_id)
     return known.next[0] if known else ""
 
 
 def page(finding_id: str) -> Iterator[str]:
-    """All about one finding, as lines; `UsageError` names the nearest for one that is not known."""
+    """The page about one finding, as lines; `UsageError` for an unknown finding names the nearest."""
     known = explanations().get(finding_id)
     if known is None:
         near = difflib.get_close_matches(finding_id, explanations(), 1)
@@ -74,9 +74,9 @@ _VARIES = re.compile(r"0x[0-9a-f]+|\d+|/\S+")
 
 
 def nearest(lines: Iterable[str]) -> tuple[str, str]:
-    """The finding whose lines on a console are most like one of ``lines``, and that line; empty if none is like it.
+    """The finding whose console lines are most like one of ``lines``, and that line; empty if none is similar.
 
-    What every machine has in its own way, numbers and paths, counts for nothing.
+    Numbers and paths, which differ between machines, are ignored.
     """
     known = [(name, _words(one.line)) for name, about in explanations().items() for one in about.seen]
     best, found = _NEAR, ("", "")
@@ -94,6 +94,6 @@ def _words(line: str) -> list[str]:
 
 
 def summary() -> Iterator[str]:
-    """A line a finding."""
+    """One line for each finding."""
     width = max(map(len, explanations()))
     yield from (f"{name:{width}}  {known.means}" for name, known in explanations().items())

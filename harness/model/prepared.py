@@ -1,4 +1,4 @@
-"""What the controller prepared of one image, as its workers get it."""
+"""What the controller prepared for one image, in the form that its workers receive."""
 
 from __future__ import annotations
 
@@ -22,22 +22,15 @@ class PreparedImage:
     accelerator_reason: str
     network: Network
     network_reason: str
-    learned: TestDurations
+    durations: TestDurations
     slowness: float = 1.0
     network_faults: tuple[str, ...] = ()
     hardware: str = ""
 
 
-_RUNS = 3
-"""Of so many last runs the shortest counts: in the others a test may have waited for what it shares."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestDurations:
-    """Seconds of each test in the last runs, the last at the end; MiB that a clone took, 0 if nobody knows."""
+    """What earlier runs on this host measured: seconds of each test, and MiB of a clone (0 if not measured)."""
 
     clone_mib: int = 0
-    tests_s: dict[str, list[float]] = field(default_factory=dict)
-
-    def expected_s(self, test: str) -> float | None:
-        return min(self.tests_s[test]) if self.tests_s.get(test) else None
+    tests_s: dict[str, float] = field(default_factory=dict)

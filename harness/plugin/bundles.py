@@ -1,4 +1,4 @@
-"""Which failures of a run get a bundle: what ended a test, in its worker; in the controller, what did not."""
+"""Bundles of a run: workers write those of failed tests, the controller those of failures that ended no test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from harness.core import serialization
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.machine.boot_plan import BootRecord
 from harness.model.artifacts import load_artifacts
+from harness.model.events import Killed, PhaseBegan, ReportedTest
 from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
-from harness.model.verdict import Finding, boot_name
+from harness.model.verdict import BootResult, Finding, boot_name
 from harness.plugin.state import RunState
 from harness.replay import bundle
 from harness.replay.bundle_write import write_bundle
@@ -27,10 +28,10 @@ _EVIDENCE_LINES = 8
 def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = "") -> Path | None:
     """The bundle of a ``test`` that failed in a machine whose last boot is in the folder ``boot``, or of that boot.
 
-    Why there is none is said in the verdict. One that is there already is of another test that needed this boot, or of
-    this test, which now fails to end as well.
+    If it cannot be written, the verdict says why. An existing one belongs to another test that needed this boot, or to
+    the same test, whose teardown fails too.
     """
-    run, prepared = state.runs[image], state.prepared[image]
+    run, prepared, options = state.runs[image], state.prepared[image], state.options
     base = without_repeat(test)[0]
     seen, tries = _tests(run, test) if test else _boots(run, boot, finding)
     target = run.folder / (_name(boot, test) + BUNDLE_SUFFIX)
@@ -42,39 +43,38 @@ def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = 
             bundle.Failure(
                 finding=replace(finding, where=base) if test else finding,
                 test=base,
-                seed=state.seed,
+                seed=options.seed,
                 seen=seen,
                 tries=tries,
             ),
             boot,
             map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
-            state.definitions[image],
-            with_artifacts=state.with_artifacts,
+            options.definitions[image],
+            with_artifacts=options.bundle_artifacts,
         )
     except (BootproofError, OSError, ValueError) as problem:
         with suppress(HostError):
-            run.add_unchecked(f"how to have it again: no {target.name}: {problem}")
+            run.add_unchecked(f"how to reproduce a failure: {target.name} could not be written: {problem}")
         return None
 
 
 def _tests(run: Run, test: str) -> tuple[int, int]:
-    """How many of the repeats of the ``test`` failed, this one too, and how many there were."""
+    """How many repeats of ``test`` failed, with this one, and how many ran."""
     failed = {test: True}
-    for event in run.events():
-        if event.kind == "result" and without_repeat(event.data["test"])[0] == without_repeat(test)[0]:
-            name = event.data["test"]
-            failed[name] = failed.get(name, False) or event.data["outcome"] == "failed"
+    for part in run.of_kind(ReportedTest):
+        if without_repeat(part.test)[0] == without_repeat(test)[0]:
+            failed[part.test] = failed.get(part.test, False) or part.outcome == "failed"
     return sum(failed.values()), len(failed)
 
 
 def _boots(run: Run, boot: Path, finding: Finding) -> tuple[int, int]:
-    """In how many boots like this one that was found, this one too, and how many there were."""
+    """How many boots like this one have the finding, with this one, and how many there were."""
     boots = {Path(one.console).parent: one for one in run.boots() if not one.run}
     mine = boots.pop(boot, None)
     others = [folder for folder, one in boots.items() if mine is not None and one.is_like(mine)]
     seen = 1
     for folder in others:
-        with suppress(OSError, ValueError):  # most have none
+        with suppress(OSError, ValueError):  # most boots have no finding
             seen += serialization.read(Finding, folder / FINDING).id == finding.id
     return seen, 1 + len(others)
 
@@ -85,15 +85,14 @@ def _name(boot: Path, test: str) -> str:
 
 
 def keep_missing(state: RunState, image: str) -> None:
-    """Bundles of the boots about which something was found that ended no test, such as a console pattern that came
-    late."""
+    """Bundles of boots with a finding that ended no test, such as a console pattern that matched late."""
     for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
-        with suppress(OSError, ValueError):  # whoever wrote it was ended in the middle
+        with suppress(OSError, ValueError):  # its worker ended while it was writing
             keep(state, image, serialization.read(Finding, file), file.parent)
 
 
 def note_unfinished(run: Run) -> None:
-    """A finding for each boot that was on its way when the run was interrupted."""
+    """A finding for each boot that had not ended when the run was interrupted."""
     for boot, phase, began_s in _under_way(run):
         with suppress(OSError, ValueError):
             plan = serialization.read(BootRecord, boot / BOOT_RECORD)
@@ -102,11 +101,11 @@ def note_unfinished(run: Run) -> None:
             lines = (boot / "console.log").read_text("utf-8", "replace").splitlines()[-_EVIDENCE_LINES:]
             finding = Finding(
                 id=bundle.UNFINISHED,
-                what=f"the run was interrupted {time.time() - began_s:.0f} s into this boot, which had got to {phase}",
+                what=f"the run was interrupted {time.time() - began_s:.0f} s into this boot, in phase {phase}",
                 where=boot_name(plan.spec.name, plan.number, plan.boot_path),
                 blame=Blame.HARNESS,
                 evidence=tuple(lines),
-                cause="if it was slower than others of its kind, it hung; else it had no time to end",
+                cause="a hang, if other boots of this kind were faster; otherwise it had no time to end",
             )
             run.add_finding(finding)
             serialization.write(boot / FINDING, finding)
@@ -115,20 +114,21 @@ def note_unfinished(run: Run) -> None:
 def _under_way(run: Run) -> Iterator[tuple[Path, str, float]]:
     """The folder of each boot that neither became ready nor failed nor was killed, its last phase, when it began."""
     begun, last, ended = dict[Path, float](), dict[Path, str](), set[Path]()
-    for event in run.events():
-        if event.kind == "phase" and event.data["phase"] != "queued":
-            boot = run.folder / event.data["machine"] / f"boot-{event.data['boot']}"
-            begun.setdefault(boot, event.time_s)
-            last[boot] = event.data["phase"]
-        elif event.kind in ("boot", "killed"):
-            ended.add(run.folder / event.data["machine"] / f"boot-{event.data['number']}")
+    for recorded in run.events():
+        match recorded.event:
+            case PhaseBegan(phase=phase) as began if phase != "queued":
+                boot = run.folder / began.machine / f"boot-{began.boot}"
+                begun.setdefault(boot, recorded.time_s)
+                last[boot] = phase
+            case BootResult() | Killed() as end:
+                ended.add(run.folder / end.machine / f"boot-{end.number}")
     for boot, began_s in begun.items():
         if boot not in ended and last[boot] != "ready" and not (boot / FINDING).exists():
             yield boot, last[boot], began_s
 
 
 def forget_bundled(run: Run) -> None:
-    """Of boots that have their bundle: the copies of disks that it was made of, and of the guest's memory."""
+    """Remove copies of disks and memory from boots whose bundle contains them."""
     for copy in (*run.folder.glob("*/boot-*/disk-*"), *run.folder.glob(f"*/boot-*/{MEMORY}")):
         boot = copy.parent
         if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + BUNDLE_SUFFIX)).exists():

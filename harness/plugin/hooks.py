@@ -1,4 +1,4 @@
-"""The hooks of a run with ``--image``: the controller prepares (DESIGN decision 13), workers boot, it decides."""
+"""The hooks of a run with ``--image``: the controller prepares and concludes, workers boot (DESIGN decision 13)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import collect, controller, outcome, shared_machine_guard, suite
-from harness.plugin.state import KEY
+from harness.plugin import classify, collect, conclude, controller, debugger, shared_machine_guard, suite
+from harness.plugin.state import KEY, RunState
+from harness.verdict import attribution
 
 _HAS_FAILED = pytest.StashKey[bool]()
 
@@ -26,7 +27,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist asks what each worker shall be told."""
+    """Hand each worker of xdist what was prepared."""
     prepared = node.config.stash[KEY].prepared
     node.workerinput["bootproof_controller"] = os.getpid()
     node.workerinput["bootproof"] = {name: serialization.dump(value) for name, value in prepared.items()}
@@ -34,23 +35,23 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """In place of xdist's default; what a person asked for with ``--dist`` stays."""
+    """Replace xdist's default; another ``--dist`` stays."""
     if config.option.dist != "load":
         return None
     from harness.plugin.scheduler import Groups
 
-    return Groups(config, log, config.stash[KEY])
+    return Groups(config, log, config.stash[KEY].runs.values())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    collect.generate(metafunc, metafunc.config.stash[KEY])
+    collect.generate(metafunc, metafunc.config.stash[KEY].options)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A file's tests are planned before ``--lf`` or an id on the command line can leave any of them out."""
+    """Record a file's tests before ``--lf`` or an id on the command line deselects any of them."""
     report = yield
     if report.passed:
         try:
@@ -65,36 +66,36 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[KEY]
     items[:0] = suite.collect(session, state.suite_ids)
-    left_out = [item for item in items if collect.is_left_out(item, state)]
+    left_out = [item for item in items if collect.is_left_out(item, state.options)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    collect.arrange(items, state)
+    collect.arrange(items, state.prepared)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure is classified where its machine is: here, in the worker."""
+    """Classify a failure where its machine is: in the worker."""
     report = yield
-    outcome.note_console(item, report)
+    classify.note_console(item, report)
     if call.excinfo is not None and report.failed:
-        outcome.classify(item, report, call.excinfo.value, item.config.stash[KEY])
+        classify.classify(item, report, call.excinfo.value, item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Before a test's fixtures end: did it change what it shares, is its machine kept? After: is that still needed?"""
-    outcome.take_back()
+    """Before the test's fixtures end: check the shared machine, keep a failed one. After: release unneeded machines."""
+    debugger.take_back()
     try:
         shared_machine_guard.look_after(item)
         if item.stash.get(_HAS_FAILED, False):
             item.stash[_HAS_FAILED] = False
-            outcome.keep_machine(item, item.config.stash[KEY])
-    finally:  # a warning may be an error here
+            classify.keep_machine(item, item.config.stash[KEY])
+    finally:  # here a warning may be raised as an error
         try:
             yield
         finally:
@@ -103,34 +104,38 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """With ``--pdb``: the debugger has ``machine`` and ``guest`` at hand, whatever the test asked for."""
+    """With ``--pdb`` the debugger has ``machine`` and ``guest``, whatever the test's arguments are."""
     if isinstance(node, pytest.Item) and node.config.option.usepdb:
-        outcome.hand_over(node)
+        debugger.hand_over(classify.machine_of(node))
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    controller.note(report)
+class Reports:
+    """The controller's hooks that pytest calls without a config, which would have the state: it is given here."""
 
+    def __init__(self, state: RunState) -> None:
+        self._state = state
 
-def pytest_collectreport(report: pytest.CollectReport) -> None:
-    if report.failed:
-        controller.note_uncollected(report.nodeid)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        controller.add_report(self._state, report)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Nobody knows what a file that cannot be collected would have proven."""
+        if report.failed:
+            controller.add_to_all(self._state, attribution.not_collected(report.nodeid))
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_handlecrashitem(crashitem: str) -> None:
-    """xdist lost a worker in the middle of a test."""
-    controller.note_crash(crashitem)
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """xdist lost a worker in the middle of a test."""
+        controller.add_to_all(self._state, attribution.lost_worker(crashitem))
 
-
-def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Whoever interrupts may not wait until the workers have gone: the verdict is written now, and again at the end."""
-    controller.note_interrupt(excinfo.value)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """The verdict is written at once, before workers have ended, and again at the end."""
+        controller.note_interrupt(self._state, excinfo.value)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Whatever other plugins do at the end, there is a verdict."""
+    """Write the verdict, even if other plugins fail at the end."""
     state = session.config.stash[KEY]
     if not state.is_controller or session.config.option.collectonly:
         yield
@@ -138,20 +143,23 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        controller.note_failed_end(state, error)
+        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        controller.add_to_all(state, attribution.pytest_failed(f"pytest did not end normally: {text}"))
     finally:
-        controller.keep_bundles(state)
-        session.exitstatus = controller.conclude_all(state, int(session.exitstatus))
-        controller.learn(state)
-        controller.report(state)
+        conclude.keep_bundles(state)
+        if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            controller.add_to_all(state, attribution.pytest_failed("an error inside pytest or one of its plugins"))
+        session.exitstatus = conclude.conclude_all(state, int(session.exitstatus))
+        conclude.remember(state)
+        conclude.report(state)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    controller.summarize(terminalreporter, config.stash[KEY])
+    conclude.summarize(terminalreporter, config.stash[KEY])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """What ended before there were any tests has no summary of pytest's."""
+    """A run that ended before its first test has no summary of pytest's."""
     if config.stash[KEY].is_controller:
-        controller.summarize(config.pluginmanager.get_plugin("terminalreporter"), config.stash[KEY])
+        conclude.summarize(config.pluginmanager.get_plugin("terminalreporter"), config.stash[KEY])

@@ -1,39 +1,41 @@
-"""Which worker runs which test. Only for runs with xdist: it is imported then."""
+"""Which worker runs which test; imported only in runs with xdist."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-from harness.plugin.state import RunState
+from harness.model.events import PlannedTest
+from harness.runs.folder import Run
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Tests of one shared machine go to one worker, every other test wherever there is room.
+    """One worker runs all tests that share a machine; any free worker runs each other test.
 
-    xdist's own ``loadgroup`` would do, but changes node ids in a way that pytest 9.2 does not have any more.
+    xdist's own ``loadgroup`` changes node ids in a way that pytest 9.2 no longer supports.
 
-    Unlike xdist's (3.8), this one goes on when a worker is lost: the test that the worker did not survive is not given
-    to the next one, and the worker in its place gets work enough to begin with.
+    Unlike xdist's (3.8), this scheduler continues when a worker is lost: the test during which the worker ended is not
+    run again, and the replacement worker gets enough tests to start.
     """
 
-    def __init__(self, config: Any, log: Any, state: RunState) -> None:
+    def __init__(self, config: Any, log: Any, runs: Collection[Run]) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False  # ours are in order: the longest first
-        self._state = state
+        self._runs = runs
         self._groups: dict[str, str] = {}
         self._closed = set[Any]()
 
     def _split_scope(self, nodeid: str) -> str:
-        """By node id, as the workers have noted it while they collected."""
+        """By node id, as the workers planned it during collection."""
         if not self._groups:
-            events = [event for run in self._state.runs.values() for event in run.events() if event.kind == "planned"]
-            self._groups = {event.data["test"]: event.data["group"] for event in events}
+            planned = [test for run in self._runs for test in run.of_kind(PlannedTest)]
+            self._groups = {test.test: test.group for test in planned}
         return self._groups.get(nodeid, nodeid)
 
     def remove_node(self, node: Any) -> str | None:
-        """The test in whose middle ``node`` ended, if it did; what it had before it is for others."""
+        """The test during which ``node`` ended, if any; other workers get the rest of its tests."""
         units: dict[str, dict[str, bool]] = self.assigned_work.pop(node)
         pending = [(unit, test) for unit in units.values() for test, is_done in unit.items() if not is_done]
         if not pending:
@@ -46,7 +48,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
         return lost
 
     def _assign_work_unit(self, node: Any) -> None:
-        """What does not reach a worker any more, whose end is only about to be known, is for others."""
+        """Give tests that no longer reach a worker, because it has just ended, to other workers."""
         known = set(self.assigned_work.get(node, ()))
         try:
             super()._assign_work_unit(node)
@@ -58,7 +60,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
                 self.workqueue.move_to_end(scope, last=False)
 
     def _reschedule(self, node: Any) -> None:
-        """A worker begins a test when it has the next one too, or knows that there is none."""
+        """xdist's worker starts a test only when it has the next one too, or knows that there is none."""
         if self.collection is None or node not in self.registered_collections:
             return
         super()._reschedule(node)

@@ -1,4 +1,4 @@
-"""Who changes the shared machine is named, and the next test gets another."""
+"""Detects tests that change the shared machine: the test is named, and the next one gets a new machine."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class SharedMachineChanged(pytest.PytestWarning):
 
 
 def look_after(item: pytest.Item) -> None:
-    """Compare the shared machine with what it was, and replace it if it is not that any more."""
+    """Release the shared machine if the test changed it, and name the test."""
     state, image = item.config.stash[KEY], image_of(item)
     shared = state.shared.get(image or "")
     if shared is None or not looks(item):
         return
     changes = shared.changes()
     if changes:
-        said = f"{item.nodeid} changed the machine it shares ({'; '.join(changes)}): take machine instead of host"
+        text = f"{item.nodeid} changed the machine it shares ({'; '.join(changes)}): use machine instead of host"
         shared.release()
         with suppress(HostError):  # a full disk; pytest's report has it too
-            state.runs[str(image)].add("note", {"text": said})
-        with suppress(SharedMachineChanged):  # where warnings are errors it would look as if the image had failed
-            item.warn(SharedMachineChanged(said))
+            state.runs[str(image)].add_note(text)
+        with suppress(SharedMachineChanged):  # if warnings are errors, the image would seem to have failed
+            item.warn(SharedMachineChanged(text))
 
 
 def release_before(state: RunState, nextitem: pytest.Item | None) -> None:
-    """A machine that nobody looks at next takes memory that the next may need."""
+    """Release the shared machine if the next test does not use it, which frees its memory."""
     if nextitem is None or not looks(nextitem):
         for shared in state.shared.values():
             shared.release()

@@ -1,4 +1,4 @@
-"""The tests of a run: the suite that comes along, and the repository's own.
+"""The tests of a run: the suite included in Bootproof, and the repository's own.
 
 The suite is not one of pytest's paths. It may lie in a virtual environment inside the repository, and pytest would
 then look for tests in all of that; its modules would meet the repository's of the same name.
@@ -24,7 +24,7 @@ def roots(config: pytest.Config) -> tuple[Path, Path]:
 
 
 def folders(config: pytest.Config) -> tuple[Path, ...]:
-    """The suite that comes along and, if there is another one, the repository's own."""
+    """The included suite and, if it is another one, the repository's own."""
     own = _own(config)
     return tuple(dict.fromkeys(folder.resolve() for folder in (FOLDER, own) if folder))
 
@@ -34,10 +34,10 @@ def _own(config: pytest.Config) -> Path | None:
 
 
 def choose(config: pytest.Config) -> tuple[list[str], list[str]]:
-    """What pytest shall collect, and the beginnings of the ids of the suite's tests that come first.
+    """What pytest must collect, and the id prefixes of the suite's tests to run before it.
 
-    Paths on the command line are all there is. Without any it is the suite and ``tests/image``, or whatever pytest
-    collects in a repository that has no such folder.
+    Paths on the command line exclude everything else. Without paths: the suite and ``tests/image``, or whatever pytest
+    collects in a repository without that folder.
     """
     if config.args_source is pytest.Config.ArgsSource.ARGS:
         ids = [argument for argument in config.args if _is_id(argument, config.invocation_params.dir)]
@@ -66,7 +66,7 @@ def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:
 
 
 def leave_out(collector: pytest.Collector, report: pytest.CollectReport) -> None:
-    """Of a module of the suite, keep what was asked for."""
+    """Of a module of the suite, keep the tests that were asked for."""
     if isinstance(collector, _Module):
         report.result = [item for item in report.result if any(_begins(item.nodeid, asked) for asked in collector.ids)]
 
@@ -77,7 +77,7 @@ def _begins(nodeid: str, beginning: str) -> bool:
 
 
 class _Suite(pytest.Collector):
-    """No `pytest.Directory`, for which pytest loads every conftest.py above the place where this is installed."""
+    """Not a `pytest.Directory`: for one, pytest would load every conftest.py above the place of installation."""
 
     ids: list[str]
 
@@ -89,7 +89,7 @@ class _Suite(pytest.Collector):
 
 
 class _Module(pytest.Module):
-    """A module of the suite, by its full name; the repository's settings are for the repository's own."""
+    """A module of the suite, imported by its full name; the repository's settings for names do not apply."""
 
     ids: list[str]
 

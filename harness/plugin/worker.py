@@ -1,4 +1,4 @@
-"""A worker's part: to leave when its controller is gone."""
+"""A worker's part: end when its controller has ended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import NoReturn
 def leave_with(controller: int) -> None:
     """End this process, and with it every lab it holds, as soon as the process ``controller`` has ended.
 
-    xdist's workers would notice some 16 s later; nobody is left to report to.
+    xdist's workers would notice only some 16 s later.
     """
     try:
         watched = os.pidfd_open(controller)
-    except ProcessLookupError:  # it was quicker
+    except ProcessLookupError:  # it has ended already
         _leave()
     threading.Thread(target=_watch, args=(watched,), name="controller", daemon=True).start()
 

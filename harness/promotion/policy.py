@@ -115,7 +115,7 @@ def _command(rules: StreamRules, verdict: Verdict) -> str:
     words = [f"pytest -n 8 --image {verdict.image}"]
     words += ["--thorough"] if is_thorough else []
     words += [f"--power-cuts {rules.power_cuts}"] if rules.power_cuts else []
-    words += [f"--boots {rules.boots}"] if rules.boots > 1 else []
+    words += [f"--repeat {rules.boots}"] if rules.boots > 1 else []
     return " ".join(words)
 
 
@@ -262,7 +262,7 @@ def _too_few(path: str, new: int, old: int) -> Refusal | None:
     return Refusal(
         why=f"{new} boots by {path} cannot be compared with the published build's {old}: {_LEAST_BOOTS} of each are "
         "needed",
-        remedy=f"run with --boots {_LEAST_BOOTS}, for the first promotion too",
+        remedy=f"run with --repeat {_LEAST_BOOTS}, for the first promotion too",
     )
 
 

@@ -18,6 +18,7 @@ from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
 from harness.machine.machine import boot
 from harness.model import network_faults
+from harness.model.events import ReportedTest
 from harness.model.layout import UEFI_VARIABLES
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.model.verdict import Finding
@@ -106,7 +107,7 @@ def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -
         )
     for verdict in folder.glob("*/verdict.json"):
         run = Run(verdict.parent, "main")
-        ran = {event.data["test"] for event in run.events() if event.kind == "result"}
+        ran = {part.test for part in run.of_kind(ReportedTest)}
         if any(case.test in (test, test.partition("[")[0]) for test in ran):
             return tuple(map(_summary, run.findings()))
     last = "".join(log.read_text("utf-8", "replace").strip().splitlines()[-1:])

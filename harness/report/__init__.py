@@ -1,4 +1,4 @@
-"""A verdict for those who were not there: a page, a summary for a merge request, annotations for a pipeline."""
+"""A verdict for people: terminal text, a page, a summary for a merge request, annotations for a pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies beside a boot's console: what it asked of the network, what its display showed, its lab's packets."""
+"""The files beside a boot's console: its network log, a screenshot, and the lab's packets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_LINES = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """The last lines of ``network``, ``earlier`` more being in its log; ``screenshot`` is PNG in base64, or nothing;
+    """The last lines of the ``network`` log, which has ``earlier`` more; ``screenshot`` is a PNG in base64, or empty;
     ``captures`` are links from the page to files."""
 
     network: tuple[str, ...]
@@ -28,7 +28,7 @@ class Beside:
 
 
 def gather(boot: BootResult, folder: Path) -> Beside:
-    """Of a boot of the run in ``folder``: what is still there."""
+    """The files of a boot of the run in ``folder``, as far as they still exist."""
     network = clean_lines(read_beside(boot, NETWORK_LOG, folder))
     picture = read_beside(boot, SCREENSHOT, folder)
     return Beside(
@@ -40,7 +40,7 @@ def gather(boot: BootResult, folder: Path) -> Beside:
 
 
 def read_beside(boot: BootResult, name: str, folder: Path) -> bytes:
-    """A file beside the boot's console, or nothing. A run's folder may have been moved since: it is looked at first."""
+    """A file beside the boot's console, or nothing. It is searched in ``folder`` first, which may have been moved."""
     named = Path(boot.console).with_name(name)
     for path in (folder.joinpath(*named.parts[-3:]), named):
         try:

@@ -1,4 +1,4 @@
-"""Findings by whose doing they are, the same one at many places told once."""
+"""Findings by blame; a finding at many places is one observation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.model.verdict import Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """``finding`` is the first of its kind, at ``places``: pairs of where it was made and a link into a log, or ""."""
+    """``finding`` is the first of its kind; ``places`` are pairs of where it was made and a link into a log, or ""."""
 
     finding: Finding
     places: tuple[tuple[str, str], ...]
 
 
 def by_blame(findings: Iterable[Finding], links: Mapping[Finding, str]) -> dict[Blame, tuple[Observation, ...]]:
-    """The image's first: one proven failure of it outranks everything."""
+    """The image's findings first, because they outrank the others."""
     same: dict[Finding, list[Finding]] = {}
     for finding in findings:
         same.setdefault(replace(finding, where="", evidence=()), []).append(finding)

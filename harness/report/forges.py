@@ -1,4 +1,4 @@
-"""What GitHub and GitLab read of a verdict, to show it beside the change."""
+"""A verdict in the formats that GitHub and GitLab show beside a change."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.model.verdict import Finding, Verdict
 
 _SEVERITY = {Blame.IMAGE: "critical", Blame.HOST: "minor", Blame.HARNESS: "minor"}
 _FILE = re.compile(r"([\w./-]+\.py)::")
-"""Where a finding of a test was made: its id begins with its file."""
+"""The file in a test's id."""
 
 
 def annotate(verdict: Verdict, environ: Mapping[str, str]) -> Iterator[str]:
-    """Workflow commands for GitHub, one a finding, the image's first: errors, or warnings where others are at fault.
+    """Workflow commands for GitHub, one for each finding: errors for the image's, then warnings for the others.
 
-    A step shows ten of each. Nothing elsewhere: GitLab reads a file, see `gitlab_report`.
+    GitHub shows ten of each in a step. Empty outside GitHub: GitLab reads a file, see `gitlab_report`.
     docs.github.com, "Workflow commands for GitHub Actions".
     """
     if environ.get("GITHUB_ACTIONS") != "true":
@@ -34,7 +34,7 @@ def annotate(verdict: Verdict, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def gitlab_report(verdict: Verdict) -> str:
-    """A Code Quality report, to be named under ``artifacts:reports:codequality``.
+    """A Code Quality report, for ``artifacts:reports:codequality``.
 
     docs.gitlab.com, "Code Quality", "Code Quality report format": a path in the repository is required.
     """
@@ -64,12 +64,12 @@ def _message(finding: Finding) -> str:
 
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:
-    said = ",".join(f"{key}={_escape(value, ':,')}" for key, value in properties.items())
-    return f"::{name} {said}::{_escape(message)}"
+    given = ",".join(f"{key}={_escape(value, ':,')}" for key, value in properties.items())
+    return f"::{name} {given}::{_escape(message)}"
 
 
 def _escape(text: str, more: str = "") -> str:
-    """As the runner takes it back: ``%``, the ends of lines and, in properties, what separates them."""
+    """Escape ``%``, line ends and, in properties, separators, as the runner unescapes them."""
     text = clean(text)
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")

@@ -1,4 +1,4 @@
-"""Console logs, packed into the page: which lines are guilty, and by what name each can be linked to."""
+"""Console logs, packed into the page: which lines are marked, and the anchors to link to them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from harness.report.evidence import read_beside
 from harness.report.words import name_of
 
 _SINCE_START = re.compile(r"^\[ *\d+\.\d\d\] ")
-"""What the console puts before each line that it keeps."""
+"""The time that the console log has before each line."""
 _LEVEL = 6
-"""Of gzip: 50 MB take 1 s here, with 9 five times that for 2 % less."""
+"""gzip's level: 50 MB take 1 s; level 9 takes five times as long for 2 % less."""
 _STRAY = 4
-"""Lines of evidence may stand so many times as far apart in a log as they do in a finding."""
+"""In a log, lines of evidence may be this many times as far apart as in the finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """The console of the boot that the page knows as ``anchor``: ``guilty`` are numbers of lines, the first is 1;
-    ``links`` lead from a finding to its guilty line; ``packed`` is the text in gzip in base64."""
+    """The console of the boot with this ``anchor``. ``guilty`` are the numbers of marked lines, counted from 1;
+    ``links`` lead from a finding to its last marked line; ``packed`` is the text, gzip in base64."""
 
     anchor: str
     title: str
@@ -36,7 +36,7 @@ class Log:
 
 
 def anchors(boots: Iterable[BootResult]) -> dict[int, str]:
-    """A name for each boot by its place in ``boots``: the same for the same boot in each page made of it."""
+    """An anchor for each boot by its index in ``boots``; the same boot has the same anchor on every page."""
     names: dict[int, str] = {}
     for place, boot in enumerate(boots):
         name = f"boot-{re.sub(r'[^a-z0-9]+', '-', boot.machine.lower()).strip('-')}-{boot.number}"
@@ -50,12 +50,12 @@ def pack(boot: BootResult, anchor: str, findings: Iterable[Finding], folder: Pat
     if not text:
         return None
     lines = [clean(line) for line in text.removesuffix("\n").split("\n")]
-    said = [_SINCE_START.sub("", line).strip() for line in lines]
+    texts = [_SINCE_START.sub("", line).strip() for line in lines]
     guilty: set[int] = set()
     links: dict[Finding, str] = {}
     for finding in findings:
         if finding.where == name_of(boot):
-            found = locate(finding.evidence, said)
+            found = locate(finding.evidence, texts)
             guilty |= set(found)
             links[finding] = f"{anchor}-L{found[-1]}" if found else anchor
     return Log(
@@ -68,13 +68,13 @@ def pack(boot: BootResult, anchor: str, findings: Iterable[Finding], folder: Pat
     )
 
 
-def locate(evidence: Iterable[str], said: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of the lines that are ``evidence``, where most of it stands together; the first such place."""
+def locate(evidence: Iterable[str], texts: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of the lines in ``evidence``, at the first place where most of them are close together."""
     wanted = {clean(line).strip() for line in evidence} - {""}
-    hits = [number for number, line in enumerate(said) if line in wanted]
+    hits = [number for number, line in enumerate(texts) if line in wanted]
     places = (
         [hit for hit in hits[first : first + 2 * len(wanted)] if hit < hits[first] + _STRAY * len(wanted)]
         for first in range(len(hits))
     )
-    best = max(places, key=lambda place: (len({said[hit] for hit in place}), -len(place)), default=[])
+    best = max(places, key=lambda place: (len({texts[hit] for hit in place}), -len(place)), default=[])
     return tuple(hit + 1 for hit in best)

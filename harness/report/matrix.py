@@ -1,4 +1,4 @@
-"""Checks by boot paths: what was proven on which way a machine comes up."""
+"""Required checks by boot path."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BOOT = "boot:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """``state`` is passed, failed or missing, or empty where nothing is required; it stands for ``columns``.
-    ``came_up`` says that the machine did all the same."""
+    """``state`` is passed, failed, missing, or empty where no check is required; the cell spans ``columns``.
+    ``is_booted`` states whether a machine became ready all the same."""
 
     state: str
-    came_up: bool = False
+    is_booted: bool = False
     columns: int = 1
     rate: str = ""
 
@@ -29,19 +29,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """The first row is that of the boots, a cell for each path; the others' checks are for all paths."""
+    """The first row is about boots, with a cell for each path; the checks of the others are for all paths."""
 
     boot_paths: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def lay_out(verdict: Verdict) -> Matrix:
-    states, rates = _states(verdict), {rate.check: _said(rate) for rate in verdict.rates}
+    states, rates = _states(verdict), {rate.check: _format(rate) for rate in verdict.rates}
     named = (check.removeprefix(_BOOT) for check in states if check.startswith(_BOOT))
     paths = tuple(dict.fromkeys([*verdict.coverage.boot_paths, *named]))
     judged = verdict.digests.get("artifacts")
-    came_up = {boot.boot_path for boot in verdict.boots if boot.ready_s is not None and boot.artifacts == judged}
-    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, came_up)))
+    booted = {boot.boot_path for boot in verdict.boots if boot.ready_s is not None and boot.artifacts == judged}
+    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, booted)))
 
 
 def _states(verdict: Verdict) -> dict[str, str]:
@@ -51,11 +51,11 @@ def _states(verdict: Verdict) -> dict[str, str]:
     return {check: state for state, checks in by_state.items() for check in checks}
 
 
-def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], came_up: set[str]) -> Iterator[Row]:
+def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], booted: set[str]) -> Iterator[Row]:
     if paths:
         checks = {path: f"{_BOOT}{path}" for path in paths}
         cells = (
-            Cell(state=states.get(check, ""), rate=rates.get(check, ""), came_up=path in came_up)
+            Cell(state=states.get(check, ""), rate=rates.get(check, ""), is_booted=path in booted)
             for path, check in checks.items()
         )
         yield Row(check="boot", cells=tuple(cells))
@@ -64,5 +64,5 @@ def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str],
             yield Row(check=check, cells=(Cell(state=state, columns=max(1, len(paths)), rate=rates.get(check, "")),))
 
 
-def _said(rate: Rate) -> str:
+def _format(rate: Rate) -> str:
     return f"{rate.passed} of {rate.repeats} ({rate.low:.0%} to {rate.high:.0%})"

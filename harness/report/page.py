@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing else, as it may be opened from a mail."""
+"""The page: one file without references to others, because it may be opened from an e-mail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import serialization
 from harness.core.text import clean
+from harness.diff import SHOWN, Diff, unknown_sections
 from harness.model.finding_catalog import next_step
 from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.verdict import Verdict
@@ -31,14 +32,14 @@ def write_page(
     folder: Path,
     *,
     promoted: Verdict | None = None,
-    diff_html: str = "",
+    diff: Diff | None = None,
     trends: Sequence[Series] = (),
 ) -> Path:
     """Write ``report.html`` of the run in ``folder``, all of it or nothing; `HostError` if it cannot be written.
 
-    ``promoted`` is the verdict on what the stream carries now. ``diff_html`` is taken as it is: it must be escaped.
+    ``promoted`` is the verdict on what the stream has now, ``diff`` the difference of the artifacts to it.
     """
-    page = _template().render(_context(verdict, folder, promoted, diff_html, trends))
+    page = _template().render(_context(verdict, folder, promoted, diff, trends))
     path = folder / PAGE
     try:
         serialization.write_text(path, page)
@@ -48,7 +49,7 @@ def write_page(
 
 
 def _context(
-    verdict: Verdict, folder: Path, promoted: Verdict | None, diff_html: str, trends: Sequence[Series]
+    verdict: Verdict, folder: Path, promoted: Verdict | None, diff: Diff | None, trends: Sequence[Series]
 ) -> dict[str, Any]:
     from markupsafe import Markup
 
@@ -69,7 +70,9 @@ def _context(
         "waterfall": waterfall.lay_out(verdict, promoted, names, folder),
         "phases": waterfall.PHASES,
         "curves": [draw(trend) for trend in trends if trend.points],
-        "diff": Markup(diff_html),
+        "diff": diff,
+        "shown": SHOWN,
+        "unknown": unknown_sections(diff) if diff else [],
         "logs": logs,
         "beside": beside,
         "displays": {words.name_of(boot): beside[names[place]].screenshot for place, boot in enumerate(verdict.boots)},
@@ -87,7 +90,7 @@ def _logs(verdict: Verdict, names: Mapping[int, str], folder: Path) -> Iterator[
 
 
 def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 0.1 s that `--help` need not pay
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # takes 0.1 s, which `--help` must not
 
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -101,5 +104,5 @@ def _template() -> Template:
 
 
 def _finalize(value: Any) -> Any:
-    """What is text and not ours yet, as it may be shown."""
+    """Replace control characters in text that is not the template's own."""
     return clean(value) if type(value) is str else value

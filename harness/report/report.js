@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Each log is a script element behind this one, in gzip in base64, unpacked when it is wanted.
+  // Each log is a script element after this one, gzip in base64, unpacked when it is first shown.
   const CHUNK = 200, MOST_HITS = 500, CONTEXT = 120, SHORTEST = 2;
   const LINK = /^#(boot-[a-z0-9_-]+?)(?:-L(\d+))?$/;
   const get = (id) => document.getElementById(id);
@@ -36,7 +36,7 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
-  // A chunk is plain text, which the browser lays out and searches quickly, until it is nearly seen.
+  // A chunk is plain text, which is fast to lay out and search, until it is almost visible.
   const near = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => dress(entry.target)),
     { root: pane, rootMargin: "400px" },
@@ -98,7 +98,7 @@
     bring(line);
   }
 
-  // Repeated, since what is drawn for the first time may be higher than it was taken for.
+  // Repeated, because a chunk drawn for the first time may be higher than estimated.
   function bring(line, times = 3) {
     const wanted = pane.getBoundingClientRect().top + pane.clientHeight / 3;
     pane.scrollTop += line.getBoundingClientRect().top - wanted;
@@ -120,25 +120,25 @@
     if (number) location.hash = `#${shown}-L${number}`;
   }
 
-  // Lines of `text` that hold `pattern`: all are counted, the first `most` are told.
+  // Lines of `text` that match `pattern`: all are counted, the first `most` are shown.
   function find(text, pattern, most) {
-    const told = [];
+    const listed = [];
     let count = 0, number = 1, counted = 0, match;
     pattern.lastIndex = 0;
     while ((match = pattern.exec(text))) {
       const begin = text.lastIndexOf("\n", match.index - 1) + 1;
       const end = text.indexOf("\n", match.index);
-      if (told.length < most) {
+      if (listed.length < most) {
         for (; (counted = text.indexOf("\n", counted) + 1) && counted <= begin; ) number++;
         counted = begin;
-        told.push({ number, before: text.slice(begin, match.index), match: match[0],
+        listed.push({ number, before: text.slice(begin, match.index), match: match[0],
           after: text.slice(match.index + match[0].length, end < 0 ? undefined : end) });
       }
       count++;
       if (end < 0) break;
       pattern.lastIndex = end + 1;
     }
-    return { told, count };
+    return { listed, count };
   }
 
   function hit(log, { number, before, match, after }) {
@@ -153,20 +153,20 @@
     found.textContent = "";
     if (wanted.length < SHORTEST) return;
     const pattern = new RegExp(wanted.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
-    let total = 0, told = 0;
+    let total = 0, listed = 0;
     for (const [place, { value: log, textContent: title }] of [...picker.options].entries()) {
       found.textContent = `${total} lines, searching log ${place + 1} of ${picker.options.length} …`;
       const text = await textOf(log);
       if (mine !== searched) return;
-      const here = find(text, pattern, MOST_HITS - told);
+      const here = find(text, pattern, MOST_HITS - listed);
       total += here.count;
-      told += here.told.length;
-      if (here.told.length) {
-        hits.append(make("h3", {}, title), make("ul", {}, ...here.told.map((one) => hit(log, one))));
+      listed += here.listed.length;
+      if (here.listed.length) {
+        hits.append(make("h3", {}, title), make("ul", {}, ...here.listed.map((one) => hit(log, one))));
         hits.hidden = false;
       }
     }
-    found.textContent = `${total} line${total === 1 ? "" : "s"}${told < total ? `, the first ${told} are shown` : ""}`;
+    found.textContent = `${total} line${total === 1 ? "" : "s"}${listed < total ? `, the first ${listed} are shown` : ""}`;
   }
 
   viewer.hidden = false;

@@ -1,4 +1,4 @@
-"""What a run hands out beside its verdict."""
+"""The files that a run writes besides its verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core import serialization
 from harness.core.errors import BootproofError
-from harness.diff import Side, as_html, compare
+from harness.diff import Diff, Side, compare
 from harness.model.verdict import Verdict
 from harness.report.forges import gitlab_report
 from harness.report.page import write_page
@@ -19,9 +19,10 @@ SUMMARY, CODE_QUALITY = "summary.md", "codequality.json"
 
 
 def write_all(verdict: Verdict, folder: Path, store: Store, promoted: Side | None = None) -> Path:
-    """The page, a summary and what GitLab reads, in ``folder``; beside ``promoted``, what is carried now.
+    """Write the page, a summary and GitLab's code quality report to ``folder``.
 
-    What the store does not know any more is left out. Raises `HostError` if the folder cannot be written.
+    The page compares with ``promoted``, what the stream has now. Figures that the store no longer has are left out.
+    `HostError` if the folder cannot be written.
     """
     trends: tuple[history.Series, ...] = ()
     with suppress(BootproofError):
@@ -32,16 +33,16 @@ def write_all(verdict: Verdict, folder: Path, store: Store, promoted: Side | Non
         verdict,
         folder,
         promoted=promoted.verdict if promoted else None,
-        diff_html=_diff(verdict, store, promoted) if promoted else "",
+        diff=_diff(verdict, store, promoted) if promoted else None,
         trends=trends,
     )
 
 
-def _diff(verdict: Verdict, store: Store, promoted: Side) -> str:
-    """To what is carried now; empty if that is the same, or the bytes are not at hand."""
+def _diff(verdict: Verdict, store: Store, promoted: Side) -> Diff | None:
+    """The difference to what the stream has now; None if there is none, or the store has these artifacts no more."""
     digest = verdict.digests.get("artifacts", "")
     if digest in ("", promoted.artifacts.digest):
-        return ""
+        return None
     with suppress(BootproofError):
-        return as_html(compare(promoted, Side(artifacts=store.artifacts(digest), verdict=verdict)), level=3)
-    return ""
+        return compare(promoted, Side(artifacts=store.artifacts(digest), verdict=verdict))
+    return None

@@ -1,4 +1,4 @@
-"""The verdict in GitHub-flavoured Markdown, for a job's summary or a comment on a merge request."""
+"""The verdict in GitHub-flavoured Markdown, for a job summary or a comment on a merge request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JOINER = "\N{WORD JOINER}"
 
 
 def markdown(verdict: Verdict, folder: Path) -> str:
-    """A short summary; ``folder`` is where the run's page is. Nothing in it calls a person or refers to an issue."""
+    """A short summary; ``folder`` has the run's page. Nothing in it mentions a person or refers to an issue."""
     return "\n".join(_lines(verdict, folder)) + "\n"
 
 
@@ -64,7 +64,7 @@ def _unproven(verdict: Verdict) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """One line that means nothing to Markdown, and calls nobody (GitHub looks for names after rendering)."""
+    """One line without Markdown syntax or mentions (GitHub looks for mentions after rendering)."""
     line = " ".join(clean(text).split())
     return _CALLS.sub(rf"\1{_JOINER}", _SPECIAL.sub(r"\\\1", line))
 

@@ -1,4 +1,4 @@
-"""Figures over versions, as lines small enough to stand beside each other."""
+"""Figures over versions as small line charts (sparklines)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _WIDTH, _HEIGHT, _MARGIN = 240.0, 48.0, 5.0
 class Dot:
     x: float
     y: float
-    says: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A trend as drawn; ``says`` is the same for who does not see it."""
+    """A trend as drawn; ``label`` is its text alternative."""
 
     name: str
     newest: str
     change: str
     lowest: str
     highest: str
-    says: str
+    label: str
     dots: tuple[Dot, ...]
 
     @property
@@ -34,33 +34,33 @@ class Curve:
 
 
 def draw(trend: Series) -> Curve:
-    """``trend``, which has a point at least, in a box of 240 by 48."""
+    """Draw ``trend``, which has at least one point, in a box of 240 by 48."""
     values = [value for _, value in trend.points]
     lowest, highest = min(values), max(values)
-    newest = _said(values[-1], trend.unit)
+    newest = _format(values[-1], trend.unit)
     return Curve(
         name=trend.name,
         newest=newest,
         change=_change(values),
-        lowest=_said(lowest, trend.unit),
-        highest=_said(highest, trend.unit),
-        says=f"{trend.name} over {len(values)} versions: {newest} now, "
-        f"between {_said(lowest, trend.unit)} and {_said(highest, trend.unit)}",
+        lowest=_format(lowest, trend.unit),
+        highest=_format(highest, trend.unit),
+        label=f"{trend.name} over {len(values)} versions: {newest} now, "
+        f"between {_format(lowest, trend.unit)} and {_format(highest, trend.unit)}",
         dots=tuple(
             Dot(
                 x=_MARGIN + (_WIDTH - 2 * _MARGIN) * (number / (len(values) - 1) if values[1:] else 1),
                 y=_MARGIN + (_HEIGHT - 2 * _MARGIN) * ((highest - value) / (highest - lowest or 1)),
-                says=f"{label}: {_said(value, trend.unit)}",
+                label=f"{version}: {_format(value, trend.unit)}",
             )
-            for number, (label, value) in enumerate(trend.points)
+            for number, (version, value) in enumerate(trend.points)
         ),
     )
 
 
-def _said(value: float, unit: str) -> str:
+def _format(value: float, unit: str) -> str:
     return f"{value:,.1f}".removesuffix(".0") + (f" {unit}" if unit else "")
 
 
 def _change(values: list[float]) -> str:
-    """From the version before to this one."""
+    """From the previous version to the newest."""
     return f"{values[-1] / values[-2] - 1:+.1%}" if values[1:] and values[-2] else ""

@@ -1,4 +1,4 @@
-"""Boots as bars on one scale, over those of the promoted version: phases first, then user space by unit."""
+"""Boots as bars on one scale, beside those of the promoted version: their phases, and user space by unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TICKS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A span of time; ``left`` and ``width`` are percent of the scale it is drawn on."""
+    """A span of time; ``left`` and ``width`` are percentages of its scale."""
 
     name: str
     left: float
@@ -52,7 +52,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRow:
-    """A unit of user space; ``ghost`` is the same of the promoted version."""
+    """A unit of user space; ``ghost`` is the bar of the promoted version."""
 
     name: str
     state: str
@@ -63,7 +63,7 @@ class UnitRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """The ``longest`` in the order in which they began, and the ``others``."""
+    """The ``longest`` units and the ``others``, each in the order in which they started."""
 
     scale: Scale
     longest: tuple[UnitRow, ...]
@@ -72,12 +72,12 @@ class Units:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootRow:
-    """One boot; ``says`` is what the bars show. ``slower_s`` is against the promoted version, if that is known."""
+    """One boot; ``label`` is the text alternative of its bars. ``slower_s`` compares with the promoted version."""
 
     boot: BootResult
     anchor: str
     is_under_test: bool
-    says: str
+    label: str
     bars: tuple[Bar, ...]
     ghosts: tuple[Bar, ...]
     slower_s: float | None
@@ -86,7 +86,7 @@ class BootRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """The boots on one boot path, those that failed first, then the slowest; ``slower_s`` is that in the middle."""
+    """The boots on one boot path: failed ones first, then the slowest; ``slower_s`` is their median."""
 
     boot_path: str
     rows: tuple[BootRow, ...]
@@ -122,7 +122,7 @@ def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, st
 
 
 def typical(verdict: Verdict | None, path: str) -> BootResult | None:
-    """The boot in the middle, by time, of those of the image on ``path``."""
+    """The median boot, by time, of the verdict's artifacts on ``path``."""
     if verdict is None:
         return None
     own = verdict.digests.get("artifacts")
@@ -135,7 +135,7 @@ def typical(verdict: Verdict | None, path: str) -> BootResult | None:
 
 
 def scale_to(seconds: float) -> Scale:
-    """A scale that ends at ``seconds``, with at most six lines at round figures."""
+    """A scale that ends at ``seconds``, with at most six lines at round numbers."""
     ends_s = max(seconds, 0.1)
     steps = (step * 10.0**power for power in range(-2, 300) for step in _STEPS)
     step = next(step for step in steps if ends_s / step <= _TICKS)
@@ -150,7 +150,7 @@ def _row(
         boot=boot,
         anchor=anchor,
         is_under_test=is_under_test,
-        says=f"{name_of(boot)}: {_said(boot)}{f'; promoted: {_said(ghost)}' if ghost else ''}",
+        label=f"{name_of(boot)}: {_format(boot)}{f'; promoted: {_format(ghost)}' if ghost else ''}",
         bars=_bars(boot, scale),
         ghosts=_bars(ghost, scale) if ghost else (),
         slower_s=boot.ready_s - ghost.ready_s if ghost and ghost.ready_s and boot.ready_s else None,
@@ -171,7 +171,7 @@ def _length_s(boot: BootResult) -> float:
     return sum(boot.phases.values())
 
 
-def _said(boot: BootResult) -> str:
+def _format(boot: BootResult) -> str:
     phases = ", ".join(f"{PHASES.get(phase, phase)} {seconds:.1f} s" for phase, seconds in boot.phases.items())
     return f"{'not ready' if boot.ready_s is None else f'ready in {boot.ready_s:.1f} s'}{phases and f' ({phases})'}"
 
@@ -185,7 +185,7 @@ def _bars(boot: BootResult, scale: Scale) -> tuple[Bar, ...]:
 
 
 def _units(boot: BootResult, folder: Path) -> dict[str, Unit]:
-    """Nothing, if the machine could not tell or the file is not there any more."""
+    """The units' times; empty if they were not recorded or the file no longer exists."""
     named = Path(boot.console).with_name("units.json")
     for path in (folder.joinpath(*named.parts[-3:]), named):
         try:
@@ -196,7 +196,7 @@ def _units(boot: BootResult, folder: Path) -> dict[str, Unit]:
 
 
 def units_of(units: Mapping[str, Unit], ghosts: Mapping[str, Unit]) -> Units | None:
-    """Those that took long enough to be seen; what was over before user space began is the initrd's."""
+    """Units that took long enough to be visible, without those that were active before user space began."""
     shown = {
         name: unit
         for name, unit in units.items()

@@ -1,4 +1,4 @@
-"""What page, summary and annotations say in the same words."""
+"""Sentences that the page, the summary and the annotations share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harness.model.verdict import BootResult, Outcome, Verdict, boot_name
 
 
 def why(verdict: Verdict) -> str:
-    """In a sentence or two, why the outcome is what it is."""
+    """The reason for the outcome, in one or two sentences."""
     if verdict.outcome is Outcome.PASSED:
-        return "Every required check ran and passed, and no boot showed a bad sign."
+        return "Every required check ran and passed, and no boot had a finding."
     if verdict.outcome is Outcome.FAILED:
         return f"The image is at fault: {_first(verdict, Blame.IMAGE)}."
-    return " ".join(_doubts(verdict)) or "Not everything that is required was proven."
+    return " ".join(_doubts(verdict)) or "Not every required check was proven."
 
 
 def _doubts(verdict: Verdict) -> Iterator[str]:
@@ -23,7 +23,7 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
             yield f"The {blame} is at fault: {first}."
     coverage = verdict.coverage
     if coverage.missing:
-        yield f"Did not run, or not all of it: {', '.join(coverage.missing)}."
+        yield f"Did not run, or not completely: {', '.join(coverage.missing)}."
     if coverage.failed:
         yield f"Failed: {', '.join(coverage.failed)}."
 
@@ -34,18 +34,18 @@ def _first(verdict: Verdict, blame: Blame) -> str:
 
 
 def facts(verdict: Verdict) -> tuple[str, ...]:
-    """The figures of a run, a phrase each."""
+    """The figures of a run, one phrase each."""
     coverage = verdict.coverage
     required = len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
     return (
         f"{len(coverage.passed)} of {required} required checks passed",
         f"{ready} of {len(verdict.boots)} boots became ready",
-        *((f"{coverage.power_cuts:,} power cuts judged",) if coverage.power_cuts else ()),
+        *((f"{coverage.power_cuts:,} power-cut states checked",) if coverage.power_cuts else ()),
         f"{verdict.elapsed_s:,.0f} s",
     )
 
 
 def name_of(boot: BootResult) -> str:
-    """As findings name it in ``where``."""
+    """The name of a boot in a finding's ``where``."""
     return boot_name(boot.machine, boot.number, boot.boot_path)

@@ -2,7 +2,7 @@
 
     verdict.json  junit.xml  events.jsonl  id_ed25519  <machine>/boot-<n>/{console.log,qmp.log,argv,…}
 
-``events.jsonl`` is appended to at once and line by line, since a crashed worker brings nothing home.
+Each event is appended to ``events.jsonl`` as one line when it happens, so a crashed worker loses nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from harness.core import process, serialization
-from harness.core.errors import HostError, Blame
-from harness.store.store import Store
+from harness.core.errors import Blame, HostError
+from harness.model.events import KINDS, Event, Note, PhaseBegan, Recorded, Unchecked
 from harness.model.verdict import BootResult, Finding
+from harness.store.store import Store
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One line of ``events.jsonl``. ``kind`` is phase, finding, boot, planned, result, note, …"""
-
-    kind: str
-    worker: str
-    time_s: float
-    data: dict[str, Any] = field(default_factory=dict)
+E = TypeVar("E")
+EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +35,45 @@ class Run:
     worker: str
 
     @property
-    def _events(self) -> Path:
-        return self.folder / "events.jsonl"
-
-    @property
     def key(self) -> Path:
         """The SSH key of this run; its public half lies beside it."""
         return self.folder / "id_ed25519"
 
-    def add(self, kind: str, data: dict[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Append one event, whole: a single write to a file opened for appending; `HostError` if that fails."""
-        event = Event(kind=kind, worker=self.worker, time_s=round(time.time(), 3), data=data)
-        line = (json.dumps(serialization.dump(event)) + "\n").encode()
+        plain = {
+            "kind": type(event).__name__,
+            "worker": self.worker,
+            "time_s": round(time.time(), 3),
+            "data": serialization.dump(event),
+        }
+        line = (json.dumps(plain) + "\n").encode()
         try:
-            with self._events.open("ab", buffering=0) as file:
+            with (self.folder / EVENTS).open("ab", buffering=0) as file:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise unwritable(self.folder, error) from error
 
     def add_finding(self, finding: Finding) -> None:
-        self.add("finding", serialization.dump(finding))
+        self.add(finding)
 
     def add_boot(self, boot: BootResult) -> None:
-        self.add("boot", serialization.dump(boot))
+        self.add(boot)
 
     def add_phase(self, machine: str, boot: int, phase: str) -> None:
-        self.add("phase", {"machine": machine, "boot": boot, "phase": phase})
+        self.add(PhaseBegan(machine=machine, boot=boot, phase=phase))
+
+    def add_note(self, text: str) -> None:
+        """``text``, a sentence, is shown to the person who follows the run."""
+        self.add(Note(text=text))
 
     def add_unchecked(self, what: str) -> None:
-        """``what``, a sentence, could not be looked at here; said as often as you like, it counts once."""
-        self.add("unchecked", {"what": what})
+        """``what``, a sentence, could not be checked here; the verdict lists the same sentence once."""
+        self.add(Unchecked(what=what))
 
     def expected_to_fail(self, folder: Path) -> Run:
-        """A run in ``folder``, made for it, of which nothing counts in this one: for boots that may well fail."""
+        """A run in ``folder``, which is created, whose events do not count in this run: for boots that may fail."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (self.key, self.key.with_suffix(".pub")):
@@ -83,40 +82,65 @@ class Run:
             raise unwritable(self.folder, error) from error
         return Run(folder, self.worker)
 
-    def unchecked(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(event.data["what"] for event in self.events() if event.kind == "unchecked"))
+    def events(self) -> Iterator[Recorded]:
+        """All events so far, in the order they were written. An unreadable line is a finding of the host."""
+        return EventReader(self.folder).read()
 
-    def events(self) -> Iterator[Event]:
-        """All events so far, in the order they were written. One that cannot be read is a finding of the host."""
-        text = self._events.read_text("utf-8", "replace") if self._events.exists() else ""
-        for line in text.split("\n")[:-1]:
-            try:
-                yield serialization.load(Event, json.loads(line))
-            except ValueError:
-                yield self._unreadable(line)
-
-    def _unreadable(self, line: str) -> Event:
-        finding = Finding(
-            id="event-unreadable",
-            what=f"{self._events} has a line that is no event, so the verdict may lack what it said",
-            where=str(self.folder),
-            blame=Blame.HOST,
-            evidence=(line[:200],),
-            cause="the disk was full, or somebody else wrote there",
-        )
-        return Event(kind="finding", worker=self.worker, time_s=0.0, data=serialization.dump(finding))
+    def of_kind(self, kind: type[E]) -> list[E]:
+        """All events of one class so far."""
+        return [recorded.event for recorded in self.events() if isinstance(recorded.event, kind)]
 
     def findings(self) -> tuple[Finding, ...]:
         """All findings, each once, in the order they were made."""
-        found = [serialization.load(Finding, event.data) for event in self.events() if event.kind == "finding"]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(self.of_kind(Finding)))
 
     def boots(self) -> tuple[BootResult, ...]:
-        return tuple(serialization.load(BootResult, event.data) for event in self.events() if event.kind == "boot")
+        return tuple(self.of_kind(BootResult))
+
+
+class EventReader:
+    """Reads the events of the run in ``folder``; each `read` begins where the one before it ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / EVENTS
+        self._offset = 0
+
+    def read(self) -> Iterator[Recorded]:
+        """The events of all lines that were completed since the last call."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.decode("utf-8", "replace").split("\n")[:-1]:
+            yield self._parse(line)
+
+    def _parse(self, line: str) -> Recorded:
+        try:
+            plain = json.loads(line)
+            event = serialization.load(KINDS[plain["kind"]], plain["data"])
+            return Recorded(worker=str(plain["worker"]), time_s=float(plain["time_s"]), event=event)
+        except (ValueError, TypeError, KeyError):
+            return Recorded(worker="main", time_s=0.0, event=self._unreadable(line))
+
+    def _unreadable(self, line: str) -> Finding:
+        return Finding(
+            id="event-unreadable",
+            what=f"{self._file} has a line that is not a valid event, so the verdict may lack a finding or a result",
+            where=str(self._file.parent),
+            blame=Blame.HOST,
+            evidence=(line[:200],),
+            cause="the disk was full, or another program wrote to the file",
+        )
 
 
 def make_key(run: Run, store: Store) -> None:
-    """The SSH key that machines of this run accept for root: the store's, since frozen machines have it in them."""
+    """Put the SSH key that machines of this run accept for root into its folder.
+
+    It is the store's key, because templates contain it.
+    """
     with store.writable(), store.locked("ssh"):
         key = store.folder("ssh") / run.key.name
         if not key.exists():
@@ -133,8 +157,10 @@ def make_key(run: Run, store: Store) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> HostError:
-    """The error for a write to the run's ``folder`` that failed."""
-    return HostError(f"{folder} cannot be written: {error.strerror}; make room there, or --run-dir names another")
+    """The error for a failed write to the run's ``folder``."""
+    return HostError(
+        f"{folder} cannot be written: {error.strerror}; make room there, or choose another folder with --run-dir"
+    )
 
 
 def make_run_folder(parent: Path, name: str) -> Path:

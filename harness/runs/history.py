@@ -1,7 +1,7 @@
-"""What became of earlier runs on this host: outcomes, boot times, durations and flakes, in one small SQLite file.
+"""Earlier runs on this host: outcomes, boot times, test durations and flakes, in one small SQLite file.
 
-It is a convenience: a verdict is in its run's folder, and nothing that fails here concerns it. Whoever writes holds
-the store's lock ``history``, so runs that end at once wait for each other, and a damaged file is set aside once.
+The history is a convenience: a verdict is in its run's folder and does not depend on this file. A writer holds the
+store's lock ``history``, so runs that end at the same time wait for each other, and a damaged file is set aside once.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.core import serialization
 from harness.core.errors import BootproofError, HostError, UsageError
-from harness.core.tables import new_table
-from harness.core.text import ago
 from harness.model.artifacts import INITRD, KERNEL, Manifest
+from harness.model.prepared import TestDurations
 from harness.model.verdict import Outcome, Verdict
 from harness.runs.folder import Run
+from harness.runs.record import RunRecord, read_record
 from harness.store.store import Store
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 create table run (
     id integer primary key,
@@ -44,7 +40,8 @@ create table run (
     memory_mib integer,
     kernel_bytes integer,
     initrd_bytes integer,
-    rootfs_bytes integer
+    rootfs_bytes integer,
+    clone_mib integer
 );
 create index run_of_image on run (image, started);
 create index run_of_digest on run (digest, started);
@@ -71,7 +68,10 @@ create table flake (
 );
 create index flake_of_run on flake (run);
 """
-_RUN = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RUN = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FROM_1 = "begin immediate; alter table run add column clone_mib integer; pragma user_version = 2; commit;"
+_LAST_RUNS = 3
+"""The shortest duration of a test in this many runs is taken: in the others it may have waited for something shared."""
 _PATIENCE_S = 30.0
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _MIB = 1 << 20
@@ -79,19 +79,24 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One figure, measured ``count`` times."""
+    """Seconds, measured ``count`` times."""
 
     median: float
     low: float
     high: float
     count: int
 
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"{self.median:.0f} s"
+        return f"{self.median:.0f} s ({self.low:.0f} to {self.high:.0f}, {self.count} boots)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """What is known of one set of artifacts. ``boots_s`` maps a boot path and accelerator to times until ready.
+    """All runs of one set of artifacts. ``boots_s`` maps a boot path and accelerator to times until ready.
 
-    ``outcome`` and ``started`` (ISO 8601) are the last run's.
+    ``outcome`` and ``started`` (ISO 8601) are those of the last run.
     """
 
     version: str
@@ -116,19 +121,19 @@ class Series:
 
 
 class _Damaged(Exception):
-    """The file is no history."""
+    """The file is not a valid history."""
 
 
-# Keeping
+# Writing
 
 
 def keep(store: Store, verdict: Verdict, folder: Path) -> str:
-    """Note a finished run; of one that is noted twice the later verdict counts.
+    """Add a finished run; a second verdict of the same run replaces the first.
 
-    Nothing is raised. What comes back is a sentence on what went wrong, empty if nothing did.
+    Raises nothing: returns a sentence about the problem, or an empty string.
     """
     if not verdict.digests:
-        return ""  # nothing was there to boot
+        return ""  # there was nothing to boot
     try:
         with store.locked("history"):
             path = store.folder("history") / "history.sqlite"
@@ -136,35 +141,38 @@ def keep(store: Store, verdict: Verdict, folder: Path) -> str:
                 return _add(path, store, verdict, folder)
             except _Damaged as error:
                 aside = _set_aside(path)
-                again = _add(path, store, verdict, folder)
-                return again or f"{path} was damaged ({error}); it is {aside.name} now, and this run begins another"
+                problem = _add(path, store, verdict, folder)
+                return problem or f"{path} was damaged ({error}); it was renamed to {aside.name}, a new history begins"
     except (BootproofError, OSError, sqlite3.Error, _Damaged, ValueError, KeyError, TypeError) as error:
         return f"this run is not in the history: {error}"
 
 
 def _add(path: Path, store: Store, verdict: Verdict, folder: Path) -> str:
+    record = read_record(Run(folder, "main"))
     with _open(path) as base:
         _prepare(base, path)
         with base:
             base.execute("begin immediate")
             base.execute("delete from run where folder = ?", [str(folder.resolve())])
-            number = base.execute(_RUN, _row(store, verdict, folder)).lastrowid
+            number = base.execute(_RUN, [*_row(store, verdict, folder), record.clone_mib or None]).lastrowid
             base.executemany("insert into boot values (?, ?, ?, ?, ?, ?)", ([number, *row] for row in _boots(verdict)))
-            base.executemany("insert into test values (?, ?, ?, ?)", ([number, *row] for row in _tests(folder)))
+            base.executemany("insert into test values (?, ?, ?, ?)", ([number, *row] for row in _tests(record)))
             base.executemany("insert into flake values (?, ?, ?)", ([number, *row] for row in _flakes(verdict)))
     return ""
 
 
 def _prepare(base: sqlite3.Connection, path: Path) -> None:
-    """The tables, if the file is new; `_Damaged` if it is anything but a whole history of ours."""
+    """Create or upgrade the tables; `_Damaged` if the file is not an intact history of Bootproof."""
     version, tables = _schema_version(base, path), base.execute("select count(*) from sqlite_master").fetchone()[0]
     if not version and tables:
-        raise _Damaged("it has tables of somebody else")
+        raise _Damaged("it has tables of another program")
     if not version:
         base.executescript(f"begin; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit;")
-    said = base.execute("pragma quick_check(1)").fetchone()[0]
-    if said != "ok":
-        raise _Damaged(said.splitlines()[-1])
+    elif version == 1:
+        base.executescript(_FROM_1)
+    answer = base.execute("pragma quick_check(1)").fetchone()[0]
+    if answer != "ok":
+        raise _Damaged(answer.splitlines()[-1])
 
 
 def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:
@@ -183,7 +191,7 @@ def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:
 
 
 def _sizes(store: Store, verdict: Verdict) -> list[int | None]:
-    """Bytes of kernel, initrd and root filesystem; a verdict does not tell, the artifacts do while they are kept."""
+    """Bytes of kernel, initrd and root file system, from the manifest while the store still has the artifacts."""
     with suppress(UsageError):
         manifest: Manifest = store.artifacts(verdict.digests["artifacts"]).manifest
         return [manifest.files[name].size_bytes for name in (KERNEL, INITRD, manifest.rootfs)]
@@ -191,23 +199,21 @@ def _sizes(store: Store, verdict: Verdict) -> list[int | None]:
 
 
 def _boots(verdict: Verdict) -> Iterator[list[Any]]:
-    """Those of these artifacts that this run made: a frozen machine's boots were noted with the run that made them."""
+    """This run's boots of these artifacts; a template's boots count in the run that made the template."""
     for boot in verdict.boots:
         if boot.artifacts == verdict.digests["artifacts"] and not boot.run and boot.is_ordinary:
             yield [boot.machine, boot.number, boot.boot_path, json.dumps(boot.phases), boot.ready_s]
 
 
-def _tests(folder: Path) -> Iterator[list[Any]]:
+def _tests(record: RunRecord) -> Iterator[list[Any]]:
     """Each test with its outcome, "failed" if anything around it did, and the seconds it took with its fixtures."""
-    outcomes, took_s = defaultdict[str, set[str]](set), defaultdict[str, float](float)
-    for event in Run(folder, "main").events():
-        if event.kind == "result":
-            test, outcome = event.data["test"], event.data["outcome"]
-            took_s[test] += event.data["took_s"]
-            if outcome != "passed" or event.data["when"] == "call":
-                outcomes[test].add(outcome)
+    outcomes = defaultdict[str, set[str]](set)
+    for part in record.reported:
+        if part.outcome != "passed" or part.when == "call":
+            outcomes[part.test].add(part.outcome)
     for test, seen in outcomes.items():
-        yield [test, next(name for name in ("failed", "skipped", "passed") if name in seen), round(took_s[test], 1)]
+        outcome = next(name for name in ("failed", "skipped", "passed") if name in seen)
+        yield [test, outcome, round(record.took_s[test], 1)]
 
 
 def _flakes(verdict: Verdict) -> Iterator[list[Any]]:
@@ -215,17 +221,17 @@ def _flakes(verdict: Verdict) -> Iterator[list[Any]]:
 
 
 def _set_aside(path: Path) -> Path:
-    """The damaged file under another name, without the journal, which would be replayed into the next."""
+    """Rename the damaged file, and remove its journal, which would be replayed into the new file."""
     number = next(number for number in range(1, 10_000) if not path.with_name(f"damaged-{number}.sqlite").exists())
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
     return path.rename(path.with_name(f"damaged-{number}.sqlite"))
 
 
-# Looking back
+# Reading
 
 
 def versions(store: Store, image: str) -> tuple[Version, ...]:
-    """What is known of the image by artifacts, those that ran first in front; `HostError` if it cannot be read."""
+    """All runs of the image by artifacts, the earliest first; `HostError` if the history cannot be read."""
     with _reading(store) as base:
         if base is None:
             return ()
@@ -268,7 +274,7 @@ def _version(runs: list[sqlite3.Row], boots_s: dict[str, list[float]], flakes: i
 
 
 def series(known: Iterable[Version]) -> tuple[Series, ...]:
-    """What `versions` found as figures over versions: times until ready, size, memory; of each only what is known."""
+    """Figures over versions, from `versions`: seconds until ready, size, memory; unknown values are left out."""
     boots, rootfs, memory = defaultdict[str, list[tuple[str, float]]](list), [], []
     for version in known:
         for path, spread in version.boots_s.items():
@@ -278,12 +284,33 @@ def series(known: Iterable[Version]) -> tuple[Series, ...]:
         if version.memory_mib is not None:
             memory.append((version.version, version.memory_mib))
     named = [(f"{path} until ready", "s", points) for path, points in boots.items()]
-    named += [("root filesystem", "MiB", rootfs), ("memory in use when idle", "MiB", memory)]
+    named += [("root file system", "MiB", rootfs), ("memory in use when idle", "MiB", memory)]
     return tuple(Series(name=name, unit=unit, points=tuple(points)) for name, unit, points in named if points)
 
 
+def durations(store: Store, image: str) -> TestDurations:
+    """What the last runs of ``image`` measured; nothing, if the history cannot be read.
+
+    A test counts only where it passed: a test that failed may have ended before its work was done.
+    """
+    with suppress(HostError), _reading(store) as base:
+        if base is None or _format(base) < 2:
+            return TestDurations()
+        tests = base.execute(
+            "select test, min(took_s) from (select test, took_s, "
+            "row_number() over (partition by test order by started desc, run.id desc) as age "
+            "from test join run on run.id = test.run where image = ? and test.outcome = 'passed') "
+            "where age <= ? group by test",
+            [image, _LAST_RUNS],
+        )
+        newest = "select clone_mib from run where image = ? and clone_mib is not null order by started desc, id desc"
+        clone = base.execute(newest, [image]).fetchone()
+        return TestDurations(clone_mib=clone["clone_mib"] if clone else 0, tests_s=dict(tests.fetchall()))
+    return TestDurations()
+
+
 def last_verdict_folder(store: Store, digest: str) -> Path | None:
-    """The folder of the newest run that passed these bytes, else of the newest run of them, if it is still there.
+    """The folder of the newest run that passed these artifacts, else of their newest run, if it still exists.
 
     `HostError` if the history cannot be read.
     """
@@ -296,8 +323,8 @@ def last_verdict_folder(store: Store, digest: str) -> Path | None:
 
 
 def _is_verdict_on(digest: str, folder: Path) -> bool:
-    """A folder's name may be another run's by now."""
-    with suppress(OSError, ValueError):
+    """Another run may have taken the folder's name since."""
+    with suppress(OSError, ValueError, BootproofError):  # a newer format is an error of the last kind
         return serialization.read(Verdict, folder / "verdict.json").digests.get("artifacts") == digest
     return False
 
@@ -315,14 +342,14 @@ def _reading(store: Store) -> Iterator[sqlite3.Connection | None]:
                 raise _Damaged("it has no tables")
             yield base
     except _Damaged as error:
-        raise HostError(f"{path} is damaged ({error}); the next run sets it aside and begins another") from error
+        raise HostError(f"{path} is damaged ({error}); the next run renames it and begins a new history") from error
     except sqlite3.Error as error:
         raise HostError(f"{path} cannot be read: {error}") from error
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection while the block lasts; what is damaged in the file, seen in the block too, is a `_Damaged`."""
+    """A connection for the block; `_Damaged` if the file turns out to be damaged, also later in the block."""
     try:
         with closing(sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)) as base:
             base.row_factory = sqlite3.Row
@@ -335,35 +362,14 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _schema_version(base: sqlite3.Connection, path: Path) -> int:
-    """0 for a new file; `HostError` for one of a newer Bootproof, which is left as it is."""
-    version = int(base.execute("pragma user_version").fetchone()[0])
+    """0 for a new file; `HostError` for a file of a newer Bootproof, which is not changed."""
+    version = _format(base)
     if version > _SCHEMA_VERSION:
-        raise HostError(f"{path} is of a newer Bootproof (format {version}, this one writes {_SCHEMA_VERSION})")
+        raise HostError(
+            f"{path} was written by a newer Bootproof (format {version}; this one reads up to {_SCHEMA_VERSION})"
+        )
     return version
 
 
-# How it is told
-
-
-def table(known: Iterable[Version], now_s: float) -> Table:
-    """Versions for a person, the newest first."""
-    rows = new_table("version", "artifacts", "passed", "last run", "was", "flakes", "rootfs", "memory", "ready")
-    for version in reversed(list(known)):
-        rows.add_row(
-            version.version,
-            version.digest[:12],
-            f"{version.passed} of {version.runs}",
-            ago(now_s - datetime.fromisoformat(version.started).timestamp()),
-            version.outcome,
-            str(version.flakes or ""),
-            "" if version.rootfs_mib is None else f"{version.rootfs_mib:.0f} MiB",
-            "" if version.memory_mib is None else f"{version.memory_mib:.0f} MiB",
-            "; ".join(f"{path} {_spread(spread)}" for path, spread in version.boots_s.items()),
-        )
-    return rows
-
-
-def _spread(spread: Spread) -> str:
-    if spread.count == 1:
-        return f"{spread.median:.0f} s"
-    return f"{spread.median:.0f} s ({spread.low:.0f} to {spread.high:.0f}, {spread.count} boots)"
+def _format(base: sqlite3.Connection) -> int:
+    return int(base.execute("pragma user_version").fetchone()[0])

@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from harness.runs.folder import Event, Run
+from harness.model.events import Note, PhaseBegan, Recorded
+from harness.model.verdict import BootResult, Finding
+from harness.runs.folder import EventReader, Run
 
 Say = Callable[[str], None]
 _EVERY_S = 0.5
 
 
 class BuildProgress:
-    """Tells the steps of a build, a line when each is over (or begins, if somebody has to wait)."""
+    """Prints a line when a build step ends, and when a long step begins."""
 
     def __init__(self, say: Say, image: str) -> None:
         self._say, self._image = say, image
@@ -32,11 +34,10 @@ class BuildProgress:
 
 
 class EventFollower:
-    """Follows the events of runs, whichever worker writes them, and tells when a machine is ready or failed."""
+    """Follows the events of runs, of all workers, and prints a line when a machine is ready or failed."""
 
     def __init__(self, runs: Iterable[Run], say: Say) -> None:
-        self._runs, self._say = list(runs), say
-        self._told = dict.fromkeys(range(len(self._runs)), 0)
+        self._readers, self._say = [EventReader(run.folder) for run in runs], say
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -49,27 +50,22 @@ class EventFollower:
 
     def _follow(self) -> None:
         while not self._over.wait(_EVERY_S):
-            for place, run in enumerate(self._runs):
-                events = list(run.events())
-                for event in events[self._told[place] :]:
-                    line = tell(event)
-                    if line:
-                        self._say(line)
-                self._told[place] = len(events)
+            for line in filter(None, (progress_line(at) for reader in self._readers for at in reader.read())):
+                self._say(line)
 
 
-def tell(event: Event) -> str | None:
-    """One event as a line for a person; None for what only the verdict needs."""
-    data, clock = event.data, time.strftime("%H:%M:%S", time.localtime(event.time_s))
-    match event.kind:
-        case "phase" if data["phase"] not in ("ready", "queued", "firmware"):
-            return f"{clock} {event.worker:>4} {data['machine']} boot {data['boot']}: {data['phase']}"
-        case "boot" if data["ready_s"] is not None and not data["run"]:
-            phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["phases"].items())
-            where = f"{data['machine']} boot {data['number']} ({data['boot_path']})"
-            return f"{clock} {event.worker:>4} {where}: ready in {data['ready_s']:.0f} s ({phases})"
-        case "note":
-            return f"{clock} {event.worker:>4} {data['text']}"
-        case "finding":
-            return f"{clock} {event.worker:>4} {data['where']}: {data['what'].splitlines()[0]} [{data['id']}]"
-    return None
+def progress_line(recorded: Recorded) -> str | None:
+    """One event as a line for a person; None for an event that only the verdict needs."""
+    match recorded.event:
+        case PhaseBegan(machine=machine, boot=boot, phase=phase) if phase not in ("ready", "queued", "firmware"):
+            text = f"{machine} boot {boot}: {phase}"
+        case BootResult(ready_s=float(ready_s), run="") as boot:
+            phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in boot.phases.items())
+            text = f"{boot.machine} boot {boot.number} ({boot.boot_path}): ready in {ready_s:.0f} s ({phases})"
+        case Note(text=text):
+            pass
+        case Finding() as finding:
+            text = f"{finding.where}: {finding.what.splitlines()[0]} [{finding.id}]"
+        case _:
+            return None
+    return f"{time.strftime('%H:%M:%S', time.localtime(recorded.time_s))} {recorded.worker:>4} {text}"

@@ -230,10 +230,8 @@ def _small(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "accelerators", "*.json"):
         yield _item(StoreKind.ACCELERATOR, path.stem, [path])
     known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
-    for path in _children(root / "learned", "*.json"):
-        yield _item(StoreKind.NOTE, path.stem, [path], images=[path.stem])
     for path in _children(root):
-        if path.name not in (*known, "learned", "ssh"):
+        if path.name not in (*known, "ssh"):
             yield _item(StoreKind.OTHER, path.name, [path])
 
 

@@ -1,4 +1,4 @@
-"""The gate: what has to be proven of an image, and what the results mean. Pure functions of values."""
+"""Required checks: which an image has, which of them passed, and the outcome. Pure functions of values."""
 
 from __future__ import annotations
 
@@ -9,34 +9,46 @@ from enum import StrEnum
 from harness.core.errors import Blame
 from harness.core.statistics import share_interval
 from harness.model.definition import ImageDefinition
+from harness.model.events import ReportedTest
 from harness.model.verdict import Coverage, Finding, Outcome, Rate
 
 
 class Result(StrEnum):
-    """What became of one test."""
+    """The result of one test over setup, call and teardown."""
 
     PASSED = "passed"
     FAILED = "failed"
     MISSING = "missing"  # planned, but skipped, deselected, crashed or never reached
 
 
-_BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
-
-
 FLAKE = "flake"
-"""The id of a finding: a test that both passed and failed."""
+"""The id of the finding for a test that both passed and failed."""
 
 HARDWARE = "hardware"
 THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
 NETWORK_FAULTS = "network-faults"
-
-
+_BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
 
 
+_REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
+"""No name of an image has a tilde."""
+
+
 def known_checks() -> frozenset[str]:
-    """Every name that a verdict may have in its coverage, but for ``boot:PATH``."""
+    """Every name that a verdict may have in its coverage, except ``boot:PATH``."""
     return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, NETWORK_FAULTS, *_BY_PATH.values()))
+
+
+def results_of(reported: Iterable[ReportedTest]) -> dict[str, Result]:
+    """Each test that ran: it passed if its call passed and nothing around it failed."""
+    results: dict[str, Result] = {}
+    for part in reported:
+        if part.outcome == "failed":
+            results[part.test] = Result.FAILED
+        elif part.outcome == "passed" and part.when == "call":
+            results.setdefault(part.test, Result.PASSED)
+    return results
 
 
 def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -> tuple[str, ...]:
@@ -65,11 +77,11 @@ def cover(
     *,
     is_thorough: bool = False,
 ) -> Coverage:
-    """Which required checks hold: each needs at least one test, and all of its planned tests to have passed.
+    """Which required checks passed: each needs at least one test, and all of its planned tests must pass.
 
     ``planned`` maps a test's id to its checks, as collected before anything was deselected; ``results`` maps
-    the ids of those that ran to what became of them. ``booted`` are the boot paths on which the image under
-    test became ready: a ``boot:`` check needs no test, it is proven by the boot.
+    the ids of tests that ran to their results. ``booted`` are the boot paths on which the image under
+    test became ready: a ``boot:`` check needs no test, the boot proves it.
     """
     passed, failed, missing = [], [], []
     failed_tests, flaky = dict[str, tuple[str, ...]](), flakes(results)
@@ -99,31 +111,27 @@ def cover(
     )
 
 
-_REPEAT = re.compile(r"-(boot~\d+)(?=[\]-])")
-"""No name of an image has a tilde."""
-
-
 def without_repeat(test: str) -> tuple[str, str]:
-    """A test's id as it is without ``--boots``, and the name of its repeat: "boot~2"; empty if there is none."""
+    """A test's id without its repeat, and the name of its repeat: "repeat~2"; empty if there is none."""
     name, bracket, arguments = test.partition("[")
     found = _REPEAT.search(arguments)
     return (name + bracket + _REPEAT.sub("", arguments, count=1), found[1]) if found else (test, "")
 
 
 def rates(planned: Mapping[str, Collection[str]], results: Mapping[str, Result]) -> tuple[Rate, ...]:
-    """How often each check held, of all the times that it was repeated as a whole."""
+    """How often each check passed, of the repeats of all its tests."""
     held: dict[str, dict[str, bool]] = {}
     for test, checks in planned.items():
         repeat = without_repeat(test)[1]
         for check in checks if repeat else ():
             repeats = held.setdefault(check, {})
             repeats[repeat] = repeats.get(repeat, True) and results.get(test) is Result.PASSED
-    return tuple(_rate(check, sum(repeats.values()), len(repeats)) for check, repeats in held.items())
-
-
-def _rate(check: str, passed: int, repeats: int) -> Rate:
-    low, high = share_interval(passed, repeats)
-    return Rate(check=check, passed=passed, repeats=repeats, low=low, high=high)
+    found = []
+    for check, repeats in held.items():
+        passed, count = sum(repeats.values()), len(repeats)
+        low, high = share_interval(passed, count)
+        found.append(Rate(check=check, passed=passed, repeats=count, low=low, high=high))
+    return tuple(found)
 
 
 def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
@@ -137,7 +145,7 @@ def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
 
 
 def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:
-    """One proven failure of the image outranks everything; what was not proven is inconclusive."""
+    """One proven failure of the image outranks everything; an unproven check makes the verdict inconclusive."""
     blames = {finding.blame for finding in findings}
     if Blame.IMAGE in blames:
         return Outcome.FAILED

@@ -1,4 +1,4 @@
-"""What a verdict is bound to, and on what host it was found."""
+"""The digests that a verdict is bound to, and facts about its host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.model.prepared import PreparedImage
 
 
 def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
-    """What a verdict is bound to, each by SHA-256; ``tests`` are folders and files."""
+    """The SHA-256 of each input that a verdict is bound to; ``tests`` are folders and files."""
     return {
         "artifacts": artifacts.digest,
         **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
@@ -28,7 +28,7 @@ def _of_tests(path: Path) -> str:
 
 
 def host_facts(prepared: PreparedImage) -> dict[str, str]:
-    """What a reader of the verdict wants to know about the host."""
+    """Facts about the host for readers of the verdict."""
     return {
         "system": platform.platform(),
         "python": platform.python_version(),

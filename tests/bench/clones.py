@@ -33,6 +33,7 @@ from harness.machine.template_store import TemplateStore
 from harness.machine.templates import Templates, TemplateSpec
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
+from harness.model.events import Frozen
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
 from harness.qemu import command_line
 from harness.qemu.disk_images import DATA_SERIAL, make_disk
@@ -73,7 +74,7 @@ def measure(*, quick: bool) -> list[Figure]:
             templates.hold(BOOTED, stack)  # made here, by one cold boot
         (cold,) = (boot.ready_s for boot in templates.store.run.boots())
         assert cold
-        (freeze_s,) = (event.data["took_s"] for event in templates.store.run.events() if event.kind == "frozen")
+        (freeze_s,) = (frozen.took_s for frozen in templates.store.run.of_kind(Frozen))
         clones = [_to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
         clone = compared("clones", "clone to its first answer", clones, "its cold boot", [cold] * len(clones),
                          unit="s", limit=Limit(most=1 / 60))  # fmt: skip

@@ -17,6 +17,7 @@ from harness.machine.machine import BootContext, BootFailed, boot
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read
+from harness.model.verdict import Finding
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
@@ -70,7 +71,7 @@ def _once(name: str) -> float:
                 with boot(spec, artifacts, definition, context=context):
                     raise RuntimeError(f"base came up in spite of {name}")
             except BootFailed:
-                found_s = next(event.time_s for event in run.events() if event.kind == "finding")
+                found_s = next(event.time_s for event in run.events() if isinstance(event.event, Finding))
                 return found_s - (time.time() - time.monotonic()) - _first_sign_s(lab.trace.events(0))
 
 

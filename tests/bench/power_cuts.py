@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from harness.model.events import PowerCutsJudged, ReportedTest
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
@@ -24,11 +25,12 @@ def measure(*, quick: bool) -> list[Figure]:
         argv += [f"--power-cuts={count}", f"--run-dir={folder}", "tests/image/test_power_cuts.py"]
         done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
         run = Run((Path(folder) / "latest").resolve(), "main")
-        swept = [event for event in run.events() if event.kind == "swept"]
-        ends_s = [event.time_s for event in run.events() if event.kind == "result"]
-        if not swept or " failed" in done.stdout.splitlines()[-1]:
+        judged = [(at.time_s, at.event.took_s) for at in run.events() if isinstance(at.event, PowerCutsJudged)]
+        ends_s = [event.time_s for event in run.events() if isinstance(event.event, ReportedTest)]
+        if not judged or " failed" in done.stdout.splitlines()[-1]:
             raise RuntimeError(done.stdout[-2000:])
-    took_s, boots_s = swept[0].data["took_s"], max(ends_s) - swept[0].time_s
+    (judged_s, took_s), *_ = judged
+    boots_s = max(ends_s) - judged_s
     return [
         Figure(row="power-cuts", what=f"{count} states of a disk judged", value=took_s, unit="s",
                limit=Limit(most=300, unit="s", binding=False)),

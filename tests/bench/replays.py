@@ -21,6 +21,7 @@ from harness.machine.machine import BootContext, BootFailed, boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
+from harness.model.events import PhaseBegan
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
 from harness.model.verdict import Finding
 from harness.replay.bundle import Failure
@@ -154,7 +155,7 @@ def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Ite
     (folder / "test_chance.py").write_text(_CHANCE)
     env = os.environ | {"PYTHONPATH": str(checkout)}
     images = f"--images-dir={checkout}/images"
-    argv = ["-m", "pytest", "-n2", "-p", "no:cacheprovider", "--image=base", images, f"--boots={repeats}"]
+    argv = ["-m", "pytest", "-n2", "-p", "no:cacheprovider", "--image=base", images, f"--repeat={repeats}"]
     subprocess.run([sys.executable, *argv, "test_chance.py"], cwd=folder, env=env, check=False, stdout=sys.stderr)
     bundles = sorted(folder.glob("runs/latest/*.bundle"), key=lambda file: file.stat().st_mtime)
     if not bundles:
@@ -214,5 +215,6 @@ def _fail(
 
 def _failed_s(run: Run) -> float:
     """Seconds from power-on to the first finding."""
-    begun = next(event.time_s for event in run.events() if event.kind == "phase" and event.data["phase"] == "firmware")
-    return next(event.time_s for event in run.events() if event.kind == "finding") - begun
+    began = (at for at in run.events() if isinstance(at.event, PhaseBegan) and at.event.phase == "firmware")
+    found = (at for at in run.events() if isinstance(at.event, Finding))
+    return next(found).time_s - next(began).time_s

@@ -44,7 +44,7 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
         failure = error
 
     outcome = f"fails: {failure.finding.what} [{failure.finding.id}]" if failure else "boots"
-    run.add("note", {"text": f"disk {disk_fault}: {outcome}"})
+    run.add_note(f"disk {disk_fault}: {outcome}")
     assert written_ns == [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign], (
         "a foreign disk was written to"
     )

@@ -27,7 +27,7 @@ def test_a_machine_boots_in_spite_of_the_fault(
     bootproof: RunState,
 ) -> None:
     known = read(tolerated_network_fault)
-    paths = [bootproof.default_path_of(definition.name), *bootproof.paths_of(definition.name)]
+    paths = [bootproof.options.default_path_of(definition.name), *bootproof.options.paths_of(definition.name)]
     inject_faults(tolerated_network_fault)
 
     with make_machine(f"fault-{known.name}", lab=lab, disks=(disk,), boot_path=path_for(known, paths).value) as machine:

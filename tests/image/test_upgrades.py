@@ -113,7 +113,7 @@ def test_an_upgrade_keeps_what_an_operator_made(
         if changed and losses:
             raise machine.running_boot.watch.report_failure(rollback_finding(machine, changed, "; ".join(losses)))
         if changed:
-            run.add("note", {"text": f"rolled back without a loss, although formats had changed: {'; '.join(changed)}"})
+            run.add_note(f"rolled back without a loss, although formats had changed: {'; '.join(changed)}")
         assert not losses, "\n".join(losses)
         machine.power_off()
 

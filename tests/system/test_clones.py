@@ -27,6 +27,7 @@ from harness.machine.template_store import StateFailed, TemplateStore
 from harness.machine.templates import Templates, TemplateSpec, template_key
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
+from harness.model.events import Note
 from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
 from harness.qemu.ext4 import open_ext4
 from harness.runs.folder import Run, make_key
@@ -262,7 +263,7 @@ def test_a_machine_that_cannot_be_frozen_is_booted_and_the_run_says_why(template
     with machine_of(templates) as machine:
         assert not machine.is_clone
         assert machine.check("lsblk -dno SERIAL /dev/nvme0n1").strip() == "NVME"
-    notes = [event.data["text"] for event in templates.store.run.events() if event.kind == "note"]
+    notes = [note.text for note in templates.store.run.of_kind(Note)]
     assert any("booted, not cloned" in text and "nvme" in text for text in notes)
     assert len(templates.store.run.boots()) == 1
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.model.events import Cloned
 from harness.model.verdict import Verdict
+from harness.runs.folder import Run
 
 Judge = Callable[..., tuple[int, Verdict]]
 
@@ -60,10 +61,6 @@ def test_two_hypervisors_reach_each_other(pair):
 """
 
 
-def events(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "latest" / "events.jsonl").read_text().splitlines()]
-
-
 def test_who_changes_the_shared_machine_is_named_and_the_next_gets_another(
     judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +85,7 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
 
     assert status == 1
     assert re.search("8 passed,.* 3 errors", capsys.readouterr().out)
-    clones = [event["data"] for event in events(tmp_path) if event["kind"] == "clone"]
+    clones = Run(tmp_path / "latest", "main").of_kind(Cloned)
     assert len(clones) == 9  # of the eight tests, and the one that should have become the state
     findings = [finding for finding in verdict.findings if "nothing will come of it" in finding.what]
     assert sum("not tried again in this run" in finding.what for finding in findings) == 2

@@ -1,4 +1,4 @@
-"""--boots repeats on boots of their own, and what passed in one and failed in another is a flake, never a rerun."""
+"""--repeat repeats on boots of their own, and what passed in one and failed in another is a flake, never a rerun."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_what_passed_in_one_boot_and_failed_in_another_is_a_flake(judge: Judge, 
     file = tmp_path / "test_flaky.py"
     file.write_text(FLAKY.format(seen=str(tmp_path / "seen")))
 
-    status, verdict = judge("base", "-n0", "--boots=2", str(file))
+    status, verdict = judge("base", "-n0", "--repeat=2", str(file))
 
     flakes = [finding for finding in verdict.findings if finding.id == "flake"]
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
     assert [finding.where.rpartition("::")[2] for finding in flakes] == ["test_the_same_boot[base]"]
     assert "it passed in 1 of 2 repeats" in text_of(flakes[0])
-    assert "passed in boot~1, " in text_of(flakes[0])
-    assert "failed in boot~2, " in text_of(flakes[0])
+    assert "passed in repeat~1, " in text_of(flakes[0])
+    assert "failed in repeat~2, " in text_of(flakes[0])
     rates = {rate.check: rate for rate in verdict.rates}
     assert (rates["services"].passed, rates["services"].repeats) == (1, 2)
     assert len({boot.machine + str(boot.number) + boot.console for boot in verdict.boots if boot.ready_s}) >= 2

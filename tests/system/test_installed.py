@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.core import digest, serialization
+from harness.model.events import ReportedTest
 from harness.model.verdict import Outcome, Verdict
 from harness.runs.folder import Run
 
@@ -72,8 +73,7 @@ def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository)
     assert (status, verdict.outcome) == (0, Outcome.PASSED), text
     assert verdict.coverage.passed == ("image", "services", "links", "ssh", "identity", "survival", "boot:direct")
     own = "tests/image/test_services.py::test_what_runs_is_theirs[theirs]"
-    results = [event.data for event in run.events() if event.kind == "result"]
-    assert (own, "call", "passed") in [(data["test"], data["when"], data["outcome"]) for data in results]
+    assert (own, "call", "passed") in [(part.test, part.when, part.outcome) for part in run.of_kind(ReportedTest)]
     assert len(list(run.folder.glob("shared-gw*"))) == 1, "their test had a machine of its own"
     folders = (SUITE, theirs.folder / "tests" / "image")
     assert verdict.digests["suite"] == digest.of_value([digest.of_folder(folder) for folder in folders])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline, poll
+from harness.model.events import PhaseBegan
 from harness.runs.folder import Run
 
 from .conftest import ROOT
@@ -39,5 +40,5 @@ def test_nothing_is_left_two_seconds_after_the_controller_was_killed(tmp_path: P
 
 
 def has_booted_a_kernel(folder: Path) -> bool:
-    events = Run((folder / "latest").resolve(), "main").events()
-    return any(event.data.get("phase") == "kernel" for event in events)
+    phases = Run((folder / "latest").resolve(), "main").of_kind(PhaseBegan)
+    return any(began.phase == "kernel" for began in phases)

@@ -17,6 +17,7 @@ from harness.lab.http_faults import apply_faults
 from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, describe, load_artifacts
+from harness.model.events import Note
 from harness.model.machine_spec import Accelerator, BootPath, MachineSpec, mac_of
 from harness.model.network_faults import known
 from harness.model.timeouts import Timeouts
@@ -188,8 +189,8 @@ def test_a_boot_that_the_emulator_broke_is_made_once_more(booting: Booting, spec
     with booting(replace(spec, credentials=drop_in, accelerator=Accelerator.TCG)) as machine:
         assert machine.running_boot.plan.number == 2
 
-    assert next(event.data["text"] for event in run.events() if event.kind == "note").endswith("booted once more")
-    assert [event for event in run.events() if event.kind == "finding"] == []
+    assert run.of_kind(Note)[0].text.endswith("booted once more")
+    assert run.findings() == ()
 
 
 def test_a_disk_from_which_nothing_boots(booting: Booting, spec: MachineSpec) -> None:

@@ -241,7 +241,9 @@ def test_full_disk_in_the_runs_folder_is_the_hosts_fault(repository: Repository,
     status, said = repository.run(workers, plan="fill", within=within)
 
     assert status == 75
-    assert "cannot be written: No space left on device; make room there, or --run-dir names another" in said
+    assert (
+        "cannot be written: No space left on device; make room there, or choose another folder with --run-dir" in said
+    )
     assert "INTERNALERROR" not in said
 
 

@@ -318,7 +318,7 @@ def test_a_run_folder_that_cannot_be_written_is_the_hosts_fault_and_the_remedy_i
 
     assert status == 75
     assert sentence in printed
-    assert "--run-dir names another" in printed
+    assert "with --run-dir" in printed
     assert "Traceback" not in printed
     assert "INTERNALERROR" not in printed
 

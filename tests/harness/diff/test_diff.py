@@ -7,13 +7,12 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from harness.core import process, serialization
-from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_html, as_text, compare
+from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_text, compare
 from harness.diff.tree import read_tree
 from harness.model.artifacts import Artifacts, Manifest, describe
 from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Unit, Verdict
@@ -353,8 +352,6 @@ def test_hostile_names_are_read_as_they_are_and_told_harmlessly(make: Make) -> N
     assert all(line.isprintable() for line in text.splitlines())
     assert "link to two\\nlines" in text
     text.encode("utf-8")
-    assert "<script" not in as_html(found)
-    assert "&lt;script&gt;" in as_html(found)
     files = read_tree(new.rootfs, re.compile("nothing")).files
     assert files["etc/link"].target == "two\nlines of <b>text</b>\n#\n"
     assert files["etc/hard"] == files["etc/ours.conf"]
@@ -387,32 +384,3 @@ def test_text_is_short_unless_all_is_asked_for() -> None:
     assert "    and 88 more; --all shows them" in lines
     assert lines[-1] == "not known: units: no run of OLD"
     assert len(list(as_text(_many(100), limit=None))) == len(lines) + 87
-
-
-class _Balance(HTMLParser):
-    """Each element that opens ends, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open, self.headings = list[str](), list[str]()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert "style" not in dict(attrs)
-        if tag != "br":
-            self.open.append(tag)
-        if tag in ("h3", "h4"):
-            self.headings.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_html_is_whole_and_folds_what_is_long() -> None:
-    fragment = as_html(_many(100), level=3)
-
-    parser = _Balance()
-    parser.feed(fragment)
-    assert parser.open == []
-    assert parser.headings == ["h3", "h4"]
-    assert "<summary>88 more</summary>" in fragment
-    assert "Not known: units: no run of OLD." in fragment

@@ -23,6 +23,7 @@ from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
 from harness.machine.hold import hold_machine
 from harness.machine.observation import BootState
+from harness.model.events import Note
 from harness.runs.folder import Run
 
 
@@ -222,5 +223,5 @@ def test_a_machine_that_cannot_be_held_is_noted(power: Any, tmp_path: Path) -> N
 
     hold_machine(machine, "its boot failed", for_s=60)
 
-    (note,) = run.events()
-    assert note.data["text"].startswith("m cannot be held: ")
+    (note,) = run.of_kind(Note)
+    assert note.text.startswith("m cannot be held: ")

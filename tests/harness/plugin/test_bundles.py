@@ -1,5 +1,4 @@
-"""Which boots of a run get a bundle when no test of its worker made one: those that were under way, those with a
-pattern that came late."""
+"""Bundles of a run: of failed tests, of boots that the run interrupted, and of findings that came late."""
 
 # ruff: noqa: F811  # fixtures of another file are arguments here
 
@@ -16,9 +15,11 @@ import pytest
 from harness.core import serialization
 from harness.machine.boot_plan import BootRecord
 from harness.model.artifacts import Artifacts
+from harness.model.events import Killed, ReportedTest, Unchecked
 from harness.model.layout import BOOT_RECORD, FINDING, MEMORY
 from harness.model.verdict import BootResult, Finding
 from harness.plugin import bundles
+from harness.plugin.options import RunOptions
 from harness.replay.bundle import UNFINISHED
 from harness.replay.bundle_read import unpack
 from harness.runs.folder import Run
@@ -40,9 +41,8 @@ def run(tmp_path: Path) -> Run:
 def state(run: Run, artifacts: Artifacts) -> Any:
     folder = artifacts.folder
     prepared = SimpleNamespace(under_test=folder, old=folder, new=folder, newest=folder)
-    return SimpleNamespace(
-        runs={"base": run}, prepared={"base": prepared}, definitions={"base": BASE}, seed=1, with_artifacts=False
-    )
+    options = RunOptions(definitions={"base": BASE})
+    return SimpleNamespace(runs={"base": run}, prepared={"base": prepared}, options=options)
 
 
 def _end_well(run: Run, _: Path) -> None:
@@ -65,21 +65,19 @@ def _end_badly(run: Run, boot: Path) -> None:
 
 
 def _wait(run: Run, _: Path) -> None:
-    """For a slot: nothing of it has begun."""
+    """Wait for a slot: the boot has not begun."""
     (run.folder / "events.jsonl").unlink()
     run.add_phase("host1", 2, "queued")
 
 
 @pytest.mark.usefixtures("boot")
-def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
-    run: Run, state: Any, tmp_path: Path
-) -> None:
+def test_a_boot_that_an_interrupt_ends_has_a_finding_and_a_bundle(run: Run, state: Any, tmp_path: Path) -> None:
     bundles.note_unfinished(run)
     bundles.keep_missing(state, "base")
 
     (finding,) = run.findings()
     assert (finding.id, finding.where, finding.blame) == (UNFINISHED, "host1, boot 2 (direct)", "harness")
-    assert finding.what.endswith("s into this boot, which had got to kernel")
+    assert finding.what.endswith("s into this boot, in phase kernel")
     assert finding.evidence == ("[    0.00] Linux version 6.12",)
     (made,) = tmp_path.glob("*.bundle")
     (opened := tmp_path / "opened").mkdir()
@@ -88,7 +86,7 @@ def test_what_boots_when_a_run_is_interrupted_is_found_and_can_be_had_again(
 
 
 def _is_killed(run: Run, _: Path) -> None:
-    run.add("killed", {"machine": "host1", "number": 2})
+    run.add(Killed(machine="host1", number=2))
 
 
 def _is_clone(_: Run, boot: Path) -> None:
@@ -97,7 +95,7 @@ def _is_clone(_: Run, boot: Path) -> None:
 
 
 @pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])
-def test_what_has_ended_or_not_begun_was_not_under_way(
+def test_a_boot_that_has_ended_or_not_begun_was_not_interrupted(
     run: Run,
     boot: Path,
     ended: Callable[[Run, Path], None],
@@ -108,7 +106,7 @@ def test_what_has_ended_or_not_begun_was_not_under_way(
     assert run.findings() == ()
 
 
-def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
+def test_a_late_finding_has_its_bundle_and_then_the_copies_of_disks_are_removed(
     run: Run,
     state: Any,
     boot: Path,
@@ -117,7 +115,7 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
     serialization.write(boot / FINDING, LATE)
     (boot / MEMORY).write_bytes(b"KDUMP")
     bundles.forget_bundled(run)
-    assert list(boot.glob("disk-*")), "without a bundle they are all there is"
+    assert list(boot.glob("disk-*")), "without a bundle they are still needed"
 
     bundles.keep_missing(state, "base")
     bundles.forget_bundled(run)
@@ -129,37 +127,37 @@ def test_a_sign_that_came_late_has_its_bundle_and_then_the_copies_of_disks_go(
     assert (opened / MEMORY).read_bytes() == b"KDUMP"
 
 
-def test_no_bundle_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path) -> None:
+def test_a_bundle_that_cannot_be_written_is_a_sentence_in_the_verdict(run: Run, state: Any, boot: Path) -> None:
     serialization.write(boot / FINDING, LATE)
     (boot / "disk-0.qcow2").unlink()
 
     bundles.keep_missing(state, "base")
 
-    assert [said.partition(":")[0] for said in run.unchecked()] == ["how to have it again"]
+    assert [text.what.partition(":")[0] for text in run.of_kind(Unchecked)] == ["how to reproduce a failure"]
 
 
-def test_a_test_that_comes_and_goes_says_how_often_and_is_one_that_a_replay_has(
+def test_a_bundle_of_a_flaky_test_says_how_often_it_failed_and_names_the_test_without_its_repeat(
     run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:
     """A replay has no repeats."""
     for number, outcome in enumerate(["passed", "failed", "passed"], 1):
         for when in ("setup", "call"):
-            said = {"test": f"t.py::test_x[base-boot~{number}]", "when": when, "outcome": outcome}
-            run.add("result", said if when == "call" else {**said, "outcome": "passed"})
-    run.add("result", {"test": "t.py::test_y[base-boot~1]", "when": "call", "outcome": "failed"})
-    failed = replace(LATE, id="check-failed", where="t.py::test_x[base-boot~4]")
+            name = f"t.py::test_x[base-repeat~{number}]"
+            run.add(ReportedTest(test=name, when=when, outcome=outcome if when == "call" else "passed", took_s=1.0))
+    run.add(ReportedTest(test="t.py::test_y[base-repeat~1]", when="call", outcome="failed", took_s=1.0))
+    failed = replace(LATE, id="check-failed", where="t.py::test_x[base-repeat~4]")
 
-    made = bundles.keep(state, "base", failed, boot, "t.py::test_x[base-boot~4]")
+    made = bundles.keep(state, "base", failed, boot, "t.py::test_x[base-repeat~4]")
 
     (opened := tmp_path / "opened").mkdir()
     assert made is not None
-    assert made.name == "t.py-test_x-base-boot-4.bundle"
+    assert made.name == "t.py-test_x-base-repeat-4.bundle"
     held = unpack(made, opened).bundle
     assert (held.failure.test, held.failure.finding.where) == ("t.py::test_x[base]", "t.py::test_x[base]")
     assert (held.failure.seen, held.failure.tries) == (2, 4)
 
 
-def test_a_boot_that_fails_by_chance_says_in_how_many_of_those_like_it(
+def test_a_bundle_of_a_flaky_boot_says_how_many_boots_like_it_failed(
     run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:
     first = replace(LATE, id="something before it")

@@ -1,23 +1,17 @@
-"""The plugin as a person meets it: what is collected, and what is refused in one sentence."""
+"""The plugin from the command line: what is collected, and what is refused in one sentence."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from .conftest import ROOT, RunPytest
+
+pytest_plugins = ["pytester"]
 
 
-def run_pytest(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_image_without_a_path_collects_the_suite() -> None:
+def test_image_without_a_path_collects_the_suite(run_pytest: RunPytest) -> None:
     status, text = run_pytest("--collect-only", "-q", "--image", "base")
 
     assert status == 0, text
@@ -25,7 +19,7 @@ def test_image_without_a_path_collects_the_suite() -> None:
     assert "tests/harness" not in text
 
 
-def test_two_images_are_collected_side_by_side() -> None:
+def test_two_images_are_collected_side_by_side(run_pytest: RunPytest) -> None:
     _, text = run_pytest("--collect-only", "-q", "--image", "base", "--image", "nova-kvm")
 
     assert "test_service_is_enabled_and_active[base-ssh.service]" in text
@@ -34,7 +28,7 @@ def test_two_images_are_collected_side_by_side() -> None:
     assert "that_is_a_link_leads_to_its_place_on_data[base-/var/lib/nova]" not in text
 
 
-def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> None:
+def test_thorough_tests_are_deselected_without_the_option(run_pytest: RunPytest) -> None:
     _, text = run_pytest("--collect-only", "-q", "--image", "base")
     _, thorough = run_pytest("--collect-only", "-q", "--image", "base", "--thorough", "--power-cuts", "3000")
 
@@ -46,10 +40,14 @@ def test_what_takes_an_hour_is_left_out_and_counted_unless_it_is_asked_for() -> 
     assert "deselected" not in thorough
 
 
-def test_boot_path_limits_what_is_collected() -> None:
-    _, text = run_pytest("--collect-only", "-q", "--image", "base", "--boot-path", "ipxe-bios")
+def test_boot_path_limits_what_is_collected(run_pytest: RunPytest) -> None:
+    module = "tests/image/test_survival.py"
+    _, every = run_pytest("--collect-only", "-q", "--image", "base", module)
+    _, one = run_pytest("--collect-only", "-q", "--image", "base", "--boot-path", "ipxe-bios", module)
 
-    assert "other_boot_paths[base-direct]" not in text
+    assert "other_boot_paths[base-direct]" in every
+    assert "test_data_survives_reboot_and_power_cut[base]" in one
+    assert "other_boot_paths[base-" not in one
 
 
 @pytest.mark.parametrize(
@@ -58,11 +56,11 @@ def test_boot_path_limits_what_is_collected() -> None:
         (["--image", "nova-kvn"], "did you mean nova-kvm?"),
         (["--image", "base", "--hosts", "ssh://somewhere"], "exclude each other"),
         (["--image", "base", "--images-dir", "/nonexistent"], "no image 'base' in /nonexistent"),
-        (["--image", "base", "--power-cuts", "0"], "judge at least one"),
+        (["--image", "base", "--power-cuts", "0"], "--power-cuts 0: must be at least 1"),
         (["--image", "base", "--boot-path", "floppy"], "invalid choice: 'floppy'"),
     ],
 )
-def test_wrong_option_is_one_sentence_and_status_4(arguments: list[str], sentence: str) -> None:
+def test_wrong_option_is_one_sentence_and_status_4(run_pytest: RunPytest, arguments: list[str], sentence: str) -> None:
     status, text = run_pytest(*arguments)
 
     assert status == 4
@@ -70,37 +68,37 @@ def test_wrong_option_is_one_sentence_and_status_4(arguments: list[str], sentenc
     assert "Traceback" not in text
 
 
-def test_wrong_definition_names_file_key_and_remedy(tmp_path: Path) -> None:
+def test_wrong_definition_names_file_key_and_remedy(run_pytest: RunPytest, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
     (folder / "image.toml").write_text(text.replace("memory_mib", "memory_mb"), "utf-8")
     (folder / "playbook.yml").write_text("[]", "utf-8")
 
-    status, said = run_pytest("--image", "mine", "--images-dir", str(tmp_path))
+    status, text = run_pytest("--image", "mine", "--images-dir", str(tmp_path))
 
     assert status == 4
-    assert f"{folder / 'image.toml'}: boot.memory_mib: is missing" in said
+    assert f"{folder / 'image.toml'}: boot.memory_mib: is missing" in text
 
 
-def test_host_refuses_to_test_the_local_machine(tmp_path: Path) -> None:
+def test_host_refuses_to_test_the_local_machine(run_pytest: RunPytest, tmp_path: Path) -> None:
     test = tmp_path / "test_mine.py"
     test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
 
-    status, said = run_pytest("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(test))
+    status, text = run_pytest("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(test))
 
     assert status == 1
-    assert "no --image and no --hosts given" in said
+    assert "neither --image nor --hosts was given" in text
 
 
-def test_testinfra_is_untouched_where_there_are_no_images(tmp_path: Path) -> None:
+def test_testinfra_is_untouched_where_there_are_no_images(run_pytest: RunPytest, tmp_path: Path) -> None:
     test = tmp_path / "test_mine.py"
     test.write_text("def test_mine(host):\n    assert host.file('/').exists\n", "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
 
-    status, said = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
+    status, text = run_pytest("-p", "harness.plugin", str(test), cwd=tmp_path)
 
-    assert status == 0, said
+    assert status == 0, text
 
 
 @pytest.mark.parametrize(
@@ -108,11 +106,13 @@ def test_testinfra_is_untouched_where_there_are_no_images(tmp_path: Path) -> Non
     [
         ("@pytest.mark.state('upgradet')\ndef test_x(machine): ...", "no state 'upgradet'; known: booted"),
         ("@pytest.mark.state()\ndef test_x(machine): ...", "state takes the name of one state"),
-        ("def test_x(host, machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
-        ("def test_x(host, cold_machine): ...", "take host (shared, to look) or machine (own, to change), not both"),
+        ("def test_x(host, machine): ...", "use host (shared, read-only) or machine (own, to change), not both"),
+        ("def test_x(host, cold_machine): ...", "use host (shared, read-only) or machine (own, to change), not both"),
     ],
 )
-def test_a_test_that_asks_for_what_cannot_be_is_one_sentence(tmp_path: Path, body: str, sentence: str) -> None:
+def test_a_contradictory_test_is_refused_in_one_sentence(
+    run_pytest: RunPytest, tmp_path: Path, body: str, sentence: str
+) -> None:
     (tmp_path / "test_mine.py").write_text(f"import pytest\n\n{body}\n")
     status, text = run_pytest("--collect-only", "--image", "base", str(tmp_path / "test_mine.py"))
 
@@ -121,7 +121,7 @@ def test_a_test_that_asks_for_what_cannot_be_is_one_sentence(tmp_path: Path, bod
     assert "Traceback" not in text
 
 
-def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
+def test_a_repositorys_own_state_is_known(run_pytest: RunPytest, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "import harness\n\n@harness.state('mine')\ndef mine(machine, versions):\n    machine.check('true')\n"
     )
@@ -133,22 +133,24 @@ def test_a_repositorys_own_state_is_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (("--network-fault", "dhcp-lat"), "no network fault 'dhcp-lat'; did you mean dhcp-late?"),
         (("--network-fault", "tftp-slow", "--boot-path", "direct"), "has no effect on boot path direct"),
         (("--network-fault", "link-down=3"), "only dhcp-late and link-late take =SECONDS"),
     ],
 )
-def test_a_network_fault_that_cannot_be_is_named_before_anything_starts(arguments: tuple[str, ...], said: str) -> None:
+def test_a_network_fault_that_is_not_valid_is_refused_before_anything_starts(
+    run_pytest: RunPytest, arguments: tuple[str, ...], sentence: str
+) -> None:
     status, text = run_pytest("--image", "base", *arguments)
 
     assert status == pytest.ExitCode.USAGE_ERROR
-    assert said in text
+    assert sentence in text
     assert "artifacts" not in text
 
 
-def test_network_faults_that_the_definition_names_are_proven_with_thorough() -> None:
+def test_network_faults_of_the_definition_are_tested_with_thorough(run_pytest: RunPytest) -> None:
     status, text = run_pytest(
         "--collect-only", "-q", "--image", "base", "--thorough", "tests/image/test_network_faults.py"
     )

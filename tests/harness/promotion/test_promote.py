@@ -119,7 +119,7 @@ DEMANDED = {
     'checks = ["power-cuts"]': ("not proven: power-cuts", "--thorough"),
     'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image context"),
     "power_cuts = 20000": ("0 states after power cuts were checked, 20000", "--thorough --power-cuts 20000"),
-    "boots = 9": ("3 boots by direct became ready, 9", "--boots 9"),
+    "boots = 9": ("3 boots by direct became ready, 9", "--repeat 9"),
 }
 
 
@@ -201,7 +201,7 @@ def test_inconclusive_is_never_waived(proven: Proven) -> None:
 
 
 def test_a_flake_fails_unless_the_policy_allows_it_and_then_excuses_nothing_else(proven: Proven) -> None:
-    second = TEST.replace("]", "-boot~2]")
+    second = TEST.replace("]", "-repeat~2]")
     flaky = finding("flake", where=TEST), finding("check-failed", where=second)
     verdict = with_failed(proven.verdict(proven.artifacts()), *flaky, checks={"services": (second,)})
     verdict = with_coverage(verdict, flaky_tests=(second,))

@@ -1,4 +1,4 @@
-"""A report shows what a verdict says and nothing that a guest wants it to show."""
+"""A report shows the verdict, and text of guests only as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 from harness import report
 from harness.core.errors import Blame, HostError
+from harness.diff import Change, Diff, DiffEntry, Section, Weight
+from harness.diff.value import Named
 from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
 from harness.report import logs, matrix, waterfall
 from harness.report.waterfall import scale_to
@@ -25,7 +27,7 @@ EVIL = "</script></style></textarea><img src=http://evil.example/x onerror=alert
 
 
 class Reader(HTMLParser):
-    """What a browser would take for elements, and what for text."""
+    """The elements and texts that a browser would see."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ def unpack(log: logs.Log | None) -> list[str]:
 
 
 def evil(folder: Path) -> Verdict:
-    """Whatever comes from guests, tests and hosts is the same bad text."""
+    """A verdict in which all text of guests, tests and hosts is hostile."""
     place = folder / "evil" / "boot-1"
     place.mkdir(parents=True)
     (place / "console.log").write_text(f"[    0.10] {EVIL}\n", "utf-8")
@@ -133,24 +135,26 @@ def test_the_verdict_comes_first_and_says_why(tmp_path: Path, verdict: Verdict) 
 
 @pytest.mark.parametrize(("outcome", "said"), [
     (Outcome.PASSED, "Every required check ran and passed"),
-    (Outcome.INCONCLUSIVE, "The harness is at fault: assert '<script>' in out. Did not run, or not all of it: id"),
+    (Outcome.INCONCLUSIVE, "The harness is at fault: assert '<script>' in out. Did not run, or not completely: id"),
 ])  # fmt: skip
 def test_every_outcome_has_its_reason(tmp_path: Path, verdict: Verdict, outcome: Outcome, said: str) -> None:
     assert said in Reader(report.write_page(replace(verdict, outcome=outcome), tmp_path)).text
 
 
-def test_what_to_do_next_and_how_to_have_it_again_is_said(tmp_path: Path, verdict: Verdict) -> None:
+def test_a_finding_has_its_next_step_and_a_bundle_the_command_that_reproduces_it(
+    tmp_path: Path, verdict: Verdict
+) -> None:
     (tmp_path / "host1-boot-2.bundle").touch()
     finding = Finding(id="dhcp-unanswered", what="nobody answered", where="host1, boot 2 (ipxe-bios)")
 
     seen = Reader(report.write_page(replace(verdict, findings=(finding,)), tmp_path))
 
-    assert "Next: compare the MAC in network.log with the server's table" in seen.text
+    assert "Next: compare the MAC address in network.log with the server's table" in seen.text
     assert "bootproof replay host1-boot-2.bundle" in seen.text
     assert "host1-boot-2.bundle" in seen.values("href")
 
 
-def test_a_finding_made_at_many_machines_is_told_once(tmp_path: Path) -> None:
+def test_a_finding_at_many_machines_is_shown_once(tmp_path: Path) -> None:
     verdict = samples.run(tmp_path, machines=30)
 
     text = Reader(report.write_page(verdict, tmp_path)).text
@@ -175,7 +179,7 @@ def test_a_check_of_a_boot_path_stands_in_its_column(verdict: Verdict) -> None:
     ]  # fmt: skip
 
 
-def test_a_guilty_line_is_marked_and_linked_to(tmp_path: Path, verdict: Verdict) -> None:
+def test_a_line_of_evidence_is_marked_and_linked_to(tmp_path: Path, verdict: Verdict) -> None:
     bad = next(boot for boot in verdict.boots if boot.ready_s is None)
 
     log = logs.pack(bad, "boot-x-1", verdict.findings, tmp_path)
@@ -186,7 +190,7 @@ def test_a_guilty_line_is_marked_and_linked_to(tmp_path: Path, verdict: Verdict)
     assert unpack(log)[samples.GUILTY_LINE - 1].endswith(samples.EVIDENCE[-1])
 
 
-def test_evidence_is_looked_for_where_most_of_it_stands_together() -> None:
+def test_evidence_is_located_where_most_of_it_is_close_together() -> None:
     said = ["b", "", "a", "x", "b", "spinner", "c", *["x"] * 50, "a"]
 
     assert logs.locate(["a", "", "b", "\x1b[31mc"], said) == (3, 5, 7)
@@ -221,7 +225,7 @@ def test_a_folder_that_was_moved_still_has_its_logs_and_units(tmp_path: Path) ->
     page = report.write_page(verdict, tmp_path / "new").read_text("utf-8")
 
     assert "nova-compute.service" in page
-    assert "is not there any more" not in page
+    assert "no longer exists" not in page
 
 
 def test_a_run_whose_logs_and_units_are_gone_still_has_a_page(tmp_path: Path, verdict: Verdict) -> None:
@@ -230,8 +234,8 @@ def test_a_run_whose_logs_and_units_are_gone_still_has_a_page(tmp_path: Path, ve
 
     seen = Reader(report.write_page(verdict, tmp_path))
 
-    assert "Its console log is not there any more." in seen.text
-    assert "What its units took was not kept." in seen.text
+    assert "Its console log no longer exists." in seen.text
+    assert "The times of its units were not recorded." in seen.text
     assert "console" not in seen.values("id")
 
 
@@ -241,19 +245,58 @@ def test_a_verdict_on_nothing_has_a_page(tmp_path: Path) -> None:
 
     page = report.write_page(replace(bare, coverage=nothing, outcome=Outcome.INCONCLUSIVE), tmp_path)
 
-    assert "Not everything that is required was proven." in Reader(page).text
+    assert "Not every required check was proven." in Reader(page).text
 
 
-def test_a_diff_is_taken_as_it_is(tmp_path: Path, verdict: Verdict) -> None:
-    assert "<ins>3.5.2</ins>" in report.write_page(verdict, tmp_path, diff_html="<ins>3.5.2</ins>").read_text("utf-8")
+def many_packages(count: int, name: str = "p") -> Diff:
+    entries = tuple(DiffEntry(what=f"{name}{number}", change=Change.ADDED, new=name) for number in range(count))
+    named = Named(image="base", version="1", digest="a" * 64)
+    sections = (
+        Section(name="packages", entries=entries, notes=("one note",)),
+        Section(name="units", unknown="no run of OLD"),
+        Section(name="files"),
+    )
+    return Diff(old=named, new=replace(named, version="2"), sections=sections)
 
 
-def test_a_page_that_cannot_be_written_is_the_hosts_doing(tmp_path: Path, verdict: Verdict) -> None:
+def test_a_diff_shows_the_first_entries_and_folds_the_rest(tmp_path: Path, verdict: Verdict) -> None:
+    page = report.write_page(verdict, tmp_path, diff=many_packages(1100))
+    text = Reader(page).text
+
+    assert "Packages: 1,100 added" in text
+    assert "<summary>1,088 more</summary>" in page.read_text("utf-8")
+    assert "p1099" in text
+    assert "One note." in text
+    assert "No difference in: files." in text
+    assert "Not known: units: no run of OLD." in text
+
+
+def test_nothing_in_a_diff_becomes_an_element(tmp_path: Path, verdict: Verdict) -> None:
+    good = Reader(report.write_page(verdict, tmp_path, diff=many_packages(20)))
+
+    seen = Reader(report.write_page(verdict, tmp_path, diff=many_packages(20, EVIL)))
+
+    assert {tag for tag, _ in seen.elements} == {tag for tag, _ in good.elements}
+    assert seen.text.count(EVIL) > 20
+
+
+def test_a_diff_names_packages_and_marks_alarms(tmp_path: Path, verdict: Verdict) -> None:
+    entry = DiffEntry(what="/etc/shadow", change=Change.CHANGED, package="passwd", weight=Weight.ALARM)
+    diff = replace(many_packages(1), sections=(Section(name="files", entries=(entry,)),))
+
+    seen = Reader(report.write_page(verdict, tmp_path, diff=diff))
+
+    assert ("tr", {"class": "alarm"}) in seen.elements
+    assert "passwd" in seen.text
+    assert "package" not in Reader(report.write_page(verdict, tmp_path, diff=many_packages(1))).text.split("Diff")[-1]
+
+
+def test_a_page_that_cannot_be_written_is_a_host_error(tmp_path: Path, verdict: Verdict) -> None:
     with pytest.raises(HostError, match="cannot be written"):
         report.write_page(verdict, tmp_path / "absent")
 
 
-def test_boots_are_compared_with_the_middle_one_on_their_path(tmp_path: Path, verdict: Verdict) -> None:
+def test_boots_are_compared_with_the_median_boot_on_their_path(tmp_path: Path, verdict: Verdict) -> None:
     boots = [
         samples.boot(tmp_path / "p", number, "direct", stretch=stretch) for number, stretch in enumerate((3, 1, 2))
     ]
@@ -307,7 +350,7 @@ def test_a_trend_of_one_point_or_of_equal_ones_is_drawn(tmp_path: Path, verdict:
     assert "v: 0 s" in text
 
 
-def test_the_summary_calls_nobody_and_brings_no_markup(tmp_path: Path) -> None:
+def test_the_summary_mentions_nobody_and_contains_no_markup(tmp_path: Path) -> None:
     bad = Finding(
         id="a`b", what="@team <b>see</b> #12\n/close ![x](http://e)", where="a|b", evidence=("```", "<details>", "@you")
     )
@@ -352,14 +395,14 @@ def test_annotations_cannot_be_forged() -> None:
     assert warning == "::warning title=nova-kvm%3A required checks did not run::identity, boot:ipxe-bios"
 
 
-def test_annotations_are_for_who_reads_them(verdict: Verdict) -> None:
+def test_annotations_are_written_only_on_github(verdict: Verdict) -> None:
     assert list(report.annotate(verdict, {})) == []
     assert list(report.annotate(verdict, {"GITLAB_CI": "true"})) == []
     kinds = [line.split()[0] for line in report.annotate(verdict, {"GITHUB_ACTIONS": "true"})]
     assert kinds == ["::error", "::warning", "::warning"]
 
 
-def test_gitlab_gets_what_it_demands_of_each_finding(tmp_path: Path) -> None:
+def test_gitlab_gets_the_required_fields_of_each_finding(tmp_path: Path) -> None:
     issues = json.loads(report.gitlab_report(samples.run(tmp_path, machines=20)))
 
     assert [issue["location"]["path"] for issue in issues] == [
@@ -370,7 +413,7 @@ def test_gitlab_gets_what_it_demands_of_each_finding(tmp_path: Path) -> None:
     assert all(isinstance(issue["location"]["lines"]["begin"], int) for issue in issues)
 
 
-def test_all_that_is_said_can_be_printed(tmp_path: Path) -> None:
+def test_every_output_can_be_printed(tmp_path: Path) -> None:
     verdict = evil(tmp_path)
     said = [report.markdown(verdict, tmp_path), report.gitlab_report(verdict)]
     said += report.annotate(verdict, {"GITHUB_ACTIONS": "true"})
@@ -379,15 +422,13 @@ def test_all_that_is_said_can_be_printed(tmp_path: Path) -> None:
     assert all(text.encode() for text in said)
 
 
-def test_traits_of_other_times_are_shown(tmp_path: Path, verdict: Verdict) -> None:
+def test_a_runtime_profile_of_an_earlier_run_is_shown(tmp_path: Path, verdict: Verdict) -> None:
     traits = RuntimeProfile(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
 
     assert "77 MiB" in Reader(report.write_page(replace(verdict, runtime_profile=traits), tmp_path)).text
 
 
-def test_what_a_boot_asked_of_the_network_is_beside_it_and_its_display_with_the_finding(
-    tmp_path: Path, verdict: Verdict
-) -> None:
+def test_a_boot_shows_its_network_log_and_its_finding_the_display(tmp_path: Path, verdict: Verdict) -> None:
     seen = Reader(report.write_page(verdict, tmp_path))
 
     assert "GET /c650002e0a76/rootfs.squashfs 404 96 B in 0.0 s" in seen.text
@@ -397,7 +438,7 @@ def test_what_a_boot_asked_of_the_network_is_beside_it_and_its_display_with_the_
     assert pictures == {samples.picture()}
 
 
-def test_of_a_long_network_log_the_end_is_shown(tmp_path: Path) -> None:
+def test_the_end_of_a_long_network_log_is_shown(tmp_path: Path) -> None:
     boot = samples.boot(tmp_path, 0, "ipxe-bios")
     Path(boot.console).with_name("network.log").write_text("".join(f"line {n}\n" for n in range(100)), "utf-8")
 

@@ -5,16 +5,33 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.core import serialization
-from harness.core.errors import HostError, Blame
-from harness.machine.errors import BootFailed
+from harness.core.errors import Blame, HostError
 from harness.machine.boot_files import durations
-from harness.model.verdict import Finding
-from harness.runs.folder import Run, make_run_folder
+from harness.machine.errors import BootFailed
+from harness.model.events import (
+    KINDS,
+    Cloned,
+    Event,
+    Frozen,
+    Killed,
+    Note,
+    PhaseBegan,
+    PlannedTest,
+    PowerCutsJudged,
+    Prepared,
+    Recorded,
+    ReportedTest,
+    Unchecked,
+)
+from harness.model.verdict import BootResult, Finding
+from harness.runs.folder import EventReader, Run, make_run_folder
+from harness.runs.progress import progress_line
 
 
 def finding(number: int) -> Finding:
@@ -62,9 +79,84 @@ def test_an_event_that_cannot_be_read_is_a_finding_and_the_others_stay(tmp_path:
     assert [found.blame for found in run.findings()] == [Blame.HOST] * 3
 
 
-def test_a_run_that_cannot_be_written_says_where_and_what_to_do(tmp_path: Path) -> None:
+def test_a_reader_goes_on_where_it_ended_and_leaves_a_line_that_is_half_written(tmp_path: Path) -> None:
+    run, reader = Run(tmp_path, "gw0"), EventReader(tmp_path)
+    assert list(reader.read()) == []
+    run.add_note("first")
+    first = list(reader.read())
+    whole = (tmp_path / "events.jsonl").read_bytes()
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(whole[:20])
+        file.flush()
+        between = list(reader.read())
+        file.write(whole[20:])
+    run.add_note("last")
+
+    assert [recorded.event for recorded in first] == [Note(text="first")]
+    assert between == []
+    assert [recorded.event for recorded in reader.read()] == [Note(text="first"), Note(text="last")]
+
+
+BOOT = BootResult(
+    machine="m",
+    number=1,
+    boot_path="direct",
+    artifacts="a",
+    phases={"kernel": 5.0, "userspace": 7.0},
+    ready_s=12.0,
+    console="",
+    added_arguments=(),
+)
+EVERY_KIND: list[Event] = [
+    PhaseBegan(machine="m", boot=1, phase="kernel"),
+    Killed(machine="m", number=1),
+    Frozen(state="booted", took_s=1.0),
+    Cloned(machine="c", state="booted", took_s=0.5, mib=None),
+    Prepared(took_s=1.0, worked_s=2.0, all_s=3.0),
+    PlannedTest(test="t::x", file="t.py", checks=("links",), group="t::x"),
+    ReportedTest(test="t::x", when="call", outcome="passed", took_s=1.0),
+    PowerCutsJudged(took_s=1.0, fates={"intact": 3}),
+    Note(text="é\u2028"),
+    Unchecked(what="links"),
+    finding(1),
+    BOOT,
+]
+
+
+def test_every_kind_of_event_reads_back_equal(tmp_path: Path) -> None:
+    run = Run(tmp_path, "gw0")
+    for event in EVERY_KIND:
+        run.add(event)
+
+    assert {type(event) for event in EVERY_KIND} == set(KINDS.values())
+    assert [(recorded.worker, recorded.event) for recorded in run.events()] == [("gw0", event) for event in EVERY_KIND]
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (EVERY_KIND[0], "m boot 1: kernel"),
+        (PhaseBegan(machine="m", boot=1, phase="queued"), None),
+        (BOOT, "m boot 1 (direct): ready in 12 s (kernel 5, userspace 7)"),
+        (replace(BOOT, ready_s=None), None),
+        (replace(BOOT, run="/runs/earlier"), None),
+        (Note(text="it is booted once more"), "it is booted once more"),
+        (
+            Finding(id="kernel-panic", what="it panicked\nat 0x1", where="m, boot 1"),
+            "m, boot 1: it panicked [kernel-panic]",
+        ),
+        (Killed(machine="m", number=1), None),
+    ],
+)
+def test_progress_shows_phases_ready_boots_notes_and_findings(event: Event, text: str | None) -> None:
+    line = progress_line(Recorded(worker="gw0", time_s=0.0, event=event))
+
+    assert (line[8:] if line else None) == (f"  gw0 {text}" if text else None)
+
+
+def test_an_error_for_an_unwritable_run_names_folder_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"gone cannot be written: No such file or directory; .*--run-dir"):
-        Run(tmp_path / "gone", "main").add("note", {})
+        Run(tmp_path / "gone", "main").add_note("")
 
 
 def test_a_value_that_was_half_written_is_overwritten_by_the_next(tmp_path: Path) -> None:

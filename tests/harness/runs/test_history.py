@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from harness.core import process, serialization
 from harness.core.errors import HostError
+from harness.model.events import Cloned, ReportedTest
+from harness.model.prepared import TestDurations as Durations
 from harness.model.verdict import BootResult, Coverage, Finding, Outcome, RuntimeProfile, Verdict
 from harness.runs import history
 from harness.runs.folder import Run
@@ -45,16 +45,17 @@ def verdict(
     )  # fmt: skip
 
 
-def run_folder(tmp_path: Path, name: str, kept: Verdict) -> Path:
+def run_folder(tmp_path: Path, name: str, kept: Verdict, *, clone_mib: int = 300, one_s: float = 1.5) -> Path:
     folder = tmp_path / name
     folder.mkdir()
     serialization.write(folder / "verdict.json", kept)
     run = Run(folder, "main")
     for when in ("setup", "call", "teardown"):
-        run.add("result", {"test": "t::one", "when": when, "outcome": "passed", "took_s": 1.5})
-    run.add("result", {"test": "t::two", "when": "setup", "outcome": "skipped", "took_s": 0.1})
-    run.add("result", {"test": "t::three", "when": "call", "outcome": "passed", "took_s": 1.0})
-    run.add("result", {"test": "t::three", "when": "teardown", "outcome": "failed", "took_s": 1.0})
+        run.add(ReportedTest(test="t::one", when=when, outcome="passed", took_s=one_s))
+    run.add(ReportedTest(test="t::two", when="setup", outcome="skipped", took_s=0.1))
+    run.add(ReportedTest(test="t::three", when="call", outcome="passed", took_s=1.0))
+    run.add(ReportedTest(test="t::three", when="teardown", outcome="failed", took_s=1.0))
+    run.add(Cloned(machine="m", state="booted", took_s=1.0, mib=clone_mib))
     return folder
 
 
@@ -117,18 +118,36 @@ def test_figures_over_versions_are_in_the_order_of_their_first_run(tmp_path: Pat
     )
 
 
-def test_a_table_shows_the_newest_version_first(tmp_path: Path, store: Store) -> None:
-    for hour, version in enumerate(["1", "2"]):
-        seen = verdict(boot(80.0, digest=version * 64), version=version, digest=version * 64, hour=hour)
-        history.keep(store, seen, run_folder(tmp_path, version, seen))
-    console = Console(width=200, record=True, file=StringIO())
+def test_the_shortest_of_the_last_three_passes_is_a_tests_duration(tmp_path: Path, store: Store) -> None:
+    for hour, one_s in enumerate([0.1, 2.0, 1.0, 3.0]):
+        seen = verdict(boot(80.0), hour=hour)
+        history.keep(store, seen, run_folder(tmp_path, f"run{hour}", seen, clone_mib=100 * hour, one_s=one_s))
 
-    console.print(history.table(history.versions(store, "base"), now_s=1795252000.0))
+    known = history.durations(store, "base")
 
-    lines = console.export_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["version", "2", "1"]
-    assert "1 of 1" in lines[1]
-    assert "ipxe-bios tcg 80 s" in lines[1]
+    assert known == Durations(clone_mib=300, tests_s={"t::one": 3.0}), "a failed or skipped test has no duration"
+    assert history.durations(store, "other") == Durations()
+
+
+def test_a_history_of_the_first_format_is_read_and_upgraded(tmp_path: Path, store: Store) -> None:
+    history.keep(store, verdict(boot(80.0)), run_folder(tmp_path, "run", verdict(boot(80.0))))
+    with sqlite3.connect(store.root / "history" / "history.sqlite") as base:
+        base.executescript("alter table run drop column clone_mib; pragma user_version = 1;")
+    base.close()
+
+    assert history.durations(store, "base") == Durations()
+    assert history.versions(store, "base")[0].runs == 1
+
+    seen = verdict(boot(80.0), hour=2)
+    assert history.keep(store, seen, run_folder(tmp_path, "second", seen)) == ""
+    assert history.versions(store, "base")[0].runs == 2
+    assert history.durations(store, "base").clone_mib == 300
+
+
+def test_durations_of_a_damaged_history_are_unknown(store: Store) -> None:
+    _gibberish(store.folder("history") / "history.sqlite")
+
+    assert history.durations(store, "base") == Durations()
 
 
 def test_nothing_is_known_before_the_first_run(store: Store) -> None:
@@ -170,6 +189,7 @@ from pathlib import Path
 from harness.core import serialization
 from harness.runs import history
 from harness.store.store import Store
+from harness.model.events import Cloned, ReportedTest
 from harness.model.verdict import Verdict
 store, parent, name = Store(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 seen = serialization.read(Verdict, parent / "run" / "verdict.json")
@@ -188,9 +208,9 @@ def test_runs_that_end_at_once_are_all_noted(tmp_path: Path, store: Store, begun
     argv = [sys.executable, "-c", _WRITER, str(store.root), str(tmp_path)]
 
     with ThreadPoolExecutor() as pool:
-        said = "".join(pool.map(lambda name: process.output([*argv, name]), ["a", "b", "c"]))
+        sentence = "".join(pool.map(lambda name: process.output([*argv, name]), ["a", "b", "c"]))
 
-    assert said.count("damaged-1.sqlite") == (1 if begun_as else 0)
+    assert sentence.count("damaged-1.sqlite") == (1 if begun_as else 0)
     assert history.versions(store, "base")[0].runs == 75
 
 
@@ -214,7 +234,7 @@ def _gibberish(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_foreign, _torn, _cut, _gibberish])
-def test_a_damaged_history_is_set_aside_and_the_run_begins_another(
+def test_a_damaged_history_is_renamed_and_the_run_begins_another(
     tmp_path: Path, store: Store, damage: Callable[[Path], None]
 ) -> None:
     path = store.folder("history") / "history.sqlite"
@@ -224,19 +244,19 @@ def test_a_damaged_history_is_set_aside_and_the_run_begins_another(
     damage(path)
     damaged = path.read_bytes()
 
-    said = history.keep(store, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(store, seen, run_folder(tmp_path, "run", seen))
 
-    assert "was damaged" in said
-    assert "\n" not in said
+    assert "was damaged" in sentence
+    assert "\n" not in sentence
     assert path.with_name("damaged-1.sqlite").read_bytes() == damaged
     assert history.versions(store, "base")[0].runs == 1
 
 
-def test_a_damaged_history_is_named_by_who_reads_it(store: Store) -> None:
+def test_reading_a_damaged_history_names_its_file(store: Store) -> None:
     _gibberish(store.folder("history") / "history.sqlite")
 
     for look in (lambda: history.versions(store, "base"), lambda: history.last_verdict_folder(store, DIGEST)):
-        with pytest.raises(HostError, match=r"is damaged .*; the next run sets it aside"):
+        with pytest.raises(HostError, match=r"is damaged .*; the next run renames it"):
             look()
 
 
@@ -249,10 +269,10 @@ def test_a_newer_history_is_refused_and_left_as_it_is(tmp_path: Path, store: Sto
     base.close()
     before = path.read_bytes()
 
-    said = history.keep(store, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(store, seen, run_folder(tmp_path, "run", seen))
 
-    assert "not in the history" in said
-    assert "newer Bootproof (format 99, this one writes 1)" in said
+    assert "not in the history" in sentence
+    assert "newer Bootproof (format 99; this one reads up to 2)" in sentence
     assert path.read_bytes() == before
     with pytest.raises(HostError, match="newer Bootproof"):
         history.versions(store, "base")
@@ -269,9 +289,9 @@ def full_of_nothing(store: Store) -> Store:
 def test_what_cannot_be_written_is_a_sentence(tmp_path: Path, full_of_nothing: Store) -> None:
     seen = verdict(boot(80.0))
 
-    said = history.keep(full_of_nothing, seen, run_folder(tmp_path, "run", seen))
+    sentence = history.keep(full_of_nothing, seen, run_folder(tmp_path, "run", seen))
 
-    assert said.startswith("this run is not in the history: ")
+    assert sentence.startswith("this run is not in the history: ")
 
 
 def test_a_run_with_nothing_to_boot_leaves_no_trace(tmp_path: Path, store: Store) -> None:

@@ -37,7 +37,7 @@ def test_one_failure_of_the_image_outranks_everything(other: Blame) -> None:
 
 
 @pytest.mark.parametrize("blame", [Blame.HOST, Blame.HARNESS])
-def test_what_the_host_or_the_harness_did_is_inconclusive(blame: Blame) -> None:
+def test_a_finding_of_the_host_or_the_harness_is_inconclusive(blame: Blame) -> None:
     assert decide([finding(blame)], EVERYTHING) is Outcome.INCONCLUSIVE
 
 
@@ -91,9 +91,9 @@ def test_a_boot_path_is_proven_by_a_boot_that_became_ready(nova: ImageDefinition
     assert "boot:ipxe-bios" in coverage.missing
 
 
-def test_a_check_that_held_in_some_repeats_has_a_rate_with_its_interval() -> None:
-    planned = {f"t.py::test_{name}[x-boot~{number}]": ["services"] for number in range(1, 6) for name in "ab"}
-    results = dict.fromkeys(planned, Result.PASSED) | {"t.py::test_a[x-boot~3]": Result.FAILED}
+def test_a_check_that_passed_in_some_repeats_has_a_rate_with_its_interval() -> None:
+    planned = {f"t.py::test_{name}[x-repeat~{number}]": ["services"] for number in range(1, 6) for name in "ab"}
+    results = dict.fromkeys(planned, Result.PASSED) | {"t.py::test_a[x-repeat~3]": Result.FAILED}
 
     (rate,) = rates(planned, results)
 
@@ -102,17 +102,17 @@ def test_a_check_that_held_in_some_repeats_has_a_rate_with_its_interval() -> Non
     assert rates({"t.py::test_a[x]": ["services"]}, {}) == ()
 
 
-def test_only_what_both_passed_and_failed_is_a_flake() -> None:
+def test_only_a_test_that_passed_and_failed_is_a_flake() -> None:
     results = {
-        "t.py::test_a[x-boot~1]": Result.PASSED, "t.py::test_a[x-boot~2]": Result.FAILED,
-        "t.py::test_b[x-boot~1]": Result.FAILED, "t.py::test_b[x-boot~2]": Result.FAILED,
-        "t.py::test_c[x-boot~1-/a]": Result.PASSED, "t.py::test_c[x-boot~2-/b]": Result.FAILED,
+        "t.py::test_a[x-repeat~1]": Result.PASSED, "t.py::test_a[x-repeat~2]": Result.FAILED,
+        "t.py::test_b[x-repeat~1]": Result.FAILED, "t.py::test_b[x-repeat~2]": Result.FAILED,
+        "t.py::test_c[x-repeat~1-/a]": Result.PASSED, "t.py::test_c[x-repeat~2-/b]": Result.FAILED,
     }  # fmt: skip
 
-    assert flakes(results) == {"t.py::test_a[x]": {"boot~1": Result.PASSED, "boot~2": Result.FAILED}}
-    assert without_repeat("t.py::test_c[x-boot~12-/a]") == ("t.py::test_c[x-/a]", "boot~12")
+    assert flakes(results) == {"t.py::test_a[x]": {"repeat~1": Result.PASSED, "repeat~2": Result.FAILED}}
+    assert without_repeat("t.py::test_c[x-repeat~12-/a]") == ("t.py::test_c[x-/a]", "repeat~12")
 
 
-def test_a_name_that_looks_like_a_repeat_is_none() -> None:
-    assert without_repeat("net-boot~2/t.py::test_a[net-boot9]") == ("net-boot~2/t.py::test_a[net-boot9]", "")
-    assert without_repeat("t.py::test_a[net-boot9-boot~3]") == ("t.py::test_a[net-boot9]", "boot~3")
+def test_an_image_name_that_looks_like_a_repeat_is_not_one() -> None:
+    assert without_repeat("net-repeat~2/t.py::test_a[net-boot9]") == ("net-repeat~2/t.py::test_a[net-boot9]", "")
+    assert without_repeat("t.py::test_a[net-boot9-repeat~3]") == ("t.py::test_a[net-boot9]", "repeat~3")

@@ -1,0 +1,128 @@
+"""What happens during a run: one frozen class for each kind of event in ``events.jsonl``.
+
+`Finding` and `BootResult` are events too: they are written when they are known, and the verdict lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from harness.model.verdict import BootResult, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseBegan:
+    """Boot number ``boot`` of ``machine`` entered ``phase``: queued, firmware, ipxe, kernel, …, ready."""
+
+    machine: str
+    boot: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """The test killed boot ``number`` of ``machine``: the boot did not fail."""
+
+    machine: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A machine in ``state`` became a template."""
+
+    state: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloned:
+    """``machine`` started as a clone of a template in ``state``; it took ``mib`` of memory, None if not measured."""
+
+    machine: str
+    state: str
+    took_s: float
+    mib: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The controller built everything after ``took_s``. CPU seconds of all cores so far: used, and used or idle."""
+
+    took_s: float
+    worked_s: float
+    all_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTest:
+    """A ``file`` holds ``test``, which belongs to ``checks``; one worker runs all tests of its ``group``."""
+
+    test: str
+    file: str
+    checks: tuple[str, ...]
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedTest:
+    """The ``outcome`` (passed, failed, skipped) of one part of ``test``: ``when`` is setup, call or teardown.
+
+    ``console`` is the log of its machine's console, empty if it has none.
+    """
+
+    test: str
+    when: str
+    outcome: str
+    took_s: float
+    console: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerCutsJudged:
+    """How many disk states a power cut could leave had each ``fates``: intact, lost, …"""
+
+    took_s: float
+    fates: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A sentence for the person who follows the run; the verdict does not use it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchecked:
+    """This host or these artifacts did not allow a check; ``what`` is a sentence."""
+
+    what: str
+
+
+Event = (
+    PhaseBegan
+    | Killed
+    | Frozen
+    | Cloned
+    | Prepared
+    | PlannedTest
+    | ReportedTest
+    | PowerCutsJudged
+    | Note
+    | Unchecked
+    | Finding
+    | BootResult
+)
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+"""The classes by the name that a line of ``events.jsonl`` has under "kind"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One line of ``events.jsonl``: an event, the ``worker`` that wrote it, and when (Unix time)."""
+
+    worker: str
+    time_s: float
+    event: Event

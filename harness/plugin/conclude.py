@@ -1,0 +1,125 @@
+"""The controller's part at the end: verdicts, bundles, history, report, terminal summary and exit status."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from harness.core import serialization
+from harness.core.errors import BootproofError, HarnessError, HostError, MissingExtra
+from harness.model.artifacts import load_artifacts
+from harness.model.verdict import Outcome, Verdict
+from harness.plugin import bundles
+from harness.plugin.state import RunState
+from harness.promotion import attest
+from harness.promotion.select import select_promoted
+from harness.report import annotate, write_all
+from harness.report.terminal import format_verdict
+from harness.runs import history
+from harness.runs.folder import unwritable
+from harness.store.store import find_store
+from harness.verdict.assemble import Scope, conclude
+
+_COMPARED = "stable"
+"""The stream whose verdict the report compares a run with."""
+
+
+def conclude_all(state: RunState, exit_status: int) -> int:
+    """Write every verdict; the exit status of the worst, unless pytest's own is worse."""
+    state.verdicts.clear()
+    for name in state.runs:
+        try:
+            state.verdicts.append(_conclude(state, name))
+        except BootproofError as error:
+            state.problems.append(str(error))
+    if state.problems:
+        return HostError.exit_status
+    return final_status(
+        [verdict.outcome for verdict in state.verdicts], exit_status, is_interrupted=state.is_interrupted
+    )
+
+
+def _conclude(state: RunState, image: str) -> Verdict:
+    run, prepared, options = state.runs[image], state.prepared.get(image), state.options
+    scope = Scope(
+        definition=options.definitions[image],
+        boot_paths=options.paths_of(image),
+        suites=state.suites,
+        is_thorough=options.is_thorough,
+        started=state.started,
+        elapsed_s=state.elapsed_s,
+    )
+    verdict = conclude(scope, prepared, run)
+    try:
+        serialization.write(run.folder / "verdict.json", verdict)
+        if prepared:
+            attest.write_all(run.folder, verdict, load_artifacts(prepared.under_test), state.signer, options.policy)
+    except MissingExtra as error:  # a key to sign with was refused at the start
+        state.remarks.append(f"no attestation of {image}: {error}")
+    except OSError as error:
+        raise unwritable(run.folder, error) from error
+    except (ValueError, TypeError) as error:
+        raise HarnessError(f"{run.folder}: the verdict cannot be attested: {error}") from error
+    return verdict
+
+
+def final_status(outcomes: Sequence[Outcome], pytest_status: int, *, is_interrupted: bool) -> int:
+    """The status of the worst verdict; pytest's own if that is worse, or if a test that concerns no image failed.
+
+    That pytest stopped early by itself, as for ``-x``, is not worse.
+    """
+    own = [pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED]
+    if not is_interrupted:
+        own.append(pytest.ExitCode.INTERRUPTED)
+    if pytest_status not in own:
+        return pytest_status
+    worst = [Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED]
+    return min(outcomes, key=worst.index).exit_status or pytest_status
+
+
+def keep_bundles(state: RunState) -> None:
+    """Write the bundles of failures for which no worker wrote one."""
+    for name in state.prepared:
+        bundles.keep_missing(state, name)
+
+
+def remember(state: RunState) -> None:
+    """Add the run to the history, and remove what only bundles needed."""
+    for run in state.runs.values():
+        bundles.forget_bundled(run)
+    for verdict in state.verdicts:
+        problem = history.keep(find_store(), verdict, state.runs[verdict.image].folder) if verdict.digests else ""
+        state.remarks += [problem] if problem else []
+
+
+def report(state: RunState) -> None:
+    """Write the report pages and a forge's annotations; a failure here does not change the verdict."""
+    for verdict in state.verdicts:
+        folder = state.runs[verdict.image].folder
+        try:
+            with ExitStack() as until:
+                write_all(verdict, folder, find_store(), select_promoted(None, verdict.image, _COMPARED, until))
+        except (BootproofError, OSError) as error:
+            state.remarks.append(f"no report: {error}")
+        for line in annotate(verdict, os.environ):
+            print(line)
+
+
+def summarize(reporter: Any, state: RunState) -> None:
+    """Print the verdicts once, or why there are none."""
+    if state.is_summarized:
+        return
+    state.is_summarized = True
+    colours = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.INCONCLUSIVE: "yellow"}
+    for verdict in state.verdicts:
+        reporter.section(f"{verdict.image}: {verdict.outcome}", **{colours[verdict.outcome]: True, "bold": True})
+        for line in format_verdict(verdict, state.runs[verdict.image].folder):
+            reporter.write_line(line)
+    for remark in state.remarks:
+        reporter.write_line(remark, yellow=True)
+    for problem in dict.fromkeys(state.problems):
+        reporter.write_line(f"no valid verdict: {problem}", red=True)

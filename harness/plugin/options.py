@@ -1,0 +1,200 @@
+"""The options of a run with ``--image``: what pytest accepts, and `RunOptions`, what it means.
+
+pytest loads this module in every repository of the environment, so it imports nothing heavy until `read_options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.model.machine_spec import BootPath
+
+if TYPE_CHECKING:
+    from harness.model.definition import ImageDefinition
+    from harness.model.hardware import HardwareProfile
+    from harness.model.network_faults import NetworkFault
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options, by subject."""
+    add = parser.getgroup("bootproof", "Bootproof: test hypervisor images in QEMU").addoption
+    # fmt: off
+    # what is tested
+    add("--image", action="append", default=[], metavar="NAME", help="Build, boot and test this image (repeatable).")
+    add("--images-dir", metavar="DIR", help="Folder of the image definitions (default: the nearest images/, upwards).")
+    add("--artifacts", metavar="DIR", help="Test these artifacts of another builder: kernel, initrd, root file system.")
+    add("--kernel-arguments", metavar="TEXT",
+        help="With --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).")
+    add("--previous", metavar="DIR", help="Artifacts to upgrade from (default: upgrade to a second build).")
+    # how machines are booted
+    add("--boot-path", action="append", default=[], choices=[path.value for path in BootPath],
+        help="Use only this boot path (repeatable; default: all boot paths of the definition).")
+    add("--hardware", metavar="NAME|FILE",
+        help="Boot machines of this hardware profile: a name, or a file written by `bootproof hardware`.")
+    add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="QEMU's accelerator (default: auto).")
+    add("--network", choices=["auto", "lab", "user"], default="auto",
+        help="Network of the machines: a lab, or QEMU's user network if this host cannot open a lab (default: auto).")
+    add("--network-fault", action="append", default=[], metavar="NAME",
+        help="Inject this network fault into all labs, for example dhcp-late (repeatable; see docs/network-faults.md).")
+    # how much is tested
+    add("--thorough", action="store_true",
+        help="Also run the long tests: power cuts, disk and network faults, hardware, late units, all upgrades.")
+    add("--power-cuts", type=int, default=20000, metavar="N",
+        help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 (default: 20000).")
+    add("--repeat", type=int, default=1, metavar="N",
+        help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
+    add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
+    # the verdict, and what is kept of failures
+    add("--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY).")
+    add("--policy", metavar="FILE", help="Requirements of the streams (default: policy.toml beside the images).")
+    add("--run-dir", metavar="DIR", help="Folder for logs and verdicts (default: runs/); write it as --run-dir=DIR.")
+    add("--bundle-artifacts", action="store_true", help="Add kernel, initrd and root file system to bundles.")
+    add("--bundle-memory", action="store_true", help="Add a failed guest's memory to bundles, for crash(8).")
+    add("--keep-failed", action="store_true",
+        help="Keep a machine that fails running until `bootproof stop`; `bootproof attach` connects to it.")
+    add("--keep-minutes", type=int, default=60, metavar="N",
+        help="With --keep-failed: stop the machine after N minutes (default: 60).")
+    # fmt: on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of one run, parsed and validated. ``policy`` is the SHA-256 of the policy file, empty without one.
+
+    ``kernel_arguments`` is None if the option was not given.
+    """
+
+    definitions: Mapping[str, ImageDefinition]
+    artifacts: Path | None = None
+    kernel_arguments: tuple[str, ...] | None = None
+    previous: Path | None = None
+    boot_paths: tuple[BootPath, ...] = ()
+    hardware: HardwareProfile | None = None
+    accelerator: str = "auto"
+    network: str = "auto"
+    network_faults: tuple[NetworkFault, ...] = ()
+    is_thorough: bool = False
+    power_cuts: int = 20000
+    repeats: int = 1
+    seed: int = 1
+    sign_key: str | None = None
+    policy: str = ""
+    run_dir: Path | None = None
+    bundle_artifacts: bool = False
+    bundle_memory: bool = False
+    keep_failed: bool = False
+    keep_minutes: int = 60
+
+    @property
+    def cut_boots(self) -> int:
+        """How many machines boot from a disk that a power cut left."""
+        return max(2, self.power_cuts // 1000)
+
+    def paths_of(self, image: str) -> tuple[BootPath, ...]:
+        """The boot paths to test: those of ``--boot-path``, else those of the definition that the hardware supports."""
+        from harness.model.hardware import fitting
+
+        return self.boot_paths or fitting(self.hardware, self.definitions[image].boot_paths)
+
+    def default_path_of(self, image: str) -> BootPath:
+        """The boot path of tests that need only one."""
+        from harness.model.machine_spec import default_boot_path
+
+        return default_boot_path(self.paths_of(image))
+
+
+def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
+    """The `RunOptions` in ``option``, pytest's namespace; `UsageError` for a value or combination that is not valid.
+
+    Image definitions are searched in ``--images-dir``, else from each of ``roots`` upwards.
+    """
+    from harness.model import network_faults
+    from harness.model.definition import find_definition
+    from harness.model.hardware import find_profile
+
+    _check_values(option)
+    images = Path(option.images_dir).absolute() if option.images_dir else _find_images(roots)
+    arguments = option.kernel_arguments
+    options = RunOptions(
+        definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
+        artifacts=Path(option.artifacts).absolute() if option.artifacts else None,
+        kernel_arguments=tuple(arguments.split()) if arguments is not None else None,
+        previous=Path(option.previous).absolute() if option.previous else None,
+        boot_paths=tuple(BootPath(path) for path in option.boot_path),
+        hardware=find_profile(option.hardware) if option.hardware else None,
+        accelerator=option.accel,
+        network=option.network,
+        network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
+        is_thorough=option.thorough,
+        power_cuts=option.power_cuts,
+        repeats=option.repeat,
+        seed=option.seed,
+        sign_key=option.sign_key,
+        policy=_policy_digest(Path(option.policy or images / "policy.toml"), is_given=bool(option.policy)),
+        run_dir=Path(option.run_dir).absolute() if option.run_dir else None,
+        bundle_artifacts=option.bundle_artifacts,
+        bundle_memory=option.bundle_memory,
+        keep_failed=option.keep_failed,
+        keep_minutes=option.keep_minutes,
+    )
+    for name in options.definitions:
+        for fault in options.network_faults:
+            network_faults.check_shows(fault, options.paths_of(name))
+    if options.hardware:
+        _check_hardware(options, options.hardware)
+    return options
+
+
+def _check_values(option: Any) -> None:
+    from harness.core.errors import UsageError
+
+    if option.artifacts and len(set(option.image)) > 1:
+        raise UsageError("--artifacts belong to one image; give one --image")
+    if option.kernel_arguments is not None and not option.artifacts:
+        raise UsageError("--kernel-arguments needs --artifacts; a definition has its own arguments in [build]")
+    for name in ("power_cuts", "keep_minutes", "repeat"):
+        if (value := getattr(option, name)) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+
+def _check_hardware(options: RunOptions, hardware: HardwareProfile) -> None:
+    """Machines of this hardware must be able to boot by every path that was asked for, and by at least one."""
+    from harness.core.errors import UsageError
+    from harness.model.hardware import path_for, problem
+
+    for path in options.boot_paths:
+        if text := problem(hardware, path):
+            raise UsageError(f"--hardware {text}; choose another --boot-path or other hardware")
+    for name, definition in options.definitions.items():
+        if not options.paths_of(name):
+            text = "; ".join(problem(hardware, path) for path in definition.boot_paths)
+            raise UsageError(f"--hardware {text}; try --boot-path {path_for(hardware, BootPath.IPXE_UEFI)}")
+
+
+def _policy_digest(file: Path, *, is_given: bool) -> str:
+    from harness.core import digest
+    from harness.core.errors import UsageError
+
+    try:
+        return digest.of_file(file)
+    except OSError as error:
+        if is_given:
+            raise UsageError(f"the policy {file} cannot be read: {error.strerror}") from None
+        return ""
+
+
+def _find_images(roots: Sequence[Path]) -> Path:
+    from harness.core.errors import UsageError
+    from harness.model.definition import find_images
+
+    for root in roots[:-1]:
+        try:
+            return find_images(root)
+        except UsageError:
+            continue
+    return find_images(roots[-1])

@@ -1,0 +1,134 @@
+"""Collection: which parameters a test gets, and in which groups and order workers run the tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.model.definition import load_definition
+from harness.model.machine_spec import BootPath
+from harness.model.prepared import TestDurations as Durations
+from harness.plugin import collect
+from harness.plugin.options import RunOptions
+
+ROOT = Path(__file__).parents[3]
+BASE = load_definition(ROOT / "images" / "base")
+
+
+class Metafunc:
+    """pytest's, as far as `generate` uses it."""
+
+    def __init__(self, *names: str, marks: tuple[str, ...] = ()) -> None:
+        self.fixturenames = names
+        self.definition = SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)
+        self.rows: list[list[object]] = []
+        self.names: list[str] = []
+
+    def parametrize(self, names: list[str], rows: list[list[object]], **_: Any) -> None:
+        self.names, self.rows = names, rows
+
+
+def generated(metafunc: Metafunc, **options: Any) -> list[list[object]]:
+    given: Any = metafunc
+    collect.generate(given, RunOptions(definitions={"base": BASE}, **options))
+    return metafunc.rows
+
+
+def test_a_test_without_an_image_is_left_alone() -> None:
+    assert generated(Metafunc("tmp_path")) == []
+
+
+def test_a_test_runs_for_each_entry_of_a_list_of_the_definition() -> None:
+    assert generated(Metafunc("image", "service")) == [["base", service] for service in BASE.services]
+
+
+def test_a_test_repeats_unless_it_is_thorough() -> None:
+    assert generated(Metafunc("image", "repeat"), repeats=2) == [["base", "repeat~1"], ["base", "repeat~2"]]
+    assert generated(Metafunc("image", "repeat", marks=("thorough",)), repeats=2) == [["base"]]
+
+
+def test_the_default_boot_path_is_not_among_the_others() -> None:
+    paths = (BootPath.DIRECT, BootPath.IPXE_BIOS)
+    rows = generated(Metafunc("image", "other_boot_path"), boot_paths=paths)
+
+    default = RunOptions(definitions={"base": BASE}, boot_paths=paths).default_path_of("base")
+    assert rows == [["base", path.value] for path in paths if path is not default]
+
+
+class Item:
+    """A collected test."""
+
+    def __init__(self, name: str, *fixtures: str, image: str | None = "base", boots: int = 0, **marks: Any) -> None:
+        self.nodeid, self.path = f"tests/image/test_x.py::{name}", Path("tests/image/test_x.py")
+        self.fixturenames = fixtures
+        self.callspec = SimpleNamespace(params={"image": image} if image else {})
+        self.user_properties: list[tuple[str, object]] = []
+        given = {**marks, **({"boots": (boots,)} if boots else {})}
+        self.marks = [getattr(pytest.mark, mark).with_args(*args).mark for mark, args in given.items()]
+
+    def iter_markers(self, name: str) -> list[pytest.Mark]:
+        return [mark for mark in self.marks if mark.name == name]
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return next(iter(self.iter_markers(name)), None)
+
+
+def arranged(*items: Item, tests_s: dict[str, float] | None = None) -> list[str]:
+    prepared = SimpleNamespace(durations=Durations(tests_s=tests_s or {}))
+    given: Any = list(items)
+    collect.arrange(given, {"base": prepared} if tests_s else {})  # type: ignore[dict-item]  # only durations are read
+    return [item.nodeid.partition("::")[2] for item in given]
+
+
+def test_tests_with_more_boots_come_first() -> None:
+    assert arranged(Item("quick[base]"), Item("long[base]", boots=3), Item("one[base]", boots=1)) == [
+        "long[base]",
+        "one[base]",
+        "quick[base]",
+    ]
+
+
+def test_a_known_duration_outranks_the_number_of_boots() -> None:
+    known = {"tests/image/test_x.py::quick[base]": 300.0}
+
+    assert arranged(Item("long[base]", boots=3), Item("quick[base]"), tests_s=known)[0] == "quick[base]"
+
+
+def test_a_repeat_has_the_duration_of_its_test() -> None:
+    known = {"tests/image/test_x.py::slow[base]": 300.0}
+
+    assert arranged(Item("b[base-repeat~1]"), Item("slow[base-repeat~1]"), tests_s=known)[0] == "slow[base-repeat~1]"
+
+
+def test_tests_that_share_a_machine_are_sorted_by_their_sum() -> None:
+    shared = [Item(f"looks_{number}[base]", "shared") for number in range(80)]
+
+    assert arranged(Item("boots[base]", boots=1), *shared)[:80] == [f"looks_{number}[base]" for number in range(80)]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (Item("x", "shared", "machine"), "use host"),
+        (Item("x", "machine", state=("nonexistent",)), "no state 'nonexistent'"),
+        (Item("x", "machine", state=()), "takes the name of one state"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_test_whose_machine_is_contradictory_is_refused(item: Item, message: str) -> None:
+    with pytest.raises(pytest.UsageError, match=message):
+        arranged(item)
+
+
+def test_a_thorough_test_about_data_is_left_out_if_the_image_keeps_none() -> None:
+    item: Any = Item("cuts[base]", thorough=(), check=("power-cuts",))
+    kept = RunOptions(definitions={"base": BASE}, is_thorough=True)
+
+    assert not collect.is_left_out(item, kept)
+    assert collect.is_left_out(item, RunOptions(definitions={"base": BASE}))
+    none = {"base": replace(BASE, persistent_paths=())}
+    assert collect.is_left_out(item, RunOptions(definitions=none, is_thorough=True))
