@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools pipe: for what a page does once it is looked at."""
+"""A headless Chromium, driven over its DevTools pipe: to test a page's behaviour."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking "
     "--remote-debugging-pipe"
 )
-"""Without its sandbox, since that refuses root; what it opens here is our own."""
+"""Without its sandbox, which refuses root; it opens only our own pages."""
 
 
 @dataclass(slots=True)
 class Page:
-    """A page, as wide as was asked for. ``complaints`` are errors and refusals that its console showed so far."""
+    """A page of the requested width. ``complaints`` are the errors that its console has shown so far."""
 
     _to: IO[bytes]
     _from: IO[bytes]
@@ -34,7 +34,7 @@ class Page:
     _count: int = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol: its result, or `RuntimeError`."""
+        """Run a command of the DevTools protocol; return its result or raise `RuntimeError`."""
         self._count += 1
         message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
         if self.session:
@@ -70,18 +70,18 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of JavaScript."""
+        """The value of a JavaScript expression."""
         said = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in said:
             raise RuntimeError(f"{expression}: {said['exceptionDetails']}")
         return said["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """The value of JavaScript, as soon as it is true."""
+        """The value of a JavaScript expression, once it is true."""
         until_s = time.monotonic() + _PATIENCE_S
         while not (value := self.evaluate(expression)):
             if time.monotonic() > until_s:
-                raise RuntimeError(f"waited {_PATIENCE_S:.0f} s for {expression}, in vain; {self.complaints}")
+                raise RuntimeError(f"{expression} was not true within {_PATIENCE_S:.0f} s; {self.complaints}")
             time.sleep(0.05)
         return value
 
@@ -105,12 +105,12 @@ class Page:
 
 @contextmanager
 def open_browser(width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """A new browser without a past, with one empty page, until the block ends."""
+    """A new browser with a blank profile and one empty page, until the block ends."""
     with ExitStack() as stack:
         profile = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
-        # bash, since dash knows descriptors of one digit only
+        # bash, because dash supports only descriptors of one digit
         command = f"exec chromium {_OPTIONS} --user-data-dir={shlex.quote(profile)} 3<&{to_read} 4>&{from_write}"
         child = subprocess.Popen(
             ["bash", "-c", command],
@@ -133,7 +133,7 @@ def open_browser(width: int = 1280, height: int = 900) -> Iterator[Page]:
 
 
 def _close(page: Page) -> None:
-    with suppress(RuntimeError, OSError):  # it has ended by itself
+    with suppress(RuntimeError, OSError):  # the browser has ended by itself
         page.call("Browser.close")
 
 

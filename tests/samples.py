@@ -1,4 +1,4 @@
-"""Runs that never were, for what is made of a verdict: consoles and units in a folder, and the verdict on them."""
+"""Invented runs, to test reports: consoles and units in a folder, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def units(stretch: float = 1.0) -> dict[str, Unit]:
 
 
 def console(count: int = 400, *, is_guilty: bool = True) -> Iterator[str]:
-    """``count`` lines as a console keeps them; if it ``is_guilty``, those of `EVIDENCE` end at `GUILTY_LINE`."""
+    """``count`` lines of a console log; if it ``is_guilty``, the lines of `EVIDENCE` end at `GUILTY_LINE`."""
     for number in range(1, count + 1):
         text = f"[{number * 0.093:12.6f}] device {number * 7919 % 104729:06x}: probed in {number * 31 % 977} us"
         if is_guilty and 0 <= GUILTY_LINE - number < len(EVIDENCE):
@@ -62,7 +62,7 @@ NETWORK = (
 
 
 def picture(width: int = 720, height: int = 400) -> bytes:
-    """A display as PNG: black, with a grey bar where a line of text would be."""
+    """A screenshot as PNG: black, with a grey bar in place of a line of text."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
@@ -76,7 +76,7 @@ def picture(width: int = 720, height: int = 400) -> bytes:
 def boot(
     folder: Path, number: int, path: str, *, stretch: float = 1.0, lines: int = 400, is_ready: bool = True
 ) -> BootResult:
-    """One boot whose logs lie in ``folder``."""
+    """One boot whose logs are in ``folder``."""
     place = folder / f"web-{number}" / "boot-1"
     place.mkdir(parents=True)
     (place / "console.log").write_text("\n".join(console(lines, is_guilty=not is_ready)) + "\n", "utf-8")
@@ -143,7 +143,7 @@ def verdict(
 
 
 def run(folder: Path, machines: int = 8, lines: int = 400) -> Verdict:
-    """``machines`` that booted, one in seven of which did not become ready and left a finding."""
+    """A run of ``machines`` boots; one in seven did not become ready and left a finding."""
     boots = tuple(
         boot(folder, number, PATHS[number % 2], stretch=1 + number % 9 / 20, lines=lines,
              is_ready=number % 7 != 3)
@@ -157,7 +157,7 @@ def run(folder: Path, machines: int = 8, lines: int = 400) -> Verdict:
 
 
 def promoted(folder: Path) -> Verdict:
-    """What the stream carries now: a little quicker."""
+    """The verdict of the stream's current build, which boots a little faster."""
     boots = tuple(boot(folder / "promoted", number, PATHS[number % 2], stretch=0.9) for number in (0, 1))
     return verdict(boots, outcome=Outcome.PASSED, version="2026.10")
 
@@ -172,7 +172,7 @@ TRENDS = tuple(
 
 
 def artifacts(folder: Path, version: str, **more: object) -> Artifacts:
-    """In a folder, made for them; what else the manifest says is ``more``."""
+    """Artifacts in a new folder; ``more`` are other fields of the manifest."""
     folder.mkdir()
     for name in FILES:
         (folder / name).write_text(f"{name} of {version}\n" * 50_000)

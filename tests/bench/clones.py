@@ -1,6 +1,6 @@
-"""What a machine of one's own costs: a clone against a cold boot, and a command in it against ssh and labgrid.
+"""The time of a clone compared with a cold boot, and of a command in it compared with ssh and labgrid.
 
-The template is made in an empty store, so its boot is a cold one of the same machine in the same run.
+The template is made in an empty store, so its boot is the cold boot of the same machine in the same run.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _AUTOLOGIN = """\
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - dumb
 """
-"""On a terminal that is called dumb, bash asks for no bracketed paste, which labgrid's prompt would trip over."""
+"""On a terminal named dumb, bash does not enable bracketed paste, which breaks labgrid's prompt detection."""
 _LABGRID_PATIENCE_S = 300
 
 
@@ -68,7 +68,7 @@ def measure(*, quick: bool) -> list[Figure]:
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
         templates = _templates(definition, artifacts, Path(name))
         with ExitStack() as stack:
-            templates._held(states.path_to(BOOTED), stack)  # made here, by one cold boot
+            templates._held(states.path_to(BOOTED), stack)  # makes it, by one cold boot
         (cold,) = (boot.ready_s for boot in templates.run.boots())
         assert cold
         (freeze_s,) = (event.data["took_s"] for event in templates.run.events() if event.kind == "frozen")
@@ -125,14 +125,14 @@ def _cloned(templates: Templates, name: str) -> Iterator[Machine]:
 
 
 def _to_first_answer(templates: Templates, name: str) -> float:
-    """With a lab of its own, until it has answered a command: the one that sets its clock."""
+    """Seconds with a lab of its own, until the clone has answered a command: the one that sets its clock."""
     started_s = time.monotonic()
     with _cloned(templates, name):
         return time.monotonic() - started_s
 
 
 def _idle_gib(templates: Templates) -> float:
-    """What all their QEMUs have in memory (proc(5), Pss): each page that they share of the template counts once."""
+    """Memory of all their QEMUs (proc(5), Pss): each shared page of the template counts once."""
     with ExitStack() as stack:
         machines = [stack.enter_context(_cloned(templates, f"idle-{n}")) for n in range(_IDLE)]
         time.sleep(5)
@@ -146,7 +146,7 @@ def _pss_kib(pid: int) -> int:
 
 
 def _changing_s() -> float:
-    """The whole command, with the template there: pytest's start, eight workers, a hundred machines."""
+    """The whole command, with the template in the store: pytest's start, eight workers, a hundred machines."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "test_changing.py"
         file.write_text(_TESTS, "utf-8")
@@ -184,14 +184,14 @@ def _channel(templates: Templates, artifacts: Artifacts, folder: Path, *, quick:
                 yield compared("clones", what, one, "over ssh", other, unit="s", limit=Limit(most=0.1))
                 ask_labgrid(command)
                 one, other = alternate(times, partial(seconds, ours), partial(ask_labgrid, command))
-                # labgrid's is another machine: here nothing has driven what was warm out of the caches of ours
+                # labgrid's machine is another one, so our caches are still warm here
                 yield _figure(f"{what}, warm", one, "s", most_s)
                 yield compared("clones", what, one, "labgrid's shell", other, unit="s", limit=Limit(most=1 / 3))
 
 
 @contextmanager
 def _labgrid(artifacts: Artifacts, templates: Templates, folder: Path) -> Iterator[Callable[[str], float]]:
-    """A machine of the same artifacts under labgrid, from the package index: how long a command takes in its shell."""
+    """A machine of the same artifacts under labgrid from the package index: seconds of a command in its shell."""
     environment = folder / "labgrid"
     process.output([sys.executable, "-m", "venv", str(environment)])
     process.output([str(environment / "bin" / "pip"), "install", "--quiet", "labgrid>=24.0"])
@@ -218,7 +218,7 @@ def _labgrid(artifacts: Artifacts, templates: Templates, folder: Path) -> Iterat
 
 
 def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) -> dict[str, object]:
-    """Our machine in labgrid's words: the same argv, but for what its driver adds by itself."""
+    """Our machine as labgrid's configuration: the same argv, without what labgrid's driver adds."""
     credentials = {"systemd.unit-dropin.serial-getty@ttyS0.service~bench": _AUTOLOGIN}
     disk = make_disk(folder / "labgrid.raw")
     spec = replace(templates.spec, boot_path=BootPath.DIRECT, disks=(disk,), credentials=credentials)

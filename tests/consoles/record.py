@@ -1,10 +1,10 @@
-"""Record what kernels, initrds and systemds of several generations print, when all is well and when it is not.
+"""Record the consoles of kernels, initrds and systemds of several generations, of good boots and of faults.
 
-    python -m tests.consoles.record /tmp/work focal bullseye …        (as root; some 30 s a console)
+    python -m tests.consoles.record /tmp/work focal bullseye …        (as root; about 30 s a console)
 
 Another distribution's keyring must be installed; $MIRROR names an archive other than mmdebstrap's own choice.
-Each system is made as its distribution makes it, with its own initrd, and booted once for each fault. Of the
-good boot the whole console is kept, of others what is around the first sign.
+Each system is built with its distribution's tools and its own initrd, and booted once for each fault. The whole console
+of the good boot is kept; of the others, the lines around the first match.
 tests/harness/guest/test_console_patterns.py reads them.
 """
 
@@ -32,7 +32,7 @@ _BEFORE, _LINES = 30, 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """A suite, the packages of its kernel, and what makes its initrd."""
+    """A suite, its kernel packages, and the package that makes its initrd."""
 
     name: str
     kernel: tuple[str, ...]
@@ -57,7 +57,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Kernel arguments that bring it about; ``root`` in place of the disk's; what becomes of the initrd."""
+    """A fault by kernel arguments, another ``root`` than the disk, a truncated initrd, or less memory."""
 
     arguments: str = ""
     root: str = "root=/dev/vda"
@@ -122,7 +122,7 @@ def _bootstrap(suite: str, system: System, folder: Path) -> None:
 
 
 def _programs(root: Path) -> str:
-    """ "linux 5.4.0-26.30 systemd 245.4-4ubuntu3 initramfs-tools 0.136ubuntu6", from what dpkg has."""
+    """ "linux 5.4.0-26.30 systemd 245.4-4ubuntu3 initramfs-tools 0.136ubuntu6", from dpkg's package list."""
     text = (root / "var/lib/dpkg/status").read_text("utf-8")
     blocks = (dict(re.findall(r"^(Package|Version): (.*)$", block, re.M)) for block in text.split("\n\n"))
     versions = {block["Package"]: block["Version"] for block in blocks if block}
@@ -154,7 +154,7 @@ def _boot(folder: Path, fault: Fault, *, is_good: bool) -> list[str]:
 
 
 def _wait(qemu: subprocess.Popen[bytes], log: Path, *, is_good: bool) -> None:
-    """Until it has said what it should, and then nothing for a while."""
+    """Until the console has printed the awaited text, and then nothing for a while."""
     began_s = seen_s = time.monotonic()
     size, is_over = 0, False
     while qemu.poll() is None and time.monotonic() - began_s < _ENOUGH_S:
@@ -168,13 +168,13 @@ def _wait(qemu: subprocess.Popen[bytes], log: Path, *, is_good: bool) -> None:
 
 
 def _around_the_first_sign(lines: list[str]) -> list[str]:
-    """The end, if there is none."""
+    """The last lines, if no line matches."""
     at = next((number for number, line in enumerate(lines) if any(read_line(line))), len(lines))
     return lines[max(0, at - _BEFORE) :][:_LINES]
 
 
 def _lines(log: Path) -> list[str]:
-    """As `harness.guest.console` sees them, but for who built the kernel."""
+    """Lines as `harness.guest.console` reads them, without the name of the kernel's builder."""
     text = plain(log.read_bytes().decode("utf-8", "replace"))
     return re.sub(r" \(\S+@\S+\)", "", text).split("\n")
 

@@ -1,4 +1,4 @@
-"""Planted faults: an image, lab or disk is spoilt on purpose, and the verdict must say so."""
+"""Fixtures for system tests, which plant a fault in an image, lab, disk or machine and assert the finding."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Judge = Callable[..., tuple[int, Verdict]]
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
-    """``judge("base", "tests/image/test_links.py")``: what a pipeline would run, its exit status and verdict."""
+    """``judge("base", "tests/image/test_links.py")``: runs pytest as a pipeline does: exit status, verdict."""
 
     def judge(image: str, *arguments: str, images: Path = ROOT / "images") -> tuple[int, Verdict]:
         argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image", image, f"--images-dir={images}"]
@@ -61,7 +61,7 @@ def base() -> ImageDefinition:
 
 @pytest.fixture(scope="session")
 def artifacts(base: ImageDefinition) -> Artifacts:
-    """The good image that faults are planted around."""
+    """The good image, in which tests plant faults."""
     return build(base, find_store())
 
 
@@ -80,7 +80,7 @@ def disk(tmp_path: Path) -> DiskSpec:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Where the findings of this test's machines go."""
+    """The run that records the findings of this test's machines."""
     run = Run(tmp_path, "main")
     make_key(run, find_store())
     return run
@@ -88,7 +88,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def spec(artifacts: Artifacts, base: ImageDefinition, disk: DiskSpec) -> MachineSpec:
-    """The machine that the base image comes up on; tests change one thing of it."""
+    """A machine on which the base image boots; tests change one thing in it."""
     return MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),
@@ -101,7 +101,7 @@ def spec(artifacts: Artifacts, base: ImageDefinition, disk: DiskSpec) -> Machine
 
 @pytest.fixture
 def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> Callable[..., object]:
-    """``with booting(spec) as machine``: the base image on that machine, or on changed artifacts."""
+    """``with booting(spec) as machine``: boots the base image, or changed artifacts, on that machine."""
 
     @contextmanager
     def booting(spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True) -> Iterator[Machine]:

@@ -1,4 +1,4 @@
-"""Builds that go wrong halfway, by the image's doing or the host's: one sentence, and the next build mends it."""
+"""Builds that fail halfway, because of the image or the host: one message, and the next build succeeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conftest import ROOT
 
 @dataclass(frozen=True)
 class Workshop:
-    """Image definitions and a store of one's own, in which ``base`` is built but for the last step."""
+    """Own image definitions and an own store, in which all steps of ``base`` but the last are cached."""
 
     folder: Path
     store: Store
@@ -38,7 +38,7 @@ class Workshop:
     def build(
         self, *arguments: str, within: Sequence[str] = (), env: dict[str, str] | None = None
     ) -> tuple[int, str, str]:
-        """Exit status, standard output and standard error."""
+        """Returns exit status, standard output and standard error."""
         argv = [*within, sys.executable, "-m", "harness", "build", "base", "--images-dir", f"{self.folder}/images"]
         done = subprocess.run(
             [*argv, *arguments],
@@ -54,7 +54,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path: Path, artifacts: Artifacts) -> Workshop:
-    folder = tmp_path / "a wörkshop"  # neither blanks nor other letters than these are an error
+    folder = tmp_path / "a wörkshop"  # blanks and non-ASCII letters in paths are allowed
     shutil.copytree(ROOT / "images", folder / "images")
     store = Store(folder / "store")
     copy_layers(load_definition(folder / "images" / "base"), artifacts, find_store(), store)
@@ -73,11 +73,11 @@ def copy_layers(definition: ImageDefinition, artifacts: Artifacts, source: Store
 
 
 def last_sentence(said: str) -> str:
-    """What comes after the steps' own lines."""
+    """The output after the lines about steps."""
     return "bootproof: " + said.partition("bootproof: ")[2]
 
 
-# The image's doing
+# The image is at fault
 
 
 def test_package_that_does_not_exist_is_named_with_its_file(workshop: Workshop) -> None:
@@ -102,7 +102,7 @@ def test_playbook_that_fails_is_quoted(workshop: Workshop) -> None:
     assert "Traceback" not in said
 
 
-# The host's doing
+# The host is at fault
 
 NO_NETWORK = ["unshare", "--net"]
 
@@ -152,7 +152,7 @@ def test_full_disk_is_the_hosts_fault_at_every_step(workshop: Workshop, more_mib
     assert said.partition("bootproof: ")[0].splitlines()[-1].startswith(f"base: {step} ")
 
 
-# The store's damage
+# Damage in the store
 
 
 def damage_artifacts(workshop: Workshop) -> None:
@@ -198,7 +198,7 @@ def test_changed_bytes_are_found_before_a_run_judges_them(workshop: Workshop) ->
     assert difference(made) == ""
 
 
-# Together
+# Concurrent builds, other locales
 
 
 def test_two_builds_at_once_on_one_store_make_one(workshop: Workshop, artifacts: Artifacts) -> None:

@@ -1,6 +1,6 @@
-"""Images whose way to keep data has a fault: each is built, and its verdict must be failed and name what is wrong.
+"""Images that keep data wrongly: each is built, and its verdict must be failed and name the fault.
 
-The good image is base, with a location of many files; a fault is what a shell command changes in its tree.
+The good image is base with a persistent path of many files; a shell command in its tree plants the fault.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ PLAYBOOK = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """``persist`` are lines that take the place of functions of the role, ``tree`` a command that changes the tree.
+    """``persist`` are lines that replace functions of the role, ``tree`` is a command that changes the tree.
 
-    The verdict of a run with the arguments ``suite`` must have a finding ``id`` that says ``named``.
+    The verdict of a run with the arguments ``suite`` must have a finding ``id`` whose text contains ``named``.
     """
 
     suite: tuple[str, ...]
@@ -128,7 +128,7 @@ FAULTS = {
 
 @pytest.fixture
 def broken_image(tmp_path: Path) -> Callable[[str], Path]:
-    """Makes a folder of images with the one that has the fault of that name, which is the image's name too."""
+    """Makes a folder with one image definition, which has the fault of that name and is named like it."""
 
     def make(name: str) -> Path:
         images = tmp_path / "images"

@@ -1,4 +1,4 @@
-"""Templates and clones, with a real machine: each copy is a world of its own, and the original does not change."""
+"""Templates and clones of a real machine: clones are isolated, and the template does not change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIGKILL = 9
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for this module, with one template in it, made when it is first asked for."""
+    """A store for this module, with one template, made on first use."""
     return Store(tmp_path_factory.mktemp("store"))
 
 
@@ -226,7 +226,7 @@ def test_another_qemu_has_another_template(
 
 
 def test_another_boot_of_the_host_has_another_template(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a crash of the host left half written is never found again."""
+    """A template that a host crash left half written is not used."""
     way = states.path_to("booted")
     before = templates._key(way)
     monkeypatch.setattr("harness.machine.templates.host_identity", lambda: ["another boot"])

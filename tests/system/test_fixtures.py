@@ -1,4 +1,4 @@
-"""What tests are given, in a run as a person starts it."""
+"""The fixtures, in a run as a user starts it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
     assert status == 1
     assert re.search("8 passed,.* 3 errors", capsys.readouterr().out)
     clones = [event["data"] for event in events(tmp_path) if event["kind"] == "clone"]
-    assert len(clones) == 9  # of the eight tests, and the one that should have become the state
+    assert len(clones) == 9  # of the eight tests, and of the state that failed
     findings = [finding for finding in verdict.findings if "nothing will come of it" in finding.what]
     assert sum("not tried again in this run" in finding.what for finding in findings) == 2
     assert "state-failed" in {finding.id for finding in findings}

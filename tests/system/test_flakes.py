@@ -1,4 +1,4 @@
-"""--boots repeats on boots of their own, and what passed in one and failed in another is a flake, never a rerun."""
+"""--repeat makes a fresh boot for each repeat; a test that both passed and failed is a flake, and is not retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts unlike the reference machine, as far as namespaces can play them; what needs no boot is in test_lab."""
+"""Hosts with less than the reference machine, simulated by namespaces; tests without a boot are in test_lab."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ mount -t tmpfs tmpfs /dev/net
 echo 1 > /proc/sys/user/max_user_namespaces
 exec unshare --user --map-user=1000 --map-group=1000 taskset -c "$@"
 """
-"""No /dev/net/tun; no user namespace but the one in which the run is an ordinary user's; the first word is its core."""
+"""No /dev/net/tun, and no user namespace except the one in which the run has an ordinary user; $1 is its CPU core."""
 
 
 def test_an_ordinary_user_with_one_core_and_no_namespaces_gets_a_verdict_that_names_what_it_lacks(
@@ -60,6 +60,6 @@ def test_a_guest_on_the_user_network_reaches_the_lab_and_nothing_of_the_host(
         get = r"exec 3<>/dev/tcp/10.77.0.1/80; printf 'GET /greeting HTTP/1.0\r\n\r\n' >&3; cat <&3"
         assert machine.check(get).endswith("\r\n\r\nhello")
         assert machine.ssh.run("echo hello").text == "hello"
-        for address in ("10.77.0.1", "10.77.0.2"):  # the second is the host itself, were it not for restrict
+        for address in ("10.77.0.1", "10.77.0.2"):  # without restrict, the second is the host itself
             connect = f"exec 3<>/dev/tcp/{address}/{on_the_host.getsockname()[1]}"
             assert machine.run(f"timeout 10 bash -c '{connect}'").status != 0

@@ -1,4 +1,4 @@
-"""For each way in which a boot can fail by itself: planted around the good image, and named."""
+"""Each way in which a boot can fail, planted in the good image: the finding names it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _cut(content: bytearray) -> None:
 
 
 def _zero_the_middle(content: bytearray) -> None:
-    """All but the first and the last part, where a squashfs has its superblock and its tables."""
+    """Zero all but the first and last part, in which a squashfs has its superblock and its tables."""
     first, last = len(content) // 100, len(content) * 3 // 4
     content[first:last] = bytes(last - first)
 
@@ -42,7 +42,7 @@ def _zero(content: bytearray) -> None:
 
 
 def _empty(content: bytearray) -> None:
-    """A squashfs of nothing."""
+    """Replace it by an empty squashfs."""
     with TemporaryDirectory() as folder:
         tree, image = Path(folder) / "tree", Path(folder) / "image"
         tree.mkdir()
@@ -55,7 +55,7 @@ def _drop_in(unit: str, lines: str) -> dict[str, str]:
 
 
 def _says(*lines: str) -> dict[str, str]:
-    """A unit that lets the kernel print ``lines``, as if it had come upon that itself."""
+    """Credentials for a unit that writes ``lines`` to the kernel log."""
     return _runs("; ".join(f"echo '<2>{line}' >/dev/kmsg" for line in lines))
 
 
@@ -81,7 +81,7 @@ PLANTED = {
     "a kernel that is none": Planted(found="ipxe-script-failed", files={KERNEL: _zero}, path=BootPath.IPXE_BIOS),
     "an initrd that is cut off": Planted(found="initrd-corrupt", files={INITRD: _cut}),
     "a root file system with holes": Planted(found="rootfs-corrupt", files={ROOTFS: _zero_the_middle}),
-    # dracut 106 lays its overlay over nothing and goes on; the role persist sees what is missing
+    # dracut 106 mounts its overlay without a lower layer and continues; the role persist reports what is missing
     "a root file system that is none": Planted(found="persist-failed", files={ROOTFS: _zero}, path=BootPath.IPXE_BIOS),
     "a root that is nowhere": Planted(found="initrd-timeout", arguments=("root=live:LABEL=nowhere", "rd.retry=6")),
     "a root file system without a system": Planted(
@@ -236,7 +236,7 @@ def test_a_kexec_that_restarts_only_user_space(booting: Booting, spec: MachineSp
 def test_a_boot_that_says_nothing_more(
     booting: Booting, spec: MachineSpec, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its cause tells where it was, unless the host had no time for it."""
+    """The cause names the phase of the hang, unless the host starved the machine."""
     monkeypatch.setattr(boot, "BOOT_S", 60.0)
     monkeypatch.setattr(boot, "SILENCE_S", 15.0)
     spoilt = _spoilt(artifacts, Planted(found="", arguments=("init=/usr/bin/cat",)), tmp_path / "spoilt")

@@ -1,4 +1,4 @@
-"""Artifacts of other builders: each format a root filesystem comes in, taken in from a bare folder and booted."""
+"""Artifacts of other builders: each root file system format, imported from a folder without a manifest and booted."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _FORMATS = {
     "&& mksquashfs {work}/live {out}/rootfs.squashfs -comp zstd -Xcompression-level 1 -quiet -no-progress",
     "tar": f"{_UNPACK} && {_EXT4} && tar -C {{work}} -cSzf {{out}}/rootfs.img rootfs.img",
 }
-"""How others make a root filesystem of the tree that is in our squashfs."""
+"""Commands that make each format of root file system from the tree in our squashfs."""
 
 _ARGUMENTS = {"tar": ["systemd.condition_needs_update=no"]}
-"""An image that is unpacked and mounted writable needs no overlay."""
+"""An image that is unpacked and mounted read-write needs no overlay."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, artifacts: Artifacts) -> Path:
-    """Kernel and initrd of base under names of their builder's choice, nothing else."""
+    """A folder with kernel and initrd of base under other names, and nothing else."""
     folder = tmp_path / "theirs"
     folder.mkdir()
     shutil.copy(artifacts.kernel, folder / f"vmlinuz-{artifacts.manifest.kernel_version}")
@@ -112,5 +112,5 @@ def test_an_older_system_is_judged_over_ssh_and_what_that_leaves_unseen_is_named
     assert "links" in verdict.coverage.passed
     assert not verdict.findings
     assert any("SSH" in what for what in verdict.coverage.unchecked)
-    assert status == Outcome.INCONCLUSIVE.exit_status  # the other checks were not asked for
+    assert status == Outcome.INCONCLUSIVE.exit_status  # the other checks did not run
     assert all("ip=dhcp" in boot.added_arguments for boot in verdict.boots)

@@ -1,4 +1,4 @@
-"""A machine boots what a stream carries, from the published tree as any HTTP server has it; and a tree elsewhere."""
+"""A machine boots what a stream publishes, from the tree as any HTTP server serves it; a remote tree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_machine_boots_what_the_stream_carries(
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
     promote(proven.tree, "base", "stable", artifacts, proof, proven.keeper(datetime.now(UTC)))
-    for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a server does
+    for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a web server does
         for file in (Path(folder) / name for name in names):
             lab.http.serve(f"/images/{file.relative_to(proven.tree.root)}", file)
     chain = "chain ${images}/streams/base/stable/boot.ipxe"
@@ -66,7 +66,7 @@ def test_a_machine_boots_what_the_stream_carries(
 
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """rclone's name for a folder behind a real sshd of this test's own."""
+    """rclone's name for a folder behind an sshd that this test starts."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,7 +1,7 @@
-"""Builds, runs and boots are ended at random moments: nothing is left behind, nothing is lost, the next one works.
+"""Builds, runs and boots killed at random moments leave nothing behind, lose nothing, and the next one works.
 
-``BOOTPROOF_KILLS`` is how many (default 6), ``BOOTPROOF_KILL_SEED`` makes the same choices again. The store that is
-named by ``BOOTPROOF_KILL_STORE``, or else a copy of what this user's store holds of ``base``, is used.
+``BOOTPROOF_KILLS`` is the number of kills (default 6), ``BOOTPROOF_KILL_SEED`` repeats the same choices. The store is
+``BOOTPROOF_KILL_STORE``, or else a copy of what this user's store has of ``base``.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from .conftest import ROOT
 KILLS = int(os.environ.get("BOOTPROOF_KILLS", "6"))
 SEED = os.environ.get("BOOTPROOF_KILL_SEED") or str(random.SystemRandom().randrange(10**6))
 FIRST_S = 12.0
-"""Most of what can go wrong is at the beginning."""
+"""70 % of the kills happen within this time, because most faults are near the start."""
 PATIENCE_S = 60.0
 STARTING_S = 2.0
-"""Until then Python and pytest are still being read; an interrupt is answered by themselves."""
+"""Until then Python imports pytest, and Python itself handles an interrupt."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is started, how often, and how long it takes on the reference machine."""
+    """A kind of process to kill: its weight, and how long it takes on the reference machine."""
 
     weight: int
     takes_s: float
 
 
 KINDS = {
-    "build": Kind(4, 20),  # another version: initrd and packing
-    "playbook": Kind(3, 40),  # another playbook: Ansible too
+    "build": Kind(4, 20),  # another version: builds initrd and packs
+    "playbook": Kind(3, 40),  # another playbook: also runs Ansible
     "bootstrap": Kind(2, 40),  # mmdebstrap
     "run": Kind(4, 45),  # pytest with two workers
     "boot": Kind(3, 30),  # by hand
@@ -64,7 +64,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 
 @dataclass(frozen=True)
 class Site:
-    """Where all of it happens: a store, image definitions and runs of this test's own."""
+    """The place of this test: its own store, image definitions and runs."""
 
     folder: Path
     store: Store
@@ -79,7 +79,7 @@ class Site:
 
     @property
     def temporary(self) -> Path:
-        """Whatever goes to /tmp, or to somebody's home."""
+        """A folder in place of /tmp and of the home."""
         return self.folder / "tmp"
 
     def env(self, mark: str) -> dict[str, str]:
@@ -111,7 +111,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     context = Site(folder, Store(Path(named) if named else folder / "store"))
     shutil.copytree(ROOT / "images", context.images)
     context.temporary.mkdir()
-    file = context.images / "base" / "image.toml"  # how quick a host is that does all this is no matter here
+    file = context.images / "base" / "image.toml"  # this test is not about the speed of a busy host
     file.write_text(re.sub(r"boot_s = \d+", "boot_s = 3600", file.read_text("utf-8")), "utf-8")
     definition = load_definition(context.images / "base")
     if not named:
@@ -124,7 +124,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _copy_layers(target: Store) -> None:
-    """So that nothing is bootstrapped that was bootstrapped before."""
+    """Use cached packages and layers, so that nothing is bootstrapped again."""
     definition, source = load_definition(ROOT / "images" / "base"), find_store()
     build(definition, source)
     first = bootstrap.layer_key(definition)
@@ -139,7 +139,7 @@ def _copy_layers(target: Store) -> None:
 
 @dataclass(frozen=True)
 class Traces:
-    """What there is on the host and in the store, besides processes. Files by inode, size and time."""
+    """Everything on the host and in the store except processes. Files by inode, size and time."""
 
     mounts: str
     interfaces: tuple[str, ...]
@@ -160,7 +160,7 @@ def traces(context: Site) -> Traces:
 
 
 def left_of(context: Site, mark: str) -> list[str]:
-    """Processes of that run: those that inherited its mark, name its folders, or are in them."""
+    """Processes of that run: they inherited its mark, name its folders, or have their working directory there."""
     processes = [folder for folder in Path("/proc").glob("[0-9]*") if folder.name != str(os.getpid())]
     found = [folder for folder in processes if mark in _read(folder / "environ") or _is_in(folder, context)]
     return [f"{folder.name}: {_read(folder / 'cmdline') or _read(folder / 'comm')}" for folder in found]
@@ -177,7 +177,7 @@ def _is_in(process: Path, context: Site) -> bool:
 def _read(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8", "replace")
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return ""
 
 
@@ -198,7 +198,7 @@ def _is_held(path: Path) -> bool:
 
 
 def damaged(store: Store, files: set[str]) -> list[str]:
-    """What is wrong with the artifacts and layers that ``files`` belong to, and with any template."""
+    """Problems of the artifacts and layers that ``files`` belong to, and of all templates."""
     artifacts = {Path(file).parent for file in files if Path(file).parent.parent.name == "artifacts"}
     layers = {Path(file).stem for file in files if file.endswith(".tar")}
     found = [what for folder in artifacts if (what := difference(load_artifacts(folder)))]
@@ -208,7 +208,7 @@ def damaged(store: Store, files: set[str]) -> list[str]:
 
 
 def _chosen(number: int) -> tuple[str, str, float]:
-    """What is started in that round, how it is ended, and after how many seconds."""
+    """For one round: the command, the signal, and the seconds until the signal."""
     choice = random.Random(f"{SEED}-{number}")
     kind = choice.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
     longest_s = FIRST_S if choice.random() < 0.7 else KINDS[kind].takes_s
@@ -216,7 +216,7 @@ def _chosen(number: int) -> tuple[str, str, float]:
 
 
 def _end(child: subprocess.Popen[str], how: str) -> str:
-    """Ctrl-C at a terminal is for all of its foreground, the others for the one process; what was printed."""
+    """Send SIGINT to the process group, as a terminal does, other signals to the process. Returns the output."""
     with suppress(ProcessLookupError):
         (os.killpg if how == "SIGINT" else os.kill)(child.pid, signal.Signals[how])
     try:
@@ -265,7 +265,7 @@ def _runs(context: Site) -> set[Path]:
 
 
 def _lost(before: dict[str, tuple[int, int, int]], after: dict[str, tuple[int, int, int]]) -> list[str]:
-    """Of the artifacts, what is gone or different. Of layers, older ones make room for newer ones."""
+    """Artifacts that are missing or changed. Layers may be: newer ones replace older ones."""
     return [path for path, facts in before.items() if "/artifacts/" in path and after.get(path) != facts]
 
 
