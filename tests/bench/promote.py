@@ -71,7 +71,7 @@ def _pairs(folder: Path, count: int) -> Iterator[tuple[float, float]]:
 
 
 def _broken_by_kills(count: int) -> int:
-    """Nine of ten are killed at a random instant, the others run out of space; counts those that left a broken state."""
+    """Nine of ten are killed at a random instant, others run out of space; counts those that broke the tree."""
     draw, broken = random.Random(1), 0
     with TemporaryDirectory() as folder, _small_disk(Path(folder)) as disk:
         proven = Proven(disk)
@@ -132,7 +132,7 @@ def _fill(file: Path, disk: Path, left_bytes: int) -> None:
 
 
 def _accepted_flips(count: int) -> int:
-    """How many flipped bits in artifacts, manifest, attestation, policy, signature, pointer or history were accepted."""
+    """Flipped bits in artifacts, manifest, attestation, policy, signature, pointer and history that were accepted."""
     draw, accepted = random.Random(2), 0
     with TemporaryDirectory() as folder:
         proven = Proven(Path(folder))
