@@ -100,6 +100,15 @@ def test_each_option_named_in_a_page_exists(page: Path) -> None:
     assert set(OPTION.findall(page.read_text("utf-8"))) - known_options == set()
 
 
+def test_next_steps_of_findings_name_commands_with_their_options() -> None:
+    steps = [step for about in explanations().values() for step in about.next]
+    commands = [found for step in steps for found in re.findall(r"bootproof (\w+)([^,:]*)", step)]
+
+    assert {"replay", "boot", "diff", "doctor"} <= {name for name, _ in commands}
+    for name, rest in commands:
+        assert set(OPTION.findall(rest)) <= set(OPTION.findall(_help(name))), (name, rest)
+
+
 @each_page
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     for place, anchor in LINK.findall(page.read_text("utf-8")):
