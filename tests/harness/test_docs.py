@@ -37,9 +37,14 @@ COMMAND = re.compile(
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]\b")
 FILE = re.compile(r"`([\w./-]+\.(?:py|toml)|docs/[\w./-]+)(?=[`,])")
+CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def _page(name: str) -> Path:
+    return next(page for page in PAGES if page.name == name)
 
 
 @cache
@@ -128,6 +133,14 @@ def test_files_named_in_a_page_exist(page: Path) -> None:
             next((ROOT / folder).rglob(name), None) for folder in ("harness", "tests", "images", "docs")
         )
         assert beside or somewhere, name
+
+
+def test_classes_named_for_maintainers_exist() -> None:
+    source = "".join(file.read_text("utf-8") for file in (ROOT / "harness").rglob("*.py"))
+    named = {name for page in FOR_MAINTAINERS for name in CLASS.findall(_page(page).read_text("utf-8"))}
+
+    assert len(named) > 20
+    assert sorted(name for name in named if not re.search(rf"^class {name}\b", source, re.MULTILINE)) == []
 
 
 @each_page

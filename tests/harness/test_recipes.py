@@ -85,11 +85,16 @@ def test_pytest_accepts_the_new_faults_by_their_names(copy: Path) -> None:
     assert "test_services.py" in done.stdout
 
 
+def _function(file: str) -> str:
+    """The function that the recipe names for ``file``."""
+    return re.findall(rf"`{file}`, `(\w+)`", RECIPE)[0]
+
+
 def test_packets_are_dropped_as_the_recipe_claims(copy: Path) -> None:
-    program = """
-from harness.lab.packet_faults import rules
+    program = f"""
+from harness.lab import packet_faults
 from harness.model.network_faults import read
-print(rules([read("link-very-lossy")]))
+print(packet_faults.{_function("harness/lab/packet_faults.py")}([read("link-very-lossy")]))
 """
     (claimed,) = re.findall(r"`(numgen [^`]*)`", RECIPE)
 
@@ -97,13 +102,14 @@ print(rules([read("link-very-lossy")]))
 
 
 def test_the_web_server_has_an_empty_file(copy: Path) -> None:
-    program = """
+    program = f"""
 from pathlib import Path
+from harness.lab import http_faults
 from harness.lab.http import HttpAnswer, Request
-from harness.lab.http_faults import altered
 from harness.model.network_faults import read
 fault, request = read("http-empty-kernel"), Request(client="", method="GET", path="/d/vmlinuz")
-answer = altered([fault], Path(), request, HttpAnswer(body=b"kernel"), 0)
+apply = http_faults.{_function("harness/lab/http_faults.py")}
+answer = apply([fault], Path(), request, HttpAnswer(body=b"kernel"), 0)
 print(answer.status, answer.size_bytes, fault.what)
 """
     assert _printed(copy, program) == "200 0 the web server has an empty file in place of the kernel"
