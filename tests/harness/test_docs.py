@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.machine.machine import Machine
 from harness.model import hardware
 from harness.model.finding_catalog import explanations

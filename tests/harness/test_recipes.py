@@ -87,7 +87,7 @@ def test_pytest_accepts_the_new_faults_by_their_names(copy: Path) -> None:
 
 def _function(file: str) -> str:
     """The function that the recipe names for ``file``."""
-    return re.findall(rf"`{file}`, `(\w+)`", RECIPE)[0]
+    return str(re.findall(rf"`{file}`, `(\w+)`", RECIPE)[0])
 
 
 def test_packets_are_dropped_as_the_recipe_claims(copy: Path) -> None:
