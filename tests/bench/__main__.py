@@ -1,7 +1,7 @@
-"""``make bench``: what people wait for, as ratios within one run where there is something to compare with.
+"""``make bench``: what users wait for, as ratios within one run where a comparison exists.
 
-Every figure is a median of samples that were taken in turns with those it is compared with. The exit status is 1 if a
-binding limit is missed or a row could not be measured.
+Every figure is a median of samples that alternate with those of the comparison. The exit status is 1 if a binding limit
+is exceeded or a row could not be measured.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def measure(rows: list[str], *, quick: bool) -> Report:
-    """All that can be measured; a row that fails is reported, and the others go on."""
+    """Measure all rows; a row that fails is reported, and the others continue."""
     facts, figures, failures = host_facts(), list[Figure](), dict[str, str]()
     for row in rows:
         print(f"measuring {row} …", file=sys.stderr, flush=True)

@@ -1,14 +1,14 @@
-"""What the harness costs beside the guest: CPU seconds of a boot until the guest is ready, against a bare QEMU.
+"""The harness's overhead: CPU seconds of a boot until the guest is ready, compared with a bare QEMU.
 
-Ready is the same moment for both: the guest's systemd has started all it was to start. The harness asks through its
-serial shell. The bare machine has no way in, so one unit more, brought in by the same kind of credential and ordered
-behind the last targets, prints a line on the console. That costs a shell; asking systemd or waiting for its word
-(``systemctl is-system-running --wait``) would cost the bare machine what is to be measured of the harness.
+Ready is the same moment for both: the guest's systemd has started all units. The harness asks through its serial shell.
+The bare machine has no shell, so an additional unit, which comes in by the same kind of credential and is ordered after
+the last targets, prints a line on the console. That costs a shell; asking systemd, or waiting for it
+(``systemctl is-system-running --wait``), would cost the bare machine what this measures of the harness.
 
-Of the bare machine QEMU alone counts. Of the harness everything does: QEMU, the lab (its process 1, dnsmasq, the
-short programs it ran), and this process with all its threads, from before the lab is opened on. The boot checks after
-ready are no part of booting. Artifacts, CPUs, memory, board and a new blank disk are the same; the network is the lab's
-for the harness and QEMU's own for the bare machine, since that is what one has without a lab.
+Of the bare machine only QEMU counts. Of the harness everything counts: QEMU, the lab (its process 1, dnsmasq, the short
+programs it ran), and this process with all its threads, from before the lab is opened. The boot checks after ready are
+not part of booting. Artifacts, CPUs, memory, board and a new blank disk are the same. The network is a lab for the
+harness, and QEMU's user network for the bare machine, as without a lab.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def run_in(folder: Path) -> Run:
 
 
 class _Stopped(Run):
-    """A run that notes what everything has cost when its machine is ready."""
+    """A run that records the CPU time of everything when its machine is ready."""
 
     def add_phase(self, machine: str, boot: int, phase: str) -> None:
         if phase == "ready":
@@ -123,7 +123,7 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
 
 
 def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
-    """CPU seconds of QEMU until the guest has printed that it is ready."""
+    """CPU seconds of QEMU until the guest prints that it is ready."""
     spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
     manifest = artifacts.manifest
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
@@ -157,13 +157,13 @@ def _wait_for_line(console: IO[bytes]) -> None:
 
 
 def _family_s() -> float:
-    """CPU seconds so far of this process, of its descendants, and of those of them that have ended."""
+    """CPU seconds so far of this process and its descendants, including ended ones."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     stats: dict[int, tuple[int, str]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = file.read_text("utf-8", "replace")
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         stats[int(file.parent.name)] = (int(_fields(text)[1]), text)
     family, found = set[int](), {os.getpid()}
@@ -180,5 +180,5 @@ def _process_s(stat: str) -> float:
 
 
 def _fields(stat: str) -> list[str]:
-    """What follows the name, which may contain anything; the state is the first."""
+    """The fields after the name, which may contain anything; the first is the state."""
     return stat.rpartition(")")[2].split()

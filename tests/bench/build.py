@@ -1,4 +1,4 @@
-"""What a build costs: cold against the same steps by hand, with a changed playbook, and with nothing changed."""
+"""The time of a build: cold compared with the same steps by hand, with a changed playbook, and unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHANGE = """
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    """A pair is a build from an empty store, a change of its playbook, and the same by hand; both have the packages."""
+    """A pair: a build from an empty store, then with a changed playbook, and the same by hand; packages are cached."""
     cold, by_hand, changed = list[float](), list[float](), list[float]()
     store = find_store()
     definition = load_definition(ROOT / "images" / "base")
@@ -66,13 +66,13 @@ def _unchanged(definition: ImageDefinition, store: Store, *, quick: bool) -> Ite
 
 
 def _build(definition: ImageDefinition, store: Store) -> float:
-    os.sync()  # what others left to be written is not this build's
+    os.sync()  # writes of other programs do not count
     return seconds(lambda: build(definition, store))
 
 
 @contextmanager
 def _fresh_store(folder: Path) -> Iterator[Store]:
-    """An empty store with the downloaded packages, removed at the end."""
+    """A store with nothing but the downloaded packages, removed at the end."""
     _copy_packages(folder / "debs")
     yield Store(folder)
     shutil.rmtree(folder)
@@ -87,7 +87,7 @@ def _copy_packages(folder: Path) -> None:
 
 
 def _changed(definition: ImageDefinition, images: Path) -> ImageDefinition:
-    """The same definition, but for one more task."""
+    """The same definition with one more task."""
     shutil.copytree(definition.roles, images / "roles", symlinks=True)
     shutil.copytree(definition.folder, images / definition.name)
     playbook = images / definition.name / definition.playbook
@@ -102,7 +102,7 @@ def _by_hand(definition: ImageDefinition, folder: Path) -> float:
     places = [definition.folder, folder / "debs" / definition.suite, folder / "out", sys.executable, variables]
     script = ["sh", str(_SCRIPT), *map(str, places), definition.suite, ",".join(definition.packages)]
     os.sync()
-    # The namespace only makes sure that nothing stays mounted; whoever is not root needs it anyhow.
+    # The namespace ensures that nothing stays mounted; without root it is needed anyway.
     taken_s = command_s([*prefix(), *script])
     shutil.rmtree(folder)
     return taken_s

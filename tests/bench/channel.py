@@ -1,4 +1,4 @@
-"""What a test waits for when it asks one thing of the guest."""
+"""The time of one testinfra question to the guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .table import Figure, Limit, alternate, compared
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    """One command each, a new ssh process for each over SSH, in one machine and in turns."""
+    """One command each, alternating, in one machine; over SSH each with a new ssh process."""
     definition = load_definition(ROOT / "images" / "base")
     artifacts = build(definition, find_store())
     with TemporaryDirectory() as name:
@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> list[Figure]:
             with boot(spec, artifacts, definition, context=context) as machine:
                 over_serial, over_ssh = machine.guest, open_guest("ssh", machine.ssh)
                 for guest in (over_serial, over_ssh):
-                    ask(guest)  # the first question finds out what system it is, which testinfra keeps
+                    ask(guest)  # the first question detects the system, which testinfra caches
                 pairs = 3 if quick else 21
                 serial, ssh = alternate(pairs, lambda: ask(over_serial), lambda: ask(over_ssh))
     what = "testinfra property over the serial channel"
@@ -39,5 +39,5 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def ask(guest: Host) -> float:
-    """How long one property takes."""
+    """Seconds to read one property."""
     return seconds(lambda: guest.file("/etc/passwd").user)

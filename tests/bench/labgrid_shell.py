@@ -1,7 +1,7 @@
-"""What labgrid's QEMUDriver and ShellDriver take for a command: run by the Python of an environment that has labgrid.
+"""The time of a command with labgrid's QEMUDriver and ShellDriver; runs in an environment that has labgrid.
 
-labgrid_shell.py CONFIG    boots the machine of CONFIG, prints "ready"; then for each line on standard input,
-                           a command, prints the seconds that it took
+labgrid_shell.py CONFIG    boots the machine of CONFIG, prints "ready"; then runs each line of standard
+                           input as a command and prints its seconds
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""What a lab costs while nothing happens in it, and how fast it serves a root file system to several at once.
+"""The memory of an idle lab, and how fast it serves a root file system to several machines at once.
 
-nginx serves the same file on the same bridge, on another port. It runs as one process, since its workers want to drop
-privileges, which fails where there is but one user; the lab's own server is one thread. Clients are curl(1), each in a
-network namespace of its own, on a cable to the bridge. A sample is the time until all of them have all of it.
+nginx serves the same file on the same bridge, on another port. It runs as one process, because its workers drop
+privileges, which fails in a namespace with one user; the lab's own server is one thread. Clients are curl(1), each in
+its own network namespace, connected to the bridge by a veth pair. A sample is the time until all have the whole file.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ http {{
 
 
 def measure_idle(*, quick: bool) -> list[Figure]:
-    """All that a lab consists of (proc(5), VmRSS): what its processes share counts for each of them."""
+    """Memory of all processes of a lab (proc(5), VmRSS): shared pages count for each process."""
     sizes = []
     for _ in range(2 if quick else 5):
         with TemporaryDirectory() as folder, open_lab(Path(folder), "lab"):

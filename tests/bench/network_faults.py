@@ -1,4 +1,4 @@
-"""How long it takes from the first sign of a network fault, on the wire, to the finding that names it."""
+"""The time from the first sign of a network fault, on the wire, to the finding that names it."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def _once(name: str) -> float:
 
 
 def _first_sign_s(steps: list[TraceEvent]) -> float:
-    """When a server first said that something was wrong or, where it did not know, its last step."""
+    """When a server first reported a problem or, if it reported none, its last step."""
     return next((step.time_s for step in steps if step.problem), steps[-1].time_s)

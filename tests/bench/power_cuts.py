@@ -1,4 +1,4 @@
-"""What it takes to prove that power cuts are survived: a whole run on base, as a person would start it."""
+"""The time of the check power-cuts: a whole run on base, as a user starts it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CUTS = 20000
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    """Seconds that judging took, and from then to the end of the run, in which a thousandth of the states is booted."""
+    """Seconds to judge all states, and from then to the end of the run, in which one state in a thousand is booted."""
     count = 2000 if quick else _CUTS
     with TemporaryDirectory(dir=find_store().folder("bench")) as folder:
         argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n8", "--image", "base", "--thorough"]

@@ -1,4 +1,4 @@
-"""Promotion: what it costs beside hashing and copying, and whether anything ever breaks it."""
+"""Promotion: its overhead over hashing and copying, and whether kills or damage ever break it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _pairs(folder: Path, count: int) -> Iterator[tuple[float, float]]:
-    """In turns: everything a promotion does, and reading, hashing, copying and syncing the same files."""
+    """Alternating: a whole promotion, and reading, hashing, copying and syncing the same files."""
     proven = Proven(folder)
     proven.demand()
     rootfs = random.Random(1).randbytes(1 << 20) * _IMAGE_MIB
@@ -71,7 +71,7 @@ def _pairs(folder: Path, count: int) -> Iterator[tuple[float, float]]:
 
 
 def _broken_by_kills(count: int) -> int:
-    """Nine of ten are killed at a random instant, the others run out of room; how many left neither old nor new."""
+    """Nine of ten are killed at a random instant, others run out of space; counts those that broke the tree."""
     draw, broken = random.Random(1), 0
     with TemporaryDirectory() as folder, _small_disk(Path(folder)) as disk:
         proven = Proven(disk)
@@ -114,7 +114,7 @@ def _quietly_promote(proven: Proven, version: str) -> None:
 
 @contextmanager
 def _small_disk(folder: Path) -> Iterator[Path]:
-    """A file system that can be full; only root can mount one, for others it is the folder."""
+    """A small file system; only root can mount one, others get the folder."""
     if os.geteuid():
         yield folder
         return
@@ -132,7 +132,7 @@ def _fill(file: Path, disk: Path, left_bytes: int) -> None:
 
 
 def _accepted_flips(count: int) -> int:
-    """Of flipped bits in artifacts, manifest, attestation, policy, its signature, pointer and history."""
+    """Flipped bits in artifacts, manifest, attestation, policy, signature, pointer and history that were accepted."""
     draw, accepted = random.Random(2), 0
     with TemporaryDirectory() as folder:
         proven = Proven(Path(folder))

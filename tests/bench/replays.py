@@ -1,4 +1,4 @@
-"""Do failures come back from their bundles in another checkout, how large are those, how long does it take?"""
+"""Whether replay reproduces failures in another checkout, the size of bundles, and the time of a replay."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is planted around the good image: in its network, its machine, its disk, its services or their order."""
+    """Faults planted in the good image's network, machine, disk, services or their order."""
 
     name: str
     network_faults: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ _QUICK = ("http-404-kernel", "dhcp-no-boot-file", "ssh fails")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One fault: what was found, what the replay found, and what that took."""
+    """One fault: the finding of the run, the finding of the replay, and the times."""
 
     name: str
     found: str
@@ -146,11 +146,11 @@ _CHANCE = """\
 def test_the_microsecond_is_even(machine):
     assert int(machine.check("date +%s%6N")) % 2 == 0
 """
-"""Fails by chance in every other clone."""
+"""Fails at random in every other clone."""
 
 
 def _by_chance(folder: Path, checkout: Path, *, repeats: int, times: int) -> Iterator[Figure]:
-    """A test that comes and goes, in clones: does it come as often in replays, and how soon?"""
+    """An intermittent test, in clones: whether it fails as often in replays, and the time until the first failure."""
     folder.mkdir()
     (folder / "test_chance.py").write_text(_CHANCE)
     env = os.environ | {"PYTHONPATH": str(checkout)}

@@ -1,4 +1,4 @@
-"""How long a person waits for the report on 100 machines with 50 MB of logs: to write it, to see it, to search it."""
+"""The report on 100 machines with 50 MB of logs: seconds to write it, to show it and to search it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SEARCH = """(() => {
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    """Each sample of the first paint is taken in a browser of its own, from the file."""
+    """Each sample of the first paint starts a new browser."""
     line_bytes = len("\n".join(samples.console(1000))) / 1000
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,7 +46,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _look(path: Path) -> tuple[float, float]:
-    """Seconds to the first paint with content, and of a search in all logs that finds nothing."""
+    """Seconds until the first contentful paint, and of a search in all logs that finds nothing."""
     with open_browser() as page:
         page.open(path.as_uri())
         painted_s = page.wait_for(_PAINTED) / 1000

@@ -1,4 +1,4 @@
-"""How long a person looks at an empty terminal, and what a network of one's own costs."""
+"""The time until pytest and the command print something, and the time to open and close a lab."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def command_s(argv: Sequence[str | Path], cwd: Path = ROOT) -> float:
-    """How long a command takes. pytest's 5 says that nothing was collected, which is what an empty folder has."""
+    """Seconds of a command. pytest's status 5, nothing collected, is expected in an empty folder."""
     started_s = time.perf_counter()
     done = subprocess.run(argv, cwd=cwd, check=False, capture_output=True)
     taken_s = time.perf_counter() - started_s
@@ -63,7 +63,7 @@ def measure_lab(*, quick: bool) -> list[Figure]:
         with TemporaryDirectory() as folder, open_lab(Path(folder)):
             pass
 
-    up_and_down()  # the first one imports
+    up_and_down()  # the first time includes imports
     ours, theirs = alternate(3 if quick else 15, lambda: 1000 * seconds(up_and_down), lambda: 1000 * command_s(plain))
     limit = Limit(most=150.0, unit="ms", binding=False)
     return [compared("lab", "lab up and down", ours, "unshare true", theirs, unit="ms", limit=limit)]

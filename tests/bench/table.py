@@ -1,4 +1,4 @@
-"""What a measurement says: figures, their limits, and both as a table and as JSON."""
+"""The results of a measurement: figures and limits, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The most that is good: of the ratio or, with a ``unit``, of the value. Only a ``binding`` one can fail a run."""
+    """The highest acceptable ratio or, with a ``unit``, value. Only a ``binding`` limit fails a run."""
 
     most: float
     unit: str = ""
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the limit is kept; None without one."""
+        """Whether the figure is within its limit; None without a limit."""
         if self.limit is None:
             return None
         seen = self.value if self.limit.unit else self.ratio
@@ -54,7 +54,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One run: what was measured, on what, and which rows could not be (``failures``: row to reason)."""
+    """One run: the figures, the host, and the rows that could not be measured (``failures``: row to reason)."""
 
     date: str
     host: dict[str, str]
@@ -71,7 +71,7 @@ class Report:
 def compared(
     row: str, what: str, ours: list[float], other: str, theirs: list[float], *, unit: str, limit: Limit | None
 ) -> Figure:
-    """A figure of paired samples: the median of what is ours, and the median of the pairs' ratios."""
+    """A figure of paired samples: the median of ours, and the median of the pairs' ratios."""
     ratios = [one / another for one, another in zip(ours, theirs, strict=True)]
     return Figure(
         row=row,
@@ -86,7 +86,7 @@ def compared(
 
 
 def alternate(pairs: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Paired samples of two measurements; who goes first changes from pair to pair."""
+    """Paired samples of two measurements; their order alternates from pair to pair."""
     ones, others = [], []
     for number in range(pairs):
         if number % 2:
@@ -113,7 +113,7 @@ def host_facts() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what is measured, and of the programs that it is compared with."""
+    """Versions of Bootproof and of the programs that it is compared with."""
     asked = {
         "bootproof": ["git", "describe", "--always", "--dirty"],
         "qemu": ["qemu-system-x86_64", "--version"],

@@ -1,4 +1,4 @@
-"""Boot paths that need no firmware's network: GRUB from the machine's own disk, and kexec; and how they fail."""
+"""Boot paths grub, pxe-chain under BIOS, and kexec, and how they fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Booting = Callable[..., AbstractContextManager[Machine]]
 
 
 def _with_argument(artifacts: Artifacts, folder: Path, argument: str) -> Artifacts:
-    """The same files under another digest, one argument of the kernel apart."""
+    """The same files under another digest: one kernel argument differs."""
     for name in artifacts.manifest.files:
         (folder / name).symlink_to(artifacts.folder / name)
     arguments = (*artifacts.manifest.kernel_arguments, argument)
@@ -42,12 +42,12 @@ def other(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Art
 
 @pytest.fixture(scope="session")
 def silent(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """The image, its console where nobody looks: on the tenth serial port, of a machine with two."""
+    """The image with its console on the tenth serial port, which the machine lacks."""
     return _with_argument(artifacts, tmp_path_factory.mktemp("silent"), "console=ttyS09")
 
 
 def _runs(machine: Machine, artifacts: Artifacts) -> bool:
-    """Told by the kernel's arguments, which are the only difference."""
+    """Which artifacts run, by the kernel arguments, which are the only difference."""
     is_other = "bootproof.other" in machine.check("cat /proc/cmdline").split()
     return is_other == ("bootproof.other" in artifacts.manifest.kernel_arguments)
 
@@ -77,7 +77,7 @@ def test_grub_boots_upgrades_and_goes_back_by_its_menu(
 def test_uefi_starts_grub_from_a_disk_that_was_written_anew(
     booting: Booting, spec: MachineSpec, run: Run, artifacts: Artifacts, other: Artifacts
 ) -> None:
-    """Its variables remember the boot disk as it was, whose partitions had other ids."""
+    """The UEFI variables name the previous boot disk, whose partitions had other ids."""
     with booting(replace(spec, boot_path=BootPath.GRUB, firmware=Firmware.UEFI)) as machine:
         assert machine.run("test -d /sys/firmware/efi").status == 0
         machine.power_off()
@@ -91,7 +91,7 @@ def test_uefi_starts_grub_from_a_disk_that_was_written_anew(
 
 
 def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: MachineSpec) -> None:
-    """A deployment did not finish."""
+    """An incomplete deployment: the kernel is missing."""
     with booting(replace(spec, boot_path=BootPath.GRUB), power=False) as machine:
         machine.folder.mkdir(parents=True)
         plan = machine._plan(None)
@@ -110,7 +110,7 @@ def test_grub_without_its_kernel_is_found_at_once(booting: Booting, spec: Machin
 def test_a_stale_local_copy_that_starts_instead_is_found(
     booting: Booting, spec: MachineSpec, artifacts: Artifacts, base: ImageDefinition
 ) -> None:
-    """What a deployment leaves that only said it had written the new version."""
+    """A deployment that reported success without writing the new version."""
     new = build(base, find_store(), version=f"{base.version}+next")
     with booting(replace(spec, boot_path=BootPath.GRUB), artifacts=new, power=False) as machine:
         menu = machine._plan(None).menu
@@ -174,7 +174,7 @@ def test_kexec_into_a_kernel_that_says_nothing_is_not_waited_for(
 
 
 def test_kexec_that_resets_or_cannot_begin_is_found(booting: Booting, spec: MachineSpec) -> None:
-    """The order of the faults is that of what the guest survives."""
+    """In an order in which the guest survives all faults but the last."""
     with booting(replace(spec, boot_path=BootPath.KEXEC)) as machine:
         machine.check("mount --bind /bin/false /usr/sbin/kexec")
         with pytest.raises(BootFailed) as refused:

@@ -1,4 +1,4 @@
-"""Defaults meet state: an image, its next version with other defaults, and a host that has lived with the first."""
+"""An upgrade to a version with other defaults, on a host that has state from the first version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLAYBOOK = """
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageDefinition, Artifacts], ...]:
-    """Two versions of one image."""
+    """Makes two versions of one image."""
     made = []
     for version in ("one", "two"):
         folder = tmp_path_factory.mktemp(version) / "context"

@@ -1,4 +1,4 @@
-"""What a boot leaves behind that ended before user space: the network in its finding, packets, the display."""
+"""Evidence of a boot that ended before user space: the network log in its finding, packets, the display."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _packets(lab: Lab, expression: str) -> str:
 
 
 def _greys(png: bytes) -> set[int]:
-    """The bytes of all rows of a picture: a display without text has few."""
+    """The distinct bytes in the rows of a picture: few, if the display shows no text."""
     at, data = 8, b""
     while at < len(png):
         size, kind = struct.unpack_from("!I4s", png, at)
@@ -64,7 +64,7 @@ def test_a_rootfs_that_is_not_served_is_quoted_and_captured(
     network = (folder / "network.log").read_text("utf-8")
     assert "DHCP OFFER 10.77.0.10\n" in network
     assert f"/{artifacts.digest[:12]}/vmlinuz 200 " in network
-    assert not (folder / SCREENSHOT).exists()  # Linux was there: its console says more
+    assert not (folder / SCREENSHOT).exists()  # Linux ran: its console says more
     assert "BOOTP/DHCP, Reply" in _packets(lab, "udp port 67")
     assert f"GET /{artifacts.digest}/{ROOTFS}" in _packets(lab, "tcp port 80 and dst 10.77.0.1")
 

@@ -1,4 +1,4 @@
-"""What only a planted machine shows: a watchdog that fires, too little memory, and what a board keeps."""
+"""Unusual machines: a watchdog that fires, too little memory, a clock and a TPM that keep their state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_too_little_memory_is_found_and_named(booting: Booting, spec: MachineSpe
 def test_a_board_keeps_its_clock_and_its_tpm_and_its_watchdog_is_seen_to_fire(
     booting: Booting, spec: MachineSpec
 ) -> None:
-    """One boot and one reboot on a machine with disks on four buses, somebody else's first."""
+    """One boot and one reboot on a machine with disks on four buses, another system's disk first."""
     spec = apply(find_profile("mixed-buses"), replace(spec, clock="2011-03-01T12:00:00"))
     with booting(replace(spec, has_tpm=True, has_watchdog=True)) as machine:
         foreign = machine.spec.disks[0].path

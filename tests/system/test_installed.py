@@ -42,7 +42,7 @@ class Repository:
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    """No settings for pytest, an image like base, a test module with the name of one of the suite's."""
+    """No pytest settings, an image like base, a test module with the same name as one of the suite."""
     folder = tmp_path_factory.mktemp("theirs")
     install(folder)
     shutil.copytree(ROOT / "images" / "roles", folder / "images" / "roles")
@@ -81,7 +81,7 @@ def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository)
 
 
 def test_the_virtual_environment_is_not_searched_for_tests(theirs: Repository) -> None:
-    """Without tests/image the own tests are those of the whole repository, and the suite is installed in it."""
+    """Without tests/image, pytest collects the whole repository, in which the suite is installed."""
     tests = theirs.folder / "tests"
     (tests / "image").rename(tests / "hosts")
     try:

@@ -1,4 +1,4 @@
-"""A machine that failed is kept: every way into it leads there, and nothing of it outlives its run."""
+"""--keep-failed: every way to connect to a kept machine works, and nothing of it outlives its run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_boots(cold_machine):
 
 @contextmanager
 def _pytest(folder: Path, test: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A run of that test; if it still runs at the end of the block, it is ended."""
+    """Run that test; end the run with the block, if it has not ended."""
     (folder / "test_mine.py").write_text(test)
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--image=base", f"--images-dir={ROOT}/images"]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What is left when a run does not end as it should: nothing."""
+"""A killed run leaves no process, mount or file behind."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .conftest import ROOT
 
 
 def processes_about(folder: Path) -> list[str]:
-    """The command lines that name ``folder``: QEMU's disks and logs, dnsmasq's configuration."""
+    """Command lines of processes that name ``folder``: QEMU's disks and logs, dnsmasq's configuration."""
     lines = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             lines.append(file.read_bytes().replace(b"\0", b" ").decode())
     return [line for line in lines if str(folder) in line]
 

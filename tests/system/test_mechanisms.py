@@ -1,4 +1,4 @@
-"""An image whose locations are a bind mount, an overlay and a folder in a mounted /var, none of them a link."""
+"""An image whose persistent paths are a bind mount, an overlay and a folder in a mounted /var, none of them a link."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ THOROUGH = ("--thorough", "--power-cuts=1000", "tests/image/test_upgrades.py", "
 
 
 def _build(folder: Path, spoil: str = "true") -> tuple[Path, Artifacts]:
-    """A folder of images with the definition of ``theirs``, which says nothing of building it, and what was built."""
+    """A folder with the definition of ``theirs``, which has no [build] table, and its artifacts."""
     text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
     begin, end = text.index("paths = ["), text.index("tolerates")
     text = f"{text[:begin]}paths = {PATHS}\n{text[end:]}"

@@ -1,4 +1,4 @@
-"""Every network fault, planted around the good image: it comes up in spite of it, or the harness says what it was."""
+"""Every network fault, with the good image: the image boots in spite of it, or the finding names it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FOUND = {
     "http-other-build-rootfs": "served-bytes-differ",
     "tftp-absent": "ipxe-download-failed",
 }
-"""What the harness must say; the image comes up in spite of the others."""
+"""The finding of each permanent fault; the image boots in spite of the others."""
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -60,7 +60,7 @@ def test_a_fault_that_no_image_tolerates_is_named(
         (fault,) = with_other_build([fault], [other.rootfs])
     machine = replace(spec, boot_path=BootPath.IPXE_BIOS)
     if name.startswith("tftp"):
-        machine = replace(spec, boot_path=BootPath.PXE_CHAIN, firmware=Firmware.BIOS)  # UEFI would go on to HTTP boot
+        machine = replace(spec, boot_path=BootPath.PXE_CHAIN, firmware=Firmware.BIOS)  # UEFI falls back to HTTP boot
     lab.inject(fault)
 
     with pytest.raises(BootFailed) as failure, booting(machine):

@@ -1,4 +1,4 @@
-"""A good image in a spoilt lab, on a spoilt disk or board: found at once, and named."""
+"""The good image with a faulty lab, disk or board: the fault is found at once and named."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_findings_are_in_the_runs_folder_before_the_test_ends(booting: Booting, 
 
 
 def digest_of(path: Path) -> str:
-    """Of a sparse file of 8 GiB: only what is allocated costs time."""
+    """The digest of a sparse file of 8 GiB, reading only what is allocated."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

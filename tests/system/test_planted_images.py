@@ -1,4 +1,4 @@
-"""Images that were built with a fault: the verdict is failed, and a finding names it."""
+"""Images built with a fault: the verdict is failed, and a finding names the fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.model.verdict import Finding, Outcome
 from .conftest import PLANTED, Judge
 
 FAULTS = {
-    # planted image: finding id, and what the finding must name
+    # planted image: finding id, and text that the finding must contain
     "failing-service": ("unit-failed", "fails.service"),
     "flapping-service": ("unit-flapping", "flaps.service"),
     "real-folder": ("persist-failed", "/var/local"),

@@ -1,4 +1,4 @@
-"""What no machine shows: builds that fail, sizes that grow, a log that somebody else writes to."""
+"""Findings without a machine: failed builds, exceeded sizes, a log that another program writes to."""
 
 from __future__ import annotations
 

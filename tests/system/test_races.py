@@ -1,4 +1,4 @@
-"""An image with a service that works only because another one is usually quicker: the suite takes its luck away."""
+"""An image with a service that works only because another one usually starts first: check ordering finds the race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: what it does with keys, links, narrow screens and large logs."""
+"""The report in a real browser: keys, links, narrow screens and large logs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POINTED = """(() => {
     const isSeen = line && seen.top >= Math.max(0, pane.top) && seen.bottom <= Math.min(innerHeight, pane.bottom);
     return isSeen && document.activeElement === line ? line.textContent : "";
 })()"""
-"""The text of the line that was jumped to, once it is in view and has the focus."""
+"""The text of the line that a link points to, once it is visible and focused."""
 
 Show = Callable[..., Page]
 
@@ -34,7 +34,7 @@ def browser() -> Iterator[Page]:
 
 @pytest.fixture
 def show(browser: Page, tmp_path: Path) -> Iterator[Show]:
-    """``show(verdict, "#fragment")`` opens the report on a run in ``tmp_path``; it may not complain."""
+    """``show(verdict, "#fragment")`` opens the report on a run in ``tmp_path``; the browser must print no errors."""
 
     def show(verdict: Verdict, fragment: str = "", *, width: int = 1280) -> Page:
         path = report.write_page(verdict, tmp_path, promoted=samples.promoted(tmp_path), trends=samples.TRENDS)
@@ -189,7 +189,7 @@ def test_without_javascript_all_but_the_logs_is_there(show: Show, verdict: Verdi
 
 
 def test_a_hundred_machines_with_large_logs_are_searched(show: Show, tmp_path: Path) -> None:
-    """How soon it is painted is a row of ``make bench``."""
+    """The time until it is painted is a row of ``make bench``."""
     page = show(samples.run(tmp_path, machines=100, lines=7_400))
 
     page.evaluate("document.getElementById('query').focus()")

@@ -1,4 +1,4 @@
-"""A next version that keeps a database in a format which the version before it does not take."""
+"""A new version converts a database to a format that the previous version cannot read."""
 
 from __future__ import annotations
 

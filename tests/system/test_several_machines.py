@@ -1,4 +1,4 @@
-"""Several machines in one lab: they reach each other by name, and a whole rack comes up from one web server."""
+"""Several machines in one lab reach each other by name, and many boot from one web server at the same time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from harness.runs.folder import Run
 Booting = Callable[..., AbstractContextManager[Machine]]
 RACK = 10
 RACK_MIB = 1024
-"""What base needs, and ten of them find room for."""
+"""Memory in MiB: enough for base, and ten such machines fit on the host."""
 
 PATIENT = {
     "systemd.unit-dropin.systemd-networkd-wait-online.service~bootproof": "[Service]\nTimeoutStartSec=infinity\n"
     "ExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --timeout=0\n"
 }
-"""Ten machines that share two cores are each five times slower, which the image's 120 s do not know."""
+"""Ten machines that share two cores are five times slower each, and the image's own limit of 120 s does not adapt."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def make(booting: Booting, spec: MachineSpec, tmp_path: Path) -> Iterator[Callable[..., list[Machine]]]:
-    """``make(10)``: so many machines that are off, each in its own place with its own disk."""
+    """``make(10)``: that many machines, powered off, each with its own number and disk."""
     with ExitStack() as stack:
 
         def make(count: int, **changes: Any) -> list[Machine]:

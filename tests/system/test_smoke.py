@@ -1,4 +1,4 @@
-"""The thinnest real path from end to end: build base, boot it over the network, look inside, judge."""
+"""The shortest real run: build base, boot it over the network, run checks in it, write a verdict."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Runs that do not do all that they should, or not to the end: a verdict all the same, and never ``passed``.
+"""Incomplete and interrupted runs write a verdict, and never ``passed``.
 
-The suite here is a small one that boots nothing; what it is run against is really built.
+The suite here is a small one that boots nothing; the artifacts are real.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ EVERYWHERE = pytest.mark.parametrize("workers", ["0", "2"])
 
 @dataclass(frozen=True)
 class Repository:
-    """Somebody's, with the image ``base`` and a suite."""
+    """A repository with the image ``base`` and a suite."""
 
     folder: Path
 
     def argv(self, workers: str, *arguments: str) -> list[str]:
-        """Without the suite that comes along, which boots."""
+        """Arguments that leave out the suite of Bootproof, which boots."""
         where = [] if any("::" in argument for argument in arguments) else ["tests/image"]
         return [sys.executable, "-m", "pytest", "--image", "base", f"-n{workers}", *arguments, *where]
 
@@ -105,7 +105,7 @@ class Repository:
 
 @pytest.fixture
 def repository(tmp_path: Path, artifacts: Artifacts) -> Repository:
-    del artifacts  # it is built
+    del artifacts  # only so that it is built
     shutil.copytree(ROOT / "images", tmp_path / "images")
     (tmp_path / "tests" / "image").mkdir(parents=True)
     (tmp_path / "tests" / "image" / "test_suite.py").write_text(SUITE)
@@ -117,7 +117,7 @@ def ids(verdict: Verdict) -> list[str]:
     return [finding.id for finding in verdict.findings]
 
 
-# Less than everything
+# Incomplete runs
 
 LESS = {
     "nothing": (["-k", "nothing"], set()),
@@ -183,7 +183,7 @@ def test_file_that_cannot_be_collected_is_inconclusive(repository: Repository, w
     assert "not-collected" in ids(repository.verdict())
 
 
-# Interrupted, crashed
+# Interrupted and crashed runs
 
 
 @EVERYWHERE
@@ -223,11 +223,11 @@ def test_crashed_worker_is_a_finding_and_its_check_is_missing(repository: Reposi
     assert "Traceback" not in said
 
 
-# No room, no right to write
+# No space, no permission
 
 
 def small(place: Path, option: str) -> list[str]:
-    """Puts a file system of its own on ``place``, for one program alone."""
+    """Mounts a new file system on ``place``, for one program only."""
     argv = ["unshare", "--mount", "sh", "-ec", f'mkdir -p "$0"; mount {option} "$0"; exec "$@"', str(place)]
     if os.geteuid():
         argv[1:1] = ["--user", "--map-root-user"]

@@ -2,7 +2,7 @@
 # dracut module: /data, the machine-id and the SSH host keys, before the real root starts.
 
 check() {
-    return 255 # only when asked for
+    return 255 # only if a configuration names it
 }
 
 depends() {
@@ -18,6 +18,6 @@ install() {
         systemd-repart tr udevadm umount wipefs /etc/mke2fs.conf
     inst_multiple /usr/lib/persist/persist /usr/lib/persist/config /usr/lib/persist/repart.d/*.conf
     inst_simple /usr/lib/systemd/system/persist.service
-    # shellcheck disable=SC2154 # both are dracut's
+    # shellcheck disable=SC2154 # dracut sets both
     $SYSTEMCTL -q --root "$initdir" enable persist.service
 }
