@@ -140,7 +140,9 @@ def test_classes_named_for_maintainers_exist() -> None:
     named = {name for page in FOR_MAINTAINERS for name in CLASS.findall(_page(page).read_text("utf-8"))}
 
     assert len(named) > 20
-    assert sorted(name for name in named if not re.search(rf"^class {name}\b", source, re.MULTILINE)) == []
+    assert (
+        sorted(name for name in named - {"Protocol"} if not re.search(rf"^class {name}\b", source, re.MULTILINE)) == []
+    )
 
 
 @each_page

@@ -160,7 +160,7 @@ def test_the_folder_of_a_killed_process_is_removed(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out == "no machine is held\n"
     assert not folder.exists()
     assert main(["attach"]) == 4
-    assert "no machine is held: pytest --keep failed" in capsys.readouterr().err
+    assert "no machine is held: pytest --keep-failed" in capsys.readouterr().err
 
 
 def test_a_folder_that_others_may_enter_is_not_used(

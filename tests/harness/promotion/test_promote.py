@@ -496,12 +496,13 @@ with tempfile.TemporaryDirectory() as folder:  # imports all that a promotion ne
     first = Proven(Path(folder))
     first.demand()
     first.promote()
-for line in sys.stdin:
+while line := sys.stdin.readline():
     child = os.fork()
     if not child:
         Proven(Path(line.rstrip())).promote("2")
         os._exit(0)
     print(child, flush=True)
+    sys.stdin.readline()  # until the test has killed it: a child that ended by itself keeps its id
     os.waitpid(child, 0)
     print("ended", flush=True)
 """
@@ -529,6 +530,7 @@ def test_killed_at_any_instant_the_stream_points_to_the_old_or_the_new_build(
     child = int(promotes.stdout.readline())
     time.sleep(random.Random(seed).uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
+    print(file=promotes.stdin, flush=True)
     assert promotes.stdout.readline() == "ended\n"
 
     versions = [entry.version for entry in proven.tree.history("context", "stable")]
