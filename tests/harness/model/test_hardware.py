@@ -117,7 +117,7 @@ def test_images_are_made_as_the_profile_has_them_and_never_touched_again(tmp_pat
 @pytest.mark.parametrize(
     ("text", "key", "remedy"),
     [
-        ('firmware = "efi"', "firmware", "known: bios, uefi"),
+        ('firmware = "efi"', "firmware", "did you mean uefi?"),
         ("cpu = 4", "cpu", "did you mean cpus?"),
         ("cpus = 0", "cpus", "for example"),
         ('watchdog = "yes"', "watchdog", "for example watchdog = true"),
