@@ -69,7 +69,8 @@ def conclude(scope: Scope, prepared: PreparedImage | None, run: Run) -> Verdict:
 
 def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now_s: tuple[float, float]) -> Verdict:
     """The verdict on ``record``; ``cores_now_s`` are the CPU seconds of the host used so far, and used or idle."""
-    definition, planned, results = scope.definition, _planned(record), results_of(record.reported)
+    definition, results = scope.definition, results_of(record.reported)
+    planned = {test.test: test.checks for test in record.planned}
     findings, booted = list(record.findings), set[str]()
     if subject:
         digest = subject.artifacts.digest
@@ -97,10 +98,6 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
         runtime_profile=record.runtime_profile,
         rates=rates(planned, results),
     )
-
-
-def _planned(record: RunRecord) -> dict[str, tuple[str, ...]]:
-    return {test.test: test.checks for test in record.planned}
 
 
 def _tests(record: RunRecord, suites: Sequence[Path]) -> list[Path]:

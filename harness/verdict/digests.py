@@ -18,13 +18,9 @@ def digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[P
         "artifacts": artifacts.digest,
         **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
         "definition": sources_digest(definition),
-        "suite": digest.of_value([_of_tests(path) for path in tests]),
+        "suite": digest.of_value([digest.of_folder(path) if path.is_dir() else digest.of_file(path) for path in tests]),
         "harness": digest.of_package(Path(__file__).parents[1], without="suite"),
     }
-
-
-def _of_tests(path: Path) -> str:
-    return digest.of_folder(path) if path.is_dir() else digest.of_file(path)
 
 
 def host_facts(prepared: PreparedImage) -> dict[str, str]:
