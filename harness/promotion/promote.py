@@ -146,8 +146,7 @@ def _published(tree: PublishedTree, pointer: Pointer, policy: Policy) -> ProvenB
     attested = attest.verify(proof.attestation, policy.keys, "the attestation of the published build")
     file = tree.manifest(pointer.entry.artifacts)
     check_files(file.parent, {MANIFEST: attested.files[MANIFEST]})
-    manifest = serialization.read(Manifest, file)
-    return _described(attested.verdict, manifest)
+    return _described(attested.verdict, serialization.read(Manifest, file))
 
 
 def _described(verdict: Verdict, manifest: Manifest) -> ProvenBuild:
