@@ -34,7 +34,7 @@ class Side:
     verdict: Verdict | None = None
 
 
-_ALIKE = Image(files={}, owners={}, users={}, groups={}, config={})
+_ALIKE = Image(files={}, users={}, groups={}, config={})
 """In place of both root file systems if their bytes are equal, so that neither is read."""
 
 

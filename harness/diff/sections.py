@@ -45,7 +45,7 @@ def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
 
 
 def _missing(why: str, old: object, new: object) -> str:
-    """``why`` about the sides that are None or empty, which replace its placeholder; empty if there are none."""
+    """``why``, with the sides that are None or empty in place of ``{}``; empty if both are known."""
     missing = [side for side, known in (("OLD", old), ("NEW", new)) if not known]
     return why.format(" or ".join(missing)) if missing else ""
 
@@ -159,10 +159,10 @@ def _kernel(old: Facts, new: Facts) -> Section:
         if before and after and len(before) == len(after) == 1:
             entries.append(entry(key, before[0], after[0], weight=Weight.NOTABLE))
             continue
-        gone = [text for text in before or [] if text not in (after or [])]
-        come = [text for text in after or [] if text not in (before or [])]
-        entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in gone]
-        entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in come]
+        removed = [text for text in before or [] if text not in (after or [])]
+        added = [text for text in after or [] if text not in (before or [])]
+        entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in removed]
+        entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in added]
     return section("kernel", entries)
 
 
@@ -179,10 +179,10 @@ def _initrd(old: Facts, new: Facts) -> Iterator[Section]:
         ("drivers in the initrd", old.manifest.initrd_drivers, new.manifest.initrd_drivers),
         ("dracut modules", old.manifest.dracut_modules, new.manifest.dracut_modules),
     ):
-        gone = (entry(driver, "", None, weight=Weight.NOTABLE) for driver in set(one) - set(other))
-        come = (entry(driver, None, "") for driver in set(other) - set(one))
+        removed = (entry(driver, "", None, weight=Weight.NOTABLE) for driver in set(one) - set(other))
+        added = (entry(driver, None, "") for driver in set(other) - set(one))
         unknown = _missing(_NOT_LISTED, one, other)
-        yield Section(name=name, unknown=unknown) if unknown else section(name, [*gone, *come])
+        yield Section(name=name, unknown=unknown) if unknown else section(name, [*removed, *added])
 
 
 def _packages(old: Facts, new: Facts) -> Section:
@@ -279,7 +279,7 @@ def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Secti
 
 
 def _kernel_configuration(old: Facts, new: Facts) -> Section:
-    """Options that were set and no longer are come first; options that only one kernel has come last."""
+    """Options that are no longer set are listed first, options that only one kernel has last."""
     name, one, other = "kernel configuration", old.image.config, new.image.config
     if one is None or other is None:
         why = "the root file system of {} has none that could be read"

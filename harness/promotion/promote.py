@@ -141,7 +141,6 @@ def _check_clock(pointer: Pointer | None, at: datetime) -> None:
 
 
 def _published(tree: PublishedTree, pointer: Pointer, policy: Policy) -> ProvenBuild:
-    """The build that the stream points to."""
     proof = tree.proof(pointer.entry.attestation)
     attested = attest.verify(proof.attestation, policy.keys, "the attestation of the published build")
     file = tree.manifest(pointer.entry.artifacts)

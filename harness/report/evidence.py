@@ -28,7 +28,8 @@ class Beside:
 
 def gather(boot: BootResult, folder: Path) -> Beside:
     """The files of a boot of the run in ``folder``, as far as they still exist."""
-    network = clean_lines(read_beside(boot, NETWORK_LOG, folder))
+    log = read_beside(boot, NETWORK_LOG, folder).decode("utf-8", "replace")
+    network = tuple(clean(line) for line in log.splitlines())
     captures = (quote(os.path.relpath(name, folder)) for name in boot.captures if Path(name).exists())
     picture = read_beside(boot, SCREENSHOT, folder)
     return Beside(
@@ -48,7 +49,3 @@ def read_beside(boot: BootResult, name: str, folder: Path) -> bytes:
         except OSError:
             continue
     return b""
-
-
-def clean_lines(text: bytes) -> tuple[str, ...]:
-    return tuple(clean(line) for line in text.decode("utf-8", "replace").splitlines())

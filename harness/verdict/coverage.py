@@ -30,7 +30,6 @@ NETWORK_FAULTS = "network-faults"
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
 
-
 _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
 """No name of an image has a tilde."""
 

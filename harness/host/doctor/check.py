@@ -40,10 +40,12 @@ WITHOUT_LAB = CheckState.LIMITED
 """The state of a check that only a lab needs: without a lab, the user network is used."""
 
 
-def from_packages(name: str, missing: Iterable[str], enables: str, without: str) -> HostCheck:
-    """A check of files; ``missing`` are the packages that would install those that are not there."""
+def from_packages(
+    name: str, missing: Iterable[str], enables: str, without: str, state: CheckState = CheckState.LIMITED
+) -> HostCheck:
+    """A check of files; ``missing`` are the packages to install. If there are any, the check has that ``state``."""
     if packages := " ".join(missing):
-        return HostCheck(name=name, state=CheckState.LIMITED, detail=without, remedy=f"{INSTALL}{packages}")
+        return HostCheck(name=name, state=state, detail=without, remedy=f"{INSTALL}{packages}")
     return HostCheck(name=name, state=CheckState.OK, detail=enables)
 
 

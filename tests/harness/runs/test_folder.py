@@ -1,4 +1,4 @@
-"""The run's folder keeps what happened, whoever wrote it."""
+"""The run's folder keeps what happened, from all workers."""
 
 from __future__ import annotations
 
