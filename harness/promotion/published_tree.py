@@ -290,18 +290,17 @@ def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
 
 def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[StreamEntry, ...]]:
     """The pointer and the history in ``folder``, if both are unchanged and agree; `NotVerified` otherwise."""
+    file = folder / _POINTER
     try:
-        text = (folder / _POINTER).read_bytes()
-        pointer = serialization.load(Pointer, json.loads(text)["stream"])
+        pointer = read_pointer(file.read_bytes(), str(file))
         lines = (folder / _HISTORY).read_bytes().splitlines(keepends=True)
         entries = tuple(serialization.load(StreamEntry, json.loads(line)) for line in lines)
         script = digest.of_file(folder / _SCRIPT)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _changed(folder / _POINTER) from error
+        raise _changed(file) from error
     chain = [_FIRST, *map(_digest, entries)]
     is_sound = (
-        text == _sealed(pointer)
-        and (pointer.image, pointer.stream, pointer.number) == (image, stream, len(entries))
+        (pointer.image, pointer.stream, pointer.number) == (image, stream, len(entries))
         and lines == [_line(entry) for entry in entries]
         and all(entry.previous == before for entry, before in zip(entries, chain, strict=False))
         and bool(entries)
@@ -309,7 +308,7 @@ def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tu
         and script == pointer.entry.script
     )
     if not is_sound:
-        raise _changed(folder / _POINTER)
+        raise _changed(file)
     return pointer, entries
 
 
