@@ -1,12 +1,7 @@
 """Changes files of a tree, as a program with the tree as its root folder: ``tree_actions.py TREE ACTION …``.
 
 A separate program that uses the standard library only: it runs in the build's namespaces, where links in the tree
-lead into the tree and files of every owner can be written.
-
-    tree_actions.py TREE bootstrapped MIRROR    removes every trace of the mirror, if there was one
-    tree_actions.py TREE entered RESOLVER       keeps services from starting; makes names resolve
-    tree_actions.py TREE anonymous EPOCH        removes identities and traces of this build
-    tree_actions.py TREE stamped IMAGE VERSION  writes the image's name and version to os-release
+lead into the tree and files of every owner can be written. An action is a public function with its arguments.
 """
 
 from __future__ import annotations
@@ -52,7 +47,7 @@ _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts
 
 
 def bootstrapped(root: Path, mirror: str) -> None:
-    """Remove the mirror from sources.list, which is then empty, and other traces of mmdebstrap."""
+    """Remove the mirror, if one was used, from sources.list, which is then empty, and other traces of mmdebstrap."""
     sources = root / "etc/apt/sources.list"
     lines = sources.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not mirror or f" {mirror.rstrip('/')} " not in line]
