@@ -315,7 +315,9 @@ def test_a_clock_in_1970_is_set() -> None:
 # All of it
 
 
-def test_every_check_that_fails_has_a_remedy_or_a_consequence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_check_has_a_detail_and_one_that_passes_has_no_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path))
     checks = examine()
 
