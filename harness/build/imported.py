@@ -30,6 +30,7 @@ from harness.store.store import Store
 CMDLINE = "cmdline"
 """The file with the kernel arguments, separated by white space."""
 
+_METADATA_FILES = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
 _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 
 
@@ -55,8 +56,7 @@ def take_in(
             raise UsageError(
                 f"{folder} holds artifacts of {found.manifest.image} by its {MANIFEST}, not of {definition.name}"
             )
-        files = {name: folder / name for name in found.manifest.files}
-        manifest = found.manifest
+        manifest, files = found.manifest, {name: folder / name for name in found.manifest.files}
         if what := difference(found):
             raise UsageError(f"{what}; copy the folder again from where it was built")
     else:
@@ -111,29 +111,20 @@ def _describe(
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
     with rootfs_images.reading(image) as read:
         texts = [(read(name) or b"").decode("utf-8", "replace") if read else "" for name in _METADATA_FILES]
-    release, status = texts[0] or texts[1], texts[2]
+    version = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', texts[0] or texts[1], re.MULTILINE)
     return Manifest(
         image=definition.name,
-        version=_release_version(release),
+        version=version[1] if version else "",
         kernel_version=kernel_version(files[KERNEL]),
         kernel_arguments=_arguments(folder, definition, kernel_arguments),
         files={name: describe(path) for name, path in files.items()},
-        packages=_packages(status),
+        packages=_packages(texts[2]),
         dracut_modules=(),
         initrd_drivers=(),
         definition=sources_digest(definition),
         sources={},
         builder={},
     )
-
-
-_METADATA_FILES = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
-
-
-def _release_version(release: str) -> str:
-    """IMAGE_VERSION of os-release(5); empty if it is missing."""
-    found = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
-    return found[1] if found else ""
 
 
 def _packages(status: str) -> dict[str, str]:

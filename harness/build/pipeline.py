@@ -203,8 +203,7 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
     (folder / "out").mkdir()
     with _step(task, "initrd", f"IMAGE_VERSION {task.version}") as log:
-        stamp = chroot.tree_action(tree, "stamped", task.definition.name, task.version)
-        chroot.run(stamp, log=log)
+        chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
         kernel, contents = initrd.make_initrd(task.definition, folder, archive=base.archive, log=log)
         chroot.run(chroot.tree_action(tree, "anonymous", epoch), log=log)
     with _step(task, "pack", "") as log:
@@ -226,8 +225,7 @@ def _read_base(task: _Build) -> _Base | None:
 
 
 def _build_key(task: _Build, base: _Base) -> str:
-    layer = configure.layer_key(task.definition, base.content)
-    return digest.of_value([_FORMAT, layer, task.version])
+    return digest.of_value([_FORMAT, configure.layer_key(task.definition, base.content), task.version])
 
 
 def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -> None:

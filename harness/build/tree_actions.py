@@ -1,12 +1,7 @@
 """Changes files of a tree, as a program with the tree as its root folder: ``tree_actions.py TREE ACTION …``.
 
 A separate program that uses the standard library only: it runs in the build's namespaces, where links in the tree
-lead into the tree and files of every owner can be written.
-
-    tree_actions.py TREE bootstrapped MIRROR    removes every trace of the mirror, if there was one
-    tree_actions.py TREE entered RESOLVER       keeps services from starting; makes names resolve
-    tree_actions.py TREE anonymous EPOCH        removes identities and traces of this build
-    tree_actions.py TREE stamped IMAGE VERSION  writes the image's name and version to os-release
+lead into the tree and files of every owner can be written. An action is a public function with its arguments.
 """
 
 from __future__ import annotations
@@ -19,70 +14,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _EMPTIED = [
-    "dev",
-    "proc",
-    "sys",
-    "run",
-    "tmp",
-    "var/tmp",
-    "var/backups",
-    "var/lib/apt/lists",
-    "var/cache/apt",
-    "var/cache/debconf",
-    "var/cache/man",
-    "var/cache/ldconfig",
-    "var/cache/fontconfig",
-]
+    "dev", "proc", "sys", "run", "tmp", "var/tmp", "var/backups", "var/lib/apt/lists",
+    "var/cache/apt", "var/cache/debconf", "var/cache/man", "var/cache/ldconfig", "var/cache/fontconfig",
+]  # fmt: skip
 """Folders that are emptied."""
 
 _IDENTITY = [
-    "etc/hostname",
-    "etc/ssh/ssh_host_*_key*",
-    "etc/iscsi/initiatorname.iscsi",
-    "etc/nvme/hostid",
-    "etc/nvme/hostnqn",
-    "etc/openvswitch/system-id.conf",
-    "var/lib/openvswitch/conf.db",
-    "var/lib/dbus/machine-id",
-    "var/lib/systemd/random-seed",
-    "var/lib/systemd/credential.secret",
-    "etc/ssl/certs/ssl-cert-snakeoil.pem",
-    "etc/ssl/private/ssl-cert-snakeoil.key",
-    "var/lib/libvirt/secrets/*",
-    "etc/libvirt/secrets/*",
-]
+    "etc/hostname", "etc/ssh/ssh_host_*_key*", "var/lib/dbus/machine-id",
+    "etc/iscsi/initiatorname.iscsi", "etc/nvme/hostid", "etc/nvme/hostnqn",
+    "etc/openvswitch/system-id.conf", "var/lib/openvswitch/conf.db",
+    "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
+    "var/lib/libvirt/secrets/*", "etc/libvirt/secrets/*",
+]  # fmt: skip
 """Files that must differ between hosts, or that must not be known to everyone who has the image."""
 
 _DEFAULTS = "usr/share/persist"
 """Where the role ``persist`` keeps the defaults for a new /data, under their original paths."""
 
 _TRACES = [
-    "etc/.pwd.lock",
-    "etc/passwd-",
-    "etc/group-",
-    "etc/shadow-",
-    "etc/gshadow-",
-    "etc/subuid-",
-    "etc/subgid-",
-    "etc/apt/apt.conf.d/99mmdebstrap",
-    "etc/.resolv.conf.systemd-resolved.bak",
-    "usr/sbin/policy-rc.d",
-    "root/.ansible",
-    "root/.cache",
-    "root/.bash_history",
-    "var/lib/dpkg/*-old",
-    "var/lib/dpkg/lock*",
-    "var/lib/dpkg/triggers/Lock",
-    "var/lib/apt/periodic",
-    "var/lib/ucf/*.[0-9]",
-    "var/lib/command-not-found",
-    "initrd.img",
-    "initrd.img.old",
-    "vmlinuz",
-    "vmlinuz.old",
-    "boot/initrd*",
-    "boot/vmlinuz.old",
-]
+    "etc/.pwd.lock", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
+    "etc/apt/apt.conf.d/99mmdebstrap", "etc/.resolv.conf.systemd-resolved.bak", "usr/sbin/policy-rc.d",
+    "root/.ansible", "root/.cache", "root/.bash_history",
+    "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/apt/periodic",
+    "var/lib/ucf/*.[0-9]", "var/lib/command-not-found",
+    "initrd.img", "initrd.img.old", "vmlinuz", "vmlinuz.old", "boot/initrd*", "boot/vmlinuz.old",
+]  # fmt: skip
 """Traces of this build. Kernel and initrd are separate artifacts; the kernel of the packages stays."""
 
 _RESOLVER = "# Written by the build, removed at its end."
@@ -90,7 +47,7 @@ _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts
 
 
 def bootstrapped(root: Path, mirror: str) -> None:
-    """Remove the mirror from sources.list, which is then empty, and other traces of mmdebstrap."""
+    """Remove the mirror, if one was used, from sources.list, which is then empty, and other traces of mmdebstrap."""
     sources = root / "etc/apt/sources.list"
     lines = sources.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not mirror or f" {mirror.rstrip('/')} " not in line]
@@ -177,10 +134,7 @@ def _remove(path: Path) -> None:
 
 
 _ACTIONS: dict[str, Callable[..., None]] = {
-    "bootstrapped": bootstrapped,
-    "entered": entered,
-    "anonymous": anonymous,
-    "stamped": stamped,
+    action.__name__: action for action in (bootstrapped, entered, anonymous, stamped)
 }
 
 

@@ -1,11 +1,4 @@
-"""Compares two images: ``bootproof diff``.
-
-value     a difference as frozen values
-tree      reads every file of a squashfs in one pass
-contents  collects the facts about one image
-sections  compares the facts of two images; files compares their root file systems
-text      a difference as text
-"""
+"""Compares two images: ``bootproof diff``."""
 
 from __future__ import annotations
 
@@ -41,7 +34,7 @@ class Side:
     verdict: Verdict | None = None
 
 
-_ALIKE = Image(files={}, owners={}, users={}, groups={}, config={})
+_ALIKE = Image(files={}, users={}, groups={}, config={})
 """In place of both root file systems if their bytes are equal, so that neither is read."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from harness.core.errors import BootproofError
 from harness.diff.tree import TreeFile, read_tree
@@ -25,11 +25,11 @@ class Image:
     ``owners`` maps a path to its package, ``config`` the kernel's options to their values.
     """
 
-    files: dict[str, TreeFile] | None
-    owners: dict[str, str]
-    users: dict[str, int] | None
-    groups: dict[str, int] | None
-    config: dict[str, str] | None
+    files: dict[str, TreeFile] | None = None
+    owners: dict[str, str] = field(default_factory=dict)
+    users: dict[str, int] | None = None
+    groups: dict[str, int] | None = None
+    config: dict[str, str] | None = None
     unread: str = ""
 
 
@@ -67,7 +67,7 @@ def read_image(artifacts: Artifacts) -> Image:
                 return image
         return _parts(artifacts)
     except BootproofError as error:
-        return Image(files=None, owners={}, users=None, groups=None, config=None, unread=str(error))
+        return Image(unread=str(error))
 
 
 def _whole(artifacts: Artifacts) -> Image:
@@ -90,12 +90,9 @@ def _parts(artifacts: Artifacts) -> Image:
     with rootfs_images.reading(artifacts.rootfs) as read:
         name = artifacts.manifest.rootfs
         if read is None:
-            return Image(files=None, owners={}, users=None, groups=None, config=None,
-                         unread=f"no program here reads {name}")  # fmt: skip
+            return Image(unread=f"no program here reads {name}")
         configs = (read(name) for name in _configs(artifacts.manifest))
         return Image(
-            files=None,
-            owners={},
             users=numbers(read(_USERS)),
             groups=numbers(read(_GROUPS)),
             config=options(next(filter(None, configs), None)),
@@ -135,6 +132,6 @@ def options(text: bytes | None) -> dict[str, str] | None:
     """Option to value, from a kernel's configuration; an option that is not set is "n", as in Kconfig."""
     if not text:
         return None
-    lines: Iterable[str] = text.decode("utf-8", "replace").splitlines()
+    lines = text.decode("utf-8", "replace").splitlines()
     found = (re.fullmatch(r"(?:# )?CONFIG_(\w+)(?:=(.*)| is not set)", line) for line in lines)
     return {line[1]: line[2] or "n" for line in found if line}

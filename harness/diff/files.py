@@ -119,11 +119,10 @@ def _is_folder(pair: Pair) -> bool:
 
 
 def _entry(path: str, old: TreeFile | None, new: TreeFile | None, owner: str, *, gains_setid: bool) -> DiffEntry:
+    texts: tuple[str | None, str | None] = _what(old) if old else None, _what(new) if new else None
     if old and new:
-        one, other = _describe(old, new)
-        return entry(path, one, other, weight=_weight(path, old, new, gains_setid=gains_setid), package=owner)
-    weight = _weight(path, gains_setid=gains_setid)
-    return entry(path, _what(old) if old else None, _what(new) if new else None, weight=weight, package=owner)
+        texts = _describe(old, new)
+    return entry(path, *texts, weight=_weight(path, old, new, gains_setid=gains_setid), package=owner)
 
 
 def _weight(
@@ -140,10 +139,7 @@ def _weight(
 
 def _describe(old: TreeFile, new: TreeFile) -> tuple[str, str]:
     """The attributes in which two files differ, in the same words; times are ignored."""
-    pairs = [
-        (_kind(old), _kind(new)),
-        (f"owner {old.uid}:{old.gid}", f"owner {new.uid}:{new.gid}"),
-    ]
+    pairs = [(_kind(old), _kind(new)), (f"owner {old.uid}:{old.gid}", f"owner {new.uid}:{new.gid}")]
     if old.kind == new.kind:
         pairs.append((f"mode {old.mode:04o}", f"mode {new.mode:04o}"))
         pairs.append((f"{old.size_bytes:,} bytes", f"{new.size_bytes:,} bytes"))

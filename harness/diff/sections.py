@@ -44,13 +44,14 @@ def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
     return tuple(sorted(sections, key=lambda section: not section.is_alarming))
 
 
-def _unknown(name: str, why: str, old: object, new: object) -> Section | None:
-    """A section without facts, if either side is None or empty; ``why`` has a placeholder for the side."""
+def _missing(why: str, old: object, new: object) -> str:
+    """``why``, with the sides that are None or empty in place of ``{}``; empty if both are known."""
     missing = [side for side, known in (("OLD", old), ("NEW", new)) if not known]
-    return Section(name=name, unknown=why.format(" or ".join(missing))) if missing else None
+    return why.format(" or ".join(missing)) if missing else ""
 
 
 _NO_RUN = "no known run of {} recorded them"
+_NOT_LISTED = "the manifest of {} does not list them"
 _AS_BUILT = "from the root file systems: no machines of both can be compared"
 
 
@@ -71,9 +72,10 @@ def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
         ("users", old.image.users, new.image.users),
         ("groups", old.image.groups, new.image.groups),
     ):
-        yield _unknown(name, f"the {name} of {{}} are not known", one, other) or _numbers(
-            name, one or {}, other or {}, [_AS_BUILT]
-        )
+        if unknown := _missing(f"the {name} of {{}} are not known", one, other):
+            yield Section(name=name, unknown=unknown)
+        else:
+            yield _numbers(name, one or {}, other or {}, [_AS_BUILT])
 
 
 def _numbers(name: str, old: Mapping[str, int], new: Mapping[str, int], notes: Sequence[str] = ()) -> Section:
@@ -93,7 +95,7 @@ def _number(value: int | None) -> str | None:
 
 def _units(old: Facts, new: Facts) -> Section:
     if not old.runtime_profile or not new.runtime_profile:
-        return _unknown("units", _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name="units")
+        return Section(name="units", unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
     states = [
         {name: unit.state for name, unit in profile.units.items()}
         for profile in (old.runtime_profile, new.runtime_profile)
@@ -110,13 +112,13 @@ def _units(old: Facts, new: Facts) -> Section:
 def _sockets(old: Facts, new: Facts) -> Section:
     """A new socket that other hosts can reach is alarming; one on the loopback is notable."""
     if not old.runtime_profile or not new.runtime_profile:
-        return _unknown("sockets", _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name="sockets")
+        return Section(name="sockets", unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
     one, other = ({_socket(text) for text in profile.sockets} for profile in (old.runtime_profile, new.runtime_profile))
-    gone = (entry(text, "", None, weight=Weight.NOTABLE) for text in one - other)
-    listening = (
-        entry(text, None, "", weight=Weight.NOTABLE if _is_loopback(text) else Weight.ALARM) for text in other - one
-    )
-    return section("sockets", [*gone, *listening])
+    entries = [entry(text, "", None, weight=Weight.NOTABLE) for text in one - other]
+    for text in other - one:
+        is_local = text.partition(" ")[2].startswith(_LOOPBACK)
+        entries.append(entry(text, None, "", weight=Weight.NOTABLE if is_local else Weight.ALARM))
+    return section("sockets", entries)
 
 
 def _socket(text: str) -> str:
@@ -128,10 +130,6 @@ def _socket(text: str) -> str:
     return f"{protocol} {host}:(any) {program}" if is_chosen else text
 
 
-def _is_loopback(text: str) -> bool:
-    return text.partition(" ")[2].startswith(_LOOPBACK)
-
-
 def _links(old: Facts, new: Facts) -> Section:
     """A persistent path whose link changes or is removed is lost to the host, or empty."""
     name, notes = "links", list[str]()
@@ -141,7 +139,7 @@ def _links(old: Facts, new: Facts) -> Section:
         one, other = _links_to_data(old.image.files), _links_to_data(new.image.files)
         notes.append(_AS_BUILT)
     else:
-        return _unknown(name, _NO_RUN, old.runtime_profile, new.runtime_profile) or Section(name=name)
+        return Section(name=name, unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
     weights = {path: Weight.ALARM if path in one else Weight.NOTABLE for path in one | other}
     return section(name, (entry(path, *pair, weight=weights[path]) for path, *pair in _pairs(one, other)), notes)
 
@@ -161,10 +159,10 @@ def _kernel(old: Facts, new: Facts) -> Section:
         if before and after and len(before) == len(after) == 1:
             entries.append(entry(key, before[0], after[0], weight=Weight.NOTABLE))
             continue
-        gone = [text for text in before or [] if text not in (after or [])]
-        come = [text for text in after or [] if text not in (before or [])]
-        entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in gone]
-        entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in come]
+        removed = [text for text in before or [] if text not in (after or [])]
+        added = [text for text in after or [] if text not in (before or [])]
+        entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in removed]
+        entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in added]
     return section("kernel", entries)
 
 
@@ -181,20 +179,21 @@ def _initrd(old: Facts, new: Facts) -> Iterator[Section]:
         ("drivers in the initrd", old.manifest.initrd_drivers, new.manifest.initrd_drivers),
         ("dracut modules", old.manifest.dracut_modules, new.manifest.dracut_modules),
     ):
-        gone = (entry(driver, "", None, weight=Weight.NOTABLE) for driver in set(one) - set(other))
-        come = (entry(driver, None, "") for driver in set(other) - set(one))
-        yield _unknown(name, "the manifest of {} does not list them", one, other) or section(name, [*gone, *come])
+        removed = (entry(driver, "", None, weight=Weight.NOTABLE) for driver in set(one) - set(other))
+        added = (entry(driver, None, "") for driver in set(other) - set(one))
+        unknown = _missing(_NOT_LISTED, one, other)
+        yield Section(name=name, unknown=unknown) if unknown else section(name, [*removed, *added])
 
 
 def _packages(old: Facts, new: Facts) -> Section:
     one, other = old.manifest.packages, new.manifest.packages
-    return _unknown("packages", "the manifest of {} does not list them", one, other) or section(
-        "packages",
-        (
-            entry(name, before, after, weight=Weight.NOTABLE if after is None else Weight.USUAL)
-            for name, before, after in _pairs(one, other)
-        ),
+    if unknown := _missing(_NOT_LISTED, one, other):
+        return Section(name="packages", unknown=unknown)
+    entries = (
+        entry(name, *pair, weight=Weight.NOTABLE if pair[1] is None else Weight.USUAL)
+        for name, *pair in _pairs(one, other)
     )
+    return section("packages", entries)
 
 
 def _sizes(old: Facts, new: Facts) -> Section:
@@ -213,8 +212,8 @@ def _sizes(old: Facts, new: Facts) -> Section:
     if old.runtime_profile and new.runtime_profile:
         used = old.runtime_profile.memory_mib, new.runtime_profile.memory_mib
         entries += [_growth("memory in use when idle", *used, "MiB")] if used[0] != used[1] else []
-    elif missing := _unknown("", f"memory in use when idle: {_NO_RUN}", old.runtime_profile, new.runtime_profile):
-        notes.append(missing.unknown)
+    else:
+        notes.append(_missing(f"memory in use when idle: {_NO_RUN}", old.runtime_profile, new.runtime_profile))
     return section("sizes", entries, notes)
 
 
@@ -242,7 +241,7 @@ def _boot_times(old: Facts, new: Facts) -> Section:
     """Medians of each phase on each boot path that both have; differences within the spread of boots are left out."""
     name = "boot phases"
     if not old.boots or not new.boots:
-        return _unknown(name, "no boot of {} is known", old.boots, new.boots) or Section(name=name)
+        return Section(name=name, unknown=_missing("no boot of {} is known", old.boots, new.boots))
     if old.accelerator != new.accelerator:
         ran_on = " and ".join(facts.accelerator or "something unknown" for facts in (old, new))
         return Section(name=name, unknown=f"boots under {ran_on} cannot be compared")
@@ -280,12 +279,11 @@ def _files(old: Facts, new: Facts, packages: Mapping[str, Change]) -> list[Secti
 
 
 def _kernel_configuration(old: Facts, new: Facts) -> Section:
-    """Options that were set and no longer are come first; options that only one kernel has come last."""
+    """Options that are no longer set are listed first, options that only one kernel has last."""
     name, one, other = "kernel configuration", old.image.config, new.image.config
     if one is None or other is None:
-        return _unknown(name, "the root file system of {} has none that could be read", one, other) or Section(
-            name=name
-        )
+        why = "the root file system of {} has none that could be read"
+        return Section(name=name, unknown=_missing(why, one, other))
 
     def judge(before: str | None, after: str | None) -> Weight:
         if before is None or after is None:

@@ -37,7 +37,8 @@ def _section(section: Section, limit: int | None) -> Iterator[str]:
     width = min(_WIDEST, max(len(_what(entry)) for entry in shown))
     for entry in shown:
         alarm = "!" if entry.weight is Weight.ALARM else " "
-        yield f" {alarm}{_SIGNS[entry.change]} {_what(entry):{width}}  {_values(entry)}".rstrip()
+        values = " → ".join(filter(None, [entry.old, entry.new]))
+        yield f" {alarm}{_SIGNS[entry.change]} {_what(entry):{width}}  {values}".rstrip()
     if len(section.entries) > len(shown):
         yield f"    and {len(section.entries) - len(shown):,} more; --all shows them"
     yield from (f"    ({note})" for note in section.notes)
@@ -45,10 +46,6 @@ def _section(section: Section, limit: int | None) -> Iterator[str]:
 
 def _what(entry: DiffEntry) -> str:
     return f"{entry.what} ({entry.package})" if entry.package not in ("", entry.what) else entry.what
-
-
-def _values(entry: DiffEntry) -> str:
-    return " → ".join(filter(None, [entry.old, entry.new]))
 
 
 def unknown_sections(diff: Diff) -> list[tuple[str, str]]:

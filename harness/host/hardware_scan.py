@@ -25,9 +25,7 @@ _BUSES = {
 }  # fmt: skip
 """By driver. All others become virtio-scsi, whose disks are /dev/sd… too."""
 _EXACT = ("nvme", "virtio_blk", "virtio_scsi", "ahci", "megaraid_sas", "virtio_net", "e1000e", "vmxnet3", "igb")
-_MODELS = {
-    "virtio_net": NicModel.VIRTIO, "vmxnet3": NicModel.VMXNET3, "igb": NicModel.IGB,
-}  # fmt: skip
+_MODELS = {"virtio_net": NicModel.VIRTIO, "vmxnet3": NicModel.VMXNET3, "igb": NicModel.IGB}
 """By driver. All others become e1000e."""
 _NO_DISKS = re.compile(r"(loop|ram|zram|dm-|md|sr|fd|nbd|drbd|rbd)\d")
 _GENERIC_DRIVERS = ("sd", "ses", "usb", "usb-storage")
@@ -65,10 +63,12 @@ def profile(root: Path = Path("/"), *, with_serials: bool = False) -> str:
     """The hardware profile of the host below ``root`` as TOML, without serial numbers, MACs and UUIDs by default."""
     dmi = {name: _read(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_version")}
     name = " ".join(dict.fromkeys(filter(None, (dmi["sys_vendor"], dmi["product_name"])))) or "a host without DMI"
-    lines = [f"description = {_quoted(name)}", f"firmware = {_quoted(_firmware(root))}", *_size(root), *_guards(root)]
+    firmware = Firmware.UEFI if (root / "sys/firmware/efi").exists() else Firmware.BIOS
+    lines = [f"description = {_quoted(name)}", f"firmware = {_quoted(firmware)}", *_size(root), *_guards(root)]
     disks, cards = list(_disks(root)), list(_cards(root))
     lines += [*_disk_tables(disks), *_card_tables(cards)]
-    lines += ["", "[seen]", f"bios = {_quoted(dmi['bios_version'])}", f"cpu = {_quoted(_cpu(root))}"]
+    cpu = re.search(r"^model name\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    lines += ["", "[seen]", f"bios = {_quoted(dmi['bios_version'])}", f"cpu = {_quoted(cpu[1] if cpu else '')}"]
     arguments = _read(root / "proc/cmdline")
     arguments = arguments if with_serials else _PRIVATE.sub("…", arguments)
     lines += [
@@ -91,21 +91,12 @@ def main() -> None:
     print(profile(with_serials=parser.parse_args().serials), end="")
 
 
-def _firmware(root: Path) -> Firmware:
-    return Firmware.UEFI if (root / "sys/firmware/efi").exists() else Firmware.BIOS
-
-
 def _size(root: Path) -> Iterator[str]:
     """CPUs and memory as the kernel sees them: the firmware keeps a little of the built-in memory."""
     cpus = len(re.findall(r"^processor\s*:", _read(root / "proc/cpuinfo"), re.MULTILINE))
     memory = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
     yield from [f"cpus = {cpus}"] if cpus else []
     yield from [f"memory_mib = {int(memory[1]) >> 10}"] if memory else []
-
-
-def _cpu(root: Path) -> str:
-    found = re.search(r"^model name\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return found[1] if found else ""
 
 
 def _guards(root: Path) -> Iterator[str]:
@@ -148,9 +139,8 @@ def _card_tables(cards: list[_Card]) -> Iterator[str]:
 
 def _disks(root: Path) -> Iterator[_Disk]:
     """The built-in disks; /data is on the disk that has it mounted, else on the first."""
-    names = sorted(
-        (path.name for path in (root / "sys/block").glob("*") if _is_built_in(path)), key=lambda name: (len(name), name)
-    )
+    found = [path.name for path in (root / "sys/block").glob("*") if _is_built_in(path)]
+    names = sorted(found, key=lambda name: (len(name), name))
     mounts = [line.split()[:2] for line in _read(root / "proc/mounts").splitlines()]
     sources = [source.removeprefix("/dev/") for source, target in mounts if target == "/data"]
     data = next((name for name in names for source in sources if (root / "sys/block" / name / source).exists()), None)

@@ -37,10 +37,6 @@ class Waiver:
     where: str = ""
     check: str = ""
 
-    @property
-    def what(self) -> str:
-        return self.finding or self.check
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -95,8 +91,7 @@ class Refusal:
 
 def refusals(rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: datetime) -> Iterator[Refusal]:
     """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build."""
-    verdict = new.verdict
-    command = _command(rules, verdict)
+    verdict, command = new.verdict, _command(rules, new.verdict)
     yield from _about_time(rules, verdict, at, command)
     yield from _about_waivers(rules, at)
     yield from _about_findings(rules, verdict, at, command)
@@ -137,7 +132,7 @@ def _about_waivers(rules: StreamRules, at: datetime) -> Iterator[Refusal]:
     for waiver in rules.waive:
         if waiver.until < at.date():
             yield Refusal(
-                why=f"the waiver of {waiver.what} by {waiver.by} ended on {waiver.until}",
+                why=f"the waiver of {waiver.finding or waiver.check} by {waiver.by} ended on {waiver.until}",
                 remedy="remove it from the policy, or give it a new date and reason",
             )
 
@@ -182,7 +177,7 @@ def _about_coverage(rules: StreamRules, verdict: Verdict, at: datetime, command:
             why=f"{coverage.power_cuts} states after power cuts were checked, {rules.power_cuts} are required",
             remedy=f"run {command}",
         )
-    for path in rules.boot_paths or verdict.coverage.boot_paths:
+    for path in rules.boot_paths or coverage.boot_paths:
         boots = len(_boots(verdict, path))
         if boots < rules.boots:
             yield Refusal(

@@ -141,13 +141,11 @@ def _check_clock(pointer: Pointer | None, at: datetime) -> None:
 
 
 def _published(tree: PublishedTree, pointer: Pointer, policy: Policy) -> ProvenBuild:
-    """The build that the stream points to."""
     proof = tree.proof(pointer.entry.attestation)
     attested = attest.verify(proof.attestation, policy.keys, "the attestation of the published build")
     file = tree.manifest(pointer.entry.artifacts)
     check_files(file.parent, {MANIFEST: attested.files[MANIFEST]})
-    manifest = serialization.read(Manifest, file)
-    return _described(attested.verdict, manifest)
+    return _described(attested.verdict, serialization.read(Manifest, file))
 
 
 def _described(verdict: Verdict, manifest: Manifest) -> ProvenBuild:

@@ -140,7 +140,8 @@ class PublishedTree:
         """All promotions and rollbacks of the stream, the latest last; `NotVerified` if it was changed by hand."""
         folder = self._stream(image, stream)
         if not folder.is_dir():
-            raise UsageError(f"{self.root} has no stream {stream} of {image}; known: {self._known() or 'none'}")
+            known = ", ".join(" ".join(each) for each in self.streams()) or "none"
+            raise UsageError(f"{self.root} has no stream {stream} of {image}; known: {known}")
         return _read_generation(folder.resolve(), image, stream)[1]
 
     def streams(self) -> Iterator[tuple[str, str]]:
@@ -148,9 +149,6 @@ class PublishedTree:
         for link in sorted((self.root / "streams").glob("*/*")):
             if link.is_symlink() and link.is_dir():
                 yield link.parent.name, link.name
-
-    def _known(self) -> str:
-        return ", ".join(f"{image} {stream}" for image, stream in self.streams())
 
     def _stream(self, image: str, stream: str) -> Path:
         for name in (image, stream):
@@ -192,9 +190,13 @@ class PublishedTree:
         self._clean()
         with durable.made(place) as half_made:
             for name, awaited in files.items():
-                seen = _copy(artifacts.folder / name, half_made / name)
+                source = artifacts.folder / name
+                try:
+                    seen = durable.copy(source, half_made / name)
+                except FileNotFoundError as error:
+                    raise NotVerified(f"{source} is missing", "build it again") from error
                 if seen != awaited:
-                    raise _other_bytes(artifacts.folder / name, awaited, seen)
+                    raise _other_bytes(source, awaited, seen)
 
     def put_proof(self, proof: Proof) -> None:
         """Add an attestation and its bill of materials."""
@@ -288,18 +290,17 @@ def boot_script(artifacts: Artifacts, image: str, stream: str) -> str:
 
 def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tuple[StreamEntry, ...]]:
     """The pointer and the history in ``folder``, if both are unchanged and agree; `NotVerified` otherwise."""
+    file = folder / _POINTER
     try:
-        text = (folder / _POINTER).read_bytes()
-        pointer = serialization.load(Pointer, json.loads(text)["stream"])
+        pointer = read_pointer(file.read_bytes(), str(file))
         lines = (folder / _HISTORY).read_bytes().splitlines(keepends=True)
         entries = tuple(serialization.load(StreamEntry, json.loads(line)) for line in lines)
         script = digest.of_file(folder / _SCRIPT)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _changed(folder / _POINTER) from error
+        raise _changed(file) from error
     chain = [_FIRST, *map(_digest, entries)]
     is_sound = (
-        text == _sealed(pointer)
-        and (pointer.image, pointer.stream, pointer.number) == (image, stream, len(entries))
+        (pointer.image, pointer.stream, pointer.number) == (image, stream, len(entries))
         and lines == [_line(entry) for entry in entries]
         and all(entry.previous == before for entry, before in zip(entries, chain, strict=False))
         and bool(entries)
@@ -307,7 +308,7 @@ def _read_generation(folder: Path, image: str, stream: str) -> tuple[Pointer, tu
         and script == pointer.entry.script
     )
     if not is_sound:
-        raise _changed(folder / _POINTER)
+        raise _changed(file)
     return pointer, entries
 
 
@@ -341,11 +342,3 @@ def _sealed(pointer: Pointer) -> bytes:
     """The JSON of ``pointer`` with its own digest, so that every change is noticed."""
     plain = serialization.dump(pointer)
     return json.dumps({"stream": plain, "sha256": digest.of_value(plain)}, indent=2).encode() + b"\n"
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy ``source`` to ``target``; the SHA-256 of the bytes copied."""
-    try:
-        return durable.copy(source, target)
-    except FileNotFoundError as error:
-        raise NotVerified(f"{source} is missing", "build it again") from error

@@ -30,14 +30,11 @@ class LocalTree:
 
     tree: PublishedTree
 
-    def fetch_artifacts(self, image: str, stream: str) -> None:
-        pass
+    def fetch_artifacts(self, image: str, stream: str) -> None: ...
 
-    def fetch_digest(self, name: str) -> None:
-        pass
+    def fetch_digest(self, name: str) -> None: ...
 
-    def publish(self, pointer: Pointer) -> None:
-        pass
+    def publish(self, pointer: Pointer) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +93,28 @@ class RemoteTree:
         self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
 
     def _fetch(self, below: str, options: Iterable[str] = (), into: str = "") -> None:
-        try:
-            self._rclone("copy", f"{self.place}/{below}", str(self.tree.root / (into or below)), *options)
-        except CommandFailed as error:
-            if "directory not found" not in error.tail:
-                raise self._failed(error) from error
+        into = str(self.tree.root / (into or below))
+        self._rclone("copy", f"{self.place}/{below}", into, *options, may_be_missing=True)
 
     def _send(self, below: str) -> None:
         """Send a folder; existing files are compared by content where the remote can hash. A check ends it."""
-        try:
-            self._rclone("copy", "--checksum", str(self.tree.root / below), f"{self.place}/{below}")
-            self._rclone("check", "--one-way", str(self.tree.root / below), f"{self.place}/{below}")
-        except CommandFailed as error:
-            raise self._failed(error) from error
+        self._rclone("copy", "--checksum", str(self.tree.root / below), f"{self.place}/{below}")
+        self._rclone("check", "--one-way", str(self.tree.root / below), f"{self.place}/{below}")
 
     def _replace(self, local: Path, below: str) -> None:
+        self._rclone("copyto", str(local), f"{self.place}/{below}.new")
+        self._rclone("moveto", f"{self.place}/{below}.new", f"{self.place}/{below}")
+
+    def _rclone(self, *arguments: str, may_be_missing: bool = False) -> None:
+        """Run rclone; `HostError` if it fails, except for a missing source with ``may_be_missing``."""
+        rclone = [process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3"]
         try:
-            self._rclone("copyto", str(local), f"{self.place}/{below}.new")
-            self._rclone("moveto", f"{self.place}/{below}.new", f"{self.place}/{below}")
+            process.output([*rclone, *arguments])
         except CommandFailed as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: CommandFailed) -> HostError:
-        return HostError(f"{self.place}: rclone failed; the streams there are unchanged:\n{error.tail}")
-
-    def _rclone(self, *arguments: str) -> None:
-        process.output([process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3", *arguments])
+            if not (may_be_missing and "directory not found" in error.tail):
+                raise HostError(
+                    f"{self.place}: rclone failed; the streams there are unchanged:\n{error.tail}"
+                ) from error
 
 
 def open_tree(given: str, image: str, until: ExitStack) -> LocalTree | RemoteTree:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -29,13 +28,15 @@ class Beside:
 
 def gather(boot: BootResult, folder: Path) -> Beside:
     """The files of a boot of the run in ``folder``, as far as they still exist."""
-    network = clean_lines(read_beside(boot, NETWORK_LOG, folder))
+    log = read_beside(boot, NETWORK_LOG, folder).decode("utf-8", "replace")
+    network = tuple(clean(line) for line in log.splitlines())
+    captures = (quote(os.path.relpath(name, folder)) for name in boot.captures if Path(name).exists())
     picture = read_beside(boot, SCREENSHOT, folder)
     return Beside(
         network=network[-_MOST_LINES:],
         earlier=max(0, len(network) - _MOST_LINES),
         screenshot=base64.b64encode(picture).decode("ascii"),
-        captures=tuple(_links(boot, folder)),
+        captures=tuple(captures),
     )
 
 
@@ -48,13 +49,3 @@ def read_beside(boot: BootResult, name: str, folder: Path) -> bytes:
         except OSError:
             continue
     return b""
-
-
-def clean_lines(text: bytes) -> tuple[str, ...]:
-    return tuple(clean(line) for line in text.decode("utf-8", "replace").splitlines())
-
-
-def _links(boot: BootResult, folder: Path) -> Iterator[str]:
-    for name in boot.captures:
-        if Path(name).exists():
-            yield quote(os.path.relpath(name, folder))

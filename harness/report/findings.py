@@ -22,11 +22,9 @@ def by_blame(findings: Iterable[Finding], links: Mapping[Finding, str]) -> dict[
     same: dict[Finding, list[Finding]] = {}
     for finding in findings:
         same.setdefault(replace(finding, where="", evidence=()), []).append(finding)
-    seen = [_observation(alike, links) for alike in same.values()]
+    seen = [
+        Observation(finding=alike[0], places=tuple((finding.where, links.get(finding, "")) for finding in alike))
+        for alike in same.values()
+    ]
     groups = {blame: tuple(one for one in seen if one.finding.blame is blame) for blame in Blame}
     return {blame: group for blame, group in groups.items() if group}
-
-
-def _observation(alike: list[Finding], links: Mapping[Finding, str]) -> Observation:
-    places = tuple((finding.where, links.get(finding, "")) for finding in alike)
-    return Observation(finding=alike[0], places=places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.model.verdict import Rate, Verdict
+from harness.model.verdict import Verdict
 
 _BOOT = "boot:"
 
@@ -36,19 +36,17 @@ class Matrix:
 
 
 def lay_out(verdict: Verdict) -> Matrix:
-    states, rates = _states(verdict), {rate.check: _format(rate) for rate in verdict.rates}
+    coverage = verdict.coverage
+    worst_first = {"failed": coverage.failed, "missing": coverage.missing, "passed": coverage.passed}
+    states = {check: state for state, checks in worst_first.items() for check in checks}
+    rates = {
+        rate.check: f"{rate.passed} of {rate.repeats} ({rate.low:.0%} to {rate.high:.0%})" for rate in verdict.rates
+    }
     named = (check.removeprefix(_BOOT) for check in states if check.startswith(_BOOT))
-    paths = tuple(dict.fromkeys([*verdict.coverage.boot_paths, *named]))
+    paths = tuple(dict.fromkeys([*coverage.boot_paths, *named]))
     judged = verdict.digests.get("artifacts")
     booted = {boot.boot_path for boot in verdict.boots if boot.ready_s is not None and boot.artifacts == judged}
     return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, booted)))
-
-
-def _states(verdict: Verdict) -> dict[str, str]:
-    """Worst first."""
-    coverage = verdict.coverage
-    by_state = {"failed": coverage.failed, "missing": coverage.missing, "passed": coverage.passed}
-    return {check: state for state, checks in by_state.items() for check in checks}
 
 
 def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], booted: set[str]) -> Iterator[Row]:
@@ -62,7 +60,3 @@ def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str],
     for check, state in states.items():
         if not check.startswith(_BOOT):
             yield Row(check=check, cells=(Cell(state=state, columns=max(1, len(paths)), rate=rates.get(check, "")),))
-
-
-def _format(rate: Rate) -> str:
-    return f"{rate.passed} of {rate.repeats} ({rate.low:.0%} to {rate.high:.0%})"

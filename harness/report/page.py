@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from harness.model.finding_catalog import next_step
 from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.verdict import Verdict
 from harness.report import evidence, findings, matrix, waterfall, words
-from harness.report.logs import Log, anchors, pack
+from harness.report.logs import anchors, pack
 from harness.report.trends import draw
 from harness.runs.folder import unwritable
 from harness.runs.history import Series
@@ -55,7 +55,8 @@ def _context(
 
     style, script = ((_HERE / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     names = anchors(verdict.boots)
-    logs = list(_logs(verdict, names, folder))
+    packed = (pack(boot, names[place], verdict.findings, folder) for place, boot in enumerate(verdict.boots))
+    logs = [log for log in packed if log]
     beside = {names[place]: evidence.gather(boot, folder) for place, boot in enumerate(verdict.boots)}
     links = {finding: link for log in logs for finding, link in log.links.items()}
     return {
@@ -81,12 +82,6 @@ def _context(
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     }
-
-
-def _logs(verdict: Verdict, names: Mapping[int, str], folder: Path) -> Iterator[Log]:
-    for place, boot in enumerate(verdict.boots):
-        if log := pack(boot, names[place], verdict.findings, folder):
-            yield log
 
 
 def _template() -> Template:

@@ -39,7 +39,7 @@ def write_all(verdict: Verdict, folder: Path, store: Store, promoted: Side | Non
 
 
 def _diff(verdict: Verdict, store: Store, promoted: Side) -> Diff | None:
-    """The difference to what the stream has now; None if there is none, or the store has these artifacts no more."""
+    """The difference to what the stream has now; None if there is none, or the store no longer has these artifacts."""
     digest = verdict.digests.get("artifacts", "")
     if digest in ("", promoted.artifacts.digest):
         return None

@@ -55,7 +55,6 @@ def _format_cost(cost: Cost) -> Iterator[str]:
         f"time: {cost.prepared_s:.0f} s until the first test; {cost.boots} boots took {cost.boots_s:.0f} s, "
         f"{cost.clones} clones {cost.clones_s:.0f} s; cores {cost.cores_busy:.0%} busy"
     )
-    if cost.longest_s:
-        yield "longest: " + ", ".join(
-            f"{test.rpartition('::')[2]} {took_s:.0f} s" for test, took_s in cost.longest_s.items()
-        )
+    longest = [f"{test.rpartition('::')[2]} {took_s:.0f} s" for test, took_s in cost.longest_s.items()]
+    if longest:
+        yield f"longest: {', '.join(longest)}"

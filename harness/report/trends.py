@@ -18,7 +18,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A trend as drawn; ``label`` is its text alternative."""
+    """A trend as drawn; ``label`` is its text alternative, ``change`` is from the previous version to the newest."""
 
     name: str
     newest: str
@@ -41,7 +41,7 @@ def draw(trend: Series) -> Curve:
     return Curve(
         name=trend.name,
         newest=newest,
-        change=_change(values),
+        change=f"{values[-1] / values[-2] - 1:+.1%}" if values[1:] and values[-2] else "",
         lowest=_format(lowest, trend.unit),
         highest=_format(highest, trend.unit),
         label=f"{trend.name} over {len(values)} versions: {newest} now, "
@@ -59,8 +59,3 @@ def draw(trend: Series) -> Curve:
 
 def _format(value: float, unit: str) -> str:
     return f"{value:,.1f}".removesuffix(".0") + (f" {unit}" if unit else "")
-
-
-def _change(values: list[float]) -> str:
-    """From the previous version to the newest."""
-    return f"{values[-1] / values[-2] - 1:+.1%}" if values[1:] and values[-2] else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import serialization
 from harness.model.verdict import BootResult, Unit, Verdict
+from harness.report.evidence import read_beside
 from harness.report.words import name_of
 
 PHASES = {
@@ -106,16 +108,12 @@ def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, st
     scale = scale_to(max(map(_length_s, [*verdict.boots, *filter(None, ghosts.values())]), default=1.0))
     ghost_units = promoted.runtime_profile.units if promoted and promoted.runtime_profile else {}
     rows: dict[str, list[BootRow]] = {}
-    for place, boot in sorted(enumerate(verdict.boots), key=lambda numbered: _worst_first(numbered[1])):
+    placed = enumerate(verdict.boots)
+    for place, boot in sorted(placed, key=lambda at: (at[1].ready_s is not None, -_length_s(at[1]))):
         is_under_test = boot.artifacts == verdict.digests.get("artifacts", boot.artifacts)
-        row = _row(
-            boot,
-            anchors[place],
-            scale,
-            ghosts[boot.boot_path] if is_under_test else None,
-            units_of(_units(boot, folder), ghost_units),
-            is_under_test=is_under_test,
-        )
+        ghost = ghosts[boot.boot_path] if is_under_test else None
+        units = units_of(_units(boot, folder), ghost_units)
+        row = _row(boot, anchors[place], scale, ghost, units, is_under_test=is_under_test)
         rows.setdefault(boot.boot_path, []).append(row)
     lanes = (Lane(boot_path=path, rows=tuple(rows[path]), slower_s=_middle(rows[path])) for path in sorted(rows))
     return Waterfall(scale=scale, lanes=tuple(lanes))
@@ -163,10 +161,6 @@ def _middle(rows: Iterable[BootRow]) -> float | None:
     return differences[len(differences) // 2] if differences else None
 
 
-def _worst_first(boot: BootResult) -> tuple[bool, float]:
-    return boot.ready_s is not None, -_length_s(boot)
-
-
 def _length_s(boot: BootResult) -> float:
     return sum(boot.phases.values())
 
@@ -186,13 +180,10 @@ def _bars(boot: BootResult, scale: Scale) -> tuple[Bar, ...]:
 
 def _units(boot: BootResult, folder: Path) -> dict[str, Unit]:
     """The units' times; empty if they were not recorded or the file no longer exists."""
-    named = Path(boot.console).with_name("units.json")
-    for path in (folder.joinpath(*named.parts[-3:]), named):
-        try:
-            return serialization.read(dict[str, Unit], path)
-        except (OSError, ValueError):
-            continue
-    return {}
+    try:
+        return serialization.load(dict[str, Unit], json.loads(read_beside(boot, "units.json", folder)))
+    except ValueError:
+        return {}
 
 
 def units_of(units: Mapping[str, Unit], ghosts: Mapping[str, Unit]) -> Units | None:

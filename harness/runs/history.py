@@ -157,7 +157,8 @@ def _add(path: Path, store: Store, verdict: Verdict, folder: Path) -> str:
             number = base.execute(_RUN, [*_row(store, verdict, folder), record.clone_mib or None]).lastrowid
             base.executemany("insert into boot values (?, ?, ?, ?, ?, ?)", ([number, *row] for row in _boots(verdict)))
             base.executemany("insert into test values (?, ?, ?, ?)", ([number, *row] for row in _tests(record)))
-            base.executemany("insert into flake values (?, ?, ?)", ([number, *row] for row in _flakes(verdict)))
+            flakes = [[number, finding.where, finding.what] for finding in verdict.findings if finding.id == "flake"]
+            base.executemany("insert into flake values (?, ?, ?)", flakes)
     return ""
 
 
@@ -214,10 +215,6 @@ def _tests(record: RunRecord) -> Iterator[list[Any]]:
     for test, seen in outcomes.items():
         outcome = next(name for name in ("failed", "skipped", "passed") if name in seen)
         yield [test, outcome, round(record.took_s[test], 1)]
-
-
-def _flakes(verdict: Verdict) -> Iterator[list[Any]]:
-    return ([finding.where, finding.what] for finding in verdict.findings if finding.id == "flake")
 
 
 def _set_aside(path: Path) -> Path:

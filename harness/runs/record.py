@@ -8,15 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.core import serialization
-from harness.model.events import (
-    Cloned,
-    PlannedTest,
-    PowerCutsJudged,
-    Prepared,
-    Recorded,
-    ReportedTest,
-    Unchecked,
-)
+from harness.model.events import Cloned, PlannedTest, PowerCutsJudged, Prepared, Recorded, ReportedTest, Unchecked
 from harness.model.verdict import BootResult, Finding, RuntimeProfile
 from harness.runs.folder import E, Run
 

@@ -5,23 +5,24 @@ Everything that counts was written to the folder when it happened.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from harness.core import digest
 from harness.core.deadline import host_scale
 from harness.core.process import cores_s
 from harness.model.artifacts import INITRD, Artifacts, load_artifacts
-from harness.model.definition import ImageDefinition
+from harness.model.definition import ImageDefinition, sources_digest
 from harness.model.machine_spec import Accelerator, BootPath
 from harness.model.prepared import PreparedImage
 from harness.model.verdict import BootResult, Cost, Finding, Verdict
 from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
 from harness.verdict.coverage import FLAKE, Result, cover, decide, flakes, rates, results_of, without_repeat
-from harness.verdict.digests import digests, host_facts
 
 _MIB = 1 << 20
 _LONGEST = 3
@@ -61,19 +62,20 @@ def conclude(scope: Scope, prepared: PreparedImage | None, run: Run) -> Verdict:
         subject = Subject(
             artifacts=artifacts,
             accelerator=prepared.accelerator,
-            digests=digests(scope.definition, artifacts, _tests(record, scope.suites)),
-            host=host_facts(prepared),
+            digests=_digests(scope.definition, artifacts, _tests(record, scope.suites)),
+            host=_host_facts(prepared),
         )
     return assemble(scope, subject, record, cores_s())
 
 
 def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now_s: tuple[float, float]) -> Verdict:
     """The verdict on ``record``; ``cores_now_s`` are the CPU seconds of the host used so far, and used or idle."""
-    definition, planned, results = scope.definition, _planned(record), results_of(record.reported)
+    definition, results = scope.definition, results_of(record.reported)
+    planned = {test.test: test.checks for test in record.planned}
     findings, booted = list(record.findings), set[str]()
     if subject:
-        digest = subject.artifacts.digest
-        booted = {boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == digest}
+        judged = subject.artifacts.digest
+        booted = {boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == judged}
         findings += over_budget(definition, subject.artifacts, record.boots, subject.accelerator)
     findings += _flakes(record, results)
     paths = [path.value for path in scope.boot_paths]
@@ -99,8 +101,27 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
     )
 
 
-def _planned(record: RunRecord) -> dict[str, tuple[str, ...]]:
-    return {test.test: test.checks for test in record.planned}
+def _digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each input that a verdict is bound to; ``tests`` are folders and files."""
+    return {
+        "artifacts": artifacts.digest,
+        **{name: file.sha256 for name, file in artifacts.manifest.files.items()},
+        "definition": sources_digest(definition),
+        "suite": digest.of_value([digest.of_folder(path) if path.is_dir() else digest.of_file(path) for path in tests]),
+        "harness": digest.of_package(Path(__file__).parents[1], without="suite"),
+    }
+
+
+def _host_facts(prepared: PreparedImage) -> dict[str, str]:
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
+        "network": f"{prepared.network}: {prepared.network_reason}",
+        **({"network faults": ", ".join(prepared.network_faults)} if prepared.network_faults else {}),
+        **({"hardware": prepared.hardware} if prepared.hardware else {}),
+    }
 
 
 def _tests(record: RunRecord, suites: Sequence[Path]) -> list[Path]:

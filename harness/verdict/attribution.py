@@ -106,34 +106,32 @@ def is_unknown(error: BaseException) -> bool:
 
 def lost_worker(test: str) -> Finding:
     """The pytest-xdist worker that ran ``test`` ended in the middle of it."""
-    return _of_the_harness(
-        "worker-crashed",
-        "the worker that ran this test ended unexpectedly",
-        test,
+    return Finding(
+        id="worker-crashed",
+        what="the worker that ran this test ended unexpectedly",
+        where=test,
+        blame=Blame.HARNESS,
         cause="the test, or a host without free memory: see dmesg",
     )
 
 
 def interrupted() -> Finding:
     """The run was ended by Ctrl-C or SIGTERM."""
-    return _of_the_harness("interrupted", "the run was interrupted", "pytest")
+    return Finding(id="interrupted", what="the run was interrupted", where="pytest", blame=Blame.HARNESS)
 
 
 def not_collected(file: str) -> Finding:
     """pytest could not read the tests in ``file``, so nobody knows what they would have proven."""
-    return _of_the_harness("not-collected", "its tests could not be collected", file, cause="see pytest's error above")
+    what, cause = "its tests could not be collected", "see pytest's error above"
+    return Finding(id="not-collected", what=what, where=file, blame=Blame.HARNESS, cause=cause)
 
 
 def pytest_failed(what: str) -> Finding:
     """pytest, or one of its plugins, failed outside of a test."""
-    return _of_the_harness("pytest-failed", what, "pytest")
+    return Finding(id="pytest-failed", what=what, where="pytest", blame=Blame.HARNESS)
 
 
 def nothing_to_boot(image: str, error: BootproofError) -> Finding:
     """The artifacts of ``image`` could not be prepared."""
     finding_id = "build-failed" if error.blame is Blame.IMAGE else f"{error.blame}-error"
     return Finding(id=finding_id, what=str(error), where=f"image {image}", blame=error.blame)
-
-
-def _of_the_harness(finding_id: str, what: str, where: str, cause: str = "") -> Finding:
-    return Finding(id=finding_id, what=what, where=where, blame=Blame.HARNESS, cause=cause)

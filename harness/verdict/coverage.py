@@ -30,7 +30,6 @@ NETWORK_FAULTS = "network-faults"
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 _ALWAYS = ("image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
 
-
 _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
 """No name of an image has a tilde."""
 
@@ -97,17 +96,14 @@ def cover(
             missing.append(check)
         else:
             passed.append(check)
-
-    def is_flaky(test: str, result: Result) -> bool:
-        return result is Result.FAILED and without_repeat(test)[0] in flaky
-
+    failures = [test for test, result in results.items() if result is Result.FAILED]
     return Coverage(
         boot_paths=tuple(boot_paths),
         passed=tuple(passed),
         failed=tuple(failed),
         missing=tuple(missing),
         failed_tests=failed_tests,
-        flaky_tests=tuple(test for test, result in results.items() if is_flaky(test, result)),
+        flaky_tests=tuple(test for test in failures if without_repeat(test)[0] in flaky),
     )
 
 

@@ -12,7 +12,7 @@ from harness import lab
 from harness.core import process
 from harness.core.errors import BootproofError
 from harness.host import accelerator
-from harness.host.doctor.check import INSTALL, SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, user_name
+from harness.host.doctor.check import SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, from_packages, user_name
 from harness.model.machine_spec import IPXE_LOADER, Accelerator
 from harness.qemu import command_line, grub
 from harness.store.store import find_store
@@ -28,37 +28,30 @@ _SLOW = "so machines are emulated, with boots of about a minute"
 
 
 def for_boots() -> Iterator[HostCheck]:
-    yield _rom()
-    yield _uefi()
-    yield _grub()
+    has_rom = any((folder / "pxe-virtio.rom").exists() for folder in _ROMS)
+    yield from_packages(
+        "iPXE ROM",
+        [] if has_rom else ["ipxe-qemu"],
+        "the boot path ipxe-bios",
+        "no boot path ipxe-bios; --boot-path direct works, but does not test booting over the network",
+    )
+    uefi = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_FACTORY_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
+    yield from_packages(
+        "UEFI",
+        dict.fromkeys(package for file, package in uefi.items() if not file.exists()),
+        "the boot paths ipxe-uefi, pxe-chain and uefi-http",
+        "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work",
+    )
+    yield from_packages(
+        "GRUB",
+        [package for target, package in grub.PACKAGES.items() if not (grub.MODULES / target).is_dir()],
+        "the boot path grub, by BIOS and UEFI",
+        "no boot path grub; the others work",
+    )
     needed = [_tun(), _user_namespaces()]
     yield from needed
     yield _lab(is_explained=any(check.remedy for check in needed))
     yield _accelerator()
-
-
-def _rom() -> HostCheck:
-    if any((folder / "pxe-virtio.rom").exists() for folder in _ROMS):
-        return HostCheck(name="iPXE ROM", state=CheckState.OK, detail="the boot path ipxe-bios")
-    detail = "no boot path ipxe-bios; --boot-path direct works, but does not test booting over the network"
-    return HostCheck(name="iPXE ROM", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}ipxe-qemu")
-
-
-def _uefi() -> HostCheck:
-    packages = {command_line.UEFI_CODE: "ovmf", command_line.UEFI_FACTORY_VARIABLES: "ovmf", IPXE_LOADER: "ipxe"}
-    missing = dict.fromkeys(package for file, package in packages.items() if not file.exists())
-    if not missing:
-        return HostCheck(name="UEFI", state=CheckState.OK, detail="the boot paths ipxe-uefi, pxe-chain and uefi-http")
-    detail = "no boot paths ipxe-uefi, pxe-chain and uefi-http; the others work"
-    return HostCheck(name="UEFI", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
-
-
-def _grub() -> HostCheck:
-    missing = [package for target, package in grub.PACKAGES.items() if not (grub.MODULES / target).is_dir()]
-    if not missing:
-        return HostCheck(name="GRUB", state=CheckState.OK, detail="the boot path grub, by BIOS and UEFI")
-    detail = "no boot path grub; the others work"
-    return HostCheck(name="GRUB", state=CheckState.LIMITED, detail=detail, remedy=f"{INSTALL}{' '.join(missing)}")
 
 
 def _tun() -> HostCheck:
@@ -74,7 +67,7 @@ def _tun() -> HostCheck:
         detail, remedy = f"cannot be opened: {error.strerror}", f"{SUDO}modprobe tun"
     else:
         return HostCheck(name=str(_TUN), state=CheckState.OK, detail="network cards of a lab")
-    if _is_container():
+    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):  # of Docker, of Podman
         detail += "; in a container, start it with --device /dev/net/tun"
     return HostCheck(name=str(_TUN), state=WITHOUT_LAB, detail=f"{detail}; no lab without it", remedy=remedy)
 
@@ -87,13 +80,10 @@ def _user_namespaces() -> HostCheck:
         remedy = f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
         hint = "" if wrong else "; in a container, start it with --privileged"
         need = "no lab without them" if os.geteuid() else "a lab is less isolated from this host without them"
-        detail = f"{need}: {_first_line_of_output(error)}{hint}"
+        output = (error.tail if isinstance(error, process.CommandFailed) else str(error)).partition("\n")[0]
+        detail = f"{need}: {output}{hint}"
         return HostCheck(name="user namespaces", state=WITHOUT_LAB, detail=detail, remedy=remedy)
     return HostCheck(name="user namespaces", state=CheckState.OK, detail="isolate a lab, without root")
-
-
-def _first_line_of_output(error: BootproofError) -> str:
-    return (error.tail if isinstance(error, process.CommandFailed) else str(error)).partition("\n")[0]
 
 
 def _sysctl(name: str) -> str:
@@ -101,13 +91,8 @@ def _sysctl(name: str) -> str:
     return file.read_text("ascii").strip() if file.exists() else ""
 
 
-def _is_container() -> bool:
-    """Whether the files exist that Docker and Podman create in a container."""
-    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
-
-
 def _lab(*, is_explained: bool) -> HostCheck:
-    """``is_explained`` if something that it needs already says how to mend it."""
+    """``is_explained`` if something that it needs already says how to fix it."""
     error = lab.why_no_lab()
     if error is None:
         return HostCheck(name="lab", state=CheckState.OK, detail="a virtual network with DHCP and HTTP opens")

@@ -14,29 +14,25 @@ from pathlib import Path
 
 from harness.core import process
 from harness.core.namespaces import has_ids, prefix
-from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, user_name
+from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, from_packages, user_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def for_builds() -> Iterator[HostCheck]:
-    yield _keyring()
+    yield from_packages(
+        "archive keyring",
+        [] if _KEYRING.exists() else ["debian-archive-keyring"],
+        "verifies Debian's packages",
+        "verifies Debian's packages; nothing can be built without it",
+        CheckState.MISSING,
+    )
     yield _ansible()
     ids = list(_subordinate_ids())
     yield from ids
     if not any(check.is_missing for check in ids):
         yield attempt("build namespaces", CheckState.MISSING, _build_namespace)
     yield attempt("zstd", CheckState.MISSING, _pack)
-
-
-def _keyring() -> HostCheck:
-    is_there = _KEYRING.exists()
-    return HostCheck(
-        name="archive keyring",
-        state=CheckState.OK if is_there else CheckState.MISSING,
-        detail="verifies Debian's packages" + ("" if is_there else "; nothing can be built without it"),
-        remedy="" if is_there else f"{INSTALL}debian-archive-keyring",
-    )
 
 
 def _ansible() -> HostCheck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +38,15 @@ class HostCheck:
 
 WITHOUT_LAB = CheckState.LIMITED
 """The state of a check that only a lab needs: without a lab, the user network is used."""
+
+
+def from_packages(
+    name: str, missing: Iterable[str], enables: str, without: str, state: CheckState = CheckState.LIMITED
+) -> HostCheck:
+    """A check of files; ``missing`` are the packages to install. If there are any, the check has that ``state``."""
+    if packages := " ".join(missing):
+        return HostCheck(name=name, state=state, detail=without, remedy=f"{INSTALL}{packages}")
+    return HostCheck(name=name, state=CheckState.OK, detail=enables)
 
 
 def attempt(name: str, without: CheckState, try_it: Callable[[], str]) -> HostCheck:

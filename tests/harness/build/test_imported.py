@@ -92,7 +92,7 @@ def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
         (None, ("other.squashfs", SQUASHFS), "2 files that could be the root file system"),
     ],
 )
-def test_what_is_missing_or_ambiguous_is_named(
+def test_missing_and_ambiguous_files_are_named(
     folder: Path, removed: str | None, added: tuple[str, bytes] | None, sentence: str
 ) -> None:
     (folder / "root.squashfs").write_bytes(SQUASHFS)
@@ -108,7 +108,7 @@ def test_what_is_missing_or_ambiguous_is_named(
 @pytest.mark.parametrize(
     ("content", "kind"), [(SQUASHFS, "squashfs"), (EXT4, "ext4"), (XFS, "xfs"), (b"\x1f\x8b", "tar"), (b"", None)]
 )
-def test_a_format_is_told_by_its_magic(tmp_path: Path, content: bytes, kind: str | None) -> None:
+def test_a_format_is_recognised_by_its_magic(tmp_path: Path, content: bytes, kind: str | None) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
 

@@ -260,7 +260,7 @@ def test_boots_under_different_accelerators_are_not_compared(make: Make) -> None
     assert section(found, "boot phases").unknown == "boots under tcg and kvm cannot be compared"
 
 
-def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> None:
+def test_unknown_facts_are_named_and_never_shown_as_removed(make: Make) -> None:
     old = make("old")
     new = make("new", {"boot/config-6.12": None, "etc/passwd": None}, packages={}, initrd_drivers=(), dracut_modules=())
 
@@ -276,7 +276,7 @@ def test_what_is_not_known_is_said_and_never_shown_as_removed(make: Make) -> Non
     assert set(removed) == {"etc/passwd", "boot/"}
 
 
-def test_a_verdict_on_other_bytes_says_nothing(make: Make) -> None:
+def test_a_verdict_on_other_bytes_is_ignored(make: Make) -> None:
     old, new = make("old"), make("new", {"etc/ours.conf": "2"})
 
     found = of_runs(old, verdict(new), new, verdict(new))
@@ -285,7 +285,7 @@ def test_a_verdict_on_other_bytes_says_nothing(make: Make) -> None:
 
 
 @pytest.mark.parametrize("content", [b"XFSB".ljust(2048, b"\0"), b"hsqs".ljust(2048, b"\0"), b""])
-def test_a_root_filesystem_that_cannot_be_read_is_said_to_be_unknown(make: Make, content: bytes) -> None:
+def test_a_root_file_system_that_cannot_be_read_is_unknown(make: Make, content: bytes) -> None:
     old, new = make("old"), make("new", packages={"tool": "2"})
     new.rootfs.write_bytes(content)
     new = Artifacts(folder=new.folder, manifest=replace(_manifest(new.folder), packages={"tool": "2", "lib": "1"}))
@@ -338,7 +338,7 @@ def _add_hostile(tree: Path) -> None:
     (tree / "etc/z").hardlink_to(tree / "etc/line\nend R 1 644 0 0 5 0")
 
 
-def test_hostile_names_are_read_as_they_are_and_told_harmlessly(make: Make) -> None:
+def test_hostile_names_are_read_as_they_are_and_printed_harmlessly(make: Make) -> None:
     old, new = make("old"), make("new", arrange=_add_hostile)
 
     found = diff(old, new)

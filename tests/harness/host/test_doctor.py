@@ -116,7 +116,7 @@ def test_a_qemu_that_is_too_old_is_named_with_its_version(of_programs: Checks, p
     assert "7.2" in check.detail
 
 
-def test_a_program_that_does_not_start_is_no_traceback(of_programs: Checks) -> None:
+def test_a_program_that_does_not_start_causes_no_traceback(of_programs: Checks) -> None:
     assert of_programs["squashfs-tools"].remedy == "apt-get install squashfs-tools"
 
 
@@ -315,7 +315,7 @@ def test_a_clock_in_1970_is_set() -> None:
 # All of it
 
 
-def test_every_check_that_is_not_fine_says_what_to_do_or_what_it_means(
+def test_every_check_has_a_detail_and_one_that_passes_has_no_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path))

@@ -418,7 +418,7 @@ def test_a_pointer_from_elsewhere_is_believed_only_as_it_was_written(proven: Pro
             read_pointer(spoilt, "there")
 
 
-def test_a_key_may_be_revoked_and_the_stream_goes_on(proven: Proven) -> None:
+def test_a_key_may_be_revoked_and_the_stream_continues(proven: Proven) -> None:
     proven.promote("1")
     proven.policy.write_text(proven.policy.read_text().replace(proven.public("ci"), proven.public("ci2")))
     attest.sign_file(proven.policy, attest.read_signer(str(proven.key("keeper"))))
@@ -431,7 +431,7 @@ def test_a_key_may_be_revoked_and_the_stream_goes_on(proven: Proven) -> None:
 # The tree
 
 
-def test_a_rollback_goes_back_and_looks_at_the_bytes_again(proven: Proven) -> None:
+def test_a_rollback_restores_the_previous_build_and_verifies_its_bytes_again(proven: Proven) -> None:
     for version in ("1", "2", "3"):
         proven.promote(version)
 

@@ -1,4 +1,4 @@
-"""The run's folder keeps what happened, whoever wrote it."""
+"""The run's folder keeps what happened, from all workers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_event_that_cannot_be_read_is_a_finding_and_the_others_stay(tmp_path:
     assert [found.blame for found in run.findings()] == [Blame.HOST] * 3
 
 
-def test_a_reader_goes_on_where_it_ended_and_leaves_a_line_that_is_half_written(tmp_path: Path) -> None:
+def test_a_reader_continues_where_it_ended_and_leaves_a_line_that_is_half_written(tmp_path: Path) -> None:
     run, reader = Run(tmp_path, "gw0"), EventReader(tmp_path)
     assert list(reader.read()) == []
     run.add_note("first")

@@ -1,4 +1,4 @@
-"""The history: each run once, whoever writes at the same time, and never at a verdict's expense."""
+"""The history: each run once, also if several write at the same time, and never at a verdict's expense."""
 
 from __future__ import annotations
 

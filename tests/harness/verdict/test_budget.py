@@ -1,4 +1,4 @@
-"""What is over its budget is a finding, and what is within is not; of boots, only where time says something."""
+"""Exceeded budgets are findings, others are not; boot times count only where they are comparable."""
 
 from __future__ import annotations
 
