@@ -223,8 +223,7 @@ def spoilt_not_json(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [spoilt_no_initrd, spoilt_truncated, spoilt_changed, spoilt_unlisted, spoilt_version, spoilt_not_json],
+    "spoil", [spoilt_no_initrd, spoilt_truncated, spoilt_changed, spoilt_unlisted, spoilt_version, spoilt_not_json]
 )
 def test_artifacts_that_their_manifest_does_not_describe_are_one_sentence_and_status_4(
     folder: Path, spoil: Callable[[Path], str], bootproof: Command

@@ -96,9 +96,7 @@ def _is_clone(_: Run, boot: Path) -> None:
 
 @pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])
 def test_a_boot_that_has_ended_or_not_begun_was_not_interrupted(
-    run: Run,
-    boot: Path,
-    ended: Callable[[Run, Path], None],
+    run: Run, boot: Path, ended: Callable[[Run, Path], None]
 ) -> None:
     ended(run, boot)
     bundles.note_unfinished(run)
@@ -107,10 +105,7 @@ def test_a_boot_that_has_ended_or_not_begun_was_not_interrupted(
 
 
 def test_a_late_finding_has_its_bundle_and_then_the_copies_of_disks_are_removed(
-    run: Run,
-    state: Any,
-    boot: Path,
-    tmp_path: Path,
+    run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:
     serialization.write(boot / FINDING, LATE)
     (boot / MEMORY).write_bytes(b"KDUMP")

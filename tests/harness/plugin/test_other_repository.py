@@ -155,9 +155,7 @@ def test_no_host():
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [(), ("--hosts=local://",), ("-n2", "--dist=loadfile"), ("--collect-only", "-q")],
-    ids=str,
+    "arguments", [(), ("--hosts=local://",), ("-n2", "--dist=loadfile"), ("--collect-only", "-q")], ids=str
 )
 def test_without_an_image_nothing_changes(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     write(tmp_path / "tests" / "test_hosts.py", TESTINFRA)
