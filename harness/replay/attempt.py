@@ -69,8 +69,7 @@ def make_folder(folder: Path) -> Path:
 def overlay_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
     """The disks of the case as files in ``folder``: an overlay over each that has a content, else a blank one."""
     disks: list[DiskSpec] = []
-    for number, disk in enumerate(case.spec.disks):
-        content = case.disks[number] if number < len(case.disks) else None
+    for number, (disk, content) in enumerate(zip(case.spec.disks, case.contents, strict=True)):
         kind = DiskFormat.QCOW2 if content else DiskFormat.RAW
         path = folder / f"disk{number}.{kind}"
         if content:

@@ -47,14 +47,6 @@ class ReplayOptions:
     run_dir: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayResult:
-    """What all tries showed, as lines for a person and as an exit status."""
-
-    lines: tuple[str, ...]
-    exit_status: int
-
-
 def replay(options: ReplayOptions) -> int:
     """Print how often the failure was reproduced, and return the exit status; or give the machine to a person."""
     if options.repeat < 1:
@@ -83,9 +75,9 @@ def replay(options: ReplayOptions) -> int:
             seen = matching(found, failure.finding, is_test=bool(case.test))
             counts[seen] += 1
             to_stderr(f"replay {number}: {seen or 'no finding'}")
-    result = summarize(failure, counts, options.repeat)
-    print("\n".join(result.lines))
-    return result.exit_status
+    lines, exit_status = summarize(failure, counts, options.repeat)
+    print("\n".join(lines))
+    return exit_status
 
 
 def _attend(case: Case, folder: Path, mode: AttachMode) -> int:
@@ -107,8 +99,11 @@ def matching(found: tuple[AttemptFinding, ...], wanted: Finding, *, is_test: boo
     return wanted.id if wanted.id in names else next(iter(names), "")
 
 
-def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> ReplayResult:
-    """The result of ``repeat`` tries, of which ``counts`` showed each finding id (empty: none)."""
+def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> tuple[list[str], int]:
+    """The result of ``repeat`` tries, of which ``counts`` showed each finding id (empty: none).
+
+    Returns lines for a person, and the exit status.
+    """
     wanted = failure.finding.id
     if wanted == UNFINISHED:  # nobody saw how that boot would have ended: any finding may be the reason
         reproduced = repeat - counts.get("", 0)
@@ -120,7 +115,7 @@ def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> Repla
     enough = _enough(failure)
     if failure.seen < failure.tries and not reproduced and repeat < enough:
         lines.append(f"too few tries to conclude that the failure is gone: --repeat {enough}")
-    return ReplayResult(lines=tuple(lines), exit_status=_exit_status(failure, reproduced, repeat))
+    return lines, _exit_status(failure, reproduced, repeat)
 
 
 def _rate(failure: Failure, reproduced: int, repeat: int) -> str:
