@@ -45,23 +45,20 @@ def state(run: Run, artifacts: Artifacts) -> Any:
     return SimpleNamespace(runs={"base": run}, prepared={"base": prepared}, options=options)
 
 
+def _result(number: int, console: Path, *network_faults: str) -> BootResult:
+    """A boot of ``host1`` that did not become ready."""
+    return BootResult(
+        machine="host1", number=number, boot_path="direct", artifacts="", phases={}, ready_s=None,
+        console=str(console), added_arguments=(), network_faults=network_faults,
+    )  # fmt: skip
+
+
 def _end_well(run: Run, _: Path) -> None:
     run.add_phase("host1", 2, "ready")
 
 
 def _end_badly(run: Run, boot: Path) -> None:
-    run.add_boot(
-        BootResult(
-            machine="host1",
-            number=2,
-            boot_path="direct",
-            artifacts="",
-            phases={},
-            ready_s=None,
-            console=str(boot),
-            added_arguments=(),
-        )
-    )
+    run.add_boot(_result(2, boot))
 
 
 def _wait(run: Run, _: Path) -> None:
@@ -161,19 +158,7 @@ def test_a_bundle_of_a_flaky_boot_says_how_many_boots_like_it_failed(
         folder.mkdir(exist_ok=True)
         if found:
             serialization.write(folder / FINDING, found)
-        run.add_boot(
-            BootResult(
-                machine="host1",
-                number=number,
-                boot_path="direct",
-                artifacts="",
-                phases={},
-                ready_s=None,
-                console=str(folder / "console.log"),
-                added_arguments=(),
-                network_faults=("dhcp-late",) if number == 5 else (),
-            )
-        )
+        run.add_boot(_result(number, folder / "console.log", *(["dhcp-late"] if number == 5 else [])))
 
     made = bundles.keep(state, "base", LATE, boot)
 
