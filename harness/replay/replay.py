@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import HostError, UsageError
@@ -19,7 +19,7 @@ from harness.model import network_faults
 from harness.model.machine_spec import BreakPoint
 from harness.model.network_faults import adapted
 from harness.model.verdict import Finding
-from harness.replay.attempt import attempt, copy_variables, make_folder, overlay_disks
+from harness.replay.attempt import attempt, make_files, make_folder
 from harness.replay.break_at import stop_at
 from harness.replay.bundle import UNFINISHED, Failure
 from harness.replay.bundle_read import unpack
@@ -81,8 +81,7 @@ def replay(options: ReplayOptions) -> int:
 
 
 def _attend(case: Case, folder: Path, mode: AttachMode) -> int:
-    spec = replace(case.spec, disks=overlay_disks(case, folder))
-    copy_variables(case, folder)
+    spec = make_files(case, folder, folder)
     faults = [network_faults.read(name) for name in case.network_faults]
     to_stderr("Ctrl-D ends it" if mode is AttachMode.MONITOR else "Ctrl-] ends it")
     with open_lab(folder / "lab", case.network, network_faults=faults) as lab:
