@@ -44,9 +44,8 @@ class Case:
     @property
     def booted(self) -> Artifacts:
         """The artifacts, with all kernel arguments in their manifest."""
-        return replace(
-            self.artifacts, manifest=replace(self.artifacts.manifest, kernel_arguments=self.kernel_arguments)
-        )
+        manifest = replace(self.artifacts.manifest, kernel_arguments=self.kernel_arguments)
+        return replace(self.artifacts, manifest=manifest)
 
     @property
     def contents(self) -> tuple[Path | None, ...]:

@@ -123,9 +123,8 @@ def mixed(good: Case, bad: Case, taken: Sequence[Difference], folder: Path) -> C
         arguments=(),
         network_faults=_mixed_network_faults(good, bad, taken),
         spec=replace(good.spec, **spec),
+        disks=bad.disks if "disks" in names else good.disks,
     )
-    if "disks" in names:
-        case = replace(case, disks=bad.disks)
     if case.spec.is_uefi != good.spec.is_uefi or "disks" in names:
         case = replace(case, variables=bad.variables)
     return case
