@@ -1,4 +1,4 @@
-"""``bootproof replay`` without a boot: what --set changes, what the result says, what is refused."""
+"""``bootproof replay`` without a boot: what --set changes, what the result shows, what is refused."""
 
 from __future__ import annotations
 
