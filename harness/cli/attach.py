@@ -49,17 +49,14 @@ exit status: 0; 4 no such machine; 75 the machine does not respond
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    add_command(commands, "ps", _ps, summary="list running machines", description=_PS, epilog=_PS_EPILOG)
-    attach = add_command(
-        commands, "attach", _attach, summary="open the console of a running machine", description=_ATTACH,
-        epilog=_ATTACH_EPILOG,
-    )  # fmt: skip
+    add_command(commands, "ps", _ps, "list running machines", _PS, _PS_EPILOG)
+    attach = add_command(commands, "attach", _attach, "open the console of a running machine", _ATTACH, _ATTACH_EPILOG)
     _add_machine(attach)
     mode = attach.add_mutually_exclusive_group()
     mode.add_argument("--ssh", action="store_true", help="log in as root by SSH")
     mode.add_argument("--monitor", action="store_true", help="QEMU's monitor; Ctrl-D leaves it")
     mode.add_argument("--gdb", action="store_true", help="open a socket for gdb, and print the gdb command")
-    stop = add_command(commands, "stop", _stop, summary="end a running machine", description=_STOP, epilog=_STOP_EPILOG)
+    stop = add_command(commands, "stop", _stop, "end a running machine", _STOP, _STOP_EPILOG)
     _add_machine(stop)
 
 

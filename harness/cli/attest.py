@@ -21,34 +21,26 @@ examples:
 
 exit status: 0; 1 the attestation is not valid; 4 a wrong option or key
 """
+_KEY = "Make an Ed25519 key pair: the private key FILE and the public key FILE.pub. Existing files are not overwritten."
+_SIGN = "Sign FILE, such as a policy, and write the signature to FILE.sig."
+_VERIFY = """\
+Check the signature of ATTESTATION, and print what it attests. With --artifacts, also check that the files in DIR are
+the attested ones.
+"""
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    summary = "make keys, sign a policy, verify an attestation"
     parser = commands.add_parser(
-        "attest",
-        help="make keys, sign a policy, verify an attestation",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=HelpFormatter,
+        "attest", help=summary, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter
     )
     verbs = parser.add_subparsers(required=True, metavar="key|sign|verify")
-    key = add_command(
-        verbs, "key", _key, summary="make a key pair",
-        description="Make an Ed25519 key pair: the private key FILE and the public key FILE.pub. Existing files are "
-        "not overwritten.",
-    )  # fmt: skip
+    key = add_command(verbs, "key", _key, "make a key pair", _KEY)
     key.add_argument("file", type=Path, metavar="FILE", help="the private key to write")
-    sign = add_command(
-        verbs, "sign", _sign, summary="sign a file",
-        description="Sign FILE, such as a policy, and write the signature to FILE.sig.",
-    )  # fmt: skip
+    sign = add_command(verbs, "sign", _sign, "sign a file", _SIGN)
     sign.add_argument("file", type=Path, metavar="FILE", help="the file to sign")
     sign.add_argument("--key", metavar="KEY", help="a private key (default: $BOOTPROOF_SIGN_KEY)")
-    verify = add_command(
-        verbs, "verify", _verify, summary="verify an attestation, offline",
-        description="Check the signature of ATTESTATION, and print what it attests. With --artifacts, also check that "
-        "the files in DIR are the attested ones.",
-    )  # fmt: skip
+    verify = add_command(verbs, "verify", _verify, "verify an attestation, offline", _VERIFY)
     verify.add_argument("file", type=Path, metavar="ATTESTATION", help="attestation.json of a run")
     verify.add_argument("--key", required=True, metavar="KEY", help="a public key: a file, or 64 hexadecimal digits")
     verify.add_argument("--artifacts", type=Path, metavar="DIR", help="a folder of artifacts to compare")

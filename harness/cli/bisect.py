@@ -26,19 +26,14 @@ exit status: 0 found; 4 GOOD fails, BAD does not fail, or a wrong option; 75 a p
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "bisect", _bisect, summary="find the smallest change that breaks an image",
-        description=_DESCRIPTION, epilog=_EPILOG,
-    )  # fmt: skip
-    parser.add_argument("good", metavar="GOOD", help="a build or bundle that works")
-    parser.add_argument("bad", metavar="BAD", help="a build or bundle that fails")
-    parser.add_argument(
-        "--test", default="", metavar="NODEID", help="the test that fails with BAD (default: boot and check the boot)"
-    )
-    parser.add_argument(
-        "--repeat", type=int, default=1, metavar="N", help="a mix is good if it passes N tries (default: 1)"
-    )
-    parser.add_argument("--stream", default="", metavar="STREAM", help="search the versions of this stream first")
+    summary = "find the smallest change that breaks an image"
+    parser = add_command(commands, "bisect", _bisect, summary, _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
+    add("good", metavar="GOOD", help="a build or bundle that works")
+    add("bad", metavar="BAD", help="a build or bundle that fails")
+    add("--test", default="", metavar="NODEID", help="the test that fails with BAD (default: boot and check the boot)")
+    add("--repeat", type=int, default=1, metavar="N", help="a mix is good if it passes N tries (default: 1)")
+    add("--stream", default="", metavar="STREAM", help="search the versions of this stream first")
     add_tree(parser)
     add_images_dir(parser)
     add_run_dir(parser)

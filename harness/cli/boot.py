@@ -29,49 +29,28 @@ of this host
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "boot", _boot, summary="boot an image with its console on this terminal", description=_DESCRIPTION,
-        epilog=_EPILOG,
-    )  # fmt: skip
-    parser.add_argument("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
-    parser.add_argument("--artifacts", type=Path, metavar="DIR", help="boot artifacts of IMAGE from another builder")
-    parser.add_argument(
-        "--kernel-arguments", metavar="TEXT", help="the kernel arguments of --artifacts without a manifest.json"
-    )
+    summary = "boot an image with its console on this terminal"
+    parser = add_command(commands, "boot", _boot, summary, _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
+    # fmt: off
+    add("image", metavar="IMAGE|DIR", help="an image to build and boot, or a folder of artifacts")
+    add("--artifacts", type=Path, metavar="DIR", help="boot artifacts of IMAGE from another builder")
+    add("--kernel-arguments", metavar="TEXT", help="the kernel arguments of --artifacts without a manifest.json")
     add_images_dir(parser)
-    parser.add_argument(
-        "--boot-path",
-        choices=[path.value for path in BootPath],
-        default="direct",
-        help="how it boots (default: direct)",
-    )
-    parser.add_argument(
-        "--hardware",
-        metavar="NAME|FILE",
-        help="a hardware profile: a name, or a file that `bootproof hardware` printed",
-    )
-    parser.add_argument(
-        "--disk",
-        type=Path,
-        metavar="FILE",
-        help="use this disk image as the persistent disk (default: blank); FILE is not written, changes are discarded",
-    )
-    parser.add_argument(
-        "--write-disk", action="store_true", help="write to the FILE of --disk; create it if it is missing"
-    )
-    parser.add_argument(
-        "--network-fault",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="inject a network fault, such as http-404-rootfs (repeatable)",
-    )
-    parser.add_argument("--memory", type=int, metavar="MIB", help="memory in MiB (default: the definition's)")
-    parser.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="accelerator (default: auto)")
-    parser.add_argument(
-        "--network", choices=["auto", "lab", "user"], default="auto",
-        help="an isolated lab, or QEMU's user network (default: auto, a lab where this host allows one)",
-    )  # fmt: skip
+    add("--boot-path", choices=[path.value for path in BootPath], default="direct",
+        help="how it boots (default: direct)")
+    add("--hardware", metavar="NAME|FILE",
+        help="a hardware profile: a name, or a file that `bootproof hardware` printed")
+    add("--disk", type=Path, metavar="FILE",
+        help="use this disk image as the persistent disk (default: blank); FILE is not written, changes are discarded")
+    add("--write-disk", action="store_true", help="write to the FILE of --disk; create it if it is missing")
+    add("--network-fault", action="append", default=[], metavar="NAME",
+        help="inject a network fault, such as http-404-rootfs (repeatable)")
+    add("--memory", type=int, metavar="MIB", help="memory in MiB (default: the definition's)")
+    add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="accelerator (default: auto)")
+    add("--network", choices=["auto", "lab", "user"], default="auto",
+        help="an isolated lab, or QEMU's user network (default: auto, a lab where this host allows one)")
+    # fmt: on
 
 
 def _boot(options: argparse.Namespace) -> int:

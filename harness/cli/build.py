@@ -27,10 +27,7 @@ exit status: 0 built; 1 the definition does not build; 4 a wrong option or defin
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "build", _build, summary="build an image from its definition", description=_DESCRIPTION,
-        epilog=_EPILOG,
-    )  # fmt: skip
+    parser = add_command(commands, "build", _build, "build an image from its definition", _DESCRIPTION, _EPILOG)
     parser.add_argument("image", metavar="IMAGE", help="the name of a folder in images/")
     add_images_dir(parser)
     parser.add_argument("--version", dest="image_version", metavar="V", help="override the definition's version")

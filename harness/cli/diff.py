@@ -22,9 +22,7 @@ exit status: 0, with or without differences; 4 no such build; 75 a problem of th
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "diff", _diff, summary="compare two builds", description=_DESCRIPTION, epilog=_EPILOG
-    )
+    parser = add_command(commands, "diff", _diff, "compare two builds", _DESCRIPTION, _EPILOG)
     parser.add_argument("old", metavar="OLD", help="the older build")
     parser.add_argument("new", metavar="NEW", help="the newer build")
     add_tree(parser)

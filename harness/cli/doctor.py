@@ -28,9 +28,7 @@ exit status: 0, or 75 if something is missing
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "doctor", _doctor, summary="check this host, and list fixes", description=_DESCRIPTION, epilog=_EPILOG
-    )
+    parser = add_command(commands, "doctor", _doctor, "check this host, and list fixes", _DESCRIPTION, _EPILOG)
     add_json(parser, "the checks")
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from harness.cli.options import Commands, add_command
 
+_DESCRIPTION = "Print what the finding ID means, its usual causes, and what to do next. Without ID, list all."
 _EPILOG = """\
 examples:
   bootproof explain                list all findings
@@ -16,14 +17,8 @@ exit status: 0, or 4 if there is no such finding
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands,
-        "explain",
-        _explain,
-        summary="explain a finding and what to do next",
-        description="Print what the finding ID means, its usual causes, and what to do next. Without ID, list all.",
-        epilog=_EPILOG,
-    )
+    summary = "explain a finding and what to do next"
+    parser = add_command(commands, "explain", _explain, summary, _DESCRIPTION, _EPILOG)
     parser.add_argument("id", nargs="?", metavar="ID", help="the id of a finding, such as boot-hangs")
 
 

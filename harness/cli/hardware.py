@@ -20,10 +20,8 @@ exit status: 0, or 75 if this host cannot be examined
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "hardware", _hardware, summary="print this host's hardware as a profile", description=_DESCRIPTION,
-        epilog=_EPILOG,
-    )  # fmt: skip
+    summary = "print this host's hardware as a profile"
+    parser = add_command(commands, "hardware", _hardware, summary, _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--serials", action="store_true", help="include serial numbers, MAC addresses and UUIDs (some need root)"
     )

@@ -31,10 +31,8 @@ exit status: 0; 4 no such stream; 75 a problem of this host
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "history", _history, summary="list past runs of an image, or past builds of a stream",
-        description=_DESCRIPTION, epilog=_EPILOG,
-    )  # fmt: skip
+    summary = "list past runs of an image, or past builds of a stream"
+    parser = add_command(commands, "history", _history, summary, _DESCRIPTION, _EPILOG)
     parser.add_argument("image", metavar="IMAGE", help="the name of an image")
     parser.add_argument("stream", nargs="?", metavar="STREAM", help="a stream of the published tree")
     add_tree(parser)

@@ -38,20 +38,13 @@ def add_command(
     commands: Commands[argparse.ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
-    *,
     summary: str,
     description: str,
     epilog: str = "",
-    usage: str | None = None,
 ) -> argparse.ArgumentParser:
     """A parser whose command is ``run``. ``summary`` is its line in the list of commands."""
     parser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=epilog,
-        usage=usage,
-        formatter_class=HelpFormatter,
+        name, help=summary, description=description, epilog=epilog, formatter_class=HelpFormatter
     )
     parser.set_defaults(run=run)
     return parser

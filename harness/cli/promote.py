@@ -47,45 +47,31 @@ exit status: 0 rolled back; 1 the older build is damaged or its key is not trust
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    promote = add_command(
-        commands, "promote", _promote, summary="publish a tested build to a stream", description=_PROMOTE,
-        epilog=_PROMOTE_EPILOG,
-    )  # fmt: skip
+    # fmt: off
+    summary = "publish a tested build to a stream"
+    promote = add_command(commands, "promote", _promote, summary, _PROMOTE, _PROMOTE_EPILOG)
     promote.add_argument("image", metavar="IMAGE", help="the name of an image")
     promote.add_argument("--to", required=True, metavar="STREAM", help="the stream, such as candidate or stable")
     source = promote.add_mutually_exclusive_group()
-    source.add_argument(
-        "--run", type=Path, metavar="DIR", dest="run_folder", help="the folder of a run (default: the newest in runs/)"
-    )
+    source.add_argument("--run", type=Path, metavar="DIR", dest="run_folder",
+        help="the folder of a run (default: the newest in runs/)")
     source.add_argument("--from", dest="source", metavar="STREAM", help="promote what this stream points to")
-    promote.add_argument(
-        "--artifacts", type=Path, metavar="DIR", help="the artifacts that the run tested (default: from the store)"
-    )
-    add_tree(promote)
-    _add_policy(promote)
-    rollback = add_command(
-        commands, "rollback", _rollback, summary="point a stream back to its previous build", description=_ROLLBACK,
-        epilog=_ROLLBACK_EPILOG,
-    )  # fmt: skip
+    promote.add_argument("--artifacts", type=Path, metavar="DIR",
+        help="the artifacts that the run tested (default: from the store)")
+    summary = "point a stream back to its previous build"
+    rollback = add_command(commands, "rollback", _rollback, summary, _ROLLBACK, _ROLLBACK_EPILOG)
     rollback.add_argument("image", metavar="IMAGE", help="the name of an image")
     rollback.add_argument("--stream", required=True, metavar="STREAM", help="the stream to roll back")
-    rollback.add_argument(
-        "--to",
-        default="",
-        metavar="DIGEST",
-        help="these artifacts, by the beginning of their digest (default: the previous)",
-    )
-    add_tree(rollback)
-    _add_policy(rollback)
-
-
-def _add_policy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", type=Path, metavar="FILE", help="the signed policy (default: images/policy.toml)")
-    parser.add_argument(
-        "--trust",
-        metavar="KEY",
-        help=f"the public key that verifies the policy: a file, or hexadecimal digits (default: ${TRUST_VARIABLE})",
-    )
+    rollback.add_argument("--to", default="", metavar="DIGEST",
+        help="these artifacts, by the beginning of their digest (default: the previous)")
+    for parser in (promote, rollback):
+        add_tree(parser)
+        parser.add_argument("--policy", type=Path, metavar="FILE",
+            help="the signed policy (default: images/policy.toml)")
+        parser.add_argument("--trust", metavar="KEY",
+            help="the public key that verifies the policy: a file, or hexadecimal digits (default: "
+            f"${TRUST_VARIABLE})")
+    # fmt: on
 
 
 def _promote(options: argparse.Namespace) -> int:

@@ -41,16 +41,13 @@ exit status: 1 the failure was reproduced in every try; 0 it was not; 75 in some
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "replay", _replay, summary="reproduce a failure from its bundle", description=_DESCRIPTION,
-        epilog=_EPILOG,
-    )  # fmt: skip
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a .bundle file from the folder of a run")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="try N times, and count (default: 1)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change one setting of the machine (repeatable; listed below)",
-    )  # fmt: skip
+    parser = add_command(commands, "replay", _replay, "reproduce a failure from its bundle", _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
+    # fmt: off
+    add("bundle", type=Path, metavar="BUNDLE", help="a .bundle file from the folder of a run")
+    add("--repeat", type=int, default=1, metavar="N", help="try N times, and count (default: 1)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change one setting of the machine (repeatable; listed below)")
     mode = parser.add_mutually_exclusive_group()
     for name, means in {
         "shell": "do not look for the finding: open the console, with root logged in; Ctrl-] ends the machine",
@@ -59,16 +56,11 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         "gdb": "open the console; the CPU waits for gdb before the first instruction, or at --break-at",
     }.items():
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=means)
-    parser.add_argument(
-        "--break-at",
-        metavar="WHERE",
-        default="",
+    add("--break-at", metavar="WHERE", default="",
         help="as --shell, and stop at WHERE: firmware (before the first instruction), ipxe, grub, initrd, or "
-        "before:UNIT or after:UNIT of a service",
-    )
-    parser.add_argument(
-        "--artifacts", type=Path, metavar="DIR", help="the artifacts that failed, if neither bundle nor store has them"
-    )
+        "before:UNIT or after:UNIT of a service")
+    add("--artifacts", type=Path, metavar="DIR", help="the artifacts that failed, if neither bundle nor store has them")
+    # fmt: on
     add_tree(parser)
     add_images_dir(parser)
     add_run_dir(parser)

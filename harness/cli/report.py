@@ -23,9 +23,7 @@ exit status: 0; 4 the folder has no verdict.json; 75 a problem of this host
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands, "report", _report, summary="regenerate the report of a run", description=_DESCRIPTION, epilog=_EPILOG
-    )
+    parser = add_command(commands, "report", _report, "regenerate the report of a run", _DESCRIPTION, _EPILOG)
     parser.add_argument("folder", nargs="?", type=Path, metavar="RUN", help="a run's folder (default: runs/latest)")
     parser.add_argument("--open", action="store_true", help="open the report in the browser")
     parser.add_argument(

@@ -48,24 +48,16 @@ exit status: 0; 4 a wrong option; 75 the store cannot be written
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    store = add_command(
-        commands, "store", _store, summary="list the store, or free its disk space", description=_STORE,
-        epilog=_STORE_EPILOG, usage="bootproof store [-h] [--json] [prune ...]",
-    )  # fmt: skip
+    store = add_command(commands, "store", _store, "list the store, or free its disk space", _STORE, _STORE_EPILOG)
+    store.usage = "bootproof store [-h] [--json] [prune ...]"
     add_json(store, "every item with its paths")
-    prune = add_command(
-        store.add_subparsers(metavar="prune", prog="bootproof store"), "prune", _prune,
-        summary="remove what no run will use again", description=_PRUNE, epilog=_PRUNE_EPILOG,
-    )  # fmt: skip
-    prune.add_argument("--older-than", metavar="AGE", help="also remove what was not used for AGE: 30d, 12h, 2w")
-    prune.add_argument(
-        "--max-size", metavar="SIZE", help="also remove the least recently used until SIZE is left: 20G, 500M"
-    )
-    prune.add_argument(
-        "--image", action="append", default=[], metavar="NAME",
-        help="only remove items of this image; without other options, all of them (repeatable)",
-    )  # fmt: skip
-    prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    verbs = store.add_subparsers(metavar="prune", prog="bootproof store")
+    add = add_command(verbs, "prune", _prune, "remove what no run will use again", _PRUNE, _PRUNE_EPILOG).add_argument
+    add("--older-than", metavar="AGE", help="also remove what was not used for AGE: 30d, 12h, 2w")
+    add("--max-size", metavar="SIZE", help="also remove the least recently used until SIZE is left: 20G, 500M")
+    add("--image", action="append", default=[], metavar="NAME",
+        help="only remove items of this image; without other options, all of them (repeatable)")  # fmt: skip
+    add("--dry-run", action="store_true", help="only list what would be removed")
 
 
 def _store(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from harness.cli.options import Commands, add_command, add_json, add_tree, print
 if TYPE_CHECKING:
     from harness.promotion.published_tree import StreamEntry
 
+_DESCRIPTION = "List the streams of a published tree, with the build that each points to."
 _EPILOG = """\
 example:
   bootproof streams --tree /srv/images
@@ -21,14 +22,8 @@ ENTRY_COLUMNS = ("version", "artifacts", "since", "by", "how")
 
 
 def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands,
-        "streams",
-        _streams,
-        summary="list the streams of a published tree",
-        description="List the streams of a published tree, with the build that each points to.",
-        epilog=_EPILOG,
-    )
+    summary = "list the streams of a published tree"
+    parser = add_command(commands, "streams", _streams, summary, _DESCRIPTION, _EPILOG)
     add_tree(parser)
     add_json(parser, "the streams")
 

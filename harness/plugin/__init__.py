@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.errors import UsageError
 from harness.plugin.options import add_options
 
 FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
@@ -33,7 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _begin(config: pytest.Config) -> None:
     from harness.core import process
-    from harness.core.errors import UsageError
     from harness.plugin import controller, hooks, suite, worker
     from harness.plugin.state import KEY, read_state
 
@@ -68,7 +68,6 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Non
 
 def _would_test_the_local_machine(request: pytest.FixtureRequest) -> bool:
     """True for testinfra's default host in a repository that has image definitions."""
-    from harness.core.errors import UsageError
     from harness.model.definition import find_images
 
     if request.config.option.hosts is not None or hasattr(request.module, "testinfra_hosts"):

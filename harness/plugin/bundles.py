@@ -34,19 +34,15 @@ def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = 
     run, prepared, options = state.runs[image], state.prepared[image], state.options
     base = without_repeat(test)[0]
     seen, tries = _tests(run, test) if test else _boots(run, boot, finding)
+    shown = replace(finding, where=base) if test else finding
+    failure = bundle.Failure(finding=shown, test=base, seed=options.seed, seen=seen, tries=tries)
     target = run.folder / (_name(boot, test) + BUNDLE_SUFFIX)
     if target.exists():
         return target
     try:
         return write_bundle(
             target,
-            bundle.Failure(
-                finding=replace(finding, where=base) if test else finding,
-                test=base,
-                seed=options.seed,
-                seen=seen,
-                tries=tries,
-            ),
+            failure,
             boot,
             map(load_artifacts, {prepared.under_test, prepared.old, prepared.new, prepared.newest}),
             options.definitions[image],

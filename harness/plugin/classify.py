@@ -46,10 +46,12 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
     if isinstance(error, BootFailed):  # its finding was recorded when it was raised
         finding = error.finding
     else:
-        finding = finding_of(error, str(properties["test"]), machine, _cause(error, item))
+        mark = item.get_closest_marker("cause")
+        cause = str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""
+        finding = finding_of(error, str(properties["test"]), machine, cause)
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
-    bundle = _bundle(item, error, finding, state)
+    bundle = _bundle(item, error, finding, machine, state)
     lines = [f"reproduce:          bootproof replay {bundle}"] if bundle else []
     lines += _describe(machine) if machine is not None else []
     if lines:
@@ -88,26 +90,19 @@ def _answers(machine: MachineInUse) -> bool:
         return False
 
 
-def _cause(error: BaseException, item: pytest.Item) -> str:
-    mark = item.get_closest_marker("cause")
-    return str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""
-
-
-def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: RunState) -> Path | None:
-    """Everything needed to reproduce this failure elsewhere."""
+def _bundle(
+    item: pytest.Item, error: BaseException, finding: Finding, machine: Machine | None, state: RunState
+) -> Path | None:
+    """The bundle of the boot that failed, or of the test and the last boot of its machine."""
     image, test = (str(dict(item.user_properties)[name]) for name in ("image", "test"))
-    machine, is_boot = machine_of(item), isinstance(error, BootFailed)
-    boot = Path(error.folder) if isinstance(error, BootFailed) else _last_boot_of(machine) if machine else None
-    if boot is None:
+    if isinstance(error, BootFailed):
+        return bundles.keep(state, image, finding, Path(error.folder))
+    if machine is None or not (boots := list(machine.folder.glob("boot-*"))):
         return None
-    if machine and machine.is_on and not is_boot:
+    if machine.is_on:
         machine.running_boot.keep_evidence()
-    return bundles.keep(state, image, finding, boot, test="" if is_boot else test)
-
-
-def _last_boot_of(machine: Machine) -> Path | None:
-    boots = sorted(machine.folder.glob("boot-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
-    return boots[-1] if boots else None
+    last = max(boots, key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return bundles.keep(state, image, finding, last, test)
 
 
 def keep_machine(item: pytest.Item, state: RunState) -> None:

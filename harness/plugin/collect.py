@@ -93,8 +93,7 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     """
     items[:] = [item for item in items if not _has_no_image(item)]
     for item in items:
-        image = image_of(item)
-        if image is not None:
+        if (image := image_of(item)) is not None:
             _note(item, image)
     took_s = dict[str, float]()
     for item in items:

@@ -38,9 +38,8 @@ def conclude_all(state: RunState, exit_status: int) -> int:
             state.problems.append(str(error))
     if state.problems:
         return HostError.exit_status
-    return final_status(
-        [verdict.outcome for verdict in state.verdicts], exit_status, is_interrupted=state.is_interrupted
-    )
+    outcomes = [verdict.outcome for verdict in state.verdicts]
+    return final_status(outcomes, exit_status, is_interrupted=state.is_interrupted)
 
 
 def _conclude(state: RunState, image: str) -> Verdict:

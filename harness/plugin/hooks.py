@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Generator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import classify, collect, conclude, controller, debugger, shared_machine_guard, suite
+from harness.plugin import classify, collect, conclude, controller, shared_machine_guard, suite
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -89,7 +90,8 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
     """Before the test's fixtures end: check the shared machine, keep a failed one. After: release unneeded machines."""
-    debugger.take_back()
+    for name in ("machine", "guest"):
+        vars(builtins).pop(name, None)
     try:
         shared_machine_guard.look_after(item)
         if item.stash.get(_HAS_FAILED, False):
@@ -104,9 +106,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """With ``--pdb`` the debugger has ``machine`` and ``guest``, whatever the test's arguments are."""
+    """With ``--pdb`` the debugger has the failed test's ``machine``, and a Host of it as ``guest``, until its teardown.
+
+    pdb stops in the frame that raised, whichever that is, and Python's builtins are the only namespace that every frame
+    sees.
+    """
     if isinstance(node, pytest.Item) and node.config.option.usepdb:
-        debugger.hand_over(classify.machine_of(node))
+        machine = classify.machine_of(node)
+        if machine is not None and machine.is_on:
+            vars(builtins).update(machine=machine, guest=machine.guest)
 
 
 class Reports:

@@ -6,13 +6,15 @@ pytest loads this module in every repository of the environment, so it imports n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.model.machine_spec import BootPath
+from harness.core.errors import UsageError
+from harness.model.machine_spec import BootPath, default_boot_path
 
 if TYPE_CHECKING:
     from harness.model.definition import ImageDefinition
@@ -103,8 +105,6 @@ class RunOptions:
 
     def default_path_of(self, image: str) -> BootPath:
         """The boot path of tests that need only one."""
-        from harness.model.machine_spec import default_boot_path
-
         return default_boot_path(self.paths_of(image))
 
 
@@ -151,8 +151,6 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
 
 
 def _check_values(option: Any) -> None:
-    from harness.core.errors import UsageError
-
     if option.artifacts and len(set(option.image)) > 1:
         raise UsageError("--artifacts belong to one image; give one --image")
     if option.kernel_arguments is not None and not option.artifacts:
@@ -164,7 +162,6 @@ def _check_values(option: Any) -> None:
 
 def _check_hardware(options: RunOptions, hardware: HardwareProfile) -> None:
     """Machines of this hardware must be able to boot by every path that was asked for, and by at least one."""
-    from harness.core.errors import UsageError
     from harness.model.hardware import path_for, problem
 
     for path in options.boot_paths:
@@ -178,7 +175,6 @@ def _check_hardware(options: RunOptions, hardware: HardwareProfile) -> None:
 
 def _policy_digest(file: Path, *, is_given: bool) -> str:
     from harness.core import digest
-    from harness.core.errors import UsageError
 
     try:
         return digest.of_file(file)
@@ -189,12 +185,9 @@ def _policy_digest(file: Path, *, is_given: bool) -> str:
 
 
 def _find_images(roots: Sequence[Path]) -> Path:
-    from harness.core.errors import UsageError
     from harness.model.definition import find_images
 
     for root in roots[:-1]:
-        try:
+        with suppress(UsageError):
             return find_images(root)
-        except UsageError:
-            continue
     return find_images(roots[-1])

@@ -64,8 +64,5 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
         if self.collection is None or node not in self.registered_collections:
             return
         super()._reschedule(node)
-        while not self._is_lost(node) and self._pending_of(self.assigned_work[node]) < 2:
+        while not (node.shutting_down or node in self._closed) and self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
-
-    def _is_lost(self, node: Any) -> bool:
-        return node.shutting_down or node in self._closed

@@ -29,8 +29,8 @@ class RunState:
     """The options and the process are known from the start, the rest once the controller has prepared the images.
 
     ``worker`` is xdist's name for this process, or "main"; ``controller`` the controller's process id. ``problems`` are
-    sentences about why a verdict could not be written or is not complete, ``remarks`` about lesser trouble. ``signer``
-    signs the attestation.
+    sentences about why a verdict could not be written or is not complete, ``remarks`` about problems that
+    leave it valid. ``signer`` signs the attestation.
     """
 
     options: RunOptions

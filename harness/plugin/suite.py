@@ -1,7 +1,7 @@
 """The tests of a run: the suite included in Bootproof, and the repository's own.
 
 The suite is not one of pytest's paths. It may lie in a virtual environment inside the repository, and pytest would
-then look for tests in all of that; its modules would meet the repository's of the same name.
+then look for tests in all of that; its modules would collide with the repository's of the same name.
 """
 
 from __future__ import annotations

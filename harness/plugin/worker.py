@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import threading
-from typing import NoReturn
 
 
 def leave_with(controller: int) -> None:
@@ -17,15 +16,10 @@ def leave_with(controller: int) -> None:
     try:
         watched = os.pidfd_open(controller)
     except ProcessLookupError:  # it has ended already
-        _leave()
-    threading.Thread(target=_watch, args=(watched,), name="controller", daemon=True).start()
+        os.kill(os.getpid(), signal.SIGKILL)
 
+    def watch() -> None:
+        select.select([watched], [], [])  # pidfd_open(2): readable when the process has ended
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def _watch(watched: int) -> None:
-    select.select([watched], [], [])  # pidfd_open(2): readable when the process has ended
-    _leave()
-
-
-def _leave() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("SIGKILL cannot be survived")
+    threading.Thread(target=watch, name="controller", daemon=True).start()

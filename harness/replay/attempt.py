@@ -20,7 +20,7 @@ from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.events import ReportedTest
 from harness.model.layout import UEFI_VARIABLES
-from harness.model.machine_spec import DiskFormat, DiskSpec
+from harness.model.machine_spec import DiskFormat, DiskSpec, MachineSpec
 from harness.model.verdict import Finding
 from harness.qemu.disk_images import format_of, make_overlay
 from harness.replay.case import AttemptFinding, Case
@@ -36,9 +36,8 @@ def attempt(case: Case, store: Store, folder: Path, images_dir: Path | None) -> 
 def _boot(case: Case, store: Store, folder: Path) -> tuple[AttemptFinding, ...]:
     run = Run(folder, "main")
     make_key(run, store)
-    spec = replace(case.spec, disks=overlay_disks(case, folder))
-    (folder / spec.name).mkdir()
-    copy_variables(case, folder / spec.name)
+    (folder / case.spec.name).mkdir()
+    spec = make_files(case, folder, folder / case.spec.name)
     faults = [network_faults.read(name) for name in case.network_faults]
     with open_lab(folder / "lab", case.network, network_faults=faults) as lab:
         context = BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
@@ -66,23 +65,21 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def overlay_disks(case: Case, folder: Path) -> tuple[DiskSpec, ...]:
-    """The disks of the case as files in ``folder``: an overlay over each that has a content, else a blank one."""
+def make_files(case: Case, folder: Path, machine: Path) -> MachineSpec:
+    """The spec of the case, with its disks as files in ``folder``: an overlay over each content, blank without one.
+
+    The UEFI variables are copied into ``machine``, the folder of its machine.
+    """
     disks: list[DiskSpec] = []
-    for number, disk in enumerate(case.spec.disks):
-        content = case.disks[number] if number < len(case.disks) else None
+    for number, (disk, content) in enumerate(zip(case.spec.disks, case.contents, strict=True)):
         kind = DiskFormat.QCOW2 if content else DiskFormat.RAW
         path = folder / f"disk{number}.{kind}"
         if content:
             make_overlay(path, content, base_format=format_of(content))
         disks.append(replace(disk, path=path, format=kind, writes=None))
-    return tuple(disks)
-
-
-def copy_variables(case: Case, machine: Path) -> None:
-    """Copy the UEFI variables of the case into ``machine``, the folder of its machine."""
     if case.variables:
         shutil.copyfile(case.variables, machine / UEFI_VARIABLES)
+    return replace(case.spec, disks=tuple(disks))
 
 
 def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -> tuple[AttemptFinding, ...]:

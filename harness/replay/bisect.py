@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -53,8 +52,7 @@ def bisect(options: BisectOptions) -> int:
         good = _case(options.good, options, store, stack, folder / "good")
         bad = _case(options.bad, options, store, stack, folder / "bad")
         good, bad = _aligned(good, bad)
-        if problem := _incomparable(good, bad):
-            raise UsageError(problem)
+        _check_comparable(good, bad)
         logs = options.run_dir.absolute() if options.run_dir else folder / "runs"
         used = Store(folder / "store") if bad.test else store  # pytest would keep the mixes in the store of this host
         numbers = count(1)
@@ -73,7 +71,10 @@ def bisect(options: BisectOptions) -> int:
         if options.stream:
             good, bad = _neighbours(good, bad, tries, options, stack)
         found = smallest_change(good, bad, tries, folder / "mixes")
-        print("\n".join([*format_result(found, tries), *_comparison(good, bad)]))
+        print("\n".join(format_result(found, tries)))
+        if good.artifacts.digest != bad.artifacts.digest:
+            print(f"between {_name(good.artifacts)} and {_name(bad.artifacts)}")
+            print(f"to compare their contents: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}")
     return 0
 
 
@@ -114,16 +115,16 @@ def _aligned(good: Case, bad: Case) -> tuple[Case, Case]:
     return good, replace(bad, test=test)
 
 
-def _incomparable(good: Case, bad: Case) -> str:
-    """Why the two cannot be compared; empty if they can."""
+def _check_comparable(good: Case, bad: Case) -> None:
     if good.artifacts.manifest.image != bad.artifacts.manifest.image:
-        return (
+        raise UsageError(
             f"GOOD is a build of {good.artifacts.manifest.image}, BAD of {bad.artifacts.manifest.image}; "
             "bisect compares builds of one image"
         )
     if good.before or bad.before:
-        return "bisect cannot take an upgrade by kexec apart; bisect a boot of the newer version"
-    return "" if good != bad else "GOOD and BAD are the same"
+        raise UsageError("bisect cannot take an upgrade by kexec apart; bisect a boot of the newer version")
+    if good == bad:
+        raise UsageError("GOOD and BAD are the same")
 
 
 def _neighbours(good: Case, bad: Case, tries: Tries, options: BisectOptions, stack: ExitStack) -> tuple[Case, Case]:
@@ -154,9 +155,3 @@ def _neighbours(good: Case, bad: Case, tries: Tries, options: BisectOptions, sta
 
 def _name(artifacts: Artifacts) -> str:
     return f"{artifacts.manifest.image} {artifacts.manifest.version} ({artifacts.digest[:12]})"
-
-
-def _comparison(good: Case, bad: Case) -> Iterator[str]:
-    if good.artifacts.digest != bad.artifacts.digest:
-        yield f"between {_name(good.artifacts)} and {_name(bad.artifacts)}"
-        yield f"to compare their contents: bootproof diff {good.artifacts.folder} {bad.artifacts.folder}"

@@ -13,7 +13,6 @@ import re
 import struct
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -130,55 +129,45 @@ def _unpack_file(source: Path, content: Iterator[bytes], target: Path, expected:
 
 def _check(source: Path, bundle: Bundle, folder: Path) -> None:
     """Refuse values that the types allow and a hostile bundle might contain."""
-    spec = bundle.plan.spec
     if bundle.architecture != platform.machine():
         raise UsageError(f"{source} is for {bundle.architecture}; this host is {platform.machine()}")
-    test, seen, tries = bundle.failure.test, bundle.failure.seen, bundle.failure.tries
-    if test and not _TEST.fullmatch(test):
-        raise UsageError(f"{source} is not a valid bundle: {test!r} is not a test below this folder")
-    if not 0 < seen <= tries:
-        raise UsageError(f"{source} is not a valid bundle: it says {seen} of {tries} tries failed")
+    try:
+        for manifest in filter(None, (bundle.manifest, bundle.before)):
+            check_names(manifest, "its manifest")
+        for name in bundle.plan.network_faults:
+            network_faults.read(name)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
+    if problem := next(_problems(bundle, folder), ""):
+        raise UsageError(f"{source} is not a valid bundle: {problem}")
+
+
+def _problems(bundle: Bundle, folder: Path) -> Iterator[str]:
+    spec, failure = bundle.plan.spec, bundle.failure
+    if failure.test and not _TEST.fullmatch(failure.test):
+        yield f"{failure.test!r} is not a test below this folder"
+    if not 0 < failure.seen <= failure.tries:
+        yield f"it says {failure.seen} of {failure.tries} tries failed"
     hardware = spec.hardware.partition(":")[0]
     for name in (spec.name, bundle.manifest.image, *filter(None, [hardware]), *(disk.serial for disk in spec.disks)):
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{source} is not a valid bundle: {name!r} is not a valid name")
+            yield f"{name!r} is not a valid name"
     if not (0 < spec.cpus <= _MOST_CPUS and 0 < spec.memory_mib <= _MOST_MEMORY_MIB):
-        raise UsageError(
-            f"{source} is not a valid bundle: its machine has {spec.cpus} CPUs and {spec.memory_mib} MiB of memory"
-        )
+        yield f"its machine has {spec.cpus} CPUs and {spec.memory_mib} MiB of memory"
     try:
         datetime.fromisoformat(spec.clock or "2011-03-01")
     except ValueError:
-        raise UsageError(f"{source} is not a valid bundle: {spec.clock!r} is not a valid time for the clock") from None
-    with _naming(source):
-        check_names(bundle.manifest, "its manifest")
-        for name in bundle.plan.network_faults:
-            network_faults.read(name)
-    if bundle.before:
-        with _naming(source):
-            check_names(bundle.before, "its manifest")
-    words = (*bundle.manifest.kernel_arguments, *(bundle.before.kernel_arguments if bundle.before else ()))
-    for word in words:
-        if not word.isprintable():
-            raise UsageError(f"{source} is not a valid bundle: {word!r} is not a valid kernel argument")
-    _check_disks(source, bundle, folder)
-
-
-def _check_disks(source: Path, bundle: Bundle, folder: Path) -> None:
+        yield f"{spec.clock!r} is not a valid time for the clock"
+    for manifest in filter(None, (bundle.manifest, bundle.before)):
+        for word in manifest.kernel_arguments:
+            if not word.isprintable():
+                yield f"{word!r} is not a valid kernel argument"
     named = list(filter(None, bundle.plan.disks))
-    if len(bundle.plan.disks) != len(bundle.plan.spec.disks) or not set(named) <= set(bundle.files):
-        raise UsageError(f"{source} is not a valid bundle: disks of its machine are missing")
+    if len(bundle.plan.disks) != len(spec.disks) or not set(named) <= set(bundle.files):
+        yield "disks of its machine are missing"
     for name in named:
         if problem := _unsafe(folder / name):
-            raise UsageError(f"{source} is not a valid bundle: {name} {problem}")
-
-
-@contextmanager
-def _naming(source: Path) -> Iterator[None]:
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
+            yield f"{name} {problem}"
 
 
 def _unsafe(disk: Path) -> str:

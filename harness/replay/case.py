@@ -19,8 +19,9 @@ class Case:
     """A machine to boot, or a test to run.
 
     ``arguments`` are appended to the kernel arguments of the manifest. With ``before``, the machine boots that and is
-    upgraded to ``artifacts`` by kexec. ``disks`` are the contents of the spec's disks (None: blank), ``variables``
-    those of UEFI. The machine waits at ``stop``. With ``test``, only that test is run; it makes its own machine.
+    upgraded to ``artifacts`` by kexec. ``disks`` are the contents of the spec's disks (None or missing: blank),
+    ``variables`` those of UEFI. The machine waits at ``stop``. With ``test``, only that test is run; it makes its own
+    machine.
     """
 
     spec: MachineSpec
@@ -43,9 +44,13 @@ class Case:
     @property
     def booted(self) -> Artifacts:
         """The artifacts, with all kernel arguments in their manifest."""
-        return replace(
-            self.artifacts, manifest=replace(self.artifacts.manifest, kernel_arguments=self.kernel_arguments)
-        )
+        manifest = replace(self.artifacts.manifest, kernel_arguments=self.kernel_arguments)
+        return replace(self.artifacts, manifest=manifest)
+
+    @property
+    def contents(self) -> tuple[Path | None, ...]:
+        """The content of each disk of the spec."""
+        return (*self.disks, *[None] * (len(self.spec.disks) - len(self.disks)))
 
     def with_service_settings(self, unit: str, name: str, lines: str) -> Case:
         """The same case, with a drop-in for the service ``unit``, passed as a systemd credential."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import BootproofError, UsageError
 from harness.model import network_faults
@@ -35,14 +36,6 @@ def _artifacts(case: Case, value: str, store: Store) -> Case:
     return replace(case, artifacts=load_artifacts(folder.absolute()) if folder.is_dir() else store.artifacts(value))
 
 
-def _boot_path(case: Case, value: str, _: Store) -> Case:
-    return replace(case, spec=replace(case.spec, boot_path=BootPath(value), firmware=None))
-
-
-def _cpus(case: Case, value: str, _: Store) -> Case:
-    return replace(case, spec=replace(case.spec, cpus=_positive(value)))
-
-
 def _delay(case: Case, value: str, _: Store) -> Case:
     unit, _colon, seconds = value.partition(":")
     if not SERVICE.fullmatch(unit):
@@ -59,17 +52,7 @@ def _disk(case: Case, value: str, _: Store) -> Case:
     place = next((place for place, disk in enumerate(case.spec.disks) if disk.role is DiskRole.DATA), None)
     if place is None:
         raise UsageError("the machine has no persistent disk")
-    disks = [*case.disks, *[None] * (len(case.spec.disks) - len(case.disks))]
-    disks[place] = path
-    return replace(case, disks=tuple(disks))
-
-
-def _kernel_argument(case: Case, value: str, _: Store) -> Case:
-    return replace(case, arguments=(*case.arguments, *value.split()))
-
-
-def _memory(case: Case, value: str, _: Store) -> Case:
-    return replace(case, spec=replace(case.spec, memory_mib=_positive(value)))
+    return replace(case, disks=(*case.contents[:place], path, *case.contents[place + 1 :]))
 
 
 def _network_faults(case: Case, value: str, _: Store) -> Case:
@@ -81,7 +64,11 @@ def _network_faults(case: Case, value: str, _: Store) -> Case:
 
 def _nic(case: Case, value: str, _: Store) -> Case:
     model = NicModel(value)
-    return replace(case, spec=replace(case.spec, nics=tuple(replace(nic, model=model) for nic in case.spec.nics)))
+    return _with_spec(case, nics=tuple(replace(nic, model=model) for nic in case.spec.nics))
+
+
+def _with_spec(case: Case, **changes: Any) -> Case:
+    return replace(case, spec=replace(case.spec, **changes))
 
 
 def _positive(value: str) -> int:
@@ -93,12 +80,12 @@ def _positive(value: str) -> int:
 _OF_A_TEST = ("artifacts", "boot-path", "network-faults")
 CHANGES: dict[str, Callable[[Case, str, Store], Case]] = {
     "artifacts": _artifacts,
-    "boot-path": _boot_path,
-    "cpus": _cpus,
+    "boot-path": lambda case, value, _: _with_spec(case, boot_path=BootPath(value), firmware=None),
+    "cpus": lambda case, value, _: _with_spec(case, cpus=_positive(value)),
     "delay": _delay,
     "disk": _disk,
-    "kernel-argument": _kernel_argument,
-    "memory": _memory,
+    "kernel-argument": lambda case, value, _: replace(case, arguments=(*case.arguments, *value.split())),
+    "memory": lambda case, value, _: _with_spec(case, memory_mib=_positive(value)),
     "network-faults": _network_faults,
     "nic": _nic,
 }

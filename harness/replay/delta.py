@@ -1,14 +1,13 @@
-"""Delta debugging: the change that turns good into bad, found with few tries. Pure: an `Oracle` makes the tries."""
+"""Delta debugging: the change that turns good into bad, found with few tries. Pure: callables make the tries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 _Part = TypeVar("_Part")
-_Part_contra = TypeVar("_Part_contra", contravariant=True)
 
 
 class TryOutcome(StrEnum):
@@ -19,14 +18,10 @@ class TryOutcome(StrEnum):
     UNRESOLVED = "unresolved"
 
 
-class Oracle(Protocol[_Part_contra]):
-    """Tries the good case with some parts of the bad one."""
-
-    def __call__(self, parts: tuple[_Part_contra, ...], /) -> TryOutcome: ...
-
-
-def ddmin(parts: Sequence[_Part], oracle: Oracle[_Part]) -> tuple[_Part, ...]:
+def ddmin(parts: Sequence[_Part], oracle: Callable[[tuple[_Part, ...]], TryOutcome]) -> tuple[_Part, ...]:
     """A subset of ``parts`` that is bad and 1-minimal: without any one part of it, it is not bad.
+
+    The ``oracle`` tries the good case with some parts of the bad one.
 
     The algorithm *ddmin* of Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE
     Transactions on Software Engineering 28(2), 2002. It asks the oracle once for each subset, at most n² + 3n times
@@ -42,7 +37,8 @@ def ddmin(parts: Sequence[_Part], oracle: Oracle[_Part]) -> tuple[_Part, ...]:
 
     current, count = tuple(parts), 2
     while len(current) > 1:
-        chunks = _split(current, count)
+        edges = [number * len(current) // count for number in range(count + 1)]
+        chunks = [current[first:last] for first, last in pairwise(edges)]
         complements = [tuple(part for part in current if part not in chunk) for chunk in chunks]
         if chunk := next(filter(is_bad, chunks), None):
             current, count = chunk, 2
@@ -53,12 +49,6 @@ def ddmin(parts: Sequence[_Part], oracle: Oracle[_Part]) -> tuple[_Part, ...]:
         else:
             break
     return current
-
-
-def _split(parts: tuple[_Part, ...], count: int) -> list[tuple[_Part, ...]]:
-    """``count`` chunks of nearly equal size, in order."""
-    edges = [number * len(parts) // count for number in range(count + 1)]
-    return [parts[first:last] for first, last in pairwise(edges)]
 
 
 def neighbours(count: int, try_version: Callable[[int], TryOutcome]) -> tuple[int, int]:

@@ -96,15 +96,10 @@ def _of_disks(good: Case, bad: Case) -> Iterator[Difference]:
 
 def _disks(case: Case) -> tuple[str, ...]:
     """Bus, sector size, role and content of each disk."""
-    contents = dict(enumerate(case.disks))
     return tuple(
-        f"{disk.bus} {disk.sector_bytes} {disk.role} {_content(contents.get(number))}"
-        for number, disk in enumerate(case.spec.disks)
+        f"{disk.bus} {disk.sector_bytes} {disk.role} {digest.of_file(content)[:12] if content else 'blank'}"
+        for disk, content in zip(case.spec.disks, case.contents, strict=True)
     )
-
-
-def _content(content: Path | None) -> str:
-    return digest.of_file(content)[:12] if content else "blank"
 
 
 def _short(value: Any) -> str:
@@ -128,9 +123,8 @@ def mixed(good: Case, bad: Case, taken: Sequence[Difference], folder: Path) -> C
         arguments=(),
         network_faults=_mixed_network_faults(good, bad, taken),
         spec=replace(good.spec, **spec),
+        disks=bad.disks if "disks" in names else good.disks,
     )
-    if "disks" in names:
-        case = replace(case, disks=bad.disks)
     if case.spec.is_uefi != good.spec.is_uefi or "disks" in names:
         case = replace(case, variables=bad.variables)
     return case

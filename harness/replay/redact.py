@@ -69,10 +69,8 @@ def _remove(copy: Path, files: Sequence[str], folders: Sequence[str]) -> None:
     process.run([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(copy)], log=log)
     with suppress(CommandFailed):  # status 1: it corrected something
         process.run([process.require("e2fsck", "e2fsprogs"), "-fy", "-E", "discard", str(copy)], log=log)
-    left = Ext4(copy, str(copy))
-    if left.problems() or any(
-        left.entry(name) for name in (*files, *folders)
-    ):  # debugfs exits with 0 if a command fails
+    left = Ext4(copy, str(copy))  # debugfs exits with 0 if a command fails
+    if left.problems() or any(left.entry(name) for name in (*files, *folders)):
         raise ImageError(f"{copy}: the secret files could not be removed from this file system")
 
 

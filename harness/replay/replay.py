@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import HostError, UsageError
@@ -19,7 +19,7 @@ from harness.model import network_faults
 from harness.model.machine_spec import BreakPoint
 from harness.model.network_faults import adapted
 from harness.model.verdict import Finding
-from harness.replay.attempt import attempt, copy_variables, make_folder, overlay_disks
+from harness.replay.attempt import attempt, make_files, make_folder
 from harness.replay.break_at import stop_at
 from harness.replay.bundle import UNFINISHED, Failure
 from harness.replay.bundle_read import unpack
@@ -45,14 +45,6 @@ class ReplayOptions:
     tree: str | None = None
     images_dir: Path | None = None
     run_dir: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayResult:
-    """What all tries showed, as lines for a person and as an exit status."""
-
-    lines: tuple[str, ...]
-    exit_status: int
 
 
 def replay(options: ReplayOptions) -> int:
@@ -83,14 +75,13 @@ def replay(options: ReplayOptions) -> int:
             seen = matching(found, failure.finding, is_test=bool(case.test))
             counts[seen] += 1
             to_stderr(f"replay {number}: {seen or 'no finding'}")
-    result = summarize(failure, counts, options.repeat)
-    print("\n".join(result.lines))
-    return result.exit_status
+    lines, exit_status = summarize(failure, counts, options.repeat)
+    print("\n".join(lines))
+    return exit_status
 
 
 def _attend(case: Case, folder: Path, mode: AttachMode) -> int:
-    spec = replace(case.spec, disks=overlay_disks(case, folder))
-    copy_variables(case, folder)
+    spec = make_files(case, folder, folder)
     faults = [network_faults.read(name) for name in case.network_faults]
     to_stderr("Ctrl-D ends it" if mode is AttachMode.MONITOR else "Ctrl-] ends it")
     with open_lab(folder / "lab", case.network, network_faults=faults) as lab:
@@ -107,8 +98,11 @@ def matching(found: tuple[AttemptFinding, ...], wanted: Finding, *, is_test: boo
     return wanted.id if wanted.id in names else next(iter(names), "")
 
 
-def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> ReplayResult:
-    """The result of ``repeat`` tries, of which ``counts`` showed each finding id (empty: none)."""
+def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> tuple[list[str], int]:
+    """The result of ``repeat`` tries, of which ``counts`` showed each finding id (empty: none).
+
+    Returns lines for a person, and the exit status.
+    """
     wanted = failure.finding.id
     if wanted == UNFINISHED:  # nobody saw how that boot would have ended: any finding may be the reason
         reproduced = repeat - counts.get("", 0)
@@ -120,7 +114,7 @@ def summarize(failure: Failure, counts: Mapping[str, int], repeat: int) -> Repla
     enough = _enough(failure)
     if failure.seen < failure.tries and not reproduced and repeat < enough:
         lines.append(f"too few tries to conclude that the failure is gone: --repeat {enough}")
-    return ReplayResult(lines=tuple(lines), exit_status=_exit_status(failure, reproduced, repeat))
+    return lines, _exit_status(failure, reproduced, repeat)
 
 
 def _rate(failure: Failure, reproduced: int, repeat: int) -> str:

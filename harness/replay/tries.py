@@ -17,25 +17,15 @@ from harness.replay.differences import Difference, differences, mixed
 _SURE, _REPEAT = 0.95, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confidence:
-    """How certain a result is. The bad case failed in ``failed`` of ``tried`` tries; each of ``goods`` good cases
-    passed ``repeat`` tries."""
+def certainty(*, failed: int, tried: int, goods: int, repeat: int) -> float:
+    """The probability that no bad case passed for good by chance.
 
-    failed: int
-    tried: int
-    goods: int
-    repeat: int
-
-    @property
-    def probability(self) -> float:
-        """That no bad case passed for good by chance.
-
-        The failure rate is estimated by Laplace's rule of succession; a bad case passes
-        ``repeat`` tries with the probability (1 - rate) ** repeat.
-        """
-        passes = 1 - expected_rate(self.failed, self.tried)
-        return float((1 - passes**self.repeat) ** self.goods)
+    The bad case failed in ``failed`` of ``tried`` tries; each of ``goods`` good cases passed ``repeat`` tries. The
+    failure rate is estimated by Laplace's rule of succession; a bad case passes ``repeat`` tries with the probability
+    (1 - rate) ** repeat.
+    """
+    passes = 1 - expected_rate(failed, tried)
+    return float((1 - passes**repeat) ** goods)
 
 
 @dataclass(slots=True)
@@ -88,10 +78,6 @@ class Tries:
         self.boots += 1
         return self.attempt(case)
 
-    @property
-    def confidence(self) -> Confidence:
-        return Confidence(failed=self.failed, tried=self.tried, goods=self.goods, repeat=self.repeat)
-
 
 def smallest_change(good: Case, bad: Case, tries: Tries, folder: Path) -> tuple[Difference, ...]:
     """The 1-minimal set of differences that makes ``good`` bad, with mixed artifacts in ``folder``."""
@@ -112,11 +98,11 @@ def smallest_change(good: Case, bad: Case, tries: Tries, folder: Path) -> tuple[
 def format_result(found: Sequence[Difference], tries: Tries) -> Iterator[str]:
     """The result, as lines for a person."""
     yield f"{tries.wanted} is caused by: {'; '.join(map(str, found))}"
-    confidence = tries.confidence
-    summary = f"{tries.boots} tries; BAD failed in {confidence.failed} of {confidence.tried}"
-    if confidence.repeat == 1:
+    summary = f"{tries.boots} tries; BAD failed in {tries.failed} of {tries.tried}"
+    if tries.repeat == 1:
         yield f"{summary}; if the failure is intermittent, use --repeat {_REPEAT}"
         return
-    yield f"{summary}; {confidence.probability:.0%} certain that no bad mix passed by chance"
-    if confidence.probability < _SURE:
-        yield f"for more certainty: --repeat {confidence.repeat * 2}"
+    probability = certainty(failed=tries.failed, tried=tries.tried, goods=tries.goods, repeat=tries.repeat)
+    yield f"{summary}; {probability:.0%} certain that no bad mix passed by chance"
+    if probability < _SURE:
+        yield f"for more certainty: --repeat {tries.repeat * 2}"

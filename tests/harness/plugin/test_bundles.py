@@ -45,23 +45,20 @@ def state(run: Run, artifacts: Artifacts) -> Any:
     return SimpleNamespace(runs={"base": run}, prepared={"base": prepared}, options=options)
 
 
+def _result(number: int, console: Path, *network_faults: str) -> BootResult:
+    """A boot of ``host1`` that did not become ready."""
+    return BootResult(
+        machine="host1", number=number, boot_path="direct", artifacts="", phases={}, ready_s=None,
+        console=str(console), added_arguments=(), network_faults=network_faults,
+    )  # fmt: skip
+
+
 def _end_well(run: Run, _: Path) -> None:
     run.add_phase("host1", 2, "ready")
 
 
 def _end_badly(run: Run, boot: Path) -> None:
-    run.add_boot(
-        BootResult(
-            machine="host1",
-            number=2,
-            boot_path="direct",
-            artifacts="",
-            phases={},
-            ready_s=None,
-            console=str(boot),
-            added_arguments=(),
-        )
-    )
+    run.add_boot(_result(2, boot))
 
 
 def _wait(run: Run, _: Path) -> None:
@@ -96,9 +93,7 @@ def _is_clone(_: Run, boot: Path) -> None:
 
 @pytest.mark.parametrize("ended", [_end_well, _end_badly, _wait, _is_killed, _is_clone])
 def test_a_boot_that_has_ended_or_not_begun_was_not_interrupted(
-    run: Run,
-    boot: Path,
-    ended: Callable[[Run, Path], None],
+    run: Run, boot: Path, ended: Callable[[Run, Path], None]
 ) -> None:
     ended(run, boot)
     bundles.note_unfinished(run)
@@ -107,10 +102,7 @@ def test_a_boot_that_has_ended_or_not_begun_was_not_interrupted(
 
 
 def test_a_late_finding_has_its_bundle_and_then_the_copies_of_disks_are_removed(
-    run: Run,
-    state: Any,
-    boot: Path,
-    tmp_path: Path,
+    run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:
     serialization.write(boot / FINDING, LATE)
     (boot / MEMORY).write_bytes(b"KDUMP")
@@ -166,19 +158,7 @@ def test_a_bundle_of_a_flaky_boot_says_how_many_boots_like_it_failed(
         folder.mkdir(exist_ok=True)
         if found:
             serialization.write(folder / FINDING, found)
-        run.add_boot(
-            BootResult(
-                machine="host1",
-                number=number,
-                boot_path="direct",
-                artifacts="",
-                phases={},
-                ready_s=None,
-                console=str(folder / "console.log"),
-                added_arguments=(),
-                network_faults=("dhcp-late",) if number == 5 else (),
-            )
-        )
+        run.add_boot(_result(number, folder / "console.log", *(["dhcp-late"] if number == 5 else [])))
 
     made = bundles.keep(state, "base", LATE, boot)
 

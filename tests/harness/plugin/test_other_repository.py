@@ -155,9 +155,7 @@ def test_no_host():
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [(), ("--hosts=local://",), ("-n2", "--dist=loadfile"), ("--collect-only", "-q")],
-    ids=str,
+    "arguments", [(), ("--hosts=local://",), ("-n2", "--dist=loadfile"), ("--collect-only", "-q")], ids=str
 )
 def test_without_an_image_nothing_changes(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     write(tmp_path / "tests" / "test_hosts.py", TESTINFRA)
@@ -176,6 +174,6 @@ def test_without_an_image_nothing_changes(tmp_path: Path, arguments: tuple[str, 
 
 
 def timeless(text: str) -> list[str]:
-    """What pytest said; two workers say it in any order."""
+    """The lines without times and names of workers; those of two workers come in any order, so they are sorted."""
     lines = [re.sub(r"\d+\.\d+s|gw\d|\[ *\d+%\]|=+", "", line) for line in text.splitlines()]
     return sorted(lines) if "workers [" in text else lines

@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import UsageError
 from harness.replay.case import Case
 from harness.replay.delta import TryOutcome
-from harness.replay.tries import Confidence, Tries, format_result, smallest_change
+from harness.replay.tries import Tries, certainty, format_result, smallest_change
 
 from .cases import bad, good  # noqa: F401  # pytest finds fixtures by name
 
@@ -84,14 +84,14 @@ def test_an_intermittent_failure_is_tried_more_often_and_the_certainty_is_stated
     found = smallest_change(good, bad, tries, tmp_path / "mixes")
 
     assert [part.name for part in found] == ["memory_mib"]
-    assert (tries.confidence.failed, tries.confidence.tried, tries.confidence.repeat) == (2, 3, 3)
-    assert 0.5 < tries.confidence.probability < 0.95
+    assert (tries.failed, tries.tried) == (2, 3)
+    assert 0.5 < certainty(failed=2, tried=3, goods=tries.goods, repeat=3) < 0.95
     assert list(format_result(found, tries))[-1] == "for more certainty: --repeat 6"
 
 
 def test_certainty_grows_with_tries_and_falls_with_good_cases() -> None:
     def sure(**counts: int) -> float:
-        return Confidence(**{"failed": 5, "tried": 10, "goods": 3, "repeat": 5, **counts}).probability
+        return certainty(**{"failed": 5, "tried": 10, "goods": 3, "repeat": 5, **counts})
 
     assert sure(repeat=10) > sure() > sure(goods=6)
     assert sure(failed=10) > sure()
