@@ -22,7 +22,6 @@ from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
-from harness.machine.by_hand import by_hand
 from harness.machine.credentials import reachable
 from harness.machine.power_on import power_on
 from harness.model import network_faults
@@ -142,7 +141,7 @@ def attend(
         spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
     run = Run(folder, "main")
     make_key(run, find_store())
-    context = BootContext(lab=lab, run=run, slots=folder, by_hand=by_hand)
+    context = BootContext(lab=lab, run=run, slots=folder)
     first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
                  definition=definition, stop=stop)  # fmt: skip
     number = 1

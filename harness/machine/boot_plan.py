@@ -28,16 +28,14 @@ def do_not_hold(_: object) -> None:
 class BootContext:
     """Where machines run: a lab, the run they belong to, and the folder of the host's boot slots.
 
-    ``by_hand`` renders the command with which a person boots the same artifacts; ``keep`` is called with a machine
-    whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the memory of guests that fail is kept.
-    ``doubt`` says why what a machine shows cannot be held against the image, such as an altered template, and returns
-    an empty string if nothing is in doubt.
+    ``keep`` is called with a machine whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the
+    memory of guests that fail is kept. ``doubt`` says why what a machine shows cannot be held against the image, such
+    as an altered template, and returns an empty string if nothing is in doubt.
     """
 
     lab: Lab
     run: Run
     slots: Path
-    by_hand: Callable[[Artifacts, MachineSpec], str]
     keep: Callable[[Any], None] = do_not_hold
     keeps_memory: bool = False
     doubt: Callable[[], str] = str

@@ -18,7 +18,7 @@ from harness.machine import boot_files
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose, host_problem, late_findings
 from harness.machine.downloads import Downloads
-from harness.machine.errors import BootFailed
+from harness.machine.errors import BootFailed, by_hand
 from harness.machine.observation import BootState, Observed, QmpEvent, end_reason, has_event
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
@@ -118,8 +118,7 @@ class BootWatch:
         circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
         finding = attribute(finding, circumstances)
         boot_files.note_finding(plan, context.run, finding)
-        by_hand = context.by_hand(plan.artifacts, plan.spec)
-        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
         return self._failure
 
     def report_late_findings(self) -> None:

@@ -31,7 +31,6 @@ from harness.core.errors import BootproofError
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine.by_hand import by_hand
 from harness.machine.machine import BootContext, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
@@ -117,7 +116,7 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
     (folder / "lab").mkdir()
     before_s = _family_s()
     with open_lab(folder / "lab") as lab:
-        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
         with boot(spec, artifacts, definition, context=context):
             return float((folder / "cpu").read_text("ascii")) - before_s
 

@@ -16,7 +16,6 @@ from harness.core import serialization
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
-from harness.machine.by_hand import by_hand
 from harness.machine.machine import BootContext, Machine, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
@@ -109,7 +108,7 @@ def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> 
         spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True, timeouts: Timeouts | None = None
     ) -> Iterator[Machine]:
         slots = find_store().folder("slots")
-        context = BootContext(lab=lab, run=run, slots=slots, by_hand=by_hand, timeouts=timeouts or Timeouts())
+        context = BootContext(lab=lab, run=run, slots=slots, timeouts=timeouts or Timeouts())
         with boot(spec, artifacts, base, context=context, power=power) as machine:
             yield machine
 
