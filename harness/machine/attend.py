@@ -21,8 +21,7 @@ from harness.host import accelerator
 from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, BootPlan, reachable
 from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts

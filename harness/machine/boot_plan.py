@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.guest.serial_shell import takes_serial_shell
+from harness.guest.serial_shell import SHELL_CREDENTIALS, takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -168,3 +168,9 @@ class BootPlan:
         return command_line.DirectBoot(
             kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments
         )
+
+
+def reachable(spec: MachineSpec, run: Run) -> MachineSpec:
+    """``spec`` with the credentials of the serial shell and the run's SSH key; those of ``spec`` take precedence."""
+    key = run.key.with_suffix(".pub").read_text("utf-8")
+    return replace(spec, credentials={**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials})

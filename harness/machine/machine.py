@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
 from harness.machine import boot_files
 from harness.machine.boot import RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, reachable
 from harness.machine.errors import BootFailed, EmulatorFault
 from harness.machine.power_on import power_on
 from harness.machine.verbs import GuestVerbs
@@ -31,8 +31,6 @@ from harness.model.network_faults import adapted
 from harness.qemu import grub
 from harness.qemu.disk_images import furnish
 from harness.qemu.qmp import QmpError
-
-__all__ = ["BootContext", "BootFailed", "Machine", "boot", "thaw"]
 
 
 class Machine(GuestVerbs):
@@ -360,3 +358,20 @@ def _ending(machine: Machine) -> Iterator[None]:
         machine.off()
         grub.remove(machine.folder)
     boot_files.forget_disks(machine.folder)
+
+
+def power_on_together(machines: Sequence[Machine]) -> None:
+    """Boot all machines at the same moment, like a rack whose power returns, and wait until all are ready.
+
+    They are admitted as one: memory for all of them, and one boot slot. After all boots have ended, the error of the
+    first machine that failed is raised.
+    """
+    slots = machines[0].context.slots
+    needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
+    with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
+        share.begin()
+        with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
+            boots = [pool.submit(machine.boot_admitted) for machine in machines]
+    for machine, boot in zip(machines, boots, strict=True):
+        with machine.holding_failed():
+            boot.result()

@@ -18,11 +18,9 @@ from harness.core import digest, process
 from harness.core.host_id import host_identity
 from harness.lab import Lab, OpenLab
 from harness.machine import states
-from harness.machine.boot_plan import BootContext
-from harness.machine.clone import clone
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, reachable
+from harness.machine.clone import clone, make_template
 from harness.machine.machine import Machine, boot
-from harness.machine.make_template import make_template
 from harness.machine.states import State, Versions
 from harness.machine.template_store import TemplateStore
 from harness.model.artifacts import Artifacts

@@ -31,7 +31,8 @@ from harness.core.errors import BootproofError
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec

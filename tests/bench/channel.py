@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.guest.testinfra_host import Host, open_guest
 from harness.lab import open_lab
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.definition import load_definition
 from harness.store.store import find_store
 

@@ -12,7 +12,9 @@ from harness.build.pipeline import build
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
-from harness.machine.machine import BootContext, BootFailed, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.errors import BootFailed
+from harness.machine.machine import boot
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read

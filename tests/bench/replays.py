@@ -16,7 +16,9 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.core.process import output
 from harness.lab import open_lab
-from harness.machine.machine import BootContext, BootFailed, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.errors import BootFailed
+from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition

@@ -16,7 +16,8 @@ from harness.core import serialization
 from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
-from harness.machine.machine import BootContext, Machine, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import Machine, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec

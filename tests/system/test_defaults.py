@@ -6,7 +6,8 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.lab import Lab
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import MachineSpec

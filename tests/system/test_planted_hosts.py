@@ -14,7 +14,8 @@ import pytest
 from harness.core import process
 from harness.core.deadline import Deadline
 from harness.fixtures.disk import make_disk
-from harness.machine.machine import BootFailed, Machine
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.machine_spec import MachineSpec
 from harness.runs.folder import Run
 
