@@ -19,7 +19,7 @@ from harness.guest.health import inspect_guest, judge_health
 from harness.guest.readiness import wait_until_ready
 from harness.guest.serial_shell import SerialChannel
 from harness.lab import LabProcess
-from harness.machine import boot_files, evidence, kexec_boot, provision
+from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
@@ -111,7 +111,7 @@ class RunningBoot:
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
         if plan.is_kexec:
-            kexec_boot.wait_for_kernel(watch)
+            _wait_for_kernel(watch)
         deadline = PatientDeadline(self.console, self.context.timeouts)
         self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
@@ -183,20 +183,21 @@ class RunningBoot:
     def kexec(self, plan: BootPlan) -> RunningBoot:
         """Let the guest load the artifacts of ``plan`` and start their kernel by itself.
 
-        QEMU goes on, and belongs to the boot that this returns, which is not ready yet. `BootFailed` if the guest
-        cannot load them.
+        QEMU continues to run and belongs to the boot that is returned, which is not ready yet. `BootFailed` if the
+        guest cannot load them.
         """
         provision.serve(plan, self.context.lab)
         boot_files.note_phase(plan, self.context.run, kexec.PHASE)
         watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
-        boot_id = kexec_boot.load(self.channel, plan)
-        if isinstance(boot_id, Finding):
-            raise watch.report_failure(boot_id)
+        loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
+        if loaded.status:
+            errors = loaded.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise watch.report_failure(kexec.load_finding(loaded.status, errors, plan.where))
         watch.console = self.console.begin(
             plan.folder / "console.log", partial(boot_files.note_phase, plan, self.context.run)
         )
         self.run_later("systemctl --no-block kexec")
-        return RunningBoot(watch, self.qmp, self._shell, boot_id_before=boot_id)
+        return RunningBoot(watch, self.qmp, self._shell, boot_id_before=loaded.text)
 
     def run_later(self, command: str) -> None:
         """Run a command that ends the guest: a moment later, so that the shell answers first, and without output, so
@@ -218,3 +219,25 @@ class RunningBoot:
     def wants_reboot(self) -> bool:
         """Whether the guest asked for a reset; the machine's owner powers it on again then."""
         return end_reason(self.watch.events) == "guest-reset"
+
+
+def _wait_for_kernel(watch: BootWatch) -> None:
+    """Wait until the kernel that a running one started prints its first line; raise `BootFailed` if it does not."""
+    timeouts, where = watch.context.timeouts, watch.plan.where
+
+    def has_started() -> bool:
+        watch.check()
+        return "kernel" in watch.console.phases
+
+    def has_printed(words: str) -> bool:
+        return any(words in line for line in watch.console.lines)
+
+    def has_left() -> bool:
+        return has_started() or has_printed(kexec.LEAVES) or has_printed(kexec.RESTARTS)
+
+    if not watch.wait_for(has_left, stopping := Deadline(timeouts.shutdown_s)):
+        raise watch.report_failure(shutdown_hangs(watch.observe(), stopping.passed_s, "clean kexec"))
+    if not has_started() and has_printed(kexec.RESTARTS):
+        raise watch.report_failure(kexec.same_boot_finding(where))
+    if not watch.wait_for(has_started, starting := Deadline(timeouts.kexec_silence_s)):
+        raise watch.report_failure(kexec.silent_finding(where, starting.passed_s, watch.console.lines))
