@@ -22,8 +22,8 @@ from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.terminal import serve_console
-from harness.guest.ssh import ssh_command
 from harness.machine.boot import RunningBoot
+from harness.machine.reach_guest import ssh_argv
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
 """Requests: the first line that a client sends."""
@@ -149,11 +149,9 @@ def open_access(running: RunningBoot, why: str, *, for_s: float = 0.0) -> Iterat
             listening.listen()
             hidden.rename(folder)
         except OSError as error:
-            shutil.rmtree(hidden, ignore_errors=True)
             raise HostError(f"cannot serve access to {spec.name}: {base} is not writable or full: {error}") from error
-        except BootproofError:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)  # unless it was renamed
         access = Access(running, folder, about, listening)
         access.start()
         try:
@@ -272,9 +270,7 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
 def _ssh(running: RunningBoot) -> tuple[str, ...]:
     """The command line to root in the guest, run on this host inside QEMU's network namespace."""
     plan, pid = running.plan, running.child.pid
-    options = {**running.context.lab.ssh_options(plan.spec, running.ask_monitor), "BatchMode": "no"}
-    known_hosts = str(plan.folder.parent / "known_hosts")
-    ssh = ssh_command(plan.spec.address, str(running.context.run.key), known_hosts, options)[:-1]
+    ssh = ssh_argv(plan, running.context, running.ask_monitor, BatchMode="no")[:-1]
     if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
         return tuple(ssh)
     is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")

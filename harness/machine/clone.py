@@ -122,18 +122,14 @@ def clone(
                 raise HostError(f"{alteration} while a clone of it ran") from error
             raise
         finally:
-            _note_clone(machine, template.state, took_s)
+            mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
+            context.run.add(Cloned(machine=name, state=template.state, took_s=round(took_s, 3), mib=mib))
             _note_alteration(template, name, context.run)
 
 
 def _overlay(disk: DiskSpec, path: Path) -> DiskSpec:
     disk_images.make_overlay(path, disk.path, base_format=disk.format)
     return replace(disk, path=path, format=DiskFormat.QCOW2)
-
-
-def _note_clone(machine: Machine, state: str, took_s: float) -> None:
-    mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
-    machine.context.run.add(Cloned(machine=machine.name, state=state, took_s=round(took_s, 3), mib=mib))
 
 
 def _note_alteration(template: Template, name: str, run: Run) -> None:

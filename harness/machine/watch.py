@@ -60,6 +60,7 @@ class BootWatch:
         """Everything that is known of the boot at this moment."""
         plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
         is_booting = self.state is BootState.BOOTING
+        qemu_log = "" if status is None else self.qemu_log.read_text("utf-8", "replace").strip()
         return Observed(
             where=plan.where,
             spec=plan.spec,
@@ -73,7 +74,7 @@ class BootWatch:
             matches=tuple(console.matches),
             events=tuple(self.events),
             exit_status=status,
-            qemu_log=() if status is None else tuple(_lines(self.qemu_log)[-_QEMU_LOG_LINES:]),
+            qemu_log=tuple(qemu_log.splitlines()[-_QEMU_LOG_LINES:]),
             steps=tuple(lab.trace.events(plan.spec.number, self.started_s)),
             download_failure=self.downloads.failure(plan.where) if is_booting else None,
             log_problem=console.problem,
@@ -141,7 +142,3 @@ class BootWatch:
         since_s = self.console.started_s
         lines = format_trace(self.context.lab.trace.events(self.plan.spec.number, since_s), since_s)
         return tuple(lines or (["the machine sent no request"] if self.plan.fetched else []))
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text("utf-8", "replace").strip().splitlines()
