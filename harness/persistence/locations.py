@@ -55,6 +55,12 @@ def serials(channel: Channel, location: Location) -> list[str]:
     return channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text.split()
 
 
+def partition_number(channel: Channel, location: Location) -> int:
+    """The number of the partition that holds ``location``; 0 for a disk without partitions."""
+    file = f"/sys/class/block/$(basename {shlex.quote(location.device)})/partition"
+    return int(channel.run(f"cat {file} 2>/dev/null || echo 0").text)
+
+
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
     """Where each of ``paths`` is stored; `ImageError` for one that does not exist."""
     done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))

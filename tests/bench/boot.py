@@ -28,7 +28,6 @@ from typing import IO
 
 from harness.build.pipeline import build
 from harness.core.errors import BootproofError
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
@@ -37,6 +36,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.qemu import command_line
+from harness.qemu.disk_images import make_disk
 from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store

@@ -9,7 +9,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from harness.build.pipeline import build
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
 from harness.machine.boot_plan import BootContext
@@ -19,6 +18,7 @@ from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read
 from harness.model.verdict import Finding
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 

@@ -13,7 +13,6 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.core import serialization
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
 from harness.machine.boot_plan import BootContext
@@ -23,6 +22,7 @@ from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
 from harness.model.timeouts import Timeouts
 from harness.model.verdict import Verdict
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
