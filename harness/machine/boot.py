@@ -27,7 +27,7 @@ from harness.machine.observation import BootState, end_reason
 from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest, ssh_channel
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
-from harness.model.verdict import Finding
+from harness.model.verdict import BootResult, Finding
 from harness.qemu import kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
@@ -92,7 +92,7 @@ class RunningBoot:
     def wait_until_ready(self) -> None:
         """Wait until the guest is ready and its boot checks are done.
 
-        Raises `BootFailed` at the first bad sign; its findings are in the run's folder by then. Raises the error itself
+        Raises `BootFailed` at the first failure; its findings are in the run's folder by then. Raises the error itself
         if the image is not to blame for it.
         """
         try:
@@ -117,7 +117,7 @@ class RunningBoot:
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
         watch.check()
         watch.state = BootState.READY
-        boot_files.note_phase(plan, self.context.run, "ready")
+        self.context.run.add_phase(plan.spec.name, plan.number, "ready")
         ready_s = time.monotonic() - watch.started_s
         failures = [self.watch.report_failure(finding) for finding in self._check_guest()]
         if failures:
@@ -134,15 +134,25 @@ class RunningBoot:
             yield kexec.same_boot_finding(plan.where)
 
     def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
-        boot_files.note_boot(
-            self.plan,
-            self.context,
-            phases=self.console.phases,
-            ready_s=ready_s,
-            console=self.console.log,
+        """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
+        plan, lab = self.plan, self.context.lab
+        first = kexec.PHASE if plan.is_kexec else "firmware"
+        boot = BootResult(
+            machine=plan.spec.name,
+            number=plan.number,
+            boot_path=plan.boot_path.value,
+            artifacts=plan.artifacts.digest,
+            phases=boot_files.durations(self.console.phases, ready_s, first),
+            ready_s=None if ready_s is None else round(ready_s, 2),
+            console=str(self.console.log),
+            added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
             downloads=self.watch.downloads.sums(),
             memory_mib=memory_mib,
+            captures=tuple(map(str, lab.captures)),
+            hardware=plan.spec.hardware,
+            network_faults=tuple(fault.name for fault in lab.network_faults),
         )
+        self.context.run.add_boot(boot)
 
     def keep_evidence(self) -> None:
         """Keep the guest's journal, if the guest is in user space, and its memory, if the context says so."""
@@ -187,14 +197,14 @@ class RunningBoot:
         guest cannot load them.
         """
         provision.serve(plan, self.context.lab)
-        boot_files.note_phase(plan, self.context.run, kexec.PHASE)
+        self.context.run.add_phase(plan.spec.name, plan.number, kexec.PHASE)
         watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
         loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if loaded.status:
             errors = loaded.stderr.decode("utf-8", "replace").strip().splitlines()
             raise watch.report_failure(kexec.load_finding(loaded.status, errors, plan.where))
         watch.console = self.console.begin(
-            plan.folder / "console.log", partial(boot_files.note_phase, plan, self.context.run)
+            plan.folder / "console.log", partial(self.context.run.add_phase, plan.spec.name, plan.number)
         )
         self.run_later("systemctl --no-block kexec")
         return RunningBoot(watch, self.qmp, self._shell, boot_id_before=loaded.text)

@@ -181,7 +181,7 @@ class Machine(GuestVerbs):
 
     def _boot_once(self) -> None:
         plan = self._plan()
-        boot_files.note_phase(plan, self.context.run, "queued")
+        self.context.run.add_phase(self.name, plan.number, "queued")
         share = self._memory_share()
         with self._holding_failed(), admission.boot_slot(self.context.slots):
             share.begin()
