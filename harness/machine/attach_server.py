@@ -77,7 +77,7 @@ def held_machines() -> list[HeldMachine]:
 
 
 def _is_answered(folder: Path) -> bool:
-    """A socket that refuses belongs to a process that is gone: it was renamed to this path after it listened."""
+    """A socket that refuses belongs to a process that has ended: it was renamed to this path after it listened."""
     with socket.socket(socket.AF_UNIX) as door:
         try:
             door.connect(str(folder / _SOCKET))
@@ -279,7 +279,7 @@ def _ssh(running: RunningBoot) -> tuple[str, ...]:
 
 
 def _bases() -> list[Path]:
-    """The existing folders of this user that nobody else can read or write."""
+    """The existing folders that only this user can read and write."""
     return [folder for folder in _places() if folder.is_dir() and not _problem(folder)]
 
 

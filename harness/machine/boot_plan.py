@@ -21,7 +21,7 @@ from harness.runs.folder import Run
 
 
 def do_not_hold(_: object) -> None:
-    """End a machine that failed at once, because nobody wants to look at it."""
+    """End a machine that failed at once: nobody will inspect it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +85,9 @@ class BootPlan:
     """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``.
 
     A machine that is to be frozen later has its memory in the file ``memory``, which QEMU creates. With ``frozen`` it
-    does not boot, but goes on from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, and with
-    None leaves that to the person at the console. With ``is_kexec`` QEMU runs already, and another kernel in it is to
-    start these artifacts. The machine stops for a person at ``stop``.
+    does not boot, but continues from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, or
+    leaves that to the person at the console if that is None. With ``is_kexec`` QEMU runs already, and another kernel in
+    it is to start these artifacts. The machine stops for a person at ``stop``.
     """
 
     number: int

@@ -96,7 +96,7 @@ def clone(
     """A running copy of ``template`` while the block lasts, its disks in ``folder``.
 
     With ``memory``, a copy of the template's that it may write to, it can be frozen again. ``host_memory_mib`` is what
-    it takes of the host's memory, 0 if nobody knows. Raises `CannotFreeze` where QEMU cannot load the state, and
+    it takes of the host's memory, 0 if unknown. Raises `CannotFreeze` where QEMU cannot load the state, and
     `HostError` if the template was altered while the block failed.
     """
     started_s = time.monotonic()

@@ -1,6 +1,6 @@
 """Machines in a known state: booted once a host, frozen, and cloned for each test that asks.
 
-The key of a template is a digest of everything that decides whether a frozen machine can go on here: the artifacts,
+The key of a template is a digest of everything that decides whether a frozen machine can continue here: the artifacts,
 QEMU's program and command line, the accelerator, this boot of this host, its CPU, and what was done before freezing.
 A template that no longer fits is therefore never found.
 """
@@ -146,7 +146,7 @@ class Templates:
 def template_key(
     spec: TemplateSpec, path: tuple[State, ...], store: TemplateStore, host: Sequence[str] | None = None
 ) -> str:
-    """A digest of everything that decides whether a machine that was frozen at the end of ``path`` can go on here.
+    """A digest of everything that decides whether a machine that was frozen at the end of ``path`` can continue here.
 
     ``host`` is this boot of this host, as `host_identity` has it.
     """

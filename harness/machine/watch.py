@@ -90,7 +90,7 @@ class BootWatch:
         self.wait_for(lambda: not self.console.awaits_registers, Deadline(_SETTLE_S))
 
     def check(self) -> None:
-        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first bad sign."""
+        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding."""
         self.settle()
         seen = self.observe()
         if problem := host_problem(seen):
@@ -110,7 +110,7 @@ class BootWatch:
     def report_failure(self, finding: Finding) -> BootFailed:
         """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
 
-        A clone that fails before it has answered raises `CannotFreeze` instead: a boot will do in its place.
+        A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place.
         """
         if self.state is BootState.THAWING:
             raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
@@ -123,7 +123,7 @@ class BootWatch:
         return self._failure
 
     def report_late_findings(self) -> None:
-        """Note the findings of a machine that was ready; what follows a failed boot is none."""
+        """Note the findings of a machine that was ready; after a failed boot there are none."""
         self.settle()
         for finding in late_findings(self.observe(), self.context.doubt()):
             boot_files.note_finding(self.plan, self.context.run, finding)
