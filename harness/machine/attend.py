@@ -200,15 +200,11 @@ def _boot_once(plan: BootPlan, context: BootContext, mode: AttachMode) -> bool:
     """One boot, at this terminal; True if the guest asked for another, False if the person quit or stopped it."""
     with power_on(plan, context) as running, _accessible(running, mode) as access:
         if access and mode is AttachMode.MONITOR:
-            _join_monitor(running, access)
+            with ask(access.about.id, MONITOR) as door:
+                join(door, lambda: access.is_stopped or running.child.status is not None)
         else:
             _join_console(running, access)
         return running.child.status is not None and running.wants_reboot
-
-
-def _join_monitor(running: RunningBoot, access: Access) -> None:
-    with ask(access.about.id, MONITOR) as door:
-        join(door, lambda: access.is_stopped or running.child.status is not None)
 
 
 def _join_console(running: RunningBoot, access: Access | None) -> None:
