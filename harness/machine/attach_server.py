@@ -17,13 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.terminal import serve_console
 from harness.machine.boot import RunningBoot
+from harness.machine.observation import BootState
 from harness.machine.reach_guest import ssh_argv
+
+if TYPE_CHECKING:
+    from harness.machine.machine import Machine  # imports testinfra, which `bootproof ps` need not wait for
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
 """Requests: the first line that a client sends."""
@@ -167,7 +172,7 @@ class Access:
     def __init__(self, running: RunningBoot, folder: Path, about: HeldMachine, listening: socket.socket) -> None:
         self.about = about
         self._running, self._folder, self._listening = running, folder, listening
-        self._changes, self._is_over = Changes(), False
+        self._changes, self.is_stopped = Changes(), False
         self._thread = threading.Thread(target=self._listen, name="access", daemon=True)
         self._lock = threading.Lock()
         self._clients: dict[threading.Thread, socket.socket] = {}
@@ -189,14 +194,10 @@ class Access:
 
     def wait(self, deadline: Deadline) -> None:
         """Return when somebody stops the machine, or the deadline is over."""
-        self._changes.wait_for(lambda: self._is_over, deadline)
-
-    @property
-    def is_stopped(self) -> bool:
-        return self._is_over
+        self._changes.wait_for(lambda: self.is_stopped, deadline)
 
     def _end(self) -> None:
-        self._is_over = True
+        self.is_stopped = True
         self._changes.note()
 
     def _listen(self) -> None:
@@ -216,7 +217,7 @@ class Access:
                 self._monitor(door)
             elif what == CONSOLE:
                 console = self._running.console
-                serve_console(console, door, max(0, console.printed_bytes - _SHOWN_BYTES), lambda: self._is_over)
+                serve_console(console, door, max(0, console.printed_bytes - _SHOWN_BYTES), lambda: self.is_stopped)
             elif what in _ANSWERS:
                 door.sendall(f"{_ANSWERS[what](self)}\n".encode())
         self._clients.pop(threading.current_thread(), None)
@@ -265,6 +266,30 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
     LOGIN: Access._answer_login,
     STOP: Access._answer_stop,
 }
+
+
+def hold_machine(machine: Machine, why: str, *, for_s: float) -> None:
+    """For ``pytest --keep-failed``: wait until somebody stops the machine, QEMU ends, or ``for_s`` seconds have passed.
+
+    Returns at once if QEMU has ended, or the machine was held before. If it cannot be held, the run notes why; the
+    failure stays what it was.
+    """
+    running = machine.running_boot
+    if running.watch.state is BootState.HELD or running.child.status is not None:
+        return
+    running.watch.state = BootState.HELD
+    try:
+        with running.outliving_resets(), open_access(running, why, for_s=for_s) as access:
+            name = access.about.id
+            machine.context.run.add_note(
+                f"{machine.name} is held for {for_s / 60:.0f} minutes ({why}): "
+                f"bootproof attach {name} (--ssh, --monitor, --gdb), bootproof stop {name}"
+            )
+            deadline = Deadline(for_s, scaled=False)
+            while not (deadline.is_over or access.is_stopped or running.child.status is not None):
+                access.wait(Deadline(min(1.0, deadline.left_s), scaled=False))
+    except BootproofError as error:
+        machine.context.run.add_note(f"{machine.name} cannot be held: {error}")
 
 
 def _ssh(running: RunningBoot) -> tuple[str, ...]:

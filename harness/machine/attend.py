@@ -22,6 +22,7 @@ from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan, reachable
+from harness.machine.observation import end_reason
 from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
@@ -204,7 +205,7 @@ def _boot_once(plan: BootPlan, context: BootContext, mode: AttachMode) -> bool:
                 join(door, lambda: access.is_stopped or running.child.status is not None)
         else:
             _join_console(running, access)
-        return running.child.status is not None and running.wants_reboot
+        return running.child.status is not None and end_reason(running.watch.events) == "guest-reset"
 
 
 def _join_console(running: RunningBoot, access: Access | None) -> None:

@@ -23,7 +23,7 @@ from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
-from harness.machine.observation import BootState, end_reason
+from harness.machine.observation import BootState
 from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest, ssh_channel
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
@@ -224,11 +224,6 @@ class RunningBoot:
             raise self.watch.report_failure(shutdown_hangs(seen, deadline.passed_s, expected))
         if seen.was_reset_by_watchdog or not seen.end_reason.startswith("guest"):
             raise self.watch.report_failure(diagnose_end(seen))
-
-    @property
-    def wants_reboot(self) -> bool:
-        """Whether the guest asked for a reset; the machine's owner powers it on again then."""
-        return end_reason(self.watch.events) == "guest-reset"
 
 
 def _wait_for_kernel(watch: BootWatch) -> None:

@@ -61,7 +61,6 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             console=follower,
             changes=changes,
             events=events,
-            qemu_log=plan.folder / "qemu.log",
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))

@@ -69,16 +69,15 @@ class Templates:
 
         Its disks are made in ``folder``. Raises `StateFailed` if the state was not reached earlier in this run.
         """
-        path = states.path_to(state)
         with ExitStack() as stack:
             try:
-                template = self._hold(path, stack)
+                template = self.hold(state, stack)
                 machine = stack.enter_context(self._clone(template, name, lab, folder))
             except CannotFreeze as error:
                 stack.close()
                 self.store.remember_failure(self.key(state), error, is_only_unfrozen=True)
                 self.store.run.add_note(f"{name} is booted, not cloned: {error}")
-                machine = stack.enter_context(self._booted(path, name, lab, folder))
+                machine = stack.enter_context(self._booted(states.path_to(state), name, lab, folder))
             yield machine
 
     def key(self, state: str) -> str:
@@ -87,13 +86,10 @@ class Templates:
 
     def hold(self, state: str, until: ExitStack) -> Template:
         """The template of ``state``, made if there is none, and not evicted before ``until`` closes."""
-        return self._hold(states.path_to(state), until)
-
-    def _hold(self, path: tuple[State, ...], until: ExitStack) -> Template:
         if self.spec.machine.unfreezable:
             raise CannotFreeze(self.spec.machine.unfreezable)
-        key = template_key(self.spec, path, self.store)
-        return self.store.hold(key, path[-1].name, lambda: self._make(path, key), until)
+        path, key = states.path_to(state), self.key(state)
+        return self.store.hold(key, state, lambda: self._make(path, key), until)
 
     def _make(self, path: tuple[State, ...], key: str) -> None:
         self.store.check_room(self.spec.machine.memory_mib)
@@ -116,7 +112,7 @@ class Templates:
                 yield machine
             return
         with ExitStack() as stack:
-            parent = self._hold(path[:-1], stack)
+            parent = self.hold(path[-2].name, stack)
             disk_images.copy_sparse(parent.folder / "memory", memory)
             machine = stack.enter_context(self._clone(parent, name, lab, folder, memory))
             path[-1].bring(machine, self.spec.versions)

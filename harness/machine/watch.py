@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 from harness.core import process
@@ -45,7 +44,6 @@ class BootWatch:
     console: Console
     changes: Changes
     events: list[QmpEvent]
-    qemu_log: Path
     state: BootState = BootState.BOOTING
     started_s: float = field(default_factory=time.monotonic)
     _failure: BootFailed | None = field(default=None, init=False)
@@ -60,7 +58,7 @@ class BootWatch:
         """Everything that is known of the boot at this moment."""
         plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
         is_booting = self.state is BootState.BOOTING
-        qemu_log = "" if status is None else self.qemu_log.read_text("utf-8", "replace").strip()
+        qemu_log = "" if status is None else (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
         return Observed(
             where=plan.where,
             spec=plan.spec,

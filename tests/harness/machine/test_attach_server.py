@@ -20,8 +20,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
 from harness.guest.channel import Completed
 from harness.machine import attach_server
-from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
-from harness.machine.hold import hold_machine
+from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, hold_machine, open_access
 from harness.machine.observation import BootState
 from harness.model.events import Note
 from harness.runs.folder import Run

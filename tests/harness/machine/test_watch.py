@@ -61,10 +61,7 @@ def watch(tmp_path: Path) -> Any:
     context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path)
     child: Any = SimpleNamespace(status=None, pid=0)
     console: Any = FakeConsole()
-    log = plan.folder / "qemu.log"
-    return BootWatch(
-        plan=plan, context=context, child=child, console=console, changes=Changes(), events=[], qemu_log=log
-    )
+    return BootWatch(plan=plan, context=context, child=child, console=console, changes=Changes(), events=[])
 
 
 def noted(watch: BootWatch) -> list[str]:
