@@ -96,8 +96,12 @@ def _link_capture(folder: Path, lab: Lab) -> None:
 
 def _record(plan: BootPlan, lab: Lab, copies: tuple[str, ...]) -> BootRecord:
     public = {name: value for name, value in plan.spec.credentials.items() if _PUBLIC.fullmatch(name)}
+    disks = tuple(  # of a blank disk there is no copy, so its size is recorded
+        disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
+        for disk, copy in zip(plan.spec.disks, copies, strict=True)
+    )
     return BootRecord(
-        spec=replace(plan.spec, credentials=public, disks=tuple(map(_sized, plan.spec.disks, copies))),
+        spec=replace(plan.spec, credentials=public, disks=disks),
         number=plan.number,
         boot_path=plan.boot_path,
         artifacts=plan.artifacts.digest,
@@ -109,11 +113,6 @@ def _record(plan: BootPlan, lab: Lab, copies: tuple[str, ...]) -> BootRecord:
         is_clone=plan.frozen is not None,
         is_kexec=plan.is_kexec,
     )
-
-
-def _sized(disk: DiskSpec, copy: str) -> DiskSpec:
-    """``disk``, with its size if there is no ``copy`` because it is blank."""
-    return disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
 
 
 def _copy(number: int, disk: DiskSpec, folder: Path) -> str:

@@ -142,10 +142,7 @@ class Templates:
 def template_key(
     spec: TemplateSpec, path: tuple[State, ...], store: TemplateStore, host: Sequence[str] | None = None
 ) -> str:
-    """A digest of everything that decides whether a machine that was frozen at the end of ``path`` can continue here.
-
-    ``host`` is this boot of this host, as `host_identity` has it.
-    """
+    """The key of the template at the end of ``path``; ``host`` stands for this boot of this host (`host_identity`)."""
     machine, definition, run = spec.machine, spec.definition, store.run
     placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(machine.disks))
     machine = reachable(replace(machine, name="", uuid=uuid.UUID(int=0), disks=placeholders), run)
