@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from harness.guest.waiting import WaitFailed
     from harness.lab import Lab
     from harness.machine.errors import BootFailed
-    from harness.machine.fleet import power_on_together
-    from harness.machine.machine import Machine
+    from harness.machine.machine import Machine, power_on_together
     from harness.machine.states import Versions, state
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
@@ -41,7 +40,7 @@ _MODULES = {
     "Machine": "harness.machine.machine",
     "Versions": "harness.machine.states",
     "WaitFailed": "harness.guest.waiting",
-    "power_on_together": "harness.machine.fleet",
+    "power_on_together": "harness.machine.machine",
     "state": "harness.machine.states",
 }
 

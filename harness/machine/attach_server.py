@@ -17,13 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.core import serialization
 from harness.core.deadline import Changes, Deadline
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.terminal import serve_console
-from harness.guest.ssh import ssh_command
 from harness.machine.boot import RunningBoot
+from harness.machine.observation import BootState
+from harness.machine.reach_guest import ssh_argv
+
+if TYPE_CHECKING:
+    from harness.machine.machine import Machine  # imports testinfra, which `bootproof ps` need not wait for
 
 CONSOLE, MONITOR, GDB, LOGIN, STOP = "console", "monitor", "gdb", "login", "stop"
 """Requests: the first line that a client sends."""
@@ -77,7 +82,7 @@ def held_machines() -> list[HeldMachine]:
 
 
 def _is_answered(folder: Path) -> bool:
-    """A socket that refuses belongs to a process that is gone: it was renamed to this path after it listened."""
+    """A socket that refuses belongs to a process that has ended: it was renamed to this path after it listened."""
     with socket.socket(socket.AF_UNIX) as door:
         try:
             door.connect(str(folder / _SOCKET))
@@ -149,11 +154,9 @@ def open_access(running: RunningBoot, why: str, *, for_s: float = 0.0) -> Iterat
             listening.listen()
             hidden.rename(folder)
         except OSError as error:
-            shutil.rmtree(hidden, ignore_errors=True)
             raise HostError(f"cannot serve access to {spec.name}: {base} is not writable or full: {error}") from error
-        except BootproofError:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)  # unless it was renamed
         access = Access(running, folder, about, listening)
         access.start()
         try:
@@ -169,7 +172,7 @@ class Access:
     def __init__(self, running: RunningBoot, folder: Path, about: HeldMachine, listening: socket.socket) -> None:
         self.about = about
         self._running, self._folder, self._listening = running, folder, listening
-        self._changes, self._is_over = Changes(), False
+        self._changes, self.is_stopped = Changes(), False
         self._thread = threading.Thread(target=self._listen, name="access", daemon=True)
         self._lock = threading.Lock()
         self._clients: dict[threading.Thread, socket.socket] = {}
@@ -191,14 +194,10 @@ class Access:
 
     def wait(self, deadline: Deadline) -> None:
         """Return when somebody stops the machine, or the deadline is over."""
-        self._changes.wait_for(lambda: self._is_over, deadline)
-
-    @property
-    def is_stopped(self) -> bool:
-        return self._is_over
+        self._changes.wait_for(lambda: self.is_stopped, deadline)
 
     def _end(self) -> None:
-        self._is_over = True
+        self.is_stopped = True
         self._changes.note()
 
     def _listen(self) -> None:
@@ -218,7 +217,7 @@ class Access:
                 self._monitor(door)
             elif what == CONSOLE:
                 console = self._running.console
-                serve_console(console, door, max(0, console.printed_bytes - _SHOWN_BYTES), lambda: self._is_over)
+                serve_console(console, door, max(0, console.printed_bytes - _SHOWN_BYTES), lambda: self.is_stopped)
             elif what in _ANSWERS:
                 door.sendall(f"{_ANSWERS[what](self)}\n".encode())
         self._clients.pop(threading.current_thread(), None)
@@ -269,12 +268,34 @@ _ANSWERS: dict[str, Callable[[Access], str]] = {
 }
 
 
+def hold_machine(machine: Machine, why: str, *, for_s: float) -> None:
+    """For ``pytest --keep-failed``: wait until somebody stops the machine, QEMU ends, or ``for_s`` seconds have passed.
+
+    Returns at once if QEMU has ended, or the machine was held before. If it cannot be held, the run notes why; the
+    failure stays what it was.
+    """
+    running = machine.running_boot
+    if running.watch.state is BootState.HELD or running.child.status is not None:
+        return
+    running.watch.state = BootState.HELD
+    try:
+        with running.outliving_resets(), open_access(running, why, for_s=for_s) as access:
+            name = access.about.id
+            machine.context.run.add_note(
+                f"{machine.name} is held for {for_s / 60:.0f} minutes ({why}): "
+                f"bootproof attach {name} (--ssh, --monitor, --gdb), bootproof stop {name}"
+            )
+            deadline = Deadline(for_s, scaled=False)
+            while not (deadline.is_over or access.is_stopped or running.child.status is not None):
+                access.wait(Deadline(min(1.0, deadline.left_s), scaled=False))
+    except BootproofError as error:
+        machine.context.run.add_note(f"{machine.name} cannot be held: {error}")
+
+
 def _ssh(running: RunningBoot) -> tuple[str, ...]:
     """The command line to root in the guest, run on this host inside QEMU's network namespace."""
     plan, pid = running.plan, running.child.pid
-    options = {**running.context.lab.ssh_options(plan.spec, running.ask_monitor), "BatchMode": "no"}
-    known_hosts = str(plan.folder.parent / "known_hosts")
-    ssh = ssh_command(plan.spec.address, str(running.context.run.key), known_hosts, options)[:-1]
+    ssh = ssh_argv(plan, running.context, running.ask_monitor, BatchMode="no")[:-1]
     if os.readlink("/proc/self/ns/net") == os.readlink(f"/proc/{pid}/ns/net"):
         return tuple(ssh)
     is_ours = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
@@ -283,7 +304,7 @@ def _ssh(running: RunningBoot) -> tuple[str, ...]:
 
 
 def _bases() -> list[Path]:
-    """The existing folders of this user that nobody else can read or write."""
+    """The existing folders that only this user can read and write."""
     return [folder for folder in _places() if folder.is_dir() and not _problem(folder)]
 
 

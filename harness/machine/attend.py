@@ -21,9 +21,8 @@ from harness.host import accelerator
 from harness.lab import Lab, choose_network, open_lab
 from harness.machine.attach_server import GDB, MONITOR, Access, answer, ask, open_access
 from harness.machine.boot import RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan
-from harness.machine.by_hand import by_hand
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, BootPlan, reachable
+from harness.machine.observation import end_reason
 from harness.machine.power_on import power_on
 from harness.model import network_faults
 from harness.model.artifacts import MANIFEST, Artifacts, load_artifacts
@@ -142,7 +141,7 @@ def attend(
         spec = replace(spec, credentials={**_CREDENTIALS, **spec.credentials})
     run = Run(folder, "main")
     make_key(run, find_store())
-    context = BootContext(lab=lab, run=run, slots=folder, by_hand=by_hand)
+    context = BootContext(lab=lab, run=run, slots=folder)
     first = BootPlan(number=1, folder=folder / "boot-1", spec=reachable(spec, run), artifacts=artifacts,
                  definition=definition, stop=stop)  # fmt: skip
     number = 1
@@ -202,15 +201,11 @@ def _boot_once(plan: BootPlan, context: BootContext, mode: AttachMode) -> bool:
     """One boot, at this terminal; True if the guest asked for another, False if the person quit or stopped it."""
     with power_on(plan, context) as running, _accessible(running, mode) as access:
         if access and mode is AttachMode.MONITOR:
-            _join_monitor(running, access)
+            with ask(access.about.id, MONITOR) as door:
+                join(door, lambda: access.is_stopped or running.child.status is not None)
         else:
             _join_console(running, access)
-        return running.child.status is not None and running.wants_reboot
-
-
-def _join_monitor(running: RunningBoot, access: Access) -> None:
-    with ask(access.about.id, MONITOR) as door:
-        join(door, lambda: access.is_stopped or running.child.status is not None)
+        return running.child.status is not None and end_reason(running.watch.events) == "guest-reset"
 
 
 def _join_console(running: RunningBoot, access: Access | None) -> None:

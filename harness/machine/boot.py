@@ -19,15 +19,15 @@ from harness.guest.health import inspect_guest, judge_health
 from harness.guest.readiness import wait_until_ready
 from harness.guest.serial_shell import SerialChannel
 from harness.lab import LabProcess
-from harness.machine import boot_files, evidence, kexec_boot, provision
+from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
-from harness.machine.observation import BootState, end_reason
+from harness.machine.observation import BootState
 from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest, ssh_channel
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
-from harness.model.verdict import Finding
+from harness.model.verdict import BootResult, Finding
 from harness.qemu import kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
@@ -92,7 +92,7 @@ class RunningBoot:
     def wait_until_ready(self) -> None:
         """Wait until the guest is ready and its boot checks are done.
 
-        Raises `BootFailed` at the first bad sign; its findings are in the run's folder by then. Raises the error itself
+        Raises `BootFailed` at the first failure; its findings are in the run's folder by then. Raises the error itself
         if the image is not to blame for it.
         """
         try:
@@ -111,13 +111,13 @@ class RunningBoot:
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
         if plan.is_kexec:
-            kexec_boot.wait_for_kernel(watch)
+            _wait_for_kernel(watch)
         deadline = PatientDeadline(self.console, self.context.timeouts)
         self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
         watch.check()
         watch.state = BootState.READY
-        boot_files.note_phase(plan, self.context.run, "ready")
+        self.context.run.add_phase(plan.spec.name, plan.number, "ready")
         ready_s = time.monotonic() - watch.started_s
         failures = [self.watch.report_failure(finding) for finding in self._check_guest()]
         if failures:
@@ -134,15 +134,25 @@ class RunningBoot:
             yield kexec.same_boot_finding(plan.where)
 
     def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
-        boot_files.note_boot(
-            self.plan,
-            self.context,
-            phases=self.console.phases,
-            ready_s=ready_s,
-            console=self.console.log,
+        """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
+        plan, lab = self.plan, self.context.lab
+        first = kexec.PHASE if plan.is_kexec else "firmware"
+        boot = BootResult(
+            machine=plan.spec.name,
+            number=plan.number,
+            boot_path=plan.boot_path.value,
+            artifacts=plan.artifacts.digest,
+            phases=boot_files.durations(self.console.phases, ready_s, first),
+            ready_s=None if ready_s is None else round(ready_s, 2),
+            console=str(self.console.log),
+            added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
             downloads=self.watch.downloads.sums(),
             memory_mib=memory_mib,
+            captures=tuple(map(str, lab.captures)),
+            hardware=plan.spec.hardware,
+            network_faults=tuple(fault.name for fault in lab.network_faults),
         )
+        self.context.run.add_boot(boot)
 
     def keep_evidence(self) -> None:
         """Keep the guest's journal, if the guest is in user space, and its memory, if the context says so."""
@@ -183,20 +193,21 @@ class RunningBoot:
     def kexec(self, plan: BootPlan) -> RunningBoot:
         """Let the guest load the artifacts of ``plan`` and start their kernel by itself.
 
-        QEMU goes on, and belongs to the boot that this returns, which is not ready yet. `BootFailed` if the guest
-        cannot load them.
+        QEMU continues to run and belongs to the boot that is returned, which is not ready yet. `BootFailed` if the
+        guest cannot load them.
         """
         provision.serve(plan, self.context.lab)
-        boot_files.note_phase(plan, self.context.run, kexec.PHASE)
+        self.context.run.add_phase(plan.spec.name, plan.number, kexec.PHASE)
         watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
-        boot_id = kexec_boot.load(self.channel, plan)
-        if isinstance(boot_id, Finding):
-            raise watch.report_failure(boot_id)
+        loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
+        if loaded.status:
+            errors = loaded.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise watch.report_failure(kexec.load_finding(loaded.status, errors, plan.where))
         watch.console = self.console.begin(
-            plan.folder / "console.log", partial(boot_files.note_phase, plan, self.context.run)
+            plan.folder / "console.log", partial(self.context.run.add_phase, plan.spec.name, plan.number)
         )
         self.run_later("systemctl --no-block kexec")
-        return RunningBoot(watch, self.qmp, self._shell, boot_id_before=boot_id)
+        return RunningBoot(watch, self.qmp, self._shell, boot_id_before=loaded.text)
 
     def run_later(self, command: str) -> None:
         """Run a command that ends the guest: a moment later, so that the shell answers first, and without output, so
@@ -214,7 +225,24 @@ class RunningBoot:
         if seen.was_reset_by_watchdog or not seen.end_reason.startswith("guest"):
             raise self.watch.report_failure(diagnose_end(seen))
 
-    @property
-    def wants_reboot(self) -> bool:
-        """Whether the guest asked for a reset; the machine's owner powers it on again then."""
-        return end_reason(self.watch.events) == "guest-reset"
+
+def _wait_for_kernel(watch: BootWatch) -> None:
+    """Wait until the kernel that a running one started prints its first line; raise `BootFailed` if it does not."""
+    timeouts, where = watch.context.timeouts, watch.plan.where
+
+    def has_started() -> bool:
+        watch.check()
+        return "kernel" in watch.console.phases
+
+    def has_printed(words: str) -> bool:
+        return any(words in line for line in watch.console.lines)
+
+    def has_left() -> bool:
+        return has_started() or has_printed(kexec.LEAVES) or has_printed(kexec.RESTARTS)
+
+    if not watch.wait_for(has_left, stopping := Deadline(timeouts.shutdown_s)):
+        raise watch.report_failure(shutdown_hangs(watch.observe(), stopping.passed_s, "clean kexec"))
+    if not has_started() and has_printed(kexec.RESTARTS):
+        raise watch.report_failure(kexec.same_boot_finding(where))
+    if not watch.wait_for(has_started, starting := Deadline(timeouts.kexec_silence_s)):
+        raise watch.report_failure(kexec.silent_finding(where, starting.passed_s, watch.console.lines))

@@ -1,4 +1,4 @@
-"""What a boot writes: to its folder, what it takes to reproduce the boot; to the run, phases, findings and result."""
+"""What it takes to reproduce a boot, written to its folder; and its findings, noted there and in the run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from harness.core import serialization
 from harness.core.errors import HostError
 from harness.lab import Lab
-from harness.machine.boot_plan import BootContext, BootPlan, BootRecord
+from harness.machine.boot_plan import BootPlan, BootRecord
 from harness.model.layout import BOOT_RECORD, CAPTURE, FINDING, UEFI_VARIABLES
 from harness.model.machine_spec import DiskSpec
-from harness.model.verdict import BootResult, Finding
-from harness.qemu import disk_images, kexec
+from harness.model.verdict import Finding
+from harness.qemu import disk_images
 from harness.runs.folder import Run
 
 _PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
@@ -27,7 +27,7 @@ _PUBLIC = re.compile(r"systemd\.(unit-dropin|extra-unit)\..+")
 def save(plan: BootPlan, lab: Lab) -> None:
     """Write all that it takes to reproduce this boot: copies of the disks as they are, and a `BootRecord`.
 
-    Removes the copies that the machine's boot before needed. `HostError` if there is no room.
+    Removes the copies of the machine's previous boot. `HostError` if there is no room.
     """
     try:
         plan.folder.mkdir(parents=True)
@@ -73,10 +73,6 @@ def forget_disks(machine: Path) -> None:
             copy.unlink(missing_ok=True)
 
 
-def note_phase(plan: BootPlan, run: Run, phase: str) -> None:
-    run.add_phase(plan.spec.name, plan.number, phase)
-
-
 def note_finding(plan: BootPlan, run: Run, finding: Finding) -> None:
     """In the run, and in the boot's folder the first one, from which a bundle is made."""
     run.add_finding(finding)
@@ -84,35 +80,6 @@ def note_finding(plan: BootPlan, run: Run, finding: Finding) -> None:
     if not file.exists():
         with suppress(OSError):  # a full disk; the run has it
             serialization.write(file, finding)
-
-
-def note_boot(
-    plan: BootPlan,
-    context: BootContext,
-    *,
-    phases: Mapping[str, float],
-    ready_s: float | None,
-    console: Path,
-    downloads: dict[str, int],
-    memory_mib: int,
-) -> None:
-    """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
-    boot = BootResult(
-        machine=plan.spec.name,
-        number=plan.number,
-        boot_path=plan.boot_path.value,
-        artifacts=plan.artifacts.digest,
-        phases=durations(phases, ready_s, first=kexec.PHASE if plan.is_kexec else "firmware"),
-        ready_s=None if ready_s is None else round(ready_s, 2),
-        console=str(console),
-        added_arguments=plan.arguments[len(plan.artifacts.manifest.kernel_arguments) :],
-        downloads=downloads,
-        memory_mib=memory_mib,
-        captures=tuple(map(str, context.lab.captures)),
-        hardware=plan.spec.hardware,
-        network_faults=tuple(fault.name for fault in context.lab.network_faults),
-    )
-    context.run.add_boot(boot)
 
 
 def durations(begins_s: Mapping[str, float], ready_s: float | None, first: str = "firmware") -> dict[str, float]:
@@ -129,8 +96,12 @@ def _link_capture(folder: Path, lab: Lab) -> None:
 
 def _record(plan: BootPlan, lab: Lab, copies: tuple[str, ...]) -> BootRecord:
     public = {name: value for name, value in plan.spec.credentials.items() if _PUBLIC.fullmatch(name)}
+    disks = tuple(  # of a blank disk there is no copy, so its size is recorded
+        disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
+        for disk, copy in zip(plan.spec.disks, copies, strict=True)
+    )
     return BootRecord(
-        spec=replace(plan.spec, credentials=public, disks=tuple(map(_sized, plan.spec.disks, copies))),
+        spec=replace(plan.spec, credentials=public, disks=disks),
         number=plan.number,
         boot_path=plan.boot_path,
         artifacts=plan.artifacts.digest,
@@ -142,11 +113,6 @@ def _record(plan: BootPlan, lab: Lab, copies: tuple[str, ...]) -> BootRecord:
         is_clone=plan.frozen is not None,
         is_kexec=plan.is_kexec,
     )
-
-
-def _sized(disk: DiskSpec, copy: str) -> DiskSpec:
-    """``disk``, with its size if there is no ``copy`` because it is blank."""
-    return disk if copy else replace(disk, size_gib=max(1, disk.path.stat().st_size >> 30))
 
 
 def _copy(number: int, disk: DiskSpec, folder: Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.guest.serial_shell import takes_serial_shell
+from harness.guest.serial_shell import SHELL_CREDENTIALS, takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -21,23 +21,21 @@ from harness.runs.folder import Run
 
 
 def do_not_hold(_: object) -> None:
-    """End a machine that failed at once, because nobody wants to look at it."""
+    """End a machine that failed at once: nobody will inspect it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootContext:
     """Where machines run: a lab, the run they belong to, and the folder of the host's boot slots.
 
-    ``by_hand`` renders the command with which a person boots the same artifacts; ``keep`` is called with a machine
-    whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the memory of guests that fail is kept.
-    ``doubt`` says why what a machine shows cannot be held against the image, such as an altered template, and returns
-    an empty string if nothing is in doubt.
+    ``keep`` is called with a machine whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the
+    memory of guests that fail is kept. ``doubt`` says why what a machine shows cannot be held against the image, such
+    as an altered template, and returns an empty string if nothing is in doubt.
     """
 
     lab: Lab
     run: Run
     slots: Path
-    by_hand: Callable[[Artifacts, MachineSpec], str]
     keep: Callable[[Any], None] = do_not_hold
     keeps_memory: bool = False
     doubt: Callable[[], str] = str
@@ -87,9 +85,9 @@ class BootPlan:
     """What is to be powered on: the ``number``-th boot of ``spec``, its logs in ``folder``.
 
     A machine that is to be frozen later has its memory in the file ``memory``, which QEMU creates. With ``frozen`` it
-    does not boot, but goes on from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, and with
-    None leaves that to the person at the console. With ``is_kexec`` QEMU runs already, and another kernel in it is to
-    start these artifacts. The machine stops for a person at ``stop``.
+    does not boot, but continues from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, or
+    leaves that to the person at the console if that is None. With ``is_kexec`` QEMU runs already, and another kernel in
+    it is to start these artifacts. The machine stops for a person at ``stop``.
     """
 
     number: int
@@ -170,3 +168,9 @@ class BootPlan:
         return command_line.DirectBoot(
             kernel=files.kernel, initrd=files.initrd, rootfs=rootfs, arguments=self.arguments
         )
+
+
+def reachable(spec: MachineSpec, run: Run) -> MachineSpec:
+    """``spec`` with the credentials of the serial shell and the run's SSH key; those of ``spec`` take precedence."""
+    key = run.key.with_suffix(".pub").read_text("utf-8")
+    return replace(spec, credentials={**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials})

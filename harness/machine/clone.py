@@ -1,7 +1,8 @@
-"""Clones: running copy-on-write copies of a template."""
+"""Freeze a ready machine into the files of a template, and clone it: run copy-on-write copies of it."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +11,75 @@ from pathlib import Path
 
 from harness.core import process
 from harness.core.errors import Blame, HostError
+from harness.core.host_id import boot_id
+from harness.guest.readiness import wait_until_quiet
+from harness.guest.serial_shell import SerialChannel
+from harness.guest.testinfra_host import gather_facts
 from harness.machine.boot_plan import BootContext, FrozenMachine
 from harness.machine.machine import Machine, thaw
 from harness.model.artifacts import load_artifacts
 from harness.model.definition import ImageDefinition
-from harness.model.events import Cloned
-from harness.model.machine_spec import DiskFormat, DiskSpec
+from harness.model.events import Cloned, Frozen
+from harness.model.layout import CAPTURE
+from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec
 from harness.model.verdict import Finding
-from harness.qemu import disk_images
+from harness.qemu import disk_images, grub
 from harness.runs.folder import Run
 from harness.store.template_record import Template
 
 _MEMORY_SHARE = 0.25
 """The share of a guest's memory that a clone takes of the host's, until earlier runs have measured it."""
+
+_WARM = "date -s @$(date +%s); find /data -maxdepth 0; stat /; readlink /bin; systemctl list-units"
+"""Programs that each clone runs at once: read from the image and unpacked before the machine is frozen."""
+
+
+def make_template(machine: Machine, state: str, work: Path, place: Path) -> Template:
+    """Freeze ``machine``, which is in ``state`` and whose memory is a file in the folder ``work``, and end it.
+
+    All files are in ``work`` then; the template describes them as they will lie in ``place``. Raises `CannotFreeze`
+    where QEMU cannot save the machine.
+    """
+    run, name = machine.context.run, machine.name
+    wait_until_quiet(machine.channel)
+    machine.run(_WARM)
+    facts = gather_facts(name, machine.channel)
+    is_serial = isinstance(machine.channel, SerialChannel)
+    started_s = time.monotonic()
+    machine.freeze(work / "state")
+    is_grub = machine.spec.boot_path is BootPath.GRUB
+    if is_grub:
+        grub.keep(machine.folder, work)
+    run.add(Frozen(state=state, took_s=round(time.monotonic() - started_s, 3)))
+    disks = tuple(_standalone(disk, place) for disk in machine.spec.disks)
+    boots = tuple(boot for boot in run.boots() if boot.machine == name and boot.number >= machine.first)
+    for boot in boots:
+        logs = Path(boot.console).parent
+        shutil.copytree(logs, work / logs.name, ignore=shutil.ignore_patterns(CAPTURE))
+    return Template(
+        folder=place,
+        image=machine.definition.name,
+        version=machine.artifacts.manifest.version,
+        boot_id=boot_id(),
+        state=state,
+        spec=replace(machine.spec, name="", disks=disks),
+        artifacts=machine.artifacts.folder,
+        run=run.folder,
+        is_serial=is_serial,
+        boots=boots,
+        facts=facts,
+        files={},
+        offers=tuple(offer.folder for offer in machine.offers) if is_grub else (),
+    )
+
+
+def _standalone(disk: DiskSpec, place: Path) -> DiskSpec:
+    """No template depends on another: an overlay is flattened into a raw image."""
+    raw = disk.path.with_suffix(".raw")
+    if disk.format is not DiskFormat.RAW:
+        disk_images.flatten(disk.path, raw)
+        disk.path.unlink()
+    return replace(disk, path=place / raw.name, format=DiskFormat.RAW)
 
 
 @contextmanager
@@ -39,7 +96,7 @@ def clone(
     """A running copy of ``template`` while the block lasts, its disks in ``folder``.
 
     With ``memory``, a copy of the template's that it may write to, it can be frozen again. ``host_memory_mib`` is what
-    it takes of the host's memory, 0 if nobody knows. Raises `CannotFreeze` where QEMU cannot load the state, and
+    it takes of the host's memory, 0 if unknown. Raises `CannotFreeze` where QEMU cannot load the state, and
     `HostError` if the template was altered while the block failed.
     """
     started_s = time.monotonic()
@@ -65,18 +122,14 @@ def clone(
                 raise HostError(f"{alteration} while a clone of it ran") from error
             raise
         finally:
-            _note_clone(machine, template.state, took_s)
+            mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
+            context.run.add(Cloned(machine=name, state=template.state, took_s=round(took_s, 3), mib=mib))
             _note_alteration(template, name, context.run)
 
 
 def _overlay(disk: DiskSpec, path: Path) -> DiskSpec:
     disk_images.make_overlay(path, disk.path, base_format=disk.format)
     return replace(disk, path=path, format=DiskFormat.QCOW2)
-
-
-def _note_clone(machine: Machine, state: str, took_s: float) -> None:
-    mib = process.private_mib(machine.running_boot.child.pid) if machine.is_clone else None
-    machine.context.run.add(Cloned(machine=machine.name, state=state, took_s=round(took_s, 3), mib=mib))
 
 
 def _note_alteration(template: Template, name: str, run: Run) -> None:

@@ -93,12 +93,7 @@ def pattern_finding(match: PatternMatch, where: str) -> Finding:
     """The finding that a console pattern stands for."""
     pattern = match.pattern
     return Finding(
-        id=pattern.id,
-        what=pattern.what,
-        where=where,
-        blame=pattern.blame,
-        evidence=match.evidence,
-        cause=pattern.cause,
+        id=pattern.id, what=pattern.what, where=where, blame=pattern.blame, evidence=match.evidence, cause=pattern.cause
     )
 
 

@@ -1,8 +1,10 @@
-"""How a boot fails."""
+"""How a boot fails, and the command with which a person repeats it."""
 
 from __future__ import annotations
 
 from harness.core.errors import Blame, HostError, ImageError
+from harness.model.artifacts import Artifacts
+from harness.model.machine_spec import BootPath, DiskRole, MachineSpec
 from harness.model.verdict import Finding
 
 
@@ -28,3 +30,12 @@ class BootFailed(ImageError):
 
 class EmulatorFault(HostError):
     """QEMU's emulation, not the image, broke a boot early: another boot will probably succeed."""
+
+
+def by_hand(artifacts: Artifacts, spec: MachineSpec) -> str:
+    """``bootproof boot`` for ``artifacts`` on the data disk of ``spec``; by the direct path for a kexec upgrade."""
+    data = [disk for disk in spec.disks if disk.role is DiskRole.DATA]
+    disks = "".join(f" --disk {disk.path}" for disk in data[:1])
+    hardware = f" --hardware {spec.hardware}" if spec.hardware else ""
+    path = BootPath.DIRECT if spec.boot_path is BootPath.KEXEC else spec.boot_path
+    return f"bootproof boot {artifacts.folder} --boot-path {path}{disks} --memory {spec.memory_mib}{hardware}"

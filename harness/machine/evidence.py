@@ -18,20 +18,20 @@ ON_DISPLAY = ("firmware", "ipxe", "grub")
 
 
 def keep_screenshot(qmp: Qmp, folder: Path) -> None:
-    """Of a machine that has not reached Linux. The firmware's reset ends QEMU soon: call this before all others."""
+    """Keep the display of a machine that has not reached Linux. Call this first: the firmware's reset ends QEMU."""
     with suppress(QmpError):  # QEMU is gone, or built without PNG
         qmp.execute("screendump", {"filename": str(folder / SCREENSHOT), "format": "png"}, deadline=Deadline(10))
 
 
 def keep_journal(channel: Channel, folder: Path) -> None:
-    """Of a guest that is in user space and still answers."""
+    """Keep the journal of a guest that is in user space, if it still answers."""
     with suppress(BootproofError, OSError):
         journal = channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
         (folder / "journal.log").write_bytes(journal.stdout)
 
 
 def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
-    """The guest's memory for crash(8): some hundred MiB, and up to a minute."""
+    """Keep the guest's memory for crash(8): some hundred MiB, and up to a minute."""
     file = {"protocol": f"file:{folder / MEMORY}", "paging": False, "format": "kdump-zlib"}
     with suppress(QmpError):  # QEMU is gone, or has no room
         qmp.execute("dump-guest-memory", file, deadline=deadline)

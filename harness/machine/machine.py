@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
 from harness.machine import boot_files
 from harness.machine.boot import RunningBoot
-from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, reachable
 from harness.machine.errors import BootFailed, EmulatorFault
 from harness.machine.power_on import power_on
 from harness.machine.verbs import GuestVerbs
@@ -32,8 +32,6 @@ from harness.qemu import grub
 from harness.qemu.disk_images import furnish
 from harness.qemu.qmp import QmpError
 
-__all__ = ["BootContext", "BootFailed", "Machine", "boot", "thaw"]
-
 
 class Machine(GuestVerbs):
     """One machine over its boots: its disks and identity stay, everything else is new each time.
@@ -41,8 +39,8 @@ class Machine(GuestVerbs):
     Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. With ``memory``, the guest's
     memory is in that file, and the machine can be frozen.
 
-    It has more than twenty methods because it is what tests use: most of them are verbs of a few lines over the running
-    boot; commands and waits are in `GuestVerbs`.
+    It has more than twenty methods because tests use it: half of them are verbs and properties of a few lines over the
+    running boot; commands and waits are in `GuestVerbs`.
     """
 
     def __init__(
@@ -124,12 +122,6 @@ class Machine(GuestVerbs):
                 f"{self.name}: QEMU wrote no screenshot to {path} ({error}); check that its folder exists and has room"
             ) from error
 
-    @contextmanager
-    def boot_slot(self) -> Iterator[None]:
-        """Hold one of the host's boot slots while the block lasts, for work that keeps a guest's CPU busy."""
-        with admission.boot_slot(self.context.slots):
-            yield
-
     def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None, *, entry: int = 0) -> None:
         """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
 
@@ -155,8 +147,8 @@ class Machine(GuestVerbs):
         """
         self._check_off()
         self._deploy(artifacts)
-        share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with self.boot_slot():
+        share = self._memory_share()
+        with admission.boot_slot(self.context.slots):
             share.begin()
             running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
             while not when(running.console):
@@ -189,17 +181,14 @@ class Machine(GuestVerbs):
 
     def _boot_once(self) -> None:
         plan = self._plan()
-        boot_files.note_phase(plan, self.context.run, "queued")
-        share = self._memory_share(admission.of_a_boot(self.spec.memory_mib))
-        with self.holding_failed(), self.boot_slot():
+        self.context.run.add_phase(self.name, plan.number, "queued")
+        share = self._memory_share()
+        with self._holding_failed(), admission.boot_slot(self.context.slots):
             share.begin()
             self._boot(plan)
 
-    def boot_admitted(self) -> None:
-        """Boot and wait until ready; the caller holds memory and a boot slot for it."""
-        self._boot(self._plan())
-
     def _boot(self, plan: BootPlan) -> None:
+        """Boot and wait until ready; the caller holds memory and a boot slot for it."""
         if self.memory:
             self.memory.unlink(missing_ok=True)
         running = self._start(plan)
@@ -208,7 +197,7 @@ class Machine(GuestVerbs):
         running.wait_until_ready()
 
     @contextmanager
-    def holding_failed(self) -> Iterator[None]:
+    def _holding_failed(self) -> Iterator[None]:
         """If a boot fails in the block, hold the machine for inspection as ``context.keep`` decides."""
         try:
             yield
@@ -217,18 +206,15 @@ class Machine(GuestVerbs):
                 self.context.keep(self)
             raise
 
-    def thaw(self, frozen: FrozenMachine) -> None:
-        """Resume ``frozen``, whose spec this machine has but for name and disks; `CannotFreeze` if QEMU cannot."""
-        self._memory_share(frozen.host_memory_mib).begin()
-        self._start(self._plan(frozen)).thaw()
-
     def freeze(self, state: Path) -> None:
         """Stop the machine for good: its memory is in ``memory``, its device state in ``state``, and it is off."""
         self.running_boot.freeze(state)
         self.off()
         boot_files.forget_disks(self.folder)
 
-    def _memory_share(self, needed_mib: int) -> admission.Share:
+    def _memory_share(self, needed_mib: int | None = None) -> admission.Share:
+        """What the machine takes of the host's memory until it is off: by default, as much as a boot."""
+        needed_mib = admission.of_a_boot(self.spec.memory_mib) if needed_mib is None else needed_mib
         return self._stack.enter_context(admission.memory_share(self.context.slots, needed_mib))
 
     def _start(self, plan: BootPlan) -> RunningBoot:
@@ -275,8 +261,8 @@ class Machine(GuestVerbs):
     def _kexec(self, into: Artifacts | None) -> None:
         self._deploy(into)
         if self.is_clone:
-            self._memory_share(admission.of_a_boot(self.spec.memory_mib)).begin()
-        with self.holding_failed(), self.boot_slot():
+            self._memory_share().begin()
+        with self._holding_failed(), admission.boot_slot(self.context.slots):
             plan = self._plan(is_kexec=True)
             boot_files.save_upgrade(plan, self.running_boot.plan, self.context.lab)
             running = self.running_boot.kexec(plan)
@@ -341,13 +327,15 @@ def thaw(
     context: BootContext,
     memory: Path | None = None,
 ) -> Iterator[Machine]:
-    """A machine that resumes ``frozen`` while the block lasts; see `Machine.thaw`.
+    """A machine that resumes ``frozen`` while the block lasts; ``spec`` differs from the frozen one in name and disks.
 
-    With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again.
+    With ``memory``, a copy of the frozen one's that it may write to, it can be frozen again. `CannotFreeze` if QEMU
+    cannot resume it.
     """
     machine = Machine(spec, artifacts, definition, context, memory)
     with _ending(machine):
-        machine.thaw(frozen)
+        machine._memory_share(frozen.host_memory_mib).begin()
+        machine._start(machine._plan(frozen)).thaw()
         yield machine
 
 
@@ -360,3 +348,20 @@ def _ending(machine: Machine) -> Iterator[None]:
         machine.off()
         grub.remove(machine.folder)
     boot_files.forget_disks(machine.folder)
+
+
+def power_on_together(machines: Sequence[Machine]) -> None:
+    """Boot all machines at the same moment, like a rack whose power returns, and wait until all are ready.
+
+    They are admitted as one: memory for all of them, and one boot slot. After all boots have ended, the error of the
+    first machine that failed is raised.
+    """
+    slots = machines[0].context.slots
+    needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
+    with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
+        share.begin()
+        with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
+            boots = [pool.submit(machine._boot, machine._plan()) for machine in machines]
+    for machine, boot in zip(machines, boots, strict=True):
+        with machine._holding_failed():
+            boot.result()

@@ -88,7 +88,7 @@ class Observed:
 
     @property
     def has_panicked(self) -> bool:
-        """Whether the guest's kernel told QEMU that it panicked (pvpanic)."""
+        """Whether the guest's kernel reported to QEMU that it panicked (pvpanic)."""
         return has_event(self.events, "GUEST_PANICKED")
 
     @property

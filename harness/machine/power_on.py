@@ -15,7 +15,7 @@ from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
 from harness.guest.pattern_watcher import PatternWatcher
 from harness.lab import Lab, LabProcess
-from harness.machine import board, boot_files, provision
+from harness.machine import board, provision
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end
@@ -61,16 +61,16 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             console=follower,
             changes=changes,
             events=events,
-            qemu_log=plan.folder / "qemu.log",
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
-        boot_files.note_phase(plan, run, "firmware")
+        run.add_phase(plan.spec.name, plan.number, "firmware")
         monitor = stack.enter_context(_monitor(watch, qmp))
         for place, disk in enumerate(plan.spec.disks):
-            stack.enter_context(_plugged_late(place, disk, plan.spec, monitor))
+            if disk.late_s:
+                stack.enter_context(_plugged_late(place, disk.late_s, plan.spec, monitor))
         stack.enter_context(with_link_faults(plan.spec, lab.network_faults, monitor, follower))
         yield RunningBoot(watch, monitor, shell)
         watch.report_late_findings()
@@ -84,7 +84,7 @@ def _followed(
     watcher = PatternWatcher(
         ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
     )
-    on_phase = partial(boot_files.note_phase, plan, context.run)
+    on_phase = partial(context.run.add_phase, plan.spec.name, plan.number)
     with follow(wire, plan.folder / "console.log", changes, on_phase, watcher) as console:
         if boot_disk and plan.entry is not None:
             console.listeners.append(partial(_type_at_menu, console, grub.keys(plan.entry)))
@@ -117,8 +117,8 @@ def _monitor(watch: BootWatch, sock: socket.socket) -> Iterator[Qmp]:
 
 
 @contextmanager
-def _plugged_late(place: int, disk: DiskSpec, spec: MachineSpec, qmp: Qmp) -> Iterator[None]:
-    """A disk that appears late does so while the block lasts; `QmpError` at its end if QEMU refuses the disk."""
+def _plugged_late(place: int, late_s: float, spec: MachineSpec, qmp: Qmp) -> Iterator[None]:
+    """Plug in the disk ``late_s`` seconds from now, while the block lasts; `QmpError` at its end if QEMU refuses it."""
     problems = list[QmpError]()
 
     def plug() -> None:
@@ -129,10 +129,7 @@ def _plugged_late(place: int, disk: DiskSpec, spec: MachineSpec, qmp: Qmp) -> It
         except QmpError as error:
             problems.append(error)
 
-    if not disk.late_s:
-        yield
-        return
-    timer = threading.Timer(disk.late_s, plug)
+    timer = threading.Timer(late_s, plug)
     timer.start()
     try:
         yield

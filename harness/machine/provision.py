@@ -25,7 +25,7 @@ def give_firmware(plan: BootPlan, lab: Lab) -> None:
 
 
 def boot_disk(plan: BootPlan) -> DiskSpec | None:
-    """The disk with GRUB and its menu, as a deployment leaves it; that of a frozen machine if it goes on from one."""
+    """The disk with GRUB and its menu, as a deployment leaves it; or that of the frozen machine."""
     if not plan.menu:
         return None
     if plan.frozen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryFile
 
 from harness.core.deadline import Deadline
@@ -10,7 +11,7 @@ from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transc
 from harness.guest.console import Console
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
 from harness.guest.ssh import SshChannel, ssh_command
-from harness.lab import LabProcess
+from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.watch import BootWatch
 from harness.model.timeouts import Timeouts
 
@@ -69,15 +70,16 @@ def reach_guest(
 
 def ssh_channel(watch: BootWatch, ask_monitor: Callable[[str], str], transcript: Transcript) -> Channel:
     """SSH as root with the run's key, over the machine's network."""
-    spec, context = watch.plan.spec, watch.context
-    options = context.lab.ssh_options(spec, ask_monitor)
-    known_hosts = str(watch.plan.folder.parent / "known_hosts")
+    ssh = ssh_argv(watch.plan, watch.context, ask_monitor)
+    return SshChannel(watch.plan.spec.name, ssh, partial(_run_in_lab, watch), transcript)
 
-    def run_in_lab(argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
-        return _run_in_lab(watch, argv, deadline)
 
-    return SshChannel(spec.name, ssh_command(spec.address, str(context.run.key), known_hosts, options), run_in_lab,
-                      transcript)  # fmt: skip
+def ssh_argv(plan: BootPlan, context: BootContext, ask_monitor: Callable[[str], str], **options: str) -> list[str]:
+    """The ssh command, without the guest's command, that works where the lab's network is; ``options`` are
+    ssh_config(5)'s and take precedence."""
+    known_hosts = str(plan.folder.parent / "known_hosts")
+    all_options = {**context.lab.ssh_options(plan.spec, ask_monitor), **options}
+    return ssh_command(plan.spec.address, str(context.run.key), known_hosts, all_options)
 
 
 def _run_in_lab(watch: BootWatch, argv: list[str], deadline: Deadline) -> tuple[int, bytes, bytes]:
@@ -85,18 +87,13 @@ def _run_in_lab(watch: BootWatch, argv: list[str], deadline: Deadline) -> tuple[
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         child = watch.context.lab.spawn(argv, stdout=stdout.fileno(), stderr=stderr.fileno())
         try:
-            status = _poll(child, watch.check, deadline)
+            while (status := child.wait(Deadline(min(0.5, deadline.left_s), scaled=False))) is None:
+                if deadline.is_over:
+                    name, reason = watch.plan.spec.name, "sshd or the network may hang."
+                    raise ChannelTimeout(name, argv[-1], deadline.passed_s, reason)
+                watch.check()
         finally:
             child.end(0.0)
-        if status is None:
-            raise ChannelTimeout(watch.plan.spec.name, argv[-1], deadline.passed_s, "sshd or the network may hang.")
         stdout.seek(0)
         stderr.seek(0)
         return status, stdout.read(), stderr.read()
-
-
-def _poll(child: LabProcess, check: Callable[[], None], deadline: Deadline) -> int | None:
-    """The exit status of ``child``, None when the deadline is over; ``check`` raises if the machine has failed."""
-    while (status := child.wait(Deadline(min(0.5, deadline.left_s), scaled=False))) is None and not deadline.is_over:
-        check()
-    return status

@@ -8,7 +8,6 @@ boots that led to it: a run that uses it copies them into its own folder, even a
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -160,7 +159,7 @@ class TemplateStore:
         """`CannotFreeze` or `StateFailed` if the template with that key failed before in this run."""
         try:
             failure = serialization.read(RememberedFailure, self.run.folder / "states" / f"{key}.json")
-        except (FileNotFoundError, ValueError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError):
             return
         if failure.is_only_unfrozen:
             raise CannotFreeze(failure.said)

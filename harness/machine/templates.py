@@ -1,6 +1,6 @@
 """Machines in a known state: booted once a host, frozen, and cloned for each test that asks.
 
-The key of a template is a digest of everything that decides whether a frozen machine can go on here: the artifacts,
+The key of a template is a digest of everything that decides whether a frozen machine can continue here: the artifacts,
 QEMU's program and command line, the accelerator, this boot of this host, its CPU, and what was done before freezing.
 A template that no longer fits is therefore never found.
 """
@@ -18,11 +18,9 @@ from harness.core import digest, process
 from harness.core.host_id import host_identity
 from harness.lab import Lab, OpenLab
 from harness.machine import states
-from harness.machine.boot_plan import BootContext
-from harness.machine.clone import clone
-from harness.machine.credentials import reachable
+from harness.machine.boot_plan import BootContext, reachable
+from harness.machine.clone import clone, make_template
 from harness.machine.machine import Machine, boot
-from harness.machine.make_template import make_template
 from harness.machine.states import State, Versions
 from harness.machine.template_store import TemplateStore
 from harness.model.artifacts import Artifacts
@@ -71,16 +69,15 @@ class Templates:
 
         Its disks are made in ``folder``. Raises `StateFailed` if the state was not reached earlier in this run.
         """
-        path = states.path_to(state)
         with ExitStack() as stack:
             try:
-                template = self._hold(path, stack)
+                template = self.hold(state, stack)
                 machine = stack.enter_context(self._clone(template, name, lab, folder))
             except CannotFreeze as error:
                 stack.close()
                 self.store.remember_failure(self.key(state), error, is_only_unfrozen=True)
                 self.store.run.add_note(f"{name} is booted, not cloned: {error}")
-                machine = stack.enter_context(self._booted(path, name, lab, folder))
+                machine = stack.enter_context(self._booted(states.path_to(state), name, lab, folder))
             yield machine
 
     def key(self, state: str) -> str:
@@ -89,13 +86,10 @@ class Templates:
 
     def hold(self, state: str, until: ExitStack) -> Template:
         """The template of ``state``, made if there is none, and not evicted before ``until`` closes."""
-        return self._hold(states.path_to(state), until)
-
-    def _hold(self, path: tuple[State, ...], until: ExitStack) -> Template:
         if self.spec.machine.unfreezable:
             raise CannotFreeze(self.spec.machine.unfreezable)
-        key = template_key(self.spec, path, self.store)
-        return self.store.hold(key, path[-1].name, lambda: self._make(path, key), until)
+        path, key = states.path_to(state), self.key(state)
+        return self.store.hold(key, state, lambda: self._make(path, key), until)
 
     def _make(self, path: tuple[State, ...], key: str) -> None:
         self.store.check_room(self.spec.machine.memory_mib)
@@ -118,7 +112,7 @@ class Templates:
                 yield machine
             return
         with ExitStack() as stack:
-            parent = self._hold(path[:-1], stack)
+            parent = self.hold(path[-2].name, stack)
             disk_images.copy_sparse(parent.folder / "memory", memory)
             machine = stack.enter_context(self._clone(parent, name, lab, folder, memory))
             path[-1].bring(machine, self.spec.versions)
@@ -148,10 +142,7 @@ class Templates:
 def template_key(
     spec: TemplateSpec, path: tuple[State, ...], store: TemplateStore, host: Sequence[str] | None = None
 ) -> str:
-    """A digest of everything that decides whether a machine that was frozen at the end of ``path`` can go on here.
-
-    ``host`` is this boot of this host, as `host_identity` has it.
-    """
+    """The key of the template at the end of ``path``; ``host`` stands for this boot of this host (`host_identity`)."""
     machine, definition, run = spec.machine, spec.definition, store.run
     placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(machine.disks))
     machine = reachable(replace(machine, name="", uuid=uuid.UUID(int=0), disks=placeholders), run)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 from harness.core import process
@@ -18,7 +17,7 @@ from harness.machine import boot_files
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose, host_problem, late_findings
 from harness.machine.downloads import Downloads
-from harness.machine.errors import BootFailed
+from harness.machine.errors import BootFailed, by_hand
 from harness.machine.observation import BootState, Observed, QmpEvent, end_reason, has_event
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
@@ -45,7 +44,6 @@ class BootWatch:
     console: Console
     changes: Changes
     events: list[QmpEvent]
-    qemu_log: Path
     state: BootState = BootState.BOOTING
     started_s: float = field(default_factory=time.monotonic)
     _failure: BootFailed | None = field(default=None, init=False)
@@ -60,6 +58,7 @@ class BootWatch:
         """Everything that is known of the boot at this moment."""
         plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
         is_booting = self.state is BootState.BOOTING
+        qemu_log = "" if status is None else (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
         return Observed(
             where=plan.where,
             spec=plan.spec,
@@ -73,7 +72,7 @@ class BootWatch:
             matches=tuple(console.matches),
             events=tuple(self.events),
             exit_status=status,
-            qemu_log=() if status is None else tuple(_lines(self.qemu_log)[-_QEMU_LOG_LINES:]),
+            qemu_log=tuple(qemu_log.splitlines()[-_QEMU_LOG_LINES:]),
             steps=tuple(lab.trace.events(plan.spec.number, self.started_s)),
             download_failure=self.downloads.failure(plan.where) if is_booting else None,
             log_problem=console.problem,
@@ -89,7 +88,7 @@ class BootWatch:
         self.wait_for(lambda: not self.console.awaits_registers, Deadline(_SETTLE_S))
 
     def check(self) -> None:
-        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first bad sign."""
+        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding."""
         self.settle()
         seen = self.observe()
         if problem := host_problem(seen):
@@ -109,7 +108,7 @@ class BootWatch:
     def report_failure(self, finding: Finding) -> BootFailed:
         """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
 
-        A clone that fails before it has answered raises `CannotFreeze` instead: a boot will do in its place.
+        A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place.
         """
         if self.state is BootState.THAWING:
             raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
@@ -118,12 +117,11 @@ class BootWatch:
         circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
         finding = attribute(finding, circumstances)
         boot_files.note_finding(plan, context.run, finding)
-        by_hand = context.by_hand(plan.artifacts, plan.spec)
-        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand)
+        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
         return self._failure
 
     def report_late_findings(self) -> None:
-        """Note the findings of a machine that was ready; what follows a failed boot is none."""
+        """Note the findings of a machine that was ready; after a failed boot there are none."""
         self.settle()
         for finding in late_findings(self.observe(), self.context.doubt()):
             boot_files.note_finding(self.plan, self.context.run, finding)
@@ -142,7 +140,3 @@ class BootWatch:
         since_s = self.console.started_s
         lines = format_trace(self.context.lab.trace.events(self.plan.spec.number, since_s), since_s)
         return tuple(lines or (["the machine sent no request"] if self.plan.fetched else []))
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text("utf-8", "replace").strip().splitlines()

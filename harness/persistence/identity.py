@@ -28,8 +28,7 @@ class IdentityProbe:
 PROBES = (
     IdentityProbe("machine-id", "cat /etc/machine-id"),
     IdentityProbe(
-        "SSH host keys",
-        "sshd -T | sed -n 's/^hostkey //p' | sort | while read -r key; do ssh-keygen -lf $key; done",
+        "SSH host keys", "sshd -T | sed -n 's/^hostkey //p' | sort | while read -r key; do ssh-keygen -lf $key; done"
     ),
     IdentityProbe(
         "DHCP client id",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel
+from harness.qemu.disk_images import DATA_SERIAL
 
 _WHERE = r"""
 where() { # path
@@ -42,10 +43,10 @@ class Location:
     inner: str
 
 
-def misplaced(channel: Channel, paths: Iterable[str], serial: str) -> Iterator[str]:
-    """A sentence for each of ``paths`` that is not on the disk with the serial number ``serial``."""
+def misplaced(channel: Channel, paths: Iterable[str]) -> Iterator[str]:
+    """A sentence for each of ``paths`` that is not on the persistent disk."""
     for location in find_locations(channel, paths):
-        if serial not in serials(channel, location):
+        if DATA_SERIAL not in serials(channel, location):
             yield f"{location.path} is on {location.device}, which is not on the persistent disk"
 
 
@@ -53,6 +54,12 @@ def serials(channel: Channel, location: Location) -> list[str]:
     """The serial numbers of the disks that ``location`` is stored on."""
     device = shlex.quote(location.device)
     return channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text.split()
+
+
+def partition_number(channel: Channel, location: Location) -> int:
+    """The number of the partition that holds ``location``; 0 for a disk without partitions."""
+    file = f"/sys/class/block/$(basename {shlex.quote(location.device)})/partition"
+    return int(channel.run(f"cat {file} 2>/dev/null || echo 0").text)
 
 
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:

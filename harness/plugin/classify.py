@@ -12,8 +12,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.guest.channel import Completed
-from harness.machine.by_hand import by_hand
-from harness.machine.errors import BootFailed
+from harness.machine.errors import BootFailed, by_hand
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
 from harness.machine.template_store import StateFailed

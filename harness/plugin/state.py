@@ -13,7 +13,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.deadline import host_speed, use_host_speed
-from harness.machine.hold import hold_machine
+from harness.machine.attach_server import hold_machine
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
 from harness.model.prepared import PreparedImage

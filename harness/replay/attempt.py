@@ -14,7 +14,6 @@ from harness.core.errors import HarnessError, UsageError
 from harness.core.process import CommandFailed
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
-from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
 from harness.machine.machine import boot
 from harness.model import network_faults
@@ -40,7 +39,7 @@ def _boot(case: Case, store: Store, folder: Path) -> tuple[AttemptFinding, ...]:
     spec = make_files(case, folder, folder / case.spec.name)
     faults = [network_faults.read(name) for name in case.network_faults]
     with open_lab(folder / "lab", case.network, network_faults=faults) as lab:
-        context = BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+        context = BootContext(lab=lab, run=run, slots=store.folder("slots"))
         try:
             with boot(spec, case.before or case.booted, case.definition, context=context) as machine:
                 if case.before:

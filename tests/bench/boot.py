@@ -28,15 +28,15 @@ from typing import IO
 
 from harness.build.pipeline import build
 from harness.core.errors import BootproofError
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.qemu import command_line
+from harness.qemu.disk_images import make_disk
 from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
@@ -117,7 +117,7 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
     (folder / "lab").mkdir()
     before_s = _family_s()
     with open_lab(folder / "lab") as lab:
-        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
         with boot(spec, artifacts, definition, context=context):
             return float((folder / "cpu").read_text("ascii")) - before_s
 

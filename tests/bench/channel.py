@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.guest.testinfra_host import Host, open_guest
 from harness.lab import open_lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.definition import load_definition
 from harness.store.store import find_store
 
@@ -27,7 +27,7 @@ def measure(*, quick: bool) -> list[Figure]:
         run, spec = run_in(folder), specify(definition, artifacts, folder)
         (folder / "lab").mkdir()
         with open_lab(folder / "lab") as lab:
-            context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+            context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
             with boot(spec, artifacts, definition, context=context) as machine:
                 over_serial, over_ssh = machine.guest, open_guest("ssh", machine.ssh)
                 for guest in (over_serial, over_ssh):

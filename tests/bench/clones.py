@@ -26,7 +26,6 @@ from harness.guest.testinfra_host import open_guest
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
-from harness.machine.by_hand import by_hand
 from harness.machine.machine import Machine
 from harness.machine.states import BOOTED, Versions
 from harness.machine.template_store import TemplateStore
@@ -116,7 +115,7 @@ def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) 
         ),
         store=TemplateStore(store=store, run=run),
         open_lab=open_lab,
-        context_of=lambda lab: BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand),
+        context_of=lambda lab: BootContext(lab=lab, run=run, slots=store.folder("slots")),
     )
 
 

@@ -9,15 +9,16 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from harness.build.pipeline import build
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import TraceEvent, open_lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, BootFailed, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.errors import BootFailed
+from harness.machine.machine import boot
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import read
 from harness.model.verdict import Finding
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
@@ -66,7 +67,7 @@ def _once(name: str) -> float:
             disks=(make_disk(folder / "data.raw"),),
         )
         with open_lab(folder / "lab", network_faults=[read(name)]) as lab:
-            context = BootContext(lab=lab, run=run, slots=store.folder("slots"), by_hand=by_hand)
+            context = BootContext(lab=lab, run=run, slots=store.folder("slots"))
             try:
                 with boot(spec, artifacts, definition, context=context):
                     raise RuntimeError(f"base came up in spite of {name}")

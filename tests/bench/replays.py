@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from harness.build.pipeline import build
 from harness.core.process import output
 from harness.lab import open_lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, BootFailed, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.errors import BootFailed
+from harness.machine.machine import boot
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
@@ -205,7 +206,7 @@ def _fail(
     credentials = {f"systemd.unit-dropin.{unit}~planted": text for unit, text in fault.drop_ins.items()}
     known = [network_faults.read(name) for name in fault.network_faults]
     with open_lab(folder / "lab", network_faults=known) as lab:
-        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
         try:
             with boot(replace(spec, credentials=credentials), artifacts, definition, context=context):
                 raise RuntimeError(f"base came up in spite of {fault.name}")

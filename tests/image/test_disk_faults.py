@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import BootFailed, DiskSpec, ImageDefinition, Lab
+from harness import BootFailed, ImageDefinition, Lab
 from harness.core.errors import Blame
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.model.machine_spec import DiskFault
 from harness.persistence.disk_faults import make_faulty
-from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
 from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
@@ -28,9 +27,7 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
     if disk_fault is DiskFault.NO_INODES and os.geteuid():
         run.add_unchecked("a disk without a free inode: only root can make one and preserve the files' owners")
         return
-    disk = DiskSpec(path=folder / "data.raw", serial=DATA_SERIAL)
-    copy_sparse(seeded_disk.path, disk.path)
-    faulty = make_faulty(disk_fault, disk, seeded_disk.number)
+    faulty = make_faulty(disk_fault, seeded_disk.copy(folder), seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
     name, boots = f"disk-{disk_fault}", run.expected_to_fail(folder / "boots")
     losses: list[str] = []

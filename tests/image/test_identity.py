@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness import Lab, Machine
-from harness.fixtures.disk import make_disk
 from harness.fixtures.machine import MakeMachine
 from harness.persistence.identity import duplicates, identity
+from harness.qemu.disk_images import make_disk
 
 
 def identity_then_off(machine: Machine) -> dict[str, str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import Artifacts, DiskSpec, Lab
+from harness import Artifacts, Lab
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.guest.serial_shell import takes_serial_shell
 from harness.persistence.unit_delays import delays
-from harness.qemu.disk_images import DATA_SERIAL, copy_sparse
 from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
@@ -26,8 +25,7 @@ def test_a_late_unit_changes_nothing(
     if not takes_serial_shell(artifacts.manifest.systemd):
         run.add_unchecked("late units: this image's systemd does not accept drop-ins as credentials")
         return
-    disk = DiskSpec(path=folder / "data.raw", serial=DATA_SERIAL)
-    copy_sparse(seeded_disk.path, disk.path)
+    disk = seeded_disk.copy(folder)
     name = f"late-{order.replace('.service', '')}"
     with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, credentials=delays(order)) as machine:
         late = machine.check("systemctl cat " + order.replace("+", " ")).count("ExecStartPre=-+/bin/sleep")

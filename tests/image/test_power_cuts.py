@@ -10,10 +10,11 @@ import pytest
 from harness import Artifacts, BootFailed, DiskSpec, Lab
 from harness.core.errors import Blame
 from harness.fixtures.machine import MakeMachine
-from harness.machine.by_hand import by_hand
+from harness.machine.errors import by_hand
 from harness.model.machine_spec import DiskFormat
-from harness.persistence.power_cuts.campaign import PowerCutStudy, lay_out, look_at_disk
+from harness.persistence.power_cuts.campaign import PowerCutStudy, look_at_disk
 from harness.persistence.power_cuts.judge import CrashResult, Judgement
+from harness.persistence.power_cuts.sweep import lay_out
 from harness.qemu.disk_images import DATA_SERIAL, make_overlay
 from harness.runs.folder import Run
 

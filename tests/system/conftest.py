@@ -13,16 +13,16 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.core import serialization
-from harness.fixtures.disk import make_disk
 from harness.host import accelerator
 from harness.lab import Lab, open_lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, Machine, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import Machine, boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
 from harness.model.timeouts import Timeouts
 from harness.model.verdict import Verdict
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
@@ -109,7 +109,7 @@ def booting(lab: Lab, run: Run, artifacts: Artifacts, base: ImageDefinition) -> 
         spec: MachineSpec, *, artifacts: Artifacts = artifacts, power: bool = True, timeouts: Timeouts | None = None
     ) -> Iterator[Machine]:
         slots = find_store().folder("slots")
-        context = BootContext(lab=lab, run=run, slots=slots, by_hand=by_hand, timeouts=timeouts or Timeouts())
+        context = BootContext(lab=lab, run=run, slots=slots, timeouts=timeouts or Timeouts())
         with boot(spec, artifacts, base, context=context, power=power) as machine:
             yield machine
 

@@ -19,7 +19,6 @@ from harness.guest.waiting import WaitFailed
 from harness.lab import Lab, open_lab
 from harness.machine import states
 from harness.machine.boot_plan import BootContext
-from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
@@ -61,7 +60,7 @@ def templates(run: Run, store: Store, template_spec: TemplateSpec) -> Templates:
 
 def templates_of(spec: TemplateSpec, store: TemplateStore) -> Templates:
     def context_of(lab: Lab) -> BootContext:
-        return BootContext(lab=lab, run=store.run, slots=store.store.folder("slots"), by_hand=by_hand)
+        return BootContext(lab=lab, run=store.run, slots=store.store.folder("slots"))
 
     return Templates(spec=spec, store=store, open_lab=open_lab, context_of=context_of)
 

@@ -6,8 +6,8 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.lab import Lab
-from harness.machine.by_hand import by_hand
-from harness.machine.machine import BootContext, boot
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import MachineSpec
@@ -51,7 +51,7 @@ def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
     versions: tuple[tuple[ImageDefinition, Artifacts], ...], spec: MachineSpec, lab: Lab, run: Run
 ) -> None:
     (definition, old), (_, new) = versions
-    context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), by_hand=by_hand)
+    context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
     with boot(spec, old, definition, context=context) as machine:
         before = missing(machine)
         machine.check("cd /etc/context && echo mine >touched && rm deleted && sync touched .")

@@ -13,7 +13,8 @@ import pytest
 
 from harness.core import process
 from harness.lab import Lab
-from harness.machine.machine import BootFailed, Machine
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.artifacts import ROOTFS, Artifacts
 from harness.model.layout import SCREENSHOT
 from harness.model.machine_spec import BootPath, MachineSpec, NicSpec

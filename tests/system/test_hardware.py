@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.machine.machine import BootFailed, Machine
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.hardware import apply, find_profile
 from harness.model.machine_spec import MachineSpec
 

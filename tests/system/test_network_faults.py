@@ -10,7 +10,8 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.lab import Lab
-from harness.machine.machine import BootFailed, Machine
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
 from harness.model.network_faults import known, needs_other_build, with_other_build

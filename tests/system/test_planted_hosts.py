@@ -13,9 +13,10 @@ import pytest
 
 from harness.core import process
 from harness.core.deadline import Deadline
-from harness.fixtures.disk import make_disk
-from harness.machine.machine import BootFailed, Machine
+from harness.machine.errors import BootFailed
+from harness.machine.machine import Machine
 from harness.model.machine_spec import MachineSpec
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness.fixtures.disk import make_disk
 from harness.lab import Lab, open_lab
-from harness.machine.fleet import power_on_together
-from harness.machine.machine import Machine
+from harness.machine.machine import Machine, power_on_together
 from harness.model.machine_spec import BootPath, MachineSpec
+from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]

@@ -13,10 +13,8 @@ from harness.persistence.power_cuts.crash_states import CrashState
 from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, judge, sample, unrestored
 from harness.persistence.power_cuts.lost_writes import lost_writes
 from harness.persistence.power_cuts.read_back import DiskContents, read_disk
-from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
+from harness.persistence.power_cuts.sweep import Recording, expectation, sweep
 from harness.qemu.ext4 import open_ext4
-
-__all__ = ["PowerCutStudy", "examine", "lay_out", "look_at_disk"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core import process
@@ -12,7 +11,7 @@ from harness.persistence.power_cuts.crash_states import CrashState, windows
 from harness.persistence.power_cuts.sweep import Recording, end_state
 from harness.persistence.power_cuts.writelog import Write, open_log
 
-_JOURNAL = 8
+_JOURNAL = "8"
 """Linux, Documentation/filesystems/ext4/special_inodes.rst."""
 _MOST_EXAMINED, _MOST_LISTED = 100, 8
 
@@ -29,12 +28,11 @@ def lost_writes(recording: Recording, cut: CrashState, folder: Path) -> tuple[st
         missing = [(n, log.writes[n]) for n in numbers if there.get(n, 0) < log.writes[n].size_bytes]
         owned = [(n, write, _owner(state, write, recording)) for n, write in missing[:_MOST_EXAMINED]]
     owned.sort(key=lambda row: not row[2].startswith("/"))
-    return tuple(_line(n, there.get(n, 0), write, owner) for n, write, owner in owned[:_MOST_LISTED])
-
-
-def _line(number: int, size_bytes: int, write: Write, owner: str) -> str:
-    how = f"only {size_bytes} of {write.size_bytes} bytes" if size_bytes else f"nothing of {write.size_bytes} bytes"
-    return f"write {number}, at byte {write.offset_bytes} of the disk: {how}; {owner}"
+    return tuple(
+        f"write {n}, at byte {write.offset_bytes} of the disk: "
+        f"{f'only {there[n]}' if there.get(n) else 'nothing'} of {write.size_bytes} bytes; {owner}"
+        for n, write, owner in owned[:_MOST_LISTED]
+    )
 
 
 def _owner(state: Path, write: Write, recording: Recording) -> str:
@@ -42,19 +40,14 @@ def _owner(state: Path, write: Write, recording: Recording) -> str:
     at = write.offset_bytes - recording.partition.start_bytes
     if not 0 <= at < recording.partition.size_bytes:
         return "outside of the file system"
-    inode = next(_numbers(state, f"icheck {at // _block_bytes(state)}"), None)
-    if inode is None:
+    found = re.search(r"^\d+\t(\d+)$", _debugfs(state, f"icheck {at // _block_bytes(state)}"), re.MULTILINE)
+    if not found:
         return "of the file system itself"
+    inode = found[1]
     if inode == _JOURNAL:
         return "of the journal"
     rows = (line.partition("\t")[::2] for line in _debugfs(state, f"ncheck {inode}").splitlines())
-    return next((name.replace("//", "/") for number, name in rows if number == str(inode)), f"inode {inode}")
-
-
-def _numbers(state: Path, request: str) -> Iterator[int]:
-    for line in _debugfs(state, request).splitlines():
-        if found := re.fullmatch(r"\d+\t(\d+)", line):
-            yield int(found[1])
+    return next((name.replace("//", "/") for number, name in rows if number == inode), f"inode {inode}")
 
 
 def _debugfs(state: Path, request: str) -> str:

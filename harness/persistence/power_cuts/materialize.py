@@ -39,23 +39,17 @@ class Layout:
         """Write the state that ``cut`` leaves to ``path``."""
         self._advance(cut.begin)
         copy_sparse(self._durable, path)
-        descriptor = os.open(path, os.O_WRONLY)
-        try:
-            taken = set(self._taken)
+        taken = set(self._taken)
+        with path.open("r+b") as file:
             for part in cut.parts:
-                self._write(descriptor, part.number, part.size_bytes, taken)
-        finally:
-            os.close(descriptor)
+                self._write(file.fileno(), part.number, part.size_bytes, taken)
 
     def _advance(self, until: int) -> None:
         if until < self._written:
             raise ValueError(f"cut {until} comes after one at {self._written}")
-        descriptor = os.open(self._durable, os.O_WRONLY)
-        try:
+        with self._durable.open("r+b") as file:
             for number in range(self._written, until):
-                self._write(descriptor, number, None, self._taken)
-        finally:
-            os.close(descriptor)
+                self._write(file.fileno(), number, None, self._taken)
         self._written = until
 
     def _is_blank(self, number: int) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.machine.machine import Machine
 from harness.machine.states import Versions
 from harness.model.machine_spec import DiskSpec
-from harness.persistence.locations import Location, find_locations
+from harness.persistence.locations import Location, find_locations, partition_number
 from harness.persistence.power_cuts.sweep import Recording
 from harness.persistence.power_cuts.writelog import count_entries, make_log
 from harness.persistence.write_load import NAME, WriteLoad
@@ -39,7 +39,7 @@ def record(machine: Machine, versions: Versions) -> Recording:
     load = WriteLoad(machine, file.path, secrets.token_hex(8), lambda: count_entries(log))
     load.start()
     load.go_on(LOAD_S)
-    number = _partition_number(machine, file)
+    number = partition_number(machine.channel, file)
     machine.reboot(into=versions.new)
     load.start()
     load.go_on(LOAD_S / 2)
@@ -73,8 +73,3 @@ def _load_file(locations: tuple[Location, ...]) -> Location:
     first = locations[0]
     top, inner = (first.mount.rstrip("/"), "") if first.root == "/" else (first.path, first.inner)
     return replace(first, path=f"{top}/{NAME}", inner=f"{inner}/{NAME}")
-
-
-def _partition_number(machine: Machine, file: Location) -> int:
-    """The number of the partition that holds ``file``; 0 for a disk without partitions."""
-    return int(machine.check(f"cat /sys/class/block/$(basename {file.device})/partition 2>/dev/null || echo 0"))

@@ -20,8 +20,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
 from harness.guest.channel import Completed
 from harness.machine import attach_server
-from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, open_access
-from harness.machine.hold import hold_machine
+from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, hold_machine, open_access
 from harness.machine.observation import BootState
 from harness.model.events import Note
 from harness.runs.folder import Run
@@ -33,21 +32,21 @@ class Console:
     is_closed = False
 
     def __init__(self) -> None:
-        self.said = bytearray(b"login: ")
+        self.printed = bytearray(b"login: ")
         self.phases = {"userspace": 20.0}
         self.change = threading.Event()
 
     @property
     def printed_bytes(self) -> int:
-        return len(self.said)
+        return len(self.printed)
 
     def read(self, start: int, deadline: Deadline) -> bytes:
-        if len(self.said) <= start:
+        if len(self.printed) <= start:
             self.change.wait(min(0.01, deadline.left_s))
-        return bytes(self.said[start:])
+        return bytes(self.printed[start:])
 
     def send(self, text: str) -> None:
-        self.said += text.encode()
+        self.printed += text.encode()
 
 
 @pytest.fixture(autouse=True)
@@ -87,11 +86,11 @@ def opened(power: Any) -> Iterator[Access]:
 
 def _read(door: socket.socket, until: bytes) -> bytes:
     door.settimeout(10)
-    said = b""
-    while until not in said and (chunk := door.recv(1000)):
-        said += chunk
-    assert until in said
-    return said
+    output = b""
+    while until not in output and (chunk := door.recv(1000)):
+        output += chunk
+    assert until in output
+    return output
 
 
 def test_it_is_listed_while_it_runs(opened: Access, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,9 +102,9 @@ def test_it_is_listed_while_it_runs(opened: Access, capsys: pytest.CaptureFixtur
         == opened.about
     )
     assert main(["ps"]) == 0
-    said = capsys.readouterr().out
-    assert "machine-direct" in said
-    assert "in 10 min" in said
+    output = capsys.readouterr().out
+    assert "machine-direct" in output
+    assert "in 10 min" in output
 
 
 def test_its_console_shows_earlier_output_and_takes_what_is_typed(opened: Access) -> None:

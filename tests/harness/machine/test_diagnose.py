@@ -1,4 +1,4 @@
-"""What is said of a boot, from what was observed of it."""
+"""Findings about a boot, from what was observed of it."""
 
 from __future__ import annotations
 

@@ -92,21 +92,9 @@ def test_whole_files_are_no_finding(downloads: Downloads, get: Callable[..., Non
         ("http-404-rootfs", "http-error", "answered 404 for rootfs.squashfs"),
         ("http-503-rootfs", "http-error", "answered 503 for rootfs.squashfs"),
         ("http-cut-rootfs", "download-cut", "rootfs.squashfs ended after 100000 of 200000 bytes"),
-        (
-            "http-truncated-rootfs",
-            "served-bytes-differ",
-            "100000 bytes were served as rootfs.squashfs, which are not",
-        ),
-        (
-            "http-flipped-rootfs",
-            "served-bytes-differ",
-            "200000 bytes were served as rootfs.squashfs, which are not",
-        ),
-        (
-            "http-noise-rootfs",
-            "served-bytes-differ",
-            "200000 bytes were served as rootfs.squashfs, which are not",
-        ),
+        ("http-truncated-rootfs", "served-bytes-differ", "100000 bytes were served as rootfs.squashfs, which are not"),
+        ("http-flipped-rootfs", "served-bytes-differ", "200000 bytes were served as rootfs.squashfs, which are not"),
+        ("http-noise-rootfs", "served-bytes-differ", "200000 bytes were served as rootfs.squashfs, which are not"),
     ],
 )
 def test_a_download_that_cannot_succeed_is_named(

@@ -58,13 +58,10 @@ def watch(tmp_path: Path) -> Any:
     plan.folder.mkdir(parents=True)
     (plan.folder / "qemu.log").write_text("qemu: killed\n")
     lab: Any = FakeLab()
-    context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path, by_hand=lambda *_: "bootproof boot x")
+    context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path)
     child: Any = SimpleNamespace(status=None, pid=0)
     console: Any = FakeConsole()
-    log = plan.folder / "qemu.log"
-    return BootWatch(
-        plan=plan, context=context, child=child, console=console, changes=Changes(), events=[], qemu_log=log
-    )
+    return BootWatch(plan=plan, context=context, child=child, console=console, changes=Changes(), events=[])
 
 
 def noted(watch: BootWatch) -> list[str]:
@@ -92,7 +89,8 @@ def test_a_failure_is_noted_in_the_run_and_beside_the_boot_and_raised_again_late
     assert noted(watch) == ["kernel-panic"]
     assert serialization.read(Finding, watch.plan.folder / FINDING) == failure.value.finding
     assert again.value is failure.value
-    assert str(failure.value).endswith("boot it by hand: bootproof boot x")
+    command = f"bootproof boot {watch.plan.artifacts.folder} --boot-path direct --memory 2048"
+    assert str(failure.value).endswith(f"boot it by hand: {command}")
 
 
 def test_a_full_disk_is_raised_as_it_is_and_is_no_finding_about_the_boot(watch: BootWatch) -> None:

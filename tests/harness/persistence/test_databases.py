@@ -33,7 +33,7 @@ def look(location: Path) -> dict[str, str]:
     """What is run in a guest, run here."""
     done = subprocess.run([sys.executable, "-", str(location)], input=databases._LOOK.encode(), capture_output=True)
     assert done.returncode == 0, done.stderr
-    return {str(Path(path).relative_to(location)): said for path, said in json.loads(done.stdout).items()}
+    return {str(Path(path).relative_to(location)): text for path, text in json.loads(done.stdout).items()}
 
 
 def test_each_kind_is_found_with_its_format(location: Path) -> None:

@@ -74,7 +74,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_change_is_named(location: Path, change: str) -> None:
-    said, do = CHANGES[change]
+    sentence, do = CHANGES[change]
     survey = FileSurvey((str(location),))
     survey.make(Here())
     survey.record(Here())
@@ -82,7 +82,7 @@ def test_each_change_is_named(location: Path, change: str) -> None:
     do(location / FOLDER)
     survey.compare(Here(), "later")
 
-    assert any(said in loss and loss.startswith("later: ") for loss in survey.losses), survey.losses
+    assert any(sentence in loss and loss.startswith("later: ") for loss in survey.losses), survey.losses
 
 
 def test_a_guest_without_the_means_says_so(location: Path) -> None:

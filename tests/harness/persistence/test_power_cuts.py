@@ -170,12 +170,7 @@ def without(*paths: str) -> dict[str, str]:
         ),
         (99, GOOD | {"/etc/nova/nova.conf": "half"}, CrashResult.OPEN, "a file has changed"),
         (99, {}, CrashResult.KEPT, ""),
-        (
-            100,
-            without("/etc/nova/late"),
-            CrashResult.OPEN,
-            "/etc/nova is incomplete: /etc/nova/late is missing",
-        ),
+        (100, without("/etc/nova/late"), CrashResult.OPEN, "/etc/nova is incomplete: /etc/nova/late is missing"),
     ],
 )
 def test_what_is_not_there_is_lost_once_the_machine_was_ready(
