@@ -26,7 +26,7 @@
     │   │   └── QmpGone                      QEMU is not there
     │   └── LabError                     a request to a lab's supervisor failed     lab.supervisor_client
     ├── FailedBefore                 it failed before in this run (blame: as then)  store.memo
-    └── StateFailed                  a state could not be prepared (as its cause)   machine.templates
+    └── StateFailed                  a state could not be prepared (as its cause)   machine.template_store
 
 The exit statuses are pytest's (4 is its usage error) and EX_TEMPFAIL of sysexits.h (75): an outcome that says nothing
 about the image. Every error pickles, because xdist sends errors between processes.

@@ -97,9 +97,10 @@ def test_a_unit_that_never_starts_is_an_error_with_its_last_state(shell: LocalSh
 
     error = fails(shell, waiting.unit_is_active("nova-compute.service"))
 
-    assert str(error).startswith(
-        "machine: the start of nova-compute.service did not happen within 0 s. "
-        "Seen last: LoadState=loaded ActiveState=activating SubState=x Result=success\n    nova: no such driver"
+    text = str(error)
+    assert text.startswith("machine: the start of nova-compute.service did not happen within ")
+    assert (
+        "Seen last: LoadState=loaded ActiveState=activating SubState=x Result=success\n    nova: no such driver" in text
     )
 
 
