@@ -107,6 +107,5 @@ class Lab(ABC):
 
     def _lacks(self, feature: str) -> HostError:
         return HostError(
-            f"not on the {self.network} network: {feature}",
-            remedy="--network lab has it, on hosts that can open a lab",
+            f"not on the {self.network} network: {feature}", remedy="--network lab has it, on hosts that can open a lab"
         )

@@ -226,11 +226,7 @@ def _listen(control: SupervisorClient, port: int) -> socket.socket:
 
 
 def _check_host() -> None:
-    for program, package in (
-        ("unshare", "util-linux"),
-        ("ip", "iproute2"),
-        ("dnsmasq", "dnsmasq-base"),
-    ):
+    for program, package in (("unshare", "util-linux"), ("ip", "iproute2"), ("dnsmasq", "dnsmasq-base")):
         process.require(program, package)
     try:
         os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))  # a container's may be there and yet be forbidden

@@ -9,15 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.machine_spec import (
-    Accelerator,
-    BootPath,
-    DiskBus,
-    DiskSpec,
-    MachineSpec,
-    NicModel,
-    mac_of,
-)
+from harness.model.machine_spec import Accelerator, BootPath, DiskBus, DiskSpec, MachineSpec, NicModel, mac_of
 from harness.qemu.kernel_arguments import ROOTFS_SERIAL
 from harness.qemu.netdev import escaped
 

@@ -64,10 +64,7 @@ def test_each_defect_is_one_finding(change: dict[str, object], finding: str) -> 
 
 @pytest.mark.parametrize(
     "health",
-    [
-        replace(GOOD, failed_units=("nova-compute.service",)),
-        replace(GOOD, restarted_units=("nova-compute.service 3",)),
-    ],
+    [replace(GOOD, failed_units=("nova-compute.service",)), replace(GOOD, restarted_units=("nova-compute.service 3",))],
 )
 def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(health: GuestHealth) -> None:
     assert ids(health) == []

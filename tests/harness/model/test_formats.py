@@ -149,12 +149,7 @@ def test_artifacts_of_an_older_bootproof_are_compared(place: Place, capsys: pyte
     ],
 )
 def test_a_newer_file_is_refused_in_a_sentence_that_says_what_to_do(
-    command: str,
-    file: str,
-    newer: Callable[[Path], None],
-    said: str,
-    place: Place,
-    capsys: pytest.CaptureFixture[str],
+    command: str, file: str, newer: Callable[[Path], None], said: str, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.put(1)
     newer(place.folder / file)
