@@ -22,7 +22,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from harness.core.deadline import Changes, Deadline
 from harness.core.eventloop import EventLoop, event_loop
 from harness.lab.supervisor import receive
 
@@ -165,7 +164,6 @@ class HttpServer:
         self._under_way: list[Transfer] = []
         self._answered: dict[tuple[str, str], int] = {}
         self._filter: AnswerFilter = lambda _, answer, __: answer
-        self._changes = Changes()
         self.listeners: list[Callable[[Request | RequestRecord], None]] = []
         """Called in the server's thread with each request as it begins, and with its record when it has ended: before
         the client can send another request on that connection."""
@@ -186,10 +184,6 @@ class HttpServer:
     def serve(self, url_path: str, route: Route) -> None:
         """Answer ``url_path`` from now on with a file, with bytes, or with the result of a function that is quick."""
         self._routes[url_path] = route
-
-    def wait_for_request(self, matches: Callable[[RequestRecord], bool], deadline: Deadline) -> RequestRecord | None:
-        """The first answered request that ``matches``, past or future; None if there is none by the deadline."""
-        return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)
 
     def answer_to(self, request: Request) -> HttpAnswer:
         """The answer to this request, if it were sent now."""
@@ -219,7 +213,6 @@ class HttpServer:
             self._under_way.remove(transfer)
         record = transfer.record(answer)
         self._log.append(record)
-        self._changes.note()
         for listener in self.listeners:
             listener(record)
 
