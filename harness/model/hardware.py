@@ -29,9 +29,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID
 
 from harness.core.config_file import ConfigTable, read_table
@@ -55,8 +53,7 @@ MOST_CPUS, MOST_MEMORY_MIB, MOST_DISK_GIB = 8, 4096, 2048
 """The limits of a machine; a larger profile is reduced to them. Emulated CPUs share one of the host's, machines are
 admitted by memory, and 2 TiB is the largest disk that images are tested with."""
 
-_CLOCK = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-_Kind = TypeVar("_Kind", bound=StrEnum)
+_CLOCK = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,18 +181,18 @@ def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
 
 def read_profile(file: Path, name: str) -> HardwareProfile:
     """The profile in ``file``; `DefinitionError` names the file, the key and a valid value."""
-    top = read_table(file)
+    top, example = read_table(file), "2011-03-01T12:00:00"
     profile = HardwareProfile(
         name=name,
         description=top.take("description", str, '"two SATA disks"'),
-        firmware=_one_of(Firmware, top, "firmware", "") if "firmware" in top.content else None,
+        firmware=Firmware(top.one_of("firmware", list(Firmware), "a firmware")) if "firmware" in top.content else None,
         cpus=top.take("cpus", int, "2", 0) or None,
         memory_mib=top.take("memory_mib", int, "2048", 0) or None,
-        clock=_clock(top),
+        clock=top.matching("clock", _CLOCK, example, f'UTC, for example "{example}"', ""),
         has_watchdog=top.take("watchdog", bool, "true", False),
         has_tpm=top.take("tpm", bool, "true", False),
-        disks=tuple(_disk(table) for table in _tables(top, "disk", '"sata"', "bus")),
-        nics=tuple(_nic(table) for table in _tables(top, "nic", '"virtio"', "model")),
+        disks=tuple(map(_disk, top.tables("disk"))),
+        nics=tuple(map(_nic, top.tables("nic"))),
     )
     top.take("seen", dict, "…, a table", {})
     top.finish()
@@ -216,19 +213,12 @@ def _check(top: ConfigTable, profile: HardwareProfile) -> None:
         raise top.error("disk", reason.removeprefix(f"{profile.name}: "), "another bus, or other sectors")
 
 
-def _tables(top: ConfigTable, key: str, example: str, first: str) -> list[ConfigTable]:
-    return [
-        ConfigTable(top.file, f"{key}[{number}]", content)
-        for number, content in enumerate(top.take(key, list, f"[{{ {first} = {example} }}]", []))
-    ]
-
-
 def _disk(table: ConfigTable) -> Disk:
     disk = Disk(
-        bus=_one_of(DiskBus, table, "bus", DiskBus.SCSI),
+        bus=DiskBus(table.one_of("bus", list(DiskBus), "a disk's controller", DiskBus.SCSI)),
         size_gib=table.take("size_gib", int, "8", 8),
         sector_bytes=table.take("sector_bytes", int, "512", 512),
-        role=_one_of(DiskRole, table, "role", DiskRole.DATA),
+        role=DiskRole(table.one_of("role", list(DiskRole), "a disk's role", DiskRole.DATA)),
     )
     table.finish()
     if disk.sector_bytes not in SECTOR_BYTES:
@@ -239,23 +229,7 @@ def _disk(table: ConfigTable) -> Disk:
 
 
 def _nic(table: ConfigTable) -> NicSpec:
-    nic = NicSpec(
-        model=_one_of(NicModel, table, "model", NicModel.VIRTIO), has_dhcp=table.take("dhcp", bool, "true", False)
-    )
+    model = NicModel(table.one_of("model", list(NicModel), "a network card", NicModel.VIRTIO))
+    nic = NicSpec(model=model, has_dhcp=table.take("dhcp", bool, "true", False))
     table.finish()
     return nic
-
-
-def _one_of(kind: type[_Kind], table: ConfigTable, key: str, default: str) -> _Kind:
-    known = [member.value for member in kind]
-    value = table.take(key, str, f'"{known[0]}"', default)
-    if value not in known:
-        raise table.error(key, f"{value!r} is not valid", f"known: {', '.join(known)}")
-    return kind(value)
-
-
-def _clock(top: ConfigTable) -> str:
-    clock = str(top.take("clock", str, '"2011-03-01T12:00:00"', ""))
-    if clock and not _CLOCK.fullmatch(clock):
-        raise top.error("clock", f"{clock!r} is not valid", 'UTC, for example "2011-03-01T12:00:00"')
-    return clock

@@ -12,13 +12,13 @@ the web server that is a member of `HttpFaultKind` with its row in `_HTTP`, and 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from pathlib import Path
 
+from harness.core.config_file import suggestion
 from harness.core.errors import UsageError
 from harness.model.machine_spec import BOOT_URL, BootPath, MachineSpec, NicSpec
 
@@ -248,16 +248,11 @@ def read(text: str) -> NetworkFault:
     name, _, amount = text.partition("=")
     fault = known().get(name)
     if fault is None:
-        near = difflib.get_close_matches(name, known(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {_summary()}"
-        raise UsageError(f"no network fault {name!r}", remedy=hint)
+        others = ", ".join(fault.name for fault in _others())
+        kinds, files = ", ".join(HttpFaultKind), ", ".join(ServedFile)
+        all_known = f"known: {others}, http-FAULT-FILE with FAULT one of {kinds} and FILE one of {files}"
+        raise UsageError(f"no network fault {name!r}", remedy=suggestion(name, known(), all_known))
     return _with_duration(fault, amount) if "=" in text else fault
-
-
-def _summary() -> str:
-    others = ", ".join(fault.name for fault in _others())
-    kinds, files = ", ".join(HttpFaultKind), ", ".join(ServedFile)
-    return f"{others}, http-FAULT-FILE with FAULT one of {kinds} and FILE one of {files}"
 
 
 def _with_duration(fault: NetworkFault, amount: str) -> NetworkFault:
@@ -298,13 +293,8 @@ def check_shows(fault: NetworkFault, boot_paths: Iterable[BootPath]) -> None:
     paths = list(boot_paths)
     if not any(fault.shows_on(path) for path in paths):
         others = ", ".join(path for path in BootPath if fault.shows_on(path))
-        raise UsageError(
-            f"network fault {fault.name} ({fault.what}) has no effect on {what_paths(paths)}; it has on {others}"
-        )
-
-
-def what_paths(paths: Iterable[BootPath]) -> str:
-    return "boot path " + ", ".join(paths)
+        effect = f"has no effect on boot path {', '.join(paths)}; it has on {others}"
+        raise UsageError(f"network fault {fault.name} ({fault.what}) {effect}")
 
 
 def adapted(spec: MachineSpec, faults: Iterable[NetworkFault]) -> MachineSpec:
