@@ -101,7 +101,7 @@ class ConfigTable:
 
 
 def suggestion(word: str, known: Collection[str], otherwise: str = "") -> str:
-    """For an unknown ``word``: the nearest of the ``known`` ones; if none is near, ``otherwise`` or else all of them."""
+    """For an unknown ``word``: the nearest of the ``known`` ones; if none is near, ``otherwise`` or all of them."""
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean {near[0]}?" if near else otherwise or f"known: {', '.join(known) or 'none'}"
 

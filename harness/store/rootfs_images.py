@@ -66,9 +66,8 @@ def _extract(argv: list[str], path: Path) -> None:
 
 
 def _damaged(path: Path, error: process.CommandFailed) -> UsageError:
-    said = next(iter(error.tail.strip().splitlines()), "nothing")
-    program = Path(error.argv[0]).name
-    return UsageError(f"{path} is damaged; copy it again ({program} printed: {said})")
+    printed = next(iter(error.tail.strip().splitlines()), "nothing")
+    return UsageError(f"{path} is damaged; copy it again ({Path(error.argv[0]).name} printed: {printed})")
 
 
 def _is_in_squashfs(path: Path, name: str) -> bool:
