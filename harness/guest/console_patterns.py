@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from harness.core.errors import Blame
 
@@ -35,12 +34,7 @@ class ConsolePattern:
     overrides: tuple[str, ...] = ()
 
     def matches(self, line: str) -> bool:
-        return _compiled(self.regex).search(line) is not None
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+        return re.search(self.regex, line) is not None
 
 
 _NO_ANSWER = "no DHCP answer for this NIC, no boot script in it, or no boot loader on its disk"
@@ -250,4 +244,4 @@ def has_registers(line: str) -> bool:
 
 def begins_phase(line: str) -> str | None:
     """The phase that begins with ``line``, if any."""
-    return next((name for name, pattern in PHASES if _compiled(pattern).search(line)), None)
+    return next((name for name, pattern in PHASES if re.search(pattern, line)), None)

@@ -1,4 +1,4 @@
-"""What a ready guest says of itself in one round trip, and the findings that follow from it."""
+"""The health of a ready guest, read in one round trip, and the findings that follow from it."""
 
 from __future__ import annotations
 

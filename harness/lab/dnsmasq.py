@@ -17,6 +17,7 @@ TFTP_PORTS = 6912, 6975
 ROGUE_ADDRESS = f"{GATEWAY.rpartition('.')[0]}.2"
 _ROGUE_RANGE = tuple(f"{GATEWAY.rpartition('.')[0]}.{last}" for last in (200, 220))
 _LATER_S = 1
+_LEASE_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class DhcpConfig:
 
     folder: Path
     interface: str = "br0"
-    lease_s: int = 3600
+    lease_s: int = _LEASE_S
     names: dict[int, str] = field(default_factory=dict)
     nics: dict[int, int | None] = field(default_factory=dict)
     plain: frozenset[int] = frozenset()
@@ -149,27 +150,18 @@ def rogue_options(interface: str) -> list[str]:
 
 
 def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfig:
-    """``config`` with the faults in it: pure."""
-    clear = DhcpConfig(folder=config.folder)
-    config = replace(
-        config, is_silent=False, has_rogue=False, has_boot_file=True, has_tftp=True, has_dns=True,
-        lease_s=clear.lease_s,
-    )  # fmt: skip
-    for fault in faults:
-        match fault:
-            case DhcpFault():
-                config = replace(
-                    config,
-                    is_silent=config.is_silent or fault.silent_s > 0,
-                    has_rogue=config.has_rogue or fault.has_rogue,
-                    has_boot_file=config.has_boot_file and fault.has_boot_file,
-                    lease_s=fault.lease_s or config.lease_s,
-                )
-            case TftpFault():
-                config = replace(config, has_tftp=not fault.is_absent)
-            case DnsFault():
-                config = replace(config, has_dns=False)
-    return config
+    """``config`` with these faults, in place of those before: pure."""
+    faults = list(faults)
+    dhcp = [fault for fault in faults if isinstance(fault, DhcpFault)]
+    return replace(
+        config,
+        is_silent=any(fault.silent_s > 0 for fault in dhcp),
+        has_rogue=any(fault.has_rogue for fault in dhcp),
+        has_boot_file=all(fault.has_boot_file for fault in dhcp),
+        lease_s=next((fault.lease_s for fault in reversed(dhcp) if fault.lease_s), _LEASE_S),
+        has_tftp=not any(isinstance(fault, TftpFault) and fault.is_absent for fault in faults),
+        has_dns=not any(isinstance(fault, DnsFault) for fault in faults),
+    )
 
 
 def hosts(config: DhcpConfig) -> str:

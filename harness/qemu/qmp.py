@@ -15,15 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from qemu.qmp import (
-    ConnectError,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    QMPError,
-    StateError,
-)
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError
