@@ -70,20 +70,10 @@ def configuration(config: DhcpConfig) -> str:
     come, so that iPXE does not wait for one.
     """
     lines = [
-        "keep-in-foreground",
-        "user=root",  # the only user in a user namespace; group= is empty, as even root's is refused
-        "group=",
-        "pid-file=",
-        "log-facility=-",
-        "log-dhcp",
-        "log-async=25",
-        f"interface={config.interface}",
-        "except-interface=lo",
-        "bind-interfaces",
-        "no-resolv",
-        "no-hosts",
-        "no-ping",
-        "dhcp-authoritative",
+        "keep-in-foreground", "pid-file=", "log-facility=-", "log-dhcp", "log-async=25",
+        "user=root", "group=",  # root is the only user in a user namespace, where even its group is refused
+        f"interface={config.interface}", "except-interface=lo", "bind-interfaces",
+        "no-resolv", "no-hosts", "no-ping", "dhcp-authoritative",
         f"dhcp-leasefile={config.lease_file}",
         f"dhcp-hostsfile={config.hosts_file}",
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
@@ -92,7 +82,7 @@ def configuration(config: DhcpConfig) -> str:
         *_dns(config),
         *_tftp(config),
         *(_boot_files(config) if config.has_boot_file else ()),
-    ]
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -132,21 +122,12 @@ def _boot_files(config: DhcpConfig) -> list[str]:
 def rogue_options(interface: str) -> list[str]:
     """dnsmasq's options for a rogue DHCP server, which gives other addresses and a boot script that does not exist."""
     return [
-        "--conf-file=/dev/null",
-        "--keep-in-foreground",
-        "--user=root",
-        "--group=",
-        "--pid-file=",
-        "--log-facility=-",
-        "--log-dhcp",
-        "--port=0",
-        f"--interface={interface}",
-        "--bind-interfaces",
-        "--no-ping",
+        "--conf-file=/dev/null", "--keep-in-foreground", "--pid-file=", "--log-facility=-", "--log-dhcp",
+        "--user=root", "--group=", f"--interface={interface}", "--bind-interfaces", "--port=0", "--no-ping",
         "--dhcp-leasefile=/dev/null",
         f"--dhcp-range={','.join(_ROGUE_RANGE)},255.255.255.0,3600",
         f"--dhcp-boot=http://{ROGUE_ADDRESS}/boot.ipxe",
-    ]
+    ]  # fmt: skip
 
 
 def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfig:

@@ -137,17 +137,10 @@ class Transfer:
     def record(self, answer: HttpAnswer) -> RequestRecord:
         file = answer.body if isinstance(answer.body, Path) and _is_unchanged(answer) else None
         return RequestRecord(
-            started_s=self.started_s,
-            client=self.request.client,
-            method=self.request.method,
-            path=self.request.path,
-            status=answer.status,
-            size_bytes=self.size_bytes,
-            bytes_sent=self.bytes_sent,
-            elapsed_s=time.monotonic() - self.started_s,
-            file=file,
-            sha256="" if file else self._hash.hexdigest(),
-        )
+            client=self.request.client, method=self.request.method, path=self.request.path, status=answer.status,
+            started_s=self.started_s, elapsed_s=time.monotonic() - self.started_s, size_bytes=self.size_bytes,
+            bytes_sent=self.bytes_sent, file=file, sha256="" if file else self._hash.hexdigest(),
+        )  # fmt: skip
 
 
 Route = Path | bytes | Callable[[Request], HttpAnswer]

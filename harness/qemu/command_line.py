@@ -244,12 +244,8 @@ def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
         DiskBus.VIRTIO: {"driver": "virtio-blk-pci"},
     }
     size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
-    return {
-        **kinds[disk.bus],
-        "drive": f"disk{place}",
-        "serial": disk.serial,
-        **(size if disk.sector_bytes != 512 else {}),
-    }
+    common = {"drive": f"disk{place}", "serial": disk.serial}
+    return {**kinds[disk.bus], **common, **(size if disk.sector_bytes != 512 else {})}
 
 
 def nic_id(nic: int) -> str:
