@@ -92,20 +92,19 @@ class ServedFile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFault:
-    """``what`` describes it. If it ``is_transient``, it ends by itself or a second attempt succeeds."""
+    """``what`` describes it. If it ``is_transient``, it ends by itself or a second attempt succeeds.
+
+    If it ``needs_second_card``, the machine has two network cards, of which the first does not work.
+    """
 
     name: str
     what: str
     is_transient: bool = False
+    needs_second_card: bool = False
 
     def shows_on(self, boot_path: BootPath) -> bool:  # noqa: ARG002  # subclasses use it
         """Whether it affects a machine on that boot path."""
         return True
-
-    @property
-    def needs_second_card(self) -> bool:
-        """Whether the machine needs two network cards, of which the first does not work."""
-        return False
 
     @property
     def needs_packets(self) -> bool:
@@ -116,21 +115,16 @@ class NetworkFault:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpFault(NetworkFault):
     """A fault of DHCP: no answer until ``silent_s`` after the first request, leases of ``lease_s``, answers without a
-    boot file, a quicker rogue server with other answers, or answers on the second network card only."""
+    boot file, a quicker rogue server with other answers, or no answer on the first of two network cards."""
 
     silent_s: float = 0.0
     lease_s: int = 0
     has_boot_file: bool = True
     has_rogue: bool = False
-    first_card_only: bool = False
 
     def shows_on(self, boot_path: BootPath) -> bool:
         needs_boot_file = not self.has_boot_file or self.has_rogue
         return boot_path.is_netboot if needs_boot_file else boot_path is not BootPath.GRUB
-
-    @property
-    def needs_second_card(self) -> bool:
-        return self.first_card_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +169,6 @@ class LinkFault(NetworkFault):
     down_s: float = 0.0
     flaps: int = 0
     loss: float = 0.0
-    has_second_card: bool = False
-
-    @property
-    def needs_second_card(self) -> bool:
-        return self.has_second_card
 
     @property
     def needs_packets(self) -> bool:
@@ -204,7 +193,7 @@ def _others() -> Iterator[NetworkFault]:
         name="dhcp-second-card",
         what="DHCP answers on the second network card only",
         is_transient=True,
-        first_card_only=True,
+        needs_second_card=True,
     )
     yield DhcpFault(name="dhcp-rogue", what="two DHCP servers disagree, the wrong one is quicker", has_rogue=True)
     yield DhcpFault(
@@ -224,7 +213,7 @@ def _others() -> Iterator[NetworkFault]:
         what="there is no carrier on the first of two network cards",
         is_transient=True,
         down_s=inf,
-        has_second_card=True,
+        needs_second_card=True,
     )
     yield LinkFault(
         name="link-flaps", what=f"the link goes down and up {_FLAPS} times", is_transient=True, flaps=_FLAPS

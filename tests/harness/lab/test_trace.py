@@ -1,4 +1,4 @@
-"""What machines asked of the lab's servers is told in lines that a person reads, as it happens."""
+"""Requests of machines to the lab's servers become readable lines as they happen."""
 
 from __future__ import annotations
 

@@ -293,14 +293,14 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
 def test_what_another_process_holds_stays_until_that_process_has_ended(store: Store) -> None:
     artifacts = add(store, "one")
 
-    with another_process(store, HOLD, str(artifacts.folder)) as holder:
+    with another_process(store, HOLD, str(artifacts.folder)) as child:
         assert "in use by a run or a boot" in bootproof(store).stdout
         done = bootproof(store, "prune", "--image", "base")
         assert done.returncode == 0
         assert f"stays    artifacts  {artifacts.digest[:12]}" in done.stdout
         assert load_artifacts(artifacts.folder) == artifacts
-        holder.kill()
-        holder.wait()
+        child.kill()
+        child.wait()
         bootproof(store, "prune", "--image", "base")
 
     assert not artifacts.folder.exists()
@@ -401,20 +401,20 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "problem"),
     [
         (("--image", "bas"), "the store has nothing of it; known: base"),
         (("--older-than", "30"), "--older-than 30 is not valid; write it like 30d"),
         (("--max-size", "20GB"), "--max-size 20GB is not valid; write it like 20G"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], problem: str) -> None:
     add(store, "one")
 
     done = bootproof(store, "prune", *arguments)
 
     assert done.returncode == 4
-    assert said in done.stderr
+    assert problem in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
