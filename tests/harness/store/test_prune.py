@@ -19,10 +19,12 @@ import pytest
 
 from harness.cli.main import main
 from harness.core.errors import UsageError
-from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
+from harness.model.artifacts import Artifacts, load_artifacts
 from harness.store.inventory import StoreItem, StoreKind, survey
 from harness.store.prune import Removal, Rules, parse_age, parse_size, prune
 from harness.store.store import Store
+
+from ... import samples
 
 DAY_S = 86400
 
@@ -35,16 +37,8 @@ def store(tmp_path: Path) -> Store:
 def add(store: Store, content: str, *, image: str = "base", version: str = "1", age_s: float = 0) -> Artifacts:
     """Artifacts, made by a build with the key ``content`` over the layers first-``content`` and second-``content``."""
     with store.workfolder() as work:
-        out = work / "out"
-        out.mkdir()
-        for name in FILES:
-            (out / name).write_text(f"{name} {content}")
-        manifest = Manifest(
-            image=image, version=version, kernel_version="6.12", kernel_arguments=(), packages={}, dracut_modules=(),
-            files={name: describe(out / name) for name in FILES}, initrd_drivers=(), definition="d", sources={},
-            builder={},
-        )  # fmt: skip
-        artifacts = store.add_artifacts(out, manifest)
+        made = replace(samples.artifacts(work / "out", content, lines=1).manifest, image=image, version=version)
+        artifacts = store.add_artifacts(work / "out", made)
         layers = [f"first-{content}", f"second-{content}"]
         for key, purpose in zip(layers, (f"packages {content}", f"image {image}"), strict=True):
             (work / "layer.tar").write_bytes(os.urandom(8192))

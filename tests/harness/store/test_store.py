@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import HostError, UsageError
-from harness.model.artifacts import FILES, Manifest, describe
+from harness.model.artifacts import Manifest
 from harness.store.store import Store, disk_full, find_store
+
+from ... import samples
 
 
 @pytest.fixture
@@ -21,22 +23,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def _manifest(folder: Path, text: str) -> Manifest:
-    folder.mkdir()
-    for name in FILES:
-        (folder / name).write_text(f"{name} {text}")
-    return Manifest(
-        image="base",
-        version="1",
-        kernel_version="6.12",
-        kernel_arguments=("quiet",),
-        files={name: describe(folder / name) for name in FILES},
-        packages={"systemd": "257"},
-        dracut_modules=("livenet",),
-        initrd_drivers=("virtio_net",),
-        definition="d",
-        sources={},
-        builder={},
-    )
+    return samples.artifacts(folder, text, lines=1).manifest
 
 
 def test_naming_a_store_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
