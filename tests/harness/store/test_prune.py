@@ -164,7 +164,7 @@ def test_a_layer_that_no_build_has_finished_with_stays(store: Store) -> None:
     assert store.layer("fresh")
 
 
-def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) -> None:
+def test_damaged_artifacts_are_shown_and_removed_with_their_builds_and_layers(store: Store) -> None:
     damaged, unreadable = add(store, "damaged"), add(store, "unreadable", version="2")
     damaged.rootfs.chmod(0o644)
     damaged.rootfs.write_text("cut")
@@ -179,7 +179,7 @@ def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) 
     assert not list((store.root / "builds").iterdir())
 
 
-def test_older_versions_of_a_package_go(store: Store) -> None:
+def test_older_versions_of_a_package_are_removed(store: Store) -> None:
     debs = store.packages("trixie")
     for name, age_s in (("bash_5.2-1_amd64.deb", 9), ("bash_5.2-10_amd64.deb", 5), ("bash-doc_5.2-1_all.deb", 9)):
         (debs / name).write_text("x")
@@ -191,7 +191,7 @@ def test_older_versions_of_a_package_go(store: Store) -> None:
     assert sorted(path.name for path in debs.iterdir()) == ["bash-doc_5.2-1_all.deb", "bash_5.2-10_amd64.deb", "lock"]
 
 
-def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Store) -> None:
+def test_work_of_dead_builds_is_removed_and_files_being_written_stay(store: Store) -> None:
     add(store, "one")
     (store.root / "tmp" / "dead" / "tree").mkdir(parents=True)
     half_made, in_the_making = store.root / "builds" / ".x.json.abc", store.root / "layers" / ".y.json.def"
@@ -208,7 +208,7 @@ def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Stor
 # Removed on request
 
 
-def test_by_age_goes_what_was_not_used_since(store: Store) -> None:
+def test_a_limit_of_age_removes_what_was_not_used_since(store: Store) -> None:
     add(store, "old", version="1", age_s=40 * DAY_S)
     add(store, "new", version="2", age_s=20 * DAY_S)
     (store.root / "logs").mkdir()
@@ -233,7 +233,7 @@ def test_a_note_that_builds_still_read_outlives_its_tar(store: Store) -> None:
     assert store.layer_note("first-old")
 
 
-def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
+def test_a_limit_of_size_removes_the_least_recently_used(store: Store) -> None:
     for days in (4, 3, 2, 1):
         add(store, f"{days}", version=f"{days}", age_s=days * DAY_S)
     before = survey(store)
@@ -245,7 +245,7 @@ def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
     assert {name for name in there(store) if name.isdecimal()} == {"1", "2"}
 
 
-def test_by_image_goes_all_of_it_and_nothing_of_others(store: Store) -> None:
+def test_an_image_is_removed_with_all_its_items_and_no_others(store: Store) -> None:
     add(store, "a", image="base")
     add(store, "b", image="base-bookworm")
     for image in ("base", "base-bookworm"):
@@ -257,7 +257,7 @@ def test_by_image_goes_all_of_it_and_nothing_of_others(store: Store) -> None:
     assert [path.name for path in (store.root / "logs").iterdir()] == ["base-bookworm-pack.log"]
 
 
-def test_a_layer_that_two_images_share_goes_with_the_last_of_them(store: Store) -> None:
+def test_a_layer_that_two_images_share_is_removed_with_the_last_of_them(store: Store) -> None:
     add(store, "a", image="base")
     with store.workfolder():
         kvm = add(store, "b", image="kvm")
@@ -271,7 +271,7 @@ def test_a_layer_that_two_images_share_goes_with_the_last_of_them(store: Store) 
     assert not store.layer("first-a")
 
 
-def test_what_would_go_is_told_and_stays(store: Store) -> None:
+def test_a_dry_run_lists_items_and_removes_none(store: Store) -> None:
     add(store, "one")
 
     done = bootproof(store, "prune", "--image", "base", "--dry-run")

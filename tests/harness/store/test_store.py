@@ -89,7 +89,7 @@ def test_damaged_artifacts_count_as_not_built_and_are_replaced(store: Store) -> 
     assert store.built("key") == added
 
 
-def test_changed_bytes_are_found_when_asked_for_told_and_replaced(store: Store) -> None:
+def test_changed_bytes_are_found_by_a_full_check_reported_and_replaced(store: Store) -> None:
     with store.workfolder() as work:
         added = store.add_artifacts(work / "out", _manifest(work / "out", "one"))
     store.remember_build("key", added)
