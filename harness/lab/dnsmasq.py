@@ -69,6 +69,8 @@ def configuration(config: DhcpConfig) -> str:
     gave, and must get it. iPXE is recognized by its option 175; inside it, option 176 says that no ProxyDHCP offer will
     come, so that iPXE does not wait for one.
     """
+    first, last = TFTP_PORTS
+    tftp = ("enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}")
     lines = [
         "keep-in-foreground", "pid-file=", "log-facility=-", "log-dhcp", "log-async=25",
         "user=root", "group=",  # root is the only user in a user namespace, where even its group is refused
@@ -80,7 +82,7 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-option=option:router,{GATEWAY}",
         *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rogue else ()),
         *_dns(config),
-        *_tftp(config),
+        *(tftp if config.has_tftp else ()),
         *(_boot_files(config) if config.has_boot_file else ()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -95,13 +97,6 @@ def _dns(config: DhcpConfig) -> list[str]:
         f"host-record=lab.{DOMAIN},{GATEWAY}",
         f"dhcp-option=option:dns-server,{GATEWAY}",
     ]
-
-
-def _tftp(config: DhcpConfig) -> list[str]:
-    if not config.has_tftp:
-        return []
-    first, last = TFTP_PORTS
-    return ["enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}"]
 
 
 def _boot_files(config: DhcpConfig) -> list[str]:
