@@ -171,11 +171,11 @@ TRENDS = tuple(
 )  # fmt: skip
 
 
-def artifacts(folder: Path, version: str, **more: object) -> Artifacts:
-    """Artifacts in a new folder; ``more`` are other fields of the manifest."""
+def artifacts(folder: Path, version: str, *, lines: int = 50_000, **more: object) -> Artifacts:
+    """Artifacts in a new folder, whose files have so many ``lines``; ``more`` are other fields of the manifest."""
     folder.mkdir()
     for name in FILES:
-        (folder / name).write_text(f"{name} of {version}\n" * 50_000)
+        (folder / name).write_text(f"{name} of {version}\n" * lines)
     known = {
         "image": "base", "version": version, "kernel_version": "6.12.57", "kernel_arguments": ("quiet",),
         "files": {name: describe(folder / name) for name in FILES}, "packages": {}, "dracut_modules": (),

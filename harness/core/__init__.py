@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, deadlines, processes, locks, serialization, text."""
+"""The foundation of all other packages: errors, deadlines, processes, locks, serialization, text."""

@@ -22,8 +22,7 @@ _MOST = 100_000_000
 class ConfigTable:
     """One TOML table while it is read. ``name`` is its dotted name in ``file``, empty for the whole file.
 
-    A key without a ``default`` is required. After all keys were taken, call `finish`: a key that nobody took is
-    misspelt.
+    A key without a ``default`` is required. After all keys were taken, call `finish`: a key that was not is misspelt.
     """
 
     def __init__(self, file: Path, name: str, content: Any) -> None:
@@ -101,10 +100,10 @@ class ConfigTable:
                 raise self.error(key, "is not a known key", suggestion(key, self._known))
 
 
-def suggestion(word: str, known: Collection[str]) -> str:
-    """For an unknown ``word``: the nearest of the ``known`` ones or, if none is near, all of them."""
+def suggestion(word: str, known: Collection[str], otherwise: str = "") -> str:
+    """For an unknown ``word``: the nearest of the ``known`` ones; if none is near, ``otherwise`` or all of them."""
     near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+    return f"did you mean {near[0]}?" if near else otherwise or f"known: {', '.join(known) or 'none'}"
 
 
 def read_table(file: Path) -> ConfigTable:

@@ -86,7 +86,7 @@ class DefinitionError(UsageError):
 
 
 class SpecError(UsageError):
-    """A machine or lab that cannot exist was asked for."""
+    """A specification of a machine or lab that cannot exist."""
 
 
 class ImageError(BootproofError):

@@ -16,8 +16,4 @@ def boot_id() -> str:
 def host_identity() -> list[str]:
     """Boot id, kernel release and CPU of this host, for cached results that are valid only here and now."""
     cpu = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n")[0].splitlines()
-    return [
-        boot_id(),
-        os.uname().release,
-        *(line for line in cpu if line.split("\t")[0] in _CPU_KEYS),
-    ]
+    return [boot_id(), os.uname().release, *(line for line in cpu if line.split("\t")[0] in _CPU_KEYS)]

@@ -46,14 +46,12 @@ def _of(kind: Any, definitions: dict[str, Plain]) -> Plain:
         return {"type": "array", "items": _of(arguments[0], definitions)}
     if not isinstance(kind, type) or not (is_dataclass(kind) or issubclass(kind, Enum)):
         raise TypeError(f"no JSON schema for {kind!r}")
-    if kind.__name__ not in definitions:
+    if issubclass(kind, Enum):
+        definitions[kind.__name__] = {"enum": [member.value for member in kind]}
+    elif kind.__name__ not in definitions:
         definitions[kind.__name__] = {}  # a class may refer to itself
-        definitions[kind.__name__] |= _of_dataclass(kind, definitions) if is_dataclass(kind) else _of_enum(kind)
+        definitions[kind.__name__] |= _of_dataclass(kind, definitions)
     return {"$ref": f"#/$defs/{kind.__name__}"}
-
-
-def _of_enum(kind: type[Enum]) -> Plain:
-    return {"enum": [member.value for member in kind]}
 
 
 def _of_dataclass(kind: type, definitions: dict[str, Plain]) -> Plain:

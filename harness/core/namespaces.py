@@ -18,9 +18,8 @@ def prefix() -> list[str]:
 
     Needs util-linux 2.38 or newer, for ``--map-auto``.
     """
-    user = _user_namespace() if os.geteuid() else []
     words = [
-        *user,
+        *(_user_namespace() if os.geteuid() else ()),
         # Entering a user namespace clears the death signal, so it is set after that.
         *process.tied_to_us(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()

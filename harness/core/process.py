@@ -98,19 +98,19 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
     `CommandFailed`, for any status but 0, has the end of the output even if a full disk keeps it out of ``log``. On an
     interrupt the child is dead and reaped before the interrupt continues.
     """
-    output = b""
+    end = b""
     with ExitStack() as stack:
         file = stack.enter_context(log.open("ab", buffering=0))
         child = stack.enter_context(spawn(argv, stdout=PIPE, stderr=STDOUT, env=env, grace_s=grace_s))
         assert isinstance(child.stdout, BufferedReader)
         printed = stack.enter_context(child.stdout)
         while chunk := printed.read1():
-            output = (output + chunk)[-_KEPT_BYTES:]
+            end = (end + chunk)[-_KEPT_BYTES:]
             with suppress(OSError):
                 file.write(chunk)
         status = child.wait()
     if status:
-        raise CommandFailed(tuple(argv), status, _tail(output), str(log))
+        raise CommandFailed(tuple(argv), status, _tail(end), str(log))
 
 
 @contextmanager

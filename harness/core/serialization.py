@@ -114,7 +114,7 @@ def load(kind: type[T], plain: Any, file: str = "the file") -> T:
 
     try:
         return _converter().structure(plain, kind)
-    except Exception as error:  # the many of cattrs
+    except Exception as error:  # cattrs raises many kinds
         if newer := _newer_format(error):
             raise NewerFormat(newer.kind, newer.number, newer.newest, file) from error
         raise ValueError("; ".join(transform_error(error, format_exception=explain)[:3])) from error

@@ -44,12 +44,7 @@ class Console:
     """
 
     def __init__(
-        self,
-        wire: socket.socket,
-        log: Path,
-        changes: Changes,
-        on_phase: Callable[[str], None],
-        watcher: PatternWatcher,
+        self, wire: socket.socket, log: Path, changes: Changes, on_phase: Callable[[str], None], watcher: PatternWatcher
     ) -> None:
         self.log = log
         self.lines: list[str] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from harness.core.errors import Blame
 
@@ -35,12 +34,7 @@ class ConsolePattern:
     overrides: tuple[str, ...] = ()
 
     def matches(self, line: str) -> bool:
-        return _compiled(self.regex).search(line) is not None
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+        return re.search(self.regex, line) is not None
 
 
 _NO_ANSWER = "no DHCP answer for this NIC, no boot script in it, or no boot loader on its disk"
@@ -48,31 +42,23 @@ _NO_ANSWER = "no DHCP answer for this NIC, no boot script in it, or no boot load
 PATTERNS: tuple[ConsolePattern, ...] = (
     # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c
     ConsolePattern(
-        id="no-boot-device",
-        regex=r"No bootable (option or )?device",
-        what="the firmware found nothing to boot",
-        cause=_NO_ANSWER,
+        id="no-boot-device", regex=r"No bootable (option or )?device",
+        what="the firmware found nothing to boot", cause=_NO_ANSWER,
     ),
     ConsolePattern(
-        id="no-boot-device",
-        regex=r"Nothing to boot: No such file|No more network devices",
-        what="the firmware found nothing to boot",
-        cause=_NO_ANSWER,
-        is_per_nic=True,
+        id="no-boot-device", regex=r"Nothing to boot: No such file|No more network devices",
+        what="the firmware found nothing to boot", cause=_NO_ANSWER, is_per_nic=True,
     ),
     ConsolePattern(
         id="ipxe-download-failed",
         # iPXE breaks lines at the end of the screen: of the URL only the rest, of its own only the start may be here
         regex=r"^\S+\.{3,} .*\(https?:",
-        what="iPXE could not download a file",
-        cause="the server refused it, does not have it, or is not there",
+        what="iPXE could not download a file", cause="the server refused it, does not have it, or is not there",
         is_retried=True,
     ),
     ConsolePattern(
-        id="ipxe-script-failed",
-        regex=r"^bootproof: iPXE failed to ",
-        what="the iPXE boot script gave up",
-        cause="kernel or initrd could not be loaded; the lines above name the URL",
+        id="ipxe-script-failed", regex=r"^bootproof: iPXE failed to ",
+        what="the iPXE boot script gave up", cause="kernel or initrd could not be loaded; the lines above name the URL",
     ),
     # GRUB 2.06 and 2.12: kern/fs.c, kern/disk.c, kern/rescue_reader.c, fs/ext2.c, loader/linux.c; 2.12 names the file
     ConsolePattern(
@@ -86,8 +72,7 @@ PATTERNS: tuple[ConsolePattern, ...] = (
     ),
     # kernel: panic.c, traps.c, watchdog.c, hung_task.c, oom_kill.c, initramfs.c, squashfs, ext4
     ConsolePattern(
-        id="kernel-panic",
-        regex=r"Kernel panic - not syncing",
+        id="kernel-panic", regex=r"Kernel panic - not syncing",
         what="the kernel panicked",
         cause="see the lines before it; without a root file system, the initrd or its drivers",
     ),
@@ -96,63 +81,51 @@ PATTERNS: tuple[ConsolePattern, ...] = (
         regex=r"BUG: (soft lockup|workqueue lockup)|INFO: rcu\S* (self-)?detected .*stall"
         r"|blocked for more than \d+ seconds",
         what="the kernel stopped making progress for a while",
-        cause="a host that starves the machine, or a driver that waits for its device",
-        blame=Blame.HOST,
+        cause="a host that starves the machine, or a driver that waits for its device", blame=Blame.HOST,
         is_final=False,
     ),
     ConsolePattern(
-        id="emulator-fault",
-        regex=r"Oops: int3:",
+        id="emulator-fault", regex=r"Oops: int3:",
         what="the kernel ran into a breakpoint of its own",
         cause="QEMU's TCG with several CPUs missed code that the kernel patched; no fault of the image",
-        blame=Blame.HOST,
-        overrides=("kernel-oops",),
+        blame=Blame.HOST, overrides=("kernel-oops",),
     ),
     ConsolePattern(
         id="emulator-fault",
         # the kernel's own, not what a trace takes for registers; bits 22 to 31 are 0: Intel's manual, volume 1, 3.4.3
         regex=r"RSP: 0018:[0-9a-f]{16} EFLAGS: (?!00[0-3])[0-9a-f]{8}$",
         what="the kernel hit a bug with flags set that no processor has",
-        cause="QEMU's TCG computed something wrong; no fault of the image",
-        blame=Blame.HOST,
+        cause="QEMU's TCG computed something wrong; no fault of the image", blame=Blame.HOST,
         overrides=("kernel-oops", "kernel-warning"),
     ),
     ConsolePattern(
         id="kernel-oops",
         regex=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: |general protection fault|kernel BUG at )",
-        what="the kernel hit a bug",
-        cause="a kernel or driver fault: compare with the previous kernel",
+        what="the kernel hit a bug", cause="a kernel or driver fault: compare with the previous kernel",
     ),
     ConsolePattern(
         id="kernel-warning",
         # until Linux 6.18 "WARNING: CPU: 0 PID: 1 at file:line fn"; since 6.19 "WARNING: file:line at fn, CPU#0"
         regex=r"WARNING: (CPU: \d+ PID: \d+ at |\S+:\d+ at .*CPU#\d+)",
-        what="the kernel warned about itself",
-        cause="a kernel or driver fault: compare with the previous kernel",
+        what="the kernel warned about itself", cause="a kernel or driver fault: compare with the previous kernel",
     ),
     ConsolePattern(
-        id="out-of-memory",
-        regex=r"Out of memory: Kill|invoked oom-killer|Initramfs unpacking failed: write error",
-        what="the machine ran out of memory",
-        cause="the image needs more memory than boot.memory_mib gives",
+        id="out-of-memory", regex=r"Out of memory: Kill|invoked oom-killer|Initramfs unpacking failed: write error",
+        what="the machine ran out of memory", cause="the image needs more memory than boot.memory_mib gives",
     ),
     ConsolePattern(
-        id="initrd-corrupt",
-        regex=r"Initramfs unpacking failed: (?!write error)",
+        id="initrd-corrupt", regex=r"Initramfs unpacking failed: (?!write error)",
         what="the kernel could not unpack the initrd",
         cause="initrd.img is truncated, corrupt, compressed in a way this kernel cannot read, or memory is too small",
     ),
     ConsolePattern(
-        id="rootfs-corrupt",
-        regex=r"SQUASHFS error:|attempt to access beyond end of device",
+        id="rootfs-corrupt", regex=r"SQUASHFS error:|attempt to access beyond end of device",
         what="the root file system cannot be read",
         cause="rootfs.squashfs is truncated or corrupt, as served or as downloaded",
     ),
     ConsolePattern(
-        id="disk-error",
-        regex=r"EXT4-fs error|JBD2: .*error|I/O error, dev (?!fd0)|Remounting filesystem read-only",
-        what="a file system or disk failed",
-        cause="the persistent disk is damaged or failing",
+        id="disk-error", regex=r"EXT4-fs error|JBD2: .*error|I/O error, dev (?!fd0)|Remounting filesystem read-only",
+        what="a file system or disk failed", cause="the persistent disk is damaged or failing",
     ),
     # dracut: livenet's fetch-liveupdate and livenetroot, dmsquash-live-root, dracut-lib die()
     ConsolePattern(
@@ -160,8 +133,7 @@ PATTERNS: tuple[ConsolePattern, ...] = (
         regex=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)"
         r"|^wget: (can't connect|server returned error|bad address|download timed out)",
         what="the initrd could not download the root file system",
-        cause="the server refused it, or the network went away between iPXE and the initrd",
-        is_retried=True,
+        cause="the server refused it, or the network went away between iPXE and the initrd", is_retried=True,
     ),
     ConsolePattern(
         id="rootfs-not-found",
@@ -174,20 +146,16 @@ PATTERNS: tuple[ConsolePattern, ...] = (
         id="initrd-timeout",
         regex=r"dracut-initqueue.*(starting timeout scripts|[Tt]imeout)|Warning: Not all disks have been found"
         r"|Gave up waiting for root ",
-        what="the initrd did not find its root device in time",
-        cause="no driver, no link or no address in the initrd",
+        what="the initrd did not find its root device in time", cause="no driver, no link or no address in the initrd",
     ),
     ConsolePattern(
-        id="persist-failed",
-        regex=r"persist: FAILED: ",
+        id="persist-failed", regex=r"persist: FAILED: ",
         what="the persistent disk could not be taken into use",
         cause="as the message says; no service was started, and the disk was left as it was",
     ),
     ConsolePattern(
-        id="initrd-gave-up",
-        regex=r"dracut: (FATAL(?!: Don't know how to handle 'root=)|Refusing to continue)",
-        what="the initrd gave up",
-        cause="as its message says",
+        id="initrd-gave-up", regex=r"dracut: (FATAL(?!: Don't know how to handle 'root=)|Refusing to continue)",
+        what="the initrd gave up", cause="as its message says",
     ),
     # systemd: manager and job messages on the console
     ConsolePattern(
@@ -198,31 +166,25 @@ PATTERNS: tuple[ConsolePattern, ...] = (
         cause="a mount or unit that the boot requires failed; the lines before name it",
     ),
     ConsolePattern(
-        id="systemd-froze",
-        regex=r"^\[!!!!!!\] |systemd\[1\]: Freezing( execution)?\.",
-        what="systemd could not go on, and froze",
-        cause="as its message says",
+        id="systemd-froze", regex=r"^\[!!!!!!\] |systemd\[1\]: Freezing( execution)?\.",
+        what="systemd could not go on, and froze", cause="as its message says",
     ),
     ConsolePattern(
         id="unit-failed",
         regex=r"\[ ?FAILED ?\] Failed to (start|mount|listen)|systemd\[1\]: Failed to (start|mount|listen)",
-        what="a unit failed during boot",
-        cause="see its journal in the run's folder",
+        what="a unit failed during boot", cause="see its journal in the run's folder",
     ),
     ConsolePattern(
-        id="unit-dependency-failed",
-        regex=r"\[DEPEND\] Dependency failed for",
-        what="a unit was not started because another failed",
-        cause="the unit it needs failed before it",
+        id="unit-dependency-failed", regex=r"\[DEPEND\] Dependency failed for",
+        what="a unit was not started because another failed", cause="the unit it needs failed before it",
     ),
     ConsolePattern(
         id="ordering-cycle",
         regex=r"Found ordering cycle|Job .* deleted to break ordering cycle|Breaking ordering cycle by deleting job"
         r"|Ordering cycle found, skipping",
-        what="units are ordered in a circle",
-        cause="systemd deleted a job to break the circle: which one is chance",
+        what="units are ordered in a circle", cause="systemd deleted a job to break the circle: which one is chance",
     ),
-)
+)  # fmt: skip
 
 
 def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
@@ -250,4 +212,4 @@ def has_registers(line: str) -> bool:
 
 def begins_phase(line: str) -> str | None:
     """The phase that begins with ``line``, if any."""
-    return next((name for name, pattern in PHASES if _compiled(pattern).search(line)), None)
+    return next((name for name, pattern in PHASES if re.search(pattern, line)), None)

@@ -33,11 +33,8 @@ done </proc/mounts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """``uname -v``, the size of the initrd that the boot loader passed, and SHA-256 of the superblock of a squashfs
-    root.
-
-    Empty or 0 if unknown.
-    """
+    """``uname -v``, the size of the initrd that the boot loader passed, and SHA-256 of a squashfs root's superblock.
+    Empty or 0 if unknown."""
 
     kernel_build: str = ""
     initrd_bytes: int = 0

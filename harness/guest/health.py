@@ -1,4 +1,4 @@
-"""What a ready guest says of itself in one round trip, and the findings that follow from it."""
+"""The health of a ready guest, read in one round trip, and the findings that follow from it."""
 
 from __future__ import annotations
 
@@ -88,10 +88,7 @@ def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefin
     for unit in health.failed_units:
         if unit not in definition.waiting:
             yield Finding(
-                id="unit-failed",
-                what=f"{unit} failed",
-                where=where,
-                cause="see its journal in the run's folder",
+                id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder"
             )
     for row in health.restarted_units:
         unit, _, count = row.partition(" ")

@@ -66,13 +66,10 @@ IgnoreSIGPIPE=no
 
 SHELL_UNIT = "bootproof-shell.service"
 
-SERIAL_SHELL_SINCE = 256
-"""The first systemd release that takes whole units as credentials."""
-
 
 def takes_serial_shell(systemd: int | None) -> bool | None:
-    """Whether a guest with that systemd release can have the serial shell; None if the release is unknown."""
-    return None if systemd is None else systemd >= SERIAL_SHELL_SINCE
+    """Whether that systemd release takes whole units as credentials, as the serial shell needs; None if unknown."""
+    return None if systemd is None else systemd >= 256
 
 
 SHELL_CREDENTIALS = {

@@ -17,17 +17,8 @@ Facts = dict[str, tuple[int, str]]
 """Status and standard output of the commands by which testinfra detects the system, by command."""
 
 _MODULES = (
-    "system_info",
-    "file",
-    "service",
-    "package",
-    "user",
-    "group",
-    "interface",
-    "socket",
-    "process",
-    "mount_point",
-)
+    "system_info", "file", "service", "package", "user", "group", "interface", "socket", "process", "mount_point",
+)  # fmt: skip
 """testinfra's modules that choose an implementation by the system, or are used by those."""
 
 

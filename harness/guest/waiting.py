@@ -1,6 +1,6 @@
 """Waiting for something in a guest. The guest loops, not the wire: each wait is one shell script over the channel.
 
-A script ends with status 0 and what it was asked for, or with status 1, what it saw last on the first line, and
+A script ends with status 0 and its result, or with status 1, what it saw last on the first line, and
 evidence on the lines after it.
 """
 

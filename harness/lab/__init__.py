@@ -28,22 +28,9 @@ from harness.model.machine_spec import Network
 from harness.model.network_faults import NetworkFault
 
 __all__ = [
-    "UNPROVEN",
-    "HttpAnswer",
-    "HttpServer",
-    "Lab",
-    "LabError",
-    "LabProcess",
-    "NetworkChoice",
-    "OpenLab",
-    "Request",
-    "RequestRecord",
-    "TraceEvent",
-    "check_fault",
-    "choose_network",
-    "open_lab",
-    "why_no_lab",
-]
+    "UNPROVEN", "HttpAnswer", "HttpServer", "Lab", "LabError", "LabProcess", "NetworkChoice", "OpenLab", "Request",
+    "RequestRecord", "TraceEvent", "check_fault", "choose_network", "open_lab", "why_no_lab",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 

@@ -71,15 +71,15 @@ class Lab(ABC):
 
     def serve_by_tftp(self, file: Path) -> None:
         """Serve ``file`` by its name over TFTP."""
-        raise self._lacks(f"{file.name} by TFTP")
+        raise lacks(self.network, f"{file.name} by TFTP")
 
     def tap(self, number: int, nic: int = 0) -> str:
         """The name of the tap of that machine's network card, attached to the bridge; made on the first call."""
-        raise self._lacks(f"tap {number}, {nic}")
+        raise lacks(self.network, f"tap {number}, {nic}")
 
     def listen(self, port: int) -> socket.socket:
         """A TCP socket that listens inside the lab, at 10.77.0.1, and is served by the caller."""
-        raise self._lacks(f"a server on port {port}")
+        raise lacks(self.network, f"a server on port {port}")
 
     def spawn(
         self,
@@ -105,8 +105,9 @@ class Lab(ABC):
         """``argv`` with a prefix that ends it with the lab, where no PID namespace does."""
         return argv
 
-    def _lacks(self, feature: str) -> HostError:
-        return HostError(
-            f"not on the {self.network} network: {feature}",
-            remedy="--network lab has it, on hosts that can open a lab",
-        )
+
+def lacks(network: Network, feature: str) -> HostError:
+    """The error for a ``feature`` that this kind of lab does not have."""
+    return HostError(
+        f"not on the {network} network: {feature}", remedy="--network lab has it, on hosts that can open a lab"
+    )

@@ -125,12 +125,8 @@ class BridgeLab(Lab):
 
     def _shape(self, script: str) -> None:
         if self._is_slow:
-            _run(
-                self._control,
-                ["tc", "-batch", "-"],
-                packet_faults.clear_shaping(BRIDGE),
-                "the lab cannot lift a speed limit",
-            )
+            clear = packet_faults.clear_shaping(BRIDGE)
+            _run(self._control, ["tc", "-batch", "-"], clear, "the lab cannot lift a speed limit")
         if script:
             problem = "the lab cannot limit the speed: the kernel needs sch_tbf"
             _run(self._control, ["tc", "-batch", "-"], script, problem)
@@ -184,8 +180,7 @@ def open_bridge_lab(
 
 
 def _enter_namespaces(stack: ExitStack, log: Path) -> SupervisorClient:
-    """Start the supervisor in namespaces. Root needs no user namespace, but inside one the lab's programs are not the
-    host's root."""
+    """Root needs no user namespace, but inside one the lab's programs are not the host's root."""
     problems = []
     for more in (_AS_USER,) if os.geteuid() else (_AS_USER, ()):
         try:
@@ -226,11 +221,7 @@ def _listen(control: SupervisorClient, port: int) -> socket.socket:
 
 
 def _check_host() -> None:
-    for program, package in (
-        ("unshare", "util-linux"),
-        ("ip", "iproute2"),
-        ("dnsmasq", "dnsmasq-base"),
-    ):
+    for program, package in (("unshare", "util-linux"), ("ip", "iproute2"), ("dnsmasq", "dnsmasq-base")):
         process.require(program, package)
     try:
         os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))  # a container's may be there and yet be forbidden

@@ -72,25 +72,21 @@ def _begin_file(path: str) -> tuple[int, int]:
 
 
 def main(fd: int, path: str) -> None:
-    with capture_files(path) as files:
-        _capture(fd, files)
-
-
-def _capture(fd: int, files: CaptureFiles) -> None:
     ring = mmap.mmap(fd, FRAME_BYTES * FRAMES)
     arrival = select.poll()
     arrival.register(fd, select.POLLIN)
     place = 0
-    while True:
-        records = list[bytes]()
-        while ring[place] & _TO_USER and len(records) < FRAMES:
-            records.append(record(ring, place))
-            ring[place : place + len(_TO_KERNEL)] = _TO_KERNEL
-            place = (place + FRAME_BYTES) % len(ring)
-        if records:
-            files.write(b"".join(records))
-        else:
-            arrival.poll()
+    with capture_files(path) as files:
+        while True:
+            records = list[bytes]()
+            while ring[place] & _TO_USER and len(records) < FRAMES:
+                records.append(record(ring, place))
+                ring[place : place + len(_TO_KERNEL)] = _TO_KERNEL
+                place = (place + FRAME_BYTES) % len(ring)
+            if records:
+                files.write(b"".join(records))
+            else:
+                arrival.poll()
 
 
 if __name__ == "__main__":

@@ -77,11 +77,8 @@ class DhcpServer:
     def wait_until_ready(self) -> None:
         """Wait until the server answers; `HostError` with its last line if it does not start."""
 
-        def output() -> bytes:
-            return self.config.log.read_bytes()[self._log_start :]
-
         def is_ready() -> bool:
-            return dnsmasq.READY_MESSAGE in output()
+            return dnsmasq.READY_MESSAGE in self.config.log.read_bytes()[self._log_start :]
 
         poll(lambda: self._child.status is not None or is_ready(), Deadline(START_S), every_s=0.002)
         if self._child.status is not None or not is_ready():

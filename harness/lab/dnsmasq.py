@@ -17,6 +17,7 @@ TFTP_PORTS = 6912, 6975
 ROGUE_ADDRESS = f"{GATEWAY.rpartition('.')[0]}.2"
 _ROGUE_RANGE = tuple(f"{GATEWAY.rpartition('.')[0]}.{last}" for last in (200, 220))
 _LATER_S = 1
+_LEASE_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class DhcpConfig:
 
     folder: Path
     interface: str = "br0"
-    lease_s: int = 3600
+    lease_s: int = _LEASE_S
     names: dict[int, str] = field(default_factory=dict)
     nics: dict[int, int | None] = field(default_factory=dict)
     plain: frozenset[int] = frozenset()
@@ -68,30 +69,22 @@ def configuration(config: DhcpConfig) -> str:
     gave, and must get it. iPXE is recognized by its option 175; inside it, option 176 says that no ProxyDHCP offer will
     come, so that iPXE does not wait for one.
     """
+    first, last = TFTP_PORTS
+    tftp = ("enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}")
     lines = [
-        "keep-in-foreground",
-        "user=root",  # the only user in a user namespace; group= is empty, as even root's is refused
-        "group=",
-        "pid-file=",
-        "log-facility=-",
-        "log-dhcp",
-        "log-async=25",
-        f"interface={config.interface}",
-        "except-interface=lo",
-        "bind-interfaces",
-        "no-resolv",
-        "no-hosts",
-        "no-ping",
-        "dhcp-authoritative",
+        "keep-in-foreground", "pid-file=", "log-facility=-", "log-dhcp", "log-async=25",
+        "user=root", "group=",  # root is the only user in a user namespace, where even its group is refused
+        f"interface={config.interface}", "except-interface=lo", "bind-interfaces",
+        "no-resolv", "no-hosts", "no-ping", "dhcp-authoritative",
         f"dhcp-leasefile={config.lease_file}",
         f"dhcp-hostsfile={config.hosts_file}",
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
         *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rogue else ()),
         *_dns(config),
-        *_tftp(config),
+        *(tftp if config.has_tftp else ()),
         *(_boot_files(config) if config.has_boot_file else ()),
-    ]
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -104,13 +97,6 @@ def _dns(config: DhcpConfig) -> list[str]:
         f"host-record=lab.{DOMAIN},{GATEWAY}",
         f"dhcp-option=option:dns-server,{GATEWAY}",
     ]
-
-
-def _tftp(config: DhcpConfig) -> list[str]:
-    if not config.has_tftp:
-        return []
-    first, last = TFTP_PORTS
-    return ["enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}"]
 
 
 def _boot_files(config: DhcpConfig) -> list[str]:
@@ -131,45 +117,27 @@ def _boot_files(config: DhcpConfig) -> list[str]:
 def rogue_options(interface: str) -> list[str]:
     """dnsmasq's options for a rogue DHCP server, which gives other addresses and a boot script that does not exist."""
     return [
-        "--conf-file=/dev/null",
-        "--keep-in-foreground",
-        "--user=root",
-        "--group=",
-        "--pid-file=",
-        "--log-facility=-",
-        "--log-dhcp",
-        "--port=0",
-        f"--interface={interface}",
-        "--bind-interfaces",
-        "--no-ping",
+        "--conf-file=/dev/null", "--keep-in-foreground", "--pid-file=", "--log-facility=-", "--log-dhcp",
+        "--user=root", "--group=", f"--interface={interface}", "--bind-interfaces", "--port=0", "--no-ping",
         "--dhcp-leasefile=/dev/null",
         f"--dhcp-range={','.join(_ROGUE_RANGE)},255.255.255.0,3600",
         f"--dhcp-boot=http://{ROGUE_ADDRESS}/boot.ipxe",
-    ]
+    ]  # fmt: skip
 
 
 def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfig:
-    """``config`` with the faults in it: pure."""
-    clear = DhcpConfig(folder=config.folder)
-    config = replace(
-        config, is_silent=False, has_rogue=False, has_boot_file=True, has_tftp=True, has_dns=True,
-        lease_s=clear.lease_s,
-    )  # fmt: skip
-    for fault in faults:
-        match fault:
-            case DhcpFault():
-                config = replace(
-                    config,
-                    is_silent=config.is_silent or fault.silent_s > 0,
-                    has_rogue=config.has_rogue or fault.has_rogue,
-                    has_boot_file=config.has_boot_file and fault.has_boot_file,
-                    lease_s=fault.lease_s or config.lease_s,
-                )
-            case TftpFault():
-                config = replace(config, has_tftp=not fault.is_absent)
-            case DnsFault():
-                config = replace(config, has_dns=False)
-    return config
+    """``config`` with these faults, in place of those before: pure."""
+    faults = list(faults)
+    dhcp = [fault for fault in faults if isinstance(fault, DhcpFault)]
+    return replace(
+        config,
+        is_silent=any(fault.silent_s > 0 for fault in dhcp),
+        has_rogue=any(fault.has_rogue for fault in dhcp),
+        has_boot_file=all(fault.has_boot_file for fault in dhcp),
+        lease_s=next((fault.lease_s for fault in reversed(dhcp) if fault.lease_s), _LEASE_S),
+        has_tftp=not any(isinstance(fault, TftpFault) and fault.is_absent for fault in faults),
+        has_dns=not any(isinstance(fault, DnsFault) for fault in faults),
+    )
 
 
 def hosts(config: DhcpConfig) -> str:

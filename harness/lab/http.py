@@ -22,7 +22,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from harness.core.deadline import Changes, Deadline
 from harness.core.eventloop import EventLoop, event_loop
 from harness.lab.supervisor import receive
 
@@ -136,19 +135,12 @@ class Transfer:
         return bool(struct.unpack("i", unread)[0] == 0)
 
     def record(self, answer: HttpAnswer) -> RequestRecord:
-        is_file = isinstance(answer.body, Path) and _is_unchanged(answer)
+        file = answer.body if isinstance(answer.body, Path) and _is_unchanged(answer) else None
         return RequestRecord(
-            started_s=self.started_s,
-            client=self.request.client,
-            method=self.request.method,
-            path=self.request.path,
-            status=answer.status,
-            size_bytes=self.size_bytes,
-            bytes_sent=self.bytes_sent,
-            elapsed_s=time.monotonic() - self.started_s,
-            file=answer.body if is_file and isinstance(answer.body, Path) else None,
-            sha256="" if is_file else self._hash.hexdigest(),
-        )
+            client=self.request.client, method=self.request.method, path=self.request.path, status=answer.status,
+            started_s=self.started_s, elapsed_s=time.monotonic() - self.started_s, size_bytes=self.size_bytes,
+            bytes_sent=self.bytes_sent, file=file, sha256="" if file else self._hash.hexdigest(),
+        )  # fmt: skip
 
 
 Route = Path | bytes | Callable[[Request], HttpAnswer]
@@ -165,7 +157,6 @@ class HttpServer:
         self._under_way: list[Transfer] = []
         self._answered: dict[tuple[str, str], int] = {}
         self._filter: AnswerFilter = lambda _, answer, __: answer
-        self._changes = Changes()
         self.listeners: list[Callable[[Request | RequestRecord], None]] = []
         """Called in the server's thread with each request as it begins, and with its record when it has ended: before
         the client can send another request on that connection."""
@@ -187,18 +178,15 @@ class HttpServer:
         """Answer ``url_path`` from now on with a file, with bytes, or with the result of a function that is quick."""
         self._routes[url_path] = route
 
-    def wait_for_request(self, matches: Callable[[RequestRecord], bool], deadline: Deadline) -> RequestRecord | None:
-        """The first answered request that ``matches``, past or future; None if there is none by the deadline."""
-        return self._changes.wait_for(lambda: next(filter(matches, self._log), None), deadline)
-
     def answer_to(self, request: Request) -> HttpAnswer:
         """The answer to this request, if it were sent now."""
         route = self._routes.get(request.path)
         answer = HttpAnswer(status=404, body=f"{request.path} is not served here\n".encode())
         if route is not None:
             answer = route(request) if callable(route) else HttpAnswer(body=route)
-        answered = self._answered.get((request.client, request.path), 0)
-        return self._filter(request, _existing(answer), answered)
+        if isinstance(answer.body, Path) and not answer.body.is_file():
+            answer = HttpAnswer(status=404, body=f"{answer.body} does not exist\n".encode())
+        return self._filter(request, answer, self._answered.get((request.client, request.path), 0))
 
     # Called in the server's own thread
 
@@ -219,7 +207,6 @@ class HttpServer:
             self._under_way.remove(transfer)
         record = transfer.record(answer)
         self._log.append(record)
-        self._changes.note()
         for listener in self.listeners:
             listener(record)
 
@@ -308,12 +295,6 @@ async def _tick(transfer: Transfer) -> None:
         transfer.tick()
 
 
-def _existing(answer: HttpAnswer) -> HttpAnswer:
-    if isinstance(answer.body, Path) and not answer.body.is_file():
-        return HttpAnswer(status=404, body=f"{answer.body} does not exist\n".encode())
-    return answer
-
-
 def _is_unchanged(answer: HttpAnswer) -> bool:
     """Whether the file is sent unchanged and at full speed, so that the kernel can send it."""
     return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
@@ -332,10 +313,12 @@ async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) ->
         await _send_file(raw, answer.body, answer.sent_bytes, transfer)
     else:
         await _send_chunks(response, answer, transfer)
-    if answer.stall_after_bytes is not None:
-        await _stall(raw)
+    if answer.stall_after_bytes is not None:  # until the client closes the connection or the server is stopped
+        while raw.transport is not None and not raw.transport.is_closing():
+            await asyncio.sleep(_EVERY_S)
     if answer.sent_bytes < answer.size_bytes:
-        _cut(raw)
+        if raw.transport is not None:
+            raw.transport.close()
     else:
         with suppress(ConnectionError):
             await response.write_eof()
@@ -372,14 +355,3 @@ def _chunks(answer: HttpAnswer) -> Iterator[bytes]:
             if answer.flipped_at is not None and start <= answer.flipped_at < start + len(chunk):
                 chunk[answer.flipped_at - start] ^= 1
             yield bytes(chunk)
-
-
-async def _stall(raw: web.BaseRequest) -> None:
-    """Wait until the client closes the connection or the server is stopped."""
-    while raw.transport is not None and not raw.transport.is_closing():
-        await asyncio.sleep(_EVERY_S)
-
-
-def _cut(raw: web.BaseRequest) -> None:
-    if raw.transport is not None:
-        raw.transport.close()

@@ -23,9 +23,8 @@ def apply_faults(
     name = request.path.rpartition("/")[2]
     faults = list(faults)
     if any(isinstance(fault, HttpFault) and fault.kind.is_refusal for fault in faults):
-        answer = replace(
-            answer, headers={**answer.headers, "Connection": "close"}
-        )  # the next file needs another connection
+        headers = {**answer.headers, "Connection": "close"}  # the next file needs another connection
+        answer = replace(answer, headers=headers)
     for fault in faults:
         if isinstance(fault, HttpFault) and fault.file.is_called(name) and answer.status == 200:
             answer = _apply(fault, noise / name, request, answer, answered_before)
@@ -54,15 +53,12 @@ def _apply(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswer, 
         case HttpFaultKind.OTHER_BUILD:
             return replace(answer, body=fault.other or answer.body)
         case HttpFaultKind.REDIRECT:
-            return answer if request.query == _MOVED else _redirect(request)
+            moved = HttpAnswer(status=302, headers={"Location": f"{request.path}?{_MOVED}"})
+            return answer if request.query == _MOVED else moved
         case HttpFaultKind.SLOW:
             return replace(answer, bytes_per_s=SLOW_BYTES_PER_S)
         case HttpFaultKind.REFUSED | HttpFaultKind.REFUSED_ONCE:
             return answer  # refused before it comes here: see packet_faults
-
-
-def _redirect(request: Request) -> HttpAnswer:
-    return HttpAnswer(status=302, headers={"Location": f"{request.path}?{_MOVED}"})
 
 
 def _noise(file: Path, size_bytes: int) -> Path:

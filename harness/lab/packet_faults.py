@@ -23,19 +23,16 @@ def rules(faults: Iterable[NetworkFault], *, refusing: bool = False) -> str:
     """An nft script that drops and rejects packets as the faults say; connections to the web server only if
     ``refusing``."""
     faults = list(faults)
-    local = [*_tftp(faults), *(_refusals(faults) if refusing else ())]
+    ports = f"{TFTP_PORTS[0]}-{TFTP_PORTS[1]}"
+    tftp_losses = [fault.loss for fault in faults if isinstance(fault, TftpFault) and fault.loss]
+    local = [("output", f"udp sport {ports} {_share(loss)} drop") for loss in tftp_losses]
+    local += _refusals(faults) if refusing else ()
     lossy = [fault.loss for fault in faults if isinstance(fault, LinkFault) and fault.loss]
     return "".join([
         _CLEAR,
         *(_chain("inet", hook, rule) for hook, rule in local),
         *(_chain("bridge", hook, f"{_share(loss)} drop") for loss in lossy for hook in ("input", "output", "forward")),
     ])  # fmt: skip
-
-
-def _tftp(faults: Iterable[NetworkFault]) -> Iterator[tuple[str, str]]:
-    for fault in faults:
-        if isinstance(fault, TftpFault) and fault.loss:
-            yield "output", f"udp sport {TFTP_PORTS[0]}-{TFTP_PORTS[1]} {_share(fault.loss)} drop"
 
 
 def _refusals(faults: Iterable[NetworkFault]) -> Iterator[tuple[str, str]]:

@@ -96,8 +96,7 @@ class SupervisorClient:
 
     def run(self, argv: Sequence[str], text: str, output: int) -> int:
         """Run a short program in the lab to its end, with ``text`` as input and ``output`` as output; its status."""
-        fields = {"op": "run", "argv": list(argv), "input": text}
-        status, _ = self._ask(f"run {argv[0]}", self._new_key(), fields, [output, output])
+        status, _ = self.ask(f"run {argv[0]}", "run", [output, output], argv=list(argv), input=text)
         return int(status)
 
     def spawn(

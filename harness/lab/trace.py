@@ -70,29 +70,18 @@ def _dhcp(match: re.Match[str], time_s: float) -> TraceEvent:
     card = nic_of(client)
     text = " ".join(["DHCP", verb, *filter(None, [address]), *([f"of network card {card}"] if card else [])])
     return TraceEvent(
-        time_s=time_s,
-        number=place_of(client),
-        protocol="dhcp",
-        kind=verb.lower(),
-        what=address,
-        problem=problem,
-        card=card or 0,
-        text=f"{text}: {problem}" if problem else text,
-    )
+        time_s=time_s, number=place_of(client), protocol="dhcp", kind=verb.lower(), what=address, problem=problem,
+        card=card, text=f"{text}: {problem}" if problem else text,
+    )  # fmt: skip
 
 
 def _tftp(kind: str, match: re.Match[str], time_s: float) -> TraceEvent:
     groups = match.groupdict("")
     name, problem = groups.get("file", "").rpartition("/")[2], groups.get("problem", "")
     return TraceEvent(
-        time_s=time_s,
-        number=place_of(match["client"]),
-        protocol="tftp",
-        kind=kind,
-        what=name,
-        problem=problem,
+        time_s=time_s, number=place_of(match["client"]), protocol="tftp", kind=kind, what=name, problem=problem,
         text=" ".join(filter(None, ["TFTP", name, problem or kind])),
-    )
+    )  # fmt: skip
 
 
 def read_request(request: Request | RequestRecord, time_s: float) -> TraceEvent:
@@ -103,14 +92,9 @@ def read_request(request: Request | RequestRecord, time_s: float) -> TraceEvent:
         kind, problem = "ended", str(request.status) if request.status >= 400 else ""
         text += f" {request.status} {_size(request.bytes_sent)} in {request.elapsed_s:.1f} s"
     return TraceEvent(
-        time_s=time_s,
-        number=place_of(request.client),
-        protocol="http",
-        kind=kind,
-        what=request.path,
-        problem=problem,
+        time_s=time_s, number=place_of(request.client), protocol="http", kind=kind, what=request.path, problem=problem,
         text=text if kind == "ended" else f"{text} …",
-    )
+    )  # fmt: skip
 
 
 def _size(size_bytes: int) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.core import process
 from harness.core.errors import HostError
 from harness.lab import relay
-from harness.lab.base import Lab
+from harness.lab.base import Lab, lacks
 from harness.lab.http import HttpServer, serving_relayed
 from harness.lab.start_supervisor import running_supervisor
 from harness.lab.supervisor_client import SupervisorClient
@@ -45,7 +45,7 @@ class UserLab(Lab):
 
     def netdevs(self, spec: MachineSpec) -> tuple[str, ...]:
         if len(spec.nics) != 1:
-            raise self._lacks(f"{len(spec.nics)} network cards")
+            raise lacks(self.network, f"{len(spec.nics)} network cards")
         if spec.number not in self._entrances:
             entrance = self._entrances[spec.number] = self.workdir / f"machine-{spec.number}.http"
             self._stack.callback(entrance.unlink, missing_ok=True)
@@ -73,10 +73,7 @@ class UserLab(Lab):
 def check_fault(fault: NetworkFault) -> None:
     """`HostError` for a fault that the user network cannot make."""
     if fault.needs_packets or not isinstance(fault, HttpFault | LinkFault):
-        raise HostError(
-            f"not on the {Network.USER} network: the fault {fault.name}",
-            remedy="--network lab has it, on hosts that can open a lab",
-        )
+        raise lacks(Network.USER, f"the fault {fault.name}")
 
 
 @contextmanager

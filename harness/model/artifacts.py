@@ -25,8 +25,6 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """Digest and size of one file."""
-
     sha256: str
     size_bytes: int
 

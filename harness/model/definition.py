@@ -153,7 +153,9 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         persistent_paths=_persistent_paths(persist),
         image_owned=_image_owned(persist),
         redact=_inside(persist, "redact", '["/etc/nova/nova.conf"]'),
-        tolerates=_tolerated_disk_faults(persist),
+        tolerates=tuple(
+            map(DiskFault, persist.some_of("tolerates", list(DiskFault), "a disk fault", '["late", "nvme"]', ()))
+        ),
         tolerated_network_faults=_tolerated_network_faults(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
@@ -186,9 +188,8 @@ def _packages(build: ConfigTable) -> tuple[str, ...]:
     names = build.strings("packages", '["openssh-server"]')
     for name in names:
         if not _PACKAGE.fullmatch(name):
-            raise build.error(
-                "packages", f"{name!r} is not a valid package name", 'one name a string, for example "dracut"'
-            )
+            remedy = 'one name a string, for example "dracut"'
+            raise build.error("packages", f"{name!r} is not a valid package name", remedy)
     return names
 
 
@@ -252,15 +253,9 @@ def _image_owned(persist: ConfigTable) -> tuple[str, ...]:
     names = _inside(persist, "image_owned", '["/etc/nova/api-paste.ini"]')
     for name in names:
         if name in persist.content["paths"]:
-            raise persist.error(
-                "image_owned", f"{name!r} is a persistent path", "name a path below one of persist.paths"
-            )
+            remedy = "name a path below one of persist.paths"
+            raise persist.error("image_owned", f"{name!r} is a persistent path", remedy)
     return names
-
-
-def _tolerated_disk_faults(persist: ConfigTable) -> tuple[DiskFault, ...]:
-    names = persist.some_of("tolerates", list(DiskFault), "a disk fault", '["late", "nvme"]', ())
-    return tuple(DiskFault(name) for name in names)
 
 
 def _tolerated_network_faults(network: ConfigTable) -> tuple[str, ...]:

@@ -102,19 +102,9 @@ class Unchecked:
 
 
 Event = (
-    PhaseBegan
-    | Killed
-    | Frozen
-    | Cloned
-    | Prepared
-    | PlannedTest
-    | ReportedTest
-    | PowerCutsJudged
-    | Note
-    | Unchecked
-    | Finding
-    | BootResult
-)
+    PhaseBegan | Killed | Frozen | Cloned | Prepared | PlannedTest | ReportedTest | PowerCutsJudged | Note | Unchecked
+    | Finding | BootResult
+)  # fmt: skip
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 """The classes by the name that a line of ``events.jsonl`` has under "kind"."""
 

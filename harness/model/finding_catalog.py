@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.core import serialization
+from harness.core.config_file import suggestion
 from harness.core.errors import UsageError
 
 _FILE = Path(__file__).with_name("finding_catalog.toml")
@@ -52,8 +53,7 @@ def page(finding_id: str) -> Iterator[str]:
     """The page about one finding, as lines; `UsageError` for an unknown finding names the nearest."""
     known = explanations().get(finding_id)
     if known is None:
-        near = difflib.get_close_matches(finding_id, explanations(), 1)
-        hint = f"did you mean {near[0]}?" if near else "bootproof explain lists them"
+        hint = suggestion(finding_id, explanations(), "bootproof explain lists them")
         raise UsageError(f"no finding {finding_id!r}; {hint}")
     yield finding_id
     yield f"    {known.means}"

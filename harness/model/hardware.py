@@ -53,7 +53,7 @@ MOST_CPUS, MOST_MEMORY_MIB, MOST_DISK_GIB = 8, 4096, 2048
 """The limits of a machine; a larger profile is reduced to them. Emulated CPUs share one of the host's, machines are
 admitted by memory, and 2 TiB is the largest disk that images are tested with."""
 
-_CLOCK = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_CLOCK = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,19 +181,18 @@ def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
 
 def read_profile(file: Path, name: str) -> HardwareProfile:
     """The profile in ``file``; `DefinitionError` names the file, the key and a valid value."""
-    top = read_table(file)
-    firmware = top.one_of("firmware", list(Firmware), "a firmware", "")
+    top, example = read_table(file), "2011-03-01T12:00:00"
     profile = HardwareProfile(
         name=name,
         description=top.take("description", str, '"two SATA disks"'),
-        firmware=Firmware(firmware) if firmware else None,
+        firmware=Firmware(top.one_of("firmware", list(Firmware), "a firmware")) if "firmware" in top.content else None,
         cpus=top.take("cpus", int, "2", 0) or None,
         memory_mib=top.take("memory_mib", int, "2048", 0) or None,
-        clock=_clock(top),
+        clock=top.matching("clock", _CLOCK, example, f'UTC, for example "{example}"', ""),
         has_watchdog=top.take("watchdog", bool, "true", False),
         has_tpm=top.take("tpm", bool, "true", False),
-        disks=tuple(_disk(table) for table in top.tables("disk")),
-        nics=tuple(_nic(table) for table in top.tables("nic")),
+        disks=tuple(map(_disk, top.tables("disk"))),
+        nics=tuple(map(_nic, top.tables("nic"))),
     )
     top.take("seen", dict, "…, a table", {})
     top.finish()
@@ -216,10 +215,10 @@ def _check(top: ConfigTable, profile: HardwareProfile) -> None:
 
 def _disk(table: ConfigTable) -> Disk:
     disk = Disk(
-        bus=DiskBus(table.one_of("bus", list(DiskBus), "a bus", DiskBus.SCSI)),
+        bus=DiskBus(table.one_of("bus", list(DiskBus), "a disk's controller", DiskBus.SCSI)),
         size_gib=table.take("size_gib", int, "8", 8),
         sector_bytes=table.take("sector_bytes", int, "512", 512),
-        role=DiskRole(table.one_of("role", list(DiskRole), "a role", DiskRole.DATA)),
+        role=DiskRole(table.one_of("role", list(DiskRole), "a disk's role", DiskRole.DATA)),
     )
     table.finish()
     if disk.sector_bytes not in SECTOR_BYTES:
@@ -230,16 +229,7 @@ def _disk(table: ConfigTable) -> Disk:
 
 
 def _nic(table: ConfigTable) -> NicSpec:
-    nic = NicSpec(
-        model=NicModel(table.one_of("model", list(NicModel), "a model", NicModel.VIRTIO)),
-        has_dhcp=table.take("dhcp", bool, "true", False),
-    )
+    model = NicModel(table.one_of("model", list(NicModel), "a network card", NicModel.VIRTIO))
+    nic = NicSpec(model=model, has_dhcp=table.take("dhcp", bool, "true", False))
     table.finish()
     return nic
-
-
-def _clock(top: ConfigTable) -> str:
-    clock = str(top.take("clock", str, '"2011-03-01T12:00:00"', ""))
-    if clock and not _CLOCK.fullmatch(clock):
-        raise top.error("clock", f"{clock!r} is not valid", 'UTC, for example "2011-03-01T12:00:00"')
-    return clock

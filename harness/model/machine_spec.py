@@ -36,17 +36,9 @@ class BootPath(StrEnum):
     @property
     def firmware(self) -> Firmware | None:
         """The firmware that it needs; None if it works with either."""
-        needed = {
-            BootPath.IPXE_BIOS: Firmware.BIOS,
-            BootPath.IPXE_UEFI: Firmware.UEFI,
-            BootPath.UEFI_HTTP: Firmware.UEFI,
-        }
-        return needed.get(self)
-
-    @property
-    def usual_firmware(self) -> Firmware:
-        """The firmware of its machines by default."""
-        return self.firmware or (Firmware.UEFI if self is BootPath.PXE_CHAIN else Firmware.BIOS)
+        if self in (BootPath.IPXE_UEFI, BootPath.UEFI_HTTP):
+            return Firmware.UEFI
+        return Firmware.BIOS if self is BootPath.IPXE_BIOS else None
 
     @property
     def chains(self) -> bool:
@@ -165,10 +157,10 @@ class MachineSpec:
     """One machine on paper.
 
     ``number`` is its number in the lab (0 to 63), which decides its MACs and address; they are the same in every lab.
-    One of its ``nics`` gets the address. ``firmware`` is by default what the boot path needs, else BIOS. ``clock`` is
-    the time of the board's clock when it is first switched on (ISO 8601, UTC; empty: now). ``hardware`` names the
-    hardware profile, if any. ``credentials`` are systemd credentials by name, passed in SMBIOS type 11
-    (systemd.system-credentials(7)).
+    One of its ``nics`` gets the address. ``firmware`` is by default what the boot path needs, else UEFI for
+    ``pxe-chain`` and BIOS for others. ``clock`` is the time of the board's clock when it is first switched on (ISO
+    8601, UTC; empty: now). ``hardware`` names the hardware profile, if any. ``credentials`` are systemd credentials by
+    name, passed in SMBIOS type 11 (systemd.system-credentials(7)).
     """
 
     name: str
@@ -232,7 +224,8 @@ class MachineSpec:
 
     @property
     def is_uefi(self) -> bool:
-        return (self.firmware or self.boot_path.usual_firmware) is Firmware.UEFI
+        default = Firmware.UEFI if self.boot_path is BootPath.PXE_CHAIN else Firmware.BIOS
+        return (self.firmware or self.boot_path.firmware or default) is Firmware.UEFI
 
     @property
     def has_plain_rom(self) -> bool:

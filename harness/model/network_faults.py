@@ -12,13 +12,13 @@ the web server that is a member of `HttpFaultKind` with its row in `_HTTP`, and 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from pathlib import Path
 
+from harness.core.config_file import suggestion
 from harness.core.errors import UsageError
 from harness.model.machine_spec import BOOT_URL, BootPath, MachineSpec, NicSpec
 
@@ -92,20 +92,19 @@ class ServedFile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFault:
-    """``what`` describes it. If it ``is_transient``, it ends by itself or a second attempt succeeds."""
+    """``what`` describes it. If it ``is_transient``, it ends by itself or a second attempt succeeds.
+
+    If it ``needs_second_card``, the machine has two network cards, of which the first does not work.
+    """
 
     name: str
     what: str
     is_transient: bool = False
+    needs_second_card: bool = False
 
     def shows_on(self, boot_path: BootPath) -> bool:  # noqa: ARG002  # subclasses use it
         """Whether it affects a machine on that boot path."""
         return True
-
-    @property
-    def needs_second_card(self) -> bool:
-        """Whether the machine needs two network cards, of which the first does not work."""
-        return False
 
     @property
     def needs_packets(self) -> bool:
@@ -116,21 +115,16 @@ class NetworkFault:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpFault(NetworkFault):
     """A fault of DHCP: no answer until ``silent_s`` after the first request, leases of ``lease_s``, answers without a
-    boot file, a quicker rogue server with other answers, or answers on the second network card only."""
+    boot file, a quicker rogue server with other answers, or no answer on the first of two network cards."""
 
     silent_s: float = 0.0
     lease_s: int = 0
     has_boot_file: bool = True
     has_rogue: bool = False
-    first_card_only: bool = False
 
     def shows_on(self, boot_path: BootPath) -> bool:
         needs_boot_file = not self.has_boot_file or self.has_rogue
         return boot_path.is_netboot if needs_boot_file else boot_path is not BootPath.GRUB
-
-    @property
-    def needs_second_card(self) -> bool:
-        return self.first_card_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +169,6 @@ class LinkFault(NetworkFault):
     down_s: float = 0.0
     flaps: int = 0
     loss: float = 0.0
-    has_second_card: bool = False
-
-    @property
-    def needs_second_card(self) -> bool:
-        return self.has_second_card
 
     @property
     def needs_packets(self) -> bool:
@@ -204,7 +193,7 @@ def _others() -> Iterator[NetworkFault]:
         name="dhcp-second-card",
         what="DHCP answers on the second network card only",
         is_transient=True,
-        first_card_only=True,
+        needs_second_card=True,
     )
     yield DhcpFault(name="dhcp-rogue", what="two DHCP servers disagree, the wrong one is quicker", has_rogue=True)
     yield DhcpFault(
@@ -224,7 +213,7 @@ def _others() -> Iterator[NetworkFault]:
         what="there is no carrier on the first of two network cards",
         is_transient=True,
         down_s=inf,
-        has_second_card=True,
+        needs_second_card=True,
     )
     yield LinkFault(
         name="link-flaps", what=f"the link goes down and up {_FLAPS} times", is_transient=True, flaps=_FLAPS
@@ -248,16 +237,11 @@ def read(text: str) -> NetworkFault:
     name, _, amount = text.partition("=")
     fault = known().get(name)
     if fault is None:
-        near = difflib.get_close_matches(name, known(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {_summary()}"
-        raise UsageError(f"no network fault {name!r}", remedy=hint)
+        others = ", ".join(fault.name for fault in _others())
+        kinds, files = ", ".join(HttpFaultKind), ", ".join(ServedFile)
+        all_known = f"known: {others}, http-FAULT-FILE with FAULT one of {kinds} and FILE one of {files}"
+        raise UsageError(f"no network fault {name!r}", remedy=suggestion(name, known(), all_known))
     return _with_duration(fault, amount) if "=" in text else fault
-
-
-def _summary() -> str:
-    others = ", ".join(fault.name for fault in _others())
-    kinds, files = ", ".join(HttpFaultKind), ", ".join(ServedFile)
-    return f"{others}, http-FAULT-FILE with FAULT one of {kinds} and FILE one of {files}"
 
 
 def _with_duration(fault: NetworkFault, amount: str) -> NetworkFault:
@@ -298,13 +282,8 @@ def check_shows(fault: NetworkFault, boot_paths: Iterable[BootPath]) -> None:
     paths = list(boot_paths)
     if not any(fault.shows_on(path) for path in paths):
         others = ", ".join(path for path in BootPath if fault.shows_on(path))
-        raise UsageError(
-            f"network fault {fault.name} ({fault.what}) has no effect on {what_paths(paths)}; it has on {others}"
-        )
-
-
-def what_paths(paths: Iterable[BootPath]) -> str:
-    return "boot path " + ", ".join(paths)
+        effect = f"has no effect on boot path {', '.join(paths)}; it has on {others}"
+        raise UsageError(f"network fault {fault.name} ({fault.what}) {effect}")
 
 
 def adapted(spec: MachineSpec, faults: Iterable[NetworkFault]) -> MachineSpec:

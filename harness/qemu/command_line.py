@@ -9,15 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.machine_spec import (
-    Accelerator,
-    BootPath,
-    DiskBus,
-    DiskSpec,
-    MachineSpec,
-    NicModel,
-    mac_of,
-)
+from harness.model.machine_spec import Accelerator, BootPath, DiskBus, DiskSpec, MachineSpec, NicModel, mac_of
 from harness.qemu.kernel_arguments import ROOTFS_SERIAL
 from harness.qemu.netdev import escaped
 
@@ -125,7 +117,7 @@ def command(
         *_guards(spec, sockets),
         *_controllers(spec),
         *_flat(_disk(place, spec) for place in range(len(spec.disks))),
-        *_network(spec, sockets),
+        *_flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(sockets.netdevs)),
         *_kernel(direct),
         *_boot_disk(boot_disk),
         *(("-incoming", "defer") if is_frozen else ()),
@@ -227,7 +219,9 @@ def _controllers(spec: MachineSpec) -> list[str]:
 
 def _disk(place: int, spec: MachineSpec) -> list[str]:
     disk = spec.disks[place]
-    argv = [*_throttle(place, disk), "-blockdev", json.dumps({"node-name": f"disk{place}", **disk_node(place, disk)})]
+    limit = f"throttle-group,id=throttle{place},x-iops-read={disk.reads_per_s}"
+    argv = ["-object", limit] if disk.reads_per_s else []
+    argv += ["-blockdev", json.dumps({"node-name": f"disk{place}", **disk_node(place, disk)})]
     if not disk.late_s:
         device = ",".join(f"{key}={escaped(str(value))}" for key, value in disk_device(place, spec).items())
         argv += ["-device", device.removeprefix("driver=")]
@@ -250,21 +244,13 @@ def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
         DiskBus.VIRTIO: {"driver": "virtio-blk-pci"},
     }
     size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
-    return {
-        **kinds[disk.bus],
-        "drive": f"disk{place}",
-        "serial": disk.serial,
-        **(size if disk.sector_bytes != 512 else {}),
-    }
+    common = {"drive": f"disk{place}", "serial": disk.serial}
+    return {**kinds[disk.bus], **common, **(size if disk.sector_bytes != 512 else {})}
 
 
 def nic_id(nic: int) -> str:
     """The id of a network card in QMP commands."""
     return f"nic{nic}"
-
-
-def _network(spec: MachineSpec, sockets: QemuSockets) -> list[str]:
-    return _flat(_nic(spec, nic, netdev) for nic, netdev in enumerate(sockets.netdevs))
 
 
 def _nic(spec: MachineSpec, nic: int, netdev: str) -> list[str]:
@@ -305,12 +291,14 @@ def disk_node(place: int, disk: DiskSpec) -> dict[str, object]:
     """The disk's image as a block node, below the nodes that make it fail, slow it down or record its writes."""
     node = _node(disk.path, disk.format, disk.read_only)
     if disk.fails_writes_from == 0:
-        error = {"event": "none", "iotype": "write", "errno": 5}
-        node = {"driver": "blkdebug", "image": node, "inject-error": [error]}
+        errors = [{"event": "none", "iotype": "write", "errno": 5}]
+        node = {"driver": "blkdebug", "image": node, "inject-error": errors}
     if disk.reads_per_s:
         node = {"driver": "throttle", "throttle-group": f"throttle{place}", "file": node}
-    if disk.writes:
-        node = _recorded(node, disk.writes)
+    if disk.writes:  # the log's superblock is updated with each write, so that the log is valid whenever QEMU ends
+        log = {"driver": "file", "filename": str(disk.writes)}
+        node = {"driver": "blklogwrites", "discard": "unmap", "file": node, "log": log}
+        node |= {"log-append": True, "log-super-update-interval": 1}
     return node
 
 
@@ -324,24 +312,6 @@ def _write_limit(disks: Iterable[DiskSpec]) -> list[str]:
     if not limits:
         return []
     return ["/bin/sh", "-c", f"trap '' XFSZ; ulimit -f {min(limits) // 512}; exec \"$@\"", "sh"]
-
-
-def _throttle(place: int, disk: DiskSpec) -> list[str]:
-    limit = f"throttle-group,id=throttle{place},x-iops-read={disk.reads_per_s}"
-    return ["-object", limit] if disk.reads_per_s else []
-
-
-def _recorded(node: dict[str, object], log: Path) -> dict[str, object]:
-    """Record all writes in ``log``; its superblock is updated with each, so that the log is valid whenever QEMU
-    ends."""
-    return {
-        "driver": "blklogwrites",
-        "discard": "unmap",
-        "file": node,
-        "log": {"driver": "file", "filename": str(log)},
-        "log-append": True,
-        "log-super-update-interval": 1,
-    }
 
 
 def _blockdev(name: str, path: Path, driver: str, read_only: bool) -> str:

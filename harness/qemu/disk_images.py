@@ -73,21 +73,19 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 def flatten(overlay: Path, target: Path) -> None:
     """Write the content of ``overlay`` to the raw image ``target``."""
-    program = process.require("qemu-img", "qemu-utils")
-    process.output([program, "convert", "-O", "raw", str(overlay), str(target)])
+    _qemu_img("convert", "-O", "raw", str(overlay), str(target))
 
 
 def pack(disk: Path, target: Path) -> None:
     """Write the content of ``disk`` to ``target``, a compressed qcow2 without a backing file."""
-    program = process.require("qemu-img", "qemu-utils")
-    process.output([program, "convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target)])
+    _qemu_img("convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target))
 
 
 def detach(overlay: Path) -> None:
     """Make ``overlay`` independent of its base. (`qemu-img rebase` would also read everything that is empty.)"""
-    program, whole = process.require("qemu-img", "qemu-utils"), overlay.with_name(f".{overlay.name}.whole")
+    whole = overlay.with_name(f".{overlay.name}.whole")
     try:
-        process.output([program, "convert", "-f", "qcow2", "-O", "qcow2", str(overlay), str(whole)])
+        _qemu_img("convert", "-f", "qcow2", "-O", "qcow2", str(overlay), str(whole))
         whole.replace(overlay)
     finally:
         whole.unlink(missing_ok=True)
@@ -101,8 +99,11 @@ def format_of(path: Path) -> DiskFormat:
 
 def make_overlay(path: Path, base: Path, *, base_format: DiskFormat = DiskFormat.RAW) -> None:
     """Make a qcow2 overlay over ``base``, which must not change while the overlay is used."""
-    program = process.require("qemu-img", "qemu-utils")
-    process.output([program, "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base.resolve()), str(path)])
+    _qemu_img("create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base.resolve()), str(path))
+
+
+def _qemu_img(*words: str) -> None:
+    process.output([process.require("qemu-img", "qemu-utils"), *words])
 
 
 def partitions(image: Path) -> tuple[Partition, ...]:
@@ -155,10 +156,9 @@ def _partitions_in_4k(image: Path) -> tuple[Partition, ...]:
 
 
 def find_partition(image: Path, which: int | UUID | None = None) -> Partition:
-    """The partition with that number or type, by default the one with an ext4; `ImageError` unless there is exactly
-    one.
+    """The partition with that number or type, by default the one with an ext4; number 0 is the whole disk.
 
-    Number 0 is the whole disk.
+    `ImageError` unless there is exactly one.
     """
     if which == 0:
         return Partition(number=0, start_bytes=0, size_bytes=image.stat().st_size, type=UUID(int=0))

@@ -109,16 +109,12 @@ def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder:
         where = f"{path}, partition {partition.number}"
         copy = Path(scratch) / "ext4"
         copy_partition(image, partition, copy)
-        _replay_journal(copy, where)
+        try:
+            _e2fsck("-p", copy)
+        except CommandFailed as error:
+            if error.status not in _CORRECTED:
+                raise DamagedFileSystem(where, error.tail) from error
         yield Ext4(copy, where)
-
-
-def _replay_journal(copy: Path, where: str) -> None:
-    try:
-        _e2fsck("-p", copy)
-    except CommandFailed as error:
-        if error.status not in _CORRECTED:
-            raise DamagedFileSystem(where, error.tail) from error
 
 
 def _e2fsck(option: str, copy: Path) -> None:

@@ -80,11 +80,11 @@ def check(manifest: Manifest) -> None:
 
 
 def offers(installed: Artifacts, running: Artifacts, before: Sequence[Artifacts] = ()) -> tuple[Artifacts, ...]:
-    """The versions on a disk after a deployment: ``installed``, and ``running`` or else another one of ``before``:
-    pure."""
-    distinct = {artifacts.digest: artifacts for artifacts in reversed((installed, running, *before))}
-    order = dict.fromkeys(artifacts.digest for artifacts in (installed, running, *before))
-    return tuple(distinct[digest] for digest in order)[:2]
+    """The versions on a disk after a deployment: ``installed``, and ``running`` or else another one of ``before``."""
+    distinct: dict[str, Artifacts] = {}
+    for artifacts in (installed, running, *before):
+        distinct.setdefault(artifacts.digest, artifacts)
+    return tuple(distinct.values())[:2]
 
 
 def configuration(entries: Iterable[MenuEntry]) -> str:
@@ -127,8 +127,7 @@ COMMAND_LINE = "c"
 """The key that opens GRUB's command line from its menu and stops the countdown."""
 
 
-def spec_of(folder: Path) -> DiskSpec:
-    """The boot disk in a machine's folder."""
+def _spec_of(folder: Path) -> DiskSpec:
     path = folder / DISK
     return DiskSpec(path=path, serial=SERIAL, bus=DiskBus.VIRTIO, format=disk_images.format_of(path))
 
@@ -140,7 +139,7 @@ def install(folder: Path, entries: Sequence[MenuEntry]) -> DiskSpec:
         remove(folder)
         make_disk(folder / DISK, entries)
         note.write_text(wanted, "utf-8")
-    return spec_of(folder)
+    return _spec_of(folder)
 
 
 def keep(folder: Path, place: Path) -> None:
@@ -157,7 +156,7 @@ def take(place: Path, folder: Path) -> DiskSpec:
     remove(folder)
     disk_images.make_overlay(folder / DISK, place / DISK)
     shutil.copyfile(place / CONFIGURATION, folder / CONFIGURATION)
-    return spec_of(folder)
+    return _spec_of(folder)
 
 
 def remove(folder: Path) -> None:

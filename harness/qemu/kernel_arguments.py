@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from harness.model.machine_spec import BOOT_LABEL, BootPath
 
@@ -26,43 +26,31 @@ def loads_from_disk(arguments: Sequence[str], rootfs: str, boot_path: BootPath) 
     return boot_path is BootPath.DIRECT and not fetches and (names_root or rootfs.endswith(".squashfs"))
 
 
-def added_arguments(
+def kernel_arguments(
     arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
 ) -> tuple[str, ...]:
-    """The arguments that this boot path must add to the manifest's ``arguments``; a key that is given is not added.
+    """All kernel arguments of a boot: the manifest's ``arguments``, then those that this boot path must add.
 
-    ``rootfs`` is the file's name. dracut.cmdline(7): ``root=live:`` takes a device or a URL; a URL needs ``ip=``; an
-    image in a tar is unpacked by ``rd.writable.fsimg``. With GRUB ``base_url`` is a folder on the boot disk.
+    ``rootfs`` is the file's name; ``base_url`` is the folder of the artifacts, as in `ipxe.boot_script`, or with GRUB a
+    folder on the boot disk. A key that is given is not added. dracut.cmdline(7): ``root=live:`` takes a device or a
+    URL; a URL needs ``ip=``; an image in a tar is unpacked by ``rd.writable.fsimg``.
     """
+    url = f"{base_url}/{rootfs}"
+    given = tuple(argument.replace(URL_PLACEHOLDER, url) for argument in arguments)
     if boot_path is BootPath.GRUB:
         wanted = {
             "root=": f"root=live:LABEL={BOOT_LABEL}",
             "rd.live.dir=": f"rd.live.dir={base_url}",
             "rd.live.squashimg=": f"rd.live.squashimg={rootfs}",
-            "ip=": "ip=dhcp" if needs_network else "",
-            CONSOLE.split(",")[0]: CONSOLE,
         }
-        return _missing(wanted, arguments)
-    has_disk = loads_from_disk(arguments, rootfs, boot_path)
-    url = f"{base_url}/{rootfs}"
-    wanted = {
-        "root=": f"root=live:/dev/disk/by-id/virtio-{ROOTFS_SERIAL}" if has_disk else f"root=live:{url}",
-        "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
-        "ip=": "ip=dhcp" if needs_network or not has_disk else "",
-        CONSOLE.split(",")[0]: CONSOLE,
-    }
-    if any(URL_PLACEHOLDER in argument for argument in arguments):
-        wanted["root="] = ""
-    return _missing(wanted, arguments)
-
-
-def _missing(wanted: Mapping[str, str], arguments: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for key, word in wanted.items() if word and not any(given.startswith(key) for given in arguments))
-
-
-def kernel_arguments(
-    arguments: Sequence[str], rootfs: str, boot_path: BootPath, base_url: str, *, needs_network: bool = False
-) -> tuple[str, ...]:
-    """All kernel arguments of a boot; ``base_url`` is the folder of the artifacts, as in `ipxe.boot_script`."""
-    added = added_arguments(arguments, rootfs, boot_path, base_url, needs_network=needs_network)
-    return (*(given.replace(URL_PLACEHOLDER, f"{base_url}/{rootfs}") for given in arguments), *added)
+    else:
+        has_disk = loads_from_disk(arguments, rootfs, boot_path)
+        needs_network = needs_network or not has_disk
+        source = f"/dev/disk/by-id/virtio-{ROOTFS_SERIAL}" if has_disk else url
+        wanted = {
+            "root=": f"root=live:{source}" if given == tuple(arguments) else "",  # else they name the URL already
+            "rd.writable.fsimg": "rd.writable.fsimg" if rootfs.endswith(".img") else "",
+        }
+    wanted |= {"ip=": "ip=dhcp" if needs_network else "", CONSOLE.split(",")[0]: CONSOLE}
+    added = (word for key, word in wanted.items() if word and not any(old.startswith(key) for old in arguments))
+    return (*given, *added)

@@ -36,13 +36,8 @@ def load_command(artifacts: Artifacts, arguments: Sequence[str]) -> str:
 
     If its status is not 0, pass the status to `load_finding`.
     """
-    return _LOAD.format(
-        missing=_MISSING,
-        kernel=KERNEL,
-        initrd=INITRD,
-        url=ipxe.base_url(artifacts.digest),
-        arguments=shlex.quote(" ".join(arguments)),
-    )
+    line, url = shlex.quote(" ".join(arguments)), ipxe.base_url(artifacts.digest)
+    return _LOAD.format(missing=_MISSING, kernel=KERNEL, initrd=INITRD, url=url, arguments=line)
 
 
 def load_finding(status: int, output: Sequence[str], where: str) -> Finding:

@@ -34,7 +34,7 @@ def user_netdev(spec: MachineSpec, *, name: str, relay: Sequence[str]) -> str:
         "hostfwd": f"tcp:127.0.0.1:0-{spec.address}:{SSH_PORT}",
         "guestfwd": f"tcp:{GATEWAY}:80-cmd:{shlex.join(relay)}",
     }
-    return ",".join(["user,id=net0", *(f"{name}={escaped(value)}" for name, value in options.items())])
+    return ",".join(["user,id=net0", *(f"{key}={escaped(value)}" for key, value in options.items())])
 
 
 def forwarded_port(usernet: str) -> int | None:

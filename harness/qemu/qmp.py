@@ -11,21 +11,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent import futures
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from qemu.qmp import (
-    ConnectError,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    QMPError,
-    Runstate,
-    StateError,
-)
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError, StateError
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError
@@ -36,7 +26,6 @@ _debug = logging.getLogger(__name__)
 OnEvent = Callable[[str, dict[str, Any]], None]
 EventFilter = Callable[[Message], bool]
 
-_GREETING_S = 30.0
 _CLOSE_S = 5.0
 
 
@@ -66,8 +55,8 @@ class QmpGone(QmpError):
 class Qmp:
     """One machine's monitor."""
 
-    def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log, gone: futures.Future[None]) -> None:
-        self._name, self._client, self._loop, self._log, self._gone = name, client, loop, log, gone
+    def __init__(self, name: str, client: QMPClient, loop: EventLoop, log: _Log) -> None:
+        self._name, self._client, self._loop, self._log = name, client, loop, log
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, deadline: Deadline) -> Any:
         """QEMU's answer. Raises `QmpRefused`, `QmpTimeout` or `QmpGone`; the last at once when QEMU ends."""
@@ -78,21 +67,11 @@ class Qmp:
         except ExecuteError as error:
             raise QmpRefused(self._name, command, str(error)) from error
         except TimeoutError as error:
-            problem = f"no answer within {deadline.length_s:.1f} s"
-            raise QmpTimeout(self._name, command, problem) from error
+            raise QmpTimeout(self._name, command, f"no answer within {deadline.length_s:.1f} s") from error
         except (ExecInterruptedError, StateError) as error:
             raise QmpGone(self._name, command, "QEMU is gone; its exit status and stderr say why") from error
         self._log.write({"return": answer})
         return answer
-
-    def wait_until_gone(self, deadline: Deadline) -> bool:
-        """Whether QEMU has closed the connection by the deadline; all its events have been passed on then.
-
-        The exit of QEMU's process can be seen some milliseconds before its last event: wait here before asking why it
-        ended.
-        """
-        futures.wait([self._gone], deadline.left_s)
-        return self._gone.done()
 
 
 @contextmanager
@@ -105,11 +84,11 @@ def open_qmp(sock: socket.socket, *, name: str, on_event: OnEvent, log: Path | N
     """
     with ExitStack() as stack:
         stack.callback(sock.close)
-        record = stack.enter_context(_opened(log))
+        record = _Log(stack.enter_context(log.open("ab", buffering=0)) if log else None)
         loop = stack.enter_context(event_loop(f"qmp {name}"))
         client = loop.call(_connect(name, sock, _filter(name, on_event, record)))
         stack.callback(_close, loop, client)
-        yield Qmp(name, client, loop, record, loop.start(_until_gone(client)))
+        yield Qmp(name, client, loop, record)
 
 
 def _filter(name: str, on_event: OnEvent, log: _Log) -> EventFilter:
@@ -136,11 +115,6 @@ async def _connect(name: str, sock: socket.socket, pass_on: EventFilter) -> QMPC
     return client
 
 
-async def _until_gone(client: QMPClient) -> None:
-    while client.runstate is Runstate.RUNNING:
-        await client.runstate_changed()
-
-
 def _close(loop: EventLoop, client: QMPClient) -> None:
     with suppress(QMPError, EOFError, OSError, TimeoutError):  # a command that failed has raised it
         loop.call(client.disconnect(), timeout_s=_CLOSE_S)
@@ -157,15 +131,6 @@ class _Log:
             line = json.dumps({"monotonic_s": round(time.monotonic(), 6), **message}) + "\n"
             with suppress(OSError):
                 self._file.write(line.encode())
-
-
-@contextmanager
-def _opened(log: Path | None) -> Iterator[_Log]:
-    if log is None:
-        yield _Log(None)
-        return
-    with log.open("ab", buffering=0) as file:
-        yield _Log(file)
 
 
 _SILENT = logging.getLogger(f"{__name__}.library")

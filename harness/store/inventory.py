@@ -27,8 +27,6 @@ _HALF_MADE_S = 3600
 
 
 class StoreKind(StrEnum):
-    """The kinds of items."""
-
     ARTIFACTS = "artifacts"
     TEMPLATE = "template"
     LAYER = "layer"
@@ -107,15 +105,13 @@ def _builds(root: Path) -> Iterator[Build]:
     for path in _children(root / "builds", "*.json"):
         note = _note(path)
         images = [str(note["image"])] if "image" in note else []
-        yield (
-            _item(StoreKind.NOTE, str(note.get("artifacts", "")), [path], images=images),
-            tuple(note.get("layers", ())),
-        )
+        item = _item(StoreKind.NOTE, str(note.get("artifacts", "")), [path], images=images)
+        yield item, tuple(note.get("layers", ()))
 
 
 def _artifacts(folder: Path, builds: Sequence[Build]) -> StoreItem:
     images = sorted({image for note, _ in builds if note.name == folder.name for image in note.images})
-    item = replace(_item(StoreKind.ARTIFACTS, folder.name, [folder], images=images), user=_user(folder))
+    item = _item(StoreKind.ARTIFACTS, folder.name, [folder], images=images, user=_user(folder))
     try:
         manifest = load_artifacts(folder).manifest
     except UsageError:
@@ -124,7 +120,7 @@ def _artifacts(folder: Path, builds: Sequence[Build]) -> StoreItem:
 
 
 def _template(folder: Path) -> StoreItem:
-    item = replace(_item(StoreKind.TEMPLATE, folder.name, [folder]), user=_user(folder))
+    item = _item(StoreKind.TEMPLATE, folder.name, [folder], user=_user(folder))
     try:
         template = serialization.read(Template, folder / RECORD)
     except (OSError, ValueError):
@@ -192,10 +188,10 @@ def _layers(root: Path, builds: Sequence[Build]) -> Iterator[StoreItem]:
         if tar in files:
             yield _item(StoreKind.LAYER, key, [tar], images=sorted(images))
         if note in files:
-            used_s = max(_modified_s(tar), _modified_s(note))
             is_of_use = tar in files or any(key in layers for _, layers in builds)
             why_stale = "" if is_of_use else "its layer was removed"
-            yield replace(_item(StoreKind.NOTE, key, [note], images=sorted(images), why_stale=why_stale), used_s=used_s)
+            item = _item(StoreKind.NOTE, key, [note], images=sorted(images), why_stale=why_stale)
+            yield replace(item, used_s=max(item.used_s, _modified_s(tar)))
 
 
 def _judge_layers(found: list[StoreItem], builds: Sequence[Build], artifacts: Sequence[StoreItem]) -> list[StoreItem]:
@@ -219,9 +215,8 @@ def _packages(root: Path) -> Iterator[StoreItem]:
         old = [path for path in files if path not in current]
         for paths, why_stale in ((sorted(current), ""), (old, "superseded")):
             if paths:
-                yield replace(
-                    _item(StoreKind.PACKAGES, folder.name, paths, why_stale=why_stale), used_s=_modified_s(folder)
-                )
+                item = _item(StoreKind.PACKAGES, folder.name, paths, why_stale=why_stale)
+                yield replace(item, used_s=_modified_s(folder))
 
 
 def _small(root: Path) -> Iterator[StoreItem]:
@@ -237,12 +232,10 @@ def _small(root: Path) -> Iterator[StoreItem]:
 
 def _work(root: Path) -> Iterator[StoreItem]:
     for path in _children(root / "tmp"):
-        item = _item(StoreKind.WORK, path.name, [path])
-        yield (
-            replace(item, user="a build")
-            if is_worked_in(path)
-            else replace(item, why_stale="left by a build that died")
-        )
+        if is_worked_in(path):
+            yield _item(StoreKind.WORK, path.name, [path], user="a build")
+        else:
+            yield _item(StoreKind.WORK, path.name, [path], why_stale="left by a build that died")
 
 
 def _half_made(root: Path) -> Iterator[StoreItem]:
@@ -253,7 +246,13 @@ def _half_made(root: Path) -> Iterator[StoreItem]:
 
 
 def _item(
-    kind: StoreKind, name: str, paths: Sequence[Path], *, images: Iterable[str] = (), why_stale: str = ""
+    kind: StoreKind,
+    name: str,
+    paths: Sequence[Path],
+    *,
+    images: Iterable[str] = (),
+    user: str = "",
+    why_stale: str = "",
 ) -> StoreItem:
     return StoreItem(
         kind=kind,
@@ -262,6 +261,7 @@ def _item(
         size_bytes=sum(map(_size, paths)),
         used_s=max(map(_modified_s, paths)),
         images=tuple(images),
+        user=user,
         why_stale=why_stale,
     )
 

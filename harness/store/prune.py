@@ -10,8 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,7 +67,8 @@ def select_removals(found: StoreSurvey, rules: Rules, now_s: float) -> list[Remo
     Stale items are always included. Of the others, those not used for ``older_than_s``; with ``max_bytes``, the least
     recently used until at most that much is left; with ``images`` and neither of the two, all items of these images.
     """
-    in_scope = [item for item in found.items if _is_for(item, rules.images)]
+    scope = set(rules.images)
+    in_scope = [item for item in found.items if not scope or (item.images and set(item.images) <= scope)]
     chosen = {item: reason for item in in_scope if (reason := item.why_stale or _reason(item, rules, now_s))}
     if rules.max_bytes is not None:
         left = found.size_bytes - sum(item.size_bytes for item in chosen if not item.user)
@@ -76,15 +76,10 @@ def select_removals(found: StoreSurvey, rules: Rules, now_s: float) -> list[Remo
             if left > rules.max_bytes and item.kind.is_large and item not in chosen:
                 chosen[item] = "least recently used"
                 left -= 0 if item.user else item.size_bytes
-    gone = {item.name for item in chosen if item.kind is StoreKind.ARTIFACTS and not item.user}
-    chosen |= {
-        item: "its artifacts are removed" for item in found.items if item.kind is StoreKind.NOTE and item.name in gone
-    }
+    removed = {item.name for item in chosen if item.kind is StoreKind.ARTIFACTS and not item.user}
+    notes = [item for item in found.items if item.kind is StoreKind.NOTE and item.name in removed]
+    chosen |= dict.fromkeys(notes, "its artifacts are removed")
     return [Removal(item, reason, item.user and f"in use by {item.user}") for item, reason in chosen.items()]
-
-
-def _is_for(item: StoreItem, images: tuple[str, ...]) -> bool:
-    return not images or (bool(item.images) and set(item.images) <= set(images))
 
 
 def _reason(item: StoreItem, rules: Rules, now_s: float) -> str:
@@ -103,7 +98,10 @@ def prune(store: Store, rules: Rules, *, dry_run: bool = False) -> list[Removal]
     `HostError` if the store cannot be written.
     """
     found = survey(store)
-    _check_images(found, rules.images)
+    known = sorted({image for item in found.items for image in item.images})
+    for image in rules.images:
+        if image not in known:
+            raise UsageError(f"--image {image}: the store has nothing of it; known: {', '.join(known) or 'none'}")
     if dry_run or not found.items:
         return select_removals(found, rules, time.time())
     try:
@@ -115,21 +113,19 @@ def prune(store: Store, rules: Rules, *, dry_run: bool = False) -> list[Removal]
         raise HostError(f"{store.root} cannot be pruned: {error.strerror} ({error.filename})") from error
 
 
-def _check_images(found: StoreSurvey, images: Iterable[str]) -> None:
-    known = sorted({image for item in found.items for image in item.images})
-    for image in images:
-        if image not in known:
-            raise UsageError(f"--image {image}: the store has nothing of it; known: {', '.join(known) or 'none'}")
-
-
 def _carry_out(store: Store, removals: list[Removal], bin_folder: Path) -> Iterator[Removal]:
     for removal in removals:
         if removal.item.kind in _HELD:
             yield removal if removal.why_kept else _discard_held(store, removal, bin_folder)
-    with _quiet(store, bin_folder) as is_quiet:
+    with store.locked("tmp"):  # no build begins while the block lasts
+        is_building = any(is_worked_in(path) for path in bin_folder.parent.iterdir() if path != bin_folder)
         for removal in removals:
-            if removal.item.kind not in _HELD:
-                yield _discard_other(removal, bin_folder, is_quiet=is_quiet)
+            if removal.item.kind in _HELD:
+                continue
+            if removal.item.kind is StoreKind.WORK or removal.why_kept:  # making bin_folder removed dead builds' work
+                yield removal
+            else:
+                yield replace(removal, why_kept="in use by a build") if is_building else _discard(removal, bin_folder)
 
 
 def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
@@ -142,19 +138,6 @@ def _discard_held(store: Store, removal: Removal, bin_folder: Path) -> Removal:
             return _discard(removal, bin_folder)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def _quiet(store: Store, own: Path) -> Iterator[bool]:
-    """Whether no build is running; none begins while the block lasts."""
-    with store.locked("tmp"):
-        yield not any(is_worked_in(path) for path in own.parent.iterdir() if path != own)
-
-
-def _discard_other(removal: Removal, bin_folder: Path, *, is_quiet: bool) -> Removal:
-    if removal.item.kind is StoreKind.WORK or removal.why_kept:  # work of dead builds was removed when `own` was made
-        return removal
-    return _discard(removal, bin_folder) if is_quiet else replace(removal, why_kept="in use by a build")
 
 
 def _discard(removal: Removal, bin_folder: Path) -> Removal:

@@ -40,11 +40,11 @@ def reading(path: Path) -> Iterator[Read | None]:
     kind = format_of(path)
     with tempfile.TemporaryDirectory(prefix="bootproof-") as scratch:
         image = Path(scratch) / "rootfs.img"
-        if kind == "squashfs" and _is_in_squashfs(path, _LIVE):
-            _extract(["unsquashfs", "-no-progress", "-dest", f"{scratch}/tree", str(path), _LIVE], path)
+        if kind == "squashfs" and f"/{_LIVE}\n" in _output(["unsquashfs", "-lc", str(path), _LIVE], path):
+            _output(["unsquashfs", "-no-progress", "-dest", f"{scratch}/tree", str(path), _LIVE], path)
             (Path(scratch) / "tree" / _LIVE).rename(image)
         elif kind == "tar":
-            _extract(["tar", "-xzSf", str(path), "-C", scratch, "--wildcards", "--no-anchored", "rootfs.img"], path)
+            _output(["tar", "-xzSf", str(path), "-C", scratch, "--wildcards", "--no-anchored", "rootfs.img"], path)
             found = next(iter(sorted(Path(scratch).rglob("rootfs.img"))), None)
             if found is None:
                 raise UsageError(f"{path} is not a root file system: it is a gzip without rootfs.img in it")
@@ -57,27 +57,14 @@ def reading(path: Path) -> Iterator[Read | None]:
         yield (lambda name: _from_ext4(image, name)) if image.exists() and format_of(image) == "ext4" else None
 
 
-def _extract(argv: list[str], path: Path) -> None:
+def _output(argv: list[str], path: Path) -> str:
+    """The output of a program that reads ``path``; `UsageError` if it fails."""
     process.require(argv[0], "squashfs-tools" if argv[0] == "unsquashfs" else argv[0])
     try:
-        process.output(argv)
+        return process.output(argv)
     except process.CommandFailed as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: process.CommandFailed) -> UsageError:
-    said = next(iter(error.tail.strip().splitlines()), "nothing")
-    program = Path(error.argv[0]).name
-    return UsageError(f"{path} is damaged; copy it again ({program} printed: {said})")
-
-
-def _is_in_squashfs(path: Path, name: str) -> bool:
-    process.require("unsquashfs", "squashfs-tools")
-    try:
-        listing = process.output(["unsquashfs", "-lc", str(path), name])
-    except process.CommandFailed as error:
-        raise _damaged(path, error) from error
-    return any(line.endswith(f"/{name}") for line in listing.splitlines())
+        printed = next(iter(error.tail.strip().splitlines()), "nothing")
+        raise UsageError(f"{path} is damaged; copy it again ({argv[0]} printed: {printed})") from error
 
 
 def _from_squashfs(path: Path, name: str) -> bytes | None:

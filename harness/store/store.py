@@ -33,7 +33,6 @@ from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, l
 
 _LOCK = "lock"
 
-
 VARIABLE = "BOOTPROOF_STORE"
 """The environment variable with the folder of the store."""
 
@@ -59,9 +58,8 @@ class Store:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise HostError(
-                f"{path} cannot be created: {error.strerror}; set BOOTPROOF_STORE to another folder"
-            ) from error
+            remedy = "set BOOTPROOF_STORE to another folder"
+            raise HostError(f"{path} cannot be created: {error.strerror}", remedy=remedy) from error
         return path
 
     def artifacts(self, digest: str) -> Artifacts:
@@ -90,7 +88,8 @@ class Store:
         place = self.folder("artifacts") / manifest.digest
         serialization.write(folder / MANIFEST, manifest)
         for name in (*manifest.files, MANIFEST):
-            _seal(folder / name)
+            (folder / name).chmod(0o444)
+            durable.sync(folder / name)
         with self.locked("artifacts"):
             if place.exists() and _damage(place, manifest.digest, contents=True):
                 place.rename(folder.parent / f"damaged-{manifest.digest}")
@@ -220,18 +219,17 @@ class Store:
         """
         place = self.folder("tmp")
         with self.locked("tmp"):
-            stale = [path for path in place.iterdir() if not is_worked_in(path)]
-            for path in stale:
+            for path in [path for path in place.iterdir() if not is_worked_in(path)]:
                 _remove(path, remove)
             folder = Path(tempfile.mkdtemp(dir=place))
-            holder = (folder / _LOCK).open("wb")
-            locks.lock(holder)
+            lock_file = (folder / _LOCK).open("wb")
+            locks.lock(lock_file)
         try:
             yield folder
         finally:
             with suppress(HostError):  # the next work folder tries again
                 _remove(folder, remove)
-            holder.close()
+            lock_file.close()
 
     @contextmanager
     def writable(self) -> Iterator[None]:
@@ -289,8 +287,3 @@ def note_use(path: Path) -> None:
     """Set the time of the last use of ``path`` to now. (Access times are not reliable: see noatime in mount(8).)"""
     with suppress(OSError):  # removed, or in a store that is read-only for this user
         os.utime(path)
-
-
-def _seal(path: Path) -> None:
-    path.chmod(0o444)
-    durable.sync(path)

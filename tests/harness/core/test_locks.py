@@ -40,11 +40,11 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from harness.core.locks import locked\n"
     script += "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     argv = [sys.executable, "-c", script, str(tmp_path / "lock")]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "locked\n"
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "locked\n"
         assert is_locked(tmp_path / "lock")
-        holder.kill()
+        child.kill()
 
     assert not is_locked(tmp_path / "lock")
 

@@ -1,4 +1,4 @@
-"""The findings that follow from what a ready guest says of itself."""
+"""The findings that follow from the health of a ready guest."""
 
 from __future__ import annotations
 
@@ -15,28 +15,14 @@ from harness.model.definition import ImageDefinition, load_definition
 
 NOVA = load_definition(Path(__file__).parents[3] / "images" / "nova-kvm")
 MANIFEST = Manifest(
-    image="nova-kvm",
-    version="1",
-    kernel_version="6.12.1",
-    kernel_arguments=(),
-    files={"vmlinuz": FileRecord(sha256="0" * 64, size_bytes=1)},
-    packages={},
-    dracut_modules=(),
-    initrd_drivers=(),
-    definition="0" * 64,
-    sources={},
+    image="nova-kvm", version="1", kernel_version="6.12.1", kernel_arguments=(), packages={}, dracut_modules=(),
+    files={"vmlinuz": FileRecord(sha256="0" * 64, size_bytes=1)}, initrd_drivers=(), definition="0" * 64, sources={},
     builder={"mmdebstrap": "1.5"},
-)
+)  # fmt: skip
 GOOD = GuestHealth(
-    kernel="6.12.1",
-    image="nova-kvm",
-    version="1",
-    boot_id="x",
-    tainted=0,
-    prints=Fingerprint(),
-    failed_units=(),
+    kernel="6.12.1", image="nova-kvm", version="1", boot_id="x", tainted=0, prints=Fingerprint(), failed_units=(),
     restarted_units=("systemd-journald.service 1",),
-)
+)  # fmt: skip
 
 
 def ids(seen: GuestHealth, definition: ImageDefinition = NOVA) -> list[str]:
@@ -64,10 +50,7 @@ def test_each_defect_is_one_finding(change: dict[str, object], finding: str) -> 
 
 @pytest.mark.parametrize(
     "health",
-    [
-        replace(GOOD, failed_units=("nova-compute.service",)),
-        replace(GOOD, restarted_units=("nova-compute.service 3",)),
-    ],
+    [replace(GOOD, failed_units=("nova-compute.service",)), replace(GOOD, restarted_units=("nova-compute.service 3",))],
 )
 def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(health: GuestHealth) -> None:
     assert ids(health) == []

@@ -65,11 +65,11 @@ def test_commands_and_the_beginning_of_their_answers_are_kept(channel: SerialCha
     channel.run("echo out; echo err >&2; exit 7")
     channel.run("head -c 1000000 /dev/zero | tr '\\0' x")
 
-    said = (tmp_path / "channel.log").read_text("utf-8")
-    assert "$ echo out; echo err >&2; exit 7\nout\nerr\n" in said
-    assert "status 7\n" in said
-    assert "xxx\n... 1000000 bytes\n" in said
-    assert len(said) < 5000
+    printed = (tmp_path / "channel.log").read_text("utf-8")
+    assert "$ echo out; echo err >&2; exit 7\nout\nerr\n" in printed
+    assert "status 7\n" in printed
+    assert "xxx\n... 1000000 bytes\n" in printed
+    assert len(printed) < 5000
 
 
 def test_every_byte_comes_through(channel: SerialChannel) -> None:

@@ -246,7 +246,7 @@ except HostError as error:
 """
 
 
-def _said_on_a_host_where(setting: str) -> str:
+def _printed_on_a_host_where(setting: str) -> str:
     """What the network's choice comes to after ``setting``, a shell command, in namespaces of its own."""
     argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f'{setting}\nexec "$@"', "sh"]
     argv += [sys.executable, "-c", _CHOOSE]
@@ -256,27 +256,27 @@ def _said_on_a_host_where(setting: str) -> str:
 
 
 def test_root_opens_a_lab_without_user_namespaces() -> None:
-    said = _said_on_a_host_where("echo 0 > /proc/sys/user/max_user_namespaces")
+    printed = _printed_on_a_host_where("echo 0 > /proc/sys/user/max_user_namespaces")
 
-    assert "opened lab True" in said
-    assert "refused" not in said
+    assert "opened lab True" in printed
+    assert "refused" not in printed
 
 
 def test_without_the_tun_device_the_user_network_is_taken_and_the_reason_named() -> None:
-    said = _said_on_a_host_where("mount -t tmpfs tmpfs /dev/net")
+    printed = _printed_on_a_host_where("mount -t tmpfs tmpfs /dev/net")
 
-    assert "opened user True" in said
-    assert "no lab without /dev/net/tun" in said.splitlines()[0]
-    assert "sudo modprobe tun, or use --network auto or user" in said
+    assert "opened user True" in printed
+    assert "no lab without /dev/net/tun" in printed.splitlines()[0]
+    assert "sudo modprobe tun, or use --network auto or user" in printed
 
 
 def test_without_any_namespaces_the_user_network_is_taken_and_the_remedy_named() -> None:
     zero = "for kind in user net; do echo 0 > /proc/sys/user/max_${kind}_namespaces; done"
-    said = _said_on_a_host_where(zero)
+    printed = _printed_on_a_host_where(zero)
 
-    assert "opened user True" in said
-    assert "no lab without namespaces: unshare: unshare failed" in said.splitlines()[0]
-    assert "sudo sysctl -w user.max_user_namespaces=10000" in said
+    assert "opened user True" in printed
+    assert "no lab without namespaces: unshare: unshare failed" in printed.splitlines()[0]
+    assert "sudo sysctl -w user.max_user_namespaces=10000" in printed
 
 
 def test_an_unknown_network_is_named_with_the_known_ones() -> None:

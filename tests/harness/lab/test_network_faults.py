@@ -177,15 +177,15 @@ def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:
 def test_dnsmasq_is_configured_with_the_faults() -> None:
     clear = DhcpConfig(folder=Path("/lab"))
 
-    def said(name: str) -> str:
+    def configured(name: str) -> str:
         return configuration(with_faults(clear, [known()[name]]))
 
     assert hosts(with_faults(clear, [known()["dhcp-silent"]])) == ""
-    assert "dhcp-boot=" not in said("dhcp-no-boot-file")
-    assert "dhcp-reply-delay=" in said("dhcp-rogue")
+    assert "dhcp-boot=" not in configured("dhcp-no-boot-file")
+    assert "dhcp-reply-delay=" in configured("dhcp-rogue")
     assert ",10.77.0.10,machine-0,120\n" in hosts(with_faults(clear, [known()["dhcp-short-lease"]]))
-    assert "enable-tftp" not in said("tftp-absent")
-    assert "port=0" in said("dns-absent").splitlines()
+    assert "enable-tftp" not in configured("tftp-absent")
+    assert "port=0" in configured("dns-absent").splitlines()
     assert configuration(with_faults(with_faults(clear, [known()["tftp-absent"]]), [])) == configuration(clear)
 
 

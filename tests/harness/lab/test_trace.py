@@ -1,4 +1,4 @@
-"""What machines asked of the lab's servers is told in lines that a person reads, as it happens."""
+"""Requests of machines to the lab's servers become readable lines as they happen."""
 
 from __future__ import annotations
 
@@ -80,15 +80,9 @@ def _request(path: str) -> Request:
 
 def _record(path: str, status: int = 200, size: int = 12_200_000) -> RequestRecord:
     return RequestRecord(
-        started_s=0.0,
-        client="10.77.0.12",
-        method="GET",
-        path=path,
-        status=status,
-        size_bytes=size,
-        bytes_sent=size,
+        client="10.77.0.12", method="GET", path=path, status=status, size_bytes=size, bytes_sent=size, started_s=0.0,
         elapsed_s=0.3,
-    )
+    )  # fmt: skip
 
 
 def test_a_request_is_a_step_when_it_begins_and_when_it_ends() -> None:

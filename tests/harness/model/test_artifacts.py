@@ -18,18 +18,11 @@ def manifest(tmp_path: Path) -> Manifest:
     for name in FILES:
         (tmp_path / name).write_text(name)
     made = Manifest(
-        image="base",
-        version="2026.11",
-        kernel_version="6.12.57",
-        kernel_arguments=("quiet",),
-        files={name: describe(tmp_path / name) for name in FILES},
-        packages={"systemd": "257.9-1"},
-        dracut_modules=("base", "livenet"),
-        initrd_drivers=("overlay", "virtio_net"),
-        definition="0" * 64,
-        sources={"trixie/InRelease": "1" * 64},
-        builder={"mmdebstrap": "1.3.5"},
-    )
+        image="base", version="2026.11", kernel_version="6.12.57", kernel_arguments=("quiet",),
+        files={name: describe(tmp_path / name) for name in FILES}, packages={"systemd": "257.9-1"},
+        dracut_modules=("base", "livenet"), initrd_drivers=("overlay", "virtio_net"), definition="0" * 64,
+        sources={"trixie/InRelease": "1" * 64}, builder={"mmdebstrap": "1.3.5"},
+    )  # fmt: skip
     serialization.write(tmp_path / MANIFEST, made)
     return made
 

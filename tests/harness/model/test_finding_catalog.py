@@ -52,10 +52,10 @@ def test_every_finding_is_planted_in_a_real_machine_or_run() -> None:
 
 def test_a_page_says_what_and_why_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "kexec-hangs"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("kexec-hangs\n    The old kernel handed over")
-    assert "\nusually:\n  - " in said
-    assert "\nnext:\n  - " in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("kexec-hangs\n    The old kernel handed over")
+    assert "\nusually:\n  - " in printed
+    assert "\nnext:\n  - " in printed
 
 
 def test_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

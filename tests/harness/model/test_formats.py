@@ -114,9 +114,9 @@ def renumber(file: Path) -> None:
 def renumber_predicate(file: Path) -> None:
     """In the payload of the envelope, which nobody signs anew: the number is read first."""
     envelope = json.loads(file.read_text())
-    said = json.loads(base64.b64decode(envelope["payload"]))
-    said["predicate"]["format"] = 9
-    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    statement["predicate"]["format"] = 9
+    envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
     file.write_text(json.dumps(envelope, sort_keys=True, separators=(",", ":")) + "\n")
 
 
@@ -139,7 +139,7 @@ def test_artifacts_of_an_older_bootproof_are_compared(place: Place, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("command", "file", "newer", "said"),
+    ("command", "file", "newer", "problem"),
     [
         ("promote", "run/verdict.json", renumber, "format 9 of a verdict"),
         ("promote", f"run/{ATTESTATION}", renumber_predicate, "format 9 of an attestation"),
@@ -152,7 +152,7 @@ def test_a_newer_file_is_refused_in_a_sentence_that_says_what_to_do(
     command: str,
     file: str,
     newer: Callable[[Path], None],
-    said: str,
+    problem: str,
     place: Place,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_newer_file_is_refused_in_a_sentence_that_says_what_to_do(
 
     line = capsys.readouterr().err.strip()
     assert status == 4
-    assert re.fullmatch(rf"bootproof: \S*{file} has {said}; this Bootproof reads up to 1: upgrade Bootproof", line)
+    assert re.fullmatch(rf"bootproof: \S*{file} has {problem}; this Bootproof reads up to 1: upgrade Bootproof", line)
 
 
 def packed(index: dict[str, Any], target: Path) -> Path:

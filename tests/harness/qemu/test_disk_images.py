@@ -129,10 +129,7 @@ def test_a_wiped_file_system_is_damaged(image: Path) -> None:
         file.seek(disk_images.find_partition(image, 2).start_bytes)
         file.write(bytes(64 * MIB))
 
-    with (
-        pytest.raises(DamagedFileSystem, match="partition 2: e2fsck finds it damaged"),
-        open_ext4(image, 2),
-    ):
+    with pytest.raises(DamagedFileSystem, match="partition 2: e2fsck finds it damaged"), open_ext4(image, 2):
         pass
 
 

@@ -19,10 +19,12 @@ import pytest
 
 from harness.cli.main import main
 from harness.core.errors import UsageError
-from harness.model.artifacts import FILES, Artifacts, Manifest, describe, load_artifacts
+from harness.model.artifacts import Artifacts, load_artifacts
 from harness.store.inventory import StoreItem, StoreKind, survey
 from harness.store.prune import Removal, Rules, parse_age, parse_size, prune
 from harness.store.store import Store
+
+from ... import samples
 
 DAY_S = 86400
 
@@ -35,16 +37,8 @@ def store(tmp_path: Path) -> Store:
 def add(store: Store, content: str, *, image: str = "base", version: str = "1", age_s: float = 0) -> Artifacts:
     """Artifacts, made by a build with the key ``content`` over the layers first-``content`` and second-``content``."""
     with store.workfolder() as work:
-        out = work / "out"
-        out.mkdir()
-        for name in FILES:
-            (out / name).write_text(f"{name} {content}")
-        manifest = Manifest(
-            image=image, version=version, kernel_version="6.12", kernel_arguments=(), packages={}, dracut_modules=(),
-            files={name: describe(out / name) for name in FILES}, initrd_drivers=(), definition="d", sources={},
-            builder={},
-        )  # fmt: skip
-        artifacts = store.add_artifacts(out, manifest)
+        made = replace(samples.artifacts(work / "out", content, lines=1).manifest, image=image, version=version)
+        artifacts = store.add_artifacts(work / "out", made)
         layers = [f"first-{content}", f"second-{content}"]
         for key, purpose in zip(layers, (f"packages {content}", f"image {image}"), strict=True):
             (work / "layer.tar").write_bytes(os.urandom(8192))
@@ -170,7 +164,7 @@ def test_a_layer_that_no_build_has_finished_with_stays(store: Store) -> None:
     assert store.layer("fresh")
 
 
-def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) -> None:
+def test_damaged_artifacts_are_shown_and_removed_with_their_builds_and_layers(store: Store) -> None:
     damaged, unreadable = add(store, "damaged"), add(store, "unreadable", version="2")
     damaged.rootfs.chmod(0o644)
     damaged.rootfs.write_text("cut")
@@ -185,7 +179,7 @@ def test_damaged_artifacts_are_shown_and_go_with_what_led_to_them(store: Store) 
     assert not list((store.root / "builds").iterdir())
 
 
-def test_older_versions_of_a_package_go(store: Store) -> None:
+def test_older_versions_of_a_package_are_removed(store: Store) -> None:
     debs = store.packages("trixie")
     for name, age_s in (("bash_5.2-1_amd64.deb", 9), ("bash_5.2-10_amd64.deb", 5), ("bash-doc_5.2-1_all.deb", 9)):
         (debs / name).write_text("x")
@@ -197,7 +191,7 @@ def test_older_versions_of_a_package_go(store: Store) -> None:
     assert sorted(path.name for path in debs.iterdir()) == ["bash-doc_5.2-1_all.deb", "bash_5.2-10_amd64.deb", "lock"]
 
 
-def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Store) -> None:
+def test_work_of_dead_builds_is_removed_and_files_being_written_stay(store: Store) -> None:
     add(store, "one")
     (store.root / "tmp" / "dead" / "tree").mkdir(parents=True)
     half_made, in_the_making = store.root / "builds" / ".x.json.abc", store.root / "layers" / ".y.json.def"
@@ -214,7 +208,7 @@ def test_what_the_dead_left_goes_and_what_may_be_in_the_making_stays(store: Stor
 # Removed on request
 
 
-def test_by_age_goes_what_was_not_used_since(store: Store) -> None:
+def test_a_limit_of_age_removes_what_was_not_used_since(store: Store) -> None:
     add(store, "old", version="1", age_s=40 * DAY_S)
     add(store, "new", version="2", age_s=20 * DAY_S)
     (store.root / "logs").mkdir()
@@ -239,7 +233,7 @@ def test_a_note_that_builds_still_read_outlives_its_tar(store: Store) -> None:
     assert store.layer_note("first-old")
 
 
-def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
+def test_a_limit_of_size_removes_the_least_recently_used(store: Store) -> None:
     for days in (4, 3, 2, 1):
         add(store, f"{days}", version=f"{days}", age_s=days * DAY_S)
     before = survey(store)
@@ -251,7 +245,7 @@ def test_by_size_goes_what_was_not_used_for_longest(store: Store) -> None:
     assert {name for name in there(store) if name.isdecimal()} == {"1", "2"}
 
 
-def test_by_image_goes_all_of_it_and_nothing_of_others(store: Store) -> None:
+def test_an_image_is_removed_with_all_its_items_and_no_others(store: Store) -> None:
     add(store, "a", image="base")
     add(store, "b", image="base-bookworm")
     for image in ("base", "base-bookworm"):
@@ -263,7 +257,7 @@ def test_by_image_goes_all_of_it_and_nothing_of_others(store: Store) -> None:
     assert [path.name for path in (store.root / "logs").iterdir()] == ["base-bookworm-pack.log"]
 
 
-def test_a_layer_that_two_images_share_goes_with_the_last_of_them(store: Store) -> None:
+def test_a_layer_that_two_images_share_is_removed_with_the_last_of_them(store: Store) -> None:
     add(store, "a", image="base")
     with store.workfolder():
         kvm = add(store, "b", image="kvm")
@@ -277,7 +271,7 @@ def test_a_layer_that_two_images_share_goes_with_the_last_of_them(store: Store) 
     assert not store.layer("first-a")
 
 
-def test_what_would_go_is_told_and_stays(store: Store) -> None:
+def test_a_dry_run_lists_items_and_removes_none(store: Store) -> None:
     add(store, "one")
 
     done = bootproof(store, "prune", "--image", "base", "--dry-run")
@@ -293,14 +287,14 @@ def test_what_would_go_is_told_and_stays(store: Store) -> None:
 def test_what_another_process_holds_stays_until_that_process_has_ended(store: Store) -> None:
     artifacts = add(store, "one")
 
-    with another_process(store, HOLD, str(artifacts.folder)) as holder:
+    with another_process(store, HOLD, str(artifacts.folder)) as child:
         assert "in use by a run or a boot" in bootproof(store).stdout
         done = bootproof(store, "prune", "--image", "base")
         assert done.returncode == 0
         assert f"stays    artifacts  {artifacts.digest[:12]}" in done.stdout
         assert load_artifacts(artifacts.folder) == artifacts
-        holder.kill()
-        holder.wait()
+        child.kill()
+        child.wait()
         bootproof(store, "prune", "--image", "base")
 
     assert not artifacts.folder.exists()
@@ -401,20 +395,20 @@ def test_scripts_get_everything_with_its_paths(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "problem"),
     [
         (("--image", "bas"), "the store has nothing of it; known: base"),
         (("--older-than", "30"), "--older-than 30 is not valid; write it like 30d"),
         (("--max-size", "20GB"), "--max-size 20GB is not valid; write it like 20G"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_option_is_one_sentence(store: Store, arguments: tuple[str, ...], problem: str) -> None:
     add(store, "one")
 
     done = bootproof(store, "prune", *arguments)
 
     assert done.returncode == 4
-    assert said in done.stderr
+    assert problem in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

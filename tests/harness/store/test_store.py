@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import HostError, UsageError
-from harness.model.artifacts import FILES, Manifest, describe
+from harness.model.artifacts import Manifest
 from harness.store.store import Store, disk_full, find_store
+
+from ... import samples
 
 
 @pytest.fixture
@@ -21,22 +23,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def _manifest(folder: Path, text: str) -> Manifest:
-    folder.mkdir()
-    for name in FILES:
-        (folder / name).write_text(f"{name} {text}")
-    return Manifest(
-        image="base",
-        version="1",
-        kernel_version="6.12",
-        kernel_arguments=("quiet",),
-        files={name: describe(folder / name) for name in FILES},
-        packages={"systemd": "257"},
-        dracut_modules=("livenet",),
-        initrd_drivers=("virtio_net",),
-        definition="d",
-        sources={},
-        builder={},
-    )
+    return samples.artifacts(folder, text, lines=1).manifest
 
 
 def test_naming_a_store_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,18 +89,18 @@ def test_damaged_artifacts_count_as_not_built_and_are_replaced(store: Store) -> 
     assert store.built("key") == added
 
 
-def test_changed_bytes_are_found_when_asked_for_told_and_replaced(store: Store) -> None:
+def test_changed_bytes_are_found_by_a_full_check_reported_and_replaced(store: Store) -> None:
     with store.workfolder() as work:
         added = store.add_artifacts(work / "out", _manifest(work / "out", "one"))
     store.remember_build("key", added)
     text = added.initrd.read_text()
     added.initrd.chmod(0o644)
     added.initrd.write_text(text.swapcase())
-    told = list[str]()
+    problems = list[str]()
 
     assert store.built("key") == added
-    assert store.built("key", contents=True, damaged=told.append) is None
-    assert [what.split(":")[0] for what in told] == [f"{added.initrd} was changed"]
+    assert store.built("key", contents=True, damaged=problems.append) is None
+    assert [what.split(":")[0] for what in problems] == [f"{added.initrd} was changed"]
 
     with store.workfolder() as work:
         store.add_artifacts(work / "out", _manifest(work / "out", "one"))
@@ -126,10 +113,10 @@ def test_artifacts_under_the_name_of_others_count_as_not_built(store: Store) -> 
     store.remember_build("key", one)
     for file in two.folder.iterdir():
         file.replace(one.folder / file.name)
-    told = list[str]()
+    problems = list[str]()
 
-    assert store.built("key", damaged=told.append) is None
-    assert "is the manifest of other artifacts" in told[0]
+    assert store.built("key", damaged=problems.append) is None
+    assert "is the manifest of other artifacts" in problems[0]
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"artifacts": 3}', '{"artifacts": "gone"}', "\0"])
@@ -200,16 +187,16 @@ def test_of_an_image_only_the_last_layers_stay_but_all_notes(store: Store) -> No
 
 
 def test_the_second_of_two_that_make_the_same_waits_and_says_so(store: Store) -> None:
-    said, order = threading.Event(), list[str]()
+    is_waiting, order = threading.Event(), list[str]()
 
     def second() -> None:
-        with store.locked("key", waiting=said.set):
+        with store.locked("key", waiting=is_waiting.set):
             order.append("second")
 
     thread = threading.Thread(target=second)
     with store.locked("key"):
         thread.start()
-        assert said.wait(10)
+        assert is_waiting.wait(10)
         order.append("first")
     thread.join(10)
 
