@@ -63,7 +63,7 @@ class Colour(StrEnum):
 def test_json_that_is_nested_too_deeply_is_a_value_error(tmp_path: Path) -> None:
     (tmp_path / "cup.json").write_text("[" * 100_000)
 
-    with pytest.raises(ValueError, match="^lists or objects are nested too deeply"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         serialization.read(Cup, tmp_path / "cup.json")
 
 
