@@ -1,7 +1,7 @@
 """Waiting for something in a guest. The guest loops, not the wire: each wait is one shell script over the channel.
 
-A script ends with status 0 and what it was asked for, or with status 1, what it saw last on the first line, and
-evidence on the lines after it.
+A script that succeeds prints its answer, with status 0. One that fails prints what it saw last on the first line and
+evidence on the next lines, with status 1.
 """
 
 from __future__ import annotations
