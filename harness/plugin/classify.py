@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.core.errors import Blame, BootproofError, HostError
+from harness.core.errors import Blame, BootproofError, HostError, ImageError, is_claim
 from harness.guest.channel import Completed
 from harness.machine.by_hand import by_hand
 from harness.machine.errors import BootFailed
@@ -59,8 +59,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
 def finding_of(error: BaseException, test: str, machine: MachineInUse | None, cause: str = "") -> Finding:
     """The finding about a ``test`` that raised ``error``; ``machine`` is the one that it used, if any."""
     lines = str(error).splitlines()
-    is_assertion = isinstance(error, AssertionError | pytest.fail.Exception)
-    name = "state-failed" if isinstance(error, StateFailed) else "check-failed" if is_assertion else ""
+    name = "state-failed" if isinstance(error, StateFailed) else "check-failed" if _is_about_image(error) else ""
     return Finding(
         id=name or type(error).__name__,
         what=(lines or [""])[0] or type(error).__name__,
@@ -90,7 +89,12 @@ def _answers(machine: MachineInUse) -> bool:
 
 def _cause(error: BaseException, item: pytest.Item) -> str:
     mark = item.get_closest_marker("cause")
-    return str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""
+    return str(mark.args[0]) if mark and _is_about_image(error) else ""
+
+
+def _is_about_image(error: BaseException) -> bool:
+    """A failed assertion, or a verb of a machine that did not succeed, such as ``check`` or ``wait_for_unit``."""
+    return isinstance(error, ImageError) or is_claim(error)
 
 
 def _bundle(item: pytest.Item, error: BaseException, finding: Finding, state: RunState) -> Path | None:
