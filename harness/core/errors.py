@@ -3,11 +3,13 @@
     BootproofError
     ├── UsageError                   an option or a file is wrong               exit 4
     │   ├── DefinitionError              a key of a TOML file
-    │   └── SpecError                    a machine or lab that cannot exist
+    │   ├── SpecError                    a machine or lab that cannot exist
+    │   └── NewerFormat                  a file of a newer Bootproof                core.serialization
     ├── ImageError                   the image did not build, boot or work      exit 1
     │   ├── BootFailed                   a boot ended badly; has the finding        machine.errors
     │   ├── NotReady                     units are not ready in time                guest.readiness
     │   ├── ConsoleTimeout               the console did not print it in time       guest.console
+    │   ├── WaitFailed                   what a test awaits does not happen in time guest.waiting
     │   ├── ChannelTimeout               a command did not end in time              guest.channel
     │   ├── ChannelClosed                the channel closed under a command         guest.channel
     │   ├── DamagedFileSystem            e2fsck cannot repair it                    qemu.ext4
@@ -21,9 +23,9 @@
     │   └── NoSupervisor                 a lab's supervisor did not start           lab.start_supervisor
     ├── HarnessError                 Bootproof itself                           exit 75
     │   ├── QmpError                     a QMP command failed                       qemu.qmp
-    │   │   ├── QmpRefused                   QEMU answered with an error
-    │   │   ├── QmpTimeout                   QEMU did not answer in time
-    │   │   └── QmpGone                      QEMU is not there
+    │   │   ├── QmpRefused                   QEMU answered with an error        qemu.qmp
+    │   │   ├── QmpTimeout                   QEMU did not answer in time        qemu.qmp
+    │   │   └── QmpGone                      QEMU is not there                  qemu.qmp
     │   └── LabError                     a request to a lab's supervisor failed     lab.supervisor_client
     ├── FailedBefore                 it failed before in this run (blame: as then)  store.memo
     └── StateFailed                  a state could not be prepared (as its cause)   machine.template_store

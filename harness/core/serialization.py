@@ -146,4 +146,12 @@ def write_text(path: Path, text: str) -> None:
 
 def read(kind: type[T], path: Path) -> T:
     """The ``kind`` written at ``path``; errors are those of `load`, `OSError` and `ValueError` for what is not JSON."""
-    return load(kind, json.loads(path.read_text("utf-8")), str(path))
+    return load(kind, parse(path.read_text("utf-8")), str(path))
+
+
+def parse(text: str) -> Any:
+    """The JSON in ``text``; `ValueError` for what is not JSON, and for what is nested deeper than Python can read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None

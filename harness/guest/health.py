@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.core.errors import ImageError
 from harness.guest import fingerprint
 from harness.guest.channel import Channel
 from harness.guest.fingerprint import Fingerprint
@@ -18,9 +19,12 @@ printf 'uname=%s\n' "$(uname -r)"
 . /etc/os-release
 printf 'image=%s\nversion=%s\n' "$IMAGE_ID" "$IMAGE_VERSION"
 printf 'boot_id=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
-printf 'tainted=%s\n' "$(cat /proc/sys/kernel/tainted)"
-systemctl list-units --failed --plain --no-legend | while read -r unit _; do printf 'failed=%s\n' "$unit"; done
-systemctl show '*.service' -p Id -p NRestarts | while IFS='=' read -r key value; do
+tainted=$(cat /proc/sys/kernel/tainted) || exit
+printf 'tainted=%s\n' "$tainted"
+failed=$(systemctl list-units --failed --plain --no-legend) || exit
+printf '%s\n' "$failed" | while read -r unit _; do [ -z "$unit" ] || printf 'failed=%s\n' "$unit"; done
+services=$(systemctl show '*.service' -p Id -p NRestarts) || exit
+printf '%s\n\n' "$services" | while IFS='=' read -r key value; do
     case $key in
         Id) unit=$value ;;
         NRestarts) restarts=$value ;;
@@ -58,8 +62,15 @@ class GuestHealth:
 
 
 def inspect_guest(channel: Channel) -> GuestHealth:
-    """Ask the guest, in one round trip, which image it runs and what has failed in it."""
-    pairs = [line.partition("=")[::2] for line in channel.run(_INSPECT + fingerprint.SCRIPT).text.splitlines()]
+    """Ask the guest, in one round trip, which image it runs and what has failed in it.
+
+    `ImageError` if a command fails whose answer could not be told from that of a healthy guest.
+    """
+    done = channel.run(_INSPECT + fingerprint.SCRIPT)
+    if done.status:
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        raise ImageError(f"the guest cannot be inspected: a command ended with status {done.status}: {errors}")
+    pairs = [line.partition("=")[::2] for line in done.text.splitlines()]
     single = dict(pairs)
     return GuestHealth(
         kernel=single.get("uname", ""),

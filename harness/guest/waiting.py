@@ -1,7 +1,7 @@
 """Waiting for something in a guest. The guest loops, not the wire: each wait is one shell script over the channel.
 
-A script ends with status 0 and its result, or with status 1, what it saw last on the first line, and
-evidence on the lines after it.
+A script that succeeds prints its answer, with status 0. One that fails prints what it saw last on the first line and
+evidence on the next lines, with status 1.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ _ANSWER_S = 30.0
 """How long after the end of its wait a guest may take to answer, on the reference machine."""
 _CONNECT_S = 5
 _TIMED_OUT = 124
-"""timeout(1): the status of a command that was ended."""
+_KILLED = 137
+"""timeout(1): the status of a command that was ended, by SIGTERM and by SIGKILL."""
+_UNKNOWN = "unknown"
+"""Instead of the status of a command that was still running at the end of the wait."""
 
 _LOOP = r"""
 now() {{ read -r up _ </proc/uptime; echo "${{up%.*}}${{up#*.}}"; }}
-first() {{ printf '%s\n' "$1" | tail -n 1; }}
+last_line() {{ printf '%s\n' "$1" | tail -n 1; }}
 end=$(($(now) + {limit_cs}))
-output=$(mktemp) errors=$(mktemp)
-trap 'rm -f "$output" "$errors"' EXIT
+output= errors=
+trap 'rm -f ${{output:+"$output"}} ${{errors:+"$errors"}}' EXIT
 while :; do
     {look}
     [ "$(now)" -lt "$end" ] || break
@@ -82,7 +85,7 @@ def unit_is_active(unit: str) -> Wait:
     """Fails at once when the unit has failed."""
     name = shlex.quote(unit)
     look = (
-        f"seen=$(systemctl show -p LoadState,ActiveState,SubState,Result -- {name} | tr '\\n' ' ')\n"
+        f"seen=$(systemctl show -p LoadState,ActiveState,SubState,Result -- {name} 2>&1 | tr '\\n' ' ')\n"
         '    case " $seen" in *" ActiveState=active "*) exit 0 ;; *" ActiveState=failed "*) break ;; esac'
     )
     return Wait(
@@ -95,10 +98,10 @@ def unit_is_active(unit: str) -> Wait:
 
 def port_is_open(port: int, address: str) -> Wait:
     """Something accepts TCP connections there, as seen from inside the guest; it needs bash(1), for /dev/tcp."""
-    target = shlex.quote(f": <>/dev/tcp/{address}/{port}")
+    connect = f"bash -c ': <>\"/dev/tcp/$1/$2\"' bash {shlex.quote(address)} {port}"
     look = (
-        f"seen=$(timeout {_CONNECT_S} bash -c {target} 2>&1) && exit 0\n"
-        f'    if [ $? = {_TIMED_OUT} ]; then seen="no answer within {_CONNECT_S} s"; else seen=$(first "$seen"); fi'
+        f"seen=$(timeout {_CONNECT_S} {connect} 2>&1) && exit 0\n"
+        f'    if [ $? = {_TIMED_OUT} ]; then seen="no answer within {_CONNECT_S} s"; else seen=$(last_line "$seen"); fi'
     )
     return Wait(
         awaited=f"an open TCP port {port} on {address}",
@@ -128,24 +131,30 @@ def command_succeeds(command: str) -> Wait:
 
 
 def command_fails(command: str) -> Wait:
+    """A command that is still running at the end of the wait has not failed."""
     return Wait(
         awaited=f"failure of {command!r}",
-        look=f"{_run(command)}\n    [ $status = 0 ] || exit 0",
+        look=f"{_run(command)}\n    case $status in 0 | {_UNKNOWN}) ;; *) exit 0 ;; esac",
         evidence=_LAST_OUTPUT,
         remedy="Run the command by hand in the guest; a longer deadline helps only if it was about to fail.",
     )
 
 
-_LAST_OUTPUT = 'tail -n 10 "$output" "$errors" | grep -v "^$"'
+_LAST_OUTPUT = '{ tail -n 10 "$output"; tail -n 10 "$errors"; } | grep -v "^$"'
 
 
 def _run(command: str) -> str:
     """Once, for no longer than is left of the wait: a command that hangs must not block the shell."""
     return (
-        f'timeout -k 5 $(((end - $(now)) / 100 + 1)) bash -c {shlex.quote(command)} >"$output" 2>"$errors"\n'
+        '[ -n "$errors" ] || { output=$(mktemp) && errors=$(mktemp); } || exit 1\n'
+        "    left=$((end - $(now)))\n"
+        f"    timeout -k 5 $((left > 0 ? left / 100 + 1 : 1)) bash -c {shlex.quote(command)}"
+        ' >"$output" 2>"$errors"\n'
         "    status=$?\n"
-        f'    if [ $status = {_TIMED_OUT} ]; then seen="status $status: it was still running";'
-        ' else seen="status $status"; fi'
+        '    seen="status $status"\n'
+        f'    if [ $status = {_TIMED_OUT} ] || [ $status = {_KILLED} ] && [ "$(now)" -ge "$end" ]; then\n'
+        f'        status={_UNKNOWN} seen="it was still running"\n'
+        "    fi"
     )
 
 

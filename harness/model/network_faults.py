@@ -2,9 +2,9 @@
 
     dhcp-late dhcp-late=30 tftp-lossy http-404-rootfs http-503-kernel link-lossy dns-absent …
 
-A lab has them from the start (``pytest --network-fault NAME``), or gets them in a test (fixture ``fault``). A good
-image boots in spite of a transient fault, which ends by itself or allows a second attempt; a definition names those in
-``[network] tolerates``.
+A lab has them from the start (``pytest --network-fault NAME``), or gets them in a test (fixture ``inject_faults``).
+A good image boots in spite of a transient fault, which ends by itself or allows a second attempt; a definition names
+those in ``[network] tolerates``.
 
 To add a fault: a value here, its effect in one module of ``lab/`` (see ``lab/__init__.py``), and a test. For a fault of
 the web server that is a member of `HttpFaultKind` with its row in `_HTTP`, and a case in ``lab/http_faults.py``.

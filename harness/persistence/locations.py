@@ -64,6 +64,7 @@ def partition_number(channel: Channel, location: Location) -> int:
 
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
     """Where each of ``paths`` is stored; `ImageError` for one that does not exist."""
+    paths = list(paths)
     done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))
     found = []
     for line in done.text.splitlines():
@@ -73,4 +74,7 @@ def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ..
                 f"{path} does not exist, or is a dangling link: {done.stderr.decode('utf-8', 'replace').strip()}"
             )
         found.append(Location(path=path, device=rest[0], mount=rest[1], root=rest[2], inner=rest[3]))
+    if len(found) != len(paths):
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        raise ImageError(f"the guest did not say where {', '.join(paths)} are stored: {errors}")
     return tuple(found)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.core.errors import Blame, BootproofError, HostError
+from harness.core.errors import Blame, BootproofError, HostError, ImageError, is_claim
 from harness.guest.channel import Completed
 from harness.machine.errors import BootFailed, by_hand
 from harness.machine.machine import Machine
@@ -46,7 +46,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         finding = error.finding
     else:
         mark = item.get_closest_marker("cause")
-        cause = str(mark.args[0]) if mark and isinstance(error, AssertionError) else ""
+        cause = str(mark.args[0]) if mark and _is_about_image(error) else ""
         finding = finding_of(error, str(properties["test"]), machine, cause)
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
@@ -60,8 +60,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
 def finding_of(error: BaseException, test: str, machine: MachineInUse | None, cause: str = "") -> Finding:
     """The finding about a ``test`` that raised ``error``; ``machine`` is the one that it used, if any."""
     lines = str(error).splitlines()
-    is_assertion = isinstance(error, AssertionError | pytest.fail.Exception)
-    name = "state-failed" if isinstance(error, StateFailed) else "check-failed" if is_assertion else ""
+    name = "state-failed" if isinstance(error, StateFailed) else "check-failed" if _is_about_image(error) else ""
     return Finding(
         id=name or type(error).__name__,
         what=(lines or [""])[0] or type(error).__name__,
@@ -87,6 +86,11 @@ def _answers(machine: MachineInUse) -> bool:
         return machine.is_on and machine.run("true", Deadline(20)).status == 0
     except BootproofError:
         return False
+
+
+def _is_about_image(error: BaseException) -> bool:
+    """A failed assertion, or a verb of a machine that did not succeed, such as ``check`` or ``wait_for_unit``."""
+    return isinstance(error, ImageError) or is_claim(error)
 
 
 def _bundle(

@@ -7,7 +7,6 @@ is executed: what runs is made from values that were checked.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 import struct
@@ -109,11 +108,11 @@ def _index(source: Path, name: str, content: Iterator[bytes]) -> Bundle:
         if len(text) > _INDEX_BYTES:
             raise UsageError(f"{source} is not a valid bundle: {INDEX} is larger than {_INDEX_BYTES >> 20} MiB")
     try:
-        plain = json.loads(text)
+        plain = serialization.parse(text.decode())
         if not isinstance(plain, dict):
             raise ValueError("not a JSON object")
         return serialization.load(Bundle, plain, str(source))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{source} is not a valid bundle: {INDEX}: {error}") from error
 
 

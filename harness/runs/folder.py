@@ -119,7 +119,7 @@ class EventReader:
 
     def _parse(self, line: str) -> Recorded:
         try:
-            plain = json.loads(line)
+            plain = serialization.parse(line)
             event = serialization.load(KINDS[plain["kind"]], plain["data"])
             return Recorded(worker=str(plain["worker"]), time_s=float(plain["time_s"]), event=event)
         except (ValueError, TypeError, KeyError):

@@ -34,13 +34,23 @@ FILES = sorted([*HARNESS.glob("*.py"), *HARNESS.glob("*/*.py"), *HARNESS.glob("*
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 
 
-def _imports(file: Path) -> Iterator[str]:
-    """Full names of what is imported, ``from a import b`` as ``a.b``."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _imports(file: Path, text: str = "") -> Iterator[str]:
+    """Full names of what ``file``, or ``text`` in its place, imports: ``from a import b`` as ``a.b``."""
+    place = file.relative_to(HARNESS.parent).parts[:-1]
+    for node in ast.walk(ast.parse(text or file.read_text("utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                above = place[: len(place) - level + 1] if level else ()
+                yield from (".".join(filter(None, (*above, module, alias.name))) for alias in names)
+            case ast.Attribute(value=ast.Name(id="harness"), attr=name):
+                yield f"harness.{name}"
+            case ast.Call(
+                func=ast.Name(id="import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
 
 
 def _package(file: Path) -> str:
@@ -65,6 +75,22 @@ def test_a_package_imports_only_from_the_layers_below(file: Path) -> None:
         package == "__init__"
         or {name for name in used if LAYER_OF.get(name, len(LAYERS)) >= LAYER_OF[package]} == set()
     )
+
+
+def test_no_way_to_import_is_overlooked() -> None:
+    ways = {
+        "import harness.lab.bridge": "harness.lab.bridge",
+        "def late():\n    from harness.lab import bridge": "harness.lab.bridge",
+        "from harness import lab": "harness.lab",
+        "from ..lab import bridge": "harness.lab.bridge",
+        "from .. import lab": "harness.lab",
+        "from . import grub": "harness.qemu.grub",
+        "import harness\nharness.Machine": "harness.Machine",
+        "import_module('harness.lab')": "harness.lab",
+        "importlib.import_module('harness.lab')": "harness.lab",
+    }
+
+    assert {way: list(_imports(HARNESS / "qemu" / "x.py", way))[-1] for way in ways} == ways
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HARNESS)))

@@ -14,6 +14,8 @@ import pytest
 SHARES = 10
 _SALT = "13802"
 """Of twenty thousand the one that splits the 240 tests of November 2026 most evenly: 21 to 25 in a share."""
+_GOLDEN = 0.618034
+"""Its multiples spread most evenly over 0 to 1, however many there are (the three-gap theorem)."""
 _NOT_BEGUN = pytest.StashKey[list[str]]()
 
 
@@ -34,13 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every second time around a share runs backwards, so that time does not run out before the same tests again."""
+    """Each time around, a share begins at another test, so that time does not always run out before the same ones."""
     commits = config.getoption("--share")
     if commits is None:
         return
     turn = [item for item in items if share_of(item.nodeid) == commits % SHARES]
     config.hook.pytest_deselected(items=[item for item in items if share_of(item.nodeid) != commits % SHARES])
-    items[:] = turn[::-1] if commits // SHARES % 2 else turn
+    first = int(commits // SHARES * _GOLDEN % 1 * len(turn))
+    items[:] = turn[first:] + turn[:first]
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

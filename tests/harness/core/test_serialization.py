@@ -60,6 +60,13 @@ class Colour(StrEnum):
     RED = "red"
 
 
+def test_json_that_is_nested_too_deeply_is_a_value_error(tmp_path: Path) -> None:
+    (tmp_path / "cup.json").write_text("[" * 100_000)
+
+    with pytest.raises(ValueError, match="nested too deeply"):
+        serialization.read(Cup, tmp_path / "cup.json")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shelf:
     cups: tuple[Cup, ...]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.core.deadline import Deadline
+from harness.core.errors import ImageError
+from harness.guest.channel import Channel, Completed
 from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
-from harness.guest.health import GuestHealth, judge_health, taints
+from harness.guest.health import GuestHealth, inspect_guest, judge_health, taints
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
 
@@ -111,3 +116,44 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
 
 def test_taints_are_named() -> None:
     assert taints(1 << 7 | 1 << 9) == ["died (oops)", "warning"]
+
+
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+    list-units) echo 'ssh.service loaded failed failed OpenSSH' ;;
+    show) printf 'Id=a.service\\nNRestarts=0\\n\\nId=b.service\\nNRestarts=2\\n' ;;
+esac
+"""
+
+
+class LocalShell(Channel):
+    """This host's bash, with a systemctl of the test's own."""
+
+    def __init__(self, folder: Path, systemctl: str) -> None:
+        self._folder = folder
+        (folder / "systemctl").write_text(systemctl)
+        (folder / "systemctl").chmod(0o755)
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+        environment = {"PATH": f"{self._folder}:{os.environ['PATH']}", "LC_ALL": "C"}
+        done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)
+        return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def test_a_guest_names_its_failed_and_restarted_units_also_the_last(tmp_path: Path) -> None:
+    seen = inspect_guest(LocalShell(tmp_path, SYSTEMCTL))
+
+    assert seen.failed_units == ("ssh.service",)
+    assert seen.restarted_units == ("b.service 2",)
+
+
+def test_a_guest_without_failed_units_names_none(tmp_path: Path) -> None:
+    assert inspect_guest(LocalShell(tmp_path, "#!/bin/sh\n")).failed_units == ()
+
+
+@pytest.mark.parametrize("verb", ["list-units", "show"])
+def test_a_guest_whose_systemctl_fails_is_not_a_healthy_one(verb: str, tmp_path: Path) -> None:
+    shell = LocalShell(tmp_path, f"#!/bin/sh\n[ $1 = {verb} ] || exit 0\necho no bus >&2\nexit 1\n")
+
+    with pytest.raises(ImageError, match=r"a command ended with status 1: .*no bus"):
+        inspect_guest(shell)

@@ -104,6 +104,15 @@ def test_a_unit_that_never_starts_is_an_error_with_its_last_state(shell: LocalSh
     )
 
 
+def test_a_systemctl_that_fails_is_seen(shell: LocalShell) -> None:
+    (shell.folder / "systemctl").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
+
+    error = fails(shell, waiting.unit_is_active("nova-compute.service"))
+
+    assert error.seen == "no bus"
+    assert len(error.evidence) == 1
+
+
 def test_a_port_is_awaited_until_it_is_open(shell: LocalShell) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -121,6 +130,12 @@ def test_a_closed_port_is_an_error_that_says_it_was_refused(shell: LocalShell) -
     assert "refused" in error.seen
     assert error.evidence[0] == "listening in the guest:"
     assert f"which unit owns port {port}" in error.remedy
+
+
+def test_no_command_in_an_address_is_run(shell: LocalShell) -> None:
+    fails(shell, waiting.port_is_open(1, f"$(touch {shell.folder}/planted)"))
+
+    assert not (shell.folder / "planted").exists()
 
 
 def test_a_file_is_awaited_until_it_exists(shell: LocalShell) -> None:
@@ -153,14 +168,31 @@ def test_a_command_that_never_succeeds_is_an_error_with_its_last_status_and_outp
 
     assert error.awaited == "success of 'echo out; echo no route to host >&2; exit 7'"
     assert error.seen == "status 7"
-    assert {"out", "no route to host"} <= set(error.evidence)
+    assert error.evidence == ("out", "no route to host")
 
 
 def test_a_command_that_hangs_is_ended_with_the_wait(shell: LocalShell) -> None:
     error = fails(shell, waiting.command_succeeds("sleep 60"))
 
-    assert error.seen == "status 124: it was still running"
+    assert error.seen == "it was still running"
     assert error.waited_s < 30
+
+
+def test_a_command_that_hangs_has_not_failed(shell: LocalShell) -> None:
+    assert fails(shell, waiting.command_fails("sleep 60")).seen == "it was still running"
+
+
+def test_a_command_that_ends_with_the_status_of_timeout_has_failed(shell: LocalShell) -> None:
+    wait(shell, waiting.command_fails("exit 124"), seconds=60)
+
+
+def test_a_guest_without_room_for_temporary_files_is_an_error_and_not_a_failed_command(shell: LocalShell) -> None:
+    (shell.folder / "mktemp").write_text("#!/bin/sh\necho mktemp: no space >&2; exit 1\n")
+    (shell.folder / "mktemp").chmod(0o755)
+
+    assert fails(shell, waiting.command_fails("true")).seen == "mktemp: no space"
+    assert fails(shell, waiting.command_succeeds("true")).seen == "mktemp: no space"
+    wait(shell, waiting.file_exists("/"))
 
 
 def test_a_command_is_repeated_until_it_fails(shell: LocalShell) -> None:

@@ -65,3 +65,12 @@ def test_a_dangling_link_is_the_images_fault(tmp_path: Path) -> None:
 
     with pytest.raises(ImageError, match="dangling link"):
         find_locations(Here(), [str(tmp_path / "link")])
+
+
+def test_an_answer_that_lacks_a_path_is_an_error() -> None:
+    class Killed(Channel):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+            return Completed(command=command, status=137, stdout=b"", stderr=b"Killed\n")
+
+    with pytest.raises(ImageError, match="did not say where /etc/nova are stored: Killed"):
+        find_locations(Killed(), ["/etc/nova"])

@@ -7,6 +7,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, HarnessError, HostError, ImageError
 from harness.guest.channel import Completed
+from harness.guest.waiting import WaitFailed
 from harness.machine.template_store import StateFailed
 from harness.plugin.classify import blame_of, finding_of
 
@@ -63,6 +64,9 @@ def test_blame_depends_on_the_error_and_on_what_the_machine_still_does(
     [
         (AssertionError("no"), "check-failed"),
         (_failure(), "check-failed"),
+        (ImageError("'mount -a' ended with status 32"), "check-failed"),
+        (WaitFailed("machine", "the start of x.service", 120, "inactive", (), "look"), "check-failed"),
+        (HostError("the disk is full"), "HostError"),
         (StateFailed("upgraded", "the first boot failed", Blame.IMAGE), "state-failed"),
         (KeyError("x"), "KeyError"),
     ],
