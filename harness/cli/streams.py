@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_json, add_tree, print_json, print_table
+from harness.core.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.promotion.published_tree import StreamEntry
@@ -16,7 +17,7 @@ _EPILOG = """\
 example:
   bootproof streams --tree /srv/images
 
-exit status: 0; 4 no published tree is named; 75 the tree cannot be read
+exit status: 0; 4 no published tree is named, or it does not exist; 75 the tree cannot be read
 """
 ENTRY_COLUMNS = ("version", "artifacts", "since", "by", "how")
 
@@ -33,6 +34,8 @@ def _streams(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         tree = open_named_tree(options.tree, stack).tree
+        if not tree.root.is_dir():
+            raise UsageError(f"{tree.root} is not a published tree: there is no such folder")
         pointers = [pointer for name in tree.streams() if (pointer := tree.current(*name))]
     if options.json:
         print_json(pointers)

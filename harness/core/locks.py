@@ -16,7 +16,7 @@ from harness.core.errors import HostError
 
 
 def lock(file: int | IO[Any]) -> None:
-    """Wait until this open file is locked for us alone."""
+    """Wait until this process alone holds the lock of this open file."""
     fcntl.flock(file, fcntl.LOCK_EX)
 
 

@@ -86,7 +86,7 @@ PATTERNS: tuple[ConsolePattern, ...] = (
     ),
     ConsolePattern(
         id="emulator-fault", regex=r"Oops: int3:",
-        what="the kernel ran into a breakpoint of its own",
+        what="the kernel hit a breakpoint that it had patched into its own code",
         cause="QEMU's TCG with several CPUs missed code that the kernel patched; no fault of the image",
         blame=Blame.HOST, overrides=("kernel-oops",),
     ),
@@ -155,7 +155,7 @@ PATTERNS: tuple[ConsolePattern, ...] = (
     ),
     ConsolePattern(
         id="initrd-gave-up", regex=r"dracut: (FATAL(?!: Don't know how to handle 'root=)|Refusing to continue)",
-        what="the initrd gave up", cause="as its message says",
+        what="the initrd gave up", cause="its message says why",
     ),
     # systemd: manager and job messages on the console
     ConsolePattern(
@@ -167,7 +167,7 @@ PATTERNS: tuple[ConsolePattern, ...] = (
     ),
     ConsolePattern(
         id="systemd-froze", regex=r"^\[!!!!!!\] |systemd\[1\]: Freezing( execution)?\.",
-        what="systemd could not go on, and froze", cause="as its message says",
+        what="systemd could not continue, and froze", cause="its message says why",
     ),
     ConsolePattern(
         id="unit-failed",

@@ -60,7 +60,7 @@ class WaitFailed(ImageError):
     def __str__(self) -> str:
         lines = "".join(f"\n    {line}" for line in self.evidence)
         return (
-            f"{self.machine}: {self.awaited} did not happen within {self.waited_s:.0f} s. "
+            f"{self.machine}: {self.awaited} had not happened after {self.waited_s:.0f} s. "
             f"Seen last: {self.seen}{lines}\n{self.remedy}"
         )
 

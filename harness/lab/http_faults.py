@@ -16,7 +16,7 @@ _MOVED = "moved"
 def apply_faults(
     faults: Iterable[NetworkFault], noise: Path, request: Request, answer: HttpAnswer, answered_before: int
 ) -> HttpAnswer:
-    """``answer`` with those of the faults that are about the requested file: pure but for files of zeros in ``noise``.
+    """``answer`` after the faults that concern the requested file: pure but for files of zeros in ``noise``.
 
     ``answered_before`` is how many answers this client got for this path before.
     """

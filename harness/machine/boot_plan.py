@@ -29,7 +29,7 @@ class BootContext:
     """Where machines run: a lab, the run they belong to, and the folder of the host's boot slots.
 
     ``keep`` is called with a machine whose boot failed, before it is ended, and may wait. With ``keeps_memory`` the
-    memory of guests that fail is kept. ``doubt`` says why what a machine shows cannot be held against the image, such
+    memory of guests that fail is kept. ``doubt`` says why a failure of a machine may not be the image's, such
     as an altered template, and returns an empty string if nothing is in doubt.
     """
 

@@ -21,9 +21,9 @@ _UNFED = "the process that opened /dev/watchdog stopped writing to it: it hung, 
 
 
 def host_problem(seen: Observed) -> HostError | None:
-    """Why nothing can be learned about the image from this boot: a full disk of the host, or `EmulatorFault`.
+    """A reason on the host that makes this boot say nothing about the image: a full disk, or `EmulatorFault`.
 
-    After an emulator's fault before user space the boot is made once more, but for a kexec, which no power-on repeats.
+    After an emulator's fault before user space the machine is booted again; a kexec cannot be repeated that way.
     """
     if seen.log_problem:
         return seen.log_problem
@@ -73,7 +73,7 @@ def diagnose_end(seen: Observed) -> Finding:
 
 
 def diagnose_timeout(seen: Observed, error: BootproofError) -> Finding:
-    """Why a boot did not become ready in time, or not at all, of which ``error`` is the harness's account."""
+    """Why a boot did not become ready; ``error`` is the exception that ended the wait."""
     finding_id = "unit-not-ready" if isinstance(error, NotReady) else "boot-hangs"
     return _console_finding(seen) or _last_words(seen, finding_id, str(error))
 

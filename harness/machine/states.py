@@ -31,7 +31,7 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The artifacts of an upgrade: from ``old`` to ``new``, one of which is ``under_test``, and on to ``newest``, which
+    """The artifacts of an upgrade: from ``old`` to ``new``, one of which is ``under_test``, then to ``newest``, which
     is ``new`` itself if there is no third version."""
 
     under_test: Artifacts

@@ -79,7 +79,7 @@ class BootWatch:
         )
 
     def settle(self) -> None:
-        """Wait for what is about to follow what was seen: the console's lines about a panic, the registers that tell a
+        """Wait for events that follow at once: the console's lines about a panic, the registers that tell a
         bug of the kernel from one of the emulator, and QEMU's reason for its end."""
         if has_event(self.events, "GUEST_PANICKED"):
             self.wait_for(lambda: self.console.matches, Deadline(_SETTLE_S))
@@ -101,7 +101,7 @@ class BootWatch:
         return self.changes.wait_for(question, deadline)
 
     def doubt(self) -> str:
-        """Why what this boot shows from now on cannot be held against the image; empty if nothing is in doubt."""
+        """Why failures of this boot from now on may not be the image's; empty if there is no doubt."""
         self.settle()
         return self._circumstances(self.observe()).doubt
 

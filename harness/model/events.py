@@ -48,7 +48,10 @@ class Cloned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The controller built everything after ``took_s``. CPU seconds of all cores so far: used, and used or idle."""
+    """The controller built everything after ``took_s``.
+
+    CPU seconds of all cores so far: ``worked_s`` used, ``all_s`` used and idle together.
+    """
 
     took_s: float
     worked_s: float

@@ -28,8 +28,8 @@ _EVIDENCE_LINES = 8
 def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = "") -> Path | None:
     """The bundle of a ``test`` that failed in a machine whose last boot is in the folder ``boot``, or of that boot.
 
-    If it cannot be written, the verdict says why. An existing one belongs to another test that needed this boot, or to
-    the same test, whose teardown fails too.
+    If it cannot be written, the verdict says why. One that exists already was written for another test that needed this
+    boot, or for the same test before its teardown failed too.
     """
     run, prepared, options = state.runs[image], state.prepared[image], state.options
     base = without_repeat(test)[0]

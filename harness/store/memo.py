@@ -44,8 +44,8 @@ class FailedBefore(BootproofError):
 def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
     """The value of type ``kind`` in ``file`` or, if there is none, from ``make``; other processes wait meanwhile.
 
-    ``file`` has a folder of its own, which is empty when ``make`` begins. An error of ``make`` is raised as it is to
-    the first process, and as `FailedBefore` to all others.
+    ``file`` has a folder of its own, which is empty when ``make`` begins. The first process gets
+    an error of ``make`` itself, all others get `FailedBefore`.
     """
     failed = file.with_suffix(".failed")
     descriptor = lock_folder(file.parent)

@@ -37,7 +37,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """``item`` is removed because of ``reason``, or kept in spite of it because of ``why_kept``."""
+    """``item`` is removed for ``reason``; with ``why_kept`` it stays, and that says why."""
 
     item: StoreItem
     reason: str

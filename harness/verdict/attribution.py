@@ -33,7 +33,7 @@ _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 class Circumstances:
     """The circumstances of a finding about a machine.
 
-    Of the time in which the machine wanted a CPU, it waited for one for ``starved_share`` (0 to 1). Machines are
+    ``starved_share`` (0 to 1) is the part of its runnable time that the machine waited for a CPU. Machines are
     ``slowness`` times slower on this host than on the reference machine; 1 for a machine that is not emulated.
     ``alteration`` says how the template that the machine was cloned from was altered, ``emulator_fault`` what the
     emulator did wrong; both are usually empty. ``is_early`` until the machine is in user space; ``requests`` are lines
@@ -49,7 +49,7 @@ class Circumstances:
 
     @property
     def doubt(self) -> str:
-        """Why nothing that the machine shows can be held against the image; empty if nothing is in doubt."""
+        """Why failures of the machine may not be the image's; empty if there is no doubt."""
         return self.alteration or self.emulator_fault
 
 
@@ -89,7 +89,7 @@ def _excused(finding: Finding, starved_share: float, slowness: float) -> Finding
 
 
 def blame_of_exception(error: BaseException, *, doubt: str = "", guest_answers: bool = False) -> Blame:
-    """Who is to blame for the exception that ended a test, of a machine about which there is ``doubt`` or none.
+    """Who is to blame for the exception that ended a test; ``doubt`` says why its machine may not be the image's doing.
 
     A full disk is the host's fault whoever reports it. Of an exception that is neither Bootproof's nor an assertion,
     the image is to blame if its guest still answers (``guest_answers``), because then the test did run.
