@@ -136,6 +136,11 @@ def test_a_verdict_that_was_edited_by_hand_is_refused(proven: Proven, capsys: py
     assert not (proven.folder / "tree").exists() or not list((proven.folder / "tree").glob("streams/*"))
 
 
+def test_a_tree_that_does_not_exist_is_not_an_empty_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["streams", "--tree", str(tmp_path / "nothing")]) == 4
+    assert "is not a published tree: there is no such folder" in capsys.readouterr().err
+
+
 def test_a_missing_tree_or_key_is_named(
     proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
