@@ -64,6 +64,12 @@ def test_each_package_has_a_layer_and_nothing_lies_beside_them() -> None:
     assert found == {*LAYER_OF, "fixtures", "suite", "__init__.py", "__main__.py"}
 
 
+def test_the_tests_have_the_same_folders() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
+
+    assert folders == set(LAYER_OF)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HARNESS)))
 def test_a_package_imports_only_from_the_layers_below(file: Path) -> None:
     package = _package(file)
