@@ -91,7 +91,7 @@ def _excused(finding: Finding, starved_share: float, slowness: float) -> Finding
 def blame_of_exception(error: BaseException, *, doubt: str = "", guest_answers: bool = False) -> Blame:
     """Who is to blame for the exception that ended a test; ``doubt`` says why its machine may not be the image's doing.
 
-    A full disk is the host's fault whoever reports it. Of an exception that is neither Bootproof's nor an assertion,
+    A full disk is always the host's fault. Of an exception that is neither Bootproof's nor an assertion,
     the image is to blame if its guest still answers (``guest_answers``), because then the test did run.
     """
     if doubt or (isinstance(error, OSError) and error.errno in _DISK_IS_FULL):
