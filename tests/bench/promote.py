@@ -56,7 +56,7 @@ def _pairs(folder: Path, count: int) -> Iterator[tuple[float, float]]:
         shutil.rmtree(proven.tree.root, ignore_errors=True)
         os.sync()
         began_s = time.perf_counter()
-        promote(proven.tree, "context", "stable", artifacts, proof, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter())
         middle_s = time.perf_counter()
         copy = folder / "copy"
         copy.mkdir()
@@ -82,7 +82,7 @@ def _broken_by_kills(count: int) -> int:
         began_s = time.perf_counter()
         proven.promote("1")
         took_s = time.perf_counter() - began_s
-        known = list(proven.tree.history("context", "stable"))
+        known = list(proven.tree.history("site", "stable"))
         for attempt in range(count):
             version = str(2 - attempt % 2) if known[-1].version != str(2 - attempt % 2) else "0"
             filler = disk / "filler"
@@ -95,8 +95,8 @@ def _broken_by_kills(count: int) -> int:
                 os.kill(child.pid or 0, signal.SIGKILL)
             child.join()
             filler.unlink(missing_ok=True)
-            now = list(proven.tree.history("context", "stable"))
-            current = proven.tree.current("context", "stable")
+            now = list(proven.tree.history("site", "stable"))
+            current = proven.tree.current("site", "stable")
             is_whole = now[: len(known)] == known and len(now) - len(known) in (0, 1)
             is_whole = is_whole and current is not None and current.entry == now[-1]
             for name, file in proven.artifacts(now[-1].version).manifest.files.items():
@@ -142,7 +142,7 @@ def _accepted_flips(count: int) -> int:
         proof = proven.proof(artifacts, proven.verdict(artifacts))
         loose = proven.folder / "attestation.json"
         loose.write_bytes(proof.attestation)
-        stream = proven.tree.root / "streams" / "context" / "stable"
+        stream = proven.tree.root / "streams" / "site" / "stable"
         files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
         files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
         before = os.readlink(stream)
@@ -154,7 +154,7 @@ def _accepted_flips(count: int) -> int:
             file.chmod(0o644)
             file.write_bytes(spoilt)
             with suppress(BootproofError):
-                promote(proven.tree, "context", "stable", artifacts,
+                promote(proven.tree, "site", "stable", artifacts,
                         replace(proof, attestation=loose.read_bytes()), proven.promoter())  # fmt: skip
                 accepted += 1
             accepted += os.readlink(stream) != before

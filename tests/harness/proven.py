@@ -62,7 +62,7 @@ class Proven:
             for name, content in ((KERNEL, b"kernel"), ("initrd.img", b"initrd"), ("rootfs.squashfs", rootfs)):
                 (folder / name).write_bytes(content + version.encode())
             manifest = Manifest(
-                image="context", version=version, kernel_version="6.12", kernel_arguments=("quiet",),
+                image="site", version=version, kernel_version="6.12", kernel_arguments=("quiet",),
                 files={name: describe(folder / name) for name in (KERNEL, "initrd.img", "rootfs.squashfs")},
                 packages={f"package{number}": "1" for number in range(packages)}, dracut_modules=(),
                 initrd_drivers=(), definition="", sources={}, builder={},
@@ -82,7 +82,7 @@ class Proven:
         coverage = Coverage(boot_paths=("direct",), passed=("image", "boot:direct"), failed=(), missing=())
         digests = dict.fromkeys(("definition", "suite", "harness"), "0" * 64)
         return Verdict(
-            outcome=Outcome.PASSED, image="context", version=artifacts.manifest.version, findings=(), coverage=coverage,
+            outcome=Outcome.PASSED, image="site", version=artifacts.manifest.version, findings=(), coverage=coverage,
             digests={"artifacts": artifacts.digest, **digests}, boots=made, host={"accelerator": "tcg: x"},
             started=(NOW - timedelta(hours=1)).isoformat(), elapsed_s=60.0, runtime_profile=TRAITS,
         )  # fmt: skip
@@ -95,7 +95,7 @@ class Proven:
     def promote(self, version: str = "1", verdict: Verdict | None = None, at: datetime = NOW) -> Pointer:
         artifacts = self.artifacts(version)
         proof = self.proof(artifacts, verdict or self.verdict(artifacts))
-        return promote(self.tree, "context", "stable", artifacts, proof, self.promoter(at))
+        return promote(self.tree, "site", "stable", artifacts, proof, self.promoter(at))
 
 
 def with_coverage(verdict: Verdict, **changes: object) -> Verdict:

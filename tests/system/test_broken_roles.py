@@ -17,14 +17,14 @@ from harness.model.verdict import Outcome
 from .conftest import ROOT, Judge
 from .test_planted_images import text_of
 
-SITE = "/etc/context"
+SITE = "/etc/site"
 PLAYBOOK = """
 - hosts: all
   gather_facts: false
   tasks:
     - name: A location of forty files
       ansible.builtin.shell: |
-        mkdir {context} && for n in $(seq 40); do yes $n | head -c 20000 >{context}/$n; done; chown daemon {context}/1
+        mkdir {site} && for n in $(seq 40); do yes $n | head -c 20000 >{site}/$n; done; chown daemon {site}/1
 
 - import_playbook: {root}/images/base/playbook.yml
 
@@ -34,7 +34,9 @@ PLAYBOOK = """
     - name: What the initrd does, changed
       ansible.builtin.copy: {{ src: persist, dest: /root/persist }}
     - name: After all that it defines, before it does anything
-      ansible.builtin.shell: sed -i '/^# --- the whole/r /root/persist' /usr/lib/persist/persist; rm /root/persist
+      ansible.builtin.shell: |
+        grep -q '^# --- main ---' /usr/lib/persist/persist || exit 1
+        sed -i '/^# --- main ---/r /root/persist' /usr/lib/persist/persist; rm /root/persist
     - name: The tree, changed
       ansible.builtin.shell: {tree}
 """
@@ -120,7 +122,7 @@ FAULTS = {
         suite=_IDENTITY, id="check-failed", named="SSH host keys is the same",
     ),
     "database-link-without-target": Fault(
-        tree=f"ln -s /var/lib/context/database /usr/share/persist{SITE}/database",
+        tree=f"ln -s /var/lib/site/database /usr/share/persist{SITE}/database",
         suite=_LINKS, id="check-failed", named=f"{SITE}/./database",
     ),
 }  # fmt: skip
@@ -141,7 +143,7 @@ def broken_image(tmp_path: Path) -> Callable[[str], Path]:
         fault = FAULTS[name]
         (folder / "persist").write_text(fault.persist + "\n", "utf-8")
         (folder / "playbook.yml").write_text(
-            PLAYBOOK.format(context=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
+            PLAYBOOK.format(site=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
         )
         return images
 

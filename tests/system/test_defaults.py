@@ -23,7 +23,7 @@ PLAYBOOK = """
   tasks:
     - name: Defaults of this version
       ansible.builtin.shell: |
-        mkdir /etc/context && cd /etc/context
+        mkdir /etc/site && cd /etc/site
         echo {version} >changed; echo {version} >follows; echo same >touched; echo same >deleted; echo x >{version}
 
 - import_playbook: {root}/images/base/playbook.yml
@@ -39,7 +39,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageDefin
         folder.mkdir()
         (folder.parent / "roles").symlink_to(ROOT / "images" / "roles")
         text = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
-        text = text.replace('"/var/local"]', '"/var/local", "/etc/context"]\nfollow = ["/etc/context/follows"]')
+        text = text.replace('"/var/local"]', '"/var/local", "/etc/site"]\nimage_owned = ["/etc/site/follows"]')
         (folder / "image.toml").write_text(text.replace('"2026.11"', f'"{version}"'), "utf-8")
         (folder / "playbook.yml").write_text(PLAYBOOK.format(version=version, root=ROOT), "utf-8")
         definition = load_definition(folder)
@@ -54,20 +54,20 @@ def test_state_is_kept_what_follows_comes_and_what_did_not_come_is_listed(
     context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
     with boot(spec, old, definition, context=context) as machine:
         before = missing(machine)
-        machine.check("cd /etc/context && echo mine >touched && rm deleted && sync touched .")
+        machine.check("cd /etc/site && echo mine >touched && rm deleted && sync touched .")
         machine.reboot(into=new)
-        seen = machine.check("cd /etc/context/. && ls && cat changed follows touched").split()
+        seen = machine.check("cd /etc/site/. && ls && cat changed follows touched").split()
         after = missing(machine)
-        machine.check("cd /etc/context && rm follows && echo mine >follows && sync follows .")
+        machine.check("cd /etc/site && rm follows && echo mine >follows && sync follows .")
         machine.reboot(into=old)
-        replaced = machine.check("cat /etc/context/follows")
+        replaced = machine.check("cat /etc/site/follows")
 
     assert before == frozenset()
     assert seen == ["changed", "follows", "one", "touched", "one", "two", "mine"]
     assert after == {
-        "/etc/context/changed differs in the image",
-        "/etc/context/deleted is new in the image",
-        "/etc/context/touched differs in the image",
-        "/etc/context/two is new in the image",
+        "/etc/site/changed differs in the image",
+        "/etc/site/deleted is new in the image",
+        "/etc/site/touched differs in the image",
+        "/etc/site/two is new in the image",
     }
     assert replaced == "mine"

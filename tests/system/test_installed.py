@@ -62,7 +62,10 @@ def install(folder: Path) -> None:
     subprocess.run(wheel, check=True)
     subprocess.run([sys.executable, "-m", "venv", folder / ".venv"], check=True)
     (file,) = (folder / "dist").iterdir()
-    subprocess.run([folder / ".venv/bin/python", "-m", "pip", "install", *quiet, "--no-compile", file], check=True)
+    subprocess.run(
+        [folder / ".venv/bin/python", "-m", "pip", "install", *quiet, "--no-compile", f"{file}[build,promotion]"],
+        check=True,
+    )
 
 
 def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository) -> None:

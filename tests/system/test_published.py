@@ -32,7 +32,8 @@ def _proven(folder: Path, artifacts: Artifacts) -> tuple[Proven, Verdict]:
     made = Proven(folder)
     made.demand()
     verdict = replace(made.verdict(artifacts), started=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
-    return made, replace(verdict, image=artifacts.manifest.image)
+    digests = verdict.digests | {"definition": artifacts.manifest.definition}
+    return made, replace(verdict, image=artifacts.manifest.image, digests=digests)
 
 
 def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab) -> None:
@@ -97,7 +98,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @contextmanager
 def _open(place: str) -> Iterator[RemoteTree]:
     with ExitStack() as until:
-        opened = open_tree(place, "context", until)
+        opened = open_tree(place, "site", until)
         assert isinstance(opened, RemoteTree)
         yield opened
 
@@ -111,17 +112,17 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
         artifacts = made.artifacts(version)
         with _open(sshd) as opened:
             proof = made.proof(artifacts, made.verdict(artifacts))
-            opened.publish(promote(opened.tree, "context", "stable", artifacts, proof, made.promoter()))
+            opened.publish(promote(opened.tree, "site", "stable", artifacts, proof, made.promoter()))
 
     published = tmp_path / "published"
     with _open(sshd) as opened:
-        assert [entry.version for entry in opened.tree.history("context", "stable")] == ["1", "2"]
-        opened.fetch_artifacts("context", "stable")
+        assert [entry.version for entry in opened.tree.history("site", "stable")] == ["1", "2"]
+        opened.fetch_artifacts("site", "stable")
         assert (opened.tree.artifacts(made.artifacts("1").digest) / "vmlinuz").read_bytes() == b"kernel1"
-    assert made.artifacts("2").digest in (published / "streams/context/stable/boot.ipxe").read_text()
+    assert made.artifacts("2").digest in (published / "streams/site/stable/boot.ipxe").read_text()
     assert not list(published.rglob("*.new"))
 
-    newest = published / "streams" / "context" / "stable.json"
+    newest = published / "streams" / "site" / "stable.json"
     newest.write_text(newest.read_text().replace('"2"', '"3"'))
     with pytest.raises(NotVerified, match="changed by hand, or sent in part"), _open(sshd):
         pass

@@ -23,8 +23,8 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     """The working directory after a run: images/policy.toml, runs/…, keys."""
     made = Proven(tmp_path)
     made.demand()
-    (tmp_path / "images" / "context").mkdir(parents=True)
-    (tmp_path / "images" / "context" / "image.toml").touch()
+    (tmp_path / "images" / "site").mkdir(parents=True)
+    (tmp_path / "images" / "site" / "image.toml").touch()
     for name in ("policy.toml", "policy.toml.sig"):
         (tmp_path / name).rename(tmp_path / "images" / name)
     monkeypatch.chdir(tmp_path)
@@ -35,7 +35,7 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     return made
 
 
-def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-context") -> Path:
+def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site") -> Path:
     """The folder of a run of these artifacts."""
     artifacts = made.artifacts(version)
     folder = made.folder / "runs" / name
@@ -47,23 +47,23 @@ def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-context") -
 
 
 def promote(made: Proven, version: str = "1", *more: str) -> int:
-    return main(["promote", "context", "--to", "stable", "--artifacts", str(made.artifacts(version).folder), *more])
+    return main(["promote", "site", "--to", "stable", "--artifacts", str(made.artifacts(version).folder), *more])
 
 
 def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
-    run(proven, "2", "2026-11-21T12-30-00-context")
-    run(proven, "9", "2026-11-21T13-00-00-context-other")  # another image, with a similar name
+    run(proven, "2", "2026-11-21T12-30-00-site")
+    run(proven, "9", "2026-11-21T13-00-00-site-other")  # another image, with a similar name
 
-    assert promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-context") == 0
+    assert promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-site") == 0
     assert promote(proven, "2") == 0
     assert promote(proven, "2") == 0
-    assert main(["rollback", "context", "--stream", "stable"]) == 0
+    assert main(["rollback", "site", "--stream", "stable"]) == 0
     assert main(["streams"]) == 0
-    assert main(["history", "context", "stable"]) == 0
+    assert main(["history", "site", "stable"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("context stable now points to 1 (")
-    assert lines[1].startswith("context stable now points to 2 (")
+    assert lines[0].startswith("site stable now points to 1 (")
+    assert lines[1].startswith("site stable now points to 2 (")
     assert "already points to 2 (" in lines[2]
     assert lines[2].endswith(", attested by ci")
     assert lines[3].endswith(") again")
@@ -74,8 +74,8 @@ def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureF
 def test_a_digest_is_found_in_the_published_tree(
     proven: Proven, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(proven, "2", "2026-11-21T12-30-00-context")
-    promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-context")
+    run(proven, "2", "2026-11-21T12-30-00-site")
+    promote(proven, "1", "--run", "runs/2026-11-21T12-00-00-site")
     promote(proven, "2")
     digests = [proven.artifacts(version).digest[:12] for version in ("1", "2")]
 
@@ -86,7 +86,7 @@ def test_a_digest_is_found_in_the_published_tree(
 
 
 def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
-    file = "runs/2026-11-21T12-00-00-context/attestation.json"
+    file = "runs/2026-11-21T12-00-00-site/attestation.json"
     folder = proven.artifacts().folder
     assert main(["attest", "verify", file, "--key", "ci.key.pub", "--artifacts", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"]["outcome"] == "passed"
@@ -102,13 +102,13 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
     ("argv", "status", "problem"),
     [
         (["promote", "other", "--to", "stable"], 4, "no run of other in "),
-        (["promote", "context", "--to", "nightly"], 4, "policy.toml has no stream 'nightly'; it has stable"),
-        (["promote", "context", "--to", "stable", "--trust", "nothing"], 4, "the public key nothing cannot be read"),
-        (["promote", "context", "--to", "stable", "--policy", "nothing"], 4, "the policy nothing does not exist"),
-        (["promote", "context", "--to", "stable", "--from", "candidate"], 4, "has no stream candidate of context"),
-        (["promote", "context", "--to", "stable", "--run", "nowhere"], 1, "attestation.json is missing"),
-        (["rollback", "context", "--stream", "stable"], 4, "has no stream stable of context; known: none"),
-        (["history", "context", "stable"], 4, "has no stream stable of context; known: none"),
+        (["promote", "site", "--to", "nightly"], 4, "policy.toml has no stream 'nightly'; it has stable"),
+        (["promote", "site", "--to", "stable", "--trust", "nothing"], 4, "the public key nothing cannot be read"),
+        (["promote", "site", "--to", "stable", "--policy", "nothing"], 4, "the policy nothing does not exist"),
+        (["promote", "site", "--to", "stable", "--from", "candidate"], 4, "has no stream candidate of site"),
+        (["promote", "site", "--to", "stable", "--run", "nowhere"], 1, "attestation.json is missing"),
+        (["rollback", "site", "--stream", "stable"], 4, "has no stream stable of site; known: none"),
+        (["history", "site", "stable"], 4, "has no stream stable of site; known: none"),
         (["attest", "sign", "images/policy.toml"], 4, "no key: give --key FILE"),
         (["attest", "sign", "images/policy.toml", "--key", "ci.key.pub"], 4, "does not hold a private Ed25519 key"),
         (["attest", "verify", "nothing", "--key", "ci.key.pub"], 4, "nothing cannot be read"),
@@ -118,7 +118,7 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
 def test_wrong_input_is_one_sentence(
     proven: Proven, capsys: pytest.CaptureFixture[str], argv: list[str], status: int, problem: str
 ) -> None:
-    if argv[:2] == ["promote", "context"]:
+    if argv[:2] == ["promote", "site"]:
         argv = [*argv, "--artifacts", str(proven.artifacts().folder)]
 
     assert main(argv) == status
@@ -128,7 +128,7 @@ def test_wrong_input_is_one_sentence(
 
 
 def test_a_verdict_that_was_edited_by_hand_is_refused(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
-    file = proven.folder / "runs" / "2026-11-21T12-00-00-context" / "verdict.json"
+    file = proven.folder / "runs" / "2026-11-21T12-00-00-site" / "verdict.json"
     file.write_text(file.read_text().replace('"passed"', '"failed"', 1))
 
     assert promote(proven) == 1

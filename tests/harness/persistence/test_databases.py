@@ -17,7 +17,7 @@ from harness.persistence import databases
 def location(tmp_path: Path) -> Path:
     """With a database of each kind, and files that are none."""
     (tmp_path / "inner").mkdir()
-    with sqlite3.connect(tmp_path / "inner" / "context.db") as base:
+    with sqlite3.connect(tmp_path / "inner" / "site.db") as base:
         base.execute("CREATE TABLE hosts (name TEXT)")
         base.execute("PRAGMA user_version = 3")
     base.close()
@@ -39,22 +39,22 @@ def look(location: Path) -> dict[str, str]:
 def test_each_kind_is_found_with_its_format(location: Path) -> None:
     found = look(location)
 
-    assert sorted(found) == ["PG_VERSION", "broken.db", "conf.db", "inner/context.db"]
+    assert sorted(found) == ["PG_VERSION", "broken.db", "conf.db", "inner/site.db"]
     assert found["PG_VERSION"] == "PostgreSQL 15"
     assert found["conf.db"] == "OVSDB, Open_vSwitch 8.3.1"
-    assert found["inner/context.db"].startswith("SQLite, user_version 3, schema ")
+    assert found["inner/site.db"].startswith("SQLite, user_version 3, schema ")
     assert found["broken.db"].startswith("unreadable: ")
 
 
 def test_another_schema_or_version_has_moved_on_and_more_rows_have_not(location: Path) -> None:
     before = look(location)
 
-    with sqlite3.connect(location / "inner" / "context.db") as base:
+    with sqlite3.connect(location / "inner" / "site.db") as base:
         base.execute("INSERT INTO hosts VALUES ('one')")
     assert databases.changed_formats(before, look(location)) == ()
 
-    with sqlite3.connect(location / "inner" / "context.db") as base:
+    with sqlite3.connect(location / "inner" / "site.db") as base:
         base.execute("ALTER TABLE hosts ADD COLUMN rack TEXT")
     base.close()
     (sentence,) = databases.changed_formats(before, look(location))
-    assert sentence.split(": ")[0].endswith("inner/context.db")
+    assert sentence.split(": ")[0].endswith("inner/site.db")

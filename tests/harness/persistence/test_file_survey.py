@@ -34,7 +34,7 @@ class Here(GuestVerbs):
 
 @pytest.fixture
 def location(tmp_path: Path) -> Path:
-    """A link to a folder, as a persistent location is."""
+    """A link to a folder, as a persistent path is."""
     (tmp_path / "data").mkdir()
     (tmp_path / "location").symlink_to(tmp_path / "data")
     return tmp_path / "location"

@@ -58,9 +58,9 @@ def test_a_promotion_points_the_stream_to_the_build_with_a_script_and_a_history(
     proven.promote("1")
     pointer = proven.promote("2")
 
-    stream = proven.tree.root / "streams" / "context" / "stable"
-    assert pointer == proven.tree.current("context", "stable")
-    assert [entry.version for entry in proven.tree.history("context", "stable")] == ["1", "2"]
+    stream = proven.tree.root / "streams" / "site" / "stable"
+    assert pointer == proven.tree.current("site", "stable")
+    assert [entry.version for entry in proven.tree.history("site", "stable")] == ["1", "2"]
     assert json.loads(stream.with_suffix(".json").read_text())["stream"]["entry"]["version"] == "2"
     assert pointer.entry.artifacts in (stream / "boot.ipxe").read_text()
     assert len(list(stream.parent.glob(".generations/*"))) == 2  # the next promotion removes the older one
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
         lambda verdict: replace(verdict, started=(NOW + timedelta(days=1)).isoformat()), "in the future",
     ),
     "no boot": (lambda verdict: replace(verdict, boots=()), "0 boots by direct became ready, 1 are required"),
-    "another image": (lambda verdict: replace(verdict, image="other"), "about the image other, not context"),
+    "another image": (lambda verdict: replace(verdict, image="other"), "about the image other, not site"),
     "other bytes": (
         lambda verdict: replace(verdict, digests={**verdict.digests, "artifacts": "1" * 64}),
         "about the artifacts 111111111111",
@@ -117,7 +117,7 @@ def test_a_verdict_that_is_not_good_enough_is_refused(proven: Proven, name: str)
 
 DEMANDED = {
     'checks = ["power-cuts"]': ("not proven: power-cuts", "--thorough"),
-    'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image context"),
+    'boot_paths = ["ipxe-bios"]': ("not proven: boot:ipxe-bios", "run pytest -n 8 --image site"),
     "power_cuts = 20000": ("0 states after power cuts were checked, 20000", "--thorough --power-cuts 20000"),
     "boots = 9": ("3 boots by direct became ready, 9", "--repeat 9"),
 }
@@ -134,7 +134,7 @@ def test_what_a_policy_demands_more_is_named_with_the_command_that_proves_it(pro
 
 WAIVER = '[[streams.stable.waive]]\n{what}\nby = "ann"\nreason = "known"\nuntil = {until}\n'
 UNIT_FAILED = 'finding = "unit-failed"'
-TEST = "tests/image/test_x.py::test_x[context]"
+TEST = "tests/image/test_x.py::test_x[site]"
 
 
 def waiver(what: str = UNIT_FAILED, until: str = "2026-12-31") -> str:
@@ -158,7 +158,7 @@ def test_a_finding_is_waived_until_that_day_and_fails_from_then_on(proven: Prove
 
 def test_a_check_is_waived_with_what_its_tests_found_and_nothing_else(proven: Proven) -> None:
     verdict = proven.verdict(proven.artifacts())
-    other = finding("check-failed", where="tests/image/test_y.py::test_y[context]")
+    other = finding("check-failed", where="tests/image/test_y.py::test_y[site]")
     proven.demand(waiver('check = "ssh"'))
 
     assert "test_y" in why_not(
@@ -299,7 +299,7 @@ def test_a_key_that_is_not_trusted_counts_for_nothing(proven: Proven) -> None:
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="stranger")
 
     with pytest.raises(NotVerified, match=r"not signed by a trusted key \(ci\)"):
-        promote(proven.tree, "context", "stable", artifacts, proof, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter())
 
 
 def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -> None:
@@ -375,14 +375,14 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
     proof = proven.proof(artifacts, proven.verdict(artifacts))
     loose = proven.folder / "attestation.json"
     loose.write_bytes(proof.attestation)
-    stream = proven.tree.root / "streams" / "context" / "stable"
+    stream = proven.tree.root / "streams" / "site" / "stable"
     files = [*artifacts.folder.iterdir(), loose, proven.policy, proven.policy.with_name("policy.toml.sig")]
     files += [stream / "stream.json", stream / "history.jsonl", stream / "boot.ipxe"]
     flip(files[seed % len(files)], draw)
     spoilt = replace(proof, attestation=loose.read_bytes())
 
     with pytest.raises(BootproofError):
-        promote(proven.tree, "context", "stable", artifacts, spoilt, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, spoilt, proven.promoter())
     assert os.readlink(stream) == ".generations/stable-1"
 
 
@@ -399,7 +399,7 @@ def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
             proven.promote("1", proven.verdict(load_artifacts(folder)))
 
     manifest = load_artifacts(proven.artifacts("2").folder).manifest
-    files = {**manifest.files, "../../streams/context/beta.json": manifest.files["vmlinuz"]}
+    files = {**manifest.files, "../../streams/site/beta.json": manifest.files["vmlinuz"]}
     serialization.write(proven.artifacts("2").folder / "manifest.json", replace(manifest, files=files))
     with pytest.raises(UsageError, match="not a valid name of a file"):
         load_artifacts(proven.folder / "artifacts-2")
@@ -407,7 +407,7 @@ def test_names_and_scripts_lead_nowhere(proven: Proven) -> None:
 
 def test_a_pointer_from_elsewhere_is_believed_only_as_it_was_written(proven: Proven) -> None:
     proven.promote("1")
-    text = (proven.tree.root / "streams" / "context" / "stable.json").read_bytes()
+    text = (proven.tree.root / "streams" / "site" / "stable.json").read_bytes()
     assert read_pointer(text, "there").entry.version == "1"
 
     plain = json.loads(text)
@@ -425,7 +425,7 @@ def test_a_key_may_be_revoked_and_the_stream_continues(proven: Proven) -> None:
     artifacts = proven.artifacts("2")
 
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="ci2")
-    assert promote(proven.tree, "context", "stable", artifacts, proof, proven.promoter()).entry.version == "2"
+    assert promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter()).entry.version == "2"
 
 
 # The tree
@@ -435,20 +435,20 @@ def test_a_rollback_restores_the_previous_build_and_verifies_its_bytes_again(pro
     for version in ("1", "2", "3"):
         proven.promote(version)
 
-    assert roll_back(proven.tree, "context", "stable", proven.promoter()).entry.version == "2"
-    assert roll_back(proven.tree, "context", "stable", proven.promoter()).entry.version == "1"
+    assert roll_back(proven.tree, "site", "stable", proven.promoter()).entry.version == "2"
+    assert roll_back(proven.tree, "site", "stable", proven.promoter()).entry.version == "1"
     with pytest.raises(UsageError, match="it pointed to"):
-        roll_back(proven.tree, "context", "stable", proven.promoter())
+        roll_back(proven.tree, "site", "stable", proven.promoter())
     two = proven.artifacts("2").digest
-    assert roll_back(proven.tree, "context", "stable", proven.promoter(), to=two[:8]).entry.version == "2"
+    assert roll_back(proven.tree, "site", "stable", proven.promoter(), to=two[:8]).entry.version == "2"
     one = proven.artifacts("1").digest
-    assert roll_back(proven.tree, "context", "stable", proven.promoter(), to=one[:8]).entry.version == "1"
-    assert [entry.action for entry in proven.tree.history("context", "stable")] == ["promote"] * 3 + ["rollback"] * 4
+    assert roll_back(proven.tree, "site", "stable", proven.promoter(), to=one[:8]).entry.version == "1"
+    assert [entry.action for entry in proven.tree.history("site", "stable")] == ["promote"] * 3 + ["rollback"] * 4
     with pytest.raises(UsageError, match="never pointed to 'ffff'"):
-        roll_back(proven.tree, "context", "stable", proven.promoter(), to="ffff")
+        roll_back(proven.tree, "site", "stable", proven.promoter(), to="ffff")
     flip(proven.tree.artifacts(proven.artifacts("2").digest) / "rootfs.squashfs", random.Random(1))
     with pytest.raises(NotVerified, match="was changed after it was attested"):
-        roll_back(proven.tree, "context", "stable", proven.promoter(), to=proven.artifacts("2").digest[:8])
+        roll_back(proven.tree, "site", "stable", proven.promoter(), to=proven.artifacts("2").digest[:8])
 
 
 def test_half_of_an_upload_is_refused(proven: Proven) -> None:
@@ -458,7 +458,7 @@ def test_half_of_an_upload_is_refused(proven: Proven) -> None:
 
     with pytest.raises(NotVerified, match="is missing; restore that folder"):
         proven.promote()
-    assert proven.tree.current("context", "stable") is None
+    assert proven.tree.current("site", "stable") is None
 
 
 def test_two_promotions_at_once_are_one(proven: Proven) -> None:
@@ -478,13 +478,13 @@ def test_a_target_that_cannot_be_written_is_the_hosts_fault(proven: Proven) -> N
     proof = proven.proof(artifacts, proven.verdict(artifacts))
 
     with pytest.raises(HostError, match="/proc/images cannot be written"):  # not even by root
-        promote(PublishedTree(Path("/proc/images")), "context", "stable", artifacts, proof, proven.promoter())
+        promote(PublishedTree(Path("/proc/images")), "site", "stable", artifacts, proof, proven.promoter())
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
 def test_a_name_leads_nowhere_else(proven: Proven, name: str) -> None:
     with pytest.raises(UsageError, match="is not a valid name of an image or a stream"):
-        proven.tree.current("context", name)
+        proven.tree.current("site", name)
 
 
 PROMOTES = """
@@ -533,8 +533,8 @@ def test_killed_at_any_instant_the_stream_points_to_the_old_or_the_new_build(
     print(file=promotes.stdin, flush=True)
     assert promotes.stdout.readline() == "ended\n"
 
-    versions = [entry.version for entry in proven.tree.history("context", "stable")]
-    current = proven.tree.current("context", "stable")
+    versions = [entry.version for entry in proven.tree.history("site", "stable")]
+    current = proven.tree.current("site", "stable")
     assert current is not None
     assert versions in (["1"], ["1", "2"])
     assert current.entry.version == versions[-1]
