@@ -24,7 +24,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One observation: ``evidence`` quotes lines, ``cause`` is suspected, ``where`` names a boot, test or file."""
+    """One observation: ``evidence`` quotes lines, ``cause`` is suspected, ``where`` names a boot, test or file.
+
+    ``tests`` are the ids of further tests that failed, or did not run, because of the same cause.
+    """
 
     id: str
     what: str
@@ -32,12 +35,14 @@ class Finding:
     blame: Blame = Blame.IMAGE
     evidence: tuple[str, ...] = ()
     cause: str = ""
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
 
+    ``not_applicable`` maps further required checks, which this image or host cannot have, each to its reason.
     ``unchecked`` has a sentence for each thing that could not be examined on this host or with these artifacts.
     ``power_cuts`` counts the disk states after a power cut that were examined and found good.
     ``failed_tests`` maps each failed check to its failed tests; ``flaky_tests`` failed in one repeat and passed in
@@ -48,6 +53,7 @@ class Coverage:
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     missing: tuple[str, ...]
+    not_applicable: dict[str, str] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     power_cuts: int = 0
     failed_tests: dict[str, tuple[str, ...]] = field(default_factory=dict)
