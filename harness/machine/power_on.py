@@ -28,6 +28,8 @@ from harness.qemu import command_line, grub
 from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
+_QEMU_LOG = "qemu.log"
+
 
 @contextmanager
 def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
@@ -59,6 +61,7 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             context=context,
             child=child,
             console=follower,
+            qemu_log=plan.folder / _QEMU_LOG,
             changes=changes,
             events=events,
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
@@ -156,7 +159,7 @@ def _started(
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (sockets.qmp_fd, sockets.console_fd, sockets.shell_fd, sockets.tpm_fd) if fd is not None]
-    with (plan.folder / "qemu.log").open("wb") as log:
+    with (plan.folder / _QEMU_LOG).open("wb") as log:
         child = lab.spawn(
             argv, stdout=log.fileno(), stderr=log.fileno(), pass_fds=fds, on_exit=lambda _: changes.note()
         )

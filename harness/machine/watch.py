@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from harness.core import process
@@ -35,13 +36,15 @@ class BootWatch:
     """The sources from which one boot is observed: QEMU's process, console and QMP events, and the lab's servers.
 
     ``changes`` are noted whenever the console, the ``events`` or the process change. `observe` and the properties have
-    no effect; `settle`, `check` and `wait_for` wait, and `report_failure` writes.
+    no effect; `settle`, `check` and `wait_for` wait, and `report_failure` writes. ``qemu_log`` is in the folder of the
+    boot that started QEMU, which is an earlier one after a kexec.
     """
 
     plan: BootPlan
     context: BootContext
     child: LabProcess
     console: Console
+    qemu_log: Path
     changes: Changes
     events: list[QmpEvent]
     state: BootState = BootState.BOOTING
@@ -58,7 +61,7 @@ class BootWatch:
         """Everything that is known of the boot at this moment."""
         plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
         is_booting = self.state is BootState.BOOTING
-        qemu_log = "" if status is None else (self.plan.folder / "qemu.log").read_text("utf-8", "replace").strip()
+        qemu_log = "" if status is None else self.qemu_log.read_text("utf-8", "replace").strip()
         return Observed(
             where=plan.where,
             spec=plan.spec,

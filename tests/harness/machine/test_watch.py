@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,12 +57,15 @@ def watch(tmp_path: Path) -> Any:
         definition=BASE,
     )
     plan.folder.mkdir(parents=True)
-    (plan.folder / "qemu.log").write_text("qemu: killed\n")
+    log = plan.folder / "qemu.log"
+    log.write_text("qemu: killed\n")
     lab: Any = FakeLab()
     context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path)
     child: Any = SimpleNamespace(status=None, pid=0)
     console: Any = FakeConsole()
-    return BootWatch(plan=plan, context=context, child=child, console=console, changes=Changes(), events=[])
+    return BootWatch(
+        plan=plan, context=context, child=child, console=console, qemu_log=log, changes=Changes(), events=[]
+    )
 
 
 def noted(watch: BootWatch) -> list[str]:
@@ -91,6 +95,13 @@ def test_a_failure_is_noted_in_the_run_and_beside_the_boot_and_raised_again_late
     assert again.value is failure.value
     command = f"bootproof boot {watch.plan.artifacts.folder} --boot-path direct --memory 2048"
     assert str(failure.value).endswith(f"boot it by hand: {command}")
+
+
+def test_a_kernel_that_another_one_started_is_observed_with_the_log_of_their_qemu(watch: BootWatch) -> None:
+    watch.child.status = 1
+    later = replace(watch, plan=replace(watch.plan, number=2, folder=watch.plan.folder.parent / "boot-2"))
+
+    assert later.observe().qemu_log == ("qemu: killed",)
 
 
 def test_a_full_disk_is_raised_as_it_is_and_is_no_finding_about_the_boot(watch: BootWatch) -> None:
