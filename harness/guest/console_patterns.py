@@ -1,32 +1,49 @@
-"""Console patterns: lines on a console that mean trouble, with their cause, as data.
+"""Console patterns: which lines on a console mean trouble. The patterns are data, in ``console_patterns.toml``.
 
 A pattern is matched against one console line, without colours and carriage return. It must never match a line of a
-healthy boot. The comments name the sources that print the lines. To add a pattern: a `ConsolePattern` in `PATTERNS`,
-its explanation and an example line in ``model/finding_catalog.toml``.
+healthy boot. To add a pattern: a table in the TOML file, rows in ``tests/consoles/messages.tsv``, and the explanation of
+its finding with an example line in ``model/finding_catalog.toml``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import Blame
+from harness.guest.regex_words import SEPARATED, whole_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A ``file`` of a ``program`` that prints the lines of a pattern, in the ``versions`` that were read."""
+
+    program: str
+    file: str
+    versions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsolePattern:
-    """``regex`` matches a line that means trouble; ``cause`` is the usual suspect.
+    """A line that one of the regular expressions ``any_of`` matches, and none of ``unless``, means trouble.
 
-    A boot can still succeed after a pattern that is not ``is_final``; it then counts for nothing. The cause of one that
-    ``is_retried`` disappears if the network recovers. One that ``is_per_nic`` is printed by iPXE of each network card,
-    and means trouble when the last card has printed it. One that ``overrides`` others applies to emulated machines
-    only: the match of the other pattern was the emulator's fault.
+    ``id`` is the finding's, ``cause`` the usual suspect. A boot can still succeed after a pattern that is not
+    ``is_final``; it then counts for nothing. The cause of one that ``is_retried`` disappears if the network recovers.
+    One that ``is_per_nic`` is printed by iPXE of each network card, and means trouble when the last card has printed
+    it. One that ``overrides`` others applies to emulated machines only: the match of the other pattern was the
+    emulator's fault.
     """
 
     id: str
-    regex: str
+    any_of: tuple[str, ...]
     what: str
     cause: str
+    unless: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
     blame: Blame = Blame.IMAGE
     is_final: bool = True
     is_retried: bool = False
@@ -34,164 +51,110 @@ class ConsolePattern:
     overrides: tuple[str, ...] = ()
 
     def matches(self, line: str) -> bool:
-        return re.search(self.regex, line) is not None
+        """Whether the pattern matches ``line``, with or without the time stamps of printk, syslog or the journal."""
+        text = unstamped(line)
+        return any(re.search(regex, text) for regex in self.any_of) and not self.is_excluded(text)
+
+    def is_excluded(self, text: str) -> bool:
+        return any(re.search(regex, text) for regex in self.unless)
 
 
-_NO_ANSWER = "no DHCP answer for this NIC, no boot script in it, or no boot loader on its disk"
+def load_patterns(file: Path) -> tuple[ConsolePattern, ...]:
+    """The patterns of a TOML file, in its order; its comments describe the format. `DefinitionError` for a mistake."""
+    whole = read_table(file)
+    patterns = tuple(pattern for group in whole.tables("group") for pattern in _patterns_of(group))
+    whole.finish()
+    return patterns
 
-PATTERNS: tuple[ConsolePattern, ...] = (
-    # firmware and iPXE: SeaBIOS boot.c, iPXE's usr/autoboot.c and core/image.c
-    ConsolePattern(
-        id="no-boot-device", regex=r"No bootable (option or )?device",
-        what="the firmware found nothing to boot", cause=_NO_ANSWER,
-    ),
-    ConsolePattern(
-        id="no-boot-device", regex=r"Nothing to boot: No such file|No more network devices",
-        what="the firmware found nothing to boot", cause=_NO_ANSWER, is_per_nic=True,
-    ),
-    ConsolePattern(
-        id="ipxe-download-failed",
-        # iPXE breaks lines at the end of the screen: of the URL only the rest, of its own only the start may be here
-        regex=r"^\S+\.{3,} .*\(https?:",
-        what="iPXE could not download a file", cause="the server refused it, does not have it, or is not there",
-        is_retried=True,
-    ),
-    ConsolePattern(
-        id="ipxe-script-failed", regex=r"^bootproof: iPXE failed to ",
-        what="the iPXE boot script gave up", cause="kernel or initrd could not be loaded; the lines above name the URL",
-    ),
-    # GRUB 2.06 and 2.12: kern/fs.c, kern/disk.c, kern/rescue_reader.c, fs/ext2.c, loader/linux.c; 2.12 names the file
-    ConsolePattern(
-        id="grub-failed",
-        regex=r"error: (\S+:\d+:)?(file `.*' not found|no such (device|partition|disk)|unknown filesystem"
-        r"|you need to load the kernel first|invalid (magic number|sector size)|premature end of file"
-        r"|attempt to read or write outside|failure reading sector)"
-        r"|^Entering rescue mode|Minimal BASH-like line editing",
-        what="GRUB could not start a kernel",
-        cause="what its menu names is not on BOOT, or BOOT is damaged: the deployment did not finish",
-    ),
-    # kernel: panic.c, traps.c, watchdog.c, hung_task.c, oom_kill.c, initramfs.c, squashfs, ext4
-    ConsolePattern(
-        id="kernel-panic", regex=r"Kernel panic - not syncing",
-        what="the kernel panicked",
-        cause="see the lines before it; without a root file system, the initrd or its drivers",
-    ),
-    ConsolePattern(
-        id="kernel-lockup",
-        regex=r"BUG: (soft lockup|workqueue lockup)|INFO: rcu\S* (self-)?detected .*stall"
-        r"|blocked for more than \d+ seconds",
-        what="the kernel stopped making progress for a while",
-        cause="a host that starves the machine, or a driver that waits for its device", blame=Blame.HOST,
-        is_final=False,
-    ),
-    ConsolePattern(
-        id="emulator-fault", regex=r"Oops: int3:",
-        what="the kernel hit a breakpoint that it had patched into its own code",
-        cause="QEMU's TCG with several CPUs missed code that the kernel patched; no fault of the image",
-        blame=Blame.HOST, overrides=("kernel-oops",),
-    ),
-    ConsolePattern(
-        id="emulator-fault",
-        # the kernel's own, not what a trace takes for registers; bits 22 to 31 are 0: Intel's manual, volume 1, 3.4.3
-        regex=r"RSP: 0018:[0-9a-f]{16} EFLAGS: (?!00[0-3])[0-9a-f]{8}$",
-        what="the kernel hit a bug with flags set that no processor has",
-        cause="QEMU's TCG computed something wrong; no fault of the image", blame=Blame.HOST,
-        overrides=("kernel-oops", "kernel-warning"),
-    ),
-    ConsolePattern(
-        id="kernel-oops",
-        regex=r"\b(BUG: (?!soft lockup|workqueue lockup)|Oops: |general protection fault|kernel BUG at )",
-        what="the kernel hit a bug", cause="a kernel or driver fault: compare with the previous kernel",
-    ),
-    ConsolePattern(
-        id="kernel-warning",
-        # until Linux 6.18 "WARNING: CPU: 0 PID: 1 at file:line fn"; since 6.19 "WARNING: file:line at fn, CPU#0"
-        regex=r"WARNING: (CPU: \d+ PID: \d+ at |\S+:\d+ at .*CPU#\d+)",
-        what="the kernel warned about itself", cause="a kernel or driver fault: compare with the previous kernel",
-    ),
-    ConsolePattern(
-        id="out-of-memory", regex=r"Out of memory: Kill|invoked oom-killer|Initramfs unpacking failed: write error",
-        what="the machine ran out of memory", cause="the image needs more memory than boot.memory_mib gives",
-    ),
-    ConsolePattern(
-        id="initrd-corrupt", regex=r"Initramfs unpacking failed: (?!write error)",
-        what="the kernel could not unpack the initrd",
-        cause="initrd.img is truncated, corrupt, compressed in a way this kernel cannot read, or memory is too small",
-    ),
-    ConsolePattern(
-        id="rootfs-corrupt", regex=r"SQUASHFS error:|attempt to access beyond end of device",
-        what="the root file system cannot be read",
-        cause="rootfs.squashfs is truncated or corrupt, as served or as downloaded",
-    ),
-    ConsolePattern(
-        id="disk-error", regex=r"EXT4-fs error|JBD2: .*error|I/O error, dev (?!fd0)|Remounting filesystem read-only",
-        what="a file system or disk failed", cause="the persistent disk is damaged or failing",
-    ),
-    # dracut: livenet's fetch-liveupdate and livenetroot, dmsquash-live-root, dracut-lib die()
-    ConsolePattern(
-        id="rootfs-download-failed",
-        regex=r"failed to download live image|dracut.*curl: \(\d+\)|livenet.*curl: \(\d+\)"
-        r"|^wget: (can't connect|server returned error|bad address|download timed out)",
-        what="the initrd could not download the root file system",
-        cause="the server refused it, or the network went away between iPXE and the initrd", is_retried=True,
-    ),
-    ConsolePattern(
-        id="rootfs-not-found",
-        regex=r"Failed to find a root filesystem|Don't know how to handle 'root="
-        r"|Unable to find a (medium containing a )?live file system",
-        what="the initrd has no root file system",
-        cause="a truncated download, or dracut's livenet or dmsquash-live module is missing from the initrd",
-    ),
-    ConsolePattern(
-        id="initrd-timeout",
-        regex=r"dracut-initqueue.*(starting timeout scripts|[Tt]imeout)|Warning: Not all disks have been found"
-        r"|Gave up waiting for root ",
-        what="the initrd did not find its root device in time", cause="no driver, no link or no address in the initrd",
-    ),
-    ConsolePattern(
-        id="persist-failed", regex=r"persist: FAILED: ",
-        what="the persistent disk could not be taken into use",
-        cause="as the message says; no service was started, and the disk was left as it was",
-    ),
-    ConsolePattern(
-        id="initrd-gave-up", regex=r"dracut: (FATAL(?!: Don't know how to handle 'root=)|Refusing to continue)",
-        what="the initrd gave up", cause="its message says why",
-    ),
-    # systemd: manager and job messages on the console
-    ConsolePattern(
-        id="emergency-mode",
-        regex=r"(You are in|Welcome to) (emergency|rescue) mode|Entering emergency mode"
-        r"|Reached target (emergency\.target|Emergency Mode)",
-        what="systemd fell into emergency mode",
-        cause="a mount or unit that the boot requires failed; the lines before name it",
-    ),
-    ConsolePattern(
-        id="systemd-froze", regex=r"^\[!!!!!!\] |systemd\[1\]: Freezing( execution)?\.",
-        what="systemd could not continue, and froze", cause="its message says why",
-    ),
-    ConsolePattern(
-        id="unit-failed",
-        regex=r"\[ ?FAILED ?\] Failed to (start|mount|listen)|systemd\[1\]: Failed to (start|mount|listen)",
-        what="a unit failed during boot", cause="see its journal in the run's folder",
-    ),
-    ConsolePattern(
-        id="unit-dependency-failed", regex=r"\[DEPEND\] Dependency failed for",
-        what="a unit was not started because another failed", cause="the unit it needs failed before it",
-    ),
-    ConsolePattern(
-        id="ordering-cycle",
-        regex=r"Found ordering cycle|Job .* deleted to break ordering cycle|Breaking ordering cycle by deleting job"
-        r"|Ordering cycle found, skipping",
-        what="units are ordered in a circle", cause="systemd deleted a job to break the circle: which one is chance",
-    ),
-)  # fmt: skip
+
+def _patterns_of(group: ConfigTable) -> Iterator[ConsolePattern]:
+    program = group.take("program", str, '"Linux"')
+    versions = group.take("versions", str, '"4.15-7.0"')
+    unless = group.strings("unless", "['^kernel: ']", ())
+    for table in group.tables("pattern"):
+        yield ConsolePattern(
+            id=table.take("id", str, '"kernel-panic"'),
+            any_of=table.strings("any", "['Kernel panic - not syncing']"),
+            unless=(*unless, *table.strings("unless", "['^sr ']", ())),
+            what=table.take("what", str, '"the kernel panicked"'),
+            cause=table.take("cause", str, '"see the lines before it"'),
+            sources=tuple(
+                Source(program=program, file=name, versions=versions)
+                for name in table.strings("sources", '["kernel/panic.c"]')
+            ),
+            blame=Blame(table.one_of("blame", [*Blame], "a blame", Blame.IMAGE)),
+            is_final=table.take("is_final", bool, "false", True),
+            is_retried=table.take("is_retried", bool, "true", False),
+            is_per_nic=table.take("is_per_nic", bool, "true", False),
+            overrides=table.strings("overrides", '["kernel-oops"]', ()),
+        )
+        table.finish()
+    group.finish()
+
+
+PATTERNS: tuple[ConsolePattern, ...] = load_patterns(Path(__file__).with_suffix(".toml"))
 
 
 def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
-    """The patterns that ``line`` matches, without those that another one of them overrides."""
-    found = [pattern for pattern in PATTERNS if pattern.matches(line) and (is_emulated or not pattern.overrides)]
+    """The patterns that ``line`` matches, without those that another one of them overrides.
+
+    Fast for ordinary lines: only regular expressions of which ``line`` has a word are searched.
+    """
+    index = _index()
+    words = line.translate(SEPARATED).split()
+    if index.words.isdisjoint(words):
+        return []
+    text = unstamped(line)
+    numbers = {
+        number for word in index.words.intersection(words) for number, search in index.by_word[word] if search(text)
+    }
+    found = [
+        pattern
+        for pattern in map(PATTERNS.__getitem__, sorted(numbers))
+        if (is_emulated or not pattern.overrides) and not pattern.is_excluded(text)
+    ]
     overridden = {name for pattern in found for name in pattern.overrides}
     return [pattern for pattern in found if pattern.id not in overridden]
+
+
+_STAMP = re.compile(
+    r"""\s*(?:<\d+>\s*)?
+    (?:(?:[A-Z][a-z]{2}\s+\d+\s[\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # syslog, journal
+       (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*(?:\[\d+\])?:\s))?)?  # the host
+    (?:kernel:\s+)?
+    (?:\[[-\s\d.:T+Z]*\]\s*)*(?:\[\s*[TC]\d+\]\s*)?  # the console's log, printk's time and caller
+    """,
+    re.VERBOSE,
+)
+
+
+def unstamped(line: str) -> str:
+    """``line`` without the time stamps before the message, and without the tag of the kernel."""
+    stamp = _STAMP.match(line)
+    return line[stamp.end() :] if stamp else line
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """``by_word`` has for each of ``words`` the number of each pattern and the search of each regular expression of it
+    that matches no line without the word."""
+
+    words: frozenset[str]
+    by_word: Mapping[str, list[tuple[int, Callable[[str], object]]]]
+
+
+_COMMON = frozenset("error failed Failed to not in on for of and the systemd 1 dev I O is no from Error from".split())
+"""Words that ordinary lines have: a regular expression is found by another of its words, if it has one."""
+
+
+@cache
+def _index() -> _Index:
+    by_word: dict[str, list[tuple[int, Callable[[str], object]]]] = {}
+    for number, pattern in enumerate(PATTERNS):
+        for regex in pattern.any_of:
+            word = max(whole_words(regex), key=lambda word: (word not in _COMMON, len(word)))
+            by_word.setdefault(word, []).append((number, re.compile(regex).search))
+    return _Index(frozenset(by_word), by_word)
 
 
 PHASES: tuple[tuple[str, str], ...] = (
