@@ -60,7 +60,7 @@ class Console:
 
     @property
     def matches(self) -> list[PatternMatch]:
-        """The console patterns seen, oldest first, each id once."""
+        """The console patterns seen, oldest first: see `PatternWatcher`."""
         return self._watcher.matches
 
     @property

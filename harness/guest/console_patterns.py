@@ -1,8 +1,8 @@
 """Console patterns: which lines on a console mean trouble. The patterns are data, in ``console_patterns.toml``.
 
 A pattern is matched against one console line, without colours and carriage return. It must never match a line of a
-healthy boot. To add a pattern: a table in the TOML file, rows in ``tests/consoles/messages.tsv``, and the explanation of
-its finding with an example line in ``model/finding_catalog.toml``.
+healthy boot. To add a pattern: a table in the TOML file, rows in ``tests/consoles/messages.tsv``, and the
+explanation of its finding with an example line in ``model/finding_catalog.toml``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import Blame
-from harness.guest.regex_words import SEPARATED, whole_words
+from harness.guest.regex_words import whole_words, words_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
     Fast for ordinary lines: only regular expressions of which ``line`` has a word are searched.
     """
     index = _index()
-    words = line.translate(SEPARATED).split()
+    words = words_of(line)
     if index.words.isdisjoint(words):
         return []
     text = unstamped(line)
@@ -139,17 +139,22 @@ class _Index:
     """``by_word`` has for each of ``words`` the number of each pattern and the search of each regular expression of it
     that matches no line without the word."""
 
-    words: frozenset[str]
-    by_word: Mapping[str, list[tuple[int, Callable[[str], object]]]]
+    words: frozenset[bytes]
+    by_word: Mapping[bytes, list[tuple[int, Callable[[str], object]]]]
 
 
-_COMMON = frozenset("error failed Failed to not in on for of and the systemd 1 dev I O is no from Error from".split())
+_COMMON = frozenset(
+    b"1 I O Failed failed Error error Starting System system File Network Detected CPU Memory memory at can console"
+    b" configuration default dev device disabled enabled for found from fs has init initramfs in interface is kernel"
+    b" Module mode modprobe module mount mounted no not of on option available process set starting supported systemd"
+    b" target to tmpfiles udevd update switch filesystem hostname such received does".split()
+)
 """Words that ordinary lines have: a regular expression is found by another of its words, if it has one."""
 
 
 @cache
 def _index() -> _Index:
-    by_word: dict[str, list[tuple[int, Callable[[str], object]]]] = {}
+    by_word: dict[bytes, list[tuple[int, Callable[[str], object]]]] = {}
     for number, pattern in enumerate(PATTERNS):
         for regex in pattern.any_of:
             word = max(whole_words(regex), key=lambda word: (word not in _COMMON, len(word)))

@@ -6,6 +6,7 @@ import logging
 import math
 from dataclasses import dataclass
 
+from harness.core.errors import Blame
 from harness.guest.console_patterns import PATTERNS, ConsolePattern, begins_phase, has_registers, patterns_in
 
 _log = logging.getLogger(__name__)
@@ -13,7 +14,13 @@ _log = logging.getLogger(__name__)
 CONTEXT_LINES = 6
 REGISTERS_S = 1.0
 """How long the kernel may take from the first line of a bug to the registers, which follow within a few lines."""
+_OVERCOME = ("kernel", "userspace")
 _OVERRIDDEN = {name for pattern in PATTERNS for name in pattern.overrides}
+
+
+def _outlasts_a_phase(pattern: ConsolePattern) -> bool:
+    """A starved host stays one, and an emulator that has gone wrong."""
+    return pattern.is_final or pattern.blame is Blame.HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,10 @@ class PatternMatch:
 
 
 class PatternWatcher:
-    """``matches`` are the patterns seen, oldest first, each id once. A later line can replace a match: see `feed`.
+    """``matches`` are the patterns seen, oldest first. A later line can replace a match: see `feed`.
+
+    Each id is there once, or twice if a final pattern followed one that is not. A match that is not final disappears
+    when the kernel or user space starts: what firmware and boot loader, or the initrd, tried before did not stop them.
 
     Lines that contain one of ``ignored`` never match. ``nics`` is how many network cards the firmware boots from.
     Patterns of an emulator's bugs match only if the machine ``is_emulated``; ``registers_s`` is how long after the
@@ -60,14 +70,18 @@ class PatternWatcher:
         The registers of a kernel bug can show that it is the emulator's: then the bug's match is replaced.
         """
         self._context = [*self._context[1 - CONTEXT_LINES :], line]
-        self._is_nic_new |= not self._is_nic_new and begins_phase(line) == "ipxe"
+        phase = begins_phase(line)
+        self._is_nic_new |= not self._is_nic_new and phase == "ipxe"
+        if phase in _OVERCOME:
+            self.matches[:] = [match for match in self.matches if _outlasts_a_phase(match.pattern)]
+            self._bug = None
         if any(name in line for name in self._ignored):
             return []
         changed = []
         for pattern in patterns_in(line, is_emulated=self._is_emulated):
             if pattern.is_per_nic and self._has_another_nic():
                 continue
-            if all(seen.pattern.id != pattern.id for seen in self.matches):
+            if all(seen.pattern.id != pattern.id or seen.pattern.is_final < pattern.is_final for seen in self.matches):
                 changed += self._note(pattern, line, at_s)
         if has_registers(line):
             self._bug = None

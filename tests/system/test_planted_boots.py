@@ -69,6 +69,11 @@ def _runs(command: str) -> dict[str, str]:
     }
 
 
+def _says_before_a_hang(line: str) -> dict[str, str]:
+    """`_says`, where nothing waits for the unit; with a demanded unit that is masked, the boot does not end."""
+    return {**_says(line), "systemd.unit-dropin.multi-user.target~planted": "[Unit]\nWants=planted.service\n"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
     found: str
@@ -123,10 +128,28 @@ PLANTED = {
     "a kernel that hung for a while, and then a unit that does not come": Planted(
         found="kernel-lockup",
         arguments=("systemd.mask=ssh.service",),
-        credentials={
-            **_says("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]"),
-            "systemd.unit-dropin.multi-user.target~planted": "[Unit]\nWants=planted.service\n",
-        },
+        credentials=_says_before_a_hang("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]"),
+    ),
+    "firmware without an answer, and then a unit that does not come": Planted(
+        found="firmware-download-failed",
+        arguments=("systemd.mask=ssh.service",),
+        credentials=_says_before_a_hang("Error: Could not retrieve NBP file size from HTTP server."),
+    ),
+    "a setting that does not exist, and then a unit that does not come": Planted(
+        found="settings-not-applied",
+        arguments=("systemd.mask=ssh.service",),
+        credentials=_says_before_a_hang("sysctl: cannot stat /proc/sys/net/none: No such file or directory"),
+    ),
+    "a host name that is refused, and then a unit that does not come": Planted(
+        found="host-name-not-set",
+        arguments=("systemd.mask=ssh.service",),
+        credentials=_says_before_a_hang("systemd-networkd[606]: Could not set hostname: Permission denied"),
+    ),
+    "a root file system that is too new": Planted(
+        found="rootfs-unsupported", credentials=_says("SQUASHFS error: Please update your kernel")
+    ),
+    "a CPU that is too old": Planted(
+        found="cpu-too-old", credentials=_says("Fatal glibc error: CPU does not support x86-64-v3")
     ),
     "an emulator that misses a patch, later than it is tried again": Planted(
         found="emulator-fault", credentials=_says("Oops: int3: 0000 [#1] PREEMPT SMP NOPTI"), is_emulated=True

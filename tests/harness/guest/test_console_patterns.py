@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.guest.console_patterns import PATTERNS, begins_phase, patterns_in
+from harness.guest.console_patterns import PATTERNS, Source, begins_phase, patterns_in, unstamped
+from harness.guest.regex_words import whole_words, words_of
 from harness.model.finding_catalog import Example, explanations, nearest
 
 KNOWN = [(name, one) for name, about in explanations().items() for one in about.seen]
 """Lines of consoles of several generations, each with the finding that it shows."""
 
-RECORDED = sorted((Path(__file__).parents[2] / "consoles").glob("*.log"))
+CONSOLES = Path(__file__).parents[2] / "consoles"
+RECORDED = sorted(CONSOLES.glob("*.log"))
 """Whole consoles, by system and by what was planted; see record.py beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A console line and the ids of the findings that it must give: one or none. A public report has no source."""
+
+    expected: tuple[str, ...]
+    line: str
+    source: Source | None = None
+
+
+def _rows(file: str) -> list[Row]:
+    table = [text.split("\t") for text in (CONSOLES / file).read_text("utf-8").splitlines()[1:]]
+    return [
+        Row(
+            expected=() if expected == "NONE" else (expected,),
+            line=line,
+            source=Source(program=origin[0], file=origin[1], versions=origin[2]) if len(origin) == 3 else None,
+        )
+        for expected, line, *origin in table
+    ]
+
+
+MESSAGES = _rows("messages.tsv")
+"""The messages of each source file that a pattern names, as they look on a console."""
+
+PUBLIC = _rows("public-lines.tsv")
 
 TROUBLE = {
     "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)": "kernel-panic",
@@ -127,8 +158,87 @@ def test_an_emulator_fault_is_not_suspected_of_a_machine_under_kvm(line: str, na
     assert [pattern.id for pattern in patterns_in(line, is_emulated=False)] == named
 
 
+def _ids(line: str) -> tuple[str, ...]:
+    return tuple(pattern.id for pattern in patterns_in(line))
+
+
+def _misjudged(rows: list[Row]) -> list[tuple[tuple[str, ...], Row]]:
+    return [(_ids(row.line), row) for row in rows if _ids(row.line) != row.expected]
+
+
+def test_every_message_of_the_sources_is_judged_right() -> None:
+    assert _misjudged(MESSAGES) == []
+
+
+@pytest.mark.parametrize("row", PUBLIC, ids=lambda row: row.line[:60])
+def test_a_line_of_a_public_report_is_judged_right(row: Row) -> None:
+    assert _ids(row.line) == row.expected
+
+
+STAMPS = {
+    "Linux": ("[  369.783040] ", "[  369.783040][    C0] ", "[    0.9][ T1234] ", "<4>[    0.9] ", "[ 1.2] [    0.9] ",
+              "Nov 29 06:07:12 node7 kernel: ", "2026-11-29T06:07:12.123456+00:00 node7 kernel: [    0.9] ",
+              "[2026-11-29 06:07:12] [    0.9] "),
+    "systemd": ("[    9.2] ", "Nov 29 06:07:12 node7 ", "2026-11-29T06:07:12+0000 node7.a ", "[    9.2][    T1] "),
+    "dracut": ("[   12.1] ", "[   12.1][  T519] ", "Nov 29 06:07:12 localhost "),
+}  # fmt: skip
+"""What consoles, logs of consoles, syslog and the journal print before the message of a program."""
+
+
+@pytest.mark.parametrize("program", STAMPS)
+def test_time_stamps_before_a_message_do_not_change_its_judgement(program: str) -> None:
+    rows = [row for row in MESSAGES if row.source and row.source.program == program]
+    stamped = [
+        Row(row.expected, stamp + unstamped(row.line))
+        for stamp in STAMPS[program]
+        for row in rows
+        if program == "Linux" or re.match(r"\S+\[\d+\]: ", row.line)
+    ]
+
+    assert len(stamped) > 30
+    assert _misjudged([Row(row.expected, unstamped(row.line)) for row in rows] + stamped) == []
+
+
+def test_each_source_of_a_pattern_has_messages_and_each_message_a_pattern_that_names_its_source() -> None:
+    named = {(source.program, source.file) for pattern in PATTERNS for source in pattern.sources}
+
+    assert named == {(row.source.program, row.source.file) for row in MESSAGES if row.source}
+
+
+def test_each_regular_expression_is_shown_by_a_message() -> None:
+    lines = [unstamped(row.line) for row in MESSAGES if row.expected]
+
+    unused = [
+        regex
+        for pattern in PATTERNS
+        for regex in pattern.any_of
+        if not any(re.search(regex, line) and pattern.matches(line) for line in lines)
+    ]
+    assert unused == []
+
+
+def test_only_lines_with_a_word_of_a_pattern_are_searched_and_none_is_missed() -> None:
+    for line in [row.line for row in (*MESSAGES, *PUBLIC)]:
+        found = patterns_in(line)
+        overridden = {name for pattern in found for name in pattern.overrides}
+
+        assert found == [pattern for pattern in PATTERNS if pattern.matches(line) and pattern.id not in overridden]
+
+
+def test_words_are_between_blanks_punctuation_and_what_is_not_ascii() -> None:
+    assert words_of("[ 0.9] EXT4-fs (sda2): “read_only”") == [b"0", b"9", b"EXT4", b"fs", b"sda2", b"read_only"]
+    assert whole_words(r"^EXT4-fs \(\S+\): (re)?mounted [a-z]+ read\b only") == [b"EXT4", b"fs", b"read"]
+
+
+@pytest.mark.parametrize("regex", ["no words|at all", r"\S+(one word)", "un?bounded"])
+def test_a_regular_expression_without_a_whole_word_is_refused(regex: str) -> None:
+    with pytest.raises(ValueError, match=r"whole word|alternatives"):
+        whole_words(regex)
+
+
 BEGINS: dict[str, list[tuple[str, ...]]] = {
     "crash": [("kernel-panic",), ("kernel-oops",)],  # sysrq's c wrote to address 0 until Linux 5.2
+    "kernel-panic": [("rootfs-not-found", "kernel-panic")],  # the kernel finds no root device, and panics
     "initrd-corrupt": [("initrd-corrupt",), ("kernel-oops",)],  # Linux 5.4's unlz4 reads beyond the end of a cut one
     "unit-dependency-failed": [("unit-failed", "unit-dependency-failed")],
 }

@@ -36,6 +36,31 @@ def test_a_pattern_is_matched_once_with_the_five_lines_before_it() -> None:
     assert watcher.matches[0].evidence == ("two", "three", "four", "five", "six", "Kernel panic - not syncing: a")
 
 
+def test_a_final_pattern_is_a_match_also_after_one_with_its_id_that_is_not() -> None:
+    watcher = PatternWatcher()
+    generator = "systemd[211]: /usr/lib/systemd/system-generators/x failed with exit status 1."
+    unit = "[FAILED] Failed to start x.service."
+
+    feed(watcher, "\n".join((generator, generator, unit, unit, generator)))
+
+    assert [(match.pattern.id, match.pattern.is_final) for match in watcher.matches] == [
+        ("unit-failed", False),
+        ("unit-failed", True),
+    ]
+
+
+def test_what_the_firmware_and_the_initrd_overcame_is_not_a_match_any_more() -> None:
+    watcher = PatternWatcher()
+    feed(watcher, "Error: Server response timeout.\nrcu: INFO: rcu_sched self-detected stall on CPU\n")
+    assert ids(watcher) == ["firmware-download-failed", "kernel-lockup"]
+
+    feed(watcher, "[    0.0] Linux version 6.12.48\ndracut-initqueue[5]: Warning: dhcp for interface eth1 failed\n")
+    assert ids(watcher) == ["kernel-lockup", "dhcp-unanswered"]
+
+    feed(watcher, "[    9.0] systemd[1]: Switching root.\n[FAILED] Failed to start x.service.\n")
+    assert ids(watcher) == ["kernel-lockup", "unit-failed"]
+
+
 def test_a_unit_that_may_wait_for_a_control_plane_is_ignored() -> None:
     watcher = PatternWatcher(ignored=("nova-compute",))
 
