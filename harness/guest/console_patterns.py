@@ -20,7 +20,7 @@ from harness.guest.regex_words import whole_words, words_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A ``file`` of a ``program`` that prints the lines of a pattern, in the ``versions`` that were read."""
+    """A ``file`` of a ``program`` that prints the lines of a pattern, in the given ``versions``."""
 
     program: str
     file: str
@@ -53,10 +53,17 @@ class ConsolePattern:
     def matches(self, line: str) -> bool:
         """Whether the pattern matches ``line``, with or without the time stamps of printk, syslog or the journal."""
         text = unstamped(line)
-        return any(re.search(regex, text) for regex in self.any_of) and not self.is_excluded(text)
+        return any(_search(regex)(text) for regex in self.any_of) and not self.is_excluded(text)
 
     def is_excluded(self, text: str) -> bool:
-        return any(re.search(regex, text) for regex in self.unless)
+        """Whether ``text``, a line without time stamps, is one that the pattern must not match."""
+        return any(_search(regex)(text) for regex in self.unless)
+
+
+@cache
+def _search(regex: str) -> Callable[[str], re.Match[str] | None]:
+    """The search of ``regex``: there are more of them than `re` keeps compiled."""
+    return re.compile(regex).search
 
 
 def load_patterns(file: Path) -> tuple[ConsolePattern, ...]:
@@ -98,7 +105,7 @@ PATTERNS: tuple[ConsolePattern, ...] = load_patterns(Path(__file__).with_suffix(
 def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
     """The patterns that ``line`` matches, without those that another one of them overrides.
 
-    Fast for ordinary lines: only regular expressions of which ``line`` has a word are searched.
+    About 30 MB/s for the lines of good boots: only regular expressions that have a word of ``line`` are searched.
     """
     index = _index()
     words = words_of(line)
@@ -119,10 +126,11 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
 
 _STAMP = re.compile(
     r"""\s*(?:<\d+>\s*)?
-    (?:(?:[A-Z][a-z]{2}\s+\d+\s[\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # syslog, journal
+    (?:(?:[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # syslog, journal
        (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*(?:\[\d+\])?:\s))?)?  # the host
     (?:kernel:\s+)?
     (?:\[[-\s\d.:T+Z]*\]\s*)*(?:\[\s*[TC]\d+\]\s*)?  # the console's log, printk's time and caller
+    (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*\[\d+\]:\s))?  # the host, as in dracut's rdsosreport.txt
     """,
     re.VERBOSE,
 )
@@ -140,7 +148,7 @@ class _Index:
     that matches no line without the word."""
 
     words: frozenset[bytes]
-    by_word: Mapping[bytes, list[tuple[int, Callable[[str], object]]]]
+    by_word: Mapping[bytes, list[tuple[int, Callable[[str], re.Match[str] | None]]]]
 
 
 _COMMON = frozenset(
@@ -154,11 +162,11 @@ _COMMON = frozenset(
 
 @cache
 def _index() -> _Index:
-    by_word: dict[bytes, list[tuple[int, Callable[[str], object]]]] = {}
+    by_word: dict[bytes, list[tuple[int, Callable[[str], re.Match[str] | None]]]] = {}
     for number, pattern in enumerate(PATTERNS):
         for regex in pattern.any_of:
             word = max(whole_words(regex), key=lambda word: (word not in _COMMON, len(word)))
-            by_word.setdefault(word, []).append((number, re.compile(regex).search))
+            by_word.setdefault(word, []).append((number, _search(regex)))
     return _Index(frozenset(by_word), by_word)
 
 
