@@ -48,7 +48,8 @@ class HttpAnswer:
 
     ``delay_s`` is a pause before the answer. ``only_bytes`` shortens the body and the announced length. After
     ``cut_after_bytes`` the connection is closed, after ``stall_after_bytes`` nothing more is sent. The byte at offset
-    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed.
+    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed. Without ``has_length``, there is no Content-Length: the
+    body is sent in chunks (RFC 9112, 7.1), and the answer to HEAD says nothing about its size.
     """
 
     body: bytes | Path = b""
@@ -60,10 +61,11 @@ class HttpAnswer:
     stall_after_bytes: int | None = None
     flipped_at: int | None = None
     bytes_per_s: int | None = None
+    has_length: bool = True
 
     @property
     def size_bytes(self) -> int:
-        """The length that the answer announces."""
+        """The length that the answer announces, unless it has none."""
         whole = self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
         return whole if self.only_bytes is None else min(whole, self.only_bytes)
 
@@ -296,14 +298,15 @@ async def _tick(transfer: Transfer) -> None:
 
 
 def _is_unchanged(answer: HttpAnswer) -> bool:
-    """Whether the file is sent unchanged and at full speed, so that the kernel can send it."""
-    return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
+    """Whether the file is sent unchanged, at full speed and not in chunks, so that the kernel can send it."""
+    return answer.has_length and (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
 
 
 async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_type = response.headers.get("Content-Type", "application/octet-stream")
-    response.content_length = answer.size_bytes
+    if answer.has_length:
+        response.content_length = answer.size_bytes
     if response.headers.get("Connection") == "close":
         response.force_close()
     await response.prepare(raw)
