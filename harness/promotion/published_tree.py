@@ -41,6 +41,11 @@ _FIRST = ""
 """The ``previous`` of the first line of a history."""
 
 
+def is_name(text: str) -> bool:
+    """Whether an image or a stream can have that name."""
+    return bool(_NAME.fullmatch(text)) and not text.endswith(".json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEntry:
     """One line of a history. ``action`` is promote or rollback.
@@ -77,7 +82,7 @@ class Pointer:
 
     def __post_init__(self) -> None:
         for name in (self.image, self.stream):
-            if not _NAME.fullmatch(name) or name.endswith(".json"):
+            if not is_name(name):
                 raise ValueError(f"{name!r} is not a valid name of an image or a stream")
 
     @property
@@ -152,7 +157,7 @@ class PublishedTree:
 
     def _stream(self, image: str, stream: str) -> Path:
         for name in (image, stream):
-            if not _NAME.fullmatch(name) or name.endswith(".json"):
+            if not is_name(name):
                 raise UsageError(
                     f"{name!r} is not a valid name of an image or a stream: letters, digits and ._- only, no .json"
                 )
