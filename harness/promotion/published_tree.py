@@ -27,7 +27,7 @@ from harness.core import digest, durable, serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.locks import try_lock
 from harness.model.artifacts import MANIFEST, Artifacts
-from harness.model.layout import ATTESTATION, SBOM
+from harness.model.layout import ATTESTATION, SBOM, STATEMENT
 from harness.model.machine_spec import BootPath
 from harness.promotion.attest import NotVerified
 from harness.qemu.ipxe import published_script
@@ -111,10 +111,13 @@ def read_proof(folder: Path) -> Proof:
     try:
         return Proof(attestation=(folder / ATTESTATION).read_bytes(), sbom=(folder / SBOM).read_bytes())
     except FileNotFoundError as error:
-        raise NotVerified(
-            f"{error.filename} is missing: the run did not sign its verdict",
-            "run the tests with --sign-key KEY, or with BOOTPROOF_SIGN_KEY set",
-        ) from error
+        if Path(error.filename).name == SBOM:
+            why, remedy = "it was removed, or not copied with the attestation", "restore it, or run the tests again"
+        elif (folder / STATEMENT).exists():
+            why, remedy = "the run did not sign its verdict", f"run bootproof attest sign {folder} --key KEY"
+        else:
+            why, remedy = "the run did not sign its verdict", "run the tests with --sign-key KEY"
+        raise NotVerified(f"{error.filename} is missing: {why}", remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
