@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UsageError
-from harness.plugin.options import add_options
+from harness.plugin.options import add_options, check_without_image
 
 FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
 
@@ -28,8 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: the test takes long and runs only with --thorough")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
     config.addinivalue_line("markers", "state(name): the state that the test's machine must be in (default: booted)")
-    if config.option.image:
-        _begin(config)
+    try:
+        if config.option.image:
+            _begin(config)
+        else:
+            check_without_image(config.option)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _begin(config: pytest.Config) -> None:
@@ -39,10 +44,7 @@ def _begin(config: pytest.Config) -> None:
 
     if config.option.hosts is not None:
         raise pytest.UsageError("--image and --hosts exclude each other: one tests an image, the other a running host")
-    try:
-        state = read_state(config)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+    state = read_state(config)
     config.stash[KEY] = state
     if state.is_controller:
         process.unwind_when_told_to_end()
