@@ -82,7 +82,7 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
         *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rogue else ()),
-        *((f"dhcp-option-force=option:mtu,{config.mtu}",) if config.mtu else ()),  # also to who does not ask for it
+        *((f"dhcp-option-force=option:mtu,{config.mtu}",) if config.mtu else ()),  # asked for or not
         *_dns(config),
         *(tftp if config.has_tftp else ()),
         *(_boot_files(config) if config.has_boot_file else ()),
