@@ -16,6 +16,7 @@ import pytest
 from harness.cli.main import main
 from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
+from harness.model.verdict import Verdict
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
 
@@ -192,6 +193,15 @@ def replaced(old: str, new: str) -> Callable[[Path], object]:
         file.write_text(text.replace(old, new, 1))
 
     return change
+
+
+def test_a_run_whose_statement_does_not_name_its_events_is_signed(proven: Proven) -> None:
+    folder, artifacts = run(proven, "2", UNSIGNED, key=""), proven.artifacts("2")
+    (folder / "events.jsonl").unlink()
+    attest.write_all(folder, serialization.read(Verdict, folder / "verdict.json"), artifacts, None)
+    (folder / "events.jsonl").touch()
+
+    assert sign(folder) == 0
 
 
 CHANGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
