@@ -48,8 +48,8 @@ class HttpAnswer:
 
     ``delay_s`` is a pause before the answer. ``only_bytes`` shortens the body and the announced length. After
     ``cut_after_bytes`` the connection is closed, after ``stall_after_bytes`` nothing more is sent. The byte at offset
-    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed. Without ``has_length``, there is no Content-Length: the
-    body is sent in chunks (RFC 9112, 7.1), and the answer to HEAD says nothing about its size.
+    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed. Without ``has_length``, no length is announced: the
+    body ends with the connection (RFC 9112, 6.3).
     """
 
     body: bytes | Path = b""
@@ -298,16 +298,23 @@ async def _tick(transfer: Transfer) -> None:
 
 
 def _is_unchanged(answer: HttpAnswer) -> bool:
-    """Whether the file is sent unchanged, at full speed and not in chunks, so that the kernel can send it."""
-    return answer.has_length and (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
+    """Whether the file is sent unchanged and at full speed, so that the kernel can send it."""
+    return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
+
+
+class _WithoutLength(web.StreamResponse):
+    """An answer whose body aiohttp neither measures nor sends in chunks."""
+
+    _length_check = False
 
 
 async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    kind = web.StreamResponse if answer.has_length else _WithoutLength
+    response = kind(status=answer.status, headers=answer.headers)
     response.content_type = response.headers.get("Content-Type", "application/octet-stream")
     if answer.has_length:
         response.content_length = answer.size_bytes
-    if response.headers.get("Connection") == "close":
+    if not answer.has_length or response.headers.get("Connection") == "close":
         response.force_close()
     await response.prepare(raw)
     if raw.method == "HEAD":
