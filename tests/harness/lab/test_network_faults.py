@@ -158,8 +158,9 @@ def test_the_loader_of_uefi_firmware_is_moved_for_good_or_has_no_length(tmp_path
     for name in ("http-redirect-loader", "http-no-length-loader"):
         assert answer_with(name, tmp_path, kernel) == HttpAnswer(body=BODY)
         assert path_for(known()[name], [BootPath.IPXE_UEFI, BootPath.PXE_CHAIN]) is BootPath.UEFI_HTTP
-    with pytest.raises(UsageError, match="no network fault 'http-404-loader'"):
-        read("http-404-loader")
+    for name in ("http-404-loader", "http-no-length-kernel"):
+        with pytest.raises(UsageError, match=f"no network fault '{name}'"):
+            read(name)
 
 
 def test_a_fault_changes_only_its_own_file(tmp_path: Path) -> None:
