@@ -28,13 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: the test takes long and runs only with --thorough")
     config.addinivalue_line("markers", "boots(count): how many boots this test costs; the longest start first")
     config.addinivalue_line("markers", "state(name): the state that the test's machine must be in (default: booted)")
-    try:
-        if config.option.image:
-            _begin(config)
-        else:
-            check_without_image(config.option)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+    if config.option.image:
+        _begin(config)
+    else:
+        check_without_image(config.option)
 
 
 def _begin(config: pytest.Config) -> None:
@@ -44,7 +41,10 @@ def _begin(config: pytest.Config) -> None:
 
     if config.option.hosts is not None:
         raise pytest.UsageError("--image and --hosts exclude each other: one tests an image, the other a running host")
-    state = read_state(config)
+    try:
+        state = read_state(config)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
     config.stash[KEY] = state
     if state.is_controller:
         process.unwind_when_told_to_end()

@@ -155,10 +155,10 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
 
 
 def check_without_image(option: Any) -> None:
-    """Raise `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
+    """Raise pytest's `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
     for name, value in (("--network-fault", option.network_fault), ("--power-cuts", option.power_cuts)):
         if value:
-            raise UsageError(f"{name} needs --image, without which no machine is booted")
+            raise pytest.UsageError(f"{name} needs --image, without which no machine is booted")
 
 
 def _check_values(option: Any) -> None:

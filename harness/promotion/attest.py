@@ -94,7 +94,7 @@ class Predicate:
 def statement(verdict: Verdict, artifacts: Artifacts, bound: Mapping[str, str]) -> bytes:
     """The in-toto statement to sign; an inconclusive verdict is FAILED.
 
-    ``bound`` maps names of what else it names to their SHA-256: the bill of materials, the events, the policy in force.
+    ``bound`` maps the names of further files to their SHA-256: the bill of materials, the events, the policy in force.
     """
     with optional("promotion", "an attestation needs in-toto-attestation"):
         from google.protobuf.json_format import MessageToDict
@@ -105,16 +105,23 @@ def statement(verdict: Verdict, artifacts: Artifacts, bound: Mapping[str, str]) 
     files[MANIFEST] = digest.of_file(artifacts.folder / MANIFEST)
     settings = {name: verdict.digests[name] for name in _CONFIGURATION} | dict(bound)
     predicate = Predicate(
-        result="PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
         configuration=tuple(Configured(name=name, digest={"sha256": sha256}) for name, sha256 in settings.items()),
-        passedTests=verdict.coverage.passed,
-        failedTests=(*verdict.coverage.failed, *verdict.coverage.missing),
         verdict=verdict,
+        **_summary(verdict),
     )
     subjects = [ResourceDescriptor(name=name, digest={"sha256": files[name]}).pb for name in sorted(files)]
     made = Statement(subjects, _PREDICATE, _plain(predicate))
     made.validate()
     return _canonical(MessageToDict(made.pb))
+
+
+def _summary(verdict: Verdict) -> dict[str, Any]:
+    """The fields of the predicate that repeat the verdict."""
+    return {
+        "result": "PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
+        "passedTests": verdict.coverage.passed,
+        "failedTests": (*verdict.coverage.failed, *verdict.coverage.missing),
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -179,13 +186,9 @@ def unsigned(statement: bytes, where: str) -> Attestation:
         attested = _attested(statement, "", where)
     except Unreadable as error:
         raise NotVerified(f"{where} was changed after the run", RESTORE) from error
-    content, coverage = json.loads(statement), attested.verdict.coverage
-    predicate = content["predicate"]
-    seen = predicate["result"], predicate.get("passedTests", []), predicate.get("failedTests", [])
-    result = "PASSED" if attested.verdict.outcome is Outcome.PASSED else "FAILED"
-    if _canonical(content) != statement or seen != (
-        result, list(coverage.passed), [*coverage.failed, *coverage.missing],
-    ):  # fmt: skip
+    content = json.loads(statement)
+    summary = _plain(_summary(attested.verdict))
+    if _canonical(content) != statement or {name: content["predicate"].get(name) for name in summary} != summary:
         raise NotVerified(f"{where} was changed after the run", RESTORE)
     return attested
 
