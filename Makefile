@@ -59,14 +59,14 @@ bench: setup ## measurements, on an otherwise idle host (ROWS="lab start" select
 schemas: setup ## write docs/schemas/ from the classes
 	$(VENV)/bin/python -m tests.schemas
 
-# Its two modules need Python 3.9 and no package.
+# Its two modules need Python 3.9 and no package; hardware_packed.py says so to an older one.
 hardware-scan: ## write dist/bootproof-hardware: `bootproof hardware` in one file, for a production host
 	rm -rf $(DIST)/hardware-scan
 	mkdir -p $(DIST)/hardware-scan/harness/host $(DIST)/hardware-scan/harness/model
 	cp harness/host/hardware_scan.py $(DIST)/hardware-scan/harness/host/
 	cp harness/model/device_kinds.py $(DIST)/hardware-scan/harness/model/
-	$(PYTHON) -m zipapp $(DIST)/hardware-scan --main harness.host.hardware_scan:main --python '/usr/bin/env python3' \
-		--compress --output $(DIST)/bootproof-hardware
+	cp harness/host/hardware_packed.py $(DIST)/hardware-scan/__main__.py
+	$(PYTHON) -m zipapp $(DIST)/hardware-scan --python '/usr/bin/env python3' --compress --output $(DIST)/bootproof-hardware
 	rm -r $(DIST)/hardware-scan
 
 clean: ## remove runs, dist and the virtual environment; the store stays

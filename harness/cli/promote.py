@@ -133,7 +133,7 @@ def _of_run(folder: Path, given: Path | None, stack: ExitStack) -> tuple[Artifac
     proof = read_proof(folder)
     claimed = attest.unverified(proof.attestation, str(folder / ATTESTATION)).verdict
     try:
-        is_edited = serialization.read(Verdict, folder / "verdict.json") != claimed
+        is_edited = not attest.are_same(serialization.read(Verdict, folder / "verdict.json"), claimed)
     except (OSError, ValueError):
         is_edited = True
     if is_edited:

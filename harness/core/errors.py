@@ -14,6 +14,7 @@
     │   ├── ChannelClosed                the channel closed under a command         guest.channel
     │   ├── DamagedFileSystem            e2fsck cannot repair it                    qemu.ext4
     │   ├── NotVerified                  a signature or a digest is not valid       promotion.attest
+    │   │   └── Unreadable                   it is not even an attestation: exit 4  promotion.attest
     │   └── NotPromoted                  a policy does not allow it                 promotion.promote
     ├── HostError                    this machine: a program, space, network    exit 75
     │   ├── MissingExtra                 a library of an extra is not installed

@@ -28,7 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """Artifacts to compare, with a verdict about them if there is one: it has boots and a runtime profile."""
+    """Artifacts to compare, with the verdict of a run that booted them, if there is one.
+
+    A verdict about these artifacts has their runtime profile. One about others has boots of them, if the run upgraded
+    from or to them.
+    """
 
     artifacts: Artifacts
     verdict: Verdict | None = None

@@ -45,14 +45,13 @@ class Facts:
 
 
 def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts:
-    """The facts about one image; a verdict about other artifacts is ignored."""
-    if verdict is not None and verdict.digests.get("artifacts", artifacts.digest) != artifacts.digest:
-        verdict = None
+    """The facts about one image; of a verdict about other artifacts, only the boots of these count."""
+    is_about = verdict is not None and verdict.digests.get("artifacts", artifacts.digest) == artifacts.digest
     boots = verdict.boots if verdict else ()
     return Facts(
         manifest=artifacts.manifest,
         image=image,
-        runtime_profile=verdict.runtime_profile if verdict else None,
+        runtime_profile=verdict.runtime_profile if verdict and is_about else None,
         boots=tuple(boot for boot in boots if boot.ready_s and boot.is_ordinary and boot.artifacts == artifacts.digest),
         accelerator=verdict.host.get("accelerator", "").partition(":")[0] if verdict else "",
     )

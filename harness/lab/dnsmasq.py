@@ -27,7 +27,7 @@ class DhcpConfig:
     ``names`` maps machine numbers to host names, by default ``machine-N``. ``nics`` maps them to the network card that
     is answered, by default the first, or None. ``plain`` are machines with a plain PXE ROM that have not fetched iPXE
     yet: QEMU's own ROMs are iPXE and can act as plain ones. A client that is not iPXE is sent to it: ``bios_file`` or
-    ``uefi_file`` by TFTP, the latter by HTTP. The last five fields are faults.
+    ``uefi_file`` by TFTP, the latter by HTTP. The last six fields are faults.
     """
 
     folder: Path
@@ -41,6 +41,7 @@ class DhcpConfig:
     uefi_file: str = IPXE_LOADER.name
     is_silent: bool = False
     has_rogue: bool = False
+    mtu: int = 0
     has_boot_file: bool = True
     has_tftp: bool = True
     has_dns: bool = True
@@ -81,6 +82,7 @@ def configuration(config: DhcpConfig) -> str:
         f"dhcp-range={GATEWAY},static,255.255.255.0,{config.lease_s}",
         f"dhcp-option=option:router,{GATEWAY}",
         *((f"dhcp-reply-delay={_LATER_S}",) if config.has_rogue else ()),
+        *((f"dhcp-option-force=option:mtu,{config.mtu}",) if config.mtu else ()),  # asked for or not
         *_dns(config),
         *(tftp if config.has_tftp else ()),
         *(_boot_files(config) if config.has_boot_file else ()),
@@ -135,6 +137,7 @@ def with_faults(config: DhcpConfig, faults: Iterable[NetworkFault]) -> DhcpConfi
         has_rogue=any(fault.has_rogue for fault in dhcp),
         has_boot_file=all(fault.has_boot_file for fault in dhcp),
         lease_s=next((fault.lease_s for fault in reversed(dhcp) if fault.lease_s), _LEASE_S),
+        mtu=next((fault.mtu for fault in reversed(dhcp) if fault.mtu), 0),
         has_tftp=not any(isinstance(fault, TftpFault) and fault.is_absent for fault in faults),
         has_dns=not any(isinstance(fault, DnsFault) for fault in faults),
     )

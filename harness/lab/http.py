@@ -48,7 +48,8 @@ class HttpAnswer:
 
     ``delay_s`` is a pause before the answer. ``only_bytes`` shortens the body and the announced length. After
     ``cut_after_bytes`` the connection is closed, after ``stall_after_bytes`` nothing more is sent. The byte at offset
-    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed.
+    ``flipped_at`` is changed. ``bytes_per_s`` limits the speed. Without ``has_length``, no length is announced: the
+    body ends with the connection (RFC 9112, 6.3).
     """
 
     body: bytes | Path = b""
@@ -60,10 +61,11 @@ class HttpAnswer:
     stall_after_bytes: int | None = None
     flipped_at: int | None = None
     bytes_per_s: int | None = None
+    has_length: bool = True
 
     @property
     def size_bytes(self) -> int:
-        """The length that the answer announces."""
+        """The length that the answer announces, unless it has none."""
         whole = self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
         return whole if self.only_bytes is None else min(whole, self.only_bytes)
 
@@ -300,11 +302,19 @@ def _is_unchanged(answer: HttpAnswer) -> bool:
     return (answer.flipped_at, answer.bytes_per_s, answer.only_bytes) == (None, None, None)
 
 
+class _WithoutLength(web.StreamResponse):
+    """An answer whose body aiohttp neither measures nor sends in chunks."""
+
+    _length_check = False
+
+
 async def _send(raw: web.BaseRequest, answer: HttpAnswer, transfer: Transfer) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    kind = web.StreamResponse if answer.has_length else _WithoutLength
+    response = kind(status=answer.status, headers=answer.headers)
     response.content_type = response.headers.get("Content-Type", "application/octet-stream")
-    response.content_length = answer.size_bytes
-    if response.headers.get("Connection") == "close":
+    if answer.has_length:
+        response.content_length = answer.size_bytes
+    if not answer.has_length or response.headers.get("Connection") == "close":
         response.force_close()
     await response.prepare(raw)
     if raw.method == "HEAD":

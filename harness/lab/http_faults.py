@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.lab.http import HttpAnswer, Request
-from harness.model.network_faults import SLOW_BYTES_PER_S, HttpFault, HttpFaultKind, NetworkFault
+from harness.model.network_faults import SLOW_BYTES_PER_S, HttpFault, HttpFaultKind, NetworkFault, ServedFile
 
 _MOVED = "moved"
 """The query of a redirected request."""
@@ -53,8 +53,11 @@ def _apply(fault: HttpFault, noise: Path, request: Request, answer: HttpAnswer, 
         case HttpFaultKind.OTHER_BUILD:
             return replace(answer, body=fault.other or answer.body)
         case HttpFaultKind.REDIRECT:
-            moved = HttpAnswer(status=302, headers={"Location": f"{request.path}?{_MOVED}"})
+            status = 301 if fault.file is ServedFile.LOADER else 302
+            moved = HttpAnswer(status=status, headers={"Location": f"{request.path}?{_MOVED}"})
             return answer if request.query == _MOVED else moved
+        case HttpFaultKind.NO_LENGTH:
+            return replace(answer, has_length=False)
         case HttpFaultKind.SLOW:
             return replace(answer, bytes_per_s=SLOW_BYTES_PER_S)
         case HttpFaultKind.REFUSED | HttpFaultKind.REFUSED_ONCE:

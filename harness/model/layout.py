@@ -7,6 +7,8 @@ from __future__ import annotations
 
 BUNDLE_SUFFIX = ".bundle"
 
+EVENTS = "events.jsonl"
+
 ATTESTATION, SBOM, STATEMENT = "attestation.json", "sbom.cdx.json", "statement.json"
 """The signed statement of a run, its bill of materials, and the statement if no key signs it."""
 

@@ -20,12 +20,14 @@ from pathlib import Path
 
 from harness.core.config_file import suggestion
 from harness.core.errors import UsageError
-from harness.model.machine_spec import BOOT_URL, BootPath, MachineSpec, NicSpec
+from harness.model.machine_spec import BOOT_URL, IPXE_LOADER, BootPath, MachineSpec, NicSpec
 
 _LATE_S = 5.0
 """iPXE sends four requests within 7 s and gives up 8 s later (dhcp.c: 1 s, doubled each time)."""
 _SHORT_LEASE_S = 120
 """The minimum: dnsmasq(8)."""
+_MTU = 1280
+"""The smallest that IPv6 works with (RFC 8200, 5); dhclient-script of Debian and dracut ignore 576 and less."""
 _LOSS = 0.01
 _TFTP_LOSS = 0.05
 _TFTP_KBIT = 400
@@ -48,6 +50,7 @@ class HttpFaultKind(StrEnum):
     NOISE = "noise"
     OTHER_BUILD = "other-build"
     REDIRECT = "redirect"
+    NO_LENGTH = "no-length"
     SLOW = "slow"
 
     @property
@@ -68,26 +71,49 @@ _HTTP = {
     HttpFaultKind.NOISE: ("the {} is something else of the same length", False),
     HttpFaultKind.OTHER_BUILD: ("the {} is another build's", False),
     HttpFaultKind.REDIRECT: ("the {} is redirected to another place", True),
+    HttpFaultKind.NO_LENGTH: ("the web server does not announce the length of the {}", True),
     HttpFaultKind.SLOW: ("the {} comes at 20 Mbit/s", True),
 }
 """Of each kind: what it does to a file, and whether it is transient."""
 
 
 class ServedFile(StrEnum):
+    """A file that machines download; the loader is the one that firmware fetches by HTTP."""
+
+    LOADER = "loader"
     KERNEL = "kernel"
     INITRD = "initrd"
     ROOTFS = "rootfs"
 
     def is_called(self, name: str) -> bool:
         """Whether the artifacts' file of that name is this one."""
-        prefixes = {ServedFile.KERNEL: "vmlinuz", ServedFile.INITRD: "initrd.", ServedFile.ROOTFS: "rootfs."}
+        prefixes = {
+            ServedFile.LOADER: IPXE_LOADER.name,
+            ServedFile.KERNEL: "vmlinuz",
+            ServedFile.INITRD: "initrd.",
+            ServedFile.ROOTFS: "rootfs.",
+        }
         return name.startswith(prefixes[self])
 
     def comes_after(self, name: str) -> bool:
         """Whether machines fetch this file right after the file of that name."""
+        if self is ServedFile.LOADER:
+            return False
         if self is ServedFile.KERNEL:
             return name.endswith(".ipxe") and name != BOOT_URL.rpartition("/")[2]
         return (ServedFile.KERNEL if self is ServedFile.INITRD else ServedFile.INITRD).is_called(name)
+
+
+_ARTIFACTS = (ServedFile.KERNEL, ServedFile.INITRD, ServedFile.ROOTFS)
+_FILES = {
+    HttpFaultKind.REDIRECT: (ServedFile.LOADER, *_ARTIFACTS),
+    HttpFaultKind.NO_LENGTH: (ServedFile.LOADER, ServedFile.ROOTFS),
+}
+"""The files of the kinds that concern others than `_ARTIFACTS`.
+
+Faults of the loader are permanent: EDK II does not follow redirects (tianocore/edk2#9714) and needs a length. Without a
+length, iPXE takes minutes for a kernel and an initrd (seen with Debian 12's, emulated: 12 MB in 85 s instead of 1 s).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +140,13 @@ class NetworkFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpFault(NetworkFault):
-    """A fault of DHCP: no answer until ``silent_s`` after the first request, leases of ``lease_s``, answers without a
-    boot file, a quicker rogue server with other answers, or no answer on the first of two network cards."""
+    """A fault of DHCP: no answer until ``silent_s`` after the first request, leases of ``lease_s``, an ``mtu`` (RFC
+    2132, option 26), answers without a boot file, a quicker rogue server with other answers, or no answer on the first
+    of two network cards."""
 
     silent_s: float = 0.0
     lease_s: int = 0
+    mtu: int = 0
     has_boot_file: bool = True
     has_rogue: bool = False
 
@@ -152,6 +180,8 @@ class HttpFault(NetworkFault):
     other: Path | None = None
 
     def shows_on(self, boot_path: BootPath) -> bool:
+        if self.file is ServedFile.LOADER:
+            return boot_path is BootPath.UEFI_HTTP
         if self.file is ServedFile.ROOTFS:
             return boot_path not in (BootPath.DIRECT, BootPath.GRUB)
         return boot_path.is_netboot
@@ -199,6 +229,7 @@ def _others() -> Iterator[NetworkFault]:
     yield DhcpFault(
         name="dhcp-short-lease", what=f"leases of {_SHORT_LEASE_S} s", is_transient=True, lease_s=_SHORT_LEASE_S
     )
+    yield DhcpFault(name="dhcp-small-mtu", what=f"DHCP sets an MTU of {_MTU}", is_transient=True, mtu=_MTU)
     yield DhcpFault(name="dhcp-no-boot-file", what="DHCP gives an address and nothing to boot", has_boot_file=False)
     yield TftpFault(name="tftp-absent", what="there is no TFTP server", is_absent=True)
     yield TftpFault(
@@ -224,9 +255,9 @@ def _others() -> Iterator[NetworkFault]:
 
 def _http() -> Iterator[NetworkFault]:
     for kind, (what, is_transient) in _HTTP.items():
-        for file in ServedFile:
-            name = f"http-{kind}-{file}"
-            yield HttpFault(name=name, what=what.format(file), is_transient=is_transient, kind=kind, file=file)
+        for file in _FILES.get(kind, _ARTIFACTS):
+            name, ends = f"http-{kind}-{file}", is_transient and file is not ServedFile.LOADER
+            yield HttpFault(name=name, what=what.format(file), is_transient=ends, kind=kind, file=file)
 
 
 def read(text: str) -> NetworkFault:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UsageError
-from harness.plugin.options import add_options
+from harness.plugin.options import add_options, check_without_image
 
 FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
 
@@ -30,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "state(name): the state that the test's machine must be in (default: booted)")
     if config.option.image:
         _begin(config)
+    else:
+        check_without_image(config.option)
 
 
 def _begin(config: pytest.Config) -> None:

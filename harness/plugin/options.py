@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from harness.model.network_faults import NetworkFault
 
 
+_POWER_CUTS = 20000
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Add the options, by subject."""
     add = parser.getgroup("bootproof", "Bootproof: test hypervisor images in QEMU").addoption
@@ -46,8 +49,9 @@ def add_options(parser: pytest.Parser) -> None:
     # how much is tested
     add("--thorough", action="store_true",
         help="Also run the long tests: power cuts, disk and network faults, hardware, late units, all upgrades.")
-    add("--power-cuts", type=int, default=20000, metavar="N",
-        help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 (default: 20000).")
+    add("--power-cuts", type=int, metavar="N",
+        help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 "
+        f"(default: {_POWER_CUTS}).")
     add("--repeat", type=int, default=1, metavar="N",
         help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
     add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
@@ -81,7 +85,7 @@ class RunOptions:
     network: str = "auto"
     network_faults: tuple[NetworkFault, ...] = ()
     is_thorough: bool = False
-    power_cuts: int = 20000
+    power_cuts: int = _POWER_CUTS
     repeats: int = 1
     seed: int = 1
     sign_key: str | None = None
@@ -131,7 +135,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         network=option.network,
         network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         is_thorough=option.thorough,
-        power_cuts=option.power_cuts,
+        power_cuts=option.power_cuts or _POWER_CUTS,
         repeats=option.repeat,
         seed=option.seed,
         sign_key=option.sign_key,
@@ -150,13 +154,23 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     return options
 
 
+def check_without_image(option: Any) -> None:
+    """Raise pytest's `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
+    for name, value in (("--network-fault", option.network_fault), ("--power-cuts", option.power_cuts)):
+        if value:
+            raise pytest.UsageError(f"{name} needs --image, without which no machine is booted")
+
+
 def _check_values(option: Any) -> None:
     if option.artifacts and len(set(option.image)) > 1:
         raise UsageError("--artifacts belong to one image; give one --image")
     if option.kernel_arguments is not None and not option.artifacts:
         raise UsageError("--kernel-arguments needs --artifacts; a definition has its own arguments in [build]")
+    if option.power_cuts is not None and not option.thorough:
+        raise UsageError("--power-cuts needs --thorough, without which no power cut is tested")
     for name in ("power_cuts", "keep_minutes", "repeat"):
-        if (value := getattr(option, name)) < 1:
+        value = getattr(option, name)
+        if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
 
 

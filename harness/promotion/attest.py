@@ -18,7 +18,7 @@ from harness.core import digest, serialization
 from harness.core.errors import ImageError, UsageError, optional
 from harness.core.serialization import Format
 from harness.model.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
-from harness.model.layout import ATTESTATION, SBOM, STATEMENT
+from harness.model.layout import ATTESTATION, EVENTS, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
 
 KEY_VARIABLE = "BOOTPROOF_SIGN_KEY"
@@ -27,6 +27,7 @@ _STATEMENT_TYPE = "application/vnd.in-toto+json"
 _FILE_TYPE = "application/octet-stream"
 _NEEDED = "signing and verifying need securesystemslib"
 _CONFIGURATION = ("definition", "suite", "harness")
+RESTORE = "restore the run's folder from a copy, or run the tests again"
 
 
 class NotVerified(ImageError):
@@ -40,22 +41,34 @@ class NotVerified(ImageError):
         return f"{self.why}; {self.remedy}" if self.remedy else self.why
 
 
+class Unreadable(NotVerified):
+    """A file is not an attestation or a signature at all."""
+
+    exit_status = UsageError.exit_status
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
     """The content of an attestation: a ``verdict`` about ``files`` (name to SHA-256), signed by the key called ``by``.
 
-    ``sbom`` is the SHA-256 of the bill of materials; ``by`` is empty if no signature was verified.
+    ``configuration`` has the SHA-256 of what else the run depended on or recorded: the definition, the bill of
+    materials, the events and others. ``by`` is empty if no signature was verified.
     """
 
     verdict: Verdict
     files: dict[str, str]
-    sbom: str
+    configuration: dict[str, str]
     by: str
+
+    @property
+    def sbom(self) -> str:
+        """The SHA-256 of the bill of materials; empty if there is none."""
+        return self.configuration.get(SBOM, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configured:
-    """What a run depended on, by ``name`` and its ``digest`` ("sha256" → hex)."""
+    """What a run depended on or recorded, by ``name`` and its ``digest`` ("sha256" → hex)."""
 
     name: str
     digest: dict[str, str]
@@ -78,10 +91,10 @@ class Predicate:
     verdict: Verdict
 
 
-def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str = "") -> bytes:
+def statement(verdict: Verdict, artifacts: Artifacts, bound: Mapping[str, str]) -> bytes:
     """The in-toto statement to sign; an inconclusive verdict is FAILED.
 
-    ``policy`` is the SHA-256 of the policy in force.
+    ``bound`` maps the names of further files to their SHA-256: the bill of materials, the events, the policy in force.
     """
     with optional("promotion", "an attestation needs in-toto-attestation"):
         from google.protobuf.json_format import MessageToDict
@@ -90,21 +103,35 @@ def statement(verdict: Verdict, artifacts: Artifacts, sbom: bytes, policy: str =
 
     files = {name: file.sha256 for name, file in artifacts.manifest.files.items()}
     files[MANIFEST] = digest.of_file(artifacts.folder / MANIFEST)
-    settings = {name: verdict.digests[name] for name in _CONFIGURATION} | {SBOM: digest.of_bytes(sbom)}
-    settings |= {"policy": policy} if policy else {}
+    settings = {name: verdict.digests[name] for name in _CONFIGURATION} | dict(bound)
     predicate = Predicate(
-        result="PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
         configuration=tuple(Configured(name=name, digest={"sha256": sha256}) for name, sha256 in settings.items()),
-        passedTests=verdict.coverage.passed,
-        failedTests=(*verdict.coverage.failed, *verdict.coverage.missing),
         verdict=verdict,
+        **_summary(verdict),
     )
-    text = json.dumps(serialization.dump(predicate), ensure_ascii=False)  # a console may hold what has no UTF-8
-    plain = json.loads(text.encode("utf-8", "replace"))
     subjects = [ResourceDescriptor(name=name, digest={"sha256": files[name]}).pb for name in sorted(files)]
-    made = Statement(subjects, _PREDICATE, plain)
+    made = Statement(subjects, _PREDICATE, _plain(predicate))
     made.validate()
     return _canonical(MessageToDict(made.pb))
+
+
+def _summary(verdict: Verdict) -> dict[str, Any]:
+    """The fields of the predicate that repeat the verdict."""
+    return {
+        "result": "PASSED" if verdict.outcome is Outcome.PASSED else "FAILED",
+        "passedTests": verdict.coverage.passed,
+        "failedTests": (*verdict.coverage.failed, *verdict.coverage.missing),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as plain JSON in UTF-8: a quoted line of a console may hold what has no UTF-8."""
+    return json.loads(json.dumps(serialization.dump(value), ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def are_same(one: Verdict, attested: Verdict) -> bool:
+    """Whether ``attested`` is what an attestation of ``one`` holds."""
+    return bool(_plain(one) == _plain(attested))
 
 
 def sign(payload: bytes, key: Any, payload_type: str = _STATEMENT_TYPE) -> bytes:
@@ -153,6 +180,19 @@ def unverified(envelope: bytes, where: str) -> Attestation:
     return _attested(_envelope(envelope, _STATEMENT_TYPE, where).payload, "", where)
 
 
+def unsigned(statement: bytes, where: str) -> Attestation:
+    """The content of a ``statement`` that a run wrote; `NotVerified` if it is damaged, or its parts do not agree."""
+    try:
+        attested = _attested(statement, "", where)
+    except Unreadable as error:
+        raise NotVerified(f"{where} was changed after the run", RESTORE) from error
+    content = json.loads(statement)
+    summary = _plain(_summary(attested.verdict))
+    if _canonical(content) != statement or {name: content["predicate"].get(name) for name in summary} != summary:
+        raise NotVerified(f"{where} was changed after the run", RESTORE)
+    return attested
+
+
 def _attested(payload: bytes, by: str, where: str) -> Attestation:
     try:
         content = json.loads(payload)
@@ -164,9 +204,11 @@ def _attested(payload: bytes, by: str, where: str) -> Attestation:
         verdict = serialization.load(Verdict, predicate["verdict"], where)
         if strange := [name for name in files if not FILE_NAME.fullmatch(name)]:
             raise ValueError(f"it names a file {strange[0]!r}")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotVerified(f"{where} is not a valid attestation of a verdict: {error}") from error
-    return Attestation(verdict=verdict, files=files, sbom=settings.get(SBOM, ""), by=by)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        is_sentence = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError | UnicodeError)
+        why = str(error) if is_sentence else "it does not hold an in-toto statement with a test result"
+        raise Unreadable(f"{where} is not a valid attestation of a verdict: {why}") from error
+    return Attestation(verdict=verdict, files=files, configuration=settings, by=by)
 
 
 def _opened(envelope: bytes, keys: Mapping[str, str], payload_type: str, where: str) -> tuple[bytes, str]:
@@ -192,10 +234,13 @@ def _envelope(envelope: bytes, payload_type: str, where: str) -> Any:
 
     try:
         opened = Envelope.from_dict(json.loads(envelope))
-        if _canonical(opened.to_dict()) != envelope or opened.payload_type != payload_type:
-            raise ValueError("another program wrote it, or it was changed")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise NotVerified(f"{where} is not an envelope of Bootproof: {error}", "run the tests again") from error
+        what = "an attestation" if payload_type == _STATEMENT_TYPE else "a signature"
+        raise Unreadable(f"{where} is not {what}: it does not hold a DSSE envelope in JSON") from error
+    if opened.payload_type != payload_type:
+        raise Unreadable(f"{where} is an envelope of {opened.payload_type!r}, not of {payload_type!r}")
+    if _canonical(opened.to_dict()) != envelope:
+        raise NotVerified(f"{where} was changed, or another program wrote it", "sign it again")
     return opened
 
 
@@ -319,7 +364,10 @@ def write_all(
 ) -> Sequence[Path]:
     """Write the bill of materials and the attestation, or without a ``signer`` the statement, to a run's ``folder``."""
     bill = sbom(artifacts.manifest)
-    content = statement(verdict, artifacts, bill, policy)
+    bound = {SBOM: digest.of_bytes(bill), **({"policy": policy} if policy else {})}
+    if (folder / EVENTS).exists():
+        bound[EVENTS] = digest.of_file(folder / EVENTS)
+    content = statement(verdict, artifacts, bound)
     written = {SBOM: bill, **({ATTESTATION: sign(content, signer)} if signer else {STATEMENT: content})}
     for name, content in written.items():
         (folder / name).write_bytes(content)

@@ -27,7 +27,7 @@ from harness.core import digest, durable, serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.locks import try_lock
 from harness.model.artifacts import MANIFEST, Artifacts
-from harness.model.layout import ATTESTATION, SBOM
+from harness.model.layout import ATTESTATION, SBOM, STATEMENT
 from harness.model.machine_spec import BootPath
 from harness.promotion.attest import NotVerified
 from harness.qemu.ipxe import published_script
@@ -39,6 +39,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FIRST = ""
 """The ``previous`` of the first line of a history."""
+
+
+def is_name(text: str) -> bool:
+    """Whether an image or a stream can have that name."""
+    return bool(_NAME.fullmatch(text)) and not text.endswith(".json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,7 @@ class Pointer:
 
     def __post_init__(self) -> None:
         for name in (self.image, self.stream):
-            if not _NAME.fullmatch(name) or name.endswith(".json"):
+            if not is_name(name):
                 raise ValueError(f"{name!r} is not a valid name of an image or a stream")
 
     @property
@@ -106,10 +111,13 @@ def read_proof(folder: Path) -> Proof:
     try:
         return Proof(attestation=(folder / ATTESTATION).read_bytes(), sbom=(folder / SBOM).read_bytes())
     except FileNotFoundError as error:
-        raise NotVerified(
-            f"{error.filename} is missing: the run did not sign its verdict",
-            "run the tests with --sign-key KEY, or with BOOTPROOF_SIGN_KEY set",
-        ) from error
+        if Path(error.filename).name == SBOM:
+            why, remedy = "it was removed, or not copied with the attestation", "restore it, or run the tests again"
+        elif (folder / STATEMENT).exists():
+            why, remedy = "the run did not sign its verdict", f"run bootproof attest sign {folder} --key KEY"
+        else:
+            why, remedy = "the run did not sign its verdict", "run the tests with --sign-key KEY"
+        raise NotVerified(f"{error.filename} is missing: {why}", remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ class PublishedTree:
 
     def _stream(self, image: str, stream: str) -> Path:
         for name in (image, stream):
-            if not _NAME.fullmatch(name) or name.endswith(".json"):
+            if not is_name(name):
                 raise UsageError(
                     f"{name!r} is not a valid name of an image or a stream: letters, digits and ._- only, no .json"
                 )

@@ -13,7 +13,7 @@ from harness.diff import Side
 from harness.model.artifacts import Artifacts, load_artifacts
 from harness.model.verdict import Verdict
 from harness.promotion import attest
-from harness.promotion.published_tree import Proof
+from harness.promotion.published_tree import Proof, is_name
 from harness.promotion.remote import LocalTree, RemoteTree, open_tree
 from harness.runs import history
 from harness.store.store import Store, find_store
@@ -35,14 +35,14 @@ def open_named_tree(given: str | None, until: ExitStack, image: str = "") -> Loc
 
 
 def select(name: str, tree: str | None, until: ExitStack) -> Side:
-    """The artifacts called ``name``, held until ``until`` closes, and the newest verdict about them.
+    """The artifacts called ``name``, held until ``until`` closes, and the newest verdict with boots of them.
 
     ``name`` is a folder, a digest or its beginning (8 digits or more), IMAGE, IMAGE@VERSION or, with a ``tree``,
     IMAGE@STREAM.
     """
     store = find_store()
     image, _, which = name.partition("@")
-    if which and tree_name(tree):
+    if tree_name(tree) and is_name(image) and is_name(which):  # a version may be the name of no stream: 2026.11+next
         opened = open_named_tree(tree, until, image)
         if opened.tree.current(image, which):
             return _of_stream(opened, image, which)
@@ -52,7 +52,7 @@ def select(name: str, tree: str | None, until: ExitStack) -> Side:
         artifacts = _of_digest(name, store, tree, until)
     else:
         artifacts = store.hold(lambda: store.newest(image, which), until)
-    return Side(artifacts=artifacts, verdict=_verdict_about(artifacts.digest, store))
+    return Side(artifacts=artifacts, verdict=_verdict_with(artifacts.digest, store))
 
 
 def select_promoted(given: str | None, image: str, stream: str, until: ExitStack) -> Side | None:
@@ -95,7 +95,7 @@ def _of_digest(name: str, store: Store, tree: str | None, until: ExitStack) -> A
         return load_artifacts(found[0])
 
 
-def _verdict_about(digest: str, store: Store) -> Verdict | None:
+def _verdict_with(digest: str, store: Store) -> Verdict | None:
     with suppress(HostError, OSError, ValueError):
         if folder := history.last_verdict_folder(store, digest):
             return serialization.read(Verdict, folder / "verdict.json")

@@ -20,11 +20,11 @@ from typing import TypeVar
 from harness.core import process, serialization
 from harness.core.errors import Blame, HostError
 from harness.model.events import KINDS, Event, Note, PhaseBegan, Recorded, Unchecked
+from harness.model.layout import EVENTS
 from harness.model.verdict import BootResult, Finding
 from harness.store.store import Store
 
 E = TypeVar("E")
-EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
 from harness.store.store import Store
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 create table run (
     id integer primary key,
@@ -51,9 +51,11 @@ create table boot (
     number integer not null,
     path text not null,
     phases text not null,
-    ready_s real
+    ready_s real,
+    digest text not null default ''
 );
 create index boot_of_run on boot (run);
+create index boot_of_digest on boot (digest);
 create table test (
     run integer not null references run (id) on delete cascade,
     test text not null,
@@ -69,7 +71,15 @@ create table flake (
 create index flake_of_run on flake (run);
 """
 _RUN = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_FROM_1 = "begin immediate; alter table run add column clone_mib integer; pragma user_version = 2; commit;"
+_UPGRADES = {
+    1: "alter table run add column clone_mib integer;",
+    2: """
+        alter table boot add column digest text not null default '';
+        update boot set digest = (select digest from run where run.id = boot.run);
+        create index boot_of_digest on boot (digest);
+    """,
+}
+"""From each older format to the next. Format 2 has only the boots of the artifacts that the run's verdict is about."""
 _LAST_RUNS = 3
 """The shortest duration of a test in this many runs is taken: in the others it may have waited for something shared."""
 _PATIENCE_S = 30.0
@@ -94,7 +104,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """All runs of one set of artifacts. ``boots_s`` maps a boot path and accelerator to times until ready.
+    """All runs of one set of artifacts. ``boots_s`` maps a boot path and accelerator to times until ready, also of
+    boots in runs of other artifacts, which upgraded from or to these.
 
     ``outcome`` and ``started`` (ISO 8601) are those of the last run.
     """
@@ -155,7 +166,9 @@ def _add(path: Path, store: Store, verdict: Verdict, folder: Path) -> str:
             base.execute("begin immediate")
             base.execute("delete from run where folder = ?", [str(folder.resolve())])
             number = base.execute(_RUN, [*_row(store, verdict, folder), record.clone_mib or None]).lastrowid
-            base.executemany("insert into boot values (?, ?, ?, ?, ?, ?)", ([number, *row] for row in _boots(verdict)))
+            base.executemany(
+                "insert into boot values (?, ?, ?, ?, ?, ?, ?)", ([number, *row] for row in _boots(verdict))
+            )
             base.executemany("insert into test values (?, ?, ?, ?)", ([number, *row] for row in _tests(record)))
             flakes = [[number, finding.where, finding.what] for finding in verdict.findings if finding.id == "flake"]
             base.executemany("insert into flake values (?, ?, ?)", flakes)
@@ -169,8 +182,8 @@ def _prepare(base: sqlite3.Connection, path: Path) -> None:
         raise _Damaged("it has tables of another program")
     if not version:
         base.executescript(f"begin; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit;")
-    elif version == 1:
-        base.executescript(_FROM_1)
+    for older in range(version, _SCHEMA_VERSION) if version else ():
+        base.executescript(f"begin immediate; {_UPGRADES[older]} pragma user_version = {older + 1}; commit;")
     answer = base.execute("pragma quick_check(1)").fetchone()[0]
     if answer != "ok":
         raise _Damaged(answer.splitlines()[-1])
@@ -200,10 +213,10 @@ def _sizes(store: Store, verdict: Verdict) -> list[int | None]:
 
 
 def _boots(verdict: Verdict) -> Iterator[list[Any]]:
-    """This run's boots of these artifacts; a template's boots count in the run that made the template."""
+    """This run's boots, each with the artifacts that it ran; a template's boots count in the run that made it."""
     for boot in verdict.boots:
-        if boot.artifacts == verdict.digests["artifacts"] and not boot.run and boot.is_ordinary:
-            yield [boot.machine, boot.number, boot.boot_path, json.dumps(boot.phases), boot.ready_s]
+        if not boot.run and boot.is_ordinary:
+            yield [boot.machine, boot.number, boot.boot_path, json.dumps(boot.phases), boot.ready_s, boot.artifacts]
 
 
 def _tests(record: RunRecord) -> Iterator[list[Any]]:
@@ -243,13 +256,18 @@ def versions(store: Store, image: str) -> tuple[Version, ...]:
 def _ready_times(base: sqlite3.Connection, image: str) -> dict[str, dict[str, list[float]]]:
     times_s = defaultdict[str, dict[str, list[float]]](lambda: defaultdict(list))
     rows = base.execute(
-        "select digest, path, accelerator, ready_s from boot join run on run.id = boot.run "
+        f"select {_digest_of_boot(base)}, path, accelerator, ready_s from boot join run on run.id = boot.run "
         "where image = ? and ready_s is not null order by path, accelerator",
         [image],
     )
     for digest, path, accelerator, ready_s in rows:
         times_s[digest][" ".join(filter(None, [path, accelerator]))].append(ready_s)
     return times_s
+
+
+def _digest_of_boot(base: sqlite3.Connection) -> str:
+    """The column with the artifacts that a boot ran: of an older file, those that its run's verdict is about."""
+    return "boot.digest" if _format(base) >= 3 else "run.digest"
 
 
 def _version(runs: list[sqlite3.Row], boots_s: dict[str, list[float]], flakes: int) -> Version:
@@ -307,22 +325,27 @@ def durations(store: Store, image: str) -> TestDurations:
 
 
 def last_verdict_folder(store: Store, digest: str) -> Path | None:
-    """The folder of the newest run that passed these artifacts, else of their newest run, if it still exists.
+    """The folder of the newest run that passed these artifacts, else of their newest run, else of the newest run of
+    others that booted them, if it still exists.
 
     `HostError` if the history cannot be read.
     """
     with _reading(store) as base:
         if base is None:
             return None
-        order = "outcome = 'passed' desc, started desc, id desc"
-        rows = base.execute(f"select folder from run where digest = ? order by {order}", [digest]).fetchall()
-    return next((Path(folder) for (folder,) in rows if _is_verdict_on(digest, Path(folder))), None)
+        order = "run.digest = :digest desc, outcome = 'passed' desc, started desc, id desc"
+        booted = f"select run from boot join run on run.id = boot.run where {_digest_of_boot(base)} = :digest"
+        select = f"select folder from run where digest = :digest or id in ({booted}) order by {order}"
+        rows = base.execute(select, {"digest": digest}).fetchall()
+    return next((Path(folder) for (folder,) in rows if _has_boots_of(digest, Path(folder))), None)
 
 
-def _is_verdict_on(digest: str, folder: Path) -> bool:
-    """Another run may have taken the folder's name since."""
+def _has_boots_of(digest: str, folder: Path) -> bool:
+    """Whether the verdict in ``folder`` is about these artifacts or has boots of them: another run may have taken the
+    folder's name since."""
     with suppress(OSError, ValueError, BootproofError):  # a newer format is an error of the last kind
-        return serialization.read(Verdict, folder / "verdict.json").digests.get("artifacts") == digest
+        verdict = serialization.read(Verdict, folder / "verdict.json")
+        return digest in (verdict.digests.get("artifacts"), *(boot.artifacts for boot in verdict.boots))
     return False
 
 

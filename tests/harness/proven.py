@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness.core import serialization
+from harness.core import digest, serialization
 from harness.model.artifacts import KERNEL, MANIFEST, Artifacts, Manifest, describe, load_artifacts
+from harness.model.layout import SBOM
 from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Verdict
 from harness.promotion import attest
 from harness.promotion.promote import Promoter, promote
@@ -89,7 +90,7 @@ class Proven:
 
     def proof(self, artifacts: Artifacts, verdict: Verdict, key: str = "ci") -> Proof:
         bill = attest.sbom(artifacts.manifest)
-        statement = attest.statement(verdict, artifacts, bill)
+        statement = attest.statement(verdict, artifacts, {SBOM: digest.of_bytes(bill)})
         return Proof(attestation=attest.sign(statement, attest.read_signer(str(self.key(key)))), sbom=bill)
 
     def promote(self, version: str = "1", verdict: Verdict | None = None, at: datetime = NOW) -> Pointer:

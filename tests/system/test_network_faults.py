@@ -14,7 +14,7 @@ from harness.machine.errors import BootFailed
 from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, Firmware, MachineSpec
-from harness.model.network_faults import known, needs_other_build, with_other_build
+from harness.model.network_faults import known, needs_other_build, path_for, with_other_build
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
@@ -47,6 +47,8 @@ FOUND = {
     },
     "http-other-build-rootfs": "served-bytes-differ",
     "tftp-absent": "ipxe-download-failed",
+    "http-redirect-loader": "firmware-download-failed",
+    "http-no-length-loader": "firmware-download-failed",
 }
 """The finding of each permanent fault; the image boots in spite of the others."""
 
@@ -59,9 +61,9 @@ def test_a_fault_that_no_image_tolerates_is_named(
     if needs_other_build(fault):
         other = build(base, find_store(), version=f"{base.version}+next")
         (fault,) = with_other_build([fault], [other.rootfs])
-    machine = replace(spec, boot_path=BootPath.IPXE_BIOS)
+    machine = replace(spec, boot_path=path_for(fault, [BootPath.IPXE_BIOS]))
     if name.startswith("tftp"):
-        machine = replace(spec, boot_path=BootPath.PXE_CHAIN, firmware=Firmware.BIOS)  # UEFI falls back to HTTP boot
+        machine = replace(machine, firmware=Firmware.BIOS)  # UEFI falls back to HTTP boot
     lab.inject(fault)
 
     with pytest.raises(BootFailed) as failure, booting(machine):
@@ -73,9 +75,9 @@ def test_a_fault_that_no_image_tolerates_is_named(
 
 @pytest.mark.parametrize("name", [name for name, fault in known().items() if fault.is_transient])
 def test_a_transient_fault_is_tolerated(name: str, booting: Booting, spec: MachineSpec, lab: Lab, run: Run) -> None:
-    path = BootPath.PXE_CHAIN if name.startswith("tftp") else BootPath.IPXE_BIOS
-    lab.inject(known()[name])
+    fault = known()[name]
+    lab.inject(fault)
 
-    with booting(replace(spec, boot_path=path)) as machine:
+    with booting(replace(spec, boot_path=path_for(fault, [BootPath.IPXE_BIOS]))) as machine:
         assert machine.check("systemctl is-active ssh") == "active"
     assert run.findings() == ()

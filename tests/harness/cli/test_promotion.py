@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from harness.cli.main import main
 from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
+from harness.model.verdict import Verdict
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
 
@@ -35,14 +40,15 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     return made
 
 
-def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site") -> Path:
-    """The folder of a run of these artifacts."""
+def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site", key: str = "ci") -> Path:
+    """The folder of a run of these artifacts; without a ``key``, the run is not signed."""
     artifacts = made.artifacts(version)
     folder = made.folder / "runs" / name
     folder.mkdir(parents=True)
     verdict = replace(made.verdict(artifacts), started=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
     serialization.write(folder / "verdict.json", verdict)
-    attest.write_all(folder, verdict, artifacts, attest.read_signer(str(made.key("ci"))))
+    (folder / "events.jsonl").write_text('{"kind": "Note"}\n')
+    attest.write_all(folder, verdict, artifacts, attest.read_signer(str(made.key(key))) if key else None)
     return folder
 
 
@@ -96,6 +102,160 @@ def test_an_attestation_is_verified_offline(proven: Proven, capsys: pytest.Captu
     (folder / "vmlinuz").write_bytes(b"Kernel1")
     assert main(["attest", "verify", file, "--key", "ci.key.pub", "--artifacts", str(folder)]) == 1
     assert "vmlinuz was changed after it was attested" in capsys.readouterr().err
+
+
+GARBAGE = {
+    "empty": b"",
+    "text": b"# Promotion\n",
+    "no UTF-8": b"\xff\xfe\x00",
+    "a list": b"[]",
+    "other JSON": b'{"payload": 3}',
+    "no base64": b'{"payload": "%", "payloadType": "x", "signatures": []}',
+    "nested": b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_what_is_no_attestation_is_unreadable(proven: Proven, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (proven.folder / "garbage").write_bytes(GARBAGE[name])
+
+    assert main(["attest", "verify", "garbage", "--key", "ci.key.pub"]) == 4
+    assert capsys.readouterr().err == (
+        "bootproof: garbage is not an attestation: it does not hold a DSSE envelope in JSON\n"
+    )
+
+
+def test_the_signature_of_a_file_is_no_attestation(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attest", "verify", "images/policy.toml.sig", "--key", str(proven.key("keeper")) + ".pub"]) == 4
+    assert "policy.toml.sig is an envelope of 'application/octet-stream', not of" in capsys.readouterr().err
+    (proven.folder / "list").write_text("[]")
+    signed = attest.sign(b"[]", attest.read_signer("ci.key"))
+    (proven.folder / "list").write_bytes(signed)
+    assert main(["attest", "verify", "list", "--key", "ci.key.pub"]) == 4
+    assert "list is not a valid attestation of a verdict: it does not hold an in-toto" in capsys.readouterr().err
+
+
+def test_an_attestation_with_another_spelling_is_refused(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    file = proven.folder / "runs" / "2026-11-21T12-00-00-site" / "attestation.json"
+    file.write_bytes(file.read_bytes() + b" ")
+
+    assert main(["attest", "verify", str(file), "--key", "ci.key.pub"]) == 1
+    assert "attestation.json was changed, or another program wrote it" in capsys.readouterr().err
+
+
+def test_an_attestation_without_its_bill_of_materials_is_refused_for_that_reason(
+    proven: Proven, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (proven.folder / "runs" / "2026-11-21T12-00-00-site" / "sbom.cdx.json").unlink()
+
+    assert promote(proven) == 1
+    error = capsys.readouterr().err
+    assert "sbom.cdx.json is missing: it was removed, or not copied with the attestation" in error
+    assert "did not sign" not in error
+
+
+# A run that is signed later
+
+
+UNSIGNED = "2026-11-21T13-00-00-site"
+
+
+def sign(folder: Path, *more: str) -> int:
+    return main(["attest", "sign", str(folder), "--key", "ci.key", *more])
+
+
+def test_a_run_without_a_key_is_signed_elsewhere_and_promoted(
+    proven: Proven, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(proven, "2", UNSIGNED, key="")
+    statement = (folder / "statement.json").read_bytes()
+    assert promote(proven, "2") == 1
+    assert f"the run did not sign its verdict; run bootproof attest sign runs/{UNSIGNED}" in capsys.readouterr().err
+    elsewhere = shutil.copytree(folder, proven.folder / "copied")
+
+    assert sign(elsewhere) == 0
+
+    printed = capsys.readouterr()
+    assert printed.out == f"{elsewhere / 'attestation.json'}\n"
+    assert "are not compared; promote compares them" in printed.err
+    envelope = json.loads((elsewhere / "attestation.json").read_text())
+    assert base64.b64decode(envelope["payload"]) == statement
+    assert main(["attest", "verify", str(elsewhere / "attestation.json"), "--key", "ci.key.pub"]) == 0
+    assert promote(proven, "2", "--run", "copied") == 0
+    assert sign(elsewhere) == 4
+    assert "copied is signed already; check it with bootproof attest verify" in capsys.readouterr().err
+
+
+def replaced(old: str, new: str) -> Callable[[Path], object]:
+    def change(file: Path) -> None:
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def test_a_run_whose_statement_does_not_name_its_events_is_signed(proven: Proven) -> None:
+    folder, artifacts = run(proven, "2", UNSIGNED, key=""), proven.artifacts("2")
+    (folder / "events.jsonl").unlink()
+    attest.write_all(folder, serialization.read(Verdict, folder / "verdict.json"), artifacts, None)
+    (folder / "events.jsonl").touch()
+
+    assert sign(folder) == 0
+
+
+CHANGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a verdict": ("verdict.json", replaced('"passed"', '"failed"'), "verdict.json and statement.json differ"),
+    "no verdict any more": ("verdict.json", replaced("{", ""), "verdict.json and statement.json differ"),
+    "a result": ("statement.json", replaced("PASSED", "FAILED"), "statement.json was changed after the run"),
+    "a passed test": ("statement.json", replaced('s":["image"', 's":["ssh"'), "statement.json was changed after"),
+    "a blank": ("statement.json", replaced(",", ", "), "statement.json was changed after the run"),
+    "half a statement": ("statement.json", lambda file: os.truncate(file, 900), "statement.json was changed after"),
+    "a package": ("sbom.cdx.json", replaced("package1", "package9"), "sbom.cdx.json was changed after the run"),
+    "no packages": ("sbom.cdx.json", Path.unlink, "sbom.cdx.json is missing: it was removed after the run"),
+    "an event": ("events.jsonl", replaced("Note", "Nope"), "events.jsonl was changed after the run"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_run_that_changed_is_not_signed(proven: Proven, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    file, change, problem = CHANGED[name]
+    folder = run(proven, "2", UNSIGNED, key="")
+    change(folder / file)
+
+    assert sign(folder) == 1
+    error = capsys.readouterr().err
+    assert problem in error
+    assert len(error.splitlines()) == 1 + ("are not in" in error)
+    assert not (folder / "attestation.json").exists()
+
+
+def test_artifacts_that_changed_are_named_whether_given_or_in_the_store(
+    proven: Proven, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, artifacts = run(proven, "2", UNSIGNED, key=""), proven.artifacts("2")
+    stored = shutil.copytree(artifacts.folder, proven.folder / "store" / "artifacts" / artifacts.digest)
+    (stored / "initrd.img").write_bytes(b"Initrd2")
+
+    assert sign(folder) == 1
+    assert f"{stored / 'initrd.img'} was changed after it was attested" in capsys.readouterr().err
+    assert sign(folder, "--artifacts", str(proven.artifacts("1").folder)) == 1
+    assert "was changed after it was attested" in capsys.readouterr().err
+    assert sign(folder, "--artifacts", str(artifacts.folder)) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_signed_is_refused_in_one_sentence(
+    proven: Proven, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sign(proven.folder / "images") == 4
+    assert "images is not the folder of a run: it has no verdict.json" in capsys.readouterr().err
+    folder = run(proven, "2", UNSIGNED, key="")
+    (folder / "statement.json").unlink()
+    assert sign(folder) == 4
+    assert "statement.json is missing" in capsys.readouterr().err
+    assert sign(Path("images", "policy.toml"), "--artifacts", "x") == 4
+    assert "--artifacts is only for a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

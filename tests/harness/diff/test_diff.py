@@ -276,12 +276,13 @@ def test_unknown_facts_are_named_and_never_shown_as_removed(make: Make) -> None:
     assert set(removed) == {"etc/passwd", "boot/"}
 
 
-def test_a_verdict_on_other_bytes_is_ignored(make: Make) -> None:
+def test_a_verdict_on_other_bytes_has_no_profile_of_these(make: Make) -> None:
     old, new = make("old"), make("new", {"etc/ours.conf": "2"})
 
     found = of_runs(old, verdict(new), new, verdict(new))
 
     assert section(found, "units").unknown == "no known run of OLD recorded them"
+    assert section(found, "boot phases").unknown == "no boot of OLD is known"
 
 
 @pytest.mark.parametrize("content", [b"XFSB".ljust(2048, b"\0"), b"hsqs".ljust(2048, b"\0"), b""])

@@ -200,8 +200,22 @@ def test_the_packed_scan_has_two_modules_that_python_3_9_can_read(packed: Path) 
         texts = {name: file.read(name).decode() for name in file.namelist() if name.endswith(".py")}
 
     assert set(texts) == {"__main__.py", "harness/host/hardware_scan.py", "harness/model/device_kinds.py"}
+    assert ast.parse(texts.pop("__main__.py"), feature_version=(3, 4))
     for text in texts.values():
         tree = ast.parse(text, feature_version=(3, 9))
         imported = {name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in [node.module]}
         assert {name for name in imported if name and name.startswith("harness.")} <= {"harness.model.device_kinds"}
         assert "dataclass" not in text  # whose slots and kw_only are of Python 3.10
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 8)])
+def test_an_older_python_is_told_which_one_is_needed(packed: Path, version: tuple[int, int]) -> None:
+    program = "import runpy, sys; sys.version_info = (*map(int, sys.argv[2:]), 0); runpy.run_path(sys.argv[1])"
+    argv = [sys.executable, "-I", "-S", "-c", program, str(packed), *map(str, version)]
+
+    done = subprocess.run(argv, env={}, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 75
+    assert done.stdout == ""
+    assert done.stderr.startswith("bootproof-hardware: this is Python {}.{}, 3.9 or newer is needed".format(*version))
+    assert len(done.stderr.splitlines()) == 1

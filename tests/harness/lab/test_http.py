@@ -73,6 +73,28 @@ def test_head_has_the_length_and_no_body(server: HttpServer, client: HTTPConnect
     assert (response.getheader("Content-Length"), response.read()) == ("5", b"")
 
 
+@pytest.mark.parametrize("as_file", [True, False])
+def test_an_answer_may_have_no_length(
+    server: HttpServer, client: HTTPConnection, tmp_path: Path, as_file: bool
+) -> None:
+    (tmp_path / "loader").write_bytes(b"r" * 200_000)
+    body = tmp_path / "loader" if as_file else b"r" * 200_000
+    server.serve("/loader", lambda _: HttpAnswer(body=body, has_length=False))
+
+    seen = []
+    for method in ("HEAD", "GET"):
+        client.request(method, "/loader")
+        response = client.getresponse()
+        seen.append((dict(response.getheaders()), response.read()))
+
+    assert [body for _, body in seen] == [b"", b"r" * 200_000]
+    for headers, _ in seen:
+        assert not {"Content-Length", "Transfer-Encoding"} & set(headers)
+        assert headers["Connection"] == "close"
+    assert poll(lambda: len(server.log) == 2, Deadline(5), every_s=0.01)
+    assert server.log[1].bytes_sent == server.log[1].size_bytes == 200_000
+
+
 def test_an_empty_file_is_a_whole_answer(server: HttpServer, client: HTTPConnection, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     server.serve("/empty", tmp_path / "empty")

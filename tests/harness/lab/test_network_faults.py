@@ -149,6 +149,20 @@ def test_a_redirect_leads_to_the_file(tmp_path: Path) -> None:
     assert (there.status, there.body) == (200, BODY)
 
 
+def test_the_loader_of_uefi_firmware_is_moved_for_good_or_has_no_length(tmp_path: Path) -> None:
+    loader, kernel = (Request(client="", method="HEAD", path=path) for path in ("/ipxe.efi", "/d/vmlinuz"))
+
+    moved = answer_with("http-redirect-loader", tmp_path, loader)
+    assert (moved.status, moved.headers["Location"]) == (301, "/ipxe.efi?moved")
+    assert not answer_with("http-no-length-loader", tmp_path, loader).has_length
+    for name in ("http-redirect-loader", "http-no-length-loader"):
+        assert answer_with(name, tmp_path, kernel) == HttpAnswer(body=BODY)
+        assert path_for(known()[name], [BootPath.IPXE_UEFI, BootPath.PXE_CHAIN]) is BootPath.UEFI_HTTP
+    for name in ("http-404-loader", "http-no-length-kernel"):
+        with pytest.raises(UsageError, match=f"no network fault '{name}'"):
+            read(name)
+
+
 def test_a_fault_changes_only_its_own_file(tmp_path: Path) -> None:
     for path in ("/d/vmlinuz", "/d/initrd.img", "/boot.ipxe"):
         request = Request(client="", method="GET", path=path)
@@ -164,10 +178,10 @@ def test_another_builds_file_is_the_one_of_the_same_kind(tmp_path: Path) -> None
 
 
 def test_a_file_is_refused_when_the_one_before_it_was_sent() -> None:
-    order = ["boot.ipxe", "52-54-00-77-00-00.ipxe", "vmlinuz", "initrd.img", "rootfs.squashfs"]
+    order = ["ipxe.efi", "boot.ipxe", "52-54-00-77-00-00.ipxe", "vmlinuz", "initrd.img", "rootfs.squashfs"]
 
     assert [[name for name in order if file.comes_after(name)] for file in ServedFile] == [
-        ["52-54-00-77-00-00.ipxe"], ["vmlinuz"], ["initrd.img"]
+        [], ["52-54-00-77-00-00.ipxe"], ["vmlinuz"], ["initrd.img"]
     ]  # fmt: skip
 
 
@@ -183,6 +197,7 @@ def test_dnsmasq_is_configured_with_the_faults() -> None:
     assert hosts(with_faults(clear, [known()["dhcp-silent"]])) == ""
     assert "dhcp-boot=" not in configured("dhcp-no-boot-file")
     assert "dhcp-reply-delay=" in configured("dhcp-rogue")
+    assert "dhcp-option-force=option:mtu,1280" in configured("dhcp-small-mtu").splitlines()
     assert ",10.77.0.10,machine-0,120\n" in hosts(with_faults(clear, [known()["dhcp-short-lease"]]))
     assert "enable-tftp" not in configured("tftp-absent")
     assert "port=0" in configured("dns-absent").splitlines()
@@ -241,6 +256,7 @@ def test_what_never_ends_does_not_pass() -> None:
                 HttpFaultKind.BUSY_ONCE,
                 HttpFaultKind.REFUSED_ONCE,
                 HttpFaultKind.REDIRECT,
+                HttpFaultKind.NO_LENGTH,
                 HttpFaultKind.SLOW,
             )
-            assert fault.is_transient == (fault.kind in fixes_itself)
+            assert fault.is_transient == (fault.kind in fixes_itself and fault.file is not ServedFile.LOADER)

@@ -57,6 +57,12 @@ def test_boot_path_limits_what_is_collected(run_pytest: RunPytest) -> None:
         (["--image", "base", "--hosts", "ssh://somewhere"], "exclude each other"),
         (["--image", "base", "--images-dir", "/nonexistent"], "no image 'base' in /nonexistent"),
         (["--image", "base", "--boot-path", "floppy"], "invalid choice: 'floppy'"),
+        (
+            ["--image", "base", "--power-cuts", "9"],
+            "--power-cuts needs --thorough, without which no power cut is tested",
+        ),
+        (["--network-fault", "dhcp-late"], "--network-fault needs --image, without which no machine is booted"),
+        (["--thorough", "--power-cuts", "9"], "--power-cuts needs --image, without which no machine is booted"),
     ],
 )
 def test_wrong_option_is_one_sentence_and_status_4(run_pytest: RunPytest, arguments: list[str], sentence: str) -> None:

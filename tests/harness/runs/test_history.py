@@ -95,13 +95,28 @@ def test_the_same_run_is_one_row_and_its_later_verdict_counts(tmp_path: Path, st
     assert len(rows(store, "select * from test")) == 3
 
 
-def test_boots_of_other_bytes_and_of_earlier_runs_do_not_count(tmp_path: Path, store: Store) -> None:
-    seen = verdict(boot(80.0), boot(10.0, digest="b" * 64), boot(20.0, run="/runs/earlier"))
-    history.keep(store, seen, run_folder(tmp_path, "run", seen))
-
+def test_a_boot_counts_for_the_artifacts_that_it_ran_and_in_the_run_that_made_it(tmp_path: Path, store: Store) -> None:
+    upgrades = verdict(boot(80.0), boot(10.0, digest="b" * 64), boot(20.0, run="/runs/earlier"))
+    history.keep(store, upgrades, run_folder(tmp_path, "run", upgrades))
     (known,) = history.versions(store, "base")
+    assert known.boots_s == {"ipxe-bios tcg": history.Spread(80.0, 80.0, 80.0, 1)}
 
-    assert known.boots_s["ipxe-bios tcg"].count == 1
+    newer = verdict(boot(12.0, digest="b" * 64), version="2026.12", digest="b" * 64, hour=2)
+    history.keep(store, newer, run_folder(tmp_path, "newer", newer))
+    assert [one.boots_s["ipxe-bios tcg"].count for one in history.versions(store, "base")] == [1, 2]
+
+
+def test_a_run_that_only_upgraded_to_artifacts_is_found_if_none_is_about_them(tmp_path: Path, store: Store) -> None:
+    upgrades = verdict(boot(80.0), boot(90.0, digest="b" * 64), hour=2)
+    folder = run_folder(tmp_path, "upgrades", upgrades)
+    history.keep(store, upgrades, folder)
+
+    assert history.last_verdict_folder(store, "b" * 64) == folder
+    assert history.last_verdict_folder(store, "c" * 64) is None
+
+    about = verdict(boot(80.0), digest="b" * 64, outcome=Outcome.FAILED, hour=1)
+    history.keep(store, about, run_folder(tmp_path, "about", about))
+    assert history.last_verdict_folder(store, "b" * 64) == tmp_path / "about"
 
 
 def test_figures_over_versions_are_in_the_order_of_their_first_run(tmp_path: Path, store: Store) -> None:
@@ -129,18 +144,27 @@ def test_the_shortest_of_the_last_three_passes_is_a_tests_duration(tmp_path: Pat
     assert history.durations(store, "other") == Durations()
 
 
-def test_a_history_of_the_first_format_is_read_and_upgraded(tmp_path: Path, store: Store) -> None:
+_TO_2 = "drop index boot_of_digest; alter table boot drop column digest; pragma user_version = 2;"
+_TO_1 = f"{_TO_2} alter table run drop column clone_mib; pragma user_version = 1;"
+
+
+@pytest.mark.parametrize(("number", "script"), [(1, _TO_1), (2, _TO_2)])
+def test_a_history_of_an_older_format_is_read_and_upgraded(
+    tmp_path: Path, store: Store, number: int, script: str
+) -> None:
     history.keep(store, verdict(boot(80.0)), run_folder(tmp_path, "run", verdict(boot(80.0))))
     with sqlite3.connect(store.root / "history" / "history.sqlite") as base:
-        base.executescript("alter table run drop column clone_mib; pragma user_version = 1;")
+        base.executescript(script)
     base.close()
 
-    assert history.durations(store, "base") == Durations()
-    assert history.versions(store, "base")[0].runs == 1
+    assert (history.durations(store, "base") == Durations()) == (number == 1)
+    assert history.versions(store, "base")[0].boots_s["ipxe-bios tcg"].count == 1
+    assert history.last_verdict_folder(store, DIGEST) == tmp_path / "run"
 
     seen = verdict(boot(80.0), hour=2)
     assert history.keep(store, seen, run_folder(tmp_path, "second", seen)) == ""
     assert history.versions(store, "base")[0].runs == 2
+    assert history.versions(store, "base")[0].boots_s["ipxe-bios tcg"].count == 2
     assert history.durations(store, "base").clone_mib == 300
 
 
@@ -272,7 +296,7 @@ def test_a_newer_history_is_refused_and_left_as_it_is(tmp_path: Path, store: Sto
     sentence = history.keep(store, seen, run_folder(tmp_path, "run", seen))
 
     assert "not in the history" in sentence
-    assert "newer Bootproof (format 99; this one reads up to 2)" in sentence
+    assert "newer Bootproof (format 99; this one reads up to 3)" in sentence
     assert path.read_bytes() == before
     with pytest.raises(HostError, match="newer Bootproof"):
         history.versions(store, "base")
