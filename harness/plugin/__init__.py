@@ -6,15 +6,12 @@ Nothing else is imported then, because pytest loads this in every repository of 
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
 
 from harness.core.errors import UsageError
 from harness.plugin.options import add_options
-
-FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _begin(config: pytest.Config) -> None:
     from harness.core import process
-    from harness.plugin import controller, hooks, suite, worker
+    from harness.plugin import controller, fixtures, hooks, suite, worker
     from harness.plugin.state import KEY, read_state
 
     if config.option.hosts is not None:
@@ -53,8 +50,7 @@ def _begin(config: pytest.Config) -> None:
         controller.open_runs(config, state)
         config.pluginmanager.register(hooks.Reports(state), "bootproof-reports")
     config.pluginmanager.register(hooks, "bootproof-hooks")
-    for name in FIXTURES:
-        config.pluginmanager.register(importlib.import_module(f"harness.fixtures.{name}"), f"bootproof-{name}")
+    fixtures.register(config.pluginmanager)
 
 
 def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:

@@ -16,6 +16,7 @@ from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.verdict import Finding
 from harness.plugin import bundles
+from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.options import RunOptions
 from harness.plugin.prepare import Source, prepare
@@ -111,14 +112,14 @@ def add(state: RunState, image: str, event: Event) -> None:
 def add_report(state: RunState, report: pytest.TestReport) -> None:
     """Record the outcome of a test, whichever worker ran it."""
     properties = dict(report.user_properties)
-    image = str(properties.get("image", ""))
+    image = str(properties.get(IMAGE_PROPERTY, ""))
     if image in state.runs:
         result = ReportedTest(
-            test=str(properties["test"]),
+            test=str(properties[TEST_PROPERTY]),
             when=str(report.when),
             outcome=report.outcome,
             took_s=round(report.duration, 3),
-            console=str(properties.get("console", "")),
+            console=str(properties.get(CONSOLE_PROPERTY, "")),
         )
         add(state, image, result)
 

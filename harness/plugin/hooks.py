@@ -44,8 +44,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Groups(config, log, config.stash[KEY].runs.values())
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    collect.generate(metafunc, metafunc.config.stash[KEY].options)
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Ids begin with the image. Which lists the test uses is known after markers and hooks of others."""
+    options = metafunc.config.stash[KEY].options
+    collect.generate_images(metafunc, options)
+    yield
+    metafunc.definition._fixtureinfo.prune_dependency_tree()
+    collect.generate_entries(metafunc, options)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -55,8 +61,10 @@ def pytest_make_collect_report(
     """Record a file's tests before ``--lf`` or an id on the command line deselects any of them."""
     report = yield
     if report.passed:
+        state = collector.config.stash[KEY]
+        report.result = [item for item in report.result if collect.concerns(item, state.options)]
         try:
-            collect.note_plan(report.result, collector.config.stash[KEY])
+            collect.note_plan(report.result, state)
         except HostError as error:  # a full disk
             report.outcome, report.longrepr, report.result = "failed", str(error), []
         suite.leave_out(collector, report)

@@ -13,6 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from harness.plugin import fixtures
+
 FOLDER = Path(__file__).parents[1] / "suite"
 NAME = "harness/suite"
 OWN = "tests/image"
@@ -80,8 +82,10 @@ class _Suite(pytest.Collector):
     """Not a `pytest.Directory`: for one, pytest would load every conftest.py above the place of installation."""
 
     ids: list[str]
+    obj = property(lambda _: fixtures.aliases())  # pytest looks for fixtures there, as in a module
 
     def collect(self) -> Iterator[_Module]:
+        self.session._fixturemanager.parsefactories(self)  # so that no conftest.py replaces them
         for path in sorted(FOLDER.glob("test_*.py")):
             module = _Module.from_parent(self, path=path, nodeid=f"{NAME}/{path.name}")
             module.ids = self.ids

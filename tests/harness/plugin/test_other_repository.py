@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,26 +10,12 @@ import pytest
 
 from harness.plugin.suite import FOLDER
 
-from .conftest import ROOT, RunPytest, run_pytest_apart
+from .conftest import RunPytest, run_pytest_apart, write
 
 pytest_plugins = ["pytester"]
 
 OWN_TEST = "def test_own(host):\n    assert host.file('/').exists\n"
 COLLECT = ("--collect-only", "-q", "--image", "theirs")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """One with an image definition of its own."""
-    repository = tmp_path / "repository"
-    shutil.copytree(ROOT / "images" / "base", repository / "images" / "theirs")
-    (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
-    return repository
-
-
-def write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
 
 
 def test_the_suite_and_the_repositorys_own_tests_are_collected(run_pytest: RunPytest, repository: Path) -> None:
