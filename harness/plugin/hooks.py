@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from harness.plugin.scheduler import Groups
 
     return Groups(config, log, config.stash[KEY].runs.values())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return suite.is_left_alone(collection_path, config) or None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ then look for tests in all of that; its modules would collide with the repositor
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,26 @@ def choose(config: pytest.Config) -> tuple[list[str], list[str]]:
 
 def _is_id(argument: str, invoked: Path) -> bool:
     return _begins(argument, NAME) and not (invoked / argument.partition("::")[0]).exists()
+
+
+def is_root_file_system(folder: Path) -> bool:
+    """Whether ``folder`` is an unpacked root file system or initrd: it has programs, and either a file that names its
+    release or the folders that every Linux mounts on."""
+
+    def has(name: str) -> bool:
+        return os.path.lexists(folder / name)  # outside of a chroot, a link may lead nowhere
+
+    releases = ("etc/os-release", "usr/lib/os-release", "etc/initrd-release")
+    return (has("usr/bin") or has("bin")) and (any(map(has, releases)) or all(map(has, ("dev", "etc", "proc", "sys"))))
+
+
+def is_left_alone(path: Path, config: pytest.Config) -> bool:
+    """Whether pytest must not look for tests in ``path``: in a root file system there are those of its programs.
+
+    It does if ``path``, or something in it, was asked for.
+    """
+    asked = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
+    return is_root_file_system(path) and not any(one.is_relative_to(path) for one in asked)
 
 
 def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:

@@ -45,6 +45,24 @@ def test_without_a_folder_for_them_the_own_tests_are_what_pytest_collects(
     assert ("test_unit.py::test_unit" in text) == ("testpaths" not in ini)
 
 
+@pytest.mark.parametrize("files", [("etc/os-release", "usr/bin/env"), ("proc/x", "sys/x", "dev/x", "etc/x", "bin/sh")])
+def test_tests_of_an_unpacked_root_file_system_are_collected_only_if_asked_for(
+    run_pytest: RunPytest, repository: Path, files: tuple[str, ...]
+) -> None:
+    for file in files:
+        write(repository / "build" / "tree" / file, "")
+    write(repository / "pytest.ini", "[pytest]\nnorecursedirs = .git\n")
+    write(repository / "build" / "tree" / "usr" / "lib" / "python3" / "test" / "test_broken.py", "import _broken\n")
+    write(repository / "build" / "test_own.py", OWN_TEST)
+
+    status, text = run_pytest(*COLLECT, cwd=repository)
+    asked, _ = run_pytest(*COLLECT, "build/tree/usr/lib", cwd=repository)
+
+    assert status == 0, text
+    assert "build/test_own.py::test_own[theirs]" in text
+    assert asked == pytest.ExitCode.INTERRUPTED
+
+
 def test_paths_are_all_that_is_collected_and_an_id_of_the_suite_is_one(run_pytest: RunPytest, repository: Path) -> None:
     write(repository / "tests" / "image" / "test_own.py", OWN_TEST)
 
