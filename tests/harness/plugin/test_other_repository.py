@@ -134,10 +134,7 @@ def test_a_module_that_names_hosts_is_refused_with_an_image(run_pytest: RunPytes
 STRICT = """
 [pytest]
 addopts = --strict-markers --strict-config
-filterwarnings =
-    error
-    # of every editable install, and not of what is installed
-    ignore:Module already imported so cannot be rewritten; _editable
+filterwarnings = error
 """
 TESTINFRA = """
 import sys
