@@ -49,7 +49,7 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
         """Commands run as root, so ``host.sudo()`` changes nothing, and no image needs sudo for another user."""
         if sudo_user in (None, "root"):
             return command
-        return self.quote("runuser -s /bin/sh %s -c %s", str(sudo_user), command)
+        return str(self.quote("runuser -s /bin/sh %s -c %s", sudo_user, command))
 
     def run(self, command: str, *args: str, timeout: float | None = None, **_: Any) -> CommandResult:
         """Raises `ChannelTimeout` if the command does not end within ``timeout`` seconds on the reference machine."""

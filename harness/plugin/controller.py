@@ -19,6 +19,7 @@ from harness.plugin import bundles
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.options import RunOptions
+from harness.plugin.other_plugins import outcome_of
 from harness.plugin.prepare import Source, prepare
 from harness.plugin.state import RunState
 from harness.runs.folder import Run, make_run_folder
@@ -39,7 +40,7 @@ def open_runs(config: pytest.Config, state: RunState) -> None:
                 returncode=HostError.exit_status,
             )
         state.runs[name] = Run(folder, state.worker)
-    if config.option.xmlpath is None and len(state.runs) == 1:
+    if config.pluginmanager.has_plugin("junitxml") and config.option.xmlpath is None and len(state.runs) == 1:
         config.option.xmlpath = str(next(iter(state.runs.values())).folder / "junit.xml")
 
 
@@ -66,7 +67,7 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
             run.add(Prepared(took_s=round(state.elapsed_s, 1), worked_s=worked_s, all_s=all_s))
         except HostError as error:
             _end_unprepared(state, name, error)
-    if config.option.verbose >= 0 or state.options.keep_failed:
+    if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
         follower = EventFollower(state.runs.values(), say)
         config.add_cleanup(follower.stop)
         follower.start()
@@ -117,7 +118,7 @@ def add_report(state: RunState, report: pytest.TestReport) -> None:
         result = ReportedTest(
             test=str(properties[TEST_PROPERTY]),
             when=str(report.when),
-            outcome=report.outcome,
+            outcome=outcome_of(report),
             took_s=round(report.duration, 3),
             console=str(properties.get(CONSOLE_PROPERTY, "")),
         )

@@ -12,7 +12,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import classify, collect, conclude, controller, shared_machine_guard, suite
+from harness.plugin import classify, collect, conclude, controller, other_plugins, shared_machine_guard, suite
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -95,7 +95,7 @@ def pytest_runtest_makereport(
     report = yield
     classify.note_console(item, report)
     if call.excinfo is not None and report.failed:
-        classify.classify(item, report, call.excinfo.value, item.config.stash[KEY])
+        classify.classify(item, report, other_plugins.blamed(call.excinfo.value), item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report
 
@@ -124,7 +124,7 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     pdb stops in the frame that raised, whichever that is, and Python's builtins are the only namespace that every frame
     sees.
     """
-    if isinstance(node, pytest.Item) and node.config.option.usepdb:
+    if isinstance(node, pytest.Item) and node.config.getoption("usepdb", False):
         machine = classify.machine_of(node)
         if machine is not None and machine.is_on:
             vars(builtins).update(machine=machine, guest=machine.guest)
