@@ -51,8 +51,8 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
     config.add_cleanup(until.close)
     for name, definition in state.options.definitions.items():
         run = state.runs[name]
-        source = Source(definition=definition, store=find_store(), progress=BuildProgress(say, name), until=until)
         try:
+            source = Source(definition=definition, store=find_store(), progress=BuildProgress(say, name), until=until)
             prepared = prepare(source, state.options, run)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
