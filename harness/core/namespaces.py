@@ -24,6 +24,7 @@ def prefix() -> list[str]:
         *process.tied_to_us(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()
         ),
+        *("sh", "-c", 'umask 022 && exec "$@"', "umask"),  # the user's would reach the image
     ]
     _try(tuple(words))
     return words
