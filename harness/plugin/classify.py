@@ -47,7 +47,7 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         finding = error.finding
     else:
         mark = item.get_closest_marker("cause")
-        cause = str(mark.args[0]) if mark and _is_about_image(error) else ""
+        cause = str(mark.args[0]) if mark and mark.args and _is_about_image(error) else ""
         finding = finding_of(error, str(properties[TEST_PROPERTY]), machine, cause)
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
