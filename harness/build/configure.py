@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.build import chroot
 from harness.build.bootstrap import Archive, needs_network
+from harness.build.sources import sources_over
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, optional
 from harness.core.namespaces import environment
@@ -57,6 +58,7 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     env = environment(ANSIBLE_CONFIG=str(work / "ansible.cfg"), SOURCE_DATE_EPOCH=str(archive.epoch_s), INITRD="No")
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
+    ansible = sources_over(definition, work / "sources", ansible)
     debs = store.packages(definition.suite)
     try:
         chroot.run(chroot.entering(tree, ansible, debs=debs), log=log, env=env)

@@ -133,4 +133,10 @@ def blame_of(error: BaseException) -> Blame:
 
 def is_claim(error: BaseException) -> bool:
     """Whether ``error`` is a failed assertion, or what ``pytest.fail()`` raises: pytest is not imported here."""
-    return isinstance(error, AssertionError) or type(error).__name__ == "Failed"
+    is_failed = isinstance(error, AssertionError) or type(error).__name__ == "Failed"
+    return is_failed and not is_time_limit(error)
+
+
+def is_time_limit(error: BaseException) -> bool:
+    """Whether pytest-timeout ended the test: 2.4 says "Timeout (>2.0s) from pytest-timeout.", 2.3 "Timeout >2.0s"."""
+    return type(error).__name__ == "Failed" and str(error).startswith(("Timeout (>", "Timeout >"))

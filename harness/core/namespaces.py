@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from functools import cache
 from pathlib import Path
 
 from harness.core import process
 from harness.core.errors import HostError
+from harness.core.user import user_name
 
 _KEPT_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
@@ -24,6 +24,7 @@ def prefix() -> list[str]:
         *process.tied_to_us(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], parent=os.getpid()
         ),
+        *("sh", "-c", 'umask 022 && exec "$@"', "umask"),  # the user's would reach the image
     ]
     _try(tuple(words))
     return words
@@ -43,7 +44,7 @@ def remove(folder: Path) -> None:
 
 def _user_namespace() -> list[str]:
     process.require("newuidmap", "uidmap")
-    user = getpass.getuser()
+    user = user_name()
     for file in ("/etc/subuid", "/etc/subgid"):
         if not has_ids(Path(file), user):
             remedy = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}, or build as root"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.core.deadline import Deadline
+from harness.core.errors import HostError
 from harness.guest.channel import COMMAND_S, NO_TRANSCRIPT, SHELL_SETUP, ChannelClosed, Completed, Transcript
 
 
@@ -29,6 +30,8 @@ class SshChannel:
         status, stdout, stderr = self._run_ssh([*self._ssh, SHELL_SETUP + command], deadline)
         if status == 255:  # ssh(1): "or with 255 if an error occurred"
             reason = stderr.decode("utf-8", "replace").strip()
+            if reason.startswith("No user exists for uid"):  # ssh(1) and ssh-keygen(1), before they connect
+                raise HostError(f"ssh needs a user with a name: {reason}", remedy="add the id to /etc/passwd")
             raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")
         done = Completed(command=command, status=status, stdout=stdout, stderr=stderr)
         self._transcript.add_answer(done, self._machine, deadline.passed_s)

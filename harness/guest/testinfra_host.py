@@ -9,6 +9,8 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from harness.core.deadline import Deadline
+from harness.core.errors import UsageError
 from harness.guest.channel import Channel
 
 __all__ = ["Facts", "Host", "gather_facts", "open_guest"]
@@ -43,12 +45,19 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
         finally:
             self._is_choosing = before
 
-    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
+    def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        """Commands run as root, so ``host.sudo()`` changes nothing, and no image needs sudo for another user."""
+        if sudo_user in (None, "root"):
+            return command
+        return str(self.quote("runuser -s /bin/sh %s -c %s", sudo_user, command))
+
+    def run(self, command: str, *args: str, timeout: float | None = None, **_: Any) -> CommandResult:
+        """Raises `ChannelTimeout` if the command does not end within ``timeout`` seconds on the reference machine."""
         line = self.get_command(command, *args)
         if self._is_choosing and line in self.facts:
             status, stdout = self.facts[line]
             return self.result(status, line.encode(), stdout.encode(), b"")
-        done = self._channel.run(line)
+        done = self._channel.run(line, Deadline(timeout) if timeout is not None else None)
         if self._is_choosing:
             self.facts[line] = (done.status, done.stdout.decode())
         return self.result(done.status, line.encode(), done.stdout, done.stderr)
@@ -63,7 +72,12 @@ class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
             return bool(self.run("command -v command").rc == 0)
 
     def __getattr__(self, name: str) -> Any:
-        """A module of testinfra, on its first use."""
+        """A module of testinfra, on its first use; `UsageError` for one that no guest can have."""
+        if name == "ansible":
+            raise UsageError(
+                "this test uses host.ansible, which needs testinfra's connection by Ansible, and --image has none; "
+                "use other modules of testinfra, such as host.file, host.service and host.run"
+            )
         with self.backend.choosing():
             module = super().__getattr__(name)
             if name == "system_info":

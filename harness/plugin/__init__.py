@@ -6,15 +6,13 @@ Nothing else is imported then, because pytest loads this in every repository of 
 
 from __future__ import annotations
 
-import importlib
+import sys
 from typing import Any
 
 import pytest
 
 from harness.core.errors import UsageError
 from harness.plugin.options import add_options, check_without_image
-
-FIXTURES = ("artifacts", "disk", "guest", "lab", "machine", "power_cuts")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,11 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _begin(config: pytest.Config) -> None:
     from harness.core import process
-    from harness.plugin import controller, hooks, suite, worker
+    from harness.plugin import controller, fixtures, hooks, other_plugins, suite, worker
     from harness.plugin.state import KEY, read_state
 
-    if config.option.hosts is not None:
+    if config.getoption("hosts", None) is not None:
         raise pytest.UsageError("--image and --hosts exclude each other: one tests an image, the other a running host")
+    if sys.flags.optimize:
+        raise pytest.UsageError(
+            "PYTHONOPTIMIZE, or python -O, removes assert statements, so that no test can fail; run pytest without it"
+        )
     try:
         state = read_state(config)
     except UsageError as error:
@@ -50,13 +52,14 @@ def _begin(config: pytest.Config) -> None:
         process.unwind_when_told_to_end()
     else:
         worker.leave_with(state.controller)
+    pytest.register_assert_rewrite("harness.suite")  # an editable install does not name its modules to pytest
     config.args[:], state.suite_ids = suite.choose(config)
     if state.is_controller and not config.option.collectonly:
         controller.open_runs(config, state)
         config.pluginmanager.register(hooks.Reports(state), "bootproof-reports")
     config.pluginmanager.register(hooks, "bootproof-hooks")
-    for name in FIXTURES:
-        config.pluginmanager.register(importlib.import_module(f"harness.fixtures.{name}"), f"bootproof-{name}")
+    config.pluginmanager.register(other_plugins, "bootproof-other-plugins")
+    fixtures.register(config.pluginmanager)
 
 
 def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:

@@ -18,6 +18,7 @@ from harness.machine.shared import SharedMachine
 from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
 from harness.plugin import bundles
+from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.state import RunState
 from harness.verdict import attribution
 
@@ -38,7 +39,7 @@ class MachineInUse(Protocol):
 def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException, state: RunState) -> None:
     """Record the finding in the run at once, write its bundle, and add both to pytest's report."""
     properties = dict(item.user_properties)
-    run = state.runs.get(str(properties.get("image", "")))
+    run = state.runs.get(str(properties.get(IMAGE_PROPERTY, "")))
     if run is None:
         return
     machine = machine_of(item)
@@ -46,8 +47,8 @@ def classify(item: pytest.Item, report: pytest.TestReport, error: BaseException,
         finding = error.finding
     else:
         mark = item.get_closest_marker("cause")
-        cause = str(mark.args[0]) if mark and _is_about_image(error) else ""
-        finding = finding_of(error, str(properties["test"]), machine, cause)
+        cause = str(mark.args[0]) if mark and mark.args and _is_about_image(error) else ""
+        finding = finding_of(error, str(properties[TEST_PROPERTY]), machine, cause)
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
     bundle = _bundle(item, error, finding, machine, state)
@@ -97,7 +98,7 @@ def _bundle(
     item: pytest.Item, error: BaseException, finding: Finding, machine: Machine | None, state: RunState
 ) -> Path | None:
     """The bundle of the boot that failed, or of the test and the last boot of its machine."""
-    image, test = (str(dict(item.user_properties)[name]) for name in ("image", "test"))
+    image, test = (str(dict(item.user_properties)[name]) for name in (IMAGE_PROPERTY, TEST_PROPERTY))
     if isinstance(error, BootFailed):
         return bundles.keep(state, image, finding, Path(error.folder))
     if machine is None or not (boots := list(machine.folder.glob("boot-*"))):
@@ -112,14 +113,14 @@ def keep_machine(item: pytest.Item, state: RunState) -> None:
     """With ``--keep-failed``, keep the machine in which a test failed for somebody to look at."""
     machine = machine_of(item)
     if machine is not None and machine.is_on:
-        state.keep(machine, f"{dict(item.user_properties)['test']} failed")
+        state.keep(machine, f"{dict(item.user_properties)[TEST_PROPERTY]} failed")
 
 
 def note_console(item: pytest.Item, report: pytest.TestReport) -> None:
     """Where the console of the test's machine is, to compare with that of another repeat."""
     machine = machine_of(item)
     if machine is not None and machine.is_on:
-        report.user_properties.append(("console", str(machine.console.log)))
+        report.user_properties.append((CONSOLE_PROPERTY, str(machine.console.log)))
 
 
 def machine_of(item: pytest.Item) -> Machine | None:

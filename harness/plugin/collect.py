@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from harness.core.errors import UsageError
+from harness.fixtures.naming import private
 from harness.machine.states import path_to
 from harness.model.events import PlannedTest
 from harness.model.machine_spec import DiskFault
@@ -24,29 +26,45 @@ _LISTS = {
     "tolerated_network_fault": "tolerated_network_faults",
     "hardware_profile": "hardware",
 }
-"""A test that names one of these arguments runs once for each entry of that list of the definition."""
+"""A test that uses one of these fixtures runs once for each entry of that list of the definition."""
+_ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
+_IMAGE, _REPEAT, _SHARED, _OWN = map(private, ("image", "repeat", "shared", "machine"))
+
+IMAGE_PROPERTY, TEST_PROPERTY, CONSOLE_PROPERTY = "bootproof-image", "bootproof-test", "bootproof-console"
+"""The properties of a test that Bootproof adds to pytest's report; ``record_property`` of a test adds others."""
 
 _BOOT_S = 75.0
 """A boot of nova-kvm on the reference machine."""
 
 
-def generate(metafunc: pytest.Metafunc, options: RunOptions) -> None:
-    """Run each test for each image, and for each entry of the definition's list that it names."""
-    if "image" not in metafunc.fixturenames:
+def generate_images(metafunc: pytest.Metafunc, options: RunOptions) -> None:
+    """Run each test that uses an image for each image, and repeat it."""
+    if _IMAGE not in metafunc.fixturenames:
         return
-    known = [*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order"]
+    metafunc.parametrize(_IMAGE, list(options.definitions), indirect=True, scope="session")
     if options.repeats > 1 and metafunc.definition.get_closest_marker("thorough") is None:
-        known.insert(0, "repeat")
-    names = ["image", *(name for name in known if name in metafunc.fixturenames)]
-    rows: list[list[object]] = [[definition.name] for definition in options.definitions.values()]
-    for name in names[1:]:
-        rows = [[*row, value] for row in rows for value in _values(name, options, str(row[0]))]
-    metafunc.parametrize(names, rows, indirect=[name for name in names if name in ("image", "repeat")], scope="session")
+        repeats = [f"repeat~{number}" for number in range(1, options.repeats + 1)]
+        metafunc.parametrize(_REPEAT, repeats, indirect=True, scope="session")
+
+
+def generate_entries(metafunc: pytest.Metafunc, options: RunOptions) -> None:
+    """Run each test for each entry of the lists that it uses. Those of all images are joined: see `concerns`."""
+    for name in _ENTRIES:
+        if private(name) in metafunc.fixturenames:
+            values = [value for image in options.definitions for value in _values(name, options, image)]
+            metafunc.parametrize(private(name), list(dict.fromkeys(values)), indirect=True, scope="session")
+
+
+def concerns(item: pytest.Item | pytest.Collector, options: RunOptions) -> bool:
+    """Whether each entry that the test runs for is one of its image's."""
+    image, params = image_of(item), _params(item)
+    if image is None or _has_no_entry(item):
+        return True
+    given = [(name, params[private(name)]) for name in _ENTRIES if private(name) in params]
+    return all(value in _values(name, options, image) for name, value in given)
 
 
 def _values(name: str, options: RunOptions, image: str) -> Sequence[object]:
-    if name == "repeat":
-        return [f"repeat~{number}" for number in range(1, options.repeats + 1)]
     if name == "cut_number":
         return range(options.cut_boots)
     if name == "disk_fault":
@@ -64,11 +82,10 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: RunState) -> N
         return
     for item in found:
         image = image_of(item)
-        if not isinstance(item, pytest.Item) or is_left_out(item, state.options) or _has_no_image(item):
+        if not isinstance(item, pytest.Item) or is_left_out(item, state.options) or _has_no_entry(item):
             continue
         if image in state.runs:
-            checks = tuple(str(mark.args[0]) for mark in item.iter_markers("check"))
-            plan = PlannedTest(test=item.nodeid, file=str(item.path), checks=checks, group=_group(item, image))
+            plan = PlannedTest(test=item.nodeid, file=str(item.path), checks=_checks(item), group=_group(item, image))
             state.runs[image].add(plan)
 
 
@@ -77,21 +94,21 @@ def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
     if item.get_closest_marker("thorough") is None:
         return False
     definition = options.definitions.get(image_of(item) or "")
-    is_about_data = any(mark.args[0] in THOROUGH for mark in item.iter_markers("check"))
+    is_about_data = not set(_checks(item)).isdisjoint(THOROUGH)
     return not options.is_thorough or (definition is not None and is_about_data and not definition.persistent_paths)
 
 
 def looks(item: pytest.Item) -> bool:
     """Whether the test only looks at a machine that it shares with others."""
-    return "shared" in getattr(item, "fixturenames", ())
+    return _SHARED in getattr(item, "fixturenames", ())
 
 
 def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> None:
-    """Before anything is deselected: drop tests without an image, group and sort the others, longest first.
+    """Before anything is deselected: drop tests without an entry, group and sort the others, longest first.
 
     ``prepared`` has the durations of earlier runs.
     """
-    items[:] = [item for item in items if not _has_no_image(item)]
+    items[:] = [item for item in items if not _has_no_entry(item)]
     for item in items:
         if (image := image_of(item)) is not None:
             _note(item, image)
@@ -102,30 +119,34 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     items.sort(key=lambda item: took_s[_group(item, image_of(item))], reverse=True)
 
 
-def _has_no_image(item: pytest.Item) -> bool:
-    """pytest's stand-in for a parameter set without rows."""
-    return any(
-        mark.kwargs.get("reason", "").startswith("got empty parameter set") for mark in item.iter_markers("skip")
-    )
+def _has_no_entry(item: pytest.Item | pytest.Collector) -> bool:
+    """pytest's stand-in for a test that has no parameters, because no image has an entry in that list."""
+    reasons = [str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skip")]
+    return any(why.startswith("got empty parameter set") and private("") in why for why in reasons)
+
+
+def _checks(item: pytest.Item) -> tuple[str, ...]:
+    """A marker ``check`` without a name is not Bootproof's."""
+    return tuple(str(mark.args[0]) for mark in item.iter_markers("check") if mark.args)
 
 
 def _note(item: pytest.Item, image: str) -> None:
     names = set(getattr(item, "fixturenames", ()))
-    if "shared" in names and {"machine", "cold_machine"} & names:
+    if _SHARED in names and {_OWN, private("cold_machine")} & names:
         raise pytest.UsageError(f"{item.nodeid}: use host (shared, read-only) or machine (own, to change), not both")
-    for mark in item.iter_markers("state"):
+    for mark in item.iter_markers("state") if _OWN in names else ():
         if len(mark.args) != 1:
             raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.state takes the name of one state")
         try:
             path_to(mark.args[0])
         except UsageError as error:
             raise pytest.UsageError(f"{item.nodeid}: {error}") from None
-    if "host" in names and hasattr(getattr(item, "module", None), "testinfra_hosts"):
+    if _SHARED in names and hasattr(getattr(item, "module", None), "testinfra_hosts"):
         raise pytest.UsageError(
             f"{item.nodeid}: --image tests an image, but testinfra_hosts in its module names a host"
         )
-    item.user_properties.append(("image", image))
-    item.user_properties.append(("test", item.nodeid))
+    item.user_properties.append((IMAGE_PROPERTY, image))
+    item.user_properties.append((TEST_PROPERTY, item.nodeid))
 
 
 def _group(item: pytest.Item, image: str | None) -> str:
@@ -140,9 +161,13 @@ def _expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
         if name in known:
             return known[name]
     mark = item.get_closest_marker("boots")
-    return _BOOT_S * int(mark.args[0]) if mark else 1.0
+    return _BOOT_S * int(mark.args[0]) if mark and mark.args else 1.0
 
 
 def image_of(item: pytest.Item | pytest.Collector) -> str | None:
+    return _params(item).get(_IMAGE)
+
+
+def _params(item: pytest.Item | pytest.Collector) -> Mapping[str, Any]:
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("image") if callspec else None
+    return callspec.params if callspec else {}

@@ -108,11 +108,21 @@ def report(state: RunState) -> None:
             print(line)
 
 
+class _PlainReporter:
+    """pytest's terminal reporter, as far as `summarize` uses it, for a run without one (``-p no:terminal``)."""
+
+    def section(self, title: str, **_: bool) -> None:
+        print(f"== {title} ==")
+
+    def write_line(self, line: str, **_: bool) -> None:
+        print(line)
+
+
 def summarize(reporter: Any, state: RunState) -> None:
     """Print the verdicts once, or why there are none."""
     if state.is_summarized:
         return
-    state.is_summarized = True
+    state.is_summarized, reporter = True, reporter or _PlainReporter()
     colours = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.INCONCLUSIVE: "yellow"}
     for verdict in state.verdicts:
         reporter.section(f"{verdict.image}: {verdict.outcome}", **{colours[verdict.outcome]: True, "bold": True})

@@ -16,8 +16,10 @@ from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.verdict import Finding
 from harness.plugin import bundles
+from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.options import RunOptions
+from harness.plugin.other_plugins import outcome_of
 from harness.plugin.prepare import Source, prepare
 from harness.plugin.state import RunState
 from harness.runs.folder import Run, make_run_folder
@@ -38,7 +40,7 @@ def open_runs(config: pytest.Config, state: RunState) -> None:
                 returncode=HostError.exit_status,
             )
         state.runs[name] = Run(folder, state.worker)
-    if config.option.xmlpath is None and len(state.runs) == 1:
+    if config.pluginmanager.has_plugin("junitxml") and config.option.xmlpath is None and len(state.runs) == 1:
         config.option.xmlpath = str(next(iter(state.runs.values())).folder / "junit.xml")
 
 
@@ -49,8 +51,8 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
     config.add_cleanup(until.close)
     for name, definition in state.options.definitions.items():
         run = state.runs[name]
-        source = Source(definition=definition, store=find_store(), progress=BuildProgress(say, name), until=until)
         try:
+            source = Source(definition=definition, store=find_store(), progress=BuildProgress(say, name), until=until)
             prepared = prepare(source, state.options, run)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
@@ -65,7 +67,7 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
             run.add(Prepared(took_s=round(state.elapsed_s, 1), worked_s=worked_s, all_s=all_s))
         except HostError as error:
             _end_unprepared(state, name, error)
-    if config.option.verbose >= 0 or state.options.keep_failed:
+    if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
         follower = EventFollower(state.runs.values(), say)
         config.add_cleanup(follower.stop)
         follower.start()
@@ -111,14 +113,14 @@ def add(state: RunState, image: str, event: Event) -> None:
 def add_report(state: RunState, report: pytest.TestReport) -> None:
     """Record the outcome of a test, whichever worker ran it."""
     properties = dict(report.user_properties)
-    image = str(properties.get("image", ""))
+    image = str(properties.get(IMAGE_PROPERTY, ""))
     if image in state.runs:
         result = ReportedTest(
-            test=str(properties["test"]),
+            test=str(properties[TEST_PROPERTY]),
             when=str(report.when),
-            outcome=report.outcome,
+            outcome=outcome_of(report),
             took_s=round(report.duration, 3),
-            console=str(properties.get("console", "")),
+            console=str(properties.get(CONSOLE_PROPERTY, "")),
         )
         add(state, image, result)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import classify, collect, conclude, controller, shared_machine_guard, suite
+from harness.plugin import classify, collect, conclude, controller, other_plugins, shared_machine_guard, suite
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -44,8 +45,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Groups(config, log, config.stash[KEY].runs.values())
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    collect.generate(metafunc, metafunc.config.stash[KEY].options)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return suite.is_left_alone(collection_path, config) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Ids begin with the image. Which lists the test uses is known after markers and hooks of others."""
+    options = metafunc.config.stash[KEY].options
+    collect.generate_images(metafunc, options)
+    yield
+    metafunc.definition._fixtureinfo.prune_dependency_tree()
+    collect.generate_entries(metafunc, options)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -55,8 +66,10 @@ def pytest_make_collect_report(
     """Record a file's tests before ``--lf`` or an id on the command line deselects any of them."""
     report = yield
     if report.passed:
+        state = collector.config.stash[KEY]
+        report.result = [item for item in report.result if collect.concerns(item, state.options)]
         try:
-            collect.note_plan(report.result, collector.config.stash[KEY])
+            collect.note_plan(report.result, state)
         except HostError as error:  # a full disk
             report.outcome, report.longrepr, report.result = "failed", str(error), []
         suite.leave_out(collector, report)
@@ -82,7 +95,7 @@ def pytest_runtest_makereport(
     report = yield
     classify.note_console(item, report)
     if call.excinfo is not None and report.failed:
-        classify.classify(item, report, call.excinfo.value, item.config.stash[KEY])
+        classify.classify(item, report, other_plugins.blamed(call.excinfo.value), item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report
 
@@ -111,7 +124,7 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     pdb stops in the frame that raised, whichever that is, and Python's builtins are the only namespace that every frame
     sees.
     """
-    if isinstance(node, pytest.Item) and node.config.option.usepdb:
+    if isinstance(node, pytest.Item) and node.config.getoption("usepdb", False):
         machine = classify.machine_of(node)
         if machine is not None and machine.is_on:
             vars(builtins).update(machine=machine, guest=machine.guest)

@@ -7,11 +7,14 @@ then look for tests in all of that; its modules would collide with the repositor
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from harness.plugin import fixtures
 
 FOLDER = Path(__file__).parents[1] / "suite"
 NAME = "harness/suite"
@@ -52,6 +55,26 @@ def _is_id(argument: str, invoked: Path) -> bool:
     return _begins(argument, NAME) and not (invoked / argument.partition("::")[0]).exists()
 
 
+def is_root_file_system(folder: Path) -> bool:
+    """Whether ``folder`` is an unpacked root file system or initrd: it has programs, and either a file that names its
+    release or the folders that every Linux mounts on."""
+
+    def has(name: str) -> bool:
+        return os.path.lexists(folder / name)  # outside of a chroot, a link may lead nowhere
+
+    releases = ("etc/os-release", "usr/lib/os-release", "etc/initrd-release")
+    return (has("usr/bin") or has("bin")) and (any(map(has, releases)) or all(map(has, ("dev", "etc", "proc", "sys"))))
+
+
+def is_left_alone(path: Path, config: pytest.Config) -> bool:
+    """Whether pytest must not look for tests in ``path``: in a root file system there are those of its programs.
+
+    It does if ``path``, or something in it, was asked for.
+    """
+    asked = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
+    return is_root_file_system(path) and not any(one.is_relative_to(path) for one in asked)
+
+
 def collect(session: pytest.Session, ids: list[str]) -> list[pytest.Item]:
     """The suite's tests whose id begins with one of ``ids``."""
     if not ids:
@@ -80,8 +103,10 @@ class _Suite(pytest.Collector):
     """Not a `pytest.Directory`: for one, pytest would load every conftest.py above the place of installation."""
 
     ids: list[str]
+    obj = property(lambda _: fixtures.aliases())  # pytest looks for fixtures there, as in a module
 
     def collect(self) -> Iterator[_Module]:
+        self.session._fixturemanager.parsefactories(self)  # so that no conftest.py replaces them
         for path in sorted(FOLDER.glob("test_*.py")):
             module = _Module.from_parent(self, path=path, nodeid=f"{NAME}/{path.name}")
             module.ids = self.ids

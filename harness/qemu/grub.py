@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import process
-from harness.core.errors import UsageError
+from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, Manifest
 from harness.model.machine_spec import BOOT_LABEL, DiskBus, DiskFormat, DiskSpec
 from harness.qemu import disk_images
@@ -243,7 +243,8 @@ def _put_bios_loader(image: Path, core: Path) -> None:
     begin = process.require_file(MODULES / "i386-pc/boot.img", PACKAGES["i386-pc"]).read_bytes()
     loader, (start, room) = bytearray(core.read_bytes()), _CORE
     sector = start // _SECTOR_BYTES
-    assert len(loader) <= room, f"core.img has {len(loader)} bytes, its partition {room}"
+    if len(loader) > room:
+        raise HostError(f"GRUB's core.img has {len(loader)} bytes, its partition {room}")
     loader[_SECTOR_BYTES - 12 : _SECTOR_BYTES - 4] = (sector + 1).to_bytes(8, "little")
     with image.open("r+b") as disk:
         disk.write(begin[:0x5C] + sector.to_bytes(8, "little") + begin[0x64:_TABLE])

@@ -29,6 +29,7 @@ from typing import Any
 
 from harness.core import digest, durable, locks, serialization
 from harness.core.errors import HostError, UsageError
+from harness.core.user import home
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
 
 _LOCK = "lock"
@@ -39,11 +40,14 @@ VARIABLE = "BOOTPROOF_STORE"
 
 def find_store() -> Store:
     """The store of this user: ``$BOOTPROOF_STORE``, ``$XDG_CACHE_HOME/bootproof`` or ``~/.cache/bootproof``."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Store(Path(named).expanduser().absolute())
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return Store((Path(caches) if caches else Path.home() / ".cache").absolute() / "bootproof")
+    named, caches = os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Store(Path(named).expanduser().absolute())
+        folder = Path(caches) if caches else home(os.environ, os.getuid()) / ".cache"
+    except (HostError, RuntimeError) as error:  # RuntimeError: a ~ that stands for no home
+        raise HostError(f"no place for the store: {error}", remedy=f"set {VARIABLE} to a folder") from None
+    return Store(folder.absolute() / "bootproof")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,13 @@ def test_the_documentation_teaches_no_deeper_import(page: Path) -> None:
     assert re.findall(r"(?:from|import) harness\.\S+", text) == []
     for names in re.findall(r"from harness import ([\w, ]+)", text):
         assert set(re.split(r", *", names)) <= set(NAMES)
+
+
+def test_an_editable_install_puts_harness_alone_on_the_path() -> None:
+    """A folder with ``fixtures`` and ``tests`` would hide modules of others; an import hook makes pytest warn."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+
+    assert settings == {**settings, "dev-mode-dirs": [".editable"]}
+    assert "dev-mode-exact" not in settings
+    assert [path.name for path in (ROOT / ".editable").iterdir()] == ["harness"]
+    assert (ROOT / ".editable" / "harness").samefile(ROOT / "harness")

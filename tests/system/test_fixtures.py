@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import Blame
 from harness.model.events import Cloned
 from harness.model.verdict import Verdict
 from harness.runs.folder import Run
@@ -52,6 +53,66 @@ def broken(machine, versions):
     machine.check("echo nothing will come of it >&2; exit 3")
 """
 
+THEIR_FIXTURES = """
+import pytest
+
+@pytest.fixture
+def machine(host):
+    return "their machine"
+
+@pytest.fixture(scope="session")
+def image():
+    return "cirros"
+
+@pytest.fixture
+def disk():
+    return "sda"
+
+@pytest.fixture
+def lab(disk):
+    return "lab of " + disk
+
+@pytest.fixture
+def run(host):
+    return host.check_output
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+"""
+THEIRS = """
+import pytest
+
+@pytest.mark.parametrize("service", ["ssh", "systemd-networkd"])
+def test_service(host, service):
+    assert host.service(service).is_running
+
+@pytest.mark.parametrize("image", ["ubuntu"])
+def test_image(host, image):
+    assert image == "ubuntu" and host.file("/etc/debian_version").exists
+
+def test_fixtures(host, machine, image, run, folder, lab):
+    assert (machine, image, lab) == ("their machine", "cirros", "lab of sda")
+    assert run("hostname") and folder.is_dir()
+
+def test_sudo(host):
+    with host.sudo():
+        assert host.check_output("id -un") == "root"
+        with host.sudo("nobody"):
+            assert host.check_output("id -un") == "nobody"
+
+def test_timeout(host):
+    with pytest.raises(Exception, match="timed out"):
+        host.run("sleep 30", timeout=0.2)
+    assert host.check_output("echo still here") == "still here"
+
+def test_guest(guest):
+    assert guest.file("/etc/passwd").exists
+
+def test_ansible(host):
+    host.ansible("setup")
+"""
+
 PAIR = """
 def test_two_hypervisors_reach_each_other(pair):
     left, right = pair
@@ -91,6 +152,19 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
     assert sum("not tried again in this run" in finding.what for finding in findings) == 2
     assert "state-failed" in {finding.id for finding in findings}
     assert len({boot.console for boot in verdict.boots}) == 1
+
+
+def test_tests_that_somebody_already_has_run_unchanged(
+    judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_theirs.py").write_text(THEIRS)
+    (tmp_path / "conftest.py").write_text(THEIR_FIXTURES)
+    _, verdict = judge("base", "--boot-path", "direct", str(tmp_path / "test_theirs.py"))
+
+    assert "1 failed, 7 passed" in capsys.readouterr().out
+    (finding,) = verdict.findings
+    assert "this test uses host.ansible" in finding.what
+    assert finding.blame is not Blame.IMAGE
 
 
 def test_a_pair_is_two_machines_on_one_segment(

@@ -26,9 +26,7 @@ from .conftest import ROOT
 PYTEST_INI = """
 [pytest]
 addopts = --import-mode=importlib
-filterwarnings =
-    error
-    ignore:Module already imported so cannot be rewritten; _editable:pytest.PytestAssertRewriteWarning
+filterwarnings = error
 """
 
 SUITE = """

@@ -11,8 +11,9 @@ from pathlib import Path
 from harness import lab
 from harness.core import process
 from harness.core.errors import BootproofError
+from harness.core.user import user_name
 from harness.host import accelerator
-from harness.host.doctor.check import SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, from_packages, user_name
+from harness.host.doctor.check import SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, from_packages
 from harness.model.machine_spec import IPXE_LOADER, Accelerator
 from harness.qemu import command_line, grub
 from harness.store.store import find_store

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from harness.core import process
 from harness.core.namespaces import has_ids, prefix
-from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, from_packages, user_name
+from harness.core.user import user_name
+from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, from_packages
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

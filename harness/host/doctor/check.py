@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -58,11 +57,3 @@ def attempt(name: str, without: CheckState, try_it: Callable[[], str]) -> HostCh
 
 def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def user_name() -> str:
-    """The name of this user, or the number: in a container a user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

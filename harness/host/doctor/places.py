@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.core.errors import HostError
 from harness.core.locks import try_lock
-from harness.host.doctor.check import CheckState, HostCheck, user_name
+from harness.core.user import user_name
+from harness.host.doctor.check import CheckState, HostCheck
 from harness.store.store import find_store
 
 _GIB = 1 << 30
@@ -23,7 +25,10 @@ def places() -> Iterator[HostCheck]:
 
 
 def _store() -> HostCheck:
-    root = find_store().root
+    try:
+        root = find_store().root
+    except HostError as error:
+        return HostCheck(name="store", state=CheckState.MISSING, detail=error.problem, remedy=_other_store())
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_gib = shutil.disk_usage(existing).free / _GIB
     problem = _problem_with(existing, root)

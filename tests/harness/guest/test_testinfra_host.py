@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.core.deadline import Deadline
+import pytest
+
+from harness.core.deadline import Deadline, host_scale
+from harness.core.errors import Blame, UsageError
 from harness.guest.channel import Completed
 from harness.guest.testinfra_host import gather_facts, open_guest
 
@@ -19,9 +22,11 @@ class Guest:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.deadlines: list[Deadline | None] = []
 
-    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         self.asked.append(command)
+        self.deadlines.append(deadline)
         return Completed(command=command, status=0, stdout=ANSWERS.get(command, "").encode(), stderr=b"")
 
 
@@ -43,3 +48,38 @@ def test_a_command_of_a_test_itself_always_runs() -> None:
 
     assert host.check_output("cat /etc/os-release") == 'ID=debian\nVERSION_ID="13"'
     assert clone.asked == ["cat /etc/os-release"]
+
+
+def test_sudo_needs_no_sudo_in_the_image() -> None:
+    guest = Guest()
+    host = open_guest("guest", guest)
+
+    with host.sudo():
+        host.run("id -u")
+        with host.sudo("nova"):
+            host.run("cat %s", "/a b")
+    host.run("id -u")
+
+    assert guest.asked == ["id -u", "runuser -s /bin/sh nova -c 'cat '\"'\"'/a b'\"'\"''", "id -u"]
+
+
+def test_timeout_limits_a_command() -> None:
+    guest = Guest()
+    host = open_guest("guest", guest)
+
+    host.run("sleep 1", timeout=5)
+    host.check_output("sleep 1")
+
+    limited, usual = guest.deadlines
+    assert limited is not None
+    assert limited.length_s == 5 * host_scale()
+    assert usual is None
+
+
+def test_ansible_is_refused_in_one_sentence_that_blames_the_test() -> None:
+    host = open_guest("guest", Guest())
+
+    with pytest.raises(UsageError, match=r"this test uses host\.ansible.* use other modules") as refused:
+        host.ansible("setup")
+
+    assert refused.value.blame is not Blame.IMAGE

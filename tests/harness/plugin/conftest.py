@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin import FIXTURES, hooks  # noqa: F401  # imported before a run, whose modules are forgotten after it
+from harness.plugin import fixtures, hooks  # noqa: F401  # imported before a run, whose modules are forgotten after it
 
 ROOT = Path(__file__).parents[3]
 RunPytest = Callable[..., tuple[int, str]]
 
-for _name in FIXTURES:
+for _name in fixtures.MODULES:
     importlib.import_module(f"harness.fixtures.{_name}")
 
 
@@ -33,6 +34,20 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> It
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """One of somebody else's, with an image definition of its own."""
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "images" / "base", repository / "images" / "theirs")
+    (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    return repository
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
 
 
 def run_pytest_apart(*arguments: str, cwd: Path) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.fixtures.naming import private
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath
 from harness.model.prepared import TestDurations as Durations
@@ -20,52 +21,70 @@ BASE = load_definition(ROOT / "images" / "base")
 
 
 class Metafunc:
-    """pytest's, as far as `generate` uses it."""
+    """pytest's, as far as `generate_images` and `generate_entries` use it."""
 
     def __init__(self, *names: str, marks: tuple[str, ...] = ()) -> None:
-        self.fixturenames = names
+        self.fixturenames = [private(name) for name in names]
         self.definition = SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)
-        self.rows: list[list[object]] = []
-        self.names: list[str] = []
+        self.given: dict[str, list[object]] = {}
 
-    def parametrize(self, names: list[str], rows: list[list[object]], **_: Any) -> None:
-        self.names, self.rows = names, rows
+    def parametrize(self, name: str, values: list[object], **_: Any) -> None:
+        self.given[name.removeprefix(private(""))] = values
 
 
-def generated(metafunc: Metafunc, **options: Any) -> list[list[object]]:
+def generated(metafunc: Metafunc, **options: Any) -> dict[str, list[object]]:
     given: Any = metafunc
-    collect.generate(given, RunOptions(definitions={"base": BASE}, **options))
-    return metafunc.rows
+    run = RunOptions(**{"definitions": {"base": BASE}} | options)
+    collect.generate_images(given, run)
+    collect.generate_entries(given, run)
+    return metafunc.given
 
 
 def test_a_test_without_an_image_is_left_alone() -> None:
-    assert generated(Metafunc("tmp_path")) == []
+    assert generated(Metafunc("tmp_path")) == {}
 
 
 def test_a_test_runs_for_each_entry_of_a_list_of_the_definition() -> None:
-    assert generated(Metafunc("image", "service")) == [["base", service] for service in BASE.services]
+    assert generated(Metafunc("image", "service")) == {"image": ["base"], "service": [*BASE.services]}
 
 
 def test_a_test_repeats_unless_it_is_thorough() -> None:
-    assert generated(Metafunc("image", "repeat"), repeats=2) == [["base", "repeat~1"], ["base", "repeat~2"]]
-    assert generated(Metafunc("image", "repeat", marks=("thorough",)), repeats=2) == [["base"]]
+    assert generated(Metafunc("image"), repeats=2) == {"image": ["base"], "repeat": ["repeat~1", "repeat~2"]}
+    assert generated(Metafunc("image", marks=("thorough",)), repeats=2) == {"image": ["base"]}
 
 
 def test_the_default_boot_path_is_not_among_the_others() -> None:
     paths = (BootPath.DIRECT, BootPath.IPXE_BIOS)
-    rows = generated(Metafunc("image", "other_boot_path"), boot_paths=paths)
+    given = generated(Metafunc("image", "other_boot_path"), boot_paths=paths)
 
     default = RunOptions(definitions={"base": BASE}, boot_paths=paths).default_path_of("base")
-    assert rows == [["base", path.value] for path in paths if path is not default]
+    assert given["other_boot_path"] == [path.value for path in paths if path is not default]
+
+
+def test_a_test_does_not_run_for_the_entries_of_another_image() -> None:
+    lean = replace(BASE, name="lean", services=("ssh.service", "lean.service"))
+    images = {"base": BASE, "lean": lean}
+    given = generated(Metafunc("image", "service"), definitions=images)
+
+    def runs(image: str, service: str) -> bool:
+        item: Any = Item("x", image=image, service=service)
+        return collect.concerns(item, RunOptions(definitions=images))
+
+    assert given["service"] == [*dict.fromkeys((*BASE.services, *lean.services))]
+    assert [service for service in given["service"] if runs("lean", str(service))] == [*lean.services]
+    assert [service for service in given["service"] if runs("base", str(service))] == [*BASE.services]
 
 
 class Item:
     """A collected test."""
 
-    def __init__(self, name: str, *fixtures: str, image: str | None = "base", boots: int = 0, **marks: Any) -> None:
+    def __init__(
+        self, name: str, *fixtures: str, image: str = "base", service: str = "", boots: int = 0, **marks: Any
+    ) -> None:
         self.nodeid, self.path = f"tests/image/test_x.py::{name}", Path("tests/image/test_x.py")
-        self.fixturenames = fixtures
-        self.callspec = SimpleNamespace(params={"image": image} if image else {})
+        self.fixturenames = [private(fixture) for fixture in fixtures]
+        params = {"image": image, "service": service}
+        self.callspec = SimpleNamespace(params={private(name): value for name, value in params.items() if value})
         self.user_properties: list[tuple[str, object]] = []
         given = {**marks, **({"boots": (boots,)} if boots else {})}
         self.marks = [getattr(pytest.mark, mark).with_args(*args).mark for mark, args in given.items()]

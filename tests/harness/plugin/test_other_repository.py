@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,26 +10,12 @@ import pytest
 
 from harness.plugin.suite import FOLDER
 
-from .conftest import ROOT, RunPytest, run_pytest_apart
+from .conftest import RunPytest, run_pytest_apart, write
 
 pytest_plugins = ["pytester"]
 
 OWN_TEST = "def test_own(host):\n    assert host.file('/').exists\n"
 COLLECT = ("--collect-only", "-q", "--image", "theirs")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """One with an image definition of its own."""
-    repository = tmp_path / "repository"
-    shutil.copytree(ROOT / "images" / "base", repository / "images" / "theirs")
-    (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
-    return repository
-
-
-def write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
 
 
 def test_the_suite_and_the_repositorys_own_tests_are_collected(run_pytest: RunPytest, repository: Path) -> None:
@@ -58,6 +43,24 @@ def test_without_a_folder_for_them_the_own_tests_are_what_pytest_collects(
     assert "harness/suite/test_links.py::" in text
     assert "checks/test_own.py::test_own[theirs]" in text
     assert ("test_unit.py::test_unit" in text) == ("testpaths" not in ini)
+
+
+@pytest.mark.parametrize("files", [("etc/os-release", "usr/bin/env"), ("proc/x", "sys/x", "dev/x", "etc/x", "bin/sh")])
+def test_tests_of_an_unpacked_root_file_system_are_collected_only_if_asked_for(
+    run_pytest: RunPytest, repository: Path, files: tuple[str, ...]
+) -> None:
+    for file in files:
+        write(repository / "build" / "tree" / file, "")
+    write(repository / "pytest.ini", "[pytest]\nnorecursedirs = .git\n")
+    write(repository / "build" / "tree" / "usr" / "lib" / "python3" / "test" / "test_broken.py", "import _broken\n")
+    write(repository / "build" / "test_own.py", OWN_TEST)
+
+    status, text = run_pytest(*COLLECT, cwd=repository)
+    asked, _ = run_pytest(*COLLECT, "build/tree/usr/lib", cwd=repository)
+
+    assert status == 0, text
+    assert "build/test_own.py::test_own[theirs]" in text
+    assert asked == pytest.ExitCode.INTERRUPTED
 
 
 def test_paths_are_all_that_is_collected_and_an_id_of_the_suite_is_one(run_pytest: RunPytest, repository: Path) -> None:
@@ -131,10 +134,7 @@ def test_a_module_that_names_hosts_is_refused_with_an_image(run_pytest: RunPytes
 STRICT = """
 [pytest]
 addopts = --strict-markers --strict-config
-filterwarnings =
-    error
-    # of every editable install, and not of what is installed
-    ignore:Module already imported so cannot be rewritten; _editable
+filterwarnings = error
 """
 TESTINFRA = """
 import sys

@@ -45,6 +45,12 @@ def test_the_store_is_in_the_cache_folder_unless_named(monkeypatch: pytest.Monke
     assert find_store().root == tmp_path / "caches" / "bootproof"
 
 
+def test_a_store_without_a_home_says_which_variable_places_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTPROOF_STORE", "~nobody-of-that-name/store")
+    with pytest.raises(HostError, match=r"no place for the store: .*; set BOOTPROOF_STORE to a folder"):
+        find_store()
+
+
 def test_a_store_that_cannot_be_made_says_which_variable_moves_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="BOOTPROOF_STORE"):
