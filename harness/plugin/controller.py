@@ -15,7 +15,7 @@ from harness.model.hardware import unfreezable
 from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.verdict import Finding
-from harness.plugin import bundles
+from harness.plugin import bundles, dependents
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.options import RunOptions
 from harness.plugin.prepare import Source, prepare
@@ -109,18 +109,19 @@ def add(state: RunState, image: str, event: Event) -> None:
 
 
 def add_report(state: RunState, report: pytest.TestReport) -> None:
-    """Record the outcome of a test, whichever worker ran it."""
+    """Record the outcome of a test, whichever worker ran it, and shorten its report if its cause is known already."""
     properties = dict(report.user_properties)
     image = str(properties.get("image", ""))
     if image in state.runs:
         result = ReportedTest(
             test=str(properties["test"]),
             when=str(report.when),
-            outcome=report.outcome,
+            outcome="skipped" if dependents.has_not_begun(report) else report.outcome,
             took_s=round(report.duration, 3),
             console=str(properties.get("console", "")),
         )
         add(state, image, result)
+        dependents.fold(report, image, state)
 
 
 def add_to_all(state: RunState, finding: Finding) -> None:

@@ -3,51 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.finding_catalog import next_step
-from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX
-from harness.model.verdict import Cost, Outcome, Verdict
+from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX, bundle_name
+from harness.model.verdict import Cost, Finding, Outcome, Verdict
+from harness.report import words
 
-_EVIDENCE_LINES = 6
+_EVIDENCE_LINES = 8
+_PLACES = 3
+_BUNDLES = 3
 
 
-def format_verdict(verdict: Verdict, folder: Path) -> Iterator[str]:
-    """The lines; ``folder`` is the run's, whose report and bundles are named."""
-    for finding in verdict.findings:
-        yield f"{finding.blame}: {finding.what} [{finding.id}]"
-        yield f"    where: {finding.where}"
-        for line in finding.evidence[-_EVIDENCE_LINES:]:
-            yield f"    | {line}"
-        if finding.cause:
-            yield f"    cause: {finding.cause}"
-        if step := next_step(finding.id):
-            yield f"    next: {step}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the terminal has about tests already. ``failed`` are the ids of those that ran and failed; ``listed`` have a
+    line with their message, ``quoted`` the whole message."""
+
+    failed: frozenset[str] = frozenset()
+    listed: frozenset[str] = frozenset()
+    quoted: frozenset[str] = frozenset()
+
+    def has(self, finding: Finding) -> bool:
+        """Whether the finding is on the terminal already."""
+        return finding.where in self.listed or not self.quoted.isdisjoint(finding.tests)
+
+
+_NOTHING = Shown()
+
+
+def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> Iterator[str]:
+    """The lines: the outcome and its cause first. ``folder`` is the run's, whose report and bundles are named."""
+    yield words.headline(verdict)
+    for number, finding in enumerate(verdict.findings):
+        if number and not shown.has(finding):
+            yield f"{finding.blame}: {finding.what} [{finding.id}]"
+        if not number or not shown.has(finding):
+            yield from _format_finding(finding, folder, is_quoted=shown.has(finding))
+        yield from words.dependents(finding, shown.failed)
+    yield from _format_coverage(verdict)
+    if verdict.cost:
+        yield from _format_cost(verdict.cost)
+    yield f"verdict: {folder / 'verdict.json'}"
+    if (folder / "report.html").exists():
+        yield f"report: {folder / 'report.html'}"
+    yield from _format_bundles(verdict, folder)
+    if (folder / ATTESTATION).exists():
+        yield f"attested: {folder / ATTESTATION}"
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        yield "inconclusive: fix the host, or run all required checks, and run again"
+
+
+def _format_finding(finding: Finding, folder: Path, *, is_quoted: bool) -> Iterator[str]:
+    """The lines below a finding's first; if it ``is_quoted`` elsewhere, only the place."""
+    places = (finding.where, *finding.places)
+    more = f", and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    yield f"    where: {'; '.join(places[:_PLACES])}{more}"
+    if is_quoted:
+        return
+    for line in finding.evidence[-_EVIDENCE_LINES:]:
+        yield f"    | {line}"
+    if finding.cause:
+        yield f"    cause: {finding.cause}"
+    if step := next_step(finding.id):
+        yield f"    next: {step}"
+    if (bundle := _bundle_of(finding, folder)).exists():
+        yield f"    reproduce: bootproof replay {bundle}"
+
+
+def _bundle_of(finding: Finding, folder: Path) -> Path:
+    """Where the bundle of the finding's boot or test is, if there is one."""
+    return folder / bundle_name(finding.where.partition(" (")[0].replace(", boot ", "-boot-"))
+
+
+def _format_coverage(verdict: Verdict) -> Iterator[str]:
     coverage = verdict.coverage
-    if coverage.missing:
+    passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
+    ready = sum(boot.ready_s is not None for boot in verdict.boots)
+    yield (
+        f"{passed} of {required} required checks passed, "
+        f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
+        f"{verdict.elapsed_s:.0f} s"
+    )
+    if coverage.missing and verdict.findings:  # otherwise the first line has them
         yield f"required checks that did not run, or not completely: {', '.join(coverage.missing)}"
     for rate in verdict.rates:
         if rate.passed < rate.repeats:
             share = f"{rate.low:.0%} to {rate.high:.0%} with 95 % confidence"
             yield f"{rate.check} passed in {rate.passed} of {rate.repeats} repeats: {share}"
     yield from (f"could not be checked: {what}" for what in coverage.unchecked)
-    passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
-    ready = sum(boot.ready_s is not None for boot in verdict.boots)
-    yield (
-        f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}. {passed} of {required} required checks passed, "
-        f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
-        f"{verdict.elapsed_s:.0f} s"
-    )
-    if verdict.cost:
-        yield from _format_cost(verdict.cost)
-    yield f"verdict: {folder / 'verdict.json'}"
-    if (folder / "report.html").exists():
-        yield f"report: {folder / 'report.html'}"
-    yield from (f"reproduce: bootproof replay {file}" for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")))
-    if (folder / ATTESTATION).exists():
-        yield f"attested: {folder / ATTESTATION}"
-    if verdict.outcome is Outcome.INCONCLUSIVE:
-        yield "inconclusive: fix the host, or run all required checks, and run again"
+
+
+def _format_bundles(verdict: Verdict, folder: Path) -> Iterator[str]:
+    """Bundles that are not beside their finding, such as that of several tests."""
+    beside = {_bundle_of(finding, folder) for finding in verdict.findings}
+    others = [file for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")) if file not in beside]
+    yield from (f"reproduce: bootproof replay {file}" for file in others[:_BUNDLES])
+    if others[_BUNDLES:]:
+        yield f"{len(others) - _BUNDLES} more bundles: {folder}/*{BUNDLE_SUFFIX}"
 
 
 def _format_cost(cost: Cost) -> Iterator[str]:

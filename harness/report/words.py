@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
-from harness.model.verdict import BootResult, Outcome, Verdict, boot_name
+from harness.model.verdict import BootResult, Finding, Outcome, Verdict, boot_name
+
+
+def headline(verdict: Verdict) -> str:
+    """The outcome and its cause: what the first finding says, or what did not run."""
+    outcome = f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}"
+    if verdict.findings:
+        first, others = verdict.findings[0], len(verdict.findings) - 1
+        more = f" (+ {others} more finding{'s' if others > 1 else ''})" if others else ""
+        return f"{outcome}: {first.what} [{first.id}]{more}"
+    coverage = verdict.coverage
+    problems = [f"failed: {', '.join(coverage.failed)}"] if coverage.failed else []
+    problems += [f"did not run, or not completely: {', '.join(coverage.missing)}"] if coverage.missing else []
+    return f"{outcome}: required checks {'; '.join(problems)}" if problems else outcome
+
+
+def dependents(finding: Finding, ran: Collection[str] = ()) -> Iterator[str]:
+    """How many tests did not run, and how many of those that ``ran`` failed, because of the finding's cause."""
+    failed = sum(test in ran for test in finding.tests)
+    waiting = len(finding.tests) - failed
+    if waiting:
+        needs = "tests need" if waiting > 1 else "test needs"
+        yield f"{waiting} {needs} {_needed(finding)} and did not run"
+    if failed:
+        yield f"{failed} test{'s' if failed > 1 else ''} failed because of it"
+
+
+def _needed(finding: Finding) -> str:
+    if ", boot " in finding.where:
+        return "a booted machine"
+    return finding.where.replace("state ", "the state ", 1) if finding.where.startswith("state ") else "this"
 
 
 def why(verdict: Verdict) -> str:
