@@ -84,7 +84,7 @@ def pytest_runtest_makereport(
     classify.note_console(item, report)
     if call.excinfo is not None and report.failed:
         if is_shortened:
-            tracebacks.shorten(report, call.excinfo)
+            report.longrepr = tracebacks.shortened(item, call.excinfo)
         classify.classify(item, report, call.excinfo, item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report

@@ -26,20 +26,28 @@ def hide_harness(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]
     """
     if item.config.getoption("fulltrace") or isinstance(excinfo.value, pytest.skip.Exception):
         return False
-    kinds = [kind for one in _chain(excinfo.value) for kind in _kinds(one)]
-    if not {_Kind.HARNESS, _Kind.TESTINFRA} & set(kinds) or is_bug(excinfo.value):
+    kinds = {kind for one in _chain(excinfo.value) for kind in _kinds(one)}
+    if not {_Kind.HARNESS, _Kind.TESTINFRA} & kinds or is_bug(excinfo.value):
         return False
-    excinfo.traceback = excinfo.traceback.filter(lambda entry: _kind(entry) is _Kind.TEST)
+    excinfo.traceback = excinfo.traceback.filter(_is_of_a_test)
     return True
 
 
-def shorten(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Show no earlier exceptions and, if no frame is left, only the message."""
+def shortened(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    """What pytest shows of an error whose traceback was shortened: if no frame is left, only the message.
+
+    pytest's own representation begins with the test's frame and takes all that follow, whatever was removed.
+    """
     if not excinfo.traceback:
         name = "" if isinstance(excinfo.value, BootproofError) else f"{excinfo.typename}: "
-        report.longrepr = f"{name}{excinfo.value}"
-    elif chain := getattr(report.longrepr, "chain", None):
-        del chain[:-1]
+        return f"{name}{excinfo.value}"
+    style = "value" if not getattr(excinfo.value, "pytrace", True) else item.config.option.tbstyle
+    return excinfo.getrepr(
+        style="long" if style == "auto" else style,
+        showlocals=item.config.option.showlocals,
+        tbfilter=lambda one: one.traceback.filter(_is_of_a_test).filter(one),
+        chain=not isinstance(excinfo.value, BootproofError),
+    )
 
 
 def statement_of(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
@@ -68,6 +76,10 @@ class _Kind(Enum):
 
 def _kinds(error: BaseException) -> list[_Kind]:
     return [_kind(entry) for entry in pytest.ExceptionInfo.from_exception(error).traceback]
+
+
+def _is_of_a_test(entry: Any) -> bool:
+    return _kind(entry) is _Kind.TEST
 
 
 def _kind(entry: Any) -> _Kind:
