@@ -66,20 +66,22 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
         except HostError as error:
             _end_unprepared(state, name, error)
     if config.option.verbose >= 0 or state.options.keep_failed:
-        follower = EventFollower(state.runs.values(), say)
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        is_watched = config.option.verbose > 0 or (reporter is not None and reporter.isatty)
+        follower = EventFollower(state.runs.values(), say, with_phases=is_watched)
         config.add_cleanup(follower.stop)
         follower.start()
 
 
 def _about(prepared: PreparedImage, options: RunOptions) -> Iterator[str]:
-    yield f"artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
+    artifacts = f"artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
+    yield f"{artifacts}; logs and verdict in {prepared.run_folder}"
     if prepared.network is Network.USER:
         yield f"network user ({prepared.network_reason})"
     if options.hardware:
         yield f"hardware {prepared.hardware}"
         if why := unfreezable(options.hardware):
             yield f"a machine of this hardware is booted for each test, not cloned: {why}"
-    yield f"logs and verdict in {prepared.run_folder}"
 
 
 def _sayer(config: pytest.Config, options: RunOptions) -> Callable[[str], None]:

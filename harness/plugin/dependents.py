@@ -12,6 +12,7 @@ import pytest
 from harness.core import serialization
 from harness.model.verdict import Finding
 from harness.plugin.state import RunState
+from harness.report import words
 from harness.verdict.causes import cause_of
 
 _FINDING = "bootproof_finding"
@@ -40,15 +41,22 @@ def fold(report: pytest.TestReport, image: str, state: RunState) -> None:
     cause = (image, cause_of(finding))
     if cause not in state.causes:
         state.causes.add(cause)
+        if report.when == "setup":
+            report.longrepr = "\n".join([f"{finding.what} [{finding.id}]", *words.details(finding)])
         return
     path, line = report.location[:2]
     report.outcome = "skipped"
     report.longrepr = (path, line or 0, f"Skipped: {finding.where}: {finding.what} [{finding.id}]")
 
 
-def status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """Category, letter and word for pytest's terminal; None for a test that failed by itself."""
+def status(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Category, letter and word for pytest's terminal; None for a test that failed by itself.
+
+    From the first test that did not run on, the terminal has no line for each file.
+    """
     if has_not_begun(report):
+        if reporter := config.pluginmanager.get_plugin("terminalreporter"):
+            reporter.showfspath = False
         return NOT_RUN, "n", ("NOT RUN", {"red": True})
     if hasattr(report, _FINDING) and report.skipped:
         return LIKEWISE, "f", ("FAILED LIKEWISE", {"red": True})

@@ -85,15 +85,17 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and report.failed:
         if is_shortened:
             report.longrepr = tracebacks.shortened(item, call.excinfo)
+        if item.config.option.tbstyle == "line":
+            tracebacks.keep_one_line(report)
         classify.classify(item, report, call.excinfo, item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report
 
 
 def pytest_report_teststatus(
-    report: pytest.CollectReport | pytest.TestReport,
+    report: pytest.CollectReport | pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    return dependents.status(report) if isinstance(report, pytest.TestReport) else None
+    return dependents.status(report, config) if isinstance(report, pytest.TestReport) else None
 
 
 @pytest.hookimpl(wrapper=True)

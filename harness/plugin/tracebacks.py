@@ -41,13 +41,19 @@ def shortened(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -
     if not excinfo.traceback:
         name = "" if isinstance(excinfo.value, BootproofError) else f"{excinfo.typename}: "
         return f"{name}{excinfo.value}"
-    style = "value" if not getattr(excinfo.value, "pytrace", True) else item.config.option.tbstyle
+    style: Any = "value" if not getattr(excinfo.value, "pytrace", True) else item.config.option.tbstyle
     return excinfo.getrepr(
         style="long" if style == "auto" else style,
         showlocals=item.config.option.showlocals,
         tbfilter=lambda one: one.traceback.filter(_is_of_a_test).filter(one),
         chain=not isinstance(excinfo.value, BootproofError),
     )
+
+
+def keep_one_line(report: pytest.TestReport) -> None:
+    """With ``--tb=line``, leave the line with place and message, which pytest prints below the whole message."""
+    if entries := getattr(getattr(report.longrepr, "reprtraceback", None), "reprentries", None):
+        entries.clear()
 
 
 def statement_of(excinfo: pytest.ExceptionInfo[BaseException]) -> str:

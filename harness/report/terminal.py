@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.finding_catalog import next_step
 from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX, bundle_name
 from harness.model.verdict import Cost, Finding, Outcome, Verdict
 from harness.report import words
 
-_EVIDENCE_LINES = 8
-_PLACES = 3
-_BUNDLES = 3
+_FINDINGS, _BUNDLES = 10, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +32,25 @@ _NOTHING = Shown()
 
 def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> Iterator[str]:
     """The lines: the outcome and its cause first. ``folder`` is the run's, whose report and bundles are named."""
-    yield words.headline(verdict)
+    is_passed = verdict.outcome is Outcome.PASSED
+    yield f"{words.headline(verdict)}. {_figures(verdict)}" if is_passed else words.headline(verdict)
+    others = [finding for finding in verdict.findings if not shown.has(finding)][_FINDINGS:]
     for number, finding in enumerate(verdict.findings):
+        if finding in others:
+            continue
         if number and not shown.has(finding):
             yield f"{finding.blame}: {finding.what} [{finding.id}]"
-        if not number or not shown.has(finding):
-            yield from _format_finding(finding, folder, is_quoted=shown.has(finding))
+        if not shown.has(finding):
+            yield from (f"    {line}" for line in words.details(finding))
+            if (bundle := _bundle_of(finding, folder)).exists():
+                yield f"    reproduce: bootproof replay {bundle}"
+        elif not number:
+            yield f"    where: {finding.where}"
         yield from words.dependents(finding, shown.failed)
+    if others:
+        yield f"{len(others)} more findings: see the report"
+    if not is_passed:
+        yield _figures(verdict)
     yield from _format_coverage(verdict)
     if verdict.cost:
         yield from _format_cost(verdict.cost)
@@ -55,37 +64,29 @@ def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> I
         yield "inconclusive: fix the host, or run all required checks, and run again"
 
 
-def _format_finding(finding: Finding, folder: Path, *, is_quoted: bool) -> Iterator[str]:
-    """The lines below a finding's first; if it ``is_quoted`` elsewhere, only the place."""
-    places = (finding.where, *finding.places)
-    more = f", and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
-    yield f"    where: {'; '.join(places[:_PLACES])}{more}"
-    if is_quoted:
-        return
-    for line in finding.evidence[-_EVIDENCE_LINES:]:
-        yield f"    | {line}"
-    if finding.cause:
-        yield f"    cause: {finding.cause}"
-    if step := next_step(finding.id):
-        yield f"    next: {step}"
-    if (bundle := _bundle_of(finding, folder)).exists():
-        yield f"    reproduce: bootproof replay {bundle}"
-
-
 def _bundle_of(finding: Finding, folder: Path) -> Path:
     """Where the bundle of the finding's boot or test is, if there is one."""
-    return folder / bundle_name(finding.where.partition(" (")[0].replace(", boot ", "-boot-"))
+    return folder / _bundle_name(finding.where)
 
 
-def _format_coverage(verdict: Verdict) -> Iterator[str]:
+def _bundle_name(where: str) -> str:
+    machine, is_boot, boot = where.rpartition(", boot ")
+    return bundle_name(f"{machine}-boot-{boot.partition(' (')[0]}" if is_boot else where)
+
+
+def _figures(verdict: Verdict) -> str:
     coverage = verdict.coverage
     passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
-    yield (
+    return (
         f"{passed} of {required} required checks passed, "
         f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
         f"{verdict.elapsed_s:.0f} s"
     )
+
+
+def _format_coverage(verdict: Verdict) -> Iterator[str]:
+    coverage = verdict.coverage
     if coverage.missing and verdict.findings:  # otherwise the first line has them
         yield f"required checks that did not run, or not completely: {', '.join(coverage.missing)}"
     for rate in verdict.rates:
@@ -96,8 +97,9 @@ def _format_coverage(verdict: Verdict) -> Iterator[str]:
 
 
 def _format_bundles(verdict: Verdict, folder: Path) -> Iterator[str]:
-    """Bundles that are not beside their finding, such as that of several tests."""
-    beside = {_bundle_of(finding, folder) for finding in verdict.findings}
+    """Bundles that no finding has for its own, such as that of several tests."""
+    places = (place for finding in verdict.findings for place in (finding.where, *finding.places))
+    beside = {folder / _bundle_name(place) for place in places if ", boot " in place}
     others = [file for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")) if file not in beside]
     yield from (f"reproduce: bootproof replay {file}" for file in others[:_BUNDLES])
     if others[_BUNDLES:]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
+from harness.model.finding_catalog import next_step
 from harness.model.verdict import BootResult, Finding, Outcome, Verdict, boot_name
+
+_EVIDENCE_LINES = 6
+_PLACES = 3
 
 
 def headline(verdict: Verdict) -> str:
@@ -19,6 +23,18 @@ def headline(verdict: Verdict) -> str:
     problems = [f"failed: {', '.join(coverage.failed)}"] if coverage.failed else []
     problems += [f"did not run, or not completely: {', '.join(coverage.missing)}"] if coverage.missing else []
     return f"{outcome}: required checks {'; '.join(problems)}" if problems else outcome
+
+
+def details(finding: Finding) -> Iterator[str]:
+    """Where a finding was made, the last lines of its evidence, its suspected cause and the next step, a line each."""
+    places = (finding.where, *finding.places)
+    more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    yield f"where: {'; '.join(places[:_PLACES])}{more}"
+    yield from (f"| {line}" for line in finding.evidence[-_EVIDENCE_LINES:])
+    if finding.cause:
+        yield f"cause: {finding.cause}"
+    if step := next_step(finding.id):
+        yield f"next: {step}"
 
 
 def dependents(finding: Finding, ran: Collection[str] = ()) -> Iterator[str]:

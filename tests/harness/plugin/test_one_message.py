@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.core import serialization
-from harness.model.verdict import Outcome, Verdict
+from harness.model.verdict import Verdict
 from harness.plugin import hooks
 from harness.plugin.options import RunOptions
 from harness.plugin.state import KEY, RunState
+from harness.report import annotate
 from harness.runs.folder import Run
 
 from ..replay.test_bundle import BASE
+from .conftest import ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -92,26 +95,34 @@ class Machine:
 def machine():
     return Machine()
 """
-CONFTEST = """
+CONFTEST = f"""
 import importlib.util
+import sys
 from pathlib import Path
 
 spec = importlib.util.spec_from_file_location("harness.fixtures.boots", Path(__file__).with_name("boots.py"))
 boots = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(boots)
-globals().update({name: value for name, value in vars(boots).items() if not name.startswith("__")})
+globals().update({{name: value for name, value in vars(boots).items() if not name.startswith("__")}})
+
+
+def pytest_configure(config):
+    sys.path.append({str(ROOT)!r})  # a worker has imported nothing
+    from tests.harness.plugin.test_one_message import OneImage
+
+    config.pluginmanager.register(OneImage(Path(__file__).parent / "run", config))
 """
 
 
 class OneImage:
     """The hooks of a run of ``base`` without its preparation: nothing is built, and no machine is booted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.state = RunState(options=RunOptions(definitions={"base": BASE}), runs={"base": Run(folder, "main")})
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.stash[KEY] = self.state
-        config.pluginmanager.register(hooks.Reports(self.state))
+    def __init__(self, folder: Path, config: pytest.Config) -> None:
+        worker = getattr(config, "workerinput", {}).get("workerid", "main")
+        options = RunOptions(definitions={"base": BASE})
+        state = config.stash[KEY] = RunState(options=options, worker=worker, runs={"base": Run(folder, worker)})
+        if state.is_controller:
+            config.pluginmanager.register(hooks.Reports(state))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -159,7 +170,7 @@ def run_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_pa
     def run(source: str, *arguments: str) -> Ran:
         pytester.makepyfile(test_mine=source)
         options = ("-p", "no:cacheprovider", f"--junit-xml={folder}/junit.xml", *arguments)
-        result = pytester.runpytest_inprocess(*options, plugins=[OneImage(folder)])
+        result = pytester.runpytest_inprocess(*options)
         return Ran(int(result.ret), tuple(result.outlines), folder)
 
     return run
@@ -176,29 +187,111 @@ def test_cold(cold_machine, number): ...
 """
 
 
-def test_x(run_suite: RunSuite) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--tb=short",), ("--tb=line",), ("--tb=native",), ("-v", "-rA"), ("-q",)])
+def test_a_boot_that_fails_is_one_message_and_a_count(run_suite: RunSuite, arguments: tuple[str, ...]) -> None:
+    ran = run_suite(FAILED_BOOT, *arguments)
+
+    head, _, verdict = ran.text.partition("= base: failed =")
+    assert ran.status == 1
+    assert "Traceback" not in ran.text
+    assert "BootFailed" not in ran.text
+    lines = verdict.splitlines()[1:]
+    assert lines[0] == "base 2026.11: FAILED: systemd-modules-load.service failed: exit status 1 [unit-failed]"
+    finding = lines[: lines.index("25 tests need a booted machine and did not run")]
+    assert len(finding) <= 25
+    assert "    cause: no modules for 6.12.118 in /usr/lib/modules: there is 6.12.118-old" in finding
+    assert any(line.endswith("run/template-booted-boot-1.bundle") for line in finding)
+    assert len(ran.lines) <= (40 if "-v" not in arguments else 65)
+    assert "-v" in arguments or "unit-failed" not in head
+    assert "25 not run" in ran.lines[-1]
+
+
+def test_a_boot_that_fails_is_one_finding_in_every_file(run_suite: RunSuite) -> None:
     ran = run_suite(FAILED_BOOT)
-    print(ran.text, ran.junit(), ran.verdict.findings)
-    ran = run_suite("""
+
+    (finding,) = ran.verdict.findings
+    assert (finding.where, len(finding.places)) == ("template-booted, boot 1 (direct)", 5)
+    assert len(finding.tests) == 25
+    assert ran.verdict.coverage.failed == ()
+    assert ran.junit() == {"tests": 25, "failures": 0, "errors": 1, "skipped": 24}
+    junit = (ran.folder / "junit.xml").read_text("utf-8")
+    assert "cause: no modules for 6.12.118" in junit
+    assert "25 tests need a booted machine and did not run" in (ran.folder / "summary.md").read_text("utf-8")
+    (issue,) = json.loads((ran.folder / "codequality.json").read_text("utf-8"))
+    assert issue["description"].endswith("; 25 tests need a booted machine and did not run")
+    assert len(list(annotate(ran.verdict, {"GITHUB_ACTIONS": "true"}))) == 2, "the finding, and what did not run"
+
+
+def test_one_cause_stays_one_with_several_workers(run_suite: RunSuite) -> None:
+    """Each worker boots a template of its own here, and the reports cross processes."""
+    ran = run_suite(FAILED_BOOT, "-n2")
+
+    (finding,) = ran.verdict.findings
+    assert len(finding.tests) == 25
+    assert ran.junit() == {"tests": 25, "failures": 0, "errors": 1, "skipped": 24}
+    assert len(ran.lines) <= 40
+
+
+FIVE_FAULTS = """
+import pytest
+
 def test_status(host):
-    assert host.run("ls /x").rc == 0
+    assert host.run("cat /etc/x").rc == 0
 
 def test_mode(host):
-    assert host.run("ls /x").rc == 0o600
+    assert host.run("stat /etc/x").rc == 0o600, "the mode of /etc/x"
 
 def test_output(host):
     host.check_output("ls /y")
 
-def test_reboot(machine):
+@pytest.mark.parametrize("number", range(3))
+def test_reboot(machine, number):
     machine.reboot()
 
-def test_reboot_again(machine):
-    machine.reboot()
+@pytest.mark.parametrize("number", range(3))
+def test_lab(lab, number): ...
+"""
 
-def test_lab(lab): ...
 
-def test_lab_again(lab): ...
+@pytest.mark.parametrize("arguments", [(), ("--tb=short",), ("--tb=line",), ("--tb=no",)])
+def test_five_faults_at_once_are_five_messages(run_suite: RunSuite, arguments: tuple[str, ...]) -> None:
+    ran = run_suite(FIVE_FAULTS, *arguments)
 
+    assert [finding.what for finding in ran.verdict.findings] == [
+        "systemd-modules-load.service failed: exit status 1",
+        'assert host.run("cat /etc/x").rc == 0: 1 == 0',
+        "the mode of /etc/x",
+        "Unexpected exit code 1 for <exit status 1 of 'ls /y': ls /y: no such file>",
+        "the host has no tun device",
+    ]
+    assert ran.junit() == {"tests": 9, "failures": 4, "errors": 1, "skipped": 4}
+    assert ran.text.count("cause: no modules for") == 1
+    assert ran.text.count("the host has no tun device") == 1
+    assert "FAILED: systemd-modules-load.service failed: exit status 1 [unit-failed] (+ 4 more findings)" in ran.text
+    assert "3 tests failed because of it" in ran.text
+    assert "4 failed, 2 failed likewise, 3 not run" in ran.lines[-1]
+
+
+def test_a_traceback_has_the_tests_own_code_and_nothing_of_the_harness(run_suite: RunSuite) -> None:
+    ran = run_suite(FIVE_FAULTS)
+
+    assert ">       machine.reboot()" in ran.lines
+    assert '>       assert host.run("cat /etc/x").rc == 0' in ran.lines
+    assert not [line for line in ran.lines if re.match(r"\S+\.py:\d+", line) and not line.startswith("test_mine.py:")]
+
+
+def test_a_crash_line_names_the_tests_own_line(run_suite: RunSuite) -> None:
+    ran = run_suite(FIVE_FAULTS, "--tb=line")
+
+    assert any(re.fullmatch(r"\S+/test_mine.py:14: .*BootFailed: .*", line) for line in ran.lines)
+    assert not any("boots.py:" in line for line in ran.lines)
+
+
+def test_full_trace_shows_the_harness(run_suite: RunSuite) -> None:
+    assert "boots.py" in run_suite(FIVE_FAULTS, "--full-trace").text
+
+
+BUG = """
 def test_bug(machine):
     machine.forget()
 
@@ -207,6 +300,28 @@ def test_chain(machine):
         machine.forget()
     except KeyError:
         assert not "this"
-""")
-    print(ran.text, ran.junit(), *ran.verdict.findings, sep="\n")
-    assert 0
+"""
+
+
+def test_a_bug_of_the_harness_keeps_its_traceback(run_suite: RunSuite) -> None:
+    ran = run_suite(BUG)
+
+    assert any(line.startswith("boots.py:") and line.endswith(": KeyError") for line in ran.lines)
+    assert ran.text.count("def forget") == 1, "an assertion about it is the test's own"
+
+
+MANY = """
+import pytest
+
+@pytest.mark.parametrize("number", range(60))
+def test_many(host, number):
+    assert host.run(f"grep -q {number} /etc/x").rc == 0
+"""
+
+
+def test_sixty_failed_checks_are_a_line_each_and_an_index(run_suite: RunSuite) -> None:
+    ran = run_suite(MANY, "--tb=line")
+
+    assert len(ran.verdict.findings) == 60
+    assert len(ran.lines) <= 60 * 2 + 25
+    assert not any("CommandResult" in "".join((found.what, *found.evidence)) for found in ran.verdict.findings)
