@@ -30,7 +30,7 @@ class _Result(CommandResult):  # type: ignore[misc]  # testinfra ships no types
     """A result whose representation is for a person who reads a failed assertion."""
 
     def __repr__(self) -> str:
-        output = (self.stderr.strip() or self.stdout.strip()).splitlines()
+        output = (self.stderr_bytes.strip() or self.stdout_bytes.strip()).decode("utf-8", "replace").splitlines()
         command = shorten(self.command.decode("utf-8", "replace"), _SHOWN_CHARACTERS)
         return f"<exit status {self.rc} of {command!r}: {shorten(''.join(output[-1:]), _SHOWN_CHARACTERS)}>"
 

@@ -15,6 +15,8 @@ _PLACES = 3
 def headline(verdict: Verdict) -> str:
     """The outcome and its cause: what the first finding says, or what did not run."""
     outcome = f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}"
+    if verdict.outcome is Outcome.PASSED:
+        return outcome
     if verdict.findings:
         first, others = verdict.findings[0], len(verdict.findings) - 1
         more = f" (+ {others} more finding{'s' if others > 1 else ''})" if others else ""

@@ -43,3 +43,16 @@ def test_a_command_of_a_test_itself_always_runs() -> None:
 
     assert host.check_output("cat /etc/os-release") == 'ID=debian\nVERSION_ID="13"'
     assert clone.asked == ["cat /etc/os-release"]
+
+
+def test_a_result_is_shown_with_its_status_command_and_last_line() -> None:
+    class Refusing(Guest):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+            return Completed(command=command, status=2, stdout=b"", stderr=b"warning\nls: \xff: no such file\n")
+
+    host = open_guest("machine", Refusing())
+
+    assert repr(host) == "<host machine>"
+    assert repr(host.run("ls x")).startswith("<exit status 2 of 'ls x': ls: ")
+    assert repr(host.run("ls x")).endswith(": no such file>")
+    assert len(repr(host.run("ls " + "x " * 999))) < 300
