@@ -57,7 +57,7 @@ def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> I
     yield f"verdict: {folder / 'verdict.json'}"
     if (folder / "report.html").exists():
         yield f"report: {folder / 'report.html'}"
-    yield from _format_bundles(verdict, folder)
+    yield from _format_bundles(verdict, folder, shown)
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
     if verdict.outcome is Outcome.INCONCLUSIVE:
@@ -96,11 +96,12 @@ def _format_coverage(verdict: Verdict) -> Iterator[str]:
     yield from (f"could not be checked: {what}" for what in coverage.unchecked)
 
 
-def _format_bundles(verdict: Verdict, folder: Path) -> Iterator[str]:
-    """Bundles that no finding has for its own, such as that of several tests."""
-    places = (place for finding in verdict.findings for place in (finding.where, *finding.places))
-    beside = {folder / _bundle_name(place) for place in places if ", boot " in place}
-    others = [file for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")) if file not in beside]
+def _format_bundles(verdict: Verdict, folder: Path, shown: Shown) -> Iterator[str]:
+    """Bundles that are not beside their finding, such as that of several tests; of each cause, only the first place's."""
+    known = [place for finding in verdict.findings for place in finding.places]
+    known += [finding.where for finding in verdict.findings if not shown.has(finding)]
+    beside = {_bundle_name(place) for place in known}
+    others = [file for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")) if file.name not in beside]
     yield from (f"reproduce: bootproof replay {file}" for file in others[:_BUNDLES])
     if others[_BUNDLES:]:
         yield f"{len(others) - _BUNDLES} more bundles: {folder}/*{BUNDLE_SUFFIX}"

@@ -94,6 +94,17 @@ def test_a_boot_has_its_bundle_places_and_the_tests_that_wait_for_it(tmp_path: P
     assert "1 test failed because of it" in lines
 
 
+def test_a_boot_that_pytest_quotes_has_its_bundle_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "m-boot-1.bundle").touch()
+    found = replace(FINDING, tests=("a::x",))
+    ran = frozenset({"a::x"})
+
+    lines = list(format_verdict(samples.verdict((), (found,)), tmp_path, Shown(failed=ran, listed=ran, quoted=ran)))
+
+    assert lines[1:3] == ["    where: m, boot 1 (ipxe-bios)", "1 test failed because of it"]
+    assert f"reproduce: bootproof replay {tmp_path / 'm-boot-1.bundle'}" in lines
+
+
 def test_what_pytest_shows_is_not_repeated(tmp_path: Path) -> None:
     found = [replace(FINDING, id="check-failed", where=f"a::{name}") for name in "xyz"]
     shown = Shown(failed=frozenset({"a::x", "a::y"}), listed=frozenset({"a::x", "a::y"}))
