@@ -97,7 +97,7 @@ def _format_coverage(verdict: Verdict) -> Iterator[str]:
 
 
 def _format_bundles(verdict: Verdict, folder: Path, shown: Shown) -> Iterator[str]:
-    """Bundles that are not beside their finding, such as that of several tests; of each cause, only the first place's."""
+    """Bundles that are not beside their finding, such as that of several tests; one of each cause."""
     known = [place for finding in verdict.findings for place in finding.places]
     known += [finding.where for finding in verdict.findings if not shown.has(finding)]
     beside = {_bundle_name(place) for place in known}
