@@ -89,6 +89,7 @@ def test_workers_share_one_template_and_a_broken_state_is_tried_once(
     assert len(clones) == 9  # of the eight tests, and the one that should have become the state
     (finding,) = (finding for finding in verdict.findings if "nothing will come of it" in finding.what)
     assert len(finding.tests) == 2
+    assert "state-failed" not in {found.id for found in verdict.findings}, "the test that tried first has the finding"
     assert len({boot.console for boot in verdict.boots}) == 1
 
 
