@@ -63,7 +63,10 @@ def classify(
     else:
         mark = item.get_closest_marker("cause")
         cause = str(mark.args[0]) if mark and _is_about_image(error) else ""
-        finding = finding_of(error, test, machine, cause, tracebacks.statement_of(excinfo))
+        statement = tracebacks.statement_of(excinfo)
+        finding = finding_of(error, test, machine, cause, statement)
+        if statement and (crash := getattr(report.longrepr, "reprcrash", None)):  # of --tb=line and pytest's summary
+            crash.message = "\n".join((finding.what, *finding.evidence))
         with suppress(HostError):  # a full disk; the test has failed, so its check has
             run.add_finding(finding)
     bundle = _bundle(item, error, finding, machine, state)

@@ -52,11 +52,15 @@ def fold(report: pytest.TestReport, image: str, state: RunState) -> None:
 def status(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """Category, letter and word for pytest's terminal; None for a test that failed by itself.
 
-    From the first test that did not run on, the terminal has no line for each file.
+    At the first test that did not run, the terminal gets a line with the cause, and from then on none for each file;
+    under xdist it has no such lines, and the progress of the run has the cause.
     """
     if has_not_begun(report):
-        if reporter := config.pluginmanager.get_plugin("terminalreporter"):
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and reporter.showfspath:
             reporter.showfspath = False
+            finding = serialization.load(Finding, getattr(report, _FINDING))
+            reporter.write_line(f"{finding.where}: {finding.what} [{finding.id}]")
         return NOT_RUN, "n", ("NOT RUN", {"red": True})
     if hasattr(report, _FINDING) and report.skipped:
         return LIKEWISE, "f", ("FAILED LIKEWISE", {"red": True})
