@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from textwrap import shorten
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -24,6 +25,18 @@ _MODULES = (
 """testinfra's modules that choose an implementation by the system, or are used by those."""
 
 
+_SHOWN_CHARACTERS = 120
+
+
+class _Result(CommandResult):  # type: ignore[misc]  # testinfra ships no types
+    """A result whose representation is for a person who reads a failed assertion."""
+
+    def __repr__(self) -> str:
+        output = (self.stderr_bytes.strip() or self.stdout_bytes.strip()).decode("utf-8", "replace").splitlines()
+        command = shorten(self.command.decode("utf-8", "replace"), _SHOWN_CHARACTERS)
+        return f"<exit status {self.rc} of {command!r}: {shorten(''.join(output[-1:]), _SHOWN_CHARACTERS)}>"
+
+
 class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
     """Runs testinfra's commands over a channel."""
 
@@ -35,6 +48,9 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
         self._encoding = "utf-8"
         self.facts: Facts = {}
         self._is_choosing = False
+
+    def result(self, rc: int, cmd: bytes, stdout: bytes, stderr: bytes) -> CommandResult:
+        return _Result(backend=self, exit_status=rc, command=cmd, _stdout=stdout, _stderr=stderr)
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
@@ -65,6 +81,9 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
 
 class _KnownHost(Host):  # type: ignore[misc]  # testinfra ships no types
     """A Host that detects the system only if it is not known yet."""
+
+    def __repr__(self) -> str:
+        return f"<host {self.backend.hostname}>"
 
     @property
     def has_command_v(self) -> bool:

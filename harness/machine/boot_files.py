@@ -14,7 +14,7 @@ from harness.core import serialization
 from harness.core.errors import HostError
 from harness.lab import Lab
 from harness.machine.boot_plan import BootPlan, BootRecord
-from harness.model.layout import BOOT_RECORD, CAPTURE, FINDING, UEFI_VARIABLES
+from harness.model.layout import BOOT_RECORD, CAPTURE, FAILURE, FINDING, UEFI_VARIABLES
 from harness.model.machine_spec import DiskSpec
 from harness.model.verdict import Finding
 from harness.qemu import disk_images
@@ -67,9 +67,9 @@ def save_upgrade(plan: BootPlan, running: BootPlan, lab: Lab) -> None:
 
 
 def forget_disks(machine: Path) -> None:
-    """Remove from the folder of a ``machine`` the copies of its disks, except of boots with a finding."""
+    """Remove from the folder of a ``machine`` the copies of its disks, except of boots with a finding or a failure."""
     for copy in machine.glob("boot-*/disk-*"):
-        if not (copy.parent / FINDING).exists():
+        if not any((copy.parent / name).exists() for name in (FINDING, FAILURE)):
             copy.unlink(missing_ok=True)
 
 

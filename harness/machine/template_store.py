@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.core import serialization
 from harness.core.errors import Blame, BootproofError, HostError
 from harness.core.locks import lock_folder
-from harness.model.verdict import BootResult
+from harness.model.verdict import BootResult, Finding
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run, unwritable
 from harness.store.memo import RememberedFailure
@@ -30,11 +30,14 @@ _RESERVE_MIB = 512
 
 
 class StateFailed(BootproofError):
-    """``state`` was not reached earlier in this run because of ``reason``; ``blame`` says whose fault that was."""
+    """``state`` was not reached earlier in this run because of ``reason``; ``blame`` says whose fault that was.
 
-    def __init__(self, state: str, reason: str, blame: Blame) -> None:
-        super().__init__(state, reason, blame)
-        self.state, self.reason, self.blame = state, reason, blame
+    ``finding`` is that of the boot that failed, None if something else failed.
+    """
+
+    def __init__(self, state: str, reason: str, blame: Blame, finding: Finding | None = None) -> None:
+        super().__init__(state, reason, blame, finding)
+        self.state, self.reason, self.blame, self.finding = state, reason, blame, finding
 
     def __str__(self) -> str:
         return f"the state {self.state!r} was not reached, and is not tried again in this run: {self.reason}"
@@ -163,4 +166,4 @@ class TemplateStore:
             return
         if failure.is_only_unfrozen:
             raise CannotFreeze(failure.said)
-        raise StateFailed(state, failure.said, failure.blame)
+        raise StateFailed(state, failure.said, failure.blame, failure.finding)

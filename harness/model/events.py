@@ -83,6 +83,15 @@ class ReportedTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DependentTest:
+    """``test`` failed, or did not run, because of ``finding``, which is about a boot or a state and not about the
+    test."""
+
+    test: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PowerCutsJudged:
     """How many disk states a power cut could leave had each ``fates``: intact, lost, …"""
 
@@ -105,8 +114,8 @@ class Unchecked:
 
 
 Event = (
-    PhaseBegan | Killed | Frozen | Cloned | Prepared | PlannedTest | ReportedTest | PowerCutsJudged | Note | Unchecked
-    | Finding | BootResult
+    PhaseBegan | Killed | Frozen | Cloned | Prepared | PlannedTest | ReportedTest | DependentTest | PowerCutsJudged
+    | Note | Unchecked | Finding | BootResult
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 """The classes by the name that a line of ``events.jsonl`` has under "kind"."""

@@ -5,6 +5,8 @@ A run's folder has ``verdict.json``, ``events.jsonl`` and a folder for each boot
 
 from __future__ import annotations
 
+import re
+
 BUNDLE_SUFFIX = ".bundle"
 
 EVENTS = "events.jsonl"
@@ -19,7 +21,12 @@ UEFI_VARIABLES = "uefi-variables.fd"
 """In the folder of each machine with UEFI, and as a copy in that of each boot."""
 
 NETWORK_LOG, CHANNEL_LOG, SCREENSHOT = "network.log", "channel.log", "screenshot.png"
-CAPTURE, FINDING, MEMORY = "capture.pcap", "finding.json", "memory.kdump"
+CAPTURE, FINDING, FAILURE, MEMORY = "capture.pcap", "finding.json", "failure.json", "memory.kdump"
 """In a boot's folder, beside its console: requests to the lab's servers, commands run in the guest, and the display if
-the boot ended before Linux; a link to the lab's packets, the first finding, and the guest's memory if it was asked
-for."""
+the boot ended before Linux; a link to the lab's packets, the first finding, the tests that failed in a shared machine,
+and the guest's memory if it was asked for."""
+
+
+def bundle_name(failed: str) -> str:
+    """The file name of the bundle of a test, or of "machine-boot-1"."""
+    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", failed.rpartition("/")[2]).strip("-") + BUNDLE_SUFFIX

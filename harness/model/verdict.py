@@ -26,7 +26,8 @@ class Outcome(StrEnum):
 class Finding:
     """One observation: ``evidence`` quotes lines, ``cause`` is suspected, ``where`` names a boot, test or file.
 
-    ``tests`` are the ids of further tests that failed, or did not run, because of the same cause.
+    ``places`` are further boots or files with the same observation. ``tests`` are the ids of further tests that failed,
+    or did not run, because of the same cause.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Finding:
     evidence: tuple[str, ...] = ()
     cause: str = ""
     tests: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

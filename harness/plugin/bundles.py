@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +13,7 @@ from harness.core.errors import Blame, BootproofError, HostError
 from harness.machine.boot_plan import BootRecord
 from harness.model.artifacts import load_artifacts
 from harness.model.events import Killed, PhaseBegan, ReportedTest
-from harness.model.layout import BOOT_RECORD, BUNDLE_SUFFIX, FINDING, MEMORY
+from harness.model.layout import BOOT_RECORD, FAILURE, FINDING, MEMORY, bundle_name
 from harness.model.verdict import BootResult, Finding, boot_name
 from harness.plugin.state import RunState
 from harness.replay import bundle
@@ -31,14 +30,38 @@ def keep(state: RunState, image: str, finding: Finding, boot: Path, test: str = 
     If it cannot be written, the verdict says why. One that exists already was written for another test that needed this
     boot, or for the same test before its teardown failed too.
     """
-    run, prepared, options = state.runs[image], state.prepared[image], state.options
+    run = state.runs[image]
+    target = run.folder / _name(boot, test)
+    return target if target.exists() else _write(state, image, _failure(state, run, finding, boot, test), boot, target)
+
+
+def note_test(state: RunState, image: str, finding: Finding, boot: Path, test: str) -> Path:
+    """Note in the folder ``boot`` that ``test`` failed in this machine, which others use too; the path of the bundle
+    that `keep_missing` makes of it."""
+    run, file = state.runs[image], boot / FAILURE
+    with suppress(OSError):  # a full disk
+        failure = _failure(state, run, finding, boot, test)
+        if file.exists():
+            first, base = serialization.read(bundle.Failure, file), failure.test
+            tests = dict.fromkeys([*first.tests, *([base] if base != first.test else [])])
+            failure = replace(first, tests=tuple(tests))
+        serialization.write(file, failure)
+    return _bundle_of_tests(run, boot)
+
+
+def _bundle_of_tests(run: Run, boot: Path) -> Path:
+    return run.folder / bundle_name(f"{boot.parent.name}-tests")
+
+
+def _failure(state: RunState, run: Run, finding: Finding, boot: Path, test: str) -> bundle.Failure:
     base = without_repeat(test)[0]
     seen, tries = _tests(run, test) if test else _boots(run, boot, finding)
     shown = replace(finding, where=base) if test else finding
-    failure = bundle.Failure(finding=shown, test=base, seed=options.seed, seen=seen, tries=tries)
-    target = run.folder / (_name(boot, test) + BUNDLE_SUFFIX)
-    if target.exists():
-        return target
+    return bundle.Failure(finding=shown, test=base, seed=state.options.seed, seen=seen, tries=tries)
+
+
+def _write(state: RunState, image: str, failure: bundle.Failure, boot: Path, target: Path) -> Path | None:
+    run, prepared, options = state.runs[image], state.prepared[image], state.options
     try:
         return write_bundle(
             target,
@@ -76,14 +99,19 @@ def _boots(run: Run, boot: Path, finding: Finding) -> tuple[int, int]:
 
 
 def _name(boot: Path, test: str) -> str:
-    name = test.rpartition("/")[2] if test else f"{boot.parent.name}-{boot.name}"
-    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-")
+    return bundle_name(test or f"{boot.parent.name}-{boot.name}")
 
 
 def keep_missing(state: RunState, image: str) -> None:
-    """Bundles of boots with a finding that ended no test, such as a console pattern that matched late."""
-    for file in sorted(state.runs[image].folder.glob(f"*/boot-*/{FINDING}")):
+    """Bundles of shared machines in which tests failed, and of boots with a finding that ended no test, such as a
+    console pattern that matched late."""
+    run = state.runs[image]
+    for file in sorted(run.folder.glob(f"*/boot-*/{FAILURE}")):
         with suppress(OSError, ValueError):  # its worker ended while it was writing
+            failure = serialization.read(bundle.Failure, file)
+            _write(state, image, failure, file.parent, _bundle_of_tests(run, file.parent))
+    for file in sorted(run.folder.glob(f"*/boot-*/{FINDING}")):
+        with suppress(OSError, ValueError):
             keep(state, image, serialization.read(Finding, file), file.parent)
 
 
@@ -127,5 +155,5 @@ def forget_bundled(run: Run) -> None:
     """Remove copies of disks and memory from boots whose bundle contains them."""
     for copy in (*run.folder.glob("*/boot-*/disk-*"), *run.folder.glob(f"*/boot-*/{MEMORY}")):
         boot = copy.parent
-        if not (boot / FINDING).exists() or (run.folder / (_name(boot, "") + BUNDLE_SUFFIX)).exists():
+        if not (boot / FINDING).exists() or (run.folder / _name(boot, "")).exists():
             copy.unlink(missing_ok=True)

@@ -14,11 +14,13 @@ from harness.core.errors import BootproofError, HarnessError, HostError, Missing
 from harness.model.artifacts import load_artifacts
 from harness.model.verdict import Outcome, Verdict
 from harness.plugin import bundles
+from harness.plugin.collect import TEST_PROPERTY
+from harness.plugin.dependents import LIKEWISE
 from harness.plugin.state import RunState
 from harness.promotion import attest
 from harness.promotion.select import select_promoted
 from harness.report import annotate, write_all
-from harness.report.terminal import format_verdict
+from harness.report.terminal import Shown, format_verdict
 from harness.runs import history
 from harness.runs.folder import unwritable
 from harness.store.store import find_store
@@ -126,9 +128,30 @@ def summarize(reporter: Any, state: RunState) -> None:
     colours = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.INCONCLUSIVE: "yellow"}
     for verdict in state.verdicts:
         reporter.section(f"{verdict.image}: {verdict.outcome}", **{colours[verdict.outcome]: True, "bold": True})
-        for line in format_verdict(verdict, state.runs[verdict.image].folder):
+        for line in format_verdict(verdict, state.runs[verdict.image].folder, _shown(reporter)):
             reporter.write_line(line)
     for remark in state.remarks:
         reporter.write_line(remark, yellow=True)
     for problem in dict.fromkeys(state.problems):
         reporter.write_line(f"no valid verdict: {problem}", red=True)
+
+
+def _shown(reporter: Any) -> Shown:
+    """What pytest's terminal ``reporter`` prints of failed tests besides the verdict."""
+    if isinstance(reporter, _PlainReporter):
+        return Shown()
+    style, is_silent = reporter.config.option.tbstyle, reporter.no_summary
+    failed = [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]
+    tests, likewise = frozenset(map(_test_of, failed)), frozenset(map(_test_of, reporter.stats.get(LIKEWISE, ())))
+    is_listed = not is_silent and (style != "no" or reporter.hasopt("f"))
+    is_quoted = not is_silent and style not in ("no", "line")
+    return Shown(
+        failed=tests | likewise,
+        listed=tests if is_listed else frozenset(),
+        quoted=tests if is_quoted else frozenset(),
+    )
+
+
+def _test_of(report: Any) -> str:
+    """The test that a report is about; empty for one about a file's collection."""
+    return str(dict(getattr(report, "user_properties", ())).get(TEST_PROPERTY, ""))

@@ -15,7 +15,7 @@ from harness.model.hardware import unfreezable
 from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.verdict import Finding
-from harness.plugin import bundles
+from harness.plugin import bundles, dependents
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.options import RunOptions
@@ -68,20 +68,22 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
         except HostError as error:
             _end_unprepared(state, name, error)
     if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
-        follower = EventFollower(state.runs.values(), say)
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        is_watched = config.getoption("verbose", 0) > 0 or (reporter is not None and reporter.isatty)
+        follower = EventFollower(state.runs.values(), say, with_phases=is_watched)
         config.add_cleanup(follower.stop)
         follower.start()
 
 
 def _about(prepared: PreparedImage, options: RunOptions) -> Iterator[str]:
-    yield f"artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
+    artifacts = f"artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
+    yield f"{artifacts}; logs and verdict in {prepared.run_folder}"
     if prepared.network is Network.USER:
         yield f"network user ({prepared.network_reason})"
     if options.hardware:
         yield f"hardware {prepared.hardware}"
         if why := unfreezable(options.hardware):
             yield f"a machine of this hardware is booted for each test, not cloned: {why}"
-    yield f"logs and verdict in {prepared.run_folder}"
 
 
 def _sayer(config: pytest.Config, options: RunOptions) -> Callable[[str], None]:
@@ -111,18 +113,19 @@ def add(state: RunState, image: str, event: Event) -> None:
 
 
 def add_report(state: RunState, report: pytest.TestReport) -> None:
-    """Record the outcome of a test, whichever worker ran it."""
+    """Record the outcome of a test, whichever worker ran it, and shorten its report if its cause is known already."""
     properties = dict(report.user_properties)
     image = str(properties.get(IMAGE_PROPERTY, ""))
     if image in state.runs:
         result = ReportedTest(
             test=str(properties[TEST_PROPERTY]),
             when=str(report.when),
-            outcome=outcome_of(report),
+            outcome="skipped" if dependents.has_not_begun(report) else outcome_of(report),
             took_s=round(report.duration, 3),
             console=str(properties.get(CONSOLE_PROPERTY, "")),
         )
         add(state, image, result)
+        dependents.fold(report, image, state)
 
 
 def add_to_all(state: RunState, finding: Finding) -> None:

@@ -12,7 +12,16 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import classify, collect, conclude, controller, other_plugins, shared_machine_guard, suite
+from harness.plugin import (
+    classify,
+    collect,
+    conclude,
+    controller,
+    dependents,
+    shared_machine_guard,
+    suite,
+    tracebacks,
+)
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -92,12 +101,23 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Classify a failure where its machine is: in the worker."""
+    is_shortened = call.excinfo is not None and tracebacks.hide_harness(item, call.excinfo)
     report = yield
     classify.note_console(item, report)
     if call.excinfo is not None and report.failed:
-        classify.classify(item, report, other_plugins.blamed(call.excinfo.value), item.config.stash[KEY])
+        if is_shortened:
+            report.longrepr = tracebacks.shortened(item, call.excinfo)
+        if item.config.option.tbstyle == "line":
+            tracebacks.keep_one_line(report)
+        classify.classify(item, report, call.excinfo, item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True
     return report
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    return dependents.status(report, config) if isinstance(report, pytest.TestReport) else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -136,8 +156,10 @@ class Reports:
     def __init__(self, state: RunState) -> None:
         self._state = state
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
         controller.add_report(self._state, report)
+        yield
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Nobody knows what a file that cannot be collected would have proven."""

@@ -22,6 +22,7 @@ from harness.plugin import suite
 from harness.plugin.options import RunOptions, read_options
 from harness.promotion.attest import read_signer
 from harness.runs.folder import Run
+from harness.verdict.causes import Cause
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +31,9 @@ class RunState:
 
     ``worker`` is xdist's name for this process, or "main"; ``controller`` the controller's process id. ``problems`` are
     sentences about why a verdict could not be written or is not complete, ``remarks`` about problems that
-    leave it valid. ``signer`` signs the attestation.
+    leave it valid. ``signer`` signs the attestation. ``causes`` has a pair of an image and the `Cause` of each failure
+    that a test reported and another could repeat; ``described`` the folders of the machines that were described for a
+    failed test.
     """
 
     options: RunOptions
@@ -45,6 +48,8 @@ class RunState:
     verdicts: list[Verdict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    causes: set[tuple[str, Cause]] = field(default_factory=set)
+    described: set[Path] = field(default_factory=set)
     is_interrupted: bool = False
     is_summarized: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))

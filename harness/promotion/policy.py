@@ -154,11 +154,17 @@ def _is_excused(finding: Finding, rules: StreamRules, verdict: Verdict, at: date
     coverage, waivers = verdict.coverage, _in_force(rules, at)
     of_checks = {test for waiver in waivers for test in coverage.failed_tests.get(waiver.check, ())}
     return (
-        any(waiver.finding == finding.id and waiver.where in finding.where for waiver in waivers)
+        any(_matches(waiver, finding) for waiver in waivers)
         or finding.where in of_checks
         or (finding.id == FLAKE and rules.flakes == "allow")
         or (finding.id == CHECK_FAILED and rules.flakes == "allow" and finding.where in coverage.flaky_tests)
     )
+
+
+def _matches(waiver: Waiver, finding: Finding) -> bool:
+    """Whether the waiver is about this finding, at every place that has it."""
+    places = (finding.where, *finding.places)
+    return waiver.finding == finding.id and all(waiver.where in place for place in places)
 
 
 def _about_coverage(rules: StreamRules, verdict: Verdict, at: datetime, command: str) -> Iterator[Refusal]:

@@ -97,7 +97,7 @@ def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -
     log = folder / "pytest.log"
     with suppress(CommandFailed):  # the exit status if the test fails
         process.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *argv, case.test, *case.tests],
             log=log,
             env=os.environ | {VARIABLE: str(store.root)},
         )

@@ -82,7 +82,7 @@ def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, fol
     if name.endswith(BUNDLE_SUFFIX):
         sources = ArtifactSources(store=store, tree=options.tree, images_dir=options.images_dir)
         case = case_from_bundle(unpack(Path(name), make_folder(folder)), sources, stack)
-        return on_this_host(replace(case, test=options.test or case.test), store)
+        return on_this_host(replace(case, test=options.test or case.test, tests=()), store)
     artifacts = select(name, options.tree, stack).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
     spec = MachineSpec(

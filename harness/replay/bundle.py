@@ -25,8 +25,9 @@ UNFINISHED = "boot-unfinished"
 class Failure:
     """The finding to reproduce.
 
-    ``test`` is the test that failed in the machine, run with ``seed``; empty if the boot itself failed. ``seen`` of
-    the ``tries`` that its run had made by then failed in this way.
+    ``test`` is the test that failed in the machine, run with ``seed``; empty if the boot itself failed. ``tests`` are
+    further tests that failed in the same machine. ``seen`` of the ``tries`` that its run had made by then failed in
+    this way.
     """
 
     finding: Finding
@@ -34,6 +35,7 @@ class Failure:
     seed: int = 1
     seen: int = 1
     tries: int = 1
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,8 +143,9 @@ def _check(source: Path, bundle: Bundle, folder: Path) -> None:
 
 def _problems(bundle: Bundle, folder: Path) -> Iterator[str]:
     spec, failure = bundle.plan.spec, bundle.failure
-    if failure.test and not _TEST.fullmatch(failure.test):
-        yield f"{failure.test!r} is not a test below this folder"
+    for test in filter(None, (failure.test, *failure.tests)):
+        if not _TEST.fullmatch(test):
+            yield f"{test!r} is not a test below this folder"
     if not 0 < failure.seen <= failure.tries:
         yield f"it says {failure.seen} of {failure.tries} tries failed"
     hardware = spec.hardware.partition(":")[0]

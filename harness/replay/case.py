@@ -20,8 +20,8 @@ class Case:
 
     ``arguments`` are appended to the kernel arguments of the manifest. With ``before``, the machine boots that and is
     upgraded to ``artifacts`` by kexec. ``disks`` are the contents of the spec's disks (None or missing: blank),
-    ``variables`` those of UEFI. The machine waits at ``stop``. With ``test``, only that test is run; it makes its own
-    machine.
+    ``variables`` those of UEFI. The machine waits at ``stop``. With ``test``, only that test and ``tests``, which
+    share its machine, are run; they make their own machine.
     """
 
     spec: MachineSpec
@@ -34,6 +34,7 @@ class Case:
     disks: tuple[Path | None, ...] = ()
     variables: Path | None = None
     test: str = ""
+    tests: tuple[str, ...] = ()
     seed: int = 1
     stop: BreakPoint | None = None
 

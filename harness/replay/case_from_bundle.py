@@ -48,6 +48,7 @@ def case_from_bundle(opened: Unpacked, sources: ArtifactSources, stack: ExitStac
         disks=tuple(opened.folder / name if name else None for name in plan.disks),
         variables=opened.folder / UEFI_VARIABLES if UEFI_VARIABLES in bundle.files else None,
         test=bundle.failure.test,
+        tests=bundle.failure.tests,
         seed=bundle.failure.seed,
     )
 

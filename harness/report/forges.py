@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from harness.core.errors import Blame
 from harness.core.text import clean
 from harness.model.verdict import Finding, Verdict
+from harness.report import words
 
 _SEVERITY = {Blame.IMAGE: "critical", Blame.HOST: "minor", Blame.HARNESS: "minor"}
 _FILE = re.compile(r"([\w./-]+\.py)::")
@@ -43,9 +44,10 @@ def gitlab_report(verdict: Verdict) -> str:
 
 
 def _issue(finding: Finding, definition: str) -> dict[str, object]:
+    said = f"{finding.blame}: {finding.what} ({finding.where})"
     same = json.dumps([finding.id, finding.what, finding.where, finding.blame])
     return {
-        "description": clean(f"{finding.blame}: {finding.what} ({finding.where})"),
+        "description": clean("; ".join([said, *words.dependents(finding)])),
         "check_name": finding.id,
         "fingerprint": hashlib.sha256(same.encode()).hexdigest(),
         "severity": _SEVERITY[finding.blame],
@@ -60,7 +62,8 @@ def _file(finding: Finding) -> str:
 
 def _message(finding: Finding) -> str:
     cause = [f"cause: {finding.cause}"] if finding.cause else []
-    return "\n".join([f"{finding.where} [{finding.id}]", *finding.evidence[-6:], *cause])
+    waiting = words.dependents(finding)
+    return "\n".join([f"{finding.where} [{finding.id}]", *finding.evidence[-6:], *cause, *waiting])
 
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:

@@ -25,13 +25,13 @@ _STRAY = 4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """The console of the boot with this ``anchor``. ``guilty`` are the numbers of marked lines, counted from 1;
-    ``links`` lead from a finding to its last marked line; ``packed`` is the text, gzip in base64."""
+    ``links`` lead from a finding at this boot to its last marked line; ``packed`` is the text, gzip in base64."""
 
     anchor: str
     title: str
     lines: int
     guilty: tuple[int, ...]
-    links: dict[Finding, str]
+    links: dict[tuple[Finding, str], str]
     packed: str
 
 
@@ -52,15 +52,16 @@ def pack(boot: BootResult, anchor: str, findings: Iterable[Finding], folder: Pat
     lines = [clean(line) for line in text.removesuffix("\n").split("\n")]
     texts = [_SINCE_START.sub("", line).strip() for line in lines]
     guilty: set[int] = set()
-    links: dict[Finding, str] = {}
+    links: dict[tuple[Finding, str], str] = {}
+    name = name_of(boot)
     for finding in findings:
-        if finding.where == name_of(boot):
+        if name in (finding.where, *finding.places):
             found = locate(finding.evidence, texts)
             guilty |= set(found)
-            links[finding] = f"{anchor}-L{found[-1]}" if found else anchor
+            links[finding, name] = f"{anchor}-L{found[-1]}" if found else anchor
     return Log(
         anchor=anchor,
-        title=name_of(boot),
+        title=name,
         lines=len(lines),
         guilty=tuple(sorted(guilty)),
         links=links,

@@ -58,7 +58,7 @@ def _context(
     packed = (pack(boot, names[place], verdict.findings, folder) for place, boot in enumerate(verdict.boots))
     logs = [log for log in packed if log]
     beside = {names[place]: evidence.gather(boot, folder) for place, boot in enumerate(verdict.boots)}
-    links = {finding: link for log in logs for finding, link in log.links.items()}
+    links = {place: link for log in logs for place, link in log.links.items()}
     return {
         "verdict": verdict,
         "promoted": promoted,
@@ -66,6 +66,7 @@ def _context(
         "facts": words.facts(verdict),
         "observed": findings.by_blame(verdict.findings, links),
         "next_step": next_step,
+        "dependents": words.dependents,
         "bundles": sorted(file.name for file in folder.glob(f"*{BUNDLE_SUFFIX}")),
         "matrix": matrix.lay_out(verdict),
         "waterfall": waterfall.lay_out(verdict, promoted, names, folder),

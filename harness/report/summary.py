@@ -51,6 +51,7 @@ def _finding(observation: Observation) -> Iterator[str]:
         yield f"\n{_fenced(finding.evidence[-_EVIDENCE_LINES:])}"
     if finding.cause:
         yield f"\nSuspected cause: {_text(finding.cause)}"
+    yield from (f"\n{_text(line)}." for line in words.dependents(finding))
 
 
 def _unproven(verdict: Verdict) -> Iterator[str]:

@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
-from harness.model.verdict import BootResult, Outcome, Verdict, boot_name
+from harness.model.finding_catalog import next_step
+from harness.model.verdict import BootResult, Finding, Outcome, Verdict, boot_name
+
+_EVIDENCE_LINES = 6
+_PLACES = 3
+
+
+def headline(verdict: Verdict) -> str:
+    """The outcome and its cause: what the first finding says, or what did not run."""
+    outcome = f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}"
+    if verdict.outcome is Outcome.PASSED:
+        return outcome
+    if verdict.findings:
+        first, others = verdict.findings[0], len(verdict.findings) - 1
+        more = f" (+ {others} more finding{'s' if others > 1 else ''})" if others else ""
+        return f"{outcome}: {first.what} [{first.id}]{more}"
+    coverage = verdict.coverage
+    problems = [f"failed: {', '.join(coverage.failed)}"] if coverage.failed else []
+    problems += [f"did not run, or not completely: {', '.join(coverage.missing)}"] if coverage.missing else []
+    return f"{outcome}: required checks {'; '.join(problems)}" if problems else outcome
+
+
+def details(finding: Finding) -> Iterator[str]:
+    """Where a finding was made, the last lines of its evidence, its suspected cause and the next step, a line each."""
+    places = (finding.where, *finding.places)
+    more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    yield f"where: {'; '.join(places[:_PLACES])}{more}"
+    yield from (f"| {line}" for line in finding.evidence[-_EVIDENCE_LINES:])
+    if finding.cause:
+        yield f"cause: {finding.cause}"
+    if step := next_step(finding.id):
+        yield f"next: {step}"
+
+
+def dependents(finding: Finding, ran: Collection[str] = ()) -> Iterator[str]:
+    """How many tests did not run, and how many of those that ``ran`` failed, because of the finding's cause."""
+    failed = sum(test in ran for test in finding.tests)
+    waiting = len(finding.tests) - failed
+    if waiting:
+        needs = "tests need" if waiting > 1 else "test needs"
+        yield f"{waiting} {needs} {_needed(finding)} and did not run"
+    if failed:
+        yield f"{failed} test{'s' if failed > 1 else ''} failed because of it"
+
+
+def _needed(finding: Finding) -> str:
+    if ", boot " in finding.where:
+        return "a booted machine"
+    return finding.where.replace("state ", "the state ", 1) if finding.where.startswith("state ") else "this"
 
 
 def why(verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from harness.model.events import Note, PhaseBegan, Recorded
+from harness.model.events import Event, Note, PhaseBegan, Recorded
 from harness.model.verdict import BootResult, Finding
 from harness.runs.folder import EventReader, Run
 
@@ -34,10 +34,15 @@ class BuildProgress:
 
 
 class EventFollower:
-    """Follows the events of runs, of all workers, and prints a line when a machine is ready or failed."""
+    """Follows the events of runs, of all workers, and prints a line when a machine is ready or failed.
 
-    def __init__(self, runs: Iterable[Run], say: Say) -> None:
-        self._readers, self._say = [EventReader(run.folder) for run in runs], say
+    A finding that is made again at another boot has one line; pytest itself reports failed tests. ``with_phases``: also
+    a line when a phase begins.
+    """
+
+    def __init__(self, runs: Iterable[Run], say: Say, *, with_phases: bool = True) -> None:
+        self._readers, self._say, self._with_phases = [EventReader(run.folder) for run in runs], say, with_phases
+        self._seen = set[tuple[str, str]]()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -50,8 +55,18 @@ class EventFollower:
 
     def _follow(self) -> None:
         while not self._over.wait(_EVERY_S):
-            for line in filter(None, (progress_line(at) for reader in self._readers for at in reader.read())):
-                self._say(line)
+            for recorded in (recorded for reader in self._readers for recorded in reader.read()):
+                if self._is_news(recorded.event) and (line := progress_line(recorded)):
+                    self._say(line)
+
+    def _is_news(self, event: Event) -> bool:
+        if isinstance(event, PhaseBegan):
+            return self._with_phases
+        if isinstance(event, Finding):
+            is_new = (event.id, event.what) not in self._seen
+            self._seen.add((event.id, event.what))
+            return is_new and "::" not in event.where
+        return True
 
 
 def progress_line(recorded: Recorded) -> str | None:

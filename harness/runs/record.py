@@ -8,7 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.core import serialization
-from harness.model.events import Cloned, PlannedTest, PowerCutsJudged, Prepared, Recorded, ReportedTest, Unchecked
+from harness.model.events import (
+    Cloned,
+    DependentTest,
+    PlannedTest,
+    PowerCutsJudged,
+    Prepared,
+    Recorded,
+    ReportedTest,
+    Unchecked,
+)
 from harness.model.verdict import BootResult, Finding, RuntimeProfile
 from harness.runs.folder import E, Run
 
@@ -23,6 +32,7 @@ class RunRecord:
     boots: tuple[BootResult, ...] = ()
     planned: tuple[PlannedTest, ...] = ()
     reported: tuple[ReportedTest, ...] = ()
+    dependents: tuple[DependentTest, ...] = ()
     unchecked: tuple[str, ...] = ()
     clones: tuple[Cloned, ...] = ()
     power_cuts: tuple[PowerCutsJudged, ...] = ()
@@ -55,6 +65,7 @@ def record_of(events: Iterable[Recorded], runtime_profile: RuntimeProfile | None
         boots=of_kind(BootResult),
         planned=of_kind(PlannedTest),
         reported=of_kind(ReportedTest),
+        dependents=of_kind(DependentTest),
         unchecked=tuple(dict.fromkeys(event.what for event in of_kind(Unchecked))),
         clones=of_kind(Cloned),
         power_cuts=of_kind(PowerCutsJudged),

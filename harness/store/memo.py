@@ -12,30 +12,35 @@ from typing import TypeVar
 from harness.core import serialization
 from harness.core.errors import Blame, BootproofError, blame_of
 from harness.core.locks import lock_folder
+from harness.model.verdict import Finding
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedFailure:
-    """A failure that is remembered for the rest of a run: the first line of its error, and its blame."""
+    """A failure that is remembered for the rest of a run: the first line of its error, its blame, and its finding if
+    the error has one, as that of a failed boot has."""
 
     said: str
     blame: Blame
     is_only_unfrozen: bool = False
+    finding: Finding | None = None
 
     @classmethod
     def of(cls, error: BaseException, *, is_only_unfrozen: bool = False) -> RememberedFailure:
         said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return cls(said=said, blame=blame_of(error), is_only_unfrozen=is_only_unfrozen)
+        finding = getattr(error, "finding", None)
+        return cls(said=said, blame=blame_of(error), is_only_unfrozen=is_only_unfrozen, finding=finding)
 
 
 class FailedBefore(BootproofError):
-    """``what`` failed before in this run, with the message ``said``; ``blame`` is that of the first failure."""
+    """``what`` failed before in this run, with the message ``said``; ``blame`` and ``finding`` are those of the first
+    failure."""
 
-    def __init__(self, what: str, said: str, blame: Blame) -> None:
-        super().__init__(what, said, blame)
-        self.what, self.said, self.blame = what, said, blame
+    def __init__(self, what: str, said: str, blame: Blame, finding: Finding | None = None) -> None:
+        super().__init__(what, said, blame, finding)
+        self.what, self.said, self.blame, self.finding = what, said, blame, finding
 
     def __str__(self) -> str:
         return f"{self.what} failed earlier in this run and is not tried again: {self.said}"
@@ -55,7 +60,7 @@ def once(what: str, file: Path, kind: type[T], make: Callable[[], T]) -> T:
             return serialization.read(kind, file)
         if failed.exists():
             failure = serialization.read(RememberedFailure, failed)
-            raise FailedBefore(what, failure.said, failure.blame)
+            raise FailedBefore(what, failure.said, failure.blame, failure.finding)
         for left in file.parent.iterdir():  # of a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:

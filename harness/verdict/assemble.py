@@ -22,6 +22,7 @@ from harness.model.prepared import PreparedImage
 from harness.model.verdict import BootResult, Cost, Finding, Verdict
 from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
+from harness.verdict.causes import one_per_cause
 from harness.verdict.coverage import FLAKE, Result, cover, decide, flakes, rates, results_of, without_repeat
 
 _MIB = 1 << 20
@@ -77,7 +78,7 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
         judged = subject.artifacts.digest
         booted = {boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == judged}
         findings += over_budget(definition, subject.artifacts, record.boots, subject.accelerator)
-    findings += _flakes(record, results)
+    found = one_per_cause([*findings, *_flakes(record, results)], record.dependents)
     paths = [path.value for path in scope.boot_paths]
     coverage = replace(
         cover(definition, paths, planned, results, booted, is_thorough=scope.is_thorough),
@@ -85,11 +86,11 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
         power_cuts=sum(n for swept in record.power_cuts for fate, n in swept.fates.items() if fate != "lost"),
     )
     return Verdict(
-        outcome=decide(findings, coverage),
+        outcome=decide(found, coverage),
         image=definition.name,
         version=definition.version,
         digests=subject.digests if subject else {},
-        findings=tuple(findings),
+        findings=found,
         coverage=coverage,
         boots=record.boots,
         host=subject.host if subject else {},

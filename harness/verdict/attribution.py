@@ -134,4 +134,5 @@ def pytest_failed(what: str) -> Finding:
 def nothing_to_boot(image: str, error: BootproofError) -> Finding:
     """The artifacts of ``image`` could not be prepared."""
     finding_id = "build-failed" if error.blame is Blame.IMAGE else f"{error.blame}-error"
-    return Finding(id=finding_id, what=str(error), where=f"image {image}", blame=error.blame)
+    what, *evidence = str(error).splitlines() or [type(error).__name__]
+    return Finding(id=finding_id, what=what, where=f"image {image}", blame=error.blame, evidence=tuple(evidence))

@@ -83,3 +83,16 @@ def test_ansible_is_refused_in_one_sentence_that_blames_the_test() -> None:
         host.ansible("setup")
 
     assert refused.value.blame is not Blame.IMAGE
+
+
+def test_a_result_is_shown_with_its_status_command_and_last_line() -> None:
+    class Refusing(Guest):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+            return Completed(command=command, status=2, stdout=b"", stderr=b"warning\nls: \xff: no such file\n")
+
+    host = open_guest("machine", Refusing())
+
+    assert repr(host) == "<host machine>"
+    assert repr(host.run("ls x")).startswith("<exit status 2 of 'ls x': ls: ")
+    assert repr(host.run("ls x")).endswith(": no such file>")
+    assert len(repr(host.run("ls " + "x " * 999))) < 300

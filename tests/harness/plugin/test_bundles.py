@@ -149,6 +149,25 @@ def test_a_bundle_of_a_flaky_test_says_how_often_it_failed_and_names_the_test_wi
     assert (held.failure.seen, held.failure.tries) == (2, 4)
 
 
+def test_tests_that_fail_in_one_shared_machine_have_one_bundle(
+    run: Run, state: Any, boot: Path, tmp_path: Path
+) -> None:
+    failed = replace(LATE, id="check-failed", where="t.py::test_x[base]")
+    for name in ("test_x[base]", "test_y[base]", "test_x[base]", "test_z[base-repeat~2]"):
+        noted = bundles.note_test(state, "base", replace(failed, where=f"t.py::{name}"), boot, f"t.py::{name}")
+
+    assert noted == tmp_path / "host1-tests.bundle"
+    assert not noted.exists(), "it is written when the run ends"
+    bundles.keep_missing(state, "base")
+    assert list(tmp_path.glob("*.bundle")) == [noted]
+    (opened := tmp_path / "opened").mkdir()
+    failure = unpack(noted, opened).bundle.failure
+    assert (failure.test, failure.tests) == ("t.py::test_x[base]", ("t.py::test_y[base]", "t.py::test_z[base]"))
+    assert failure.finding == failed
+    bundles.forget_bundled(run)
+    assert not list(boot.glob("disk-*"))
+
+
 def test_a_bundle_of_a_flaky_boot_says_how_many_boots_like_it_failed(
     run: Run, state: Any, boot: Path, tmp_path: Path
 ) -> None:

@@ -8,8 +8,11 @@ from harness.core.deadline import Deadline
 from harness.core.errors import Blame, HarnessError, HostError, ImageError
 from harness.guest.channel import Completed
 from harness.guest.waiting import WaitFailed
+from harness.machine.errors import BootFailed
 from harness.machine.template_store import StateFailed
-from harness.plugin.classify import blame_of, finding_of
+from harness.model.verdict import Finding
+from harness.plugin.classify import blame_of, cause_of, claim, finding_of
+from harness.store.memo import FailedBefore
 
 
 class Machine:
@@ -67,7 +70,6 @@ def test_blame_depends_on_the_error_and_on_what_the_machine_still_does(
         (ImageError("'mount -a' ended with status 32"), "check-failed"),
         (WaitFailed("machine", "the start of x.service", 120, "inactive", (), "look"), "check-failed"),
         (HostError("the disk is full"), "HostError"),
-        (StateFailed("upgraded", "the first boot failed", Blame.IMAGE), "state-failed"),
         (KeyError("x"), "KeyError"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
@@ -82,3 +84,48 @@ def test_a_finding_quotes_the_error_from_its_first_line_on() -> None:
     assert (found.what, found.where, found.cause) == ("line 0", "t::one", "a race")
     assert found.evidence == tuple(f"line {n}" for n in range(1, 13))
     assert finding_of(AssertionError(), "t::one", None).what == "AssertionError"
+
+
+@pytest.mark.parametrize(
+    ("statement", "message", "what"),
+    [
+        ("assert host.run('x').rc == 0", "assert 1 == 0", "assert host.run('x').rc == 0: 1 == 0"),
+        ("assert f.mode == 0o600", "assert 420 == 384", "assert f.mode == 0o600: 0o644 == 0o600"),
+        ("assert f.mode == 0o600", "the mode of f", "the mode of f"),
+        ("assert False", "assert False", "assert False"),
+        ("assert plain", "", "assert plain"),
+        ("", "Failed: by hand", "Failed: by hand"),
+        (f"assert {'x' * 150} == {'y' * 150}", "assert 1 == 2", f"assert {'x' * 150} == …"),
+    ],
+)
+def test_a_claim_is_the_statement_in_the_test_and_the_values(statement: str, message: str, what: str) -> None:
+    assert claim(statement, message) == what
+
+
+def test_a_finding_with_the_statement_quotes_the_whole_message() -> None:
+    found = finding_of(AssertionError("assert 1 == 0\n +  where 1 = x.rc"), "t::one", None, "", "assert x.rc == 0")
+
+    assert (found.what, found.evidence) == ("assert x.rc == 0: 1 == 0", ("assert 1 == 0", " +  where 1 = x.rc"))
+
+
+BOOT = Finding(id="boot-hangs", what="it hangs", where="m, boot 1 (direct)")
+NO_ROOM = Finding(id="HostError", what="no", where="set-up of tests", blame=Blame.HOST, evidence=("room",))
+NOT_REACHED = Finding(id="state-failed", what="mkfs failed", where="state upgraded")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_setup", "cause"),
+    [
+        (BootFailed("m", BOOT, "folder", "by hand"), False, BOOT),
+        (StateFailed("upgraded", "m: it hangs", Blame.IMAGE, BOOT), True, BOOT),
+        (StateFailed("upgraded", "mkfs failed", Blame.IMAGE), True, NOT_REACHED),
+        (FailedBefore("state upgraded", "mkfs failed", Blame.IMAGE), False, NOT_REACHED),
+        (HostError("no\nroom"), True, NO_ROOM),
+        (HostError("no room"), False, None),
+        (ImageError("mkfs failed"), True, None),
+        (AssertionError("no"), True, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)  # fmt: skip
+def test_a_test_depends_on_what_failed_before_it(error: BaseException, is_setup: bool, cause: Finding | None) -> None:
+    assert cause_of(error, is_setup=is_setup) == cause

@@ -156,6 +156,16 @@ def test_a_finding_is_waived_until_that_day_and_fails_from_then_on(proven: Prove
     assert proven.promote("1", verdict).entry.version == "1"
 
 
+def test_a_waiver_of_one_place_does_not_excuse_the_same_finding_elsewhere(proven: Proven) -> None:
+    verdict = proven.verdict(proven.artifacts())
+    both = replace(finding(where="machine, boot 1 (direct)"), places=("machine, boot 1 (ipxe-bios)",))
+    proven.demand(waiver('finding = "unit-failed"\nwhere = "(direct)"'))
+    assert "something is wrong [unit-failed]" in why_not(proven, with_failed(verdict, both, checks={}))
+
+    proven.demand(waiver('finding = "unit-failed"\nwhere = "machine"'))
+    assert proven.promote("1", with_failed(verdict, both, checks={})).entry.version == "1"
+
+
 def test_a_check_is_waived_with_what_its_tests_found_and_nothing_else(proven: Proven) -> None:
     verdict = proven.verdict(proven.artifacts())
     other = finding("check-failed", where="tests/image/test_y.py::test_y[site]")

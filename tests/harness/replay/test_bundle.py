@@ -284,6 +284,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
         (_set("failure.test", "--pyargs=t.py::x"), "is not a test below this folder"),
         (_set("failure.test", "tests/../../other/t.py::test_x"), "is not a test below this folder"),
         (_set("failure.test", "/srv/t.py::test_x"), "is not a test below this folder"),
+        (_set("failure.tests", ["t.py::test_x", "--pyargs=t.py::x"]), "is not a test below this folder"),
         (_set("plan.spec.hardware", "../secret.toml"), "'../secret.toml' is not a valid name"),
         (_set("plan.spec.disks.0.serial", "x,drive=/dev/sda"), "'x,drive=/dev/sda' is not a valid name"),
         (_set("plan.spec.clock", "noon,driftfix=slew"), "'noon,driftfix=slew' is not a valid time"),

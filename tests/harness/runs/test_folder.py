@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness.core import serialization
+from harness.core.deadline import Deadline, poll
 from harness.core.errors import Blame, HostError
 from harness.machine.boot_files import durations
 from harness.machine.errors import BootFailed
 from harness.model.events import (
     KINDS,
     Cloned,
+    DependentTest,
     Event,
     Frozen,
     Killed,
@@ -31,7 +33,7 @@ from harness.model.events import (
 )
 from harness.model.verdict import BootResult, Finding
 from harness.runs.folder import EventReader, Run, make_run_folder
-from harness.runs.progress import progress_line
+from harness.runs.progress import EventFollower, progress_line
 
 
 def finding(number: int) -> Finding:
@@ -115,6 +117,7 @@ EVERY_KIND: list[Event] = [
     Prepared(took_s=1.0, worked_s=2.0, all_s=3.0),
     PlannedTest(test="t::x", file="t.py", checks=("links",), group="t::x"),
     ReportedTest(test="t::x", when="call", outcome="passed", took_s=1.0),
+    DependentTest(test="t::x", finding=finding(2)),
     PowerCutsJudged(took_s=1.0, fates={"intact": 3}),
     Note(text="é\u2028"),
     Unchecked(what="links"),
@@ -152,6 +155,21 @@ def test_progress_shows_phases_ready_boots_notes_and_findings(event: Event, text
     line = progress_line(Recorded(worker="gw0", time_s=0.0, event=event))
 
     assert (line[8:] if line else None) == (f"  gw0 {text}" if text else None)
+
+
+def test_a_follower_shows_a_boots_finding_once_and_leaves_tests_to_pytest(tmp_path: Path) -> None:
+    run, said = Run(tmp_path, "gw0"), list[str]()
+    run.add_phase("m", 1, "kernel")
+    for where in ("m, boot 1 (direct)", "o, boot 1 (direct)", "t.py::test_x"):
+        run.add_finding(Finding(id="kernel-panic", what="it panicked", where=where))
+    run.add_note("the end")
+    follower = EventFollower([run], said.append, with_phases=False)
+
+    follower.start()
+    assert poll(lambda: len(said) > 1, Deadline(20), every_s=0.05)
+    follower.stop()
+
+    assert [line.partition("gw0 ")[2] for line in said] == ["m, boot 1 (direct): it panicked [kernel-panic]", "the end"]
 
 
 def test_an_error_for_an_unwritable_run_names_folder_and_remedy(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import Blame, ImageError
+from harness.model.verdict import Finding
 from harness.store.memo import FailedBefore, once
 
 
@@ -28,6 +29,23 @@ def test_a_failure_is_told_and_not_repeated(tmp_path: Path) -> None:
         once("it", tmp_path / "it.json", dict[str, int], lambda: {"a": 1})
 
     assert caught.value.blame is Blame.IMAGE
+    assert caught.value.finding is None
+
+
+def test_the_finding_of_a_failure_is_remembered(tmp_path: Path) -> None:
+    finding = Finding(id="boot-hangs", what="it hangs", where="m, boot 1 (direct)")
+
+    def fail() -> dict[str, int]:
+        error = ImageError("m: it hangs")
+        error.finding = finding  # type: ignore[attr-defined]  # as BootFailed has it, of a package above
+        raise error
+
+    with pytest.raises(ImageError):
+        once("it", tmp_path / "it.json", dict[str, int], fail)
+    with pytest.raises(FailedBefore) as caught:
+        once("it", tmp_path / "it.json", dict[str, int], dict)
+
+    assert caught.value.finding == finding
 
 
 def test_what_a_killed_one_left_is_out_of_the_way(tmp_path: Path) -> None:
