@@ -254,7 +254,7 @@ class Access:
                 done = self._running.channel.run(_LOG_IN, Deadline(_LOGIN_S, scaled=False))
             except BootproofError as error:
                 return f"{_ERROR}{str(error).splitlines()[0]}"
-        return "" if done.status == 0 else f"{_ERROR}{done.stderr.decode('utf-8', 'replace').strip()}"
+        return "" if done.status == 0 else f"{_ERROR}{done.errors}"
 
     def _answer_stop(self) -> str:
         self._end()

@@ -1,0 +1,111 @@
+"""Probes: the commands of an inspection, all run in a guest in one round trip.
+
+The status of each command counts, and so does an empty answer. A broken command is therefore an error, and is never
+taken for a guest that has nothing to report.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.core.deadline import Deadline
+from harness.core.errors import ImageError
+from harness.guest.channel import Channel, ChannelTimeout, Completed
+
+T = TypeVar("T")
+
+MOST_BYTES = 8 << 20
+"""All answers of one inspection together; the largest, the files of a shared machine, has some hundred KiB."""
+
+_QUOTED_LINES = 5
+_MARK = "\x1e"
+_SCRIPT = """\
+answered() {{ status=$?; printf '\\n\\036%s %s\\n' "$1" $status; [ $status = 0 ] || exit; }}
+{{
+{probes}
+}} | head -c {most_bytes}
+"""
+"""After each answer comes its name and status. head(1) ends a command that would print for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """``command``, for sh(1), prints the answer called ``name`` and ends with status 0.
+
+    The status of a pipeline is that of its last command, so a probe has none: parse its output in Python. In a list of
+    commands each but the last needs ``|| exit``. An answer that may be empty cannot be told from a command that prints
+    nothing: choose a command that always prints something.
+    """
+
+    name: str
+    command: str
+    may_be_empty: bool = False
+
+
+class ProbeFailed(ImageError):
+    """The ``command`` of the probe ``name`` gave no answer: ``problem`` says why, ``errors`` ends its standard error."""
+
+    def __init__(self, name: str, command: str, problem: str, errors: str) -> None:
+        super().__init__(name, command, problem, errors)
+        self.name, self.command, self.problem, self.errors = name, command, problem, errors
+
+    def __str__(self) -> str:
+        first, *rest = self.command.strip().splitlines()
+        command = f"{first} …" if rest else first
+        errors = f": {self.errors}" if self.errors else ""
+        return f"the guest did not answer {self.name!r}: `{command}` {self.problem}{errors}"
+
+
+def ask(channel: Channel, probes: Sequence[Probe], deadline: Deadline | None = None) -> dict[str, str]:
+    """The answer to each of the ``probes``, by name, without the last newlines.
+
+    `ProbeFailed` for the first command that ends with another status than 0, prints nothing or too much; the commands
+    after it do not run. `ChannelTimeout` as in `Channel.run`.
+    """
+    try:
+        done = channel.run(script(probes), deadline)
+    except ChannelTimeout as error:
+        awaited = f"the answers to {', '.join(probe.name for probe in probes)}"
+        raise ChannelTimeout(error.machine, awaited, error.waited_s, error.hint) from error
+    return dict(_answers(probes, done))
+
+
+def read(answers: Mapping[str, str], name: str, parse: Callable[[str], T]) -> T:
+    """What ``parse`` makes of the answer called ``name``; `ImageError`, which quotes it, if that raises `ValueError`,
+    `KeyError` or `IndexError`."""
+    try:
+        return parse(answers[name])
+    except (ValueError, KeyError, IndexError) as error:
+        begin = "\n".join(answers.get(name, "").splitlines()[:_QUOTED_LINES])
+        raise ImageError(f"the guest's answer to {name!r} cannot be read ({error!r}); it begins:\n{begin}") from error
+
+
+def script(probes: Sequence[Probe]) -> str:
+    """The shell script that runs all ``probes``: pure."""
+    blocks = (f"(\n{probe.command}\n)\nanswered {shlex.quote(probe.name)}" for probe in probes)
+    return _SCRIPT.format(probes="\n".join(blocks), most_bytes=MOST_BYTES)
+
+
+def _answers(probes: Sequence[Probe], done: Completed) -> Iterator[tuple[str, str]]:
+    texts = done.stdout.decode("utf-8", "replace").split(f"\n{_MARK}")
+    errors = "\n".join(done.errors.splitlines()[-_QUOTED_LINES:])
+    answer = texts[0]
+    for number, probe in enumerate(probes, start=1):
+        mark, _, rest = texts[number].partition("\n") if number < len(texts) else ("", "", "")
+        name, _, status = mark.rpartition(" ")
+        if name != probe.name:
+            is_cut = len(done.stdout) >= MOST_BYTES
+            problem = (
+                f"printed more than {MOST_BYTES >> 20} MiB" if is_cut else f"did not finish: the shell {done.ending}"
+            )
+            raise ProbeFailed(probe.name, probe.command, problem, errors)
+        if status != "0":
+            ended = Completed(command=probe.command, status=int(status), stdout=b"", stderr=b"")
+            raise ProbeFailed(probe.name, probe.command, ended.ending, errors)
+        if not answer.strip() and not probe.may_be_empty:
+            raise ProbeFailed(probe.name, probe.command, "printed nothing", errors)
+        yield probe.name, answer.rstrip("\n")
+        answer = rest
