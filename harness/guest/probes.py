@@ -46,7 +46,7 @@ class Probe:
 
 
 class ProbeFailed(ImageError):
-    """The ``command`` of the probe ``name`` gave no answer: ``problem`` says why, ``errors`` ends its standard error."""
+    """The ``command`` of the probe ``name`` gave no answer: ``problem`` is why, ``errors`` ends its standard error."""
 
     def __init__(self, name: str, command: str, problem: str, errors: str) -> None:
         super().__init__(name, command, problem, errors)

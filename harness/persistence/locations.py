@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from harness.core.errors import ImageError
 from harness.guest.channel import Channel
+from harness.guest.probes import Probe, ask, read
 from harness.qemu.disk_images import DATA_SERIAL
 
 _WHERE = r"""
+newline='
+'
 where() { # path
-    local real target fsroot type upper
+    local real mount target fsroot type source options upper
     real=$(realpath -e -- "$1") || return
-    IFS='|' read -r target fsroot type <<EOF
-$(findmnt -n -r -o TARGET,FSROOT,FSTYPE -T "$real" | tail -n 1 | tr ' ' '|')
+    mount=$(findmnt -n -r -o TARGET,FSROOT,FSTYPE,SOURCE,OPTIONS -T "$real") || return
+    read -r target fsroot type source options <<EOF
+${mount##*"$newline"}
 EOF
+    if [ -z "$real" ] || [ -z "$options" ]; then
+        echo "$1: realpath printed '$real', findmnt printed '$mount'" >&2
+        return 1
+    fi
     if [ "$type" = overlay ] && [ "$target" != / ]; then
-        upper=$(findmnt -n -o OPTIONS -T "$real" | tail -n 1 | sed -n 's/.*upperdir=\([^,]*\).*/\1/p')
-        where "$upper${real#"$target"}"
+        upper=${options#*upperdir=}
+        where "${upper%%,*}${real#"$target"}"
         return
     fi
-    printf '%s\t%s\t%s\t%s\n' "$(findmnt -n -o SOURCE -T "$real" | tail -n 1 | sed 's/\[.*//')" "$target" "$fsroot" \
-        "${fsroot%/}${real#"${target%/}"}"
+    printf '%s\t%s\t%s\t%s\n' "${source%%\[*}" "$target" "$fsroot" "${fsroot%/}${real#"${target%/}"}"
 }
 for path in PATHS; do
-    printf '%s\t%s\n' "$path" "$(where "$path")"
+    place=$(where "$path") || exit
+    printf '%s\t%s\n' "$path" "$place"
 done
 """
 """Links are followed; an overlay counts as its upper folder, a bind mount as its source."""
@@ -51,30 +59,29 @@ def misplaced(channel: Channel, paths: Iterable[str]) -> Iterator[str]:
 
 
 def serials(channel: Channel, location: Location) -> list[str]:
-    """The serial numbers of the disks that ``location`` is stored on."""
-    device = shlex.quote(location.device)
-    return channel.run(f"lsblk -n -s -d -o SERIAL {device}; lsblk -n -s -o SERIAL {device}").text.split()
+    """The serial numbers of the disks that ``location`` is stored on; none for a file system in RAM or of a network."""
+    if not location.device.startswith("/dev/"):
+        return []
+    names = Probe("serial numbers", f"lsblk -n -s -P -o NAME,SERIAL {shlex.quote(location.device)}")
+    return re.findall(r'SERIAL="([^"]+)"', ask(channel, [names])[names.name])
 
 
 def partition_number(channel: Channel, location: Location) -> int:
     """The number of the partition that holds ``location``; 0 for a disk without partitions."""
-    file = f"/sys/class/block/$(basename {shlex.quote(location.device)})/partition"
-    return int(channel.run(f"cat {file} 2>/dev/null || echo 0").text)
+    file = f"/sys/class/block/{shlex.quote(location.device.rpartition('/')[2])}/partition"
+    number = Probe("partition number", f"if [ -e {file} ]; then cat {file}; else echo 0; fi")
+    return read(ask(channel, [number]), number.name, int)
 
 
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
     """Where each of ``paths`` is stored; `ImageError` for one that does not exist."""
     paths = list(paths)
-    done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))
-    found = []
-    for line in done.text.splitlines():
-        path, *rest = line.split("\t")
-        if len(rest) != 4:
-            raise ImageError(
-                f"{path} does not exist, or is a dangling link: {done.stderr.decode('utf-8', 'replace').strip()}"
-            )
-        found.append(Location(path=path, device=rest[0], mount=rest[1], root=rest[2], inner=rest[3]))
-    if len(found) != len(paths):
-        errors = done.stderr.decode("utf-8", "replace").strip()
-        raise ImageError(f"the guest did not say where {', '.join(paths)} are stored: {errors}")
-    return tuple(found)
+    if not paths:
+        return ()
+    where = Probe(f"where {', '.join(paths)} are stored", _WHERE.replace("PATHS", shlex.join(paths)))
+    return read(ask(channel, [where]), where.name, lambda text: tuple(map(_location, text.splitlines())))
+
+
+def _location(line: str) -> Location:
+    path, device, mount, root, inner = line.split("\t")
+    return Location(path=path, device=device, mount=mount, root=root, inner=inner)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
+
 from harness.machine.machine import Machine
 
-_FOLDER = "/usr/share/persist"
-"""Where the role persist stores them; other mechanisms are not covered."""
+_DIFFER = """
+[ -d /usr/share/persist ] || exit 0
+cd /usr/share/persist || exit
+for path in PATHS; do
+    LC_ALL=C diff -rq --no-dereference ".$path" "/data$path"
+    [ $? -le 1 ] || exit 2
+done
+"""
+"""The folder in which the role persist stores them; other mechanisms are not covered. diff(1): status 1 is a
+difference, 2 is trouble."""
 
 
 def missing(machine: Machine) -> frozenset[str]:
-    """A sentence for each default of the running image that its persistent path lacks, or has in another version."""
-    paths = machine.definition.persistent_paths
-    differences = machine.run(
-        f"cd {_FOLDER} 2>/dev/null || exit 0; for path in {' '.join(paths)}; do "
-        'diff -rq --no-dereference ".$path" "/data$path"; done'
-    )
-    return frozenset(sentence for line in differences.text.splitlines() if (sentence := _sentence(line)))
+    """A sentence for each default of the running image that its persistent path lacks, or has in another version.
+
+    `ImageError` if they cannot be compared.
+    """
+    differences = machine.check(_DIFFER.replace("PATHS", shlex.join(machine.definition.persistent_paths)))
+    return frozenset(sentence for line in differences.splitlines() if (sentence := _sentence(line)))
 
 
 def _sentence(line: str) -> str:
