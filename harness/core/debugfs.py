@@ -37,4 +37,3 @@ def debugfs(image: Path, *requests: str, writes: bool = False, ignored: str | No
     if status or problems:
         raise CommandFailed(tuple(argv), status, "\n".join(problems[:_MOST_QUOTED]) or stderr)
     return stdout
-

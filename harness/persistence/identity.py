@@ -80,9 +80,7 @@ PROBES = (
         exists="[ -S /run/libvirt/libvirt-sock ]",
         pattern="<host>\\s*<uuid>(.+)</uuid>",
     ),
-    IdentityProbe(
-        "nova compute id", "cat /var/lib/nova/compute_id", None, exists="[ -e /var/lib/nova/compute_id ]"
-    ),
+    IdentityProbe("nova compute id", "cat /var/lib/nova/compute_id", None, exists="[ -e /var/lib/nova/compute_id ]"),
     IdentityProbe(
         "iSCSI initiator name",
         "cat /etc/iscsi/initiatorname.iscsi",

@@ -22,7 +22,6 @@ from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.qemu.disk_images import copy_partition, find_partition, flatten
 
 
-
 class DamagedFileSystem(ImageError):
     """The file system at ``where`` is damaged; ``output`` is e2fsck's."""
 

@@ -182,6 +182,13 @@ def test_a_command_that_hangs_has_not_failed(shell: LocalShell) -> None:
     assert fails(shell, waiting.command_fails("sleep 60")).seen == "it was still running"
 
 
+def test_a_command_that_cannot_be_run_has_not_failed(shell: LocalShell) -> None:
+    error = fails(shell, waiting.command_fails("sytemctl is-active x"), seconds=60)
+
+    assert error.seen == "status 127"
+    assert "sytemctl: command not found" in error.evidence[0]
+
+
 def test_a_command_that_ends_with_the_status_of_timeout_has_failed(shell: LocalShell) -> None:
     wait(shell, waiting.command_fails("exit 124"), seconds=60)
 

@@ -99,7 +99,7 @@ DISK = Location(path="/data", device="/dev/vda2", mount="/data", root="/", inner
 
 
 def test_serial_numbers_are_those_of_all_disks_below(tmp_path: Path) -> None:
-    rows = "printf 'NAME=\"vda2\" SERIAL=\"\"\\nNAME=\"vda\" SERIAL=\"DATA\"\\n'"
+    rows = 'printf \'NAME="vda2" SERIAL=""\\nNAME="vda" SERIAL="DATA"\\n\''
 
     assert serials(Broken(tmp_path, "lsblk", rows), DISK) == ["DATA"]
 
