@@ -21,20 +21,19 @@ _MARK_BYTES = 96
 offsets of all tables, which depend on the content."""
 
 _NO_SQUASHFS = "no squashfs is mounted"
-PROBES = (
-    Probe("kernel build", "uname -v"),
-    Probe("initrd size", "od -An -v -tu4 -j540 -N4 /sys/kernel/boot_params/data"),
-    Probe(
-        "root file system's superblock",
-        f"""
+_BUILD = Probe("kernel build", "uname -v")
+_INITRD = Probe("initrd size", "od -An -v -tu4 -j540 -N4 /sys/kernel/boot_params/data")
+"""ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
+_SUPERBLOCK = Probe(
+    "root file system's superblock",
+    f"""
 while read -r place _ type _; do
     [ "$type" != squashfs ] || exec od -An -v -tx1 -N{_MARK_BYTES} "$place"
 done </proc/mounts || exit
 echo {_NO_SQUASHFS}
 """,
-    ),
 )
-"""ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
+PROBES = (_BUILD, _INITRD, _SUPERBLOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +61,9 @@ def fingerprint_of(artifacts: Artifacts) -> Fingerprint:
 def parse(answers: Mapping[str, str]) -> Fingerprint:
     """The fingerprint in the answers to `PROBES`; `ImageError` for an answer that is not as expected."""
     return Fingerprint(
-        kernel_build=answers["kernel build"],
-        initrd_bytes=read(answers, "initrd size", int),
-        rootfs_mark=read(answers, "root file system's superblock", _mark),
+        kernel_build=answers[_BUILD.name],
+        initrd_bytes=read(answers, _INITRD, int),
+        rootfs_mark=read(answers, _SUPERBLOCK, _mark),
     )
 
 

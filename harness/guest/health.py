@@ -15,15 +15,13 @@ from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
 
-PROBES = (
-    Probe("kernel", "uname -r"),
-    Probe("os-release", "cat /etc/os-release"),
-    Probe("boot id", "cat /proc/sys/kernel/random/boot_id"),
-    Probe("taints", "cat /proc/sys/kernel/tainted"),
-    Probe("unit states", "systemctl list-units --plain --no-legend"),  # not only failed ones: an answer is never empty
-    Probe("restarts", "systemctl show '*.service' -p Id -p NRestarts"),
-    *fingerprint.PROBES,
-)
+_KERNEL = Probe("kernel", "uname -r")
+_RELEASE = Probe("os-release", "cat /etc/os-release")
+_BOOT_ID = Probe("boot id", "cat /proc/sys/kernel/random/boot_id")
+_TAINTED = Probe("taints", "cat /proc/sys/kernel/tainted")
+_STATES = Probe("unit states", "systemctl list-units --plain --no-legend")
+"""Not only of failed units: this answer is never empty."""
+_RESTARTS = Probe("restarts", "systemctl show '*.service' -p Id -p NRestarts")
 
 _RESTARTED_BY_DESIGN = (SHELL_UNIT, "systemd-journald.service")
 """The journald of the initrd hands over to that of the real root, which systemd counts as a restart."""
@@ -58,17 +56,18 @@ def inspect_guest(channel: Channel) -> GuestHealth:
 
     `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    answers = ask(channel, PROBES)
-    release = read(answers, "os-release", _release)
+    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, _STATES, _RESTARTS, *fingerprint.PROBES)
+    answers = ask(channel, probes)
+    release = read(answers, _RELEASE, _release)
     return GuestHealth(
-        kernel=answers["kernel"],
+        kernel=answers[_KERNEL.name],
         image=release.get("IMAGE_ID", ""),
         version=release.get("IMAGE_VERSION", ""),
-        boot_id=answers["boot id"],
-        tainted=read(answers, "taints", int),
+        boot_id=answers[_BOOT_ID.name],
+        tainted=read(answers, _TAINTED, int),
         prints=fingerprint.parse(answers),
-        failed_units=read(answers, "unit states", _failed),
-        restarted_units=read(answers, "restarts", _restarted),
+        failed_units=read(answers, _STATES, _failed),
+        restarted_units=read(answers, _RESTARTS, _restarted),
     )
 
 

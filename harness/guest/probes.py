@@ -17,10 +17,10 @@ from harness.guest.channel import Channel, ChannelTimeout, Completed
 
 T = TypeVar("T")
 
-MOST_BYTES = 8 << 20
-"""All answers of one inspection together; the largest, the files of a shared machine, has some hundred KiB."""
+MOST_BYTES = 2 << 20
+"""All answers of one inspection together; they have some 30 KiB, and a serial port under TCG brings 0.1 to 1 MiB/s."""
 
-_QUOTED_LINES = 5
+_QUOTED_LINES, _SHOWN = 5, 400
 _MARK = "\x1e"
 _SCRIPT = """\
 answered() {{ status=$?; printf '\\n\\036%s %s\\n' "$1" $status; [ $status = 0 ] || exit; }}
@@ -53,43 +53,50 @@ class ProbeFailed(ImageError):
         self.name, self.command, self.problem, self.errors = name, command, problem, errors
 
     def __str__(self) -> str:
-        first, *rest = self.command.strip().splitlines()
-        command = f"{first} …" if rest else first
         errors = f": {self.errors}" if self.errors else ""
-        return f"the guest did not answer {self.name!r}: `{command}` {self.problem}{errors}"
+        return f"the guest did not answer {self.name!r}: `{_shown(self.command)}` {self.problem}{errors}"
 
 
-def ask(channel: Channel, probes: Sequence[Probe], deadline: Deadline | None = None) -> dict[str, str]:
+def ask(
+    channel: Channel, probes: Sequence[Probe], deadline: Deadline | None = None, *, most_bytes: int = MOST_BYTES
+) -> dict[str, str]:
     """The answer to each of the ``probes``, by name, without the last newlines.
 
     `ProbeFailed` for the first command that ends with another status than 0, prints nothing or too much; the commands
     after it do not run. `ChannelTimeout` as in `Channel.run`.
     """
     try:
-        done = channel.run(script(probes), deadline)
+        done = channel.run(script(probes, most_bytes), deadline)
     except ChannelTimeout as error:
         awaited = f"the answers to {', '.join(probe.name for probe in probes)}"
         raise ChannelTimeout(error.machine, awaited, error.waited_s, error.hint) from error
-    return dict(_answers(probes, done))
+    return dict(_answers(probes, done, most_bytes))
 
 
-def read(answers: Mapping[str, str], name: str, parse: Callable[[str], T]) -> T:
-    """What ``parse`` makes of the answer called ``name``; `ImageError`, which quotes it, if that raises `ValueError`,
+def read(answers: Mapping[str, str], probe: Probe, parse: Callable[[str], T]) -> T:
+    """What ``parse`` makes of the answer to ``probe``; `ImageError`, which quotes it, if that raises `ValueError`,
     `KeyError` or `IndexError`."""
     try:
-        return parse(answers[name])
+        return parse(answers[probe.name])
     except (ValueError, KeyError, IndexError) as error:
-        begin = "\n".join(answers.get(name, "").splitlines()[:_QUOTED_LINES])
-        raise ImageError(f"the guest's answer to {name!r} cannot be read ({error!r}); it begins:\n{begin}") from error
+        begin = "\n".join(line[:_SHOWN] for line in answers.get(probe.name, "").splitlines()[:_QUOTED_LINES])
+        what = f"the guest's answer to {probe.name!r}, from `{_shown(probe.command)}`, cannot be read"
+        raise ImageError(f"{what} ({repr(error)[:_SHOWN]}); it begins:\n{begin}") from error
 
 
-def script(probes: Sequence[Probe]) -> str:
+def _shown(command: str) -> str:
+    """On one line, without its end if it is long."""
+    line = " ".join(command.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"
+
+
+def script(probes: Sequence[Probe], most_bytes: int) -> str:
     """The shell script that runs all ``probes``: pure."""
     blocks = (f"(\n{probe.command}\n)\nanswered {shlex.quote(probe.name)}" for probe in probes)
-    return _SCRIPT.format(probes="\n".join(blocks), most_bytes=MOST_BYTES)
+    return _SCRIPT.format(probes="\n".join(blocks), most_bytes=most_bytes)
 
 
-def _answers(probes: Sequence[Probe], done: Completed) -> Iterator[tuple[str, str]]:
+def _answers(probes: Sequence[Probe], done: Completed, most_bytes: int) -> Iterator[tuple[str, str]]:
     texts = done.stdout.decode("utf-8", "replace").split(f"\n{_MARK}")
     errors = "\n".join(done.errors.splitlines()[-_QUOTED_LINES:])
     answer = texts[0]
@@ -97,10 +104,9 @@ def _answers(probes: Sequence[Probe], done: Completed) -> Iterator[tuple[str, st
         mark, _, rest = texts[number].partition("\n") if number < len(texts) else ("", "", "")
         name, _, status = mark.rpartition(" ")
         if name != probe.name:
-            is_cut = len(done.stdout) >= MOST_BYTES
-            problem = (
-                f"printed more than {MOST_BYTES >> 20} MiB" if is_cut else f"did not finish: the shell {done.ending}"
-            )
+            is_cut = len(done.stdout) >= most_bytes
+            many = f"printed more than the {most_bytes >> 20} MiB that head(1) lets through"
+            problem = many if is_cut else f"did not finish: the script, which ends in head(1), {done.ending}"
             raise ProbeFailed(probe.name, probe.command, problem, errors)
         if status != "0":
             ended = Completed(command=probe.command, status=int(status), stdout=b"", stderr=b"")

@@ -11,32 +11,28 @@ from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 from harness.model.verdict import RuntimeProfile, Unit
 
-_BOOT = (
-    Probe("memory in use", "cat /proc/meminfo"),
-    Probe("start of user space", "systemctl show -p UserspaceTimestampMonotonic --value"),
-    Probe(
-        "units",
-        "systemctl show '*' --type=service,socket,timer,mount,target --state=active,failed,activating "
-        "-p Id -p ActiveState -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic",
-    ),
+_MEMORY = Probe("memory in use", "cat /proc/meminfo")
+_BEGIN = Probe("start of user space", "systemctl show -p UserspaceTimestampMonotonic --value")
+_UNITS = Probe(
+    "units",
+    "systemctl show '*' --type=service,socket,timer,mount,target --state=active,failed,activating "
+    "-p Id -p ActiveState -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic",
 )
 """systemctl(1): a pattern stands for loaded units, so that no unit's name, as ``-.mount``, is taken for an option."""
 
-_REST = (
-    Probe("listening sockets", "ss -l -n -t -u -p"),  # not without its header, which shows that ss could look
-    Probe("users", "cat /etc/passwd"),
-    Probe("groups", "cat /etc/group"),
-)
-_LINKS = r"""
-newline='
-'
+_SOCKETS = Probe("listening sockets", "ss -l -n -t -u -p")
+"""With its heading, which shows that ss could look."""
+
+_USERS = Probe("users", "cat /etc/passwd")
+_GROUPS = Probe("groups", "cat /etc/group")
+_LINKS = """
 for path in PATHS; do
+    echo "path=$path"
     if [ -L "$path" ]; then
-        target=$(readlink -- "$path") || exit
+        readlink -- "$path" || exit
     else
-        target=$(findmnt -n -o SOURCE -T "$path") || exit
+        findmnt -n -o SOURCE -T "$path" || exit
     fi
-    printf '%s\t%s\n' "$path" "${target##*"$newline"}"
 done
 """
 _PROGRAM = re.compile(r'\(\("([^"]+)')
@@ -46,8 +42,12 @@ _READ_S = 60.0
 
 def probes(paths: Sequence[str]) -> tuple[Probe, ...]:
     """The commands that `read_profile` runs; ``paths`` are the persistent paths."""
-    links = [Probe("persistent paths", _LINKS.replace("PATHS", shlex.join(paths)))] if paths else []
-    return (*_BOOT, *_REST, *links)
+    links = [_links_probe(paths)] if paths else []
+    return (_MEMORY, _BEGIN, _UNITS, _SOCKETS, _USERS, _GROUPS, *links)
+
+
+def _links_probe(paths: Sequence[str]) -> Probe:
+    return Probe("persistent paths", _LINKS.replace("PATHS", shlex.join(paths)))
 
 
 def read_profile(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
@@ -58,18 +58,18 @@ def read_profile(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
 
 def read_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
     """The MiB of memory in use and the units started, of a ready machine; errors as in `read_profile`."""
-    answers = ask(channel, _BOOT, Deadline(_READ_S))
-    return read(answers, "memory in use", _memory), _read_units(answers)
+    answers = ask(channel, (_MEMORY, _BEGIN, _UNITS), Deadline(_READ_S))
+    return read(answers, _MEMORY, _memory), _read_units(answers)
 
 
 def parse(answers: Mapping[str, str], paths: Sequence[str]) -> RuntimeProfile:
     """The profile in the answers to `probes`: pure. `ImageError` for an answer that is not as expected."""
     return RuntimeProfile(
-        memory_mib=read(answers, "memory in use", _memory),
-        sockets=read(answers, "listening sockets", _sockets),
-        users=read(answers, "users", _numbers),
-        groups=read(answers, "groups", _numbers),
-        links=read(answers, "persistent paths", lambda text: _links(text, paths)) if paths else {},
+        memory_mib=read(answers, _MEMORY, _memory),
+        sockets=read(answers, _SOCKETS, _sockets),
+        users=read(answers, _USERS, _numbers),
+        groups=read(answers, _GROUPS, _numbers),
+        links=read(answers, _links_probe(paths), lambda text: _links(text, paths)) if paths else {},
         units=_read_units(answers),
     )
 
@@ -99,15 +99,21 @@ def _numbers(text: str) -> dict[str, int]:
 
 
 def _links(text: str, paths: Sequence[str]) -> dict[str, str]:
-    targets = dict(line.split("\t", 1) for line in text.splitlines())
+    """After each path its target; of several file systems that are mounted on a path, the last is the uppermost."""
+    targets, path = dict[str, str](), ""
+    for line in text.splitlines():
+        if line.startswith("path="):
+            path = line.removeprefix("path=")
+        else:
+            targets[path] = line
     if missing := [path for path in paths if not targets.get(path)]:
         raise ValueError(f"nothing about {', '.join(missing)}")
     return targets
 
 
 def _read_units(answers: Mapping[str, str]) -> dict[str, Unit]:
-    begin_us = read(answers, "start of user space", int)
-    return read(answers, "units", lambda text: _units(text, begin_us))
+    begin_us = read(answers, _BEGIN, int)
+    return read(answers, _UNITS, lambda text: _units(text, begin_us))
 
 
 def _units(text: str, begin_us: int) -> dict[str, Unit]:

@@ -34,6 +34,8 @@ echo "upper=$upper"
 The first line is about /proc/mounts, and shows that find(1) could look."""
 _UNITS = Probe("units", "systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount")
 
+_MOST_BYTES = 32 << 20
+"""Some 300,000 files."""
 _SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
 """Units that a login starts, and that end some time after it."""
 
@@ -131,8 +133,8 @@ class _Channel(Channel):
 
 def take_snapshot(channel: Channel) -> Snapshot:
     """The files and units of a guest that a test could change; `ImageError` if a command fails."""
-    answers = ask(channel, (_FILES, _UNITS))
-    return read(answers, "files", _files) | read(answers, "units", _units)
+    answers = ask(channel, (_FILES, _UNITS), most_bytes=_MOST_BYTES)
+    return read(answers, _FILES, _files) | read(answers, _UNITS, _units)
 
 
 def _files(text: str) -> Snapshot:
@@ -155,16 +157,18 @@ def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
     """
     demanded = (*machine.definition.services, *machine.definition.sockets)
     asked = [unit for unit in units if unit not in demanded]
-    if not asked:
-        return []
-    triggers = Probe("triggers", f"systemctl show -p Id -p BusName -p TriggeredBy -- {shlex.join(asked)}")
-    return read(ask(machine.channel, [triggers]), triggers.name, triggered)
+    return triggered_units(machine.channel, asked) if asked else []
 
 
-def triggered(text: str) -> list[str]:
-    """The units with a bus name or a trigger in the output of ``systemctl show``: pure."""
+def triggered_units(channel: Channel, units: Sequence[str]) -> list[str]:
+    """Those of ``units`` with a bus name or a trigger."""
+    triggers = Probe("triggers", f"systemctl show -p Id -p BusName -p TriggeredBy -- {shlex.join(units)}")
+    return read(ask(channel, [triggers]), triggers, _triggered)
+
+
+def _triggered(text: str) -> list[str]:
     blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n"))
-    return [block["Id"] for block in blocks if block.get("BusName") or block.get("TriggeredBy")]
+    return [block["Id"] for block in blocks if block["TriggeredBy"] or block.get("BusName")]
 
 
 def _changed(before: Snapshot, after: Snapshot) -> list[str]:

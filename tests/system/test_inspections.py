@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import diff, report
+from harness import report
 from harness.build.pipeline import build
 from harness.guest.health import inspect_guest
 from harness.guest.runtime_profile import read_boot, read_profile

@@ -42,8 +42,8 @@ def test_each_answer_has_its_name_and_keeps_its_lines(shell: str) -> None:
         ("sh -c 'kill -9 $$'", "ended with status 137 (SIGKILL)", ""),
         ("true", "printed nothing", ""),
         ("echo; echo", "printed nothing", ""),
-        ("head -c 10M /dev/zero", "printed more than 8 MiB", ""),
-        ("yes", "printed more than 8 MiB", ""),
+        ("head -c 10M /dev/zero", "printed more than the 2 MiB", ""),
+        ("yes", "printed more than the 2 MiB", ""),
     ],
 )
 def test_a_command_that_gives_no_answer_is_named_with_its_error(
@@ -74,7 +74,9 @@ def test_a_guest_without_head_has_answered_nothing() -> None:
         def run(self, command: str, deadline: Deadline | None = None) -> Completed:
             return super().run(command.replace("| head ", "| /nowhere/head "), deadline)
 
-    with pytest.raises(ProbeFailed, match=r"did not finish: the shell ended with status 127: .*nowhere.head"):
+    with pytest.raises(
+        ProbeFailed, match=r"did not finish: the script, which ends in head.1., ended with status 127: .*nowhere.head"
+    ):
         ask(NoHead(), [GOOD])
 
 
@@ -90,5 +92,5 @@ def test_an_inspection_without_an_answer_in_time_names_its_probes_and_not_its_sc
 
 
 def test_an_answer_that_cannot_be_read_is_quoted() -> None:
-    with pytest.raises(ImageError, match=r"'size' cannot be read \(ValueError.*begins:\nabc"):
-        read({"size": "abc\nd"}, "size", int)
+    with pytest.raises(ImageError, match=r"'size', from `stat -c %s x`, cannot be read \(ValueError.*begins:\nabc"):
+        read({"size": "abc\nd"}, Probe("size", "stat -c %s x"), int)

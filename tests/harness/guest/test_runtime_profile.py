@@ -18,7 +18,7 @@ udp   UNCONN 0      0         127.0.0.54:53        0.0.0.0:*    users:(("systemd
 tcp   LISTEN 0      64              [::]:2049         [::]:*""",
     "users": "root:x:0:0:root:/root:/bin/bash\nnova:x:64060:64060::/var/lib/nova:/bin/sh",
     "groups": "root:x:0:\nkvm:x:107:nova",
-    "persistent paths": "/etc/nova\t/data/etc/nova",
+    "persistent paths": "path=/etc/nova\n/dev/sda2\n/data/etc/nova",
     "start of user space": "20000000",
     "units": """\
 Id=ssh.service
@@ -59,13 +59,13 @@ def test_an_image_without_persistent_paths_is_not_asked_for_them() -> None:
         ("listening sockets", "tcp   LISTEN 0      128          0.0.0.0:22        0.0.0.0:*"),
         ("users", "root:x"),
         ("groups", "root:x:zero:"),
-        ("persistent paths", "/etc/nova\t"),
-        ("persistent paths", "/etc/other\t/data/other"),
+        ("persistent paths", "path=/etc/nova"),
+        ("persistent paths", "path=/etc/other\n/data/other"),
         ("start of user space", "n/a"),
         ("units", "Id=ssh.service\nActiveState=active"),
         ("units", "Failed to connect to bus"),
     ],
 )
 def test_an_answer_that_lacks_something_is_an_error(name: str, answer: str) -> None:
-    with pytest.raises(ImageError, match=f"answer to '{name}' cannot be read"):
+    with pytest.raises(ImageError, match=f"answer to '{name}', from .*, cannot be read"):
         runtime_profile.parse({**ANSWERS, name: answer}, PATHS)

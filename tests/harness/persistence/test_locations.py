@@ -11,7 +11,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
-from harness.persistence.locations import Location, find_locations, serials
+from harness.persistence.locations import Location, find_locations, place, read_mounts, serials
 
 
 class Here(Channel):
@@ -72,7 +72,7 @@ def test_an_answer_that_lacks_a_path_is_an_error() -> None:
         def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
             return Completed(command=command, status=137, stdout=b"", stderr=b"Killed\n")
 
-    with pytest.raises(ImageError, match=r"'where /etc/nova are stored'.* status 137 \(SIGKILL\): Killed"):
+    with pytest.raises(ImageError, match=r"'real paths'.* status 137 \(SIGKILL\): Killed"):
         find_locations(Killed(), ["/etc/nova"])
 
 
@@ -88,8 +88,33 @@ class Broken(Here):
 BREAKS = pytest.mark.parametrize("script", ["exit 0", "exit 3", "kill -9 $$"])
 
 
+MOUNTS = """\
+22 1 0:2 / / rw - overlay LiveOS_rootfs rw,lowerdir=/run/rootfsbase,upperdir=/run/overlayfs,workdir=/run/ovlwork
+30 22 8:2 / /data rw,relatime shared:12 - ext4 /dev/sda2 rw,errors=remount-ro
+31 22 8:2 /context /srv/the\\040context rw,relatime shared:12 - ext4 /dev/sda2 rw,errors=remount-ro
+32 22 0:40 / /etc/network rw - overlay overlay rw,lowerdir=/etc/network,upperdir=/data/upper,workdir=/data/work
+33 22 0:41 / /etc/network rw - overlay overlay rw,lowerdir=/etc/network,upperdir=/data/last,workdir=/data/work2
+"""
+
+
+@pytest.mark.parametrize(
+    ("real", "where"),
+    [
+        ("/data/etc/nova", ("/dev/sda2", "/data", "/", "/etc/nova")),
+        ("/data", ("/dev/sda2", "/data", "/", "")),
+        ("/database", ("LiveOS_rootfs", "/", "/", "/database")),
+        ("/srv/the context/x", ("/dev/sda2", "/srv/the context", "/context", "/context/x")),
+        ("/etc/network/a", "/data/last/a"),
+    ],
+)
+def test_a_path_is_where_the_last_mount_above_it_puts_it(real: str, where: object) -> None:
+    found = place("/path", real, read_mounts(MOUNTS))
+
+    assert where == (found if isinstance(found, str) else (found.device, found.mount, found.root, found.inner))
+
+
 @BREAKS
-@pytest.mark.parametrize("program", ["realpath", "findmnt"])
+@pytest.mark.parametrize("program", ["realpath", "cat"])
 def test_a_broken_program_finds_no_location(program: str, script: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError):
         find_locations(Broken(tmp_path, program, script), ["/"])
