@@ -42,10 +42,10 @@ _SHOWN_BYTES = 8192
 _LOGIN_S = 20.0
 _LOG_IN = """\
 systemctl cat serial-getty@ttyS0.service | grep -q -- --autologin && exit
-mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d
+mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d || exit
 printf '[Service]\\nExecStart=\\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 - vt220\\n' \
->/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf
-systemctl daemon-reload
+>/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf || exit
+systemctl daemon-reload || exit
 systemctl --no-block restart serial-getty@ttyS0.service
 """
 """Log root in on the console without a password, unless the image does so itself."""
