@@ -35,14 +35,13 @@ answered() {{ status=$?; printf '\\n\\036%s %s\\n' "$1" $status; [ $status = 0 ]
 class Probe:
     """``command``, for sh(1), prints the answer called ``name`` and ends with status 0.
 
-    The status of a pipeline is that of its last command, so a probe has none: parse its output in Python. In a list of
-    commands each but the last needs ``|| exit``. An answer that may be empty cannot be told from a command that prints
-    nothing: choose a command that always prints something.
+    A probe is not a pipeline, whose status is that of its last command: parse the output in Python instead. In a list
+    of commands each but the last needs ``|| exit``. An answer is never empty: choose a command that always prints
+    something, because one that prints nothing may be broken.
     """
 
     name: str
     command: str
-    may_be_empty: bool = False
 
 
 class ProbeFailed(ImageError):
@@ -111,7 +110,7 @@ def _answers(probes: Sequence[Probe], done: Completed, most_bytes: int) -> Itera
         if status != "0":
             ended = Completed(command=probe.command, status=int(status), stdout=b"", stderr=b"")
             raise ProbeFailed(probe.name, probe.command, ended.ending, errors)
-        if not answer.strip() and not probe.may_be_empty:
+        if not answer.strip():
             raise ProbeFailed(probe.name, probe.command, "printed nothing", errors)
         yield probe.name, answer.rstrip("\n")
         answer = rest
