@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from harness import report
 from harness.build.pipeline import build
+from harness.diff import Side, compare
 from harness.guest.health import inspect_guest
 from harness.guest.runtime_profile import read_boot, read_profile
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
@@ -21,6 +22,7 @@ from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
 from harness.machine.machine import Machine, boot
 from harness.machine.shared import take_snapshot
+from harness.model.artifacts import Artifacts
 from harness.model.definition import load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.persistence.identity import PROBES, identity
@@ -156,12 +158,18 @@ def test_the_packages_that_run_are_those_of_the_manifest(machine: Machine) -> No
     assert {f"{name} {version}" for name, version in packages.items()} <= set(installed)
 
 
-def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, tmp_path: Path) -> None:
+def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
     _, verdict = judge("base", "tests/image/test_services.py")
 
-    assert verdict.runtime_profile is not None
-    assert list(empty(verdict.runtime_profile)) == []
-    assert len(verdict.runtime_profile.units) > 20
+    profile = verdict.runtime_profile
+    assert profile is not None
+    assert list(empty(profile)) == []
+    assert len(profile.units) > 20
+    failed = {**profile.units, "ssh.service": replace(profile.units["ssh.service"], state="failed")}
+    other = replace(verdict, runtime_profile=replace(profile, units=failed))
+    difference = compare(Side(artifacts=artifacts, verdict=verdict), Side(artifacts=artifacts, verdict=other))
+    (units,) = (section for section in difference.sections if section.name == "units")
+    assert [(entry.what, entry.old, entry.new) for entry in units.entries] == [("ssh.service", "active", "failed")]
     assert [boot.memory_mib for boot in verdict.boots if not boot.memory_mib] == []
     page = report.write_page(verdict, tmp_path / "latest").read_text("utf-8")
     assert "systemd-networkd.service" in page
