@@ -170,5 +170,6 @@ def wait(machine: str, channel: Channel, what: Wait, deadline: Deadline | None =
         raise WaitFailed(machine, what.awaited, deadline.passed_s, "the guest did not answer", (), remedy) from error
     if done.status == 0:
         return done.text
-    seen, *evidence = [*done.text.splitlines(), *done.errors.splitlines()] or ["nothing"]
+    broken = [f"the script of the wait {done.ending}"] if done.status != 1 else []
+    seen, *evidence = [*broken, *done.text.splitlines(), *done.errors.splitlines()] or ["nothing"]
     raise WaitFailed(machine, what.awaited, deadline.passed_s, seen.strip(), tuple(evidence), what.remedy)

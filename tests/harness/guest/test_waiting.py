@@ -226,6 +226,16 @@ def test_no_temporary_file_is_left(shell: LocalShell) -> None:
     assert set(shell.folder.iterdir()) == before
 
 
+def test_a_wait_whose_script_is_killed_says_so() -> None:
+    class Killed(Channel):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+            return Completed(command=command, status=137, stdout=b"", stderr=b"Killed\n")
+
+    error = fails(Killed(), waiting.unit_is_active("a.service"))
+
+    assert (error.seen, error.evidence) == ("the script of the wait ended with status 137 (SIGKILL)", ("Killed",))
+
+
 def test_a_guest_that_does_not_answer_is_an_error_that_says_so() -> None:
     class Silent(Channel):
         def run(self, command: str, deadline: Deadline | None = None) -> Completed:
