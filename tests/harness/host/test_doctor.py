@@ -82,7 +82,7 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> Examine:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This host's programs, but two missing, an old QEMU, a mksquashfs that does not start, a dnsmasq without output."""
+    """This host's programs, but two missing, an old QEMU, a mksquashfs that does not start, a silent dnsmasq."""
     folder = tmp_path_factory.mktemp("bin")
     for path in Path("/usr/bin").iterdir():
         (folder / path.name).symlink_to(path)
