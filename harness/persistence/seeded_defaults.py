@@ -28,7 +28,10 @@ def missing(machine: Machine) -> frozenset[str]:
 
     `ImageError` if they cannot be compared.
     """
-    differing = Probe("differences", _DIFFER.replace("PATHS", shlex.join(machine.definition.persistent_paths)))
+    paths = machine.definition.persistent_paths
+    if not paths:
+        return frozenset()
+    differing = Probe("differences", _DIFFER.replace("PATHS", shlex.join(paths)))
     return read(ask(machine.channel, [differing], most_bytes=_MOST_BYTES), differing, parse)
 
 
