@@ -7,7 +7,15 @@ import shlex
 from collections.abc import Callable, Mapping
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import COMMAND_S, NO_TRANSCRIPT, SHELL_SETUP, ChannelClosed, Completed, Transcript
+from harness.guest.channel import (
+    COMMAND_S,
+    NO_TRANSCRIPT,
+    SHELL_SETUP,
+    ChannelClosed,
+    ChannelTimeout,
+    Completed,
+    Transcript,
+)
 
 _SSH_FAILED = 255
 """ssh(1): "ssh exits with the exit status of the remote command or with 255 if an error occurred"."""
@@ -40,7 +48,10 @@ class SshChannel:
         self._transcript.add_command(command)
         mark = secrets.token_hex(8)
         script = _SCRIPT.format(setup=SHELL_SETUP, command=shlex.quote(command), mark=mark)
-        status, stdout, stderr = self._run_ssh([*self._ssh, script], deadline)
+        try:
+            status, stdout, stderr = self._run_ssh([*self._ssh, script], deadline)
+        except ChannelTimeout as error:
+            raise ChannelTimeout(self._machine, command, error.waited_s, error.hint) from error
         before, found, after = stderr.rpartition(f"\n{mark}\n".encode())
         if status == _SSH_FAILED and not found:
             reason = stderr.decode("utf-8", "replace").strip()

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import ChannelClosed
+from harness.guest.channel import ChannelClosed, ChannelTimeout
 from harness.guest.ssh import SshChannel
 
 
@@ -43,3 +43,11 @@ def test_a_failure_of_ssh_is_not_the_commands() -> None:
 
     with pytest.raises(ChannelClosed, match="machine: ssh could not run 'true': ssh: connect to host: refused"):
         channel.run("true")
+
+
+def test_a_command_that_takes_too_long_is_named_without_what_surrounds_it() -> None:
+    def hangs(argv: list[str], _: Deadline) -> tuple[int, bytes, bytes]:
+        raise ChannelTimeout("machine", argv[-1], 5.0, "Look.")
+
+    with pytest.raises(ChannelTimeout, match="waiting for 'sleep 60'"):
+        SshChannel("machine", [], hangs).run("sleep 60")
