@@ -56,5 +56,5 @@ class GuestVerbs(ABC):
         return waiting.wait(self.name, self.channel, waiting.command_succeeds(command), deadline)
 
     def wait_until_fails(self, command: str, deadline: Deadline | None = None) -> None:
-        """Run ``command`` again until its status is not 0."""
+        """Run ``command`` again until its status is not 0. A command that cannot be run (126, 127) has not failed."""
         waiting.wait(self.name, self.channel, waiting.command_fails(command), deadline)
