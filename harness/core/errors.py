@@ -10,6 +10,8 @@
     │   ├── NotReady                     units are not ready in time                guest.readiness
     │   ├── ConsoleTimeout               the console did not print it in time       guest.console
     │   ├── WaitFailed                   what a test awaits does not happen in time guest.waiting
+    │   ├── GuestCommandFailed           a command in the guest failed              guest.channel
+    │   ├── ProbeFailed                  an inspection got no answer                guest.probes
     │   ├── ChannelTimeout               a command did not end in time              guest.channel
     │   ├── ChannelClosed                the channel closed under a command         guest.channel
     │   ├── DamagedFileSystem            e2fsck cannot repair it                    qemu.ext4

@@ -24,7 +24,7 @@ _KEPT_BYTES = 1 << 14
 
 
 class CommandFailed(HostError):
-    """A program ended with another status than 0; ``tail`` is the end of its output, which is in ``log`` if set."""
+    """A program failed, mostly with another status than 0; ``tail`` is the end of its output, all in ``log`` if set."""
 
     def __init__(self, argv: tuple[str, ...], status: int, tail: str, log: str | None = None) -> None:
         super().__init__(argv, status, tail, log)
@@ -32,7 +32,8 @@ class CommandFailed(HostError):
 
     def __str__(self) -> str:
         where = f"; its output is in {self.log}" if self.log else ""
-        return f"{self.argv[0]} ended with status {self.status}{where}\n$ {shlex.join(self.argv)}\n{self.tail}".rstrip()
+        ended = f"ended with status {self.status}" if self.status else "failed, although its status is 0"
+        return f"{self.argv[0]} {ended}{where}\n$ {shlex.join(self.argv)}\n{self.tail}".rstrip()
 
 
 def unwind_when_told_to_end() -> None:
@@ -78,11 +79,18 @@ def require_file(path: Path, package: str) -> Path:
 
 def output(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     """Standard output of ``argv``; `CommandFailed`, with its standard error, for any status but 0."""
+    status, stdout, stderr = capture(argv, env=env)
+    if status:
+        raise CommandFailed(tuple(argv), status, _tail(stderr))
+    return stdout
+
+
+def capture(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """The status of ``argv``, its standard output and its standard error: for programs whose status does not say
+    whether they failed."""
     with spawn(argv, stdout=PIPE, stderr=PIPE, env=env) as child, child:
         stdout, stderr = child.communicate()
-    if child.returncode:
-        raise CommandFailed(tuple(argv), child.returncode, _tail(stderr))
-    return stdout.decode("utf-8", "replace")
+    return child.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
 
 
 def answer(argv: Sequence[str]) -> tuple[int, str]:
@@ -220,6 +228,7 @@ def _end(child: Popen[bytes], grace_s: float) -> None:
     child.wait()
 
 
-def _tail(text: bytes) -> str:
-    lines = text.decode("utf-8", "replace").rstrip().splitlines()
+def _tail(text: bytes | str) -> str:
+    text = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    lines = text.rstrip().splitlines()
     return "\n".join(lines[-_KEPT_LINES:])

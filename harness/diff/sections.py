@@ -94,12 +94,12 @@ def _number(value: int | None) -> str | None:
 
 
 def _units(old: Facts, new: Facts) -> Section:
-    if not old.runtime_profile or not new.runtime_profile:
-        return Section(name="units", unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
     states = [
-        {name: unit.state for name, unit in profile.units.items()}
-        for profile in (old.runtime_profile, new.runtime_profile)
+        {name: unit.state for name, unit in facts.runtime_profile.units.items()} if facts.runtime_profile else {}
+        for facts in (old, new)
     ]
+    if unknown := _missing(_NO_RUN, *states):
+        return Section(name="units", unknown=unknown)
 
     def judge(one: str | None, other: str | None) -> Weight:
         if other == "failed":

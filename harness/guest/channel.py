@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.core.errors import ImageError
 _log = logging.getLogger(__name__)
 
 _LOGGED_BYTES = 4096
+_SHOWN = 300
 COMMAND_S = 120.0
 """Default limit for one command, in seconds on the reference machine."""
 
@@ -41,15 +43,45 @@ class Completed:
         """Standard output as text, without the last newline."""
         return self.stdout.decode("utf-8", "replace").rstrip("\n")
 
+    @property
+    def errors(self) -> str:
+        """Standard error as text, without blanks around it."""
+        return self.stderr.decode("utf-8", "replace").strip()
+
+    @property
+    def ending(self) -> str:
+        """The status in words: "ended with status 137 (SIGKILL)"; a shell adds 128 to a signal's number."""
+        killed = self.status - 128 in set(signal.Signals)
+        return f"ended with status {self.status}" + (f" ({signal.Signals(self.status - 128).name})" if killed else "")
+
+    def checked(self, machine: str = "the guest") -> str:
+        """`text`; `GuestCommandFailed` for any status but 0."""
+        if self.status:
+            raise GuestCommandFailed(machine, self.command, self.ending, self.errors or self.text)
+        return self.text
+
 
 class Channel(Protocol):
     """The one seam between the harness and a guest."""
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
-        """Run a shell command as root and return how it ended, whatever its status.
+        """Run a shell command as root and return how it ended, whatever its status: the caller looks at it, or calls
+        `Completed.checked`.
 
         Raises `ChannelTimeout` if it has not ended by the deadline, `COMMAND_S` by default.
         """
+
+
+class GuestCommandFailed(ImageError):
+    """``command`` in the guest of ``machine`` failed: ``ending`` is its status in words, ``output`` what it printed."""
+
+    def __init__(self, machine: str, command: str, ending: str, output: str) -> None:
+        super().__init__(machine, command, ending, output)
+        self.machine, self.command, self.ending, self.output = machine, command, ending, output
+
+    def __str__(self) -> str:
+        shown = self.command if len(self.command) <= _SHOWN else f"{self.command[:_SHOWN]} …"
+        return f"{self.machine}: {shown!r} {self.ending}: {self.output or 'it printed nothing'}"
 
 
 class ChannelTimeout(ImageError):

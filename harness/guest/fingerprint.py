@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from harness.guest.probes import Probe, read
 from harness.model.artifacts import Artifacts
 from harness.model.kernel_image import kernel_banner
 from harness.model.verdict import Finding
@@ -19,22 +20,26 @@ _MARK_BYTES = 96
 """The squashfs superblock (Linux, fs/squashfs/squashfs_fs.h): it has the time of its creation, and the sizes and
 offsets of all tables, which depend on the content."""
 
-SCRIPT = rf"""
-printf 'kernel_build=%s\n' "$(uname -v)"
-printf 'initrd_bytes=%s\n' "$(od -An -tu4 -j540 -N4 /sys/kernel/boot_params/data | tr -d ' ')"
+_NO_SQUASHFS = "no squashfs is mounted"
+_BUILD = Probe("kernel build", "uname -v")
+_INITRD = Probe("initrd size", "od -An -v -tu4 -j540 -N4 /sys/kernel/boot_params/data")
+"""ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
+_SUPERBLOCK = Probe(
+    "root file system's superblock",
+    f"""
 while read -r place _ type _; do
-    [ "$type" = squashfs ] || continue
-    printf 'rootfs_mark=%s\n' "$(head -c {_MARK_BYTES} "$place" | sha256sum | cut -d ' ' -f 1)"
-    break
-done </proc/mounts
-"""
-"""Prints a line for each fingerprint; ramdisk_size is at 0x21c (Linux, Documentation/arch/x86/zero-page.rst)."""
+    [ "$type" != squashfs ] || exec od -An -v -tx1 -N{_MARK_BYTES} "$place"
+done </proc/mounts || exit
+echo {_NO_SQUASHFS}
+""",
+)
+PROBES = (_BUILD, _INITRD, _SUPERBLOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
     """``uname -v``, the size of the initrd that the boot loader passed, and SHA-256 of a squashfs root's superblock.
-    Empty or 0 if unknown."""
+    Empty or 0 if unknown, as of a guest whose root is another file system."""
 
     kernel_build: str = ""
     initrd_bytes: int = 0
@@ -53,14 +58,22 @@ def fingerprint_of(artifacts: Artifacts) -> Fingerprint:
     )
 
 
-def parse(pairs: Mapping[str, str]) -> Fingerprint:
-    """The fingerprint in the ``NAME=VALUE`` lines that `SCRIPT` printed."""
-    size = pairs.get("initrd_bytes", "")
+def parse(answers: Mapping[str, str]) -> Fingerprint:
+    """The fingerprint in the answers to `PROBES`; `ImageError` for an answer that is not as expected."""
     return Fingerprint(
-        kernel_build=pairs.get("kernel_build", ""),
-        initrd_bytes=int(size) if size.isdecimal() else 0,
-        rootfs_mark=pairs.get("rootfs_mark", ""),
+        kernel_build=answers[_BUILD.name],
+        initrd_bytes=read(answers, _INITRD, int),
+        rootfs_mark=read(answers, _SUPERBLOCK, _mark),
     )
+
+
+def _mark(text: str) -> str:
+    if text == _NO_SQUASHFS:
+        return ""
+    superblock = bytes.fromhex(text)
+    if len(superblock) != _MARK_BYTES:
+        raise ValueError(f"{len(superblock)} bytes instead of {_MARK_BYTES}")
+    return hashlib.sha256(superblock).hexdigest()
 
 
 def compare(seen: Fingerprint, expected: Fingerprint, where: str) -> Iterator[Finding]:

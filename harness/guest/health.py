@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.core.errors import ImageError
 from harness.guest import fingerprint
 from harness.guest.channel import Channel
 from harness.guest.fingerprint import Fingerprint
+from harness.guest.probes import Probe, ask, read
 from harness.guest.serial_shell import SHELL_UNIT
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
 
-_INSPECT = r"""
-printf 'uname=%s\n' "$(uname -r)"
-. /etc/os-release
-printf 'image=%s\nversion=%s\n' "$IMAGE_ID" "$IMAGE_VERSION"
-printf 'boot_id=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
-tainted=$(cat /proc/sys/kernel/tainted) || exit
-printf 'tainted=%s\n' "$tainted"
-failed=$(systemctl list-units --failed --plain --no-legend) || exit
-printf '%s\n' "$failed" | while read -r unit _; do [ -z "$unit" ] || printf 'failed=%s\n' "$unit"; done
-services=$(systemctl show '*.service' -p Id -p NRestarts) || exit
-printf '%s\n\n' "$services" | while IFS='=' read -r key value; do
-    case $key in
-        Id) unit=$value ;;
-        NRestarts) restarts=$value ;;
-        '') [ "${restarts:-0}" = 0 ] || printf 'restarted=%s %s\n' "$unit" "$restarts"; restarts=0 ;;
-    esac
-done
-"""
+_KERNEL = Probe("kernel", "uname -r")
+_RELEASE = Probe("os-release", "cat /etc/os-release")
+_BOOT_ID = Probe("boot id", "cat /proc/sys/kernel/random/boot_id")
+_TAINTED = Probe("taints", "cat /proc/sys/kernel/tainted")
+_STATES = Probe("unit states", "systemctl list-units --plain --no-legend")
+"""Not only of failed units: this answer is never empty."""
+_RESTARTS = Probe("restarts", "systemctl show '*.service' -p Id -p NRestarts")
 
 _RESTARTED_BY_DESIGN = (SHELL_UNIT, "systemd-journald.service")
 """The journald of the initrd hands over to that of the real root, which systemd counts as a restart."""
@@ -64,24 +54,38 @@ class GuestHealth:
 def inspect_guest(channel: Channel) -> GuestHealth:
     """Ask the guest, in one round trip, which image it runs and what has failed in it.
 
-    `ImageError` if a command fails whose answer could not be told from that of a healthy guest.
+    `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    done = channel.run(_INSPECT + fingerprint.SCRIPT)
-    if done.status:
-        errors = done.stderr.decode("utf-8", "replace").strip()
-        raise ImageError(f"the guest cannot be inspected: a command ended with status {done.status}: {errors}")
-    pairs = [line.partition("=")[::2] for line in done.text.splitlines()]
-    single = dict(pairs)
+    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, _STATES, _RESTARTS, *fingerprint.PROBES)
+    answers = ask(channel, probes)
+    release = read(answers, _RELEASE, _release)
     return GuestHealth(
-        kernel=single.get("uname", ""),
-        image=single.get("image", ""),
-        version=single.get("version", ""),
-        boot_id=single.get("boot_id", ""),
-        tainted=int(single.get("tainted", "0") or 0),
-        prints=fingerprint.parse(single),
-        failed_units=tuple(value for key, value in pairs if key == "failed"),
-        restarted_units=tuple(value for key, value in pairs if key == "restarted"),
+        kernel=answers[_KERNEL.name],
+        image=release.get("IMAGE_ID", ""),
+        version=release.get("IMAGE_VERSION", ""),
+        boot_id=answers[_BOOT_ID.name],
+        tainted=read(answers, _TAINTED, int),
+        prints=fingerprint.parse(answers),
+        failed_units=read(answers, _STATES, _failed),
+        restarted_units=read(answers, _RESTARTS, _restarted),
     )
+
+
+def _release(text: str) -> dict[str, str]:
+    """os-release(5): assignments as in a shell. Other builders may set no IMAGE_ID and IMAGE_VERSION."""
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return {key: "".join(shlex.split(value)) for key, value in (line.split("=", 1) for line in lines)}
+
+
+def _failed(text: str) -> tuple[str, ...]:
+    """The columns are unit, load, active, sub."""
+    rows = (line.split() for line in text.splitlines())
+    return tuple(row[0] for row in rows if row[2] == "failed")
+
+
+def _restarted(text: str) -> tuple[str, ...]:
+    rows = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n"))
+    return tuple(f"{row['Id']} {row['NRestarts']}" for row in rows if int(row["NRestarts"]))
 
 
 def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:

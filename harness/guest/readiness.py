@@ -77,8 +77,9 @@ def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition
     if done.status:
         state, _, units = done.text.strip().partition(" ")
         unit = units.split()[0].split("(")[0] if units else "?"
-        journal = channel.run(f"journalctl -b -u {shlex.quote(unit)} -n 15 --no-pager -o cat").text
-        raise NotReady(machine, state, unit, journal)
+        journal = channel.run(f"journalctl -b -u {shlex.quote(unit)} -n 15 --no-pager -o cat")
+        end = f"journalctl {journal.ending}: {journal.errors}" if journal.status else journal.text
+        raise NotReady(machine, state, unit, end)
 
 
 def wait_until_quiet(channel: Channel) -> bool:

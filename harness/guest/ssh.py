@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
+import shlex
 from collections.abc import Callable, Mapping
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HostError
-from harness.guest.channel import COMMAND_S, NO_TRANSCRIPT, SHELL_SETUP, ChannelClosed, Completed, Transcript
+from harness.guest.channel import (
+    COMMAND_S,
+    NO_TRANSCRIPT,
+    SHELL_SETUP,
+    ChannelClosed,
+    ChannelTimeout,
+    Completed,
+    Transcript,
+)
+
+_SSH_FAILED = 255
+"""ssh(1): "ssh exits with the exit status of the remote command or with 255 if an error occurred"."""
+_SCRIPT = """\
+{setup}(eval {command})
+status=$?
+printf '\\n%s\\n' {mark} >&2
+exit $status
+"""
+"""The mark shows that the command has ended by itself, whatever its status."""
 
 
 class SshChannel:
@@ -27,13 +47,19 @@ class SshChannel:
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         deadline = deadline or Deadline(COMMAND_S)
         self._transcript.add_command(command)
-        status, stdout, stderr = self._run_ssh([*self._ssh, SHELL_SETUP + command], deadline)
-        if status == 255:  # ssh(1): "or with 255 if an error occurred"
+        mark = secrets.token_hex(8)
+        script = _SCRIPT.format(setup=SHELL_SETUP, command=shlex.quote(command), mark=mark)
+        try:
+            status, stdout, stderr = self._run_ssh([*self._ssh, script], deadline)
+        except ChannelTimeout as error:
+            raise ChannelTimeout(self._machine, command, error.waited_s, error.hint) from error
+        before, found, after = stderr.rpartition(f"\n{mark}\n".encode())
+        if status == _SSH_FAILED and not found:
             reason = stderr.decode("utf-8", "replace").strip()
             if reason.startswith("No user exists for uid"):  # ssh(1) and ssh-keygen(1), before they connect
                 raise HostError(f"ssh needs a user with a name: {reason}", remedy="add the id to /etc/passwd")
             raise ChannelClosed(f"{self._machine}: ssh could not run {command!r}: {reason}")
-        done = Completed(command=command, status=status, stdout=stdout, stderr=stderr)
+        done = Completed(command=command, status=status, stdout=stdout, stderr=before + after)
         self._transcript.add_answer(done, self._machine, deadline.passed_s)
         return done
 

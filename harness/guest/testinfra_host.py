@@ -19,6 +19,8 @@ __all__ = ["Facts", "Host", "gather_facts", "open_guest"]
 Facts = dict[str, tuple[int, str]]
 """Status and standard output of the commands by which testinfra detects the system, by command."""
 
+_KILLED = 128
+"""From this status on a command was killed, and its result is not a property of the system."""
 _MODULES = (
     "system_info", "file", "service", "package", "user", "group", "interface", "socket", "process", "mount_point",
 )  # fmt: skip
@@ -74,7 +76,7 @@ class _ChannelBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no 
             status, stdout = self.facts[line]
             return self.result(status, line.encode(), stdout.encode(), b"")
         done = self._channel.run(line, Deadline(timeout) if timeout is not None else None)
-        if self._is_choosing:
+        if self._is_choosing and done.status < _KILLED:
             self.facts[line] = (done.status, done.stdout.decode())
         return self.result(done.status, line.encode(), done.stdout, done.stderr)
 

@@ -124,17 +124,17 @@ def file_exists(path: str) -> Wait:
 def command_succeeds(command: str) -> Wait:
     return Wait(
         awaited=f"success of {command!r}",
-        look=f'{_run(command)}\n    if [ $status = 0 ]; then cat "$output"; exit 0; fi',
+        look=f'{_run(command)}\n    if [ $status = 0 ]; then cat "$output"; exit; fi',
         evidence=_LAST_OUTPUT,
         remedy="Run the command by hand in the guest; a longer deadline helps only if it was about to succeed.",
     )
 
 
 def command_fails(command: str) -> Wait:
-    """A command that is still running at the end of the wait has not failed."""
+    """A command that is still running at the end of the wait has not failed, and one that cannot be run never will."""
     return Wait(
         awaited=f"failure of {command!r}",
-        look=f"{_run(command)}\n    case $status in 0 | {_UNKNOWN}) ;; *) exit 0 ;; esac",
+        look=f"{_run(command)}\n    case $status in 0 | {_UNKNOWN}) ;; 126 | 127) break ;; *) exit 0 ;; esac",
         evidence=_LAST_OUTPUT,
         remedy="Run the command by hand in the guest; a longer deadline helps only if it was about to fail.",
     )
@@ -170,5 +170,6 @@ def wait(machine: str, channel: Channel, what: Wait, deadline: Deadline | None =
         raise WaitFailed(machine, what.awaited, deadline.passed_s, "the guest did not answer", (), remedy) from error
     if done.status == 0:
         return done.text
-    seen, *evidence = [*done.text.splitlines(), *done.stderr.decode("utf-8", "replace").splitlines()] or ["nothing"]
+    broken = [f"the script of the wait {done.ending}"] if done.status != 1 else []
+    seen, *evidence = [*broken, *done.text.splitlines(), *done.errors.splitlines()] or ["nothing"]
     raise WaitFailed(machine, what.awaited, deadline.passed_s, seen.strip(), tuple(evidence), what.remedy)

@@ -69,6 +69,12 @@ class Lab(ABC):
         """Why packets are not captured; empty if they are, or if this kind of lab captures none."""
         return ""
 
+    @property
+    def problem(self) -> str:
+        """Which server of the lab has ended by itself, and how, so that a machine's failure may not be its image's;
+        empty if all run."""
+        return ""
+
     def serve_by_tftp(self, file: Path) -> None:
         """Serve ``file`` by its name over TFTP."""
         raise lacks(self.network, f"{file.name} by TFTP")

@@ -89,6 +89,10 @@ class BridgeLab(Lab):
     def capture_problem(self) -> str:
         return self._capture.problem
 
+    @property
+    def problem(self) -> str:
+        return self.dhcp.problem
+
     def serve_by_tftp(self, file: Path) -> None:
         place = self.dhcp.config.tftp_root / file.name
         if not place.exists():

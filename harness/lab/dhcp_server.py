@@ -33,6 +33,14 @@ class DhcpServer:
         self._threads: list[threading.Thread] = []
         self._log_start = 0
 
+    @property
+    def problem(self) -> str:
+        """How the server ended, if it was not stopped for a new configuration; else empty."""
+        child = self._child
+        if child.status is None or self._lock.locked():
+            return ""
+        return f"the lab's dnsmasq ended with status {child.status}: {last_line(self.config.log)}"
+
     def answer(self, spec: MachineSpec) -> None:
         """From now on answer the machine's network card that has DHCP, or none of its cards.
 

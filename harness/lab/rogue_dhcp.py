@@ -14,8 +14,8 @@ from harness.model.machine_spec import PREFIX_LENGTH
 _INTERFACE = "rogue"
 _SCRIPT = f"""\
 until ip link set {_INTERFACE} up 2>/dev/null; do sleep 0.02; done
-ip link set lo up
-ip addr add {dnsmasq.ROGUE_ADDRESS}/{PREFIX_LENGTH} dev {_INTERFACE}
+ip link set lo up || exit
+ip addr add {dnsmasq.ROGUE_ADDRESS}/{PREFIX_LENGTH} dev {_INTERFACE} || exit
 exec dnsmasq "$@"
 """
 """Run in a network namespace, to which the interface is moved a moment later."""

@@ -42,10 +42,10 @@ _SHOWN_BYTES = 8192
 _LOGIN_S = 20.0
 _LOG_IN = """\
 systemctl cat serial-getty@ttyS0.service | grep -q -- --autologin && exit
-mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d
+mkdir -p /run/systemd/system/serial-getty@ttyS0.service.d || exit
 printf '[Service]\\nExecStart=\\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 - vt220\\n' \
->/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf
-systemctl daemon-reload
+>/run/systemd/system/serial-getty@ttyS0.service.d/bootproof.conf || exit
+systemctl daemon-reload || exit
 systemctl --no-block restart serial-getty@ttyS0.service
 """
 """Log root in on the console without a password, unless the image does so itself."""
@@ -254,7 +254,7 @@ class Access:
                 done = self._running.channel.run(_LOG_IN, Deadline(_LOGIN_S, scaled=False))
             except BootproofError as error:
                 return f"{_ERROR}{str(error).splitlines()[0]}"
-        return "" if done.status == 0 else f"{_ERROR}{done.stderr.decode('utf-8', 'replace').strip()}"
+        return "" if done.status == 0 else f"{_ERROR}{done.errors}"
 
     def _answer_stop(self) -> str:
         self._end()

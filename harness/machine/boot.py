@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError
 from harness.guest import fingerprint
-from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
+from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, GuestCommandFailed, Transcript
 from harness.guest.console import Console
 from harness.guest.health import inspect_guest, judge_health
 from harness.guest.readiness import wait_until_ready
@@ -122,7 +122,7 @@ class RunningBoot:
         failures = [self.watch.report_failure(finding) for finding in self._check_guest()]
         if failures:
             raise failures[0]
-        self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder))
+        self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder, self.context.run.add_unchecked))
 
     def _check_guest(self) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
@@ -183,9 +183,11 @@ class RunningBoot:
         self.channel = self._serial if frozen.is_serial else self.ssh
         snapshot.load(self.qmp, frozen.state, Deadline(timeouts.freeze_s))
         try:
-            self.channel.run(f"date -s @{time.time() + _CLOCK_LATE_S:.3f}", Deadline(timeouts.thaw_s))
+            self.channel.run(f"date -s @{time.time() + _CLOCK_LATE_S:.3f}", Deadline(timeouts.thaw_s)).checked()
         except (ChannelTimeout, ChannelClosed) as error:
             raise CannotFreeze(f"a copy of a frozen machine does not answer: {error}") from error
+        except GuestCommandFailed as error:
+            raise CannotFreeze(f"the clock of a copy of a frozen machine cannot be set: {error}") from error
         self.watch.state = BootState.READY
         if not frozen.is_serial:
             self.context.run.add_unchecked(WITHOUT_SERIAL)
@@ -201,7 +203,7 @@ class RunningBoot:
         watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
         loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if loaded.status:
-            errors = loaded.stderr.decode("utf-8", "replace").strip().splitlines()
+            errors = loaded.errors.splitlines()
             raise watch.report_failure(kexec.load_finding(loaded.status, errors, plan.where))
         watch.console = self.console.begin(
             plan.folder / "console.log", partial(self.context.run.add_phase, plan.spec.name, plan.number)
@@ -211,8 +213,9 @@ class RunningBoot:
 
     def run_later(self, command: str) -> None:
         """Run a command that ends the guest: a moment later, so that the shell answers first, and without output, so
-        that ssh does not wait for its end."""
-        self.channel.run(f"(sleep 0.2; exec {command}) >/dev/null 2>&1 &")
+        that ssh does not wait for its end. If it fails, the console has its error (<3> is KERN_ERR)."""
+        problem = f'problem=$({command} 2>&1) || [ $? -gt 128 ] || echo "<3>bootproof: {command}: $problem" >/dev/kmsg'
+        self.channel.run(f"(sleep 0.2; {problem}) >/dev/null 2>&1 &").checked(self.plan.spec.name)
 
     def wait_until_off(self, expected: str) -> None:
         """Wait until QEMU has ended; `BootFailed` if the guest does not get to ``expected``, such as "clean reboot"."""

@@ -30,7 +30,7 @@ from harness.store.template_record import Template
 _MEMORY_SHARE = 0.25
 """The share of a guest's memory that a clone takes of the host's, until earlier runs have measured it."""
 
-_WARM = "date -s @$(date +%s); find /data -maxdepth 0; stat /; readlink /bin; systemctl list-units"
+_WARM = "date -s @$(date +%s) && find / -maxdepth 0 && stat / && readlink -f /bin && systemctl list-units"
 """Programs that each clone runs at once: read from the image and unpacked before the machine is frozen."""
 
 
@@ -42,7 +42,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     """
     run, name = machine.context.run, machine.name
     wait_until_quiet(machine.channel)
-    machine.run(_WARM)
+    machine.check(_WARM)
     facts = gather_facts(name, machine.channel)
     is_serial = isinstance(machine.channel, SerialChannel)
     started_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,10 +25,11 @@ def keep_screenshot(qmp: Qmp, folder: Path) -> None:
 
 
 def keep_journal(channel: Channel, folder: Path) -> None:
-    """Keep the journal of a guest that is in user space, if it still answers."""
+    """Keep the journal of a guest that is in user space, if it still answers; after it, why journalctl failed."""
     with suppress(BootproofError, OSError):
         journal = channel.run("journalctl -b -o short-monotonic --no-pager", Deadline(20))
-        (folder / "journal.log").write_bytes(journal.stdout)
+        problem = f"\njournalctl {journal.ending}: {journal.errors}\n" if journal.status else ""
+        (folder / "journal.log").write_bytes(journal.stdout + problem.encode())
 
 
 def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
@@ -37,10 +39,13 @@ def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
         qmp.execute("dump-guest-memory", file, deadline=deadline)
 
 
-def keep_units(channel: Channel, folder: Path) -> int:
-    """Keep when each unit started, for the report; return the memory in use, in MiB, 0 if the guest does not say."""
-    with suppress(BootproofError, OSError):
+def keep_units(channel: Channel, folder: Path, add_unchecked: Callable[[str], None]) -> int:
+    """Keep when each unit started, for the report; return the memory in use, in MiB, 0 if the guest does not answer."""
+    try:
         memory_mib, units = runtime_profile.read_boot(channel)
+    except BootproofError as error:
+        add_unchecked(f"when units start, and the memory in use: {str(error).partition(chr(10))[0]}")
+        return 0
+    with suppress(OSError):
         serialization.write(folder / "units.json", units)
-        return memory_mib
-    return 0
+    return memory_mib

@@ -7,7 +7,7 @@ from functools import partial
 from tempfile import TemporaryFile
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
+from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, GuestCommandFailed, Transcript
 from harness.guest.console import Console
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
 from harness.guest.ssh import SshChannel, ssh_command
@@ -59,8 +59,8 @@ def reach_guest(
             continue
         try:
             ssh = open_ssh()
-            ssh.run("true", Deadline(timeouts.ssh_attempt_s))
-        except (ChannelClosed, ChannelTimeout) as error:
+            ssh.run("true", Deadline(timeouts.ssh_attempt_s)).checked()
+        except (ChannelClosed, ChannelTimeout, GuestCommandFailed) as error:
             last_error = str(error)
         else:
             watch.context.run.add_unchecked(WITHOUT_SERIAL)

@@ -11,23 +11,31 @@ from pathlib import Path
 from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
 from harness.guest.channel import Channel, Completed
+from harness.guest.probes import Probe, ask, read
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.lab import Lab, OpenLab
 from harness.machine.machine import Machine
 
 _MOST_NAMED = 5
-_SNAPSHOT = r"""
+_FILES = Probe(
+    "files",
+    r"""
 while read -r _ place type options _; do
-    [ "$place $type" = "/ overlay" ] && upper=${options#*upperdir=} && upper=${upper%%,*}
-done </proc/mounts
-echo "$upper"
-find ${upper:+"$upper"} /data -xdev ! -type d ! -path '*/log/*' ! -path '*/systemd/timesync/*' -printf '%p %C@ %s\n'
-echo
-systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount
-"""
-"""The overlay's upper folder; the files in it and on /data, without logs, each with its ctime and size; then the units
-that are active or failed."""
+    if [ "$place $type" = "/ overlay" ]; then upper=${options#*upperdir=} upper=${upper%%,*}; fi
+done </proc/mounts || exit
+data=/data
+[ -e $data ] || data=
+find /proc/mounts ${upper:+"$upper"} $data -xdev -ignore_readdir_race \
+    ! -type d ! -path '*/log/*' ! -path '*/systemd/timesync/*' -printf '%p %C@ %s\n' || exit
+echo "upper=$upper"
+""",
+)
+"""The files in the overlay's upper folder and on /data, without logs, each with its ctime and size; then that folder.
+The first line is about /proc/mounts, and shows that find(1) could look."""
+_UNITS = Probe("units", "systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount")
 
+_MOST_BYTES = 32 << 20
+"""Some 300,000 files."""
 _SESSIONS = ("user@", "user-runtime-dir@", "run-user-")
 """Units that a login starts, and that end some time after it."""
 
@@ -93,7 +101,7 @@ class SharedMachine:
             return ()
         machine, before = self._opened.machine, self._opened.at_first
         try:
-            now = _snapshot(machine)
+            now = take_snapshot(machine.channel)
             for unit in _come_and_go(machine, [name for name in _changed(before, now) if not name.startswith("/")]):
                 now[unit] = before.get(unit, "")
         except BootproofError as error:
@@ -109,7 +117,7 @@ class SharedMachine:
             lab = stack.enter_context(self._open_lab(folder / "lab"))
             machine = stack.enter_context(self._make_machine(name, lab, folder))
             self._on_new(machine)
-            at_first = _snapshot(machine)
+            at_first = take_snapshot(machine.channel)
             return _Opened(machine, stack.pop_all(), at_first)
 
 
@@ -123,12 +131,23 @@ class _Channel(Channel):
         return self._shared.machine.run(command, deadline)
 
 
-def _snapshot(machine: Machine) -> Snapshot:
-    upper, _, text = machine.run(_SNAPSHOT).stdout.decode("utf-8", "replace").partition("\n")
-    files, _, units = text.partition("\n\n")
-    changed = {line.rsplit(" ", 2)[0].removeprefix(upper): line for line in files.splitlines()}
-    rows = (row for row in map(str.split, units.splitlines()) if len(row) > 2)
-    return changed | {row[0]: row[2] for row in rows if not row[0].startswith(_SESSIONS)}
+def take_snapshot(channel: Channel) -> Snapshot:
+    """The files and units of a guest that a test could change; `ImageError` if a command fails."""
+    answers = ask(channel, (_FILES, _UNITS), most_bytes=_MOST_BYTES)
+    return read(answers, _FILES, _files) | read(answers, _UNITS, _units)
+
+
+def _files(text: str) -> Snapshot:
+    first, *files, last = text.splitlines()
+    if not first.startswith("/proc/mounts ") or not last.startswith("upper="):
+        raise ValueError("it does not begin with /proc/mounts and end with upper=")
+    upper = last.removeprefix("upper=")
+    return {line.rsplit(" ", 2)[0].removeprefix(upper): line for line in files}
+
+
+def _units(text: str) -> Snapshot:
+    rows = (line.split() for line in text.splitlines())
+    return {row[0]: row[2] for row in rows if not row[0].startswith(_SESSIONS)}
 
 
 def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
@@ -138,11 +157,18 @@ def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
     """
     demanded = (*machine.definition.services, *machine.definition.sockets)
     asked = [unit for unit in units if unit not in demanded]
-    if not asked:
-        return []
-    properties = machine.systemctl(f"show -p Id -p BusName -p TriggeredBy {shlex.join(asked)}").text
-    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in properties.split("\n\n"))
-    return [block["Id"] for block in blocks if block.get("BusName") or block.get("TriggeredBy")]
+    return triggered_units(machine.channel, asked) if asked else []
+
+
+def triggered_units(channel: Channel, units: Sequence[str]) -> list[str]:
+    """Those of ``units`` with a bus name or a trigger."""
+    triggers = Probe("triggers", f"systemctl show -p Id -p BusName -p TriggeredBy -- {shlex.join(units)}")
+    return read(ask(channel, [triggers]), triggers, _triggered)
+
+
+def _triggered(text: str) -> list[str]:
+    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n"))
+    return [block["Id"] for block in blocks if block["TriggeredBy"] or block.get("BusName")]
 
 
 def _changed(before: Snapshot, after: Snapshot) -> list[str]:

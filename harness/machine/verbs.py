@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from harness.core.deadline import Deadline
-from harness.core.errors import ImageError
 from harness.guest import waiting
 from harness.guest.channel import Channel, Completed
 
@@ -33,11 +32,7 @@ class GuestVerbs(ABC):
 
     def check(self, command: str, deadline: Deadline | None = None) -> str:
         """The output of ``command``, without the last newline; `ImageError` for any status but 0."""
-        done = self.run(command, deadline)
-        if done.status:
-            reason = done.stderr.decode("utf-8", "replace").strip()
-            raise ImageError(f"{self.name}: {command!r} ended with status {done.status}: {reason or done.text}")
-        return done.text
+        return self.run(command, deadline).checked(self.name)
 
     def systemctl(self, arguments: str, deadline: Deadline | None = None) -> Completed:
         """Run ``systemctl`` with these arguments: ``machine.systemctl("restart ssh.service")``; any status is an
@@ -61,5 +56,5 @@ class GuestVerbs(ABC):
         return waiting.wait(self.name, self.channel, waiting.command_succeeds(command), deadline)
 
     def wait_until_fails(self, command: str, deadline: Deadline | None = None) -> None:
-        """Run ``command`` again until its status is not 0."""
+        """Run ``command`` again until its status is not 0. A command that cannot be run (126, 127) has not failed."""
         waiting.wait(self.name, self.channel, waiting.command_fails(command), deadline)

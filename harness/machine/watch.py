@@ -133,7 +133,7 @@ class BootWatch:
         return Circumstances(
             starved_share=process.starved_share(self.child.pid),
             slowness=host_scale() if self.plan.spec.is_emulated else 1.0,
-            alteration=self.context.doubt(),
+            alteration=self.context.doubt() or (self.context.lab.problem if seen.is_early else ""),
             emulator_fault=seen.emulator_fault.cause if seen.emulator_fault else "",
         )
 

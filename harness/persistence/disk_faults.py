@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core import process
+from harness.core.debugfs import CORRECTED, debugfs
+from harness.core.errors import HarnessError
+from harness.core.process import CommandFailed
 from harness.model.machine_spec import DiskBus, DiskFault, DiskRole, DiskSpec
 from harness.qemu.disk_images import (
     DATA_GIB,
@@ -74,9 +77,8 @@ def _foreign(disk: DiskSpec) -> DiskSpec:
 def _full(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """All blocks are in use, also those reserved for root."""
     with _replayed(disk, partition) as state:
-        _debugfs(
-            state, ["write /dev/null fill", f"fallocate fill 0 {int(_superblock_field(state, 'Free blocks')) - 1}"]
-        )
+        last = int(_superblock_field(state, "Free blocks")) - 1
+        debugfs(state, "write /dev/null fill", f"fallocate fill 0 {last}", writes=True)
     return FaultyDisk(disks=(disk,))
 
 
@@ -88,7 +90,7 @@ def _no_inodes(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     with _replayed(disk, partition) as state, tempfile.TemporaryDirectory(dir=disk.path.parent) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
-        _debugfs(state, [f'rdump / "{tree}"'])
+        debugfs(state, f'rdump / "{tree}"')
         blocks = partition.size_bytes // 4096
         label = _superblock_field(state, "Filesystem volume name").replace("<none>", "")
         names = ["-L", label, "-U", _superblock_field(state, "Filesystem UUID")]
@@ -97,7 +99,7 @@ def _no_inodes(disk: DiskSpec, partition: Partition) -> FaultyDisk:
         free = int(_superblock_field(state, "Free inodes"))
         folders = [f"mkdir fill{number}" for number in range(free // _INODES_A_FOLDER + 1)]
         files = [f"write /dev/null fill{n // _INODES_A_FOLDER}/{n}" for n in range(free - len(folders))]
-        _debugfs(state, [*folders, *files])
+        debugfs(state, *folders, *files, writes=True)
     return FaultyDisk(disks=(disk,))
 
 
@@ -111,8 +113,7 @@ def _bad_superblock(disk: DiskSpec, partition: Partition) -> FaultyDisk:
 def _bad_journal(disk: DiskSpec, partition: Partition) -> FaultyDisk:
     """The beginning of the journal, which locates its transactions, is random bytes."""
     with _partition_of(disk, partition) as state:
-        listing = process.output([process.require("debugfs", "e2fsprogs"), "-R", "blocks <8>", str(state)])
-        blocks = [int(word) for word in listing.split()[:8]]
+        blocks = [int(word) for word in debugfs(state, "blocks <8>").split()[:8]]
         with state.open("r+b") as file:
             for block in blocks:
                 file.seek(block * 4096)
@@ -172,18 +173,17 @@ def _partition_of(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
 def _replayed(disk: DiskSpec, partition: Partition) -> Iterator[Path]:
     """The same, with its journal replayed: a later replay would undo changes."""
     with _partition_of(disk, partition) as state:
-        process.answer([process.require("e2fsck", "e2fsprogs"), "-fp", str(state)])
+        argv = [process.require("e2fsck", "e2fsprogs"), "-fp", str(state)]
+        status, text = process.answer(argv)
+        if status > CORRECTED:
+            raise CommandFailed(tuple(argv), status, text)
         yield state
 
 
-def _debugfs(state: Path, requests: Sequence[str]) -> None:
-    script = state.with_name("requests")
-    script.write_text("\n".join(requests) + "\n", "utf-8")
-    process.answer([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(state)])
-
-
 def _superblock_field(state: Path, name: str) -> str:
-    """A field of the superblock, as dumpe2fs(8) prints it; empty if it does not."""
+    """A field of the superblock, as dumpe2fs(8) prints it; `HarnessError` if it does not."""
     text = process.output([process.require("dumpe2fs", "e2fsprogs"), "-h", str(state)])
     found = re.search(rf"^{name}: +(.*)$", text, re.MULTILINE)
-    return found[1] if found else ""
+    if not found:
+        raise HarnessError(f"dumpe2fs -h prints no field {name!r} of {state}:\n{text}")
+    return found[1]

@@ -104,4 +104,4 @@ def _problem(machine: Machine, workload: Workload) -> str:
     except WaitFailed as error:
         return f"it did not start within {error.waited_s:.0f} s (seen last: {error.seen})"
     done = machine.run(workload.verify)
-    return f"{workload.verify!r} ended with status {done.status}" if done.status else ""
+    return f"{workload.verify!r} {done.ending}: {done.errors or done.text}" if done.status else ""

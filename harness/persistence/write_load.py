@@ -71,8 +71,9 @@ class WriteLoad:
         known = len(self.acknowledged)
         poll(lambda: False, Deadline(seconds, scaled=False), every_s=seconds)
         if len(self.acknowledged) == known:
-            status = self.machine.systemctl("status bootproof-load").text
-            raise ImageError(f"{self.machine.name}: no record in {self.file} within {seconds:.0f} s:\n{status}")
+            done = self.machine.systemctl("status bootproof-load")
+            why = done.text or f"systemctl status {done.ending}: {done.errors}"  # 3: the unit is not active
+            raise ImageError(f"{self.machine.name}: no record in {self.file} within {seconds:.0f} s:\n{why}")
 
     def _hear(self, line: str) -> None:
         """Called in the console's thread when the line arrives."""

@@ -213,7 +213,13 @@ def _about_budget(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterato
     if new.verdict.runtime_profile and now.verdict.runtime_profile:
         fresh, old = new.verdict.runtime_profile, now.verdict.runtime_profile
         counts.append(("sockets", budget.sockets, len(set(fresh.sockets) - set(old.sockets)), 0))
-        counts.append(("units", budget.units, len(fresh.units), len(old.units)))
+        if fresh.units and old.units:
+            counts.append(("units", budget.units, len(fresh.units), len(old.units)))
+        elif budget.units is not None:  # Bootproof before 30 November 2026 recorded none
+            yield Refusal(
+                why="units cannot be compared: one of the verdicts lists none",
+                remedy="run the whole suite on the build to promote; the next promotion can compare",
+            )
     elif budget.sockets is not None or budget.units is not None:
         yield Refusal(
             why="sockets and units cannot be compared: one of the verdicts does not list them",

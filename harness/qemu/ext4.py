@@ -15,13 +15,11 @@ from pathlib import Path
 from uuid import UUID
 
 from harness.core import process
+from harness.core.debugfs import CORRECTED, NOT_FOUND, debugfs
 from harness.core.errors import HostError, ImageError
 from harness.core.process import CommandFailed
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.qemu.disk_images import copy_partition, find_partition, flatten
-
-_CORRECTED = (1, 2)
-"""Exit statuses of e2fsck(8): errors were corrected; 2 asks for a reboot as well."""
 
 
 class DamagedFileSystem(ImageError):
@@ -90,7 +88,7 @@ class Ext4:
         return ""
 
     def _ask(self, request: str) -> str:
-        return process.output([process.require("debugfs", "e2fsprogs"), "-R", request, str(self.copy)])
+        return debugfs(self.copy, request, ignored=NOT_FOUND)
 
 
 @contextmanager
@@ -112,7 +110,7 @@ def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder:
         try:
             _e2fsck("-p", copy)
         except CommandFailed as error:
-            if error.status not in _CORRECTED:
+            if error.status > CORRECTED:
                 raise DamagedFileSystem(where, error.tail) from error
         yield Ext4(copy, where)
 

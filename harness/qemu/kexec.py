@@ -19,13 +19,13 @@ LEAVES = "Starting new kernel"
 _MISSING = 64
 _LOAD = """\
 command -v kexec >/dev/null || exit {missing}
+cat /proc/sys/kernel/random/boot_id || exit
 place=$(mktemp -d /run/bootproof-kexec.XXXXXX) && cd "$place" || exit
 for name in {kernel} {initrd}; do curl -fsS -o "$name" {url}/"$name" || exit; done
 kexec -s -l {kernel} --initrd={initrd} --command-line={arguments} ||
     kexec -l {kernel} --initrd={initrd} --command-line={arguments}
 status=$?
 rm -r "$place"
-cat /proc/sys/kernel/random/boot_id
 exit $status
 """
 """kexec(8): -s is kexec_file_load(2), which some kernels lack. Prints the boot id of the running system."""

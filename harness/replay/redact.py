@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.core import process
+from harness.core.debugfs import CORRECTED, debugfs
 from harness.core.errors import ImageError
 from harness.core.process import CommandFailed
 from harness.qemu.disk_images import find_partition, holds_ext4, partitions, put_partition
@@ -62,16 +63,20 @@ def _below(file_system: Ext4, paths: Iterable[str]) -> tuple[list[str], list[str
 
 def _remove(copy: Path, files: Sequence[str], folders: Sequence[str]) -> None:
     """Remove them, and turn every free block into a hole: e2fsck(8), ``-E discard``."""
-    script = copy.with_name("script")
-    lines = [*(f'rm "{name}"' for name in files), *(f'rmdir "{name}"' for name in folders)]
-    script.write_text("\n".join(lines) + "\n", "utf-8")
+    problem = f"{copy}: the secret files could not be removed from this file system"
+    try:
+        debugfs(copy, *(f'rm "{name}"' for name in files), *(f'rmdir "{name}"' for name in folders), writes=True)
+    except CommandFailed as error:
+        raise ImageError(f"{problem}: {error.tail}") from error
     log = copy.with_name("log")
-    process.run([process.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), str(copy)], log=log)
-    with suppress(CommandFailed):  # status 1: it corrected something
+    try:
         process.run([process.require("e2fsck", "e2fsprogs"), "-fy", "-E", "discard", str(copy)], log=log)
-    left = Ext4(copy, str(copy))  # debugfs exits with 0 if a command fails
+    except CommandFailed as error:
+        if error.status > CORRECTED:
+            raise
+    left = Ext4(copy, str(copy))
     if left.problems() or any(left.entry(name) for name in (*files, *folders)):
-        raise ImageError(f"{copy}: the secret files could not be removed from this file system")
+        raise ImageError(problem)
 
 
 def _words(content: bytes) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core import process
+from harness.core.debugfs import NOT_FOUND, debugfs
 from harness.core.errors import UsageError
 
 Read = Callable[[str], bytes | None]
@@ -20,6 +21,8 @@ _MAGICS = (
     (0, b"XFSB", "xfs"),  # Linux, fs/xfs/libxfs/xfs_format.h
     (0, b"\x1f\x8b", "tar"),  # RFC 1952: a gzip, in which we expect a tar
 )
+_NO_SUCH_FILE = 2
+"""unsquashfs(1): errors that are not fatal; a damaged file gives 1."""
 _LIVE = "LiveOS/rootfs.img"
 """The file system image inside the squashfs of Fedora's and Debian's live media."""
 
@@ -63,17 +66,25 @@ def _output(argv: list[str], path: Path) -> str:
     try:
         return process.output(argv)
     except process.CommandFailed as error:
-        printed = next(iter(error.tail.strip().splitlines()), "nothing")
-        raise UsageError(f"{path} is damaged; copy it again ({argv[0]} printed: {printed})") from error
+        raise _damaged(path, error) from error
 
 
 def _from_squashfs(path: Path, name: str) -> bytes | None:
     try:
         return process.output(["unsquashfs", "-cat", str(path), name]).encode()
-    except process.CommandFailed:
-        return None
+    except process.CommandFailed as error:
+        if error.status == _NO_SUCH_FILE:
+            return None
+        raise _damaged(path, error) from error
 
 
 def _from_ext4(image: Path, name: str) -> bytes | None:
-    text = process.output([process.require("debugfs", "e2fsprogs"), "-R", f'cat "/{name}"', str(image)])
-    return text.encode() or None
+    try:
+        return debugfs(image, f'cat "/{name}"', ignored=NOT_FOUND).encode() or None
+    except process.CommandFailed as error:
+        raise _damaged(image, error) from error
+
+
+def _damaged(path: Path, error: process.CommandFailed) -> UsageError:
+    printed = next(iter(error.tail.strip().splitlines()), "nothing")
+    return UsageError(f"{path} is damaged; copy it again ({error.argv[0]} printed: {printed})")

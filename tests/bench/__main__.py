@@ -16,7 +16,20 @@ from rich.console import Console
 
 from harness.core import serialization
 
-from . import boot, build, channel, clones, network, network_faults, power_cuts, promote, replays, reports, start
+from . import (
+    boot,
+    build,
+    channel,
+    clones,
+    inspections,
+    network,
+    network_faults,
+    power_cuts,
+    promote,
+    replays,
+    reports,
+    start,
+)
 from .table import Figure, Report, host_facts, now, render, versions
 
 ROWS: dict[str, Callable[..., list[Figure]]] = {
@@ -26,6 +39,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "http": network.measure_http,
     "network-faults": network_faults.measure,
     "channel": channel.measure,
+    "inspections": inspections.measure,
     "build": build.measure,
     "boot": boot.measure,
     "clones": clones.measure,

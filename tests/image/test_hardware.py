@@ -49,10 +49,11 @@ def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
 def _missing(machine: Machine, begun_s: float) -> Iterator[str]:
     """A sentence for each device that the guest does not use, or sees otherwise than the machine spec has it."""
     spec = machine.spec
-    drivers = machine.run("for card in /sys/class/net/*/device/driver; do basename $(realpath $card); done").text
+    cards = "for card in /sys/class/net/*/device/driver; do realpath -e $card || exit; done"
+    drivers = [path.rpartition("/")[2] for path in machine.check(cards).splitlines()]
     wanted = sorted(DRIVERS[nic.model] for nic in spec.nics)
-    if sorted(drivers.split()) != wanted:
-        yield f"network cards use the drivers {drivers.split()}, expected {wanted}"
+    if sorted(drivers) != wanted:
+        yield f"network cards use the drivers {drivers}, expected {wanted}"
     if (cpus := int(machine.check("nproc"))) != spec.cpus:
         yield f"the guest uses {cpus} CPUs of {spec.cpus}"
     memory_mib = int(machine.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) >> 10

@@ -50,11 +50,13 @@ class Journey:
     def check(self, stage: str) -> None:
         """Add to ``losses`` each nonce that is missing, and each scratch file that survived."""
         for file, nonce in self.nonces.items():
-            seen = self.machine.run(f"cat {shlex.quote(file)}").text
-            if seen != nonce:
-                self.losses.append(f"{stage}: {file} has {seen!r}, expected {nonce}")
-        left = self.machine.run(f"ls -d {shlex.join(self.scratch)}").text if self.scratch else ""
-        if left:
+            done = self.machine.run(f"cat {shlex.quote(file)}")
+            if done.status:
+                self.losses.append(f"{stage}: {file} cannot be read, expected {nonce}: {done.errors}")
+            elif done.text != nonce:
+                self.losses.append(f"{stage}: {file} has {done.text!r}, expected {nonce}")
+        look = f'for file in {shlex.join(self.scratch)}; do if [ -e "$file" ]; then echo "$file"; fi; done'
+        if left := self.machine.check(look):
             self.losses.append(f"{stage}: not on /data, but survived: {left}")
 
     def check_disk(self) -> None:

@@ -60,6 +60,9 @@ def _check(package: _Package) -> HostCheck:
         detail = f"{package.purpose}; {first_line(error)}"
         return HostCheck(name=package.name, state=package.without, detail=detail, remedy=remedy)
     version = re.search(r"\d+(\.\d+)+", printed)
+    if package.oldest and not version:
+        detail = f"{paths[0]} {package.version} prints no version but {printed[:80]!r}"
+        return HostCheck(name=package.name, state=package.without, detail=detail, remedy=remedy)
     if version and _numbers(version[0]) < _numbers(package.oldest):
         detail = f"{paths[0]} is {version[0]}; the oldest tested version is {package.oldest}, of Debian 12"
         return HostCheck(name=package.name, state=package.too_old, detail=detail, remedy=remedy)

@@ -6,7 +6,7 @@ import re
 import struct
 from pathlib import Path
 
-from harness.core import process
+from harness.core.debugfs import debugfs
 from harness.persistence.power_cuts.crash_states import CrashState, windows
 from harness.persistence.power_cuts.sweep import Recording, end_state
 from harness.persistence.power_cuts.writelog import Write, open_log
@@ -40,18 +40,14 @@ def _owner(state: Path, write: Write, recording: Recording) -> str:
     at = write.offset_bytes - recording.partition.start_bytes
     if not 0 <= at < recording.partition.size_bytes:
         return "outside of the file system"
-    found = re.search(r"^\d+\t(\d+)$", _debugfs(state, f"icheck {at // _block_bytes(state)}"), re.MULTILINE)
+    found = re.search(r"^\d+\t(\d+)$", debugfs(state, f"icheck {at // _block_bytes(state)}"), re.MULTILINE)
     if not found:
         return "of the file system itself"
     inode = found[1]
     if inode == _JOURNAL:
         return "of the journal"
-    rows = (line.partition("\t")[::2] for line in _debugfs(state, f"ncheck {inode}").splitlines())
+    rows = (line.partition("\t")[::2] for line in debugfs(state, f"ncheck {inode}").splitlines())
     return next((name.replace("//", "/") for number, name in rows if number == inode), f"inode {inode}")
-
-
-def _debugfs(state: Path, request: str) -> str:
-    return process.answer([process.require("debugfs", "e2fsprogs"), "-R", request, str(state)])[1]
 
 
 def _block_bytes(state: Path) -> int:

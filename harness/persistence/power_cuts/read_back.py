@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import process
+from harness.core.debugfs import CORRECTED, debugfs
 from harness.core.errors import HostError
 
-_CORRECTED = 2
-"""e2fsck(8): up to this status, all errors are corrected."""
 _FORCED = "check forced"
 """Printed by e2fsck -p when it checked everything, as -fn would."""
 
@@ -38,7 +37,7 @@ def read_disk(state: Path, scratch: Path, load: str = "") -> DiskContents:
     """
     e2fsck = process.require("e2fsck", "e2fsprogs")
     status, text = _answer([e2fsck, "-p", str(state)])
-    if status > _CORRECTED:
+    if status > CORRECTED:
         return DiskContents(f"e2fsck -p: {_sentence(text, state)}", {})
     if _FORCED not in text:
         status, text = _answer([e2fsck, "-fn", str(state)])
@@ -46,7 +45,7 @@ def read_disk(state: Path, scratch: Path, load: str = "") -> DiskContents:
             return DiskContents(f"e2fsck -fn: {_sentence(text, state)}", {})
     scratch.mkdir()
     try:
-        _answer([process.require("debugfs", "e2fsprogs"), "-R", f'rdump / "{scratch}"', str(state)])
+        _dump(state, scratch)
         if os.geteuid():
             _make_readable(scratch)
         files = dict(_walk(scratch))
@@ -58,9 +57,22 @@ def read_disk(state: Path, scratch: Path, load: str = "") -> DiskContents:
 
 def _answer(argv: list[str]) -> tuple[int, str]:
     status, text = process.answer(argv)
+    _check_room(text)
+    return status, text
+
+
+def _dump(state: Path, scratch: Path) -> None:
+    """Copy all files to ``scratch``; only root can preserve their owners."""
+    try:
+        debugfs(state, f'rdump / "{scratch}"', ignored=".* while changing ownership of .*")
+    except process.CommandFailed as error:
+        _check_room(error.tail)
+        raise
+
+
+def _check_room(text: str) -> None:
     if os.strerror(errno.ENOSPC) in text:
         raise HostError(f"the host has no room to lay out crash states: {text.strip().splitlines()[-1]}")
-    return status, text
 
 
 def _make_readable(folder: Path) -> None:

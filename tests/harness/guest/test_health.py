@@ -120,10 +120,11 @@ def test_taints_are_named() -> None:
 
 SYSTEMCTL = """#!/bin/sh
 case $1 in
-    list-units) echo 'ssh.service loaded failed failed OpenSSH' ;;
+    list-units) printf 'ssh.service loaded failed failed OpenSSH\\n-.mount loaded active mounted /\\n' ;;
     show) printf 'Id=a.service\\nNRestarts=0\\n\\nId=b.service\\nNRestarts=2\\n' ;;
 esac
 """
+OD = '#!/bin/sh\ncase $* in *boot_params*) echo 4711 ;; *) exec /usr/bin/od "$@" ;; esac\n'
 
 
 class LocalShell(Channel):
@@ -131,8 +132,9 @@ class LocalShell(Channel):
 
     def __init__(self, folder: Path, systemctl: str) -> None:
         self._folder = folder
-        (folder / "systemctl").write_text(systemctl)
-        (folder / "systemctl").chmod(0o755)
+        for name, content in (("systemctl", systemctl), ("od", OD)):
+            (folder / name).write_text(content)
+            (folder / name).chmod(0o755)
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
         environment = {"PATH": f"{self._folder}:{os.environ['PATH']}", "LC_ALL": "C"}
@@ -145,15 +147,18 @@ def test_a_guest_names_its_failed_and_restarted_units_also_the_last(tmp_path: Pa
 
     assert seen.failed_units == ("ssh.service",)
     assert seen.restarted_units == ("b.service 2",)
+    assert (seen.kernel, seen.prints.initrd_bytes) == (os.uname().release, 4711)
+    assert seen.prints.kernel_build == os.uname().version
 
 
 def test_a_guest_without_failed_units_names_none(tmp_path: Path) -> None:
-    assert inspect_guest(LocalShell(tmp_path, "#!/bin/sh\n")).failed_units == ()
+    assert inspect_guest(LocalShell(tmp_path, SYSTEMCTL.replace("failed", "active"))).failed_units == ()
 
 
 @pytest.mark.parametrize("verb", ["list-units", "show"])
-def test_a_guest_whose_systemctl_fails_is_not_a_healthy_one(verb: str, tmp_path: Path) -> None:
-    shell = LocalShell(tmp_path, f"#!/bin/sh\n[ $1 = {verb} ] || exit 0\necho no bus >&2\nexit 1\n")
+@pytest.mark.parametrize(("does", "words"), [("echo no bus >&2; exit 1", "status 1: no bus"), ("exit 0", "nothing")])
+def test_a_guest_whose_systemctl_fails_is_not_a_healthy_one(verb: str, does: str, words: str, tmp_path: Path) -> None:
+    shell = LocalShell(tmp_path, SYSTEMCTL.replace("case", f"[ $1 != {verb} ] || {{ {does}; }}\ncase", 1))
 
-    with pytest.raises(ImageError, match=r"a command ended with status 1: .*no bus"):
+    with pytest.raises(ImageError, match=f"systemctl {verb} .* {words}"):
         inspect_guest(shell)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.core.deadline import Deadline, host_scale
@@ -39,6 +41,19 @@ def test_known_facts_are_not_asked_for_again() -> None:
     assert host.system_info.distribution == "debian"
     assert host.service("ssh").is_running
     assert clone.asked == ["systemctl is-active ssh"]
+
+
+def test_what_a_killed_command_printed_is_no_fact() -> None:
+    class Killed(Guest):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+            done = super().run(command, deadline)
+            return replace(done, status=137) if command == "command -v command" else done
+
+    facts = gather_facts("template", Killed())
+
+    assert "uname -s" in facts
+    assert "command -v command" in gather_facts("template", Guest())
+    assert "command -v command" not in facts
 
 
 def test_a_command_of_a_test_itself_always_runs() -> None:

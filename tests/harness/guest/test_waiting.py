@@ -182,6 +182,13 @@ def test_a_command_that_hangs_has_not_failed(shell: LocalShell) -> None:
     assert fails(shell, waiting.command_fails("sleep 60")).seen == "it was still running"
 
 
+def test_a_command_that_cannot_be_run_has_not_failed(shell: LocalShell) -> None:
+    error = fails(shell, waiting.command_fails("sytemctl is-active x"), seconds=60)
+
+    assert error.seen == "status 127"
+    assert "sytemctl: command not found" in error.evidence[0]
+
+
 def test_a_command_that_ends_with_the_status_of_timeout_has_failed(shell: LocalShell) -> None:
     wait(shell, waiting.command_fails("exit 124"), seconds=60)
 
@@ -217,6 +224,16 @@ def test_no_temporary_file_is_left(shell: LocalShell) -> None:
     fails(shell, waiting.command_succeeds("false"))
 
     assert set(shell.folder.iterdir()) == before
+
+
+def test_a_wait_whose_script_is_killed_says_so() -> None:
+    class Killed(Channel):
+        def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+            return Completed(command=command, status=137, stdout=b"", stderr=b"Killed\n")
+
+    error = fails(Killed(), waiting.unit_is_active("a.service"))
+
+    assert (error.seen, error.evidence) == ("the script of the wait ended with status 137 (SIGKILL)", ("Killed",))
 
 
 def test_a_guest_that_does_not_answer_is_an_error_that_says_so() -> None:

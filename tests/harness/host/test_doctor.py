@@ -82,7 +82,7 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> Examine:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this host's programs, without two, with an old QEMU and with a mksquashfs that does not start."""
+    """This host's programs, but two missing, an old QEMU, a mksquashfs that does not start, a silent dnsmasq."""
     folder = tmp_path_factory.mktemp("bin")
     for path in Path("/usr/bin").iterdir():
         (folder / path.name).symlink_to(path)
@@ -90,7 +90,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).unlink()
     (folder / "qemu-system-x86_64").write_text("#!/bin/sh\necho 'QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11)'\n")
     (folder / "mksquashfs").write_bytes(b"\x7fELF of another machine")
-    for name in ("qemu-system-x86_64", "mksquashfs"):
+    (folder / "dnsmasq").write_text("#!/bin/sh\n")
+    for name in ("qemu-system-x86_64", "mksquashfs", "dnsmasq"):
         (folder / name).chmod(0o755)
     return folder
 
@@ -114,6 +115,13 @@ def test_a_qemu_that_is_too_old_is_named_with_its_version(of_programs: Checks, p
     assert check.is_missing
     assert f"{programs}/qemu-system-x86_64 is 5.2.0" in check.detail
     assert "7.2" in check.detail
+
+
+def test_a_program_that_prints_no_version_is_not_taken_for_a_new_one(of_programs: Checks) -> None:
+    check = of_programs["dnsmasq-base"]
+
+    assert check.state is not CheckState.OK
+    assert "dnsmasq --version prints no version but ''" in check.detail
 
 
 def test_a_program_that_does_not_start_causes_no_traceback(of_programs: Checks) -> None:

@@ -214,6 +214,16 @@ def test_the_end_of_a_lab_ends_every_wait(tmp_path: Path) -> None:
         assert child.wait(Deadline(5)) == -signal.SIGKILL
 
 
+def test_a_lab_whose_dhcp_server_ends_by_itself_says_so(tmp_path: Path) -> None:
+    with open_lab(tmp_path) as lab:
+        assert lab.problem == ""
+        killed = lab.spawn(["sh", "-c", 'exec kill -9 "$(pidof dnsmasq)"'])
+        assert killed.wait(Deadline(5)) == 0
+
+        assert poll(lambda: lab.problem, Deadline(5), every_s=0.01), "the end of a child is reported"
+        assert lab.problem.startswith("the lab's dnsmasq ended with status -9: ")
+
+
 def test_what_runs_on_the_user_network_ends_with_its_supervisor_too(tmp_path: Path) -> None:
     with open_lab(tmp_path, "user") as lab:
         child = lab.spawn(["sleep", "600"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import ChannelClosed, ChannelTimeout
+from harness.guest.channel import ChannelClosed, ChannelTimeout, Completed
 from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest
 from harness.model.timeouts import Timeouts
 
@@ -29,10 +29,11 @@ class FakeSsh:
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
 
-    def run(self, *_: object) -> None:
+    def run(self, command: str, *_: object) -> Completed:
         self.refusals -= 1
         if self.refusals >= 0:
             raise ChannelClosed("m: connection refused")
+        return Completed(command=command, status=0, stdout=b"", stderr=b"")
 
 
 class FakeWatch:

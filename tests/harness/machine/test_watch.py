@@ -43,6 +43,7 @@ class FakeConsole:
 
 class FakeLab:
     has_only_transient_faults = False
+    problem = ""
     http = SimpleNamespace(log=(), under_way=(), answer_to=None)
     trace = SimpleNamespace(events=lambda _number, _since_s: [])
 
@@ -142,3 +143,16 @@ def test_a_failure_of_a_machine_in_doubt_is_the_hosts(watch: BootWatch) -> None:
     with pytest.raises(BootFailed) as failure:
         watch.check()
     assert failure.value.finding.blame is Blame.HOST
+
+
+def test_a_machine_whose_lab_lost_its_dhcp_server_fails_early_for_the_hosts_doing(watch: BootWatch) -> None:
+    lab: Any = watch.context.lab
+    lab.problem = "the lab's dnsmasq ended with status -11"
+    assert watch.doubt() == "", "it is in user space"
+
+    del watch.console.phases["userspace"]
+    watch.console.matches.append(PANIC)
+
+    with pytest.raises(BootFailed) as failure:
+        watch.check()
+    assert (failure.value.finding.blame, failure.value.finding.cause) == (Blame.HOST, lab.problem)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from harness.core.errors import ImageError
 from harness.model.definition import load_definition
-from harness.persistence.identity import PROBES, duplicates
+from harness.persistence.identity import PROBES, duplicates, parts
 
 IMAGES = Path(__file__).parents[3] / "images"
 
@@ -19,9 +22,51 @@ def test_an_image_must_have_the_identity_of_its_parts() -> None:
     assert required("nova-kvm") == required("base") | {"Open vSwitch system id", "libvirt host UUID"}
 
 
-def test_an_answer_that_is_empty_or_the_same_on_two_machines_is_reported() -> None:
+def test_an_answer_that_is_the_same_on_two_machines_is_reported() -> None:
     assert list(duplicates({"machine-id": "a", "keys": "k"}, {"machine-id": "b", "keys": "l"})) == []
-    assert list(duplicates({"machine-id": "", "keys": "k"}, {"machine-id": "b", "keys": "k"})) == [
-        "a machine has no machine-id",
-        "keys is the same on both machines: k",
+    assert list(duplicates({"machine-id": "a", "keys": "k"}, {"machine-id": "b", "keys": "k"})) == [
+        "keys is the same on both machines: k"
     ]
+
+
+NETWORKCTL = """\
+● 1: lo
+             Link File: n/a
+● 2: enp0s1
+     Hardware Address: 52:54:00:77:00:00
+      DHCPv4 Client ID: IAID:0xb7e7dcda/DUID
+"""
+ANSWERS = {
+    "machine-id": "0123456789abcdef0123456789abcdef",
+    "SSH host keys": "256 SHA256:b no comment (ED25519)\n256 SHA256:a no comment (ECDSA)",
+    "DHCP client id": NETWORKCTL,
+    "Open vSwitch system id": '{hostname="a", rundir="/run/openvswitch", system-id="c-d-e"}',
+    "libvirt host UUID": "<capabilities>\n  <host>\n    <uuid>f-g</uuid>\n    <cpu/>\n  </host>\n",
+    "nova compute id": "absent",
+    "iSCSI initiator name": "## a comment\nInitiatorName=iqn.1993-08.org.debian:01:1",
+}
+
+
+def test_each_part_is_found_in_what_its_command_prints() -> None:
+    assert dict(parts(ANSWERS, load_definition(IMAGES / "nova-kvm"))) == {
+        "machine-id": "0123456789abcdef0123456789abcdef",
+        "SSH host keys": "256 SHA256:a no comment (ECDSA)\n256 SHA256:b no comment (ED25519)",
+        "DHCP client id": "IAID:0xb7e7dcda/DUID",
+        "Open vSwitch system id": "c-d-e",
+        "libvirt host UUID": "f-g",
+        "iSCSI initiator name": "iqn.1993-08.org.debian:01:1",
+    }
+
+
+@pytest.mark.parametrize("name", ["DHCP client id", "Open vSwitch system id", "libvirt host UUID"])
+def test_a_required_part_that_the_answer_lacks_is_an_error(name: str) -> None:
+    with pytest.raises(ImageError, match=f"the machine has no {name}: .* printed:\nother"):
+        dict(parts({**ANSWERS, name: "other"}, load_definition(IMAGES / "nova-kvm")))
+
+
+def test_a_part_that_the_image_may_lack_is_asked_for_only_where_it_exists() -> None:
+    base = load_definition(IMAGES / "base")
+    commands = {probe.name: probe.probe(base).command for probe in PROBES}
+
+    assert commands["machine-id"] == "cat /etc/machine-id"
+    assert commands["libvirt host UUID"].startswith("[ -S /run/libvirt/libvirt-sock ] || { echo absent; exit; }")

@@ -11,7 +11,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
-from harness.persistence.locations import find_locations
+from harness.persistence.locations import Location, find_locations, place, read_mounts, serials
 
 
 class Here(Channel):
@@ -63,8 +63,8 @@ def test_of_a_bind_mount_and_of_an_overlay_it_is_the_folder_below_that_counts(tm
 def test_a_dangling_link_is_the_images_fault(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
 
-    with pytest.raises(ImageError, match="dangling link"):
-        find_locations(Here(), [str(tmp_path / "link")])
+    with pytest.raises(ImageError, match=r"ended with status 1: realpath: .*link: No such file"):
+        find_locations(Here(), [str(tmp_path), str(tmp_path / "link")])
 
 
 def test_an_answer_that_lacks_a_path_is_an_error() -> None:
@@ -72,5 +72,70 @@ def test_an_answer_that_lacks_a_path_is_an_error() -> None:
         def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
             return Completed(command=command, status=137, stdout=b"", stderr=b"Killed\n")
 
-    with pytest.raises(ImageError, match="did not say where /etc/nova are stored: Killed"):
+    with pytest.raises(ImageError, match=r"'real paths'.* status 137 \(SIGKILL\): Killed"):
         find_locations(Killed(), ["/etc/nova"])
+
+
+class Broken(Here):
+    """This host's shell, in which ``program`` is a script."""
+
+    def __init__(self, folder: Path, program: str, script: str) -> None:
+        (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / program).chmod(0o755)
+        super().__init__("env", f"PATH={folder}:{os.environ['PATH']}")
+
+
+BREAKS = pytest.mark.parametrize("script", ["exit 0", "exit 3", "kill -9 $$"])
+
+
+MOUNTS = """\
+22 1 0:2 / / rw - overlay LiveOS_rootfs rw,lowerdir=/run/rootfsbase,upperdir=/run/overlayfs,workdir=/run/ovlwork
+30 22 8:2 / /data rw,relatime shared:12 - ext4 /dev/sda2 rw,errors=remount-ro
+31 22 8:2 /context /srv/the\\040context rw,relatime shared:12 - ext4 /dev/sda2 rw,errors=remount-ro
+32 22 0:40 / /etc/network rw - overlay overlay rw,lowerdir=/etc/network,upperdir=/data/upper,workdir=/data/work
+33 22 0:41 / /etc/network rw - overlay overlay rw,lowerdir=/etc/network,upperdir=/data/last,workdir=/data/work2
+"""
+
+
+@pytest.mark.parametrize(
+    ("real", "where"),
+    [
+        ("/data/etc/nova", ("/dev/sda2", "/data", "/", "/etc/nova")),
+        ("/data", ("/dev/sda2", "/data", "/", "")),
+        ("/database", ("LiveOS_rootfs", "/", "/", "/database")),
+        ("/srv/the context/x", ("/dev/sda2", "/srv/the context", "/context", "/context/x")),
+        ("/etc/network/a", "/data/last/a"),
+    ],
+)
+def test_a_path_is_where_the_last_mount_above_it_puts_it(real: str, where: object) -> None:
+    found = place("/path", real, read_mounts(MOUNTS))
+
+    assert where == (found if isinstance(found, str) else (found.device, found.mount, found.root, found.inner))
+
+
+@BREAKS
+@pytest.mark.parametrize("program", ["realpath", "cat"])
+def test_a_broken_program_finds_no_location(program: str, script: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        find_locations(Broken(tmp_path, program, script), ["/"])
+
+
+DISK = Location(path="/data", device="/dev/vda2", mount="/data", root="/", inner="/")
+
+
+def test_serial_numbers_are_those_of_all_disks_below(tmp_path: Path) -> None:
+    rows = 'printf \'NAME="vda2" SERIAL=""\\nNAME="vda" SERIAL="DATA"\\n\''
+
+    assert serials(Broken(tmp_path, "lsblk", rows), DISK) == ["DATA"]
+
+
+@BREAKS
+def test_a_broken_lsblk_is_not_a_disk_without_a_serial_number(script: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        serials(Broken(tmp_path, "lsblk", script), DISK)
+
+
+def test_what_is_not_on_a_block_device_has_no_serial_number() -> None:
+    where = Location(path="/x", device="tmpfs", mount="/", root="/", inner="/x")
+
+    assert serials(Here("false"), where) == []

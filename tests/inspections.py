@@ -1,0 +1,34 @@
+"""All inspections of a machine, by name: what the bench and the tests break and look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.guest.health import inspect_guest
+from harness.guest.runtime_profile import read_boot, read_profile
+from harness.machine.shared import take_snapshot, triggered_units
+from harness.persistence.databases import formats
+from harness.persistence.identity import identity
+from harness.persistence.locations import find_locations, partition_number, serials
+from harness.persistence.seeded_defaults import missing
+
+from .broken_commands import Inspections
+
+
+def inspections(machine: Any) -> Inspections:
+    """The inspections of ``machine``, a `Machine` or what stands for one: it has a definition and a channel."""
+    channel, paths = machine.channel, machine.definition.persistent_paths
+    (place, *_) = find_locations(channel, paths)
+    return {
+        "health": lambda: inspect_guest(channel),
+        "runtime profile": lambda: read_profile(channel, paths),
+        "boot": lambda: read_boot(channel),
+        "identity": lambda: identity(machine),
+        "locations": lambda: find_locations(channel, paths),
+        "serial numbers": lambda: serials(channel, place),
+        "partition number": lambda: partition_number(channel, place),
+        "snapshot": lambda: take_snapshot(channel),
+        "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
+        "seeded defaults": lambda: missing(machine),
+        "databases": lambda: formats(machine, paths),
+    }

@@ -1,0 +1,176 @@
+"""On a real machine each field that an inspection can fill is filled: an empty one is a command that failed unseen."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import report
+from harness.build.pipeline import build
+from harness.diff import Side, compare
+from harness.guest.health import inspect_guest
+from harness.guest.runtime_profile import read_boot, read_profile
+from harness.guest.serial_shell import SerialChannel, takes_serial_shell
+from harness.host import accelerator
+from harness.lab import open_lab
+from harness.machine.boot_plan import BootContext
+from harness.machine.machine import Machine, boot
+from harness.machine.shared import take_snapshot
+from harness.model.artifacts import Artifacts
+from harness.model.definition import load_definition
+from harness.model.machine_spec import BootPath, MachineSpec
+from harness.persistence.identity import PROBES, identity
+from harness.persistence.locations import find_locations, partition_number, serials
+from harness.persistence.seeded_defaults import missing
+from harness.qemu.disk_images import make_disk
+from harness.runs.folder import Run, make_key
+from harness.store.store import find_store
+
+from .conftest import ROOT, Judge
+
+MAY_BE_EMPTY = {"failed_units", "tainted"}
+"""A good machine has no failed unit and no taint."""
+
+
+@pytest.fixture(scope="module", params=["base", "base-bookworm", "nova-kvm"])
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A ready machine of that image, for looking only."""
+    definition, folder = load_definition(ROOT / "images" / request.param), tmp_path_factory.mktemp(request.param)
+    artifacts = build(definition, find_store())
+    run = Run(folder, "main")
+    make_key(run, find_store())
+    spec = MachineSpec(
+        name="machine",
+        uuid=uuid.uuid4(),
+        boot_path=BootPath.DIRECT,
+        accelerator=accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators")).accelerator,
+        cpus=definition.cpus,
+        memory_mib=definition.memory_mib,
+        disks=(make_disk(folder / "data.raw"),),
+    )
+    (folder / "lab").mkdir()
+    with open_lab(folder / "lab") as lab:
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
+        with boot(spec, artifacts, definition, context=context) as machine:
+            yield machine
+
+
+def empty(value: Any, name: str = "") -> Iterator[str]:
+    """The names of the empty fields of a value of nested dataclasses, mappings and tuples."""
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            if field.name not in MAY_BE_EMPTY:
+                yield from empty(getattr(value, field.name), f"{name}.{field.name}")
+    elif not value:
+        yield name
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            if not isinstance(one, int):  # root's number is 0
+                yield from empty(one, f"{name}[{key}]")
+    elif isinstance(value, tuple):
+        for number, one in enumerate(value):
+            yield from empty(one, f"{name}[{number}]")
+
+
+def test_the_guest_is_reached_as_its_systemd_allows(machine: Machine) -> None:
+    systemd = machine.artifacts.manifest.systemd
+
+    assert isinstance(machine.channel, SerialChannel) == takes_serial_shell(systemd), systemd
+
+
+def test_the_health_and_the_fingerprint_of_a_guest_have_each_field(machine: Machine) -> None:
+    seen = inspect_guest(machine.channel)
+
+    assert list(empty(seen)) == []
+    assert (seen.failed_units, seen.image) == ((), machine.definition.name)
+
+
+def test_the_runtime_profile_has_each_field(machine: Machine) -> None:
+    seen = read_profile(machine.channel, machine.definition.persistent_paths)
+
+    assert list(empty(seen)) == []
+    assert len(seen.units) > 20
+    assert {*machine.definition.services, *machine.definition.sockets, "-.mount"} <= set(seen.units)
+    assert len({unit.ready_s for unit in seen.units.values()}) > 20, "each has its own time"
+    assert all(seen.units[name].ready_s > 0 for name in machine.definition.services)
+    programs = {socket.rpartition(" ")[2] for socket in seen.sockets}
+    assert {"sshd", "systemd-resolve"} <= programs, programs
+    assert (seen.users["root"], seen.groups["root"]) == (0, 0)
+    assert set(seen.links) == set(machine.definition.persistent_paths)
+    assert 30 < seen.memory_mib < machine.spec.memory_mib
+
+
+def test_a_boot_has_its_memory_and_the_times_of_its_units(machine: Machine) -> None:
+    (boot,) = machine.context.run.boots()
+    units = json.loads((Path(boot.console).parent / "units.json").read_text("utf-8"))
+
+    assert boot.memory_mib > 30
+    assert set(machine.definition.services) <= set(units)
+    assert len(units) > 20
+    assert set(units) & set(read_boot(machine.channel)[1])
+    assert [one for one in machine.context.run.events() if "when units start" in str(one.event)] == []
+
+
+def test_the_identity_has_each_part(machine: Machine) -> None:
+    seen = identity(machine)
+
+    assert {probe.name for probe in PROBES if probe.is_required(machine.definition)} <= set(seen)
+    assert list(empty(seen)) == []
+    assert len(seen["machine-id"]) == 32
+    assert "SHA256:" in seen["SSH host keys"]
+    if "openvswitch-switch.service" in machine.definition.services:
+        assert {"Open vSwitch system id", "libvirt host UUID", "iSCSI initiator name"} <= set(seen)
+
+
+def test_each_persistent_path_has_its_place_on_the_disk(machine: Machine) -> None:
+    found = find_locations(machine.channel, machine.definition.persistent_paths)
+
+    assert list(empty(found)) == []
+    assert [one.path for one in found] == list(machine.definition.persistent_paths)
+    assert {partition_number(machine.channel, one) for one in found} == {2}
+    assert {serial for one in found for serial in serials(machine.channel, one)} == {machine.spec.data.serial}
+    (elsewhere,) = find_locations(machine.channel, ["/root"])
+    assert serials(machine.channel, elsewhere) == []
+    assert missing(machine) == frozenset()
+
+
+def test_a_snapshot_of_a_shared_machine_has_files_and_units(machine: Machine) -> None:
+    seen = take_snapshot(machine.channel)
+
+    assert list(empty(seen)) == []
+    assert any(name.startswith("/data/") for name in seen)
+    assert any(name.startswith("/etc/") for name in seen), "files in the overlay, without its folder's name"
+    assert {seen[name] for name in machine.definition.services} == {"active"}
+
+
+def test_the_packages_that_run_are_those_of_the_manifest(machine: Machine) -> None:
+    packages = machine.artifacts.manifest.packages
+    installed = machine.check("dpkg-query -W -f '${Package} ${Version}\\n'").splitlines()
+
+    assert len(packages) > 100
+    assert list(empty(packages)) == []
+    assert {f"{name} {version}" for name, version in packages.items()} <= set(installed)
+
+
+def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, artifacts: Artifacts, tmp_path: Path) -> None:
+    _, verdict = judge("base", "tests/image/test_services.py")
+
+    profile = verdict.runtime_profile
+    assert profile is not None
+    assert list(empty(profile)) == []
+    assert len(profile.units) > 20
+    failed = {**profile.units, "ssh.service": replace(profile.units["ssh.service"], state="failed")}
+    other = replace(verdict, runtime_profile=replace(profile, units=failed))
+    difference = compare(Side(artifacts=artifacts, verdict=verdict), Side(artifacts=artifacts, verdict=other))
+    (units,) = (section for section in difference.sections if section.name == "units")
+    assert [(entry.what, entry.old, entry.new) for entry in units.entries] == [("ssh.service", "active", "failed")]
+    assert [boot.memory_mib for boot in verdict.boots if not boot.memory_mib] == []
+    page = report.write_page(verdict, tmp_path / "latest").read_text("utf-8")
+    assert "systemd-networkd.service" in page
+    assert "when units start" not in " ".join(verdict.coverage.unchecked)
