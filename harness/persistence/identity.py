@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.machine.machine import Machine
-from harness.model.definition import ImageDefinition
+from harness.model.definition import Identity, ImageDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,26 @@ PROBES = (
 )
 
 
+_INTENDED = f'identity = "{Identity.NEW_EACH_BOOT}" below [expect] in image.toml'
+
+
 def identity(machine: Machine) -> dict[str, str]:
     """The identity of ``machine``, which is on, by probe; a probe without an answer is left out unless required."""
     answers = {probe: machine.run(f"({probe.command}) 2>/dev/null").text.strip() for probe in PROBES}
     return {probe.name: text for probe, text in answers.items() if text or probe.is_required(machine.definition)}
+
+
+def changes(definition: ImageDefinition, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    """A sentence for each part of a machine's identity that is not as it was in an earlier boot: pure.
+
+    None if the definition says that the identity is new at each boot.
+    """
+    if definition.identity is Identity.NEW_EACH_BOOT:
+        return
+    hint = "" if definition.persistent_paths else f"; if that is intended, write {_INTENDED}"
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            yield f"{name} was {before.get(name)!r}, is {after.get(name)!r}{hint}"
 
 
 def duplicates(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:

@@ -65,6 +65,8 @@ def partition_number(channel: Channel, location: Location) -> int:
 def find_locations(channel: Channel, paths: Iterable[str]) -> tuple[Location, ...]:
     """Where each of ``paths`` is stored; `ImageError` for one that does not exist."""
     paths = list(paths)
+    if not paths:
+        return ()
     done = channel.run(_WHERE.replace("PATHS", shlex.join(paths)))
     found = []
     for line in done.text.splitlines():

@@ -11,6 +11,8 @@ _FOLDER = "/usr/share/persist"
 def missing(machine: Machine) -> frozenset[str]:
     """A sentence for each default of the running image that its persistent path lacks, or has in another version."""
     paths = machine.definition.persistent_paths
+    if not paths:
+        return frozenset()
     differences = machine.run(
         f"cd {_FOLDER} 2>/dev/null || exit 0; for path in {' '.join(paths)}; do "
         'diff -rq --no-dereference ".$path" "/data$path"; done'

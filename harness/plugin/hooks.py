@@ -12,7 +12,16 @@ import pytest
 
 from harness.core import serialization
 from harness.core.errors import HostError
-from harness.plugin import classify, collect, conclude, controller, other_plugins, shared_machine_guard, suite
+from harness.plugin import (
+    classify,
+    collect,
+    conclude,
+    controller,
+    not_applicable,
+    other_plugins,
+    shared_machine_guard,
+    suite,
+)
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -94,6 +103,8 @@ def pytest_runtest_makereport(
     """Classify a failure where its machine is: in the worker."""
     report = yield
     classify.note_console(item, report)
+    if call.excinfo is not None:
+        not_applicable.note(report, call.excinfo.value)
     if call.excinfo is not None and report.failed:
         classify.classify(item, report, other_plugins.blamed(call.excinfo.value), item.config.stash[KEY])
         item.stash[_HAS_FAILED] = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BootFailed, ImageDefinition, Lab
+from harness import BootFailed, ImageDefinition, Lab, not_applicable
 from harness.core.errors import Blame
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
@@ -25,9 +25,9 @@ def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_no
     folder: Path, default_boot_path: str, run: Run,
 ) -> None:  # fmt: skip
     if disk_fault is DiskFault.NO_INODES and os.geteuid():
-        run.add_unchecked("a disk without a free inode: only root can make one and preserve the files' owners")
-        return
-    faulty = make_faulty(disk_fault, seeded_disk.copy(folder), seeded_disk.number)
+        not_applicable("only root can make a disk without a free inode and preserve the files' owners")
+    (disk,) = seeded_disk.copy(folder)
+    faulty = make_faulty(disk_fault, disk, seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
     name, boots = f"disk-{disk_fault}", run.expected_to_fail(folder / "boots")
     losses: list[str] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from harness.model.definition import load_definition
-from harness.persistence.identity import PROBES, duplicates
+from harness.model.definition import Identity, load_definition
+from harness.persistence.identity import PROBES, changes, duplicates
 
 IMAGES = Path(__file__).parents[3] / "images"
 
@@ -25,3 +26,14 @@ def test_an_answer_that_is_empty_or_the_same_on_two_machines_is_reported() -> No
         "a machine has no machine-id",
         "keys is the same on both machines: k",
     ]
+
+
+def test_an_identity_that_changed_is_reported_unless_the_definition_says_that_it_is_new_each_boot() -> None:
+    base, stateless = (load_definition(IMAGES / name) for name in ("base", "base-stateless"))
+    before, after = {"machine-id": "a", "keys": "k"}, {"machine-id": "b", "keys": "k"}
+
+    assert list(changes(base, before, before)) == []
+    assert list(changes(base, before, after)) == ["machine-id was 'a', is 'b'"]
+    assert list(changes(stateless, before, after)) == []
+    (sentence,) = changes(replace(stateless, identity=Identity.KEPT), before, after)
+    assert sentence.endswith('if that is intended, write identity = "new-each-boot" below [expect] in image.toml')
