@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.model.finding_catalog import next_step
 from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX
 from harness.model.verdict import Cost, Outcome, Verdict
+from harness.report.words import checks_passed
 
 _EVIDENCE_LINES = 6
 
@@ -30,11 +31,11 @@ def format_verdict(verdict: Verdict, folder: Path) -> Iterator[str]:
         if rate.passed < rate.repeats:
             share = f"{rate.low:.0%} to {rate.high:.0%} with 95 % confidence"
             yield f"{rate.check} passed in {rate.passed} of {rate.repeats} repeats: {share}"
+    yield from (f"not applicable: {check}: {reason}" for check, reason in coverage.not_applicable.items())
     yield from (f"could not be checked: {what}" for what in coverage.unchecked)
-    passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
     yield (
-        f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}. {passed} of {required} required checks passed, "
+        f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}. {checks_passed(coverage)}, "
         f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
         f"{verdict.elapsed_s:.0f} s"
     )

@@ -58,3 +58,13 @@ def test_an_inconclusive_verdict_says_what_is_missing_and_what_to_do(tmp_path: P
     assert "services passed in 2 of 3 repeats: 20% to 90% with 95 % confidence" in lines
     assert "longest: x 3 s" in lines
     assert lines[-1] == "inconclusive: fix the host, or run all required checks, and run again"
+
+
+def test_a_check_that_is_not_applicable_has_a_line_with_its_reason_and_does_not_count(tmp_path: Path) -> None:
+    made = samples.verdict((), (), outcome=Outcome.PASSED)
+    coverage = replace(made.coverage, failed=(), missing=(), not_applicable={"ordering": "systemd 252"})
+
+    lines = list(format_verdict(replace(made, coverage=coverage), tmp_path))
+
+    assert "not applicable: ordering: systemd 252" in lines
+    assert any("PASSED. 7 of 7 required checks passed (1 not applicable), " in line for line in lines)
