@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
 @pytest.mark.cause("the image runs from RAM, or uses a disk that is not its own, without an error")
 @pytest.mark.boots(1)
-def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_not(
+def test_a_machine_with_a_faulty_disk_boots_with_its_data_or_fails_with_a_reason(
     disk_fault: DiskFault, seeded_disk: Seeded, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab,
     folder: Path, default_boot_path: str, run: Run,
 ) -> None:  # fmt: skip

@@ -24,7 +24,7 @@ CLOCK_WITHIN_S = 600
 
 @pytest.mark.cause("a driver is missing, or the image assumes a device that this hardware does not have")
 @pytest.mark.boots(1)
-def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
+def test_a_machine_of_this_hardware_boots_and_uses_all_its_devices(
     hardware_profile: str,
     definition: ImageDefinition,
     make_machine: MakeMachine,

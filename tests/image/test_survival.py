@@ -138,7 +138,7 @@ def test_data_survives_upgrade_and_rollback(
 
 @pytest.mark.cause("this boot path boots another image, or none, or does not find /data")
 @pytest.mark.boots(2)
-def test_machine_comes_up_and_upgrades_on_its_other_boot_paths(
+def test_a_machine_boots_and_upgrades_on_its_other_boot_paths(
     make_machine: MakeMachine,
     lab: Lab,
     disks: tuple[DiskSpec, ...],
