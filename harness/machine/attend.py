@@ -180,15 +180,15 @@ def _image_of(options: BootOptions, store: Store, until: ExitStack) -> tuple[Ima
 
 def _disks(options: BootOptions, definition: ImageDefinition, folder: Path) -> tuple[DiskSpec, ...]:
     """The disk of --disk; else a blank one, or none if the image has no persistent paths."""
-    if options.disk:
-        return (_disk(options, options.disk, folder),)
-    return (disk_images.make_disk(folder / "data.raw"),) if definition.persistent_paths else ()
+    if options.disk is None:
+        return disk_images.blank_disks(definition, folder / "data.raw")
+    return (_disk(options.disk, folder, is_written=options.write_disk),)
 
 
-def _disk(options: BootOptions, path: Path, folder: Path) -> DiskSpec:
-    """With --write-disk the file at ``path`` itself; else an overlay over it in ``folder``."""
+def _disk(path: Path, folder: Path, *, is_written: bool) -> DiskSpec:
+    """With ``is_written`` the file at ``path`` itself; else an overlay over it in ``folder``."""
     try:
-        if not options.write_disk:
+        if not is_written:
             over = folder / "data.qcow2"
             disk_images.make_overlay(over, path, base_format=disk_images.format_of(path))
             return DiskSpec(path=over, serial=disk_images.DATA_SERIAL, format=DiskFormat.QCOW2)

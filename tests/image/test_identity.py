@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness import ImageDefinition, Lab, Machine
-from harness.fixtures.disk import blank_disks
 from harness.fixtures.machine import MakeMachine
 from harness.persistence.identity import changes, duplicates, identity
+from harness.qemu.disk_images import blank_disks
 
 
 def identity_then_off(machine: Machine) -> dict[str, str]:
