@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ echo --
 for path in PATHS; do printf '%s\t%s\n' "$path" "$(readlink -- "$path" || findmnt -n -o SOURCE -T "$path")"; done
 echo --
 """
+_SEPARATOR = re.compile("^--$", re.MULTILINE)
 _US = 1_000_000
 _READ_S = 60.0
 
@@ -56,7 +58,7 @@ def read_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
 
 def parse(text: str) -> RuntimeProfile:
     """The profile in the commands' output: pure; `ValueError` or `KeyError` if the output is not complete."""
-    memory, sockets, users, groups, links, units = (part.strip("\n") for part in f"{text}\n".split("\n--\n"))
+    memory, sockets, users, groups, links, units = (part.strip("\n") for part in _SEPARATOR.split(text))
     return RuntimeProfile(
         memory_mib=int(memory),
         sockets=tuple(sockets.splitlines()),

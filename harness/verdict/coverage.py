@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -104,7 +104,8 @@ def cover(
     passed, failed, missing = [], [], []
     not_applicable = dict[str, str]()
     failed_tests, flaky = dict[str, tuple[str, ...]](), flakes(results)
-    for check in required_checks(definition, is_thorough=is_thorough):
+    required = required_checks(definition, is_thorough=is_thorough)
+    for check in required:
         outcome_of = {test: results.get(test, Result.MISSING) for test, checks in planned.items() if check in checks}
         outcomes = list(outcome_of.values())
         if check.startswith("boot:"):
@@ -127,22 +128,29 @@ def cover(
         failed=tuple(failed),
         missing=tuple(missing),
         not_applicable=not_applicable,
-        unchecked=tuple(_unchecked(planned, reasons, not_applicable)),
+        unchecked=tuple(_unchecked(planned, required, reasons, not_applicable)),
         failed_tests=failed_tests,
         flaky_tests=tuple(test for test in failures if without_repeat(test)[0] in flaky),
     )
 
 
 def _unchecked(
-    planned: Mapping[str, Collection[str]], reasons: Mapping[str, str], not_applicable: Collection[str]
+    planned: Mapping[str, Collection[str]],
+    required: Sequence[str],
+    reasons: Mapping[str, str],
+    not_applicable: Collection[str],
 ) -> Iterator[str]:
-    """A sentence for each reason that a test gave, unless all checks of the test are not applicable anyway."""
+    """A sentence for each reason that a test gave, with the required checks of the test that were examined otherwise.
+
+    None for a test whose required checks are all not applicable.
+    """
     tests = dict[tuple[str, str], list[str]]()
     for test, reason in reasons.items():
-        checks = planned.get(test, ())
-        if not checks or not set(checks) <= set(not_applicable):
+        checks = [check for check in required if check in planned.get(test, ())]
+        examined = [check for check in checks if check not in not_applicable]
+        if examined or not checks:
             name = without_repeat(test)[0].rpartition("::")[2]
-            tests.setdefault((", ".join(checks), reason), []).append(name)
+            tests.setdefault((", ".join(examined), reason), []).append(name)
     for (checks, reason), names in tests.items():
         yield f"{checks or 'a test'}, in part: {reason} ({', '.join(dict.fromkeys(names))})"
 

@@ -46,6 +46,13 @@ def test_each_part_is_read() -> None:
     assert seen.units["dev-hugepages.mount"].ready_s == -5.0
 
 
+def test_an_image_without_persistent_paths_has_no_links() -> None:
+    seen = runtime_profile.parse(OUTPUT.replace("/etc/nova\t/data/etc/nova\n", ""))
+
+    assert (seen.links, seen.groups) == ({}, {"root": 0})
+    assert set(seen.units) == {"ssh.service", "dev-hugepages.mount"}
+
+
 @pytest.mark.parametrize("output", ["", "312\n--\n", OUTPUT.replace("312", "")])
 def test_half_an_answer_is_an_error(output: str) -> None:
     with pytest.raises((ValueError, KeyError)):

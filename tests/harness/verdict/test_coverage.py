@@ -113,12 +113,22 @@ def test_what_was_not_applicable_for_the_same_reason_is_one_sentence(nova: Image
     reasons = {f"t::{name}[x-repeat~{number}]": "no link" for name in "ab" for number in (1, 2)} | {
         "mine::c": "no card"
     }
-    planned = {**{test: ["links"] for test in reasons}, "t::d": ["links"], "mine::c": []}
+    planned = {**{test: ["hardware", "links"] for test in reasons}, "t::d": ["links"], "mine::c": []}
     results = {**dict.fromkeys(reasons, Result.NOT_APPLICABLE), "t::d": Result.PASSED}
 
     coverage = cover(nova, ["direct"], planned, results, [], reasons=reasons)
 
     assert coverage.unchecked == ("links, in part: no link (a[x], b[x])", "a test, in part: no card (c)")
+
+
+def test_a_reason_is_not_repeated_for_checks_that_are_not_required() -> None:
+    stateless, test = load_definition(IMAGES / "base-stateless"), "t::upgrade"
+    planned = {test: ["survival", "libvirt"]}
+
+    coverage = cover(stateless, ["direct"], planned, {test: Result.NOT_APPLICABLE}, [], reasons={test: KEEPS_NOTHING})
+
+    assert coverage.not_applicable["survival"] == KEEPS_NOTHING
+    assert coverage.unchecked == ()
 
 
 def test_what_is_not_applicable_neither_passes_nor_blocks_a_verdict() -> None:
