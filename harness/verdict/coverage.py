@@ -151,8 +151,8 @@ def _unchecked(
         if examined or not checks:
             name = without_repeat(test)[0].rpartition("::")[2]
             tests.setdefault((", ".join(examined), reason), []).append(name)
-    for (checks, reason), names in tests.items():
-        yield f"{checks or 'a test'}, in part: {reason} ({', '.join(dict.fromkeys(names))})"
+    for (named, reason), names in tests.items():
+        yield f"{named or 'a test'}, in part: {reason} ({', '.join(dict.fromkeys(names))})"
 
 
 def without_repeat(test: str) -> tuple[str, str]:
