@@ -11,6 +11,7 @@ import pytest
 
 from harness.model.events import ReportedTest
 from harness.plugin import controller, hooks
+from harness.plugin.collect import IMAGE_PROPERTY, TEST_PROPERTY
 from harness.runs.folder import Run
 
 pytest_plugins = ["pytester"]
@@ -52,7 +53,7 @@ def test_the_run_has_the_reason_of_what_was_not_applicable_and_none_of_what_was_
 
         def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
             for item in items:
-                item.user_properties += [("image", "base"), ("test", item.name)]
+                item.user_properties += [(IMAGE_PROPERTY, "base"), (TEST_PROPERTY, item.name)]
 
         pytest_runtest_makereport = staticmethod(hooks.pytest_runtest_makereport)
 
