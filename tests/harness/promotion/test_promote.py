@@ -177,7 +177,7 @@ def test_an_attestation_has_what_is_not_applicable_neither_among_the_passed_nor_
 ) -> None:
     verdict = with_coverage(proven.verdict(proven.artifacts()), missing=("ssh",), not_applicable=NO_ORDERING)
 
-    predicate = json.loads(attest.statement(verdict, proven.artifacts(), b"bill"))["predicate"]
+    predicate = json.loads(attest.statement(verdict, proven.artifacts(), {}))["predicate"]
 
     assert (predicate["passedTests"], predicate["failedTests"]) == (["image", "boot:direct"], ["ssh"])
     assert predicate["verdict"]["coverage"]["not_applicable"] == NO_ORDERING
