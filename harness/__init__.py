@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
     from harness.model.machine_spec import BootPath, DiskSpec
+    from harness.plugin.not_applicable import not_applicable
 
 _MODULES = {
     "Artifacts": "harness.model.artifacts",
@@ -40,6 +41,7 @@ _MODULES = {
     "Machine": "harness.machine.machine",
     "Versions": "harness.machine.states",
     "WaitFailed": "harness.guest.waiting",
+    "not_applicable": "harness.plugin.not_applicable",
     "power_on_together": "harness.machine.machine",
     "state": "harness.machine.states",
 }
@@ -60,6 +62,7 @@ __all__ = [
     "Machine",
     "Versions",
     "WaitFailed",
+    "not_applicable",
     "power_on_together",
     "state",
 ]

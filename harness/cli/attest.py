@@ -141,4 +141,6 @@ def _verify(options: argparse.Namespace) -> int:
     for word, checks in (("passed", coverage.passed), ("failed", coverage.failed), ("not proven", coverage.missing)):
         if checks:
             print(f"  {word}: {', '.join(checks)}")
+    for check, reason in coverage.not_applicable.items():
+        print(f"  not applicable: {check}: {reason}")
     return 0

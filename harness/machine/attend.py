@@ -118,7 +118,7 @@ def boot_by_hand(options: BootOptions) -> None:
             accelerator=choice.accelerator,
             cpus=definition.cpus,
             memory_mib=definition.memory_mib,
-            disks=(_disk(options, folder),),
+            disks=_disks(options, definition, folder),
         )
         spec = adapted(apply(hardware, spec), faults)
         if options.memory_mib is not None:
@@ -178,13 +178,17 @@ def _image_of(options: BootOptions, store: Store, until: ExitStack) -> tuple[Ima
     )
 
 
-def _disk(options: BootOptions, folder: Path) -> DiskSpec:
-    """A blank disk; with --write-disk the file itself; else an overlay over the file in ``folder``."""
-    if not options.disk:
-        return disk_images.make_disk(folder / "data.raw")
-    path = options.disk
+def _disks(options: BootOptions, definition: ImageDefinition, folder: Path) -> tuple[DiskSpec, ...]:
+    """The disk of --disk; else a blank one, or none if the image has no persistent paths."""
+    if options.disk is None:
+        return disk_images.blank_disks(definition, folder / "data.raw")
+    return (_disk(options.disk, folder, is_written=options.write_disk),)
+
+
+def _disk(path: Path, folder: Path, *, is_written: bool) -> DiskSpec:
+    """With ``is_written`` the file at ``path`` itself; else an overlay over it in ``folder``."""
     try:
-        if not options.write_disk:
+        if not is_written:
             over = folder / "data.qcow2"
             disk_images.make_overlay(over, path, base_format=disk_images.format_of(path))
             return DiskSpec(path=over, serial=disk_images.DATA_SERIAL, format=DiskFormat.QCOW2)

@@ -10,7 +10,7 @@ packages = ["systemd-sysv", …]
 playbook = "playbook.yml"        # beside image.toml
 kernel_arguments = ["…"]         # what the image itself needs; boot paths add root=, ip= and console=
 
-[persist]
+[persist]                        # leave it out for a fully stateless image: it gets no disk
 disk = { minimum_gib = 4 }       # or { serial = "…" } or { path = "/dev/sda" }
 paths = ["/etc/nova", …]         # the persistent paths
 image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until a host replaces them
@@ -24,6 +24,7 @@ tolerates = ["link-lossy", …]    # network faults with which the image must bo
 services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
 waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
+identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 
 [boot]
 paths = ["direct", "ipxe-bios"]
@@ -42,6 +43,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from harness.core import digest
@@ -65,9 +67,20 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+
 """Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
 
 
+KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
+"""Why a check about /data is not applicable to a fully stateless image."""
+
+
+class Identity(StrEnum):
+    """Whether a machine's identity (machine-id, SSH host keys, …) stays the same over its boots."""
+
+    KEPT = "kept"
+    NEW_EACH_BOOT = "new-each-boot"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSelector:
-    """How the image recognizes its persistent disk; exactly one of the three is set."""
+    """How the image recognizes its persistent disk: exactly one of the three is set; none without persistent paths."""
 
     serial: str | None = None
     path: str | None = None
@@ -108,6 +121,7 @@ class ImageDefinition:
     initrd_mib: int
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
+    identity: Identity = Identity.KEPT
 
     @property
     def can_be_built(self) -> bool:
@@ -160,6 +174,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
         waiting=_units(expect, "waiting"),
+        identity=Identity(expect.one_of("identity", list(Identity), "a rule for the identity", Identity.KEPT)),
         boot_paths=_boot_paths(boot),
         hardware=_hardware(boot),
         memory_mib=boot.take("memory_mib", int, "2048"),
@@ -174,6 +189,8 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     if both:
         remedy = "keep it in services if it must be active, in waiting if it needs a control plane"
         raise expect.error("waiting", f"{sorted(both)[0]} is in services too", remedy)
+    if definition.persistent_paths and definition.identity is Identity.NEW_EACH_BOOT:
+        raise expect.error("identity", "an image with persistent paths keeps its identity", "remove this key")
     return definition
 
 
@@ -209,6 +226,8 @@ def _playbook(build: ConfigTable) -> str:
 
 
 def _disk(persist: ConfigTable) -> DiskSelector:
+    if not persist.content.get("paths") and "disk" not in persist.content:
+        return DiskSelector()
     example = "{ minimum_gib = 4 }"
     table = ConfigTable(persist.file, "persist.disk", persist.take("disk", dict, example))
     if len(table.content) != 1:
@@ -225,7 +244,7 @@ def _disk(persist: ConfigTable) -> DiskSelector:
 
 
 def _persistent_paths(persist: ConfigTable) -> tuple[str, ...]:
-    paths = persist.strings("paths", '["/etc/nova"]')
+    paths = persist.strings("paths", '["/etc/nova"]', *([] if persist.content else [()]))
     for path in paths:
         if not re.fullmatch(r"(/[^/\s]+)+", path) or ".." in path.split("/"):
             raise persist.error("paths", f"{path!r} is not valid", "absolute, no trailing slash: /etc/nova")
@@ -240,7 +259,7 @@ def _persistent_paths(persist: ConfigTable) -> tuple[str, ...]:
 def _inside(persist: ConfigTable, key: str, example: str) -> tuple[str, ...]:
     """Files and folders at or below a persistent path."""
     names = persist.strings(key, example, ())
-    paths = persist.content["paths"]
+    paths = persist.content.get("paths", ())
     for name in names:
         is_inside = any(name == path or name.startswith(f"{path}/") for path in paths)
         if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:

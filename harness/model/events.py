@@ -72,7 +72,8 @@ class PlannedTest:
 class ReportedTest:
     """The ``outcome`` (passed, failed, skipped) of one part of ``test``: ``when`` is setup, call or teardown.
 
-    ``console`` is the log of its machine's console, empty if it has none.
+    ``console`` is the log of its machine's console, empty if it has none. ``not_applicable`` is the reason of a test
+    that said so, empty otherwise; its outcome is "skipped".
     """
 
     test: str
@@ -80,6 +81,7 @@ class ReportedTest:
     outcome: str
     took_s: float
     console: str = ""
+    not_applicable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """How files of older formats become current ones: a function of plain JSON for each step, by the number it reaches.
 
-Format 0, without a number, is that of November 2026 before files had numbers.
+Format 0, without a number, is that of November 2026 before files had numbers. Where a format only has new fields with
+a default, the class names ``dict`` as the step: verdict and attestation 2, bundle 3.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def verdict_1(old: Plain) -> Plain:
 
 
 def finding_1(old: Plain) -> Plain:
-    """A finding as verdicts of format 1 and bundles of format 2 have it."""
+    """A finding as verdicts of format 1 and bundles of format 2 have it, and later ones read it."""
     return renamed(old, subject="blame")
 
 

@@ -42,9 +42,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The required checks by name, each in one of ``passed``, ``failed`` and ``missing`` (did not run).
+    """The required checks by name, each in one of ``passed``, ``failed``, ``missing`` (did not run) and
+    ``not_applicable``, which maps a check that this image or host does not allow to its reason.
 
-    ``not_applicable`` maps further required checks, which this image or host cannot have, each to its reason.
     ``unchecked`` has a sentence for each thing that could not be examined on this host or with these artifacts.
     ``power_cuts`` counts the disk states after a power cut that were examined and found good.
     ``failed_tests`` maps each failed check to its failed tests; ``flaky_tests`` failed in one repeat and passed in
@@ -161,9 +161,9 @@ class Cost:
 class Verdict:
     """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
 
-    FORMAT: ClassVar[Format] = Format(kind="a verdict", number=1, upgrades={0: upgrades.verdict_1})
+    FORMAT: ClassVar[Format] = Format(kind="a verdict", number=2, upgrades={0: upgrades.verdict_1, 1: dict})
 
-    format: int = 1
+    format: int = 2
     outcome: Outcome
     image: str
     version: str

@@ -10,7 +10,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.probes import Probe, ask
 from harness.machine.machine import Machine
-from harness.model.definition import ImageDefinition
+from harness.model.definition import Identity, ImageDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,9 @@ PROBES = (
 )
 
 
+_INTENDED = f'identity = "{Identity.NEW_EACH_BOOT}" below [expect] in image.toml'
+
+
 def identity(machine: Machine) -> dict[str, str]:
     """The identity of ``machine``, which is on, by probe; a part that it neither has nor must have is left out.
 
@@ -110,6 +113,19 @@ def parts(answers: dict[str, str], definition: ImageDefinition) -> Iterator[tupl
         elif probe.is_required(definition):
             begin = "\n".join(answers[probe.name].splitlines()[:_QUOTED_LINES])
             raise ImageError(f"the machine has no {probe.name}: `{probe.command.strip()}` printed:\n{begin}")
+
+
+def changes(definition: ImageDefinition, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    """A sentence for each part of a machine's identity that is not as it was in an earlier boot: pure.
+
+    None if the definition says that the identity is new at each boot.
+    """
+    if definition.identity is Identity.NEW_EACH_BOOT:
+        return
+    hint = "" if definition.persistent_paths else f"; if that is intended, write {_INTENDED}"
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            yield f"{name} was {before.get(name)!r}, is {after.get(name)!r}{hint}"
 
 
 def duplicates(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:

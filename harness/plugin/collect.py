@@ -16,7 +16,7 @@ from harness.model.prepared import PreparedImage
 from harness.persistence.unit_delays import orders
 from harness.plugin.options import RunOptions
 from harness.plugin.state import RunState
-from harness.verdict.coverage import THOROUGH, without_repeat
+from harness.verdict.coverage import ABOUT_DATA, without_repeat
 
 _LISTS = {
     "service": "services",
@@ -90,11 +90,14 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: RunState) -> N
 
 
 def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
-    """Whether a long test was not asked for, or is about persistent data and the image has none."""
+    """Whether a long test was not asked for, or is about persistent data and the image has none.
+
+    In the second case its check is not applicable without a test: see `coverage.cover`.
+    """
     if item.get_closest_marker("thorough") is None:
         return False
     definition = options.definitions.get(image_of(item) or "")
-    is_about_data = not set(_checks(item)).isdisjoint(THOROUGH)
+    is_about_data = not set(_checks(item)).isdisjoint(ABOUT_DATA)
     return not options.is_thorough or (definition is not None and is_about_data and not definition.persistent_paths)
 
 

@@ -18,6 +18,7 @@ from harness.model.verdict import Finding
 from harness.plugin import bundles, dependents
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
+from harness.plugin.not_applicable import NOT_APPLICABLE_PROPERTY
 from harness.plugin.options import RunOptions
 from harness.plugin.other_plugins import outcome_of
 from harness.plugin.prepare import Source, prepare
@@ -123,6 +124,7 @@ def add_report(state: RunState, report: pytest.TestReport) -> None:
             outcome="skipped" if dependents.has_not_begun(report) else outcome_of(report),
             took_s=round(report.duration, 3),
             console=str(properties.get(CONSOLE_PROPERTY, "")),
+            not_applicable=str(properties.get(NOT_APPLICABLE_PROPERTY, "")),
         )
         add(state, image, result)
         dependents.fold(report, image, state)

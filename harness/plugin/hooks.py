@@ -18,6 +18,7 @@ from harness.plugin import (
     conclude,
     controller,
     dependents,
+    not_applicable,
     shared_machine_guard,
     suite,
     tracebacks,
@@ -104,6 +105,8 @@ def pytest_runtest_makereport(
     is_shortened = call.excinfo is not None and tracebacks.hide_harness(item, call.excinfo)
     report = yield
     classify.note_console(item, report)
+    if call.excinfo is not None:
+        not_applicable.note(report, call.excinfo.value)
     if call.excinfo is not None and report.failed:
         if is_shortened:
             report.longrepr = tracebacks.shortened(item, call.excinfo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from harness.core.errors import UsageError
 from harness.host import accelerator
 from harness.machine.states import Versions
 from harness.model import network_faults
-from harness.model.artifacts import Artifacts, Manifest
+from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import Accelerator, BootPath, Network
 from harness.model.prepared import PreparedImage
@@ -116,14 +116,4 @@ def choose_versions(source: Source, options: RunOptions, run: Run) -> Versions:
             raise UsageError(f"network fault {fault.name} needs a second build; give one with --previous")
     is_third_built = options.is_thorough and not (options.artifacts or options.previous)
     newest = source.build(source.definition.version + 2 * NEXT) if is_third_built else new
-    for what in unknown(under_test.manifest):
-        run.add_unchecked(what)
     return Versions(under_test, old, new, newest)
-
-
-def unknown(manifest: Manifest) -> Iterator[str]:
-    """What cannot be compared because the manifest of another builder's artifacts does not state it."""
-    if not manifest.packages:
-        yield "the installed packages: the manifest lists none"
-    if not manifest.version:
-        yield "which version runs: the image's os-release has no IMAGE_VERSION; its kernel was compared"

@@ -78,12 +78,12 @@ class Configured:
 class Predicate:
     """The predicate of the statement: in-toto's test-result v0.1, with the whole verdict and the number of its format.
 
-    ``result`` is PASSED or FAILED.
+    ``result`` is PASSED or FAILED. A check that is not applicable is in neither list: the verdict has its reason.
     """
 
-    FORMAT: ClassVar[Format] = Format(kind="an attestation", number=1, upgrades={0: dict})
+    FORMAT: ClassVar[Format] = Format(kind="an attestation", number=2, upgrades={0: dict, 1: dict})
 
-    format: int = 1
+    format: int = 2
     result: str
     configuration: tuple[Configured, ...]
     passedTests: tuple[str, ...]  # noqa: N815  # in-toto's spelling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -13,6 +13,7 @@ from harness.model.verdict import BootResult, Finding, Outcome, Verdict
 from harness.verdict.coverage import FLAKE, THOROUGH
 
 CHECK_FAILED, _OVER_BUDGET = "check-failed", "over-budget"
+_POWER_CUTS = "power-cuts"
 _LEAST_BOOTS = 3
 """Fewer boots are too few to compare."""
 
@@ -52,9 +53,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRules:
-    """What one stream requires of a build."""
+    """What one stream requires of a build.
+
+    Of ``checks``, those in ``not_applicable`` may be not applicable to it, all others must have passed.
+    """
 
     checks: tuple[str, ...] = ()
+    not_applicable: tuple[str, ...] = ()
     boot_paths: tuple[str, ...] = ()
     power_cuts: int = 0
     boots: int = 1
@@ -171,14 +176,15 @@ def _about_coverage(rules: StreamRules, verdict: Verdict, at: datetime, command:
     """A check that did not run is never waived: what it would have found is unknown."""
     coverage = verdict.coverage
     wanted = (*rules.checks, *(f"boot:{path}" for path in rules.boot_paths))
-    known = (*coverage.passed, *coverage.failed, *coverage.missing)
+    known = (*coverage.passed, *coverage.failed, *coverage.missing, *coverage.not_applicable)
     absent = dict.fromkeys([*coverage.missing, *(check for check in wanted if check not in known)])
     if absent or not coverage.passed:
         yield Refusal(why=f"not proven: {', '.join(absent) or 'anything'}", remedy=f"run {command}")
+    yield from _about_not_applicable(rules, coverage.not_applicable)
     failed = [check for check in coverage.failed if not _is_excused_check(check, rules, verdict, at)]
     if failed:
         yield Refusal(why=f"failed: {', '.join(failed)}", remedy="fix the image")
-    if coverage.power_cuts < rules.power_cuts:
+    if coverage.power_cuts < rules.power_cuts and _POWER_CUTS not in coverage.not_applicable:
         yield Refusal(
             why=f"{coverage.power_cuts} states after power cuts were checked, {rules.power_cuts} are required",
             remedy=f"run {command}",
@@ -189,6 +195,15 @@ def _about_coverage(rules: StreamRules, verdict: Verdict, at: datetime, command:
             yield Refusal(
                 why=f"{boots} boots by {path} became ready, {rules.boots} are required", remedy=f"run {command}"
             )
+
+
+def _about_not_applicable(rules: StreamRules, not_applicable: Mapping[str, str]) -> Iterator[Refusal]:
+    """Only a check that the policy names is demanded: others may be not applicable to an image or a host."""
+    demanded = {*rules.checks, *([_POWER_CUTS] if rules.power_cuts else [])} - {*rules.not_applicable}
+    for check, reason in not_applicable.items():
+        if check in demanded:
+            remedy = f'run where {check} is applicable, or allow it for this stream: not_applicable = ["{check}"]'
+            yield Refusal(why=f"{check} is not applicable: {reason}", remedy=remedy)
 
 
 def _is_excused_check(check: str, rules: StreamRules, verdict: Verdict, at: datetime) -> bool:

@@ -4,7 +4,8 @@
     ci = "6b3f…"
 
     [streams.stable]
-    checks = ["power-cuts"]             # besides those that the image definition requires
+    checks = ["power-cuts", "ordering"] # besides those that the image definition requires
+    not_applicable = ["ordering"]       # those of them that a build need not have passed if they are not applicable
     boot_paths = ["direct", "ipxe-bios"]
     power_cuts = 20000                  # how many disk states after power cuts were checked
     boots = 5                           # how often this build became ready, on each boot path
@@ -55,6 +56,7 @@ def _stream(table: ConfigTable) -> StreamRules:
     checks = sorted(known_checks())
     rules = StreamRules(
         checks=table.some_of("checks", checks, "a check", '["image"]', ()),
+        not_applicable=table.some_of("not_applicable", checks, "a check", '["ordering"]', ()),
         boot_paths=table.some_of("boot_paths", list(BootPath), "a boot path", '["direct"]', ()),
         power_cuts=table.take("power_cuts", int, "20000", 0, least=0),
         boots=table.take("boots", int, "5", 1, least=0),

@@ -13,6 +13,7 @@ from uuid import UUID
 from harness.core import process
 from harness.core.errors import ImageError, UsageError
 from harness.core.process import CommandFailed
+from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskFormat, DiskRole, DiskSpec
 
 DATA_GIB = 8
@@ -43,6 +44,11 @@ def make_disk(path: Path, serial: str = DATA_SERIAL, *, size_gib: int = DATA_GIB
     path.parent.mkdir(parents=True, exist_ok=True)
     make_raw(path, size_bytes=size_gib << 30)
     return DiskSpec(path=path, serial=serial)
+
+
+def blank_disks(definition: ImageDefinition, path: Path, serial: str = DATA_SERIAL) -> tuple[DiskSpec, ...]:
+    """The disks of a new machine of the image: a blank persistent disk at ``path``; none without persistent paths."""
+    return (make_disk(path, serial),) if definition.persistent_paths else ()
 
 
 def furnish(disks: Iterable[DiskSpec]) -> None:

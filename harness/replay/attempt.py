@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from harness.core import process
-from harness.core.errors import HarnessError, UsageError
+from harness.core.errors import HarnessError, HostError, UsageError
 from harness.core.process import CommandFailed
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
@@ -103,8 +104,16 @@ def _run_test(case: Case, store: Store, folder: Path, images_dir: Path | None) -
         )
     for verdict in folder.glob("*/verdict.json"):
         run = Run(verdict.parent, "main")
-        ran = {part.test for part in run.of_kind(ReportedTest)}
-        if any(case.test in (test, test.partition("[")[0]) for test in ran):
+        if has_run(case.test, run.of_kind(ReportedTest)):
             return tuple(map(_summary, run.findings()))
     last = "".join(log.read_text("utf-8", "replace").strip().splitlines()[-1:])
     raise HarnessError(f"{case.test} did not run here: {last}; run this command in the repository that has the test")
+
+
+def has_run(test: str, reported: Iterable[ReportedTest]) -> bool:
+    """Whether ``test``, an id with or without its parameters, ran. `HostError` if it was not applicable here."""
+    parts = [part for part in reported if test in (part.test, part.test.partition("[")[0])]
+    reasons = {part.test: part.not_applicable for part in parts if part.not_applicable}
+    if parts and {part.test for part in parts} <= set(reasons):
+        raise HostError(f"{test} is not applicable here: {next(iter(reasons.values()))}")
+    return bool(parts)

@@ -85,6 +85,7 @@ def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, fol
         return on_this_host(replace(case, test=options.test or case.test, tests=()), store)
     artifacts = select(name, options.tree, stack).artifacts
     definition = find_definition(artifacts.manifest.image, options.images_dir or find_images(Path.cwd()))
+    disks = (DiskSpec(path=Path("data"), serial=DATA_SERIAL, size_gib=DATA_GIB),)
     spec = MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),
@@ -92,7 +93,7 @@ def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, fol
         accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
-        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL, size_gib=DATA_GIB),),
+        disks=disks if definition.persistent_paths else (),
     )
     network = choose_network("auto").network
     return Case(spec=spec, artifacts=artifacts, definition=definition, network=network, test=options.test)

@@ -46,9 +46,9 @@ class Bundle:
     file in the bundle to its SHA-256.
     """
 
-    FORMAT: ClassVar[Format] = Format(kind="a bundle", number=2, upgrades={1: upgrades.bundle_2})
+    FORMAT: ClassVar[Format] = Format(kind="a bundle", number=3, upgrades={1: upgrades.bundle_2, 2: dict})
 
-    format: int = 2
+    format: int = 3
     made_by: str
     architecture: str
     failure: Failure

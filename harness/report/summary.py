@@ -59,6 +59,9 @@ def _unproven(verdict: Verdict) -> Iterator[str]:
     for heading, checks in (("Failed", coverage.failed), ("Did not run", coverage.missing)):
         if checks:
             yield f"\n{heading}: {', '.join(map(_code, checks))}"
+    if coverage.not_applicable:
+        yield "\nNot applicable:\n"
+        yield from (f"- {_code(check)}: {_text(reason)}" for check, reason in coverage.not_applicable.items())
     if coverage.unchecked:
         yield "\nCould not be checked:\n"
         yield from (f"- {_text(what)}" for what in coverage.unchecked)

@@ -76,10 +76,9 @@ def _bundle_name(where: str) -> str:
 
 def _figures(verdict: Verdict) -> str:
     coverage = verdict.coverage
-    passed, required = len(coverage.passed), len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
     return (
-        f"{passed} of {required} required checks passed, "
+        f"{words.checks_passed(coverage)}, "
         f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
         f"{verdict.elapsed_s:.0f} s"
     )
@@ -93,6 +92,7 @@ def _format_coverage(verdict: Verdict) -> Iterator[str]:
         if rate.passed < rate.repeats:
             share = f"{rate.low:.0%} to {rate.high:.0%} with 95 % confidence"
             yield f"{rate.check} passed in {rate.passed} of {rate.repeats} repeats: {share}"
+    yield from (f"not applicable: {check}: {reason}" for check, reason in coverage.not_applicable.items())
     yield from (f"could not be checked: {what}" for what in coverage.unchecked)
 
 

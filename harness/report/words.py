@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
 from harness.model.finding_catalog import next_step
-from harness.model.verdict import BootResult, Finding, Outcome, Verdict, boot_name
+from harness.model.verdict import BootResult, Coverage, Finding, Outcome, Verdict, boot_name
 
 _EVIDENCE_LINES = 6
 _PLACES = 3
@@ -59,7 +59,8 @@ def _needed(finding: Finding) -> str:
 def why(verdict: Verdict) -> str:
     """The reason for the outcome, in one or two sentences."""
     if verdict.outcome is Outcome.PASSED:
-        return "Every required check ran and passed, and no boot had a finding."
+        ran = "Every required check that is applicable" if verdict.coverage.not_applicable else "Every required check"
+        return f"{ran} ran and passed, and no boot had a finding."
     if verdict.outcome is Outcome.FAILED:
         return f"The image is at fault: {_first(verdict, Blame.IMAGE)}."
     return " ".join(_doubts(verdict)) or "Not every required check was proven."
@@ -81,13 +82,19 @@ def _first(verdict: Verdict, blame: Blame) -> str:
     return f"{seen[0].rstrip('.')}{f', and {len(seen) - 1} more' if seen[1:] else ''}" if seen else ""
 
 
+def checks_passed(coverage: Coverage) -> str:
+    """How many of the required checks that are applicable passed."""
+    required = len(coverage.passed + coverage.failed + coverage.missing)
+    aside = f" ({len(coverage.not_applicable)} not applicable)" if coverage.not_applicable else ""
+    return f"{len(coverage.passed)} of {required} required checks passed{aside}"
+
+
 def facts(verdict: Verdict) -> tuple[str, ...]:
     """The figures of a run, one phrase each."""
     coverage = verdict.coverage
-    required = len(coverage.passed + coverage.failed + coverage.missing)
     ready = sum(boot.ready_s is not None for boot in verdict.boots)
     return (
-        f"{len(coverage.passed)} of {required} required checks passed",
+        checks_passed(coverage),
         f"{ready} of {len(verdict.boots)} boots became ready",
         *((f"{coverage.power_cuts:,} power-cut states checked",) if coverage.power_cuts else ()),
         f"{verdict.elapsed_s:,.0f} s",

@@ -23,7 +23,17 @@ from harness.model.verdict import BootResult, Cost, Finding, Verdict
 from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
 from harness.verdict.causes import one_per_cause
-from harness.verdict.coverage import FLAKE, Result, cover, decide, flakes, rates, results_of, without_repeat
+from harness.verdict.coverage import (
+    FLAKE,
+    Result,
+    cover,
+    decide,
+    flakes,
+    rates,
+    reasons_of,
+    results_of,
+    without_repeat,
+)
 
 _MIB = 1 << 20
 _LONGEST = 3
@@ -80,9 +90,11 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
         findings += over_budget(definition, subject.artifacts, record.boots, subject.accelerator)
     found = one_per_cause([*findings, *_flakes(record, results)], record.dependents)
     paths = [path.value for path in scope.boot_paths]
+    reasons = reasons_of(record.reported)
+    covered = cover(definition, paths, planned, results, booted, reasons=reasons, is_thorough=scope.is_thorough)
     coverage = replace(
-        cover(definition, paths, planned, results, booted, is_thorough=scope.is_thorough),
-        unchecked=record.unchecked,
+        covered,
+        unchecked=(*record.unchecked, *covered.unchecked),
         power_cuts=sum(n for swept in record.power_cuts for fate, n in swept.fates.items() if fate != "lost"),
     )
     return Verdict(

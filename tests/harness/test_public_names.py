@@ -32,6 +32,7 @@ NAMES = (
     "Machine",
     "Versions",
     "WaitFailed",
+    "not_applicable",
     "power_on_together",
     "state",
 )

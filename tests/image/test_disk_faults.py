@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BootFailed, ImageDefinition, Lab
+from harness import BootFailed, ImageDefinition, Lab, not_applicable
 from harness.core.errors import Blame
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
 @pytest.mark.cause("the image runs from RAM, or uses a disk that is not its own, without an error")
 @pytest.mark.boots(1)
-def test_a_machine_with_a_faulty_disk_comes_up_with_what_was_kept_or_says_why_not(
+def test_a_machine_with_a_faulty_disk_boots_with_its_data_or_fails_with_a_reason(
     disk_fault: DiskFault, seeded_disk: Seeded, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab,
     folder: Path, default_boot_path: str, run: Run,
 ) -> None:  # fmt: skip
     if disk_fault is DiskFault.NO_INODES and os.geteuid():
-        run.add_unchecked("a disk without a free inode: only root can make one and preserve the files' owners")
-        return
-    faulty = make_faulty(disk_fault, seeded_disk.copy(folder), seeded_disk.number)
+        not_applicable("only root can make a disk without a free inode and preserve the files' owners")
+    (disk,) = seeded_disk.copy(folder)
+    faulty = make_faulty(disk_fault, disk, seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
     name, boots = f"disk-{disk_fault}", run.expected_to_fail(folder / "boots")
     losses: list[str] = []

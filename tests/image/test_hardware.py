@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import ImageDefinition, Lab, Machine
+from harness import DiskSpec, ImageDefinition, Lab, Machine, not_applicable
 from harness.fixtures.machine import MakeMachine
 from harness.machine.board import seconds_ahead
 from harness.model.hardware import find_profile, path_for
 from harness.model.machine_spec import BootPath, DiskRole, MachineSpec, Network, NicModel
 from harness.model.prepared import PreparedImage
 from harness.persistence.locations import misplaced
-from harness.qemu.disk_images import make_disk
-from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("hardware")]
 
@@ -26,17 +24,21 @@ CLOCK_WITHIN_S = 600
 
 @pytest.mark.cause("a driver is missing, or the image assumes a device that this hardware does not have")
 @pytest.mark.boots(1)
-def test_a_machine_of_this_hardware_comes_up_with_all_that_it_has(
-    hardware_profile: str, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab, folder: Path,
-    default_boot_path: str, run: Run, prepared: PreparedImage,
-) -> None:  # fmt: skip
+def test_a_machine_of_this_hardware_boots_and_uses_all_its_devices(
+    hardware_profile: str,
+    definition: ImageDefinition,
+    make_machine: MakeMachine,
+    lab: Lab,
+    disks: tuple[DiskSpec, ...],
+    default_boot_path: str,
+    prepared: PreparedImage,
+) -> None:
     profile = find_profile(hardware_profile, definition.folder)
     if prepared.network is Network.USER and len(profile.nics) > 1:
-        run.add_unchecked(f"hardware {hardware_profile}: the user network has one network card")
-        return
+        not_applicable("the user network has one network card, and this hardware has several")
     path = path_for(profile, BootPath(default_boot_path))
-    name, disk, begun_s = f"hardware-{Path(hardware_profile).stem}", make_disk(folder / "data.raw"), time.time()
-    with make_machine(name, lab=lab, disks=(disk,), boot_path=path, hardware=profile, power=False) as machine:
+    name, begun_s = f"hardware-{Path(hardware_profile).stem}", time.time()
+    with make_machine(name, lab=lab, disks=disks, boot_path=path, hardware=profile, power=False) as machine:
         foreign = [disk for disk in machine.spec.disks if disk.role is DiskRole.FOREIGN]
         written_ns = [disk.path.stat().st_mtime_ns for disk in foreign]
         machine.power_on()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Host, Machine
+from harness import Host, ImageDefinition, Machine, not_applicable
+from harness.model.definition import KEEPS_NOTHING
 from harness.persistence.locations import find_locations, serials
 
 pytestmark = pytest.mark.check("links")
@@ -20,8 +21,10 @@ def test_location_is_on_the_persistent_disk(shared_machine: Machine, persistent_
 
 @pytest.mark.cause("the link leads to another path, or to one that backups and operators do not know")
 def test_location_that_is_a_link_leads_to_its_place_on_data(host: Host, persistent_path: str) -> None:
-    if host.file(persistent_path).is_symlink:
-        assert host.check_output("readlink %s", persistent_path) == f"/data{persistent_path}"
+    if not host.file(persistent_path).is_symlink:
+        not_applicable("the persistent path is not a link")
+
+    assert host.check_output("readlink %s", persistent_path) == f"/data{persistent_path}"
 
 
 @pytest.mark.cause("its file system is mounted read-only")
@@ -30,12 +33,14 @@ def test_location_can_be_written(host: Host, persistent_path: str) -> None:
 
 
 @pytest.mark.cause("/data is on another partition than the layout says")
-def test_data_is_the_second_partition_of_its_disk(host: Host) -> None:
+def test_data_is_the_second_partition_of_its_disk(host: Host, definition: ImageDefinition) -> None:
+    if not definition.persistent_paths:
+        not_applicable(KEEPS_NOTHING)
     mounted = host.run("findmnt -n -o SOURCE /data")
     assert mounted.rc in (0, 1), f"findmnt(8): 1 is for no mount; {mounted.stderr}"
     source = mounted.stdout.strip()
     if not source:
-        return  # another layout: what it keeps is mounted in its places
+        not_applicable("nothing is mounted on /data: persistent paths are mounted in their places")
 
     assert host.check_output("cat /sys/class/block/%s/partition", source.removeprefix("/dev/")) == "2"
 
@@ -51,7 +56,7 @@ def test_no_link_in_a_location_dangles(host: Host, persistent_path: str) -> None
 def test_defaults_came_with_their_owners_and_modes(host: Host, persistent_path: str) -> None:
     defaults = f"/usr/share/persist{persistent_path}"
     if not host.file(defaults).exists:
-        return  # another mechanism than the role persist's
+        not_applicable("the image has no defaults in /usr/share/persist: it does not use the role persist")
     listing = "cd %s && find . -printf '%%P %%u:%%g %%m\\n' | sort"
 
     wanted, seen = (host.check_output(listing, place).splitlines() for place in (defaults, f"{persistent_path}/."))

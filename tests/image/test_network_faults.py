@@ -22,7 +22,7 @@ def test_a_machine_boots_in_spite_of_the_fault(
     inject_faults: Callable[..., None],
     make_machine: MakeMachine,
     lab: Lab,
-    disk: DiskSpec,
+    disks: tuple[DiskSpec, ...],
     definition: ImageDefinition,
     bootproof: RunState,
 ) -> None:
@@ -30,7 +30,7 @@ def test_a_machine_boots_in_spite_of_the_fault(
     paths = [bootproof.options.default_path_of(definition.name), *bootproof.options.paths_of(definition.name)]
     inject_faults(tolerated_network_fault)
 
-    with make_machine(f"fault-{known.name}", lab=lab, disks=(disk,), boot_path=path_for(known, paths).value) as machine:
+    with make_machine(f"fault-{known.name}", lab=lab, disks=disks, boot_path=path_for(known, paths).value) as machine:
         ready_s = time.monotonic()
         if isinstance(known, DhcpFault) and known.lease_s:
             renewed = lab.trace.wait_for(

@@ -6,28 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from harness import Artifacts, Lab
+from harness import Artifacts, Lab, not_applicable
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
 from harness.guest.serial_shell import takes_serial_shell
 from harness.persistence.unit_delays import delays
-from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("ordering")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def delays_are_possible(artifacts: Artifacts) -> None:
+    """Looked at before a machine is booted for its disk."""
+    if not takes_serial_shell(artifacts.manifest.systemd):
+        not_applicable(f"systemd {artifacts.manifest.systemd} does not accept drop-ins as credentials, 256 does")
 
 
 @pytest.mark.cause("a unit does not wait for one that it needs, which so far was always fast enough")
 @pytest.mark.boots(1)
 def test_a_late_unit_changes_nothing(
     order: str, seeded_disk: Seeded, make_machine: MakeMachine, lab: Lab, folder: Path, default_boot_path: str,
-    run: Run, artifacts: Artifacts,
 ) -> None:  # fmt: skip
-    if not takes_serial_shell(artifacts.manifest.systemd):
-        run.add_unchecked("late units: this image's systemd does not accept drop-ins as credentials")
-        return
-    disk = seeded_disk.copy(folder)
+    disks = seeded_disk.copy(folder)
     name = f"late-{order.replace('.service', '')}"
-    with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, credentials=delays(order)) as machine:
+    with make_machine(name, lab=lab, disks=disks, boot_path=default_boot_path, credentials=delays(order)) as machine:
         late = machine.check("systemctl cat " + order.replace("+", " ")).count("ExecStartPre=-+/bin/sleep")
         losses = list(seeded_disk.losses(machine))
     assert late == order.count("+") + 1, "the delay did not reach the guest"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.check("power-cuts")]
 
 @pytest.mark.cause("a program relied on data before it was on the disk: fsync of a file or of its folder is missing")
 @pytest.mark.boots(2)
-def test_no_power_cut_loses_what_was_kept(power_cuts: PowerCutStudy) -> None:
+def test_no_power_cut_loses_acknowledged_data(power_cuts: PowerCutStudy) -> None:
     assert not power_cuts.results.get(CrashResult.LOST), "\n".join(
         f"{one.cut}: {one.sentence}" for one in power_cuts.lost
     )
@@ -31,7 +31,7 @@ def test_no_power_cut_loses_what_was_kept(power_cuts: PowerCutStudy) -> None:
 
 @pytest.mark.cause("the image does not recover, complete or notice a state that a power cut left")
 @pytest.mark.boots(1)
-def test_a_machine_comes_up_after_a_power_cut_with_all_that_was_kept(
+def test_a_machine_boots_after_a_power_cut_with_all_its_data(
     power_cuts: PowerCutStudy,
     cut_number: int,
     make_machine: MakeMachine,

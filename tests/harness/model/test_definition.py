@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import DefinitionError, UsageError
-from harness.model.definition import ImageDefinition, find_definition, find_images, load_definition, sources_digest
+from harness.model.definition import (
+    DiskSelector,
+    Identity,
+    ImageDefinition,
+    find_definition,
+    find_images,
+    load_definition,
+    sources_digest,
+)
 from harness.model.machine_spec import BootPath
 
 GOOD = """
@@ -156,3 +164,24 @@ def test_the_sources_digest_covers_roles_and_the_folder_but_not_where_it_lies(fo
 
 def _read(place: Path) -> ImageDefinition:
     return load_definition(place / "images" / "mine")
+
+
+def test_a_definition_without_persistent_paths_needs_no_disk(folder: Path) -> None:
+    table = '[persist]\ndisk = { minimum_gib = 4 }\npaths = ["/etc/nova", "/srv"]\n'
+    for replacement in ("", "[persist]\n", "[persist]\npaths = []\n"):
+        definition = load_definition(_changed(folder, table, replacement))
+
+        assert (definition.persistent_paths, definition.disk) == ((), DiskSelector())
+
+
+def test_only_without_persistent_paths_the_identity_may_be_new_at_each_boot(folder: Path) -> None:
+    table = '[persist]\ndisk = { minimum_gib = 4 }\npaths = ["/etc/nova", "/srv"]\n\n[expect]\n'
+    assert load_definition(folder).identity is Identity.KEPT
+
+    new = load_definition(_changed(folder, table, '[expect]\nidentity = "new-each-boot"\n'))
+
+    assert new.identity is Identity.NEW_EACH_BOOT
+    with pytest.raises(DefinitionError, match=r"expect\.identity: an image with persistent paths keeps its identity"):
+        load_definition(_changed(folder, "[expect]", '[expect]\nidentity = "new-each-boot"'))
+    with pytest.raises(DefinitionError, match=r"expect\.identity: 'new' is not a rule for the identity"):
+        load_definition(_changed(folder, "[expect]", '[expect]\nidentity = "new"'))

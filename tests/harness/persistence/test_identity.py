@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import ImageError
-from harness.model.definition import load_definition
-from harness.persistence.identity import PROBES, duplicates, parts
+from harness.model.definition import Identity, load_definition
+from harness.persistence.identity import PROBES, changes, duplicates, parts
 
 IMAGES = Path(__file__).parents[3] / "images"
 
@@ -70,3 +71,14 @@ def test_a_part_that_the_image_may_lack_is_asked_for_only_where_it_exists() -> N
 
     assert commands["machine-id"] == "cat /etc/machine-id"
     assert commands["libvirt host UUID"].startswith("[ -S /run/libvirt/libvirt-sock ] || { echo absent; exit; }")
+
+
+def test_an_identity_that_changed_is_reported_unless_the_definition_says_that_it_is_new_each_boot() -> None:
+    base, stateless = (load_definition(IMAGES / name) for name in ("base", "base-stateless"))
+    before, after = {"machine-id": "a", "keys": "k"}, {"machine-id": "b", "keys": "k"}
+
+    assert list(changes(base, before, before)) == []
+    assert list(changes(base, before, after)) == ["machine-id was 'a', is 'b'"]
+    assert list(changes(stateless, before, after)) == []
+    (sentence,) = changes(replace(stateless, identity=Identity.KEPT), before, after)
+    assert sentence.endswith('if that is intended, write identity = "new-each-boot" below [expect] in image.toml')

@@ -135,3 +135,5 @@ def test_a_thorough_test_about_data_is_left_out_if_the_image_keeps_none() -> Non
     assert collect.is_left_out(item, RunOptions(definitions={"base": BASE}))
     none = {"base": replace(BASE, persistent_paths=())}
     assert collect.is_left_out(item, RunOptions(definitions=none, is_thorough=True))
+    late: Any = Item("late[base]", thorough=(), check=("ordering",))
+    assert not collect.is_left_out(late, RunOptions(definitions=none, is_thorough=True))

@@ -34,8 +34,8 @@ def test_thorough_tests_are_deselected_without_the_option(run_pytest: RunPytest)
 
     assert "deselected" in text
     assert "test_power_cuts" not in text
-    assert "with_all_that_was_kept[base-2]" in thorough
-    assert "with_all_that_was_kept[base-3]" not in thorough
+    assert "with_all_its_data[base-2]" in thorough
+    assert "with_all_its_data[base-3]" not in thorough
     assert "[base-4k-sectors]" in thorough
     assert "deselected" not in thorough
 

@@ -132,6 +132,57 @@ def test_what_a_policy_demands_more_is_named_with_the_command_that_proves_it(pro
     assert all(words in said for words in DEMANDED[demand]), said
 
 
+NO_ORDERING = {"ordering": "systemd 252 does not accept drop-ins"}
+
+
+@pytest.mark.parametrize(
+    ("demand", "not_applicable", "said"),
+    [
+        ('checks = ["ordering"]', NO_ORDERING, "ordering is not applicable: systemd 252 does not accept drop-ins"),
+        ("power_cuts = 20000", {"power-cuts": "it keeps nothing"}, "power-cuts is not applicable: it keeps nothing"),
+    ],
+)
+def test_a_demanded_check_that_was_not_applicable_is_refused_with_its_reason_unless_the_stream_allows_it(
+    proven: Proven, demand: str, not_applicable: dict[str, str], said: str
+) -> None:
+    verdict = with_coverage(proven.verdict(proven.artifacts()), not_applicable=not_applicable)
+    (check,) = not_applicable
+    proven.demand(demand)
+
+    refused = why_not(proven, verdict)
+
+    assert said in refused
+    assert f'not_applicable = ["{check}"]' in refused
+    assert len(refused.splitlines()) == 3, "nothing else is refused"
+    proven.demand(f'{demand}\nnot_applicable = ["{check}"]')
+    assert proven.promote(verdict=verdict).entry.version == "1"
+
+
+def test_a_check_that_was_not_applicable_is_not_refused_if_no_policy_demands_it(proven: Proven) -> None:
+    verdict = with_coverage(proven.verdict(proven.artifacts()), not_applicable=NO_ORDERING)
+
+    assert proven.promote(verdict=verdict).entry.version == "1"
+
+
+def test_a_check_that_is_allowed_to_be_not_applicable_must_pass_otherwise(proven: Proven) -> None:
+    proven.demand('checks = ["ordering"]\nnot_applicable = ["ordering"]')
+    verdict = proven.verdict(proven.artifacts())
+
+    assert "not proven: ordering" in why_not(proven, verdict)
+    assert "failed: ordering" in why_not(proven, with_coverage(verdict, failed=("ordering",)))
+
+
+def test_an_attestation_has_what_is_not_applicable_neither_among_the_passed_nor_among_the_failed(
+    proven: Proven,
+) -> None:
+    verdict = with_coverage(proven.verdict(proven.artifacts()), missing=("ssh",), not_applicable=NO_ORDERING)
+
+    predicate = json.loads(attest.statement(verdict, proven.artifacts(), {}))["predicate"]
+
+    assert (predicate["passedTests"], predicate["failedTests"]) == (["image", "boot:direct"], ["ssh"])
+    assert predicate["verdict"]["coverage"]["not_applicable"] == NO_ORDERING
+
+
 WAIVER = '[[streams.stable.waive]]\n{what}\nby = "ann"\nreason = "known"\nuntil = {until}\n'
 UNIT_FAILED = 'finding = "unit-failed"'
 TEST = "tests/image/test_x.py::test_x[site]"
@@ -326,6 +377,7 @@ def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -
     ("demand", "said"),
     [
         ('checks = ["power-cut"]', "streams.stable.checks: 'power-cut' is not a check; did you mean power-cuts?"),
+        ('not_applicable = ["orderin"]', "streams.stable.not_applicable: 'orderin' is not a check; did you mean order"),
         ("boot = 3", "streams.stable.boot: is not a known key; did you mean boots?"),
         ("power_cuts = -1", "streams.stable.power_cuts: -1 is not valid; for example power_cuts = 20000, a whole"),
         ("max_age_days = 999999999", "streams.stable.max_age_days: 999999999 is not valid"),

@@ -11,9 +11,10 @@ from uuid import UUID
 import pytest
 
 from harness.core.errors import ImageError
+from harness.model.definition import load_definition
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.qemu import disk_images
-from harness.qemu.disk_images import Partition
+from harness.qemu.disk_images import DATA_SERIAL, Partition, blank_disks
 from harness.qemu.ext4 import DamagedFileSystem, open_ext4
 
 DATA_TYPE = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
@@ -164,3 +165,14 @@ def test_partitions_of_a_disk_with_large_sectors_are_found(tmp_path: Path) -> No
     assert (first.number, first.start_bytes, first.size_bytes) == (1, MIB, 64 * MIB)
     assert (second.number, second.start_bytes, second.type) == (2, 65 * MIB, DATA_TYPE)
     assert second.start_bytes + second.size_bytes <= 256 * MIB
+
+
+def test_a_machine_has_a_blank_disk_if_its_image_has_persistent_paths_and_none_otherwise(tmp_path: Path) -> None:
+    images = Path(__file__).parents[3] / "images"
+
+    (disk,) = blank_disks(load_definition(images / "base"), tmp_path / "data.raw")
+
+    assert (disk.path, disk.serial) == (tmp_path / "data.raw", DATA_SERIAL)
+    assert disk.path.exists()
+    assert blank_disks(load_definition(images / "base-stateless"), tmp_path / "other.raw") == ()
+    assert not (tmp_path / "other.raw").exists()

@@ -271,7 +271,7 @@ def _raw(index: dict[str, Any], files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (_newer, "has format 9 of a bundle; this Bootproof reads up to 2: upgrade Bootproof"),
+        (_newer, "has format 9 of a bundle; this Bootproof reads up to 3: upgrade Bootproof"),
         (_set("architecture", "riscv64"), "is for riscv64"),
         (_path_outside, "'../../outside', which its index does not list as a file"),
         (_unlisted, "'surprise', which its index does not list"),

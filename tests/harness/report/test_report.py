@@ -448,3 +448,14 @@ def test_the_end_of_a_long_network_log_is_shown(tmp_path: Path) -> None:
     assert "line 99" in text
     assert "line 40 line 41" in text
     assert "line 39 " not in text
+
+
+def test_page_and_summary_name_what_is_not_applicable_with_its_reason(tmp_path: Path) -> None:
+    made = samples.verdict((), (), outcome=Outcome.PASSED)
+    verdict = replace(made, coverage=replace(made.coverage, not_applicable={"ordering": "systemd <252>"}))
+
+    page = Reader(report.write_page(verdict, tmp_path))
+
+    assert "ordering: systemd <252>" in page.text
+    assert "Every required check that is applicable ran and passed" in page.text
+    assert "- `ordering`: systemd \\<252\\>" in report.markdown(verdict, tmp_path)

@@ -132,3 +132,13 @@ def test_only_three_bundles_of_several_tests_are_printed(tmp_path: Path) -> None
 
     assert sum("bootproof replay" in line and line.startswith("reproduce") for line in lines) == 3
     assert f"2 more bundles: {tmp_path}/*.bundle" in lines
+
+
+def test_a_check_that_is_not_applicable_has_a_line_with_its_reason_and_does_not_count(tmp_path: Path) -> None:
+    made = samples.verdict((), (), outcome=Outcome.PASSED)
+    coverage = replace(made.coverage, failed=(), missing=(), not_applicable={"ordering": "systemd 252"})
+
+    lines = list(format_verdict(replace(made, coverage=coverage), tmp_path))
+
+    assert "not applicable: ordering: systemd 252" in lines
+    assert any("PASSED. 7 of 7 required checks passed (1 not applicable), " in line for line in lines)

@@ -107,6 +107,20 @@ def test_a_test_whose_teardown_fails_has_failed(subject: Subject) -> None:
     assert set(made.coverage.failed) == set(CHECKS)
 
 
+@pytest.mark.parametrize("when", ["setup", "call"])
+def test_a_test_that_is_not_applicable_gives_its_check_the_reason(subject: Subject, when: str) -> None:
+    said = replace(reported("t::links", "skipped", when), not_applicable="no link")
+    others = [check for check in CHECKS if check != "links"]
+    plan: list[Event] = [planned("t::all", *others), planned("t::links", "links"), boot(subject), reported("t::all")]
+
+    made = verdict([*plan, said, reported("t::links", when="teardown")], subject)
+
+    assert (made.outcome, made.coverage.not_applicable) == (Outcome.PASSED, {"links": "no link"})
+    assert "links" not in made.coverage.passed
+    torn = verdict([*plan, said, reported("t::links", "failed", "teardown")], subject)
+    assert (torn.coverage.failed, torn.coverage.not_applicable) == (("links",), {})
+
+
 @pytest.mark.parametrize("part", [[], [reported("t::all", "skipped", "setup")], [reported("t::all", when="setup")]])
 def test_a_planned_test_without_a_passed_call_is_missing(subject: Subject, part: list[Event]) -> None:
     made = verdict([planned("t::all", *CHECKS), boot(subject), *part], subject)

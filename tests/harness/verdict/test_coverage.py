@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import Blame
-from harness.model.definition import ImageDefinition, load_definition
+from harness.model.definition import KEEPS_NOTHING, ImageDefinition, load_definition
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
 
@@ -82,6 +82,79 @@ def test_one_failed_test_makes_its_check_failed(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], planned, {"a": Result.PASSED, "b": Result.FAILED}, [])
 
     assert coverage.failed == ("links",)
+
+
+@pytest.mark.parametrize(
+    ("other", "state"),
+    [
+        (Result.FAILED, "failed"),
+        (Result.MISSING, "missing"),
+        (Result.PASSED, "passed"),
+        (Result.NOT_APPLICABLE, "not_applicable"),
+    ],
+)
+def test_a_check_is_not_applicable_only_if_all_its_tests_are(nova: ImageDefinition, other: Result, state: str) -> None:
+    planned = {"t::a": ["links"], "t::b[nova-kvm]": ["links"]}
+    results = {"t::a": other, "t::b[nova-kvm]": Result.NOT_APPLICABLE}
+    reasons = {"t::b[nova-kvm]": "no link"} | ({"t::a": "no disk"} if state == "not_applicable" else {})
+
+    coverage = cover(nova, ["direct"], planned, results, [], reasons=reasons)
+
+    states = ("passed", "failed", "missing", "not_applicable")
+    assert [name for name in states if "links" in getattr(coverage, name)] == [state]
+    if state == "not_applicable":
+        assert coverage.not_applicable == {"links": "no disk; no link"}
+        assert coverage.unchecked == ()
+    else:
+        assert coverage.unchecked == ("links, in part: no link (b[nova-kvm])",)
+
+
+def test_what_was_not_applicable_for_the_same_reason_is_one_sentence(nova: ImageDefinition) -> None:
+    reasons = {f"t::{name}[x-repeat~{number}]": "no link" for name in "ab" for number in (1, 2)} | {
+        "mine::c": "no card"
+    }
+    planned = {**{test: ["hardware", "links"] for test in reasons}, "t::d": ["links"], "mine::c": []}
+    results = {**dict.fromkeys(reasons, Result.NOT_APPLICABLE), "t::d": Result.PASSED}
+
+    coverage = cover(nova, ["direct"], planned, results, [], reasons=reasons)
+
+    assert coverage.unchecked == ("links, in part: no link (a[x], b[x])", "a test, in part: no card (c)")
+
+
+def test_a_reason_is_not_repeated_for_checks_that_are_not_required() -> None:
+    stateless, test = load_definition(IMAGES / "base-stateless"), "t::upgrade"
+    planned = {test: ["survival", "libvirt"]}
+
+    coverage = cover(stateless, ["direct"], planned, {test: Result.NOT_APPLICABLE}, [], reasons={test: KEEPS_NOTHING})
+
+    assert coverage.not_applicable["survival"] == KEEPS_NOTHING
+    assert coverage.unchecked == ()
+
+
+def test_what_is_not_applicable_neither_passes_nor_blocks_a_verdict() -> None:
+    assert decide([], replace(EVERYTHING, not_applicable={"ordering": "systemd 252"})) is Outcome.PASSED
+    nothing = replace(EVERYTHING, passed=(), not_applicable={"links": KEEPS_NOTHING})
+    assert decide([], nothing) is Outcome.INCONCLUSIVE
+    assert decide([finding(Blame.IMAGE)], nothing) is Outcome.FAILED
+
+
+def test_of_an_image_without_persistent_paths_the_checks_about_data_are_not_applicable() -> None:
+    stateless = load_definition(IMAGES / "base-stateless")
+
+    coverage = cover(stateless, ["direct"], {}, {}, [], is_thorough=True)
+
+    assert coverage.not_applicable == dict.fromkeys(["links", "power-cuts", "disk-faults"], KEEPS_NOTHING)
+    assert {"survival", "identity", "ssh", "upgrades", "ordering"} <= set(coverage.missing), "tests decide about these"
+
+
+def test_a_repeat_counts_without_the_tests_that_were_not_applicable() -> None:
+    planned = {f"t.py::test_{name}[x-repeat~{number}]": ["links"] for number in (1, 2) for name in "ab"}
+    results = {test: Result.PASSED if "_a" in test else Result.NOT_APPLICABLE for test in planned}
+
+    (rate,) = rates(planned, results)
+
+    assert (rate.passed, rate.repeats) == (2, 2)
+    assert rates(planned, dict.fromkeys(planned, Result.NOT_APPLICABLE)) == ()
 
 
 def test_a_boot_path_is_proven_by_a_boot_that_became_ready(nova: ImageDefinition) -> None:
