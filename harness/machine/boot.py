@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,16 +15,24 @@ from harness.core.errors import Blame, BootproofError
 from harness.guest import fingerprint
 from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.console import Console
-from harness.guest.health import inspect_guest, judge_health
-from harness.guest.readiness import wait_until_ready
+from harness.guest.health import inspect_guest, judge_health, suspects
+from harness.guest.readiness import NotReady, wait_until_ready
 from harness.guest.serial_shell import SerialChannel
+from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
+from harness.guest.unit_survey import UnitSurvey, survey_units
 from harness.lab import LabProcess
 from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
-from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest, ssh_channel
+from harness.machine.reach_guest import (
+    WITHOUT_SERIAL,
+    PatientDeadline,
+    reach_guest,
+    ssh_channel,
+    survey_failed_guest,
+)
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
 from harness.model.verdict import BootResult, Finding
@@ -48,6 +56,7 @@ class RunningBoot:
         self._transcript = Transcript(watch.plan.folder / CHANNEL_LOG)
         self._serial = SerialChannel(watch.plan.spec.name, shell, watch.check, self._transcript)
         self.channel: Channel = self._serial
+        self._is_reached = False
 
     @property
     def plan(self) -> BootPlan:
@@ -95,18 +104,40 @@ class RunningBoot:
         Raises `BootFailed` at the first failure; its findings are in the run's folder by then. Raises the error itself
         if the image is not to blame for it.
         """
+        watch = self.watch
         try:
             self._become_ready()
         except BootproofError as error:
-            self.watch.state = BootState.FAILED
-            if self.watch.observe().phase in evidence.ON_DISPLAY:
+            watch.state = BootState.FAILED
+            if watch.observe().phase in evidence.ON_DISPLAY:
                 evidence.keep_screenshot(self.qmp, self.plan.folder)
+            is_reported = error is watch.failure or error.blame is not Blame.IMAGE
+            explained = None if is_reported else self._explain(error)
             self.keep_evidence()
             self._note_boot(None)
-            if isinstance(error, BootFailed) or error.blame is not Blame.IMAGE:
+            if explained is None:
                 raise
-            self.watch.settle()
-            raise self.watch.report_failure(diagnose_timeout(self.watch.observe(), error)) from error
+            raise watch.report_failure(explained.finding) from error
+
+    def _explain(self, error: BootproofError) -> Explained:
+        """The finding about a boot that ended with ``error``, as the guest explains it if it still answers, else its
+        console."""
+        self.watch.settle()
+        seen, waiting = self.watch.observe(), self.plan.definition.waiting
+        finding = error.finding if isinstance(error, BootFailed) else diagnose_timeout(seen, error)
+        if finding.id not in OF_UNITS:
+            return Explained(finding=finding)
+        asked = error.unit if isinstance(error, NotReady) else ""
+        survey = self._survey([asked] if asked else units_on(finding.evidence))
+        return explain(finding, survey or survey_of_log(seen.lines), waiting, asked)
+
+    def _survey(self, asked: Sequence[str]) -> UnitSurvey | None:
+        if not self._is_reached:
+            return survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
+        try:
+            return survey_units(self.channel, asked)
+        except BootproofError:
+            return None
 
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
@@ -114,6 +145,7 @@ class RunningBoot:
             _wait_for_kernel(watch)
         deadline = PatientDeadline(self.console, self.context.timeouts)
         self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
+        self._is_reached = True
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
         watch.check()
         watch.state = BootState.READY
@@ -127,7 +159,9 @@ class RunningBoot:
     def _check_guest(self) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan, health = self.plan, inspect_guest(self.channel)
-        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where)
+        asked = suspects(health, plan.definition)
+        survey = self._survey(asked) if asked else None
+        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)
         yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)
         if health.boot_id == self._boot_id_before:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from tempfile import TemporaryFile
 
 from harness.core.deadline import Deadline
+from harness.core.errors import BootproofError
 from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.console import Console
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
 from harness.guest.ssh import SshChannel, ssh_command
+from harness.guest.unit_survey import ANSWER_S, UnitSurvey, parse, survey_units
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.watch import BootWatch
 from harness.model.timeouts import Timeouts
@@ -66,6 +68,23 @@ def reach_guest(
             watch.context.run.add_unchecked(WITHOUT_SERIAL)
             return ssh
     raise ChannelTimeout(watch.plan.spec.name, "a root shell over SSH", deadline.passed_s, f"ssh: {last_error}")
+
+
+def survey_failed_guest(
+    watch: BootWatch, serial: SerialChannel, open_ssh: Callable[[], Channel], asked: Sequence[str]
+) -> UnitSurvey | None:
+    """The units of a guest whose boot failed before it was reached, or of its initrd; None if none answers.
+
+    ``asked`` are units to survey besides those that failed.
+    """
+    deadline = Deadline(ANSWER_S)
+    try:
+        if takes_serial_shell(watch.plan.artifacts.manifest.systemd):
+            answer = serial.wait_for_survey(deadline)
+            return parse(answer) if answer else survey_units(serial, asked)
+        return survey_units(reach_guest(watch, serial, open_ssh, deadline), asked)
+    except BootproofError:
+        return None
 
 
 def ssh_channel(watch: BootWatch, ask_monitor: Callable[[str], str], transcript: Transcript) -> Channel:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from harness.core import process
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.guest.console import Console
+from harness.guest.unit_findings import OF_UNITS
 from harness.lab import LabProcess
 from harness.lab.trace import format_trace
 from harness.machine import boot_files
@@ -49,7 +50,8 @@ class BootWatch:
     events: list[QmpEvent]
     state: BootState = BootState.BOOTING
     started_s: float = field(default_factory=time.monotonic)
-    _failure: BootFailed | None = field(default=None, init=False)
+    failure: BootFailed | None = field(default=None, init=False)
+    """The failure that was reported last."""
 
     @property
     def downloads(self) -> Downloads:
@@ -91,13 +93,18 @@ class BootWatch:
         self.wait_for(lambda: not self.console.awaits_registers, Deadline(_SETTLE_S))
 
     def check(self) -> None:
-        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding."""
+        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding.
+
+        A finding that the guest may explain is raised and not reported yet, and so is what a machine does after its
+        boot has failed.
+        """
         self.settle()
         seen = self.observe()
         if problem := host_problem(seen):
             raise problem
         if finding := diagnose(seen):
-            raise self._failure or self.report_failure(finding)
+            is_open = self.state is BootState.FAILED or (self.state is BootState.BOOTING and finding.id in OF_UNITS)
+            raise self.failure or (self._error(finding) if is_open else self.report_failure(finding))
 
     def wait_for(self, question: Callable[[], T | None], deadline: Deadline) -> T | None:
         """The first truthy answer to ``question``, asked after every change; None when the deadline is over."""
@@ -120,8 +127,12 @@ class BootWatch:
         circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
         finding = attribute(finding, circumstances)
         boot_files.note_finding(plan, context.run, finding)
-        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
-        return self._failure
+        self.failure = self._error(finding)
+        return self.failure
+
+    def _error(self, finding: Finding) -> BootFailed:
+        plan = self.plan
+        return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
 
     def report_late_findings(self) -> None:
         """Note the findings of a machine that was ready; after a failed boot there are none."""
