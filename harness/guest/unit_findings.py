@@ -54,10 +54,11 @@ _UNIT_ON_CONSOLE = re.compile(
 
 
 class Awaited(StrEnum):
-    """What became of the thing that a unit waited for, by the time the guest was asked.
+    """What became of the thing that a failed unit needed, by the time the guest was asked.
 
-    ``came_late``: it is there now. ``absent``: it is not there, and nothing is under way that could bring it.
-    ``failed``: nothing was awaited; a process ended with a status. ``unknown``: the guest did not say.
+    ``CAME_LATE``: it is there now. ``ABSENT``: a device, file or module is not there, and nothing is under way that
+    could bring it. ``FAILED``: nothing was awaited; a process ended with a status. ``UNKNOWN``: the guest does not
+    show it.
     """
 
     CAME_LATE = "came late"
@@ -183,16 +184,16 @@ def _stuck(finding: Finding, survey: UnitSurvey, waiting: Sequence[str]) -> Expl
 
 
 def awaited(unit: UnitState, survey: UnitSurvey) -> Awaited:
-    """What became of the thing that the failed ``unit`` waited for."""
+    """What became of the thing that the failed ``unit`` needed."""
     if unit.is_device:
         if unit.active == "active":
             return Awaited.CAME_LATE
         return Awaited.ABSENT if survey.is_settled else Awaited.UNKNOWN
     if unit.active == "active":
         return Awaited.CAME_LATE
-    if unit.missing or not unit.has_timed_out:
-        return Awaited.FAILED
-    return Awaited.UNKNOWN
+    if unit.missing or modules_problem(survey):
+        return Awaited.ABSENT
+    return Awaited.UNKNOWN if unit.has_timed_out else Awaited.FAILED
 
 
 def _named_later(finding: Finding, survey: UnitSurvey) -> Awaited:

@@ -76,7 +76,7 @@ done
 """
 
 _SECTION = re.compile(r"^\x1e(?!= )(?P<name>[^\n]*)\n(?P<text>.*?)\n\x1e= (?P<status>\d+)$", re.MULTILINE | re.DOTALL)
-_TIMED_OUT = re.compile(r"[Tt]imed out|timeout")
+_TIMED_OUT = re.compile(r"[Tt]imed out|[Tt]imeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

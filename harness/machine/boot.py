@@ -108,7 +108,7 @@ class RunningBoot:
         try:
             self._become_ready()
         except BootproofError as error:
-            watch.state = BootState.FAILED
+            watch.state, watch.failed_s = BootState.FAILED, time.monotonic()
             if watch.observe().phase in evidence.ON_DISPLAY:
                 evidence.keep_screenshot(self.qmp, self.plan.folder)
             is_reported = error is watch.failure or error.blame is not Blame.IMAGE
@@ -117,7 +117,7 @@ class RunningBoot:
             self._note_boot(None)
             if explained is None:
                 raise
-            raise watch.report_failure(explained.finding) from error
+            raise watch.report_failure(explained.finding, explained.awaited) from error
 
     def _explain(self, error: BootproofError) -> Explained:
         """The finding about a boot that ended with ``error``, as the guest explains it if it still answers, else its
@@ -232,7 +232,7 @@ class RunningBoot:
         """
         provision.serve(plan, self.context.lab)
         self.context.run.add_phase(plan.spec.name, plan.number, kexec.PHASE)
-        watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
+        watch = replace(self.watch, plan=plan, state=BootState.BOOTING, failed_s=None, started_s=time.monotonic())
         loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if loaded.status:
             errors = loaded.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from harness.core import process
+from harness.core.cpu_use import metering
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
 from harness.guest.pattern_watcher import PatternWatcher
@@ -64,6 +65,7 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             qemu_log=plan.folder / _QEMU_LOG,
             changes=changes,
             events=events,
+            meter=stack.enter_context(metering(child.pid)),
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))

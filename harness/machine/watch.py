@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from harness.core import process
+from harness.core.cpu_use import CpuMeter
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.guest.console import Console
-from harness.guest.unit_findings import OF_UNITS
+from harness.guest.unit_findings import OF_UNITS, Awaited
 from harness.lab import LabProcess
 from harness.lab.trace import format_trace
 from harness.machine import boot_files
@@ -23,7 +23,7 @@ from harness.machine.errors import BootFailed, by_hand
 from harness.machine.observation import BootState, Observed, QmpEvent, end_reason, has_event
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
-from harness.verdict.attribution import Circumstances, attribute
+from harness.verdict.attribution import LIMIT_S, Circumstances, attribute, excuse_for_wait
 
 _LINES = 40
 _QEMU_LOG_LINES = 5
@@ -48,7 +48,10 @@ class BootWatch:
     qemu_log: Path
     changes: Changes
     events: list[QmpEvent]
+    meter: CpuMeter
     state: BootState = BootState.BOOTING
+    failed_s: float | None = None
+    """When the boot failed, before the guest was asked why."""
     started_s: float = field(default_factory=time.monotonic)
     failure: BootFailed | None = field(default=None, init=False)
     """The failure that was reported last."""
@@ -110,21 +113,27 @@ class BootWatch:
         """The first truthy answer to ``question``, asked after every change; None when the deadline is over."""
         return self.changes.wait_for(question, deadline)
 
-    def doubt(self) -> str:
-        """Why failures of this boot from now on may not be the image's; empty if there is no doubt."""
+    def doubt(self, error: BaseException | None = None) -> str:
+        """Why failures of this boot from now on may not be the image's, or why ``error``, which ended a wait of a test,
+        may not be; empty if there is no doubt."""
         self.settle()
-        return self._circumstances(self.observe()).doubt
+        waited_s = getattr(error, "waited_s", 0.0)
+        excuse = excuse_for_wait(error, self.meter.use(waited_s)) if error and waited_s else ""
+        return self._circumstances(self.observe()).doubt or excuse
 
-    def report_failure(self, finding: Finding) -> BootFailed:
+    def report_failure(self, finding: Finding, awaited: Awaited = Awaited.UNKNOWN) -> BootFailed:
         """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
 
+        ``awaited`` is what became of the thing that a failed unit needed.
         A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place.
         """
         if self.state is BootState.THAWING:
             raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
         plan, context = self.plan, self.context
         seen = self.observe()
-        circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
+        circumstances = replace(
+            self._circumstances(seen), is_early=seen.is_early, requests=self._requests, awaited=awaited
+        )
         finding = attribute(finding, circumstances)
         boot_files.note_finding(plan, context.run, finding)
         self.failure = self._error(finding)
@@ -141,8 +150,10 @@ class BootWatch:
             boot_files.note_finding(self.plan, self.context.run, finding)
 
     def _circumstances(self, seen: Observed) -> Circumstances:
+        until_s = self.failed_s or time.monotonic()
         return Circumstances(
-            starved_share=process.starved_share(self.child.pid),
+            boot=self.meter.use(until_s - self.started_s, until_s),
+            recent=self.meter.use(LIMIT_S, until_s),
             slowness=host_scale() if self.plan.spec.is_emulated else 1.0,
             alteration=self.context.doubt(),
             emulator_fault=seen.emulator_fault.cause if seen.emulator_fault else "",

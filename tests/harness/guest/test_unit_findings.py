@@ -97,7 +97,9 @@ def test_a_device_that_is_absent_is_named_by_its_path_and_with_the_mount_that_ne
 
 
 def test_a_dependency_that_failed_because_of_a_service_is_that_services_failure() -> None:
-    assert explain(replace(CONSOLE, id="unit-dependency-failed"), UnitSurvey(units=(APP, DB))).finding.id == "unit-failed"
+    assert (
+        explain(replace(CONSOLE, id="unit-dependency-failed"), UnitSurvey(units=(APP, DB))).finding.id == "unit-failed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_a_dependency_that_failed_because_of_a_service_is_that_services_failure(
         (UNKNOWN, True, Awaited.FAILED),
     ],
 )
-def test_what_became_of_the_awaited_thing_is_known(unit: UnitState, is_settled: bool, what_became: Awaited) -> None:  # noqa: FBT001  # a parameter of the table
+def test_what_became_of_the_awaited_thing_is_known(unit: UnitState, *, is_settled: bool, what_became: Awaited) -> None:
     assert awaited(unit, UnitSurvey(units=(unit,), is_settled=is_settled)) is what_became
 
 
@@ -182,7 +184,9 @@ MODPROBE = "[ 5.0] modprobe[300]: modprobe: FATAL: Module kvm not found in direc
         ),
         (replace(UNKNOWN, exit_code=1, exit_status=217), UnitSurvey(), "its User= does not exist, or could not be set"),
         (
-            replace(UNKNOWN, exit_code=1, exit_status=1, journal=("[ 1.0] app[9]: no route", "[ 1.1] systemd[1]: x: y")),
+            replace(
+                UNKNOWN, exit_code=1, exit_status=1, journal=("[ 1.0] app[9]: no route", "[ 1.1] systemd[1]: x: y")
+            ),
             UnitSurvey(),
             "no route",
         ),

@@ -12,7 +12,7 @@ from harness.guest.channel import Channel, Completed
 from harness.guest.unit_survey import parse, script, survey_units
 
 DEVICE = r"dev-disk-by\x2duuid-1.device"
-SYSTEMCTL = rf"""#!/bin/bash
+SYSTEMCTL = r"""#!/bin/bash
 case $1 in
     list-jobs) echo '7 slow.service start running'; echo '8 late.service start waiting' ;;
     list-units) echo 'app.service loaded failed failed App' ;;
@@ -29,7 +29,7 @@ Requires=db.service sysinit.target
 BindsTo=
 Wants=network.target late.service
 After=network.target
-ExecStart={{ path=FOLDER/no-program ; argv[]=x ; ignore_errors=no }}
+ExecStart={ path=FOLDER/no-program ; argv[]=x ; ignore_errors=no }
 WorkingDirectory=!FOLDER/link
 EOF
             echo
