@@ -110,7 +110,7 @@ def judge_health(
             where=where,
             cause="an old local copy started, or kernel, initrd and root file system are of different builds",
         )
-    explained = list(failed_units(survey, definition.waiting, where)) if survey and health.failed_units else []
+    explained = list(failed_units(survey, definition.waiting, where)) if survey else []
     yield from explained
     for unit in health.failed_units if not explained else ():
         if unit not in definition.waiting:

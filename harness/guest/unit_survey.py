@@ -108,7 +108,7 @@ class UnitState:
     def has_failed(self) -> bool:
         """Whether the unit itself failed, other than because of another unit."""
         is_dead = self.active not in ("active", "activating", "reloading")
-        return self.active == "failed" or (is_dead and self.job_result not in ("", "dependency", "done"))
+        return self.active == "failed" or (is_dead and self.job_result in ("failed", "timeout", "assert"))
 
     @property
     def is_not_started(self) -> bool:

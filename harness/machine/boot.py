@@ -44,6 +44,11 @@ _CLOCK_LATE_S = 0.05
 """About as long as a thawed guest takes until it sets the clock."""
 
 
+_BUSY_S = 30.0
+_READ_HIDDEN = "journalctl -b -q --no-pager --no-hostname -o short-monotonic -n 20000 _TRANSPORT=kernel + _PID=1"
+"""The messages that a console shows: the kernel's and systemd's."""
+
+
 class RunningBoot:
     """A machine that is on; only `power_on` makes one, which is not ready yet.
 
@@ -124,6 +129,10 @@ class RunningBoot:
         console."""
         self.watch.settle()
         seen, waiting = self.watch.observe(), self.plan.definition.waiting
+        if self._is_reached and not isinstance(error, BootFailed):
+            with suppress(BootproofError):
+                self._read_hidden()
+                seen = self.watch.observe()
         finding = error.finding if isinstance(error, BootFailed) else diagnose_timeout(seen, error)
         if finding.id not in OF_UNITS:
             return Explained(finding=finding)
@@ -141,12 +150,18 @@ class RunningBoot:
 
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
-        if plan.is_kexec:
+        if plan.is_kexec and not watch.view.kernel_hidden_by:
             _wait_for_kernel(watch)
-        deadline = PatientDeadline(self.console, self.context.timeouts)
-        self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
+        is_busy = (lambda: watch.meter.use(_BUSY_S).is_busy) if watch.view.hidden_by else bool
+        deadline = PatientDeadline(self.console, self.context.timeouts, is_busy)
+        self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline, self._boot_id_before)
         self._is_reached = True
+        self.console.begin_phase("userspace")  # its line may be hidden
+        for sentence in watch.view.unchecked:
+            self.context.run.add_unchecked(sentence)
+        self._read_hidden()
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
+        self._read_hidden()
         watch.check()
         watch.state = BootState.READY
         self.context.run.add_phase(plan.spec.name, plan.number, "ready")
@@ -156,11 +171,26 @@ class RunningBoot:
             raise failures[0]
         self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder))
 
+    def _read_hidden(self) -> None:
+        """Look for console patterns in the guest's journal, if the console hides messages."""
+        if not self.watch.view.hidden_by:
+            return
+        done = self.channel.run(_READ_HIDDEN)
+        self.console.take_journal(line.replace("] kernel: ", "] ") for line in done.text.splitlines())
+        if done.status or not done.text:
+            errors = done.stderr.decode("utf-8", "replace").strip()
+            self.context.run.add_unchecked(f"messages that the console hides: journalctl printed none: {errors}")
+
+    def note_user_space(self) -> None:
+        """Note that the guest is in user space where its console hides that, if its serial shell has started."""
+        if not self.watch.view.shows_phases and self._serial.has_greeted():
+            self.console.begin_phase("userspace")
+
     def _check_guest(self) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan, health = self.plan, inspect_guest(self.channel)
         asked = suspects(health, plan.definition)
-        survey = self._survey(asked) if asked else None
+        survey = self._survey(asked) if asked or self.watch.view.systemd_hidden_by else None
         yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)
         yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)

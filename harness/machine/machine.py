@@ -152,6 +152,7 @@ class Machine(GuestVerbs):
             share.begin()
             running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
             while not when(running.console):
+                running.note_user_space()
                 if running.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
                     raise ImageError(
                         f"{self.name}: the boot ended or hung before the moment of its power cut; its console ends:\n"

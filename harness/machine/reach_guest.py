@@ -24,27 +24,36 @@ WITHOUT_SERIAL = (
 
 
 class PatientDeadline(Deadline):
-    """A boot's deadline: over when the time is up and the console has been silent, or after three times the time."""
+    """A boot's deadline: over when the time is up and the machine shows no progress, or after three times the time.
 
-    def __init__(self, console: Console, timeouts: Timeouts) -> None:
+    Progress is what the console prints, or ``is_busy``: for a console that hides messages, whether the CPUs work.
+    """
+
+    def __init__(self, console: Console, timeouts: Timeouts, is_busy: Callable[[], bool] = bool) -> None:
         super().__init__(timeouts.boot_s)
-        self._console, self._silence_s = console, timeouts.silence_s
+        self._console, self._silence_s, self._is_busy = console, timeouts.silence_s, is_busy
 
     @property
     def left_s(self) -> float:
         left_s = self.length_s - self.passed_s
         if left_s > 0:
             return left_s
-        silence_left_s = self._silence_s - self._console.silent_s
+        silence_left_s = self._silence_s - (0.0 if self._is_busy() else self._console.silent_s)
         return max(0.0, min(silence_left_s, 3 * self.length_s - self.passed_s))
 
 
 def reach_guest(
-    watch: BootWatch, serial: SerialChannel, open_ssh: Callable[[], Channel], deadline: Deadline
+    watch: BootWatch,
+    serial: SerialChannel,
+    open_ssh: Callable[[], Channel],
+    deadline: Deadline,
+    boot_id_before: str = "",
 ) -> Channel:
     """The serial shell if the image's systemd takes it, SSH if not, and the first that answers if that is not known.
 
-    ``open_ssh`` is called once the guest is in user space. Raises what `BootWatch.check` raises, or `ChannelTimeout`.
+    ``open_ssh`` is called once the guest is in user space, or from the start if the console does not show that; with
+    ``boot_id_before`` the system of that boot id is not the guest. Raises what `BootWatch.check` raises, or
+    `ChannelTimeout`.
     """
     is_serial = takes_serial_shell(watch.plan.artifacts.manifest.systemd)
     if is_serial:
@@ -57,14 +66,15 @@ def reach_guest(
             return serial
         watch.wait_for(lambda: watch.child.status is not None, Deadline(attempt_s, scaled=False))
         watch.check()
-        if "userspace" not in watch.console.phases:
+        if "userspace" not in watch.console.phases and watch.view.shows_phases:
             continue
         try:
             ssh = open_ssh()
-            ssh.run("true", Deadline(timeouts.ssh_attempt_s))
+            boot_id = ssh.run("cat /proc/sys/kernel/random/boot_id", Deadline(timeouts.ssh_attempt_s)).text
         except (ChannelClosed, ChannelTimeout) as error:
             last_error = str(error)
-        else:
+            continue
+        if watch.view.shows_phases or boot_id != boot_id_before:
             watch.context.run.add_unchecked(WITHOUT_SERIAL)
             return ssh
     raise ChannelTimeout(watch.plan.spec.name, "a root shell over SSH", deadline.passed_s, f"ssh: {last_error}")

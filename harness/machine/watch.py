@@ -12,6 +12,7 @@ from typing import TypeVar
 from harness.core.cpu_use import CpuMeter
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.guest.console import Console
+from harness.guest.console_view import ConsoleView, console_view
 from harness.guest.unit_findings import OF_UNITS, Awaited
 from harness.lab import LabProcess
 from harness.lab.trace import format_trace
@@ -62,6 +63,11 @@ class BootWatch:
         client, artifacts = self.plan.spec.address, self.plan.artifacts
         return Downloads(http=self.context.lab.http, client=client, since_s=self.started_s, artifacts=artifacts)
 
+    @cached_property
+    def view(self) -> ConsoleView:
+        """What the console of this boot shows."""
+        return console_view(self.plan.arguments)
+
     def observe(self) -> Observed:
         """Everything that is known of the boot at this moment."""
         plan, console, lab, status = self.plan, self.console, self.context.lab, self.child.status
@@ -84,6 +90,7 @@ class BootWatch:
             steps=tuple(lab.trace.events(plan.spec.number, self.started_s)),
             download_failure=self.downloads.failure(plan.where) if is_booting else None,
             log_problem=console.problem,
+            view=self.view,
         )
 
     def settle(self) -> None:

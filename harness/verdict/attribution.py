@@ -84,8 +84,8 @@ def _excused(finding: Finding, seen: Circumstances) -> Finding:
     """``finding``, blamed on the host if the host was too slow for it, and it is proven that this was the cause.
 
     - The host starved the machine: something timed out, or came late, while the machine was kept from a CPU.
-    - The host is slow: a time limit of the image expired, and the awaited thing came late, or the guest's CPUs were busy
-      all the time. The harness's own deadlines grow with ``slowness``; the image's do not.
+    - The host is slow: a time limit of the image expired, and the awaited thing came late, or the guest's CPUs were
+      busy all the time. The harness's own deadlines grow with ``slowness``; the image's do not.
     - A lockup of the kernel: the host starved or stopped the machine, or emulates it slowly.
 
     The first two are refuted by what became of the awaited thing: see `_is_refuted`.
