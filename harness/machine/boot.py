@@ -116,33 +116,44 @@ class RunningBoot:
             watch.state, watch.failed_s = BootState.FAILED, time.monotonic()
             if watch.observe().phase in evidence.ON_DISPLAY:
                 evidence.keep_screenshot(self.qmp, self.plan.folder)
-            is_reported = error is watch.failure or error.blame is not Blame.IMAGE
-            explained = None if is_reported else self._explain(error)
-            self.keep_evidence()
+            explained = self._explain(error)
             self._note_boot(None)
             if explained is None:
                 raise
             raise watch.report_failure(explained.finding, explained.awaited) from error
 
-    def _explain(self, error: BootproofError) -> Explained:
-        """The finding about a boot that ended with ``error``, as the guest explains it if it still answers, else its
-        console."""
-        self.watch.settle()
-        seen, waiting = self.watch.observe(), self.plan.definition.waiting
-        if self._is_reached and not isinstance(error, BootFailed):
-            with suppress(BootproofError):
-                self._read_hidden()
-                seen = self.watch.observe()
-        finding = error.finding if isinstance(error, BootFailed) else diagnose_timeout(seen, error)
+    def _explain(self, error: BootproofError) -> Explained | None:
+        """Keep the evidence of a boot that ended with ``error``, and explain it by what the guest still answers, else
+        by its journal or console; None if the failure was reported before, or if the image is not to blame for it."""
+        if error is self.watch.failure or error.blame is not Blame.IMAGE:
+            self.keep_evidence()
+            return None
+        finding = self._finding_of(error)
         if finding.id not in OF_UNITS:
+            self.keep_evidence()
             return Explained(finding=finding)
         asked = error.unit if isinstance(error, NotReady) else ""
         survey = self._survey([asked] if asked else units_on(finding.evidence))
-        return explain(finding, survey or survey_of_log(seen.lines), waiting, asked)
+        self.keep_evidence()
+        survey = survey or survey_of_log(evidence.kept_journal(self.plan.folder) or self.watch.observe().lines)
+        return explain(finding, survey, self.plan.definition.waiting, asked)
+
+    def _finding_of(self, error: BootproofError) -> Finding:
+        """What the console, or the journal in its place, shows about a boot that ended with ``error``."""
+        self.watch.settle()
+        if isinstance(error, BootFailed):
+            return error.finding
+        if self._is_reached:
+            with suppress(BootproofError):
+                self._read_hidden()
+        return diagnose_timeout(self.watch.observe(), error)
 
     def _survey(self, asked: Sequence[str]) -> UnitSurvey | None:
+        """The state of the guest's units; None if the guest does not answer."""
         if not self._is_reached:
-            return survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
+            survey, channel = survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
+            self.channel = channel or self.channel
+            return survey
         try:
             return survey_units(self.channel, asked)
         except BootproofError:

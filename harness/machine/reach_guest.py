@@ -82,19 +82,22 @@ def reach_guest(
 
 def survey_failed_guest(
     watch: BootWatch, serial: SerialChannel, open_ssh: Callable[[], Channel], asked: Sequence[str]
-) -> UnitSurvey | None:
-    """The units of a guest whose boot failed before it was reached, or of its initrd; None if none answers.
+) -> tuple[UnitSurvey | None, Channel | None]:
+    """The units of a guest whose boot failed before it was reached, or of its initrd, and the channel that answers.
 
-    ``asked`` are units to survey besides those that failed.
+    ``asked`` are units to survey besides those that failed. Both are None if nothing answers within `ANSWER_S`.
     """
     deadline = Deadline(ANSWER_S)
+    channel: Channel | None = None
     try:
         if takes_serial_shell(watch.plan.artifacts.manifest.systemd):
-            answer = serial.wait_for_survey(deadline)
-            return parse(answer) if answer else survey_units(serial, asked)
-        return survey_units(reach_guest(watch, serial, open_ssh, deadline), asked)
+            if answer := serial.wait_for_survey(deadline):
+                return parse(answer), None
+            channel = serial
+        channel = channel or reach_guest(watch, serial, open_ssh, deadline)
+        return survey_units(channel, asked), channel
     except BootproofError:
-        return None
+        return None, channel
 
 
 def ssh_channel(watch: BootWatch, ask_monitor: Callable[[str], str], transcript: Transcript) -> Channel:
