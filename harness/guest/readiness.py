@@ -6,7 +6,7 @@ import shlex
 
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
-from harness.guest.channel import Channel
+from harness.guest.channel import Channel, ChannelTimeout, Completed
 from harness.model.definition import ImageDefinition
 
 _SLICE_S, _INACTIVE_S = 30, 15
@@ -90,7 +90,7 @@ class StillStarting(ImageError):
 def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition, deadline: Deadline) -> None:
     """Return when the guest is ready; raise `NotReady` as soon as it is certain that it will not become ready.
 
-    `StillStarting` if it is not ready by the deadline.
+    `StillStarting` if it is not ready by the deadline, `ChannelTimeout` if it does not answer by then.
     """
     script = _WAIT_UNTIL_READY.format(
         demanded=shlex.quote(" ".join([*definition.services, *definition.sockets])),
@@ -100,7 +100,7 @@ def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition
         not_ready=_NOT_READY,
         busy=_BUSY,
     )
-    while (done := channel.run(script)).status == _BUSY:
+    while (done := _run_patiently(channel, script, deadline)).status == _BUSY:
         if deadline.is_over:
             raise StillStarting(machine, tuple(done.text.split()), deadline.passed_s)
     if done.status == _NOT_READY:
@@ -109,6 +109,16 @@ def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition
     if done.status:
         errors = done.stderr.decode("utf-8", "replace").strip()
         raise ImageError(f"{machine}: the wait for its units ended with status {done.status}: {errors or done.text}")
+
+
+def _run_patiently(channel: Channel, script: str, deadline: Deadline) -> Completed:
+    """As `Channel.run`, and again while no answer comes before the deadline: a guest may be starved for a while."""
+    while True:
+        try:
+            return channel.run(script)
+        except ChannelTimeout:
+            if deadline.is_over:
+                raise
 
 
 def wait_until_quiet(channel: Channel) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.deadline import Deadline
-from harness.guest.channel import Channel, Completed
+from harness.guest.channel import Channel, ChannelTimeout, Completed
 from harness.guest.readiness import NotReady, StillStarting, wait_until_ready
 from harness.model.definition import load_definition
 
@@ -71,3 +71,19 @@ def test_a_guest_that_does_not_become_ready_answers_from_time_to_time_until_the_
         wait(shell, for_s=2.5)
     assert error.value.units == (unit,)
     assert shell.runs >= 2
+
+
+class Deaf(LocalShell):
+    """Does not answer the first command in time."""
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        if not self.runs:
+            self.runs += 1
+            raise ChannelTimeout("m", "x", 120.0, "")
+        return super().run(command, deadline)
+
+
+def test_a_guest_that_does_not_answer_once_is_asked_again_before_the_deadline(tmp_path: Path) -> None:
+    wait(Deaf(tmp_path))
+    with pytest.raises(ChannelTimeout):
+        wait(Deaf(tmp_path), for_s=0.0)
