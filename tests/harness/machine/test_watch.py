@@ -68,7 +68,13 @@ def watch(tmp_path: Path) -> Any:
     child: Any = SimpleNamespace(status=None, pid=0)
     console: Any = FakeConsole()
     return BootWatch(
-        plan=plan, context=context, child=child, console=console, qemu_log=log, changes=Changes(), events=[],
+        plan=plan,
+        context=context,
+        child=child,
+        console=console,
+        qemu_log=log,
+        changes=Changes(),
+        events=[],
         meter=CpuMeter(),
     )
 
