@@ -43,15 +43,15 @@ say jobs printf '%s\\n' "$jobs"
 while read -r _ unit _ state; do [ "$state" != running ] || add "$unit"; done <<EOF
 $jobs
 EOF
-failed=$(systemctl list-units --failed --no-legend --plain --full --no-pager 2>&1) ||
-    {{{{ say problem echo "$failed"; failed=; }}}}
-while read -r unit _; do [ -z "$unit" ] || add "$unit"; done <<EOF
-$failed
-EOF
 results=$(journalctl -b -q --no-pager -o export --output-fields=UNIT,JOB_RESULT MESSAGE_ID={_JOB_ENDED})
 say results printf '%s\\n' "$results"
 while IFS= read -r line; do case $line in UNIT=*) add "${{{{line#UNIT=}}}}" ;; esac; done <<EOF
 $results
+EOF
+failed=$(systemctl list-units --failed --no-legend --plain --full --no-pager 2>&1) ||
+    {{{{ say problem echo "$failed"; failed=; }}}}
+while read -r unit _; do [ -z "$unit" ] || add "$unit"; done <<EOF
+$failed
 EOF
 set -- $units
 count=0 few=
@@ -129,7 +129,8 @@ class UnitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSurvey:
-    """The units that failed or whose job runs, in the order in which the guest named them; ``asked_units`` come first.
+    """First the units that were asked for, then those whose job runs, those whose job failed, in the order of time, and
+    those that failed otherwise.
 
     ``modules`` are the folders in /usr/lib/modules, none if the guest does not list any. ``is_settled``: udev has no
     event left, so that a device which is absent does not come by itself. ``problem`` is why the guest could not list

@@ -19,7 +19,7 @@ from harness.guest.health import inspect_guest, judge_health, suspects
 from harness.guest.readiness import NotReady, wait_until_ready
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
-from harness.guest.unit_survey import UnitSurvey, survey_units
+from harness.guest.unit_survey import UnitSurvey
 from harness.lab import LabProcess
 from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
@@ -30,8 +30,10 @@ from harness.machine.reach_guest import (
     WITHOUT_SERIAL,
     PatientDeadline,
     reach_guest,
+    read_hidden,
     ssh_channel,
     survey_failed_guest,
+    survey_guest,
 )
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
@@ -45,8 +47,6 @@ _CLOCK_LATE_S = 0.05
 
 
 _BUSY_S = 30.0
-_READ_HIDDEN = "journalctl -b -q --no-pager --no-hostname -o short-monotonic -n 20000 _TRANSPORT=kernel + _PID=1"
-"""The messages that a console shows: the kernel's and systemd's."""
 
 
 class RunningBoot:
@@ -54,6 +54,9 @@ class RunningBoot:
 
     ``channel`` is the serial shell until the guest proves to take none. ``boot_id_before`` is the boot id of the system
     that started this one by kexec.
+
+    It has more than twenty methods because a machine needs them: waiting until it is ready, freezing, thawing, kexec
+    and power-off. What they decide is in functions.
     """
 
     def __init__(self, watch: BootWatch, qmp: Qmp, shell: socket.socket, *, boot_id_before: str = "") -> None:
@@ -128,7 +131,11 @@ class RunningBoot:
         if error is self.watch.failure or error.blame is not Blame.IMAGE:
             self.keep_evidence()
             return None
-        finding = self._finding_of(error)
+        self.watch.settle()
+        if self._is_reached and not isinstance(error, BootFailed):
+            with suppress(BootproofError):
+                read_hidden(self.watch, self.channel)
+        finding = error.finding if isinstance(error, BootFailed) else diagnose_timeout(self.watch.observe(), error)
         if finding.id not in OF_UNITS:
             self.keep_evidence()
             return Explained(finding=finding)
@@ -138,26 +145,13 @@ class RunningBoot:
         survey = survey or survey_of_log(evidence.kept_journal(self.plan.folder) or self.watch.observe().lines)
         return explain(finding, survey, self.plan.definition.waiting, asked)
 
-    def _finding_of(self, error: BootproofError) -> Finding:
-        """What the console, or the journal in its place, shows about a boot that ended with ``error``."""
-        self.watch.settle()
-        if isinstance(error, BootFailed):
-            return error.finding
-        if self._is_reached:
-            with suppress(BootproofError):
-                self._read_hidden()
-        return diagnose_timeout(self.watch.observe(), error)
-
     def _survey(self, asked: Sequence[str]) -> UnitSurvey | None:
         """The state of the guest's units; None if the guest does not answer."""
-        if not self._is_reached:
-            survey, channel = survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
-            self.channel = channel or self.channel
-            return survey
-        try:
-            return survey_units(self.channel, asked)
-        except BootproofError:
-            return None
+        if self._is_reached:
+            return survey_guest(self.channel, asked)
+        survey, channel = survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
+        self.channel = channel or self.channel
+        return survey
 
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
@@ -170,9 +164,9 @@ class RunningBoot:
         self.console.begin_phase("userspace")  # its line may be hidden
         for sentence in watch.view.unchecked:
             self.context.run.add_unchecked(sentence)
-        self._read_hidden()
+        read_hidden(watch, self.channel)
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
-        self._read_hidden()
+        read_hidden(watch, self.channel)
         watch.check()
         watch.state = BootState.READY
         self.context.run.add_phase(plan.spec.name, plan.number, "ready")
@@ -181,16 +175,6 @@ class RunningBoot:
         if failures:
             raise failures[0]
         self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder))
-
-    def _read_hidden(self) -> None:
-        """Look for console patterns in the guest's journal, if the console hides messages."""
-        if not self.watch.view.hidden_by:
-            return
-        done = self.channel.run(_READ_HIDDEN)
-        self.console.take_journal(line.replace("] kernel: ", "] ") for line in done.text.splitlines())
-        if done.status or not done.text:
-            errors = done.stderr.decode("utf-8", "replace").strip()
-            self.context.run.add_unchecked(f"messages that the console hides: journalctl printed none: {errors}")
 
     def note_user_space(self) -> None:
         """Note that the guest is in user space where its console hides that, if its serial shell has started."""

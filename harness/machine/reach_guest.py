@@ -22,6 +22,9 @@ WITHOUT_SERIAL = (
     "(systemd 256 and newer do), so commands went over SSH"
 )
 
+_READ_HIDDEN = "journalctl -b -q --no-pager --no-hostname -o short-monotonic -n 20000 _TRANSPORT=kernel + _PID=1"
+"""The messages that a console shows: the kernel's and systemd's."""
+
 
 class PatientDeadline(Deadline):
     """A boot's deadline: over when the time is up and the machine shows no progress, or after three times the time.
@@ -95,9 +98,28 @@ def survey_failed_guest(
                 return parse(answer), None
             channel = serial
         channel = channel or reach_guest(watch, serial, open_ssh, deadline)
-        return survey_units(channel, asked), channel
     except BootproofError:
-        return None, channel
+        return None, None
+    return survey_guest(channel, asked), channel
+
+
+def survey_guest(channel: Channel, asked: Sequence[str]) -> UnitSurvey | None:
+    """The units of a guest that was reached; None if it does not answer any more."""
+    try:
+        return survey_units(channel, asked)
+    except BootproofError:
+        return None
+
+
+def read_hidden(watch: BootWatch, channel: Channel) -> None:
+    """Look for console patterns in the guest's journal, if the console hides messages."""
+    if not watch.view.hidden_by:
+        return
+    done = channel.run(_READ_HIDDEN)
+    watch.console.take_journal(line.replace("] kernel: ", "] ") for line in done.text.splitlines())
+    if done.status or not done.text:
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        watch.context.run.add_unchecked(f"messages that the console hides: journalctl printed none: {errors}")
 
 
 def ssh_channel(watch: BootWatch, ask_monitor: Callable[[str], str], transcript: Transcript) -> Channel:

@@ -66,7 +66,7 @@ def guest(tmp_path: Path) -> LocalShell:
 def test_the_units_asked_for_starting_failed_and_those_whose_job_failed_are_surveyed(guest: LocalShell) -> None:
     survey = survey_units(guest, ["ssh.service"])
 
-    assert [unit.id for unit in survey.units] == ["ssh.service", "slow.service", "app.service", DEVICE]
+    assert [unit.id for unit in survey.units] == ["ssh.service", "slow.service", DEVICE, "app.service"]
     assert survey.kernel == "6.12.1"
     assert survey.is_settled
     assert survey.unit("slow.service").has_running_job  # type: ignore[union-attr]  # it is there
