@@ -137,7 +137,12 @@ def _reached(unit: UnitState, survey: UnitSurvey) -> set[str]:
 def _about(finding: Finding, unit: UnitState, survey: UnitSurvey, failed: Sequence[UnitState]) -> Finding:
     cause = cause_of(unit, survey)
     name = "unit-failed" if finding.id == "unit-dependency-failed" and unit.active == "failed" else finding.id
+    dead = [one for one in survey.units if one.is_dead and one is not unit]
+    followers = [one.id for one in dead if unit.id in _reached(one, survey)]
     what = f"{unit.id} {result_of(unit)}" + (f": {cause}" if cause else "")
+    if unit.is_device:
+        needed = f", which {followers[0]} needs," if followers else ""
+        what = f"{device_path(unit.id)}{needed} {result_of(unit)}"
     if finding.id == "unit-flapping":
         what = (
             f"{finding.what}: it {result_of(unit)}"
@@ -148,8 +153,6 @@ def _about(finding: Finding, unit: UnitState, survey: UnitSurvey, failed: Sequen
         what = f"systemd entered emergency mode: {what}"
     if finding.id == "boot-hangs":
         what = f"{what}; {finding.what}"
-    down = [one for one in survey.units if one in failed or one.is_not_started]
-    followers = [one.id for one in down if one is not unit and unit.id in _reached(one, survey)]
     others = [one.id for one in failed if one is not unit and one.id not in followers]
     lines = telling(unit.journal) or finding.evidence[-_QUOTED_LINES:]
     return replace(
@@ -216,7 +219,7 @@ def result_of(unit: UnitState) -> str:
     if unit.load == "not-found":
         return f"failed in the initrd ({unit.job_result})" if unit.job_result else "does not exist"
     if unit.is_device:
-        return "timed out" if unit.job_result == "timeout" else f"failed ({unit.job_result or unit.result})"
+        return "did not appear" if unit.job_result == "timeout" else f"failed ({unit.job_result or unit.result})"
     process = _process_ending(unit) if unit.has_failed or unit.restarts else ""
     if unit.result in _RESULTS:
         return f"failed: {_RESULTS[unit.result]}" + (f"; last, {process}" if process else "")
@@ -258,7 +261,7 @@ def _causes(unit: UnitState, survey: UnitSurvey) -> Iterator[str]:
         target = listed.partition(" -> ")[2]
         yield f"its {role} {path} is " + (f"a dangling link to {target}" if target else "missing")
     if unit.is_device and unit.active != "active" and unit.job_result == "timeout":
-        yield f"there is no {device_path(unit.id)}; /etc/fstab, /etc/crypttab or a unit names it"
+        yield "no disk of the machine has it, and /etc/fstab, /etc/crypttab or a unit names it"
     yield modules_problem(survey)
     yield next((_message(line) for line in unit.journal if _NO_MODULE.search(line)), "")
     if unit.load in ("masked", "not-found"):

@@ -107,13 +107,12 @@ class UnitState:
     @property
     def has_failed(self) -> bool:
         """Whether the unit itself failed, other than because of another unit."""
-        is_dead = self.active not in ("active", "activating", "reloading")
-        return self.active == "failed" or (is_dead and self.job_result in ("failed", "timeout", "assert"))
+        return self.active == "failed" or (self.is_dead and self.job_result in ("failed", "timeout", "assert"))
 
     @property
-    def is_not_started(self) -> bool:
-        """Whether the unit is not active because a unit that it needs failed."""
-        return self.active != "active" and self.job_result == "dependency"
+    def is_dead(self) -> bool:
+        """Whether the unit neither runs nor is being started."""
+        return self.active in ("inactive", "failed")
 
     @property
     def is_device(self) -> bool:
@@ -188,6 +187,11 @@ def _properties(block: str) -> dict[str, str]:
     return {key: value for key, is_pair, value in (line.partition("=") for line in block.splitlines()) if is_pair}
 
 
+def _names(block: Mapping[str, str], key: str) -> list[str]:
+    r"""The units of a property. Some releases of systemctl escape the backslash of a name such as ``a\x2db``."""
+    return block.get(key, "").replace("\\\\", "\\").split()
+
+
 def _unit(
     block: Mapping[str, str],
     results: Mapping[str, str],
@@ -195,7 +199,7 @@ def _unit(
     missing: Mapping[str, str],
     sections: Mapping[str, str],
 ) -> UnitState:
-    name, after = block["Id"], set(block.get("After", "").split())
+    name, after = block["Id"], set(_names(block, "After"))
     program = block.get("ExecStart", "").partition("path=")[2].partition(" ;")[0]
     folder = block.get("WorkingDirectory", "").lstrip("!-")
     return UnitState(
@@ -209,8 +213,8 @@ def _unit(
         restarts=_number(block.get("NRestarts", "")),
         job_result=results.get(name, ""),
         has_running_job=name in running,
-        needs=tuple(word for key in ("Requires", "Requisite", "BindsTo") for word in block.get(key, "").split()),
-        wants_before=tuple(word for word in block.get("Wants", "").split() if word in after),
+        needs=tuple(word for key in ("Requires", "Requisite", "BindsTo") for word in _names(block, key)),
+        wants_before=tuple(word for word in _names(block, "Wants") if word in after),
         program=program,
         missing=tuple((path, missing[path]) for path in dict.fromkeys((program, folder)) if path in missing),
         journal=tuple(sections.get(f"journal {name}", "").splitlines()),

@@ -62,5 +62,6 @@ def test_a_mount_in_fstab_whose_device_no_disk_has_is_the_images_fault(booting: 
     found = _found(booting, spec, {"fstab.extra": line})
 
     assert found.id in ("unit-dependency-failed", "emergency-mode")
-    assert f"there is no {device}" in found.what
+    assert f"{device}, which " in found.what
+    assert any("mnt-old.mount" in line and line.startswith("because of it") for line in found.evidence)
     assert found.blame is Blame.IMAGE

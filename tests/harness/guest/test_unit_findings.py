@@ -92,7 +92,8 @@ def test_a_device_that_is_absent_is_named_by_its_path_and_with_the_mount_that_ne
 
     assert explained.awaited is Awaited.ABSENT
     assert explained.finding.id == "unit-dependency-failed"
-    assert "timed out: there is no /dev/disk/by-uuid/aaaa-bbbb" in explained.finding.what
+    assert explained.finding.what == "/dev/disk/by-uuid/aaaa-bbbb, which mnt-old.mount needs, did not appear"
+    assert explained.finding.cause.startswith("no disk of the machine has it")
     assert explained.finding.evidence[-1] == "because of it: mnt-old.mount"
 
 

@@ -25,7 +25,7 @@ Result=exit-code
 ExecMainCode=1
 ExecMainStatus=203
 NRestarts=2
-Requires=db.service sysinit.target
+Requires=db.service sysinit.target a\\x2db.device
 BindsTo=
 Wants=network.target late.service
 After=network.target
@@ -80,7 +80,7 @@ def test_a_unit_has_its_result_its_dependencies_its_missing_files_and_its_journa
 
     assert app is not None
     assert (app.result, app.exit_code, app.exit_status, app.restarts) == ("exit-code", 1, 203, 2)
-    assert app.needs == ("db.service", "sysinit.target")
+    assert app.needs == ("db.service", "sysinit.target", r"a\x2db.device")
     assert app.wants_before == ("network.target",)
     assert app.journal == ("[    3.5] app.service[9]: last words",)
     (program, _), (folder, listed) = app.missing
