@@ -30,6 +30,7 @@ from harness.qemu import command_line, grub
 from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
+_QEMU_LOG = "qemu.log"
 _UNTIMED = "it may not have been applied, because this image's console does not show when its initrd needs the network"
 
 
