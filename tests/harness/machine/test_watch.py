@@ -156,7 +156,8 @@ def test_a_failure_of_a_machine_in_doubt_is_the_hosts(watch: BootWatch) -> None:
 
 
 UNIT = PatternMatch(
-    next(pattern for pattern in PATTERNS if pattern.id == "unit-failed"), ("[ TIME ] Timed out waiting for device x.",)
+    next(pattern for pattern in PATTERNS if pattern.id == "unit-failed" and pattern.is_final),
+    ("[ TIME ] Timed out waiting for device x.",),
 )
 
 
