@@ -36,7 +36,8 @@ _RESULTS = {
 """`Result=` of `systemctl show`: systemd's src/core/service.c; exit codes and signals are named by their numbers."""
 
 _NOISE = re.compile(
-    r"systemd\[1\]: (Start(ing|ed) |Stop(ping|ped) |.*(Scheduled restart job|: Consumed |Deactivated successfully"
+    r"systemd\[1\]: (Start(ing|ed) |Received regular credentials: |Stop(ping|ped) |"
+    r".*(Scheduled restart job|: Consumed |Deactivated successfully"
     r"|Start request repeated too quickly|Triggering OnFailure))"
 )
 _PROCESS_ENDED = re.compile(
@@ -305,7 +306,7 @@ def _is_own(line: str) -> bool:
 
 def _message(line: str) -> str:
     """A journal line without its time and the name of the program."""
-    return re.sub(r"^\[ *[\d.]+\] (\S+\[\d+\]|kernel|\S+): ", "", line).strip()
+    return re.sub(r"^\[ *[\d.]+\] ([\w.-]+ )?(\S+\[\d+\]|kernel|\S+): ", "", line).strip()
 
 
 def survey_of_log(lines: Sequence[str]) -> UnitSurvey:

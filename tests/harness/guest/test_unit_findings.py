@@ -251,6 +251,8 @@ def test_a_ready_machine_has_one_finding_for_each_failure_that_stands_alone() ->
 
 
 def test_the_lines_that_lead_to_the_last_failure_are_quoted_without_routine() -> None:
+    credentials = "[ 1.0] localhost systemd[1]: Received regular credentials: systemd.extra-unit.db.service"
+    assert telling((credentials, *DB.journal)) == DB.journal[1:4]
     again = ("[ 9.0] systemd[1]: db.service: Start request repeated too quickly.", "[ 9.5] db[1]: fine now")
 
     assert telling((*DB.journal, *again)) == DB.journal[1:4]
