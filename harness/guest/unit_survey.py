@@ -18,7 +18,7 @@ from harness.guest.channel import Channel
 ANSWER_S = 60.0
 """How long a guest that fails may take to answer, on the reference machine: it may be busy with its boot."""
 
-_MOST_UNITS = 24
+_MOST_UNITS, _MOST_JOURNALS = 40, 12
 _JOURNAL_LINES = 40
 _PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainCode", "ExecMainStatus",
@@ -38,11 +38,6 @@ settled=$?
 say kernel uname -r
 say modules ls -1 /usr/lib/modules
 say settled echo $settled
-jobs=$(systemctl list-jobs --no-legend --plain --full --no-pager 2>&1)
-say jobs printf '%s\\n' "$jobs"
-while read -r _ unit _ state; do [ "$state" != running ] || add "$unit"; done <<EOF
-$jobs
-EOF
 results=$(journalctl -b -q --no-pager -o export --output-fields=UNIT,JOB_RESULT MESSAGE_ID={_JOB_ENDED})
 say results printf '%s\\n' "$results"
 while IFS= read -r line; do case $line in UNIT=*) add "${{{{line#UNIT=}}}}" ;; esac; done <<EOF
@@ -52,6 +47,11 @@ failed=$(systemctl list-units --failed --no-legend --plain --full --no-pager 2>&
     {{{{ say problem echo "$failed"; failed=; }}}}
 while read -r unit _; do [ -z "$unit" ] || add "$unit"; done <<EOF
 $failed
+EOF
+jobs=$(systemctl list-jobs --no-legend --plain --full --no-pager 2>&1)
+say jobs printf '%s\\n' "$jobs"
+while read -r _ unit _ state; do [ "$state" != running ] || add "$unit"; done <<EOF
+$jobs
 EOF
 set -- $units
 count=0 few=
@@ -70,7 +70,10 @@ while IFS= read -r line; do
 done <<EOF
 $shown
 EOF
+count=0
 for unit; do
+    count=$((count + 1))
+    [ $count -gt {_MOST_JOURNALS} ] && break
     say "journal $unit" journalctl -b -q --no-pager --no-hostname -n {_JOURNAL_LINES} -o short-monotonic -u "$unit"
 done
 """
@@ -128,8 +131,8 @@ class UnitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSurvey:
-    """First the units that were asked for, then those whose job runs, those whose job failed, in the order of time, and
-    those that failed otherwise.
+    """First the units that were asked for, then those whose job failed, in the order of time, those that failed
+    otherwise, and those whose job runs, which are many while a machine boots.
 
     ``modules`` are the folders in /usr/lib/modules, none if the guest does not list any. ``is_settled``: udev has no
     event left, so that a device which is absent does not come by itself. ``problem`` is why the guest could not list
