@@ -7,7 +7,8 @@
     │   └── NewerFormat                  a file of a newer Bootproof                core.serialization
     ├── ImageError                   the image did not build, boot or work      exit 1
     │   ├── BootFailed                   a boot ended badly; has the finding        machine.errors
-    │   ├── NotReady                     units are not ready in time                guest.readiness
+    │   ├── NotReady                     a demanded unit is not active              guest.readiness
+    │   ├── StillStarting                jobs have not ended in time                guest.readiness
     │   ├── ConsoleTimeout               the console did not print it in time       guest.console
     │   ├── WaitFailed                   what a test awaits does not happen in time guest.waiting
     │   ├── GuestCommandFailed           a command in the guest failed              guest.channel

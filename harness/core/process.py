@@ -157,20 +157,6 @@ def writing(argv: Sequence[str], package: str, stdout: int) -> Iterator[Buffered
             raise CommandFailed(tuple(argv), child.returncode, _tail(errors.read()))
 
 
-def starved_share(pid: int) -> float:
-    """The share of their time on a CPU or waiting for one that the threads of ``pid`` waited; 0.0 if unknown.
-
-    Linux, Documentation/scheduler/sched-stats.rst: each /proc/<pid>/task/<tid>/schedstat begins with the
-    nanoseconds spent on a CPU and those spent waiting on a run queue.
-    """
-    ran = waited = 0
-    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with suppress(OSError, ValueError):  # that thread, or the process, is gone
-            on_cpu, on_queue, _ = (int(word) for word in file.read_text("ascii").split())
-            ran, waited = ran + on_cpu, waited + on_queue
-    return waited / (ran + waited) if ran + waited else 0.0
-
-
 def cores_s() -> tuple[float, float]:
     """Seconds that this host's cores worked since it booted, and seconds there were, all cores together.
 

@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -101,6 +101,17 @@ class Console:
         """The last lines, for a message."""
         return "\n".join(self.lines[-count:])
 
+    def begin_phase(self, phase: str) -> None:
+        """Note that ``phase`` begins now, unless it has begun before."""
+        if phase not in self.phases:
+            self.phases[phase] = time.monotonic() - self.started_s
+            self._on_phase(phase)
+
+    def take_journal(self, lines: Iterable[str]) -> None:
+        """Look for console patterns in lines of the guest's journal that its console does not show."""
+        for line in lines:
+            self._watcher.feed(line, time.monotonic())
+
     def begin(self, log: Path, on_phase: Callable[[str], None]) -> Console:
         """End this console and return one for the next boot, which gets all that is printed from now on."""
         self._successor = Console(self._wire, log, self._changes, on_phase, self._watcher.for_next_boot())
@@ -158,10 +169,8 @@ class Console:
         self.lines.append(line)
         for listener in self.listeners:
             listener(line)
-        phase = begins_phase(line)
-        if phase and phase not in self.phases:
-            self.phases[phase] = since_start_s
-            self._on_phase(phase)
+        if phase := begins_phase(line):
+            self.begin_phase(phase)
         self._watcher.feed(line, now_s)
 
 

@@ -11,6 +11,8 @@ from harness.guest.channel import Channel
 from harness.guest.fingerprint import Fingerprint
 from harness.guest.probes import Probe, ask, read
 from harness.guest.serial_shell import SHELL_UNIT
+from harness.guest.unit_findings import about_unit, failed_units
+from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding
@@ -88,8 +90,20 @@ def _restarted(text: str) -> tuple[str, ...]:
     return tuple(f"{row['Id']} {row['NRestarts']}" for row in rows if int(row["NRestarts"]))
 
 
-def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str) -> Iterator[Finding]:
-    """The findings about a guest that should run the artifacts of ``manifest``: pure."""
+def suspects(health: GuestHealth, definition: ImageDefinition) -> tuple[str, ...]:
+    """The units that failed or were restarted and may not."""
+    restarted = (row.partition(" ")[0] for row in health.restarted_units)
+    known = (*definition.waiting, *_RESTARTED_BY_DESIGN)
+    return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in known)
+
+
+def judge_health(
+    health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str, survey: UnitSurvey | None = None
+) -> Iterator[Finding]:
+    """The findings about a guest that should run the artifacts of ``manifest``: pure.
+
+    The ``survey`` is of its `suspects`. Units that fail because of another unit are named in that unit's finding.
+    """
     running = (health.image, health.version, health.kernel)
     image = manifest.image if manifest.is_ours else health.image
     expected = (image, manifest.version or health.version, manifest.kernel_version)
@@ -100,7 +114,9 @@ def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefin
             where=where,
             cause="an old local copy started, or kernel, initrd and root file system are of different builds",
         )
-    for unit in health.failed_units:
+    explained = list(failed_units(survey, definition.waiting, where)) if survey else []
+    yield from explained
+    for unit in health.failed_units if not explained else ():
         if unit not in definition.waiting:
             yield Finding(
                 id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder"
@@ -108,12 +124,13 @@ def judge_health(health: GuestHealth, manifest: Manifest, definition: ImageDefin
     for row in health.restarted_units:
         unit, _, count = row.partition(" ")
         if unit not in (*definition.waiting, *_RESTARTED_BY_DESIGN):
-            yield Finding(
+            finding = Finding(
                 id="unit-flapping",
                 what=f"{unit} was restarted {count} times before the machine was ready",
                 where=where,
                 cause="the unit fails at start and systemd starts it again; see its journal",
             )
+            yield about_unit(finding, unit, survey) if survey else finding
     tainted = health.tainted & ~_SOFT_LOCKUP
     if tainted:
         yield Finding(

@@ -6,20 +6,25 @@ import shlex
 
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
-from harness.guest.channel import Channel
+from harness.guest.channel import Channel, ChannelTimeout, Completed
 from harness.model.definition import ImageDefinition
 
+_SLICE_S, _INACTIVE_S = 30, 15
+_BUSY = 3
 _WAIT_UNTIL_READY = """
 demanded={demanded}
 waiting=" {waiting} "
+now() {{ read -r up _ </proc/uptime; echo "${{up%.*}}"; }}
+end=$(($(now) + {slice_s})) idle_until=
 while :; do
     busy=
+    jobs=$(systemctl list-jobs --no-legend --plain --full) || jobs="- systemctl(failed) - running"
     while read -r _ unit _ state; do
         [ -n "$unit" ] || continue
         case "$waiting" in *" $unit "*) continue ;; esac
         if [ "$state" = running ]; then busy="$busy $unit"; fi
     done <<EOF
-$(systemctl list-jobs --no-legend --plain)
+$jobs
 EOF
     if [ -z "$busy" ]; then
         broken=
@@ -27,20 +32,24 @@ EOF
             state=$(systemctl is-active "$unit")
             case $state in
                 active) ;;
-                failed) echo "failed $unit"; exit 1 ;;
+                failed) echo "failed $unit"; exit {not_ready} ;;
                 *) broken="$broken $unit($state)" ;;
             esac
         done
         [ -n "$broken" ] || exit 0
-        idle=$((${{idle:-0}} + 1))
-        if [ "$idle" -ge 15 ]; then echo "inactive$broken"; exit 1; fi
+        [ -n "$idle_until" ] || idle_until=$(($(now) + {inactive_s}))
+        if [ "$(now)" -ge "$idle_until" ]; then echo "inactive$broken"; exit {not_ready}; fi
+    else
+        idle_until=
     fi
+    if [ "$(now)" -ge "$end" ]; then echo "$busy$broken"; exit {busy}; fi
     sleep 1
 done
 """
 """Ends when the guest is ready: no job runs except of units that may wait for a control plane (the jobs queued behind
 those wait with them), and every demanded unit is active. A demanded unit that has no job and is inactive for 15 s will
-not become active."""
+not become active. After 30 s the script ends in any case, so that a guest that never becomes ready can be asked why."""
+_NOT_READY = 2
 
 _WAIT_UNTIL_QUIET = """
 busy=0 all=0
@@ -59,27 +68,57 @@ exit 1
 class NotReady(ImageError):
     """The demanded ``unit`` failed or was never started: ``state`` is systemd's word for it."""
 
-    def __init__(self, machine: str, state: str, unit: str, journal: str) -> None:
-        super().__init__(machine, state, unit, journal)
-        self.machine, self.state, self.unit, self.journal = machine, state, unit, journal
+    def __init__(self, machine: str, state: str, unit: str) -> None:
+        super().__init__(machine, state, unit)
+        self.machine, self.state, self.unit = machine, state, unit
 
     def __str__(self) -> str:
-        return f"{self.machine}: {self.unit} must be active but is {self.state}. Its journal ends:\n{self.journal}"
+        return f"{self.machine}: {self.unit} must be active but is {self.state}"
+
+
+class StillStarting(ImageError):
+    """The guest answers, and did not become ready within ``waited_s``: the jobs of ``units`` had not ended."""
+
+    def __init__(self, machine: str, units: tuple[str, ...], waited_s: float) -> None:
+        super().__init__(machine, units, waited_s)
+        self.machine, self.units, self.waited_s = machine, units, waited_s
+
+    def __str__(self) -> str:
+        return f"{self.machine}: not ready after {self.waited_s:.0f} s: {', '.join(self.units)} had not started"
 
 
 def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition, deadline: Deadline) -> None:
-    """Return when the guest is ready; raise `NotReady` as soon as it is certain that it will not become ready."""
+    """Return when the guest is ready; raise `NotReady` as soon as it is certain that it will not become ready.
+
+    `StillStarting` if it is not ready by the deadline, `ChannelTimeout` if it does not answer by then.
+    """
     script = _WAIT_UNTIL_READY.format(
         demanded=shlex.quote(" ".join([*definition.services, *definition.sockets])),
         waiting=" ".join(definition.waiting),
+        slice_s=_SLICE_S,
+        inactive_s=_INACTIVE_S,
+        not_ready=_NOT_READY,
+        busy=_BUSY,
     )
-    done = channel.run(script, deadline)
-    if done.status:
+    while (done := _run_patiently(channel, script, deadline)).status == _BUSY:
+        if deadline.is_over:
+            raise StillStarting(machine, tuple(done.text.split()), deadline.passed_s)
+    if done.status == _NOT_READY:
         state, _, units = done.text.strip().partition(" ")
-        unit = units.split()[0].split("(")[0] if units else "?"
-        journal = channel.run(f"journalctl -b -u {shlex.quote(unit)} -n 15 --no-pager -o cat")
-        end = f"journalctl {journal.ending}: {journal.errors}" if journal.status else journal.text
-        raise NotReady(machine, state, unit, end)
+        raise NotReady(machine, state, units.split()[0].split("(")[0] if units else "?")
+    if done.status:
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        raise ImageError(f"{machine}: the wait for its units ended with status {done.status}: {errors or done.text}")
+
+
+def _run_patiently(channel: Channel, script: str, deadline: Deadline) -> Completed:
+    """As `Channel.run`, and again while no answer comes before the deadline: a guest may be starved for a while."""
+    while True:
+        try:
+            return channel.run(script)
+        except ChannelTimeout:
+            if deadline.is_over:
+                raise
 
 
 def wait_until_quiet(channel: Channel) -> bool:

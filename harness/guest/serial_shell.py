@@ -14,8 +14,10 @@ import secrets
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from harness.core.deadline import Deadline, poll
+from harness.guest import unit_survey
 from harness.guest.channel import (
     COMMAND_S,
     NO_TRANSCRIPT,
@@ -64,7 +66,26 @@ RestartSec=1
 IgnoreSIGPIPE=no
 """
 
+_SURVEY_UNIT = """\
+[Unit]
+Description=Survey of the units of an initrd that failed, for Bootproof
+ConditionPathExists=/etc/initrd-release
+DefaultDependencies=no
+
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /run/credentials/@system/bootproof.survey
+StandardOutput=tty
+StandardError=journal
+TTYPath=/dev/ttyS1
+IgnoreSIGPIPE=no
+"""
+"""An initrd has no stty(1), which the shell needs, so that it only prints, and only when it enters emergency mode."""
+
 SHELL_UNIT = "bootproof-shell.service"
+SURVEY_UNIT = "bootproof-survey.service"
+SHELL_UNITS = (SHELL_UNIT, SURVEY_UNIT)
+_SURVEY_END = "bootproof-survey-end"
 
 
 def takes_serial_shell(systemd: int | None) -> bool | None:
@@ -75,10 +96,13 @@ def takes_serial_shell(systemd: int | None) -> bool | None:
 SHELL_CREDENTIALS = {
     "bootproof.shell": _SCRIPT,
     f"systemd.extra-unit.{SHELL_UNIT}": _UNIT,
+    "bootproof.survey": f"({unit_survey.script()})\nprintf '\\n{_SURVEY_END}\\n'\n",
+    f"systemd.extra-unit.{SURVEY_UNIT}": _SURVEY_UNIT,
     "systemd.unit-dropin.sysinit.target~bootproof": f"[Unit]\nWants={SHELL_UNIT}\n",
+    "systemd.unit-dropin.emergency.target~bootproof": f"[Unit]\nWants={' '.join(SHELL_UNITS)}\n",
     "systemd.unit-dropin.dev-ttyS0.device~bootproof": "[Unit]\nJobRunningTimeoutSec=infinity\n",
 }
-"""The credentials that start the serial shell in an unmodified guest.
+"""The credentials that start the serial shell in an unmodified guest, and the survey in an initrd that fails.
 
 The first serial port is the console. systemd would wait 90 s for its device, too short for an emulated machine on a
 host at a quarter of the usual speed; the limit is the boot's own deadline, which grows with a slow host.
@@ -101,6 +125,22 @@ class SerialChannel:
     def wait_for_shell(self, deadline: Deadline) -> None:
         """Wait until the guest has started the shell; `ChannelTimeout` if it has not by then."""
         self._until(b"bootproof-shell\n", "the root shell on the second serial port", deadline)
+
+    def wait_for_survey(self, deadline: Deadline) -> str:
+        """Wait for what a failing guest offers: the survey of its initrd, or empty when the shell has started."""
+        ends = (b"bootproof-shell\n", _SURVEY_END.encode())
+        while not (ended := next((end for end in ends if end in self._received), b"")):
+            self._receive("the root shell on the second serial port, or the initrd's survey", deadline)
+        survey, _, rest = bytes(self._received).partition(ended)
+        self._received[:] = rest
+        return survey.decode("utf-8", "replace") if ended == ends[1] else ""
+
+    def has_greeted(self) -> bool:
+        """Whether the guest has started the shell by now: does not wait, and does not look after the machine."""
+        if select.select([self._wire], [], [], 0.0)[0]:
+            with suppress(OSError):  # QEMU was killed
+                self._received += self._wire.recv(1 << 20)
+        return b"bootproof-shell\n" in self._received
 
     def has_shell(self, deadline: Deadline) -> bool:
         """Whether the guest starts the shell before the deadline."""

@@ -247,7 +247,8 @@ class Access:
 
     def _answer_login(self) -> str:
         phase = next(reversed(self._running.console.phases), "firmware")
-        if phase != "userspace" and not self._running.plan.frozen:
+        is_shown = self._running.watch.view.shows_phases
+        if phase != "userspace" and is_shown and not self._running.plan.frozen:
             return f"{_ERROR}the machine is still in {phase}"
         with self._lock:
             try:

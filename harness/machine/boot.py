@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,16 +15,26 @@ from harness.core.errors import Blame, BootproofError
 from harness.guest import fingerprint
 from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, GuestCommandFailed, Transcript
 from harness.guest.console import Console
-from harness.guest.health import inspect_guest, judge_health
-from harness.guest.readiness import wait_until_ready
+from harness.guest.health import inspect_guest, judge_health, suspects
+from harness.guest.readiness import NotReady, wait_until_ready
 from harness.guest.serial_shell import SerialChannel
+from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
+from harness.guest.unit_survey import UnitSurvey
 from harness.lab import LabProcess
 from harness.machine import boot_files, evidence, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
-from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest, ssh_channel
+from harness.machine.reach_guest import (
+    WITHOUT_SERIAL,
+    PatientDeadline,
+    reach_guest,
+    read_hidden,
+    ssh_channel,
+    survey_failed_guest,
+    survey_guest,
+)
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
 from harness.model.verdict import BootResult, Finding
@@ -36,11 +46,17 @@ _CLOCK_LATE_S = 0.05
 """About as long as a thawed guest takes until it sets the clock."""
 
 
+_BUSY_S = 30.0
+
+
 class RunningBoot:
     """A machine that is on; only `power_on` makes one, which is not ready yet.
 
     ``channel`` is the serial shell until the guest proves to take none. ``boot_id_before`` is the boot id of the system
     that started this one by kexec.
+
+    It has more than twenty methods because a machine needs them: waiting until it is ready, freezing, thawing, kexec
+    and power-off. What they decide is in functions.
     """
 
     def __init__(self, watch: BootWatch, qmp: Qmp, shell: socket.socket, *, boot_id_before: str = "") -> None:
@@ -48,6 +64,7 @@ class RunningBoot:
         self._transcript = Transcript(watch.plan.folder / CHANNEL_LOG)
         self._serial = SerialChannel(watch.plan.spec.name, shell, watch.check, self._transcript)
         self.channel: Channel = self._serial
+        self._is_reached = False
 
     @property
     def plan(self) -> BootPlan:
@@ -95,26 +112,61 @@ class RunningBoot:
         Raises `BootFailed` at the first failure; its findings are in the run's folder by then. Raises the error itself
         if the image is not to blame for it.
         """
+        watch = self.watch
         try:
             self._become_ready()
         except BootproofError as error:
-            self.watch.state = BootState.FAILED
-            if self.watch.observe().phase in evidence.ON_DISPLAY:
+            watch.state, watch.failed_s = BootState.FAILED, time.monotonic()
+            if watch.observe().phase in evidence.ON_DISPLAY:
                 evidence.keep_screenshot(self.qmp, self.plan.folder)
-            self.keep_evidence()
+            explained = self._explain(error)
             self._note_boot(None)
-            if isinstance(error, BootFailed) or error.blame is not Blame.IMAGE:
+            if explained is None:
                 raise
-            self.watch.settle()
-            raise self.watch.report_failure(diagnose_timeout(self.watch.observe(), error)) from error
+            raise watch.report_failure(explained.finding, explained.awaited) from error
+
+    def _explain(self, error: BootproofError) -> Explained | None:
+        """Keep the evidence of a boot that ended with ``error``, and explain it by what the guest still answers, else
+        by its journal or console; None if the failure was reported before, or if the image is not to blame for it."""
+        if error is self.watch.failure or error.blame is not Blame.IMAGE:
+            self.keep_evidence()
+            return None
+        self.watch.settle()
+        if self._is_reached and not isinstance(error, BootFailed):
+            with suppress(BootproofError):
+                read_hidden(self.watch, self.channel)
+        finding = error.finding if isinstance(error, BootFailed) else diagnose_timeout(self.watch.observe(), error)
+        if finding.id not in OF_UNITS:
+            self.keep_evidence()
+            return Explained(finding=finding)
+        asked = error.unit if isinstance(error, NotReady) else ""
+        survey = self._survey([asked] if asked else units_on(finding.evidence))
+        self.keep_evidence()
+        survey = survey or survey_of_log(evidence.kept_journal(self.plan.folder) or self.watch.observe().lines)
+        return explain(finding, survey, self.plan.definition.waiting, asked)
+
+    def _survey(self, asked: Sequence[str]) -> UnitSurvey | None:
+        """The state of the guest's units; None if the guest does not answer."""
+        if self._is_reached:
+            return survey_guest(self.channel, asked)
+        survey, channel = survey_failed_guest(self.watch, self._serial, lambda: self.ssh, asked)
+        self.channel = channel or self.channel
+        return survey
 
     def _become_ready(self) -> None:
         watch, plan = self.watch, self.plan
-        if plan.is_kexec:
+        if plan.is_kexec and not watch.view.kernel_hidden_by:
             _wait_for_kernel(watch)
-        deadline = PatientDeadline(self.console, self.context.timeouts)
-        self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline)
+        is_busy = (lambda: watch.meter.use(_BUSY_S).is_busy) if watch.view.hidden_by else bool
+        deadline = PatientDeadline(self.console, self.context.timeouts, is_busy)
+        self.channel = reach_guest(watch, self._serial, lambda: self.ssh, deadline, self._boot_id_before)
+        self._is_reached = True
+        self.console.begin_phase("userspace")  # its line may be hidden
+        for sentence in watch.view.unchecked:
+            self.context.run.add_unchecked(sentence)
+        read_hidden(watch, self.channel)
         wait_until_ready(plan.spec.name, self.channel, plan.definition, deadline)
+        read_hidden(watch, self.channel)
         watch.check()
         watch.state = BootState.READY
         self.context.run.add_phase(plan.spec.name, plan.number, "ready")
@@ -124,10 +176,17 @@ class RunningBoot:
             raise failures[0]
         self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder, self.context.run.add_unchecked))
 
+    def note_user_space(self) -> None:
+        """Note that the guest is in user space where its console hides that, if its serial shell has started."""
+        if not self.watch.view.shows_phases and self._serial.has_greeted():
+            self.console.begin_phase("userspace")
+
     def _check_guest(self) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan, health = self.plan, inspect_guest(self.channel)
-        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where)
+        asked = suspects(health, plan.definition)
+        survey = self._survey(asked) if asked or self.watch.view.systemd_hidden_by else None
+        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)
         yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)
         if health.boot_id == self._boot_id_before:
@@ -200,7 +259,7 @@ class RunningBoot:
         """
         provision.serve(plan, self.context.lab)
         self.context.run.add_phase(plan.spec.name, plan.number, kexec.PHASE)
-        watch = replace(self.watch, plan=plan, state=BootState.BOOTING, started_s=time.monotonic())
+        watch = replace(self.watch, plan=plan, state=BootState.BOOTING, failed_s=None, started_s=time.monotonic())
         loaded = self.channel.run(kexec.load_command(plan.artifacts, plan.arguments))
         if loaded.status:
             errors = loaded.errors.splitlines()

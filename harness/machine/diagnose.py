@@ -60,7 +60,8 @@ def diagnose_end(seen: Observed) -> Finding:
     reason = seen.end_reason
     if seen.was_reset_by_watchdog:
         return replace(_last_words(seen, "watchdog-fired", "the watchdog reset the machine"), cause=_UNFED)
-    if reason.startswith("guest") and seen.is_kexec and "kernel" not in seen.phases:
+    has_kernel_line = "kernel" in seen.phases or seen.view.kernel_hidden_by
+    if reason.startswith("guest") and seen.is_kexec and not has_kernel_line:
         return kexec.reset_finding(seen.where, reason, seen.lines)
     if reason.startswith("guest"):
         return _last_words(seen, "unexpected-reset", f"the guest ended by itself ({reason})")
@@ -124,7 +125,9 @@ def unknown_cause(seen: Observed) -> str:
     """For an end that no console pattern explains: how far the boot got, its last line, the most similar finding."""
     text = f"unknown: {seen.after_s:.0f} s after power-on the machine was in {seen.phase}"
     text += f", and had printed nothing for {seen.silent_s:.0f} s"
-    if seen.lines:
+    if seen.view.hidden_by:
+        text += f", which means little: kernel arguments hide messages from the console ({seen.view.hidden_by})"
+    elif seen.lines:
         text += f" since {seen.lines[-1].strip()!r}"
     similar, line = nearest(seen.lines)
     return f"{text}; most similar finding: {similar}, for {line!r}" if similar else f"{text}; no finding is similar"

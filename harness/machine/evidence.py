@@ -32,6 +32,13 @@ def keep_journal(channel: Channel, folder: Path) -> None:
         (folder / "journal.log").write_bytes(journal.stdout + problem.encode())
 
 
+def kept_journal(folder: Path) -> list[str]:
+    """The lines of the journal that `keep_journal` kept; none if there is none."""
+    with suppress(OSError):
+        return (folder / "journal.log").read_text("utf-8", "replace").splitlines()
+    return []
+
+
 def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
     """Keep the guest's memory for crash(8): some hundred MiB, and up to a minute."""
     file = {"protocol": f"file:{folder / MEMORY}", "paging": False, "format": "kdump-zlib"}

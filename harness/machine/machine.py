@@ -77,9 +77,9 @@ class Machine(GuestVerbs):
     def is_on(self) -> bool:
         return bool(self._running)
 
-    def doubt(self) -> str:
-        """Why its results may not be the image's doing; empty if there is no reason."""
-        return self.running_boot.watch.doubt() if self.is_on else self.context.doubt()
+    def doubt(self, error: BaseException | None = None) -> str:
+        """Why its results, or the ``error`` that ended a wait, may not be the image's doing; empty without a reason."""
+        return self.running_boot.watch.doubt(error) if self.is_on else self.context.doubt()
 
     @property
     def is_clone(self) -> bool:
@@ -152,6 +152,7 @@ class Machine(GuestVerbs):
             share.begin()
             running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
             while not when(running.console):
+                running.note_user_space()
                 if running.child.wait(Deadline(0.1, scaled=False)) is not None or deadline.is_over:
                     raise ImageError(
                         f"{self.name}: the boot ended or hung before the moment of its power cut; its console ends:\n"

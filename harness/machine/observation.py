@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.core.errors import HostError
 from harness.guest.console_patterns import ConsolePattern
+from harness.guest.console_view import ConsoleView
 from harness.guest.pattern_watcher import PatternMatch
 from harness.lab import TraceEvent
 from harness.model.machine_spec import MachineSpec
@@ -36,7 +37,7 @@ class Observed:
     printed nothing for ``silent_s`` seconds; ``matches`` are the console patterns seen, the oldest first. ``events``
     are QMP's. ``exit_status`` is QEMU's, None while it runs; ``qemu_log`` the end of what it printed. ``steps`` are the
     machine's requests to the lab's servers, ``download_failure`` says which download cannot succeed,
-    ``log_problem`` why the console's log cannot be written.
+    ``log_problem`` why the console's log cannot be written. ``view`` says which messages the console hides.
     """
 
     where: str
@@ -55,6 +56,7 @@ class Observed:
     steps: tuple[TraceEvent, ...] = ()
     download_failure: Finding | None = None
     log_problem: HostError | None = None
+    view: ConsoleView = field(default_factory=ConsoleView)
 
     @property
     def phase(self) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from harness.core import process
+from harness.core.cpu_use import metering
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
 from harness.guest.pattern_watcher import PatternWatcher
@@ -24,11 +25,13 @@ from harness.machine.observation import BootState, QmpEvent
 from harness.machine.watch import BootWatch
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
+from harness.model.network_faults import LinkFault
 from harness.qemu import command_line, grub
 from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
 _QEMU_LOG = "qemu.log"
+_UNTIMED = "it may not have been applied, because this image's console does not show when its initrd needs the network"
 
 
 @contextmanager
@@ -64,6 +67,7 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
             qemu_log=plan.folder / _QEMU_LOG,
             changes=changes,
             events=events,
+            meter=stack.enter_context(metering(child.pid)),
             state=BootState.THAWING if plan.frozen else BootState.BOOTING,
         )
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
@@ -74,6 +78,10 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
         for place, disk in enumerate(plan.spec.disks):
             if disk.late_s:
                 stack.enter_context(_plugged_late(place, disk.late_s, plan.spec, monitor))
+        if not watch.view.shows_phases:
+            for fault in lab.network_faults:
+                if isinstance(fault, LinkFault) and (fault.down_s or fault.flaps):
+                    run.add_unchecked(f"network fault {fault.name}: {_UNTIMED} ({watch.view.hidden_by})")
         stack.enter_context(with_link_faults(plan.spec, lab.network_faults, monitor, follower))
         yield RunningBoot(watch, monitor, shell)
         watch.report_late_findings()

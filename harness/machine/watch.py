@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from harness.core import process
+from harness.core.cpu_use import CpuMeter
 from harness.core.deadline import Changes, Deadline, host_scale
 from harness.guest.console import Console
+from harness.guest.console_view import ConsoleView, console_view
+from harness.guest.unit_findings import OF_UNITS, Awaited
 from harness.lab import LabProcess
 from harness.lab.trace import format_trace
 from harness.machine import boot_files
@@ -22,7 +24,7 @@ from harness.machine.errors import BootFailed, by_hand
 from harness.machine.observation import BootState, Observed, QmpEvent, end_reason, has_event
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
-from harness.verdict.attribution import Circumstances, attribute
+from harness.verdict.attribution import LIMIT_S, Circumstances, attribute, excuse_for_wait
 
 _LINES = 40
 _QEMU_LOG_LINES = 5
@@ -47,15 +49,24 @@ class BootWatch:
     qemu_log: Path
     changes: Changes
     events: list[QmpEvent]
+    meter: CpuMeter
     state: BootState = BootState.BOOTING
+    failed_s: float | None = None
+    """When the boot failed, before the guest was asked why."""
     started_s: float = field(default_factory=time.monotonic)
-    _failure: BootFailed | None = field(default=None, init=False)
+    failure: BootFailed | None = field(default=None, init=False)
+    """The failure that was reported last."""
 
     @property
     def downloads(self) -> Downloads:
         """What the machine downloaded over HTTP since it was powered on."""
         client, artifacts = self.plan.spec.address, self.plan.artifacts
         return Downloads(http=self.context.lab.http, client=client, since_s=self.started_s, artifacts=artifacts)
+
+    @cached_property
+    def view(self) -> ConsoleView:
+        """What the console of this boot shows."""
+        return console_view(self.plan.arguments)
 
     def observe(self) -> Observed:
         """Everything that is known of the boot at this moment."""
@@ -79,6 +90,7 @@ class BootWatch:
             steps=tuple(lab.trace.events(plan.spec.number, self.started_s)),
             download_failure=self.downloads.failure(plan.where) if is_booting else None,
             log_problem=console.problem,
+            view=self.view,
         )
 
     def settle(self) -> None:
@@ -91,37 +103,52 @@ class BootWatch:
         self.wait_for(lambda: not self.console.awaits_registers, Deadline(_SETTLE_S))
 
     def check(self) -> None:
-        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding."""
+        """Raise the failure of this boot if there is one: of the machine or, while it boots, the first finding.
+
+        A finding that the guest may explain is raised and not reported yet, and so is what a machine does after its
+        boot has failed.
+        """
         self.settle()
         seen = self.observe()
         if problem := host_problem(seen):
             raise problem
         if finding := diagnose(seen):
-            raise self._failure or self.report_failure(finding)
+            is_open = self.state is BootState.FAILED or (self.state is BootState.BOOTING and finding.id in OF_UNITS)
+            raise self.failure or (self._error(finding) if is_open else self.report_failure(finding))
 
     def wait_for(self, question: Callable[[], T | None], deadline: Deadline) -> T | None:
         """The first truthy answer to ``question``, asked after every change; None when the deadline is over."""
         return self.changes.wait_for(question, deadline)
 
-    def doubt(self) -> str:
-        """Why failures of this boot from now on may not be the image's; empty if there is no doubt."""
+    def doubt(self, error: BaseException | None = None) -> str:
+        """Why failures of this boot from now on may not be the image's, or why ``error``, which ended a wait of a test,
+        may not be; empty if there is no doubt."""
         self.settle()
-        return self._circumstances(self.observe()).doubt
+        waited_s = getattr(error, "waited_s", 0.0)
+        excuse = excuse_for_wait(error, self.meter.use(waited_s)) if error and waited_s else ""
+        return self._circumstances(self.observe()).doubt or excuse
 
-    def report_failure(self, finding: Finding) -> BootFailed:
+    def report_failure(self, finding: Finding, awaited: Awaited = Awaited.UNKNOWN) -> BootFailed:
         """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
 
+        ``awaited`` is what became of the thing that a failed unit needed.
         A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place.
         """
         if self.state is BootState.THAWING:
             raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
         plan, context = self.plan, self.context
         seen = self.observe()
-        circumstances = replace(self._circumstances(seen), is_early=seen.is_early, requests=self._requests)
+        circumstances = replace(
+            self._circumstances(seen), is_early=seen.is_early, requests=self._requests, awaited=awaited
+        )
         finding = attribute(finding, circumstances)
         boot_files.note_finding(plan, context.run, finding)
-        self._failure = BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
-        return self._failure
+        self.failure = self._error(finding)
+        return self.failure
+
+    def _error(self, finding: Finding) -> BootFailed:
+        plan = self.plan
+        return BootFailed(plan.spec.name, finding, str(plan.folder), by_hand(plan.artifacts, plan.spec))
 
     def report_late_findings(self) -> None:
         """Note the findings of a machine that was ready; after a failed boot there are none."""
@@ -130,8 +157,10 @@ class BootWatch:
             boot_files.note_finding(self.plan, self.context.run, finding)
 
     def _circumstances(self, seen: Observed) -> Circumstances:
+        until_s = self.failed_s or time.monotonic()
         return Circumstances(
-            starved_share=process.starved_share(self.child.pid),
+            boot=self.meter.use(until_s - self.started_s, until_s),
+            recent=self.meter.use(LIMIT_S, until_s),
             slowness=host_scale() if self.plan.spec.is_emulated else 1.0,
             alteration=self.context.doubt() or (self.context.lab.problem if seen.is_early else ""),
             emulator_fault=seen.emulator_fault.cause if seen.emulator_fault else "",

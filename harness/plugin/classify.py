@@ -39,7 +39,7 @@ class MachineInUse(Protocol):
     @property
     def is_on(self) -> bool: ...
 
-    def doubt(self) -> str: ...
+    def doubt(self, error: BaseException | None = None) -> str: ...
 
     def run(self, command: str, deadline: Deadline) -> Completed: ...
 
@@ -139,7 +139,7 @@ def blame_of(error: BaseException, machine: MachineInUse | None) -> Blame:
 
     The guest is asked only if the error alone does not show what it means.
     """
-    doubt = machine.doubt() if machine is not None else ""
+    doubt = machine.doubt(error) if machine is not None else ""
     answers = machine is not None and not doubt and attribution.is_unknown(error) and _answers(machine)
     return attribution.blame_of_exception(error, doubt=doubt, guest_answers=answers)
 

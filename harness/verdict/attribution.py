@@ -9,39 +9,50 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from harness.core.cpu_use import CpuUse
 from harness.core.errors import Blame, BootproofError, blame_of, is_claim
+from harness.guest.channel import ChannelTimeout
+from harness.guest.console import ConsoleTimeout
+from harness.guest.unit_findings import Awaited
+from harness.guest.waiting import WaitFailed
 from harness.model.verdict import Finding
 
 OF_THE_NETWORK = ("served-bytes-differ",)
 """Findings about a machine in user space for which the machine's requests are evidence all the same."""
 _NETWORK_LINES = 4
 
-_LATE = ("boot-hangs", "initrd-timeout", "kernel-lockup", "shutdown-hangs")
-_OWN_LIMIT = re.compile(r"\[ TIME \]|operation timed out|Failed to start .*Wait for Network to be Configured")
+_LATE = ("boot-hangs", "initrd-timeout", "shutdown-hangs")
+"""Findings that are about time by their nature."""
+_OWN_LIMIT = re.compile(
+    r"\[ TIME \]|operation timed out|/start timed out|Timed out waiting for device"
+    r"|Failed to start .*Wait for Network to be Configured|Timeout occurred while waiting for network"
+)
 """systemd's own time limits; systemd-networkd-wait-online fails for no other reason than its limit of 120 s."""
-_TIMED_OUT = re.compile(rf"{_OWN_LIMIT.pattern}|[Tt]imed out")
+_TIMED_OUT = re.compile(rf"{_OWN_LIMIT.pattern}|[Tt]imed out|[Tt]imeout")
 _SLOW = 2.0
-_STARVED_SHARE = 0.4
-"""A boot that was wrongly called failed had waited more than that: 45 %, one of five machines that booted on two
-cores."""
+LIMIT_S = 150.0
+"""How long before a failure the wait for a unit can have begun: longer than systemd's limits of 90 and 120 s."""
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WAITS = (ChannelTimeout, ConsoleTimeout, WaitFailed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """The circumstances of a finding about a machine.
 
-    ``starved_share`` (0 to 1) is the part of its runnable time that the machine waited for a CPU. Machines are
-    ``slowness`` times slower on this host than on the reference machine; 1 for a machine that is not emulated.
-    ``alteration`` says how the template that the machine was cloned from was altered, ``emulator_fault`` what the
-    emulator did wrong; both are usually empty. ``is_early`` until the machine is in user space; ``requests`` are lines
-    about what it asked of the lab's servers.
+    ``boot`` is the CPU use of its QEMU since it was powered on, ``recent`` that of the last `LIMIT_S` seconds. Machines
+    are ``slowness`` times slower on this host than on the reference machine; 1 for a machine that is not emulated.
+    ``awaited`` is what became of the thing that a failed unit needed. ``alteration`` says how the template that the
+    machine was cloned from was altered, ``emulator_fault`` what the emulator did wrong; both are usually empty.
+    ``is_early`` until the machine is in user space; ``requests`` are lines about what it asked of the lab's servers.
     """
 
-    starved_share: float = 0.0
+    boot: CpuUse = field(default_factory=CpuUse)
+    recent: CpuUse = field(default_factory=CpuUse)
     slowness: float = 1.0
+    awaited: Awaited = Awaited.UNKNOWN
     alteration: str = ""
     emulator_fault: str = ""
     is_early: bool = False
@@ -49,8 +60,11 @@ class Circumstances:
 
     @property
     def doubt(self) -> str:
-        """Why failures of the machine may not be the image's; empty if there is no doubt."""
-        return self.alteration or self.emulator_fault
+        """Why failures of the machine may not be the image's; empty if there is no doubt.
+
+        An emulator that computes something wrong loses no file and no disk of the image.
+        """
+        return self.alteration or ("" if self.awaited is Awaited.ABSENT else self.emulator_fault)
 
 
 def attribute(finding: Finding, circumstances: Circumstances) -> Finding:
@@ -58,7 +72,7 @@ def attribute(finding: Finding, circumstances: Circumstances) -> Finding:
     if (circumstances.is_early and finding.blame is Blame.IMAGE) or finding.id in OF_THE_NETWORK:
         requests = tuple(f"network: {line}" for line in circumstances.requests[-_NETWORK_LINES:])
         finding = replace(finding, evidence=(*finding.evidence, *requests))
-    return doubted(_excused(finding, circumstances.starved_share, circumstances.slowness), circumstances.doubt)
+    return doubted(_excused(finding, circumstances), circumstances.doubt)
 
 
 def doubted(finding: Finding, doubt: str) -> Finding:
@@ -66,26 +80,60 @@ def doubted(finding: Finding, doubt: str) -> Finding:
     return replace(finding, blame=Blame.HOST, cause=doubt) if doubt else finding
 
 
-def _excused(finding: Finding, starved_share: float, slowness: float) -> Finding:
-    """``finding``, blamed on the host if the host was too slow for it.
+def _excused(finding: Finding, seen: Circumstances) -> Finding:
+    """``finding``, blamed on the host if the host was too slow for it, and it is proven that this was the cause.
 
-    Either the machine ran out of time while it mostly waited for a CPU, or a time limit of the image itself expired,
-    which unlike the harness's deadlines does not grow with ``slowness``.
+    - The host starved the machine: something timed out, or came late, while the machine was kept from a CPU.
+    - The host is slow: a time limit of the image expired, and the awaited thing came late, or the guest's CPUs were
+      busy all the time. The harness's own deadlines grow with ``slowness``; the image's do not.
+    - A lockup of the kernel: the host starved or stopped the machine, or emulates it slowly.
+
+    The first two are refuted by what became of the awaited thing: see `_is_refuted`.
     """
-    timed_out = any(_TIMED_OUT.search(line) for line in finding.evidence)
-    if starved_share >= _STARVED_SHARE and (timed_out or finding.id in _LATE):
-        cause = (
-            f"the host starved this machine, which waited for a CPU {starved_share:.0%} of the time it wanted one; "
-            "use fewer workers (-n), or a host that does nothing else"
-        )
-    elif slowness >= _SLOW and any(_OWN_LIMIT.search(line) for line in finding.evidence):
-        cause = (
-            f"machines are {slowness:.1f} times slower than usual on this host, and the image's own time limits do not "
-            "grow with that; run again later, on another host, or on one with KVM"
-        )
-    else:
+    if finding.id == "kernel-lockup":
+        return _excused_lockup(finding, seen)
+    if _is_refuted(seen.awaited):
         return finding
-    return replace(finding, blame=Blame.HOST, cause=cause)
+    has_timed_out = seen.awaited is Awaited.CAME_LATE or any(_TIMED_OUT.search(line) for line in finding.evidence)
+    starved = next((use for use in (seen.recent, seen.boot) if use.is_starved), None)
+    if starved and (has_timed_out or finding.id in _LATE):
+        return replace(finding, blame=Blame.HOST, cause=f"{starvation(starved)}. {finding.cause}".strip())
+    expired = any(_OWN_LIMIT.search(line) for line in finding.evidence)
+    if seen.slowness >= _SLOW and expired and (seen.awaited is Awaited.CAME_LATE or seen.recent.is_busy):
+        cause = (
+            f"machines are {seen.slowness:.1f} times slower than usual on this host, and the image's own time limits "
+            "do not grow with that; run again later, on another host, or on one with KVM"
+        )
+        return replace(finding, blame=Blame.HOST, cause=cause)
+    return finding
+
+
+def _is_refuted(awaited: Awaited) -> bool:
+    """Whether the finding cannot come from a lack of time: a thing that is absent when the boot has ended did not come
+    late, and a process that ended with a status of its own did not run out of time."""
+    return awaited in (Awaited.ABSENT, Awaited.FAILED)
+
+
+def _excused_lockup(finding: Finding, seen: Circumstances) -> Finding:
+    if seen.boot.is_starved or seen.recent.is_starved or seen.slowness >= _SLOW:
+        return finding
+    cause = "a driver that waits for its device, or a bug of the kernel: the host gave the machine its CPU time"
+    return replace(finding, blame=Blame.IMAGE, cause=cause)
+
+
+def starvation(use: CpuUse) -> str:
+    """What the host kept from a machine, as a sentence without its end."""
+    stopped = f", and did not run at all for {use.stopped_s:.0f} s" if use.stopped_s >= 1 else ""
+    return (
+        f"the host starved this machine, which had no CPU for {use.starved_share:.0%} of the time it wanted one"
+        f"{stopped}; use fewer workers (-n), or a host that does nothing else"
+    )
+
+
+def excuse_for_wait(error: BaseException, use: CpuUse) -> str:
+    """Why a wait of a test that ended with ``error`` may not be the image's failure; ``use`` is the CPU use of the
+    machine during the wait. Empty for other errors, and if the machine was not starved."""
+    return starvation(use) if isinstance(error, _WAITS) and use.is_starved else ""
 
 
 def blame_of_exception(error: BaseException, *, doubt: str = "", guest_answers: bool = False) -> Blame:

@@ -85,6 +85,20 @@ def test_phases_are_reported_as_they_begin(machine: Machine, phases: list[str]) 
     assert list(machine.console.phases) == phases
 
 
+def test_a_phase_that_the_console_hides_can_be_noted_once(machine: Machine, phases: list[str]) -> None:
+    machine.console.begin_phase("userspace")
+    machine.console.begin_phase("userspace")
+
+    assert phases == list(machine.console.phases) == ["userspace"]
+
+
+def test_lines_of_the_journal_are_matched_and_are_not_the_consoles(machine: Machine) -> None:
+    machine.console.take_journal(["[  3.1] systemd[1]: Failed to start app.service - App."])
+
+    assert [match.pattern.id for match in machine.console.matches] == ["unit-failed"]
+    assert machine.console.lines == []
+
+
 def test_what_was_printed_before_can_be_expected(machine: Machine) -> None:
     machine.prints("GRUB version 2.12\nlogin: ")
 

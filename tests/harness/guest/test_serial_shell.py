@@ -18,6 +18,7 @@ from harness.core import process
 from harness.core.deadline import Deadline
 from harness.guest.channel import ChannelClosed, ChannelTimeout, Transcript
 from harness.guest.serial_shell import SHELL_CREDENTIALS, SerialChannel
+from harness.guest.unit_survey import parse
 
 
 def nothing_wrong() -> None:
@@ -114,3 +115,30 @@ def test_each_command_is_logged_with_its_status(channel: SerialChannel, caplog: 
         channel.run("true\nfalse")
 
     assert re.fullmatch(r"test: true: status 1 after \d+\.\d\d s", caplog.messages[-1])
+
+
+def test_an_initrd_that_fails_offers_its_survey_and_a_guest_its_shell() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = SerialChannel("m", ours, nothing_wrong)
+        assert not channel.has_greeted()
+        theirs.sendall(b"\n\x1ekernel\r\n6.12\r\n\r\n\x1e= 0\r\n\r\nbootproof-survey-end\r\n")
+
+        assert "6.12" in channel.wait_for_survey(Deadline(5))
+        theirs.sendall(b"\nbootproof-shell\n")
+        assert channel.has_greeted()
+        assert channel.wait_for_survey(Deadline(5)) == ""
+        with pytest.raises(ChannelTimeout, match="initrd's survey"):
+            channel.wait_for_survey(Deadline(0.1))
+
+
+def test_the_credential_of_the_survey_prints_it_with_its_end(tmp_path: Path) -> None:
+    for name in ("systemctl", "journalctl", "udevadm"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    script = SHELL_CREDENTIALS["bootproof.survey"]
+
+    printed = process.output(["bash", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+
+    assert printed.endswith("\nbootproof-survey-end\n")
+    assert parse(printed).kernel == os.uname().release

@@ -19,6 +19,7 @@ from harness.core import serialization
 from harness.core.deadline import Deadline
 from harness.core.errors import HostError, UsageError
 from harness.guest.channel import Completed
+from harness.guest.console_view import ConsoleView
 from harness.machine import attach_server
 from harness.machine.attach_server import CONSOLE, GDB, LOGIN, MONITOR, Access, HeldMachine, hold_machine, open_access
 from harness.machine.observation import BootState
@@ -69,7 +70,7 @@ def power(tmp_path: Path) -> Any:
         context=SimpleNamespace(
             lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")
         ),
-        watch=SimpleNamespace(state=BootState.FAILED),
+        watch=SimpleNamespace(state=BootState.FAILED, view=ConsoleView()),
         child=SimpleNamespace(pid=os.getpid()),
         console=Console(),
         channel=SimpleNamespace(run=run),

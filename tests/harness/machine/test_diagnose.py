@@ -12,6 +12,7 @@ import pytest
 from harness.core.errors import Blame, HostError, ImageError
 from harness.guest.channel import ChannelTimeout
 from harness.guest.console_patterns import PATTERNS
+from harness.guest.console_view import ConsoleView
 from harness.guest.pattern_watcher import PatternMatch
 from harness.guest.readiness import NotReady
 from harness.lab.trace import TraceEvent, read_line
@@ -22,6 +23,7 @@ from harness.machine.diagnose import (
     host_problem,
     late_findings,
     shutdown_hangs,
+    unknown_cause,
 )
 from harness.machine.errors import EmulatorFault
 from harness.machine.observation import BootState, Observed
@@ -157,7 +159,7 @@ def test_a_reset_before_the_kernel_that_kexec_started_is_named() -> None:
     ("error", "finding_id"),
     [
         (ChannelTimeout("machine", "the root shell", 420.0, ""), "boot-hangs"),
-        (NotReady("machine", "inactive", "ssh.service", "-- No entries --"), "unit-not-ready"),
+        (NotReady("machine", "inactive", "ssh.service"), "unit-not-ready"),
     ],
 )
 def test_a_boot_that_does_not_become_ready_is_a_hang_unless_the_console_says_why(
@@ -173,6 +175,14 @@ def test_a_hang_names_the_most_similar_finding() -> None:
     lines = ("Kernel panic - not sync: VFS: Unable to mount root fs on unknown-block(0,0)",)
 
     assert "most similar finding: kernel-panic" in diagnose_timeout(replace(SEEN, lines=lines), ImageError("x")).cause
+
+
+def test_the_silence_of_a_console_that_hides_messages_is_no_sign() -> None:
+    quiet = replace(SEEN, view=ConsoleView(kernel_hidden_by="quiet", systemd_hidden_by="quiet"))
+    kexec = replace(quiet, phases={}, is_kexec=True, exit_status=0, events=(shutdown("guest-reset"),))
+
+    assert "which means little: kernel arguments hide messages from the console (quiet)" in unknown_cause(quiet)
+    assert found(kexec) == "unexpected-reset"
 
 
 def test_a_shutdown_that_hangs_says_what_was_expected() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.guest.channel import ChannelClosed, ChannelTimeout, Completed
+from harness.guest.console_view import ConsoleView
 from harness.machine.reach_guest import WITHOUT_SERIAL, PatientDeadline, reach_guest
 from harness.model.timeouts import Timeouts
 
@@ -33,7 +35,8 @@ class FakeSsh:
         self.refusals -= 1
         if self.refusals >= 0:
             raise ChannelClosed("m: connection refused")
-        return Completed(command=command, status=0, stdout=b"", stderr=b"")
+        answer = b"a boot id" if self.refusals == -1 else b"the next"
+        return Completed(command=command, status=0, stdout=answer, stderr=b"")
 
 
 class FakeWatch:
@@ -46,6 +49,7 @@ class FakeWatch:
         run = SimpleNamespace(add_unchecked=self.unchecked.append)
         self.context = SimpleNamespace(timeouts=Timeouts(attempt_every_s=0.0), run=run)
         self.console = SimpleNamespace(phases=phases)
+        self.view = ConsoleView()
         self.checks = 0
 
     def wait_for(self, *_: object) -> None:
@@ -53,6 +57,13 @@ class FakeWatch:
 
     def check(self) -> None:
         self.checks += 1
+
+
+def patient(console: Any, passed_s: float, is_busy: Callable[[], bool] = bool) -> PatientDeadline:
+    deadline = PatientDeadline(console, Timeouts(boot_s=10.0, silence_s=3.0), is_busy)
+    deadline.length_s = 10.0  # on whatever host this runs
+    deadline.started_s -= passed_s
+    return deadline
 
 
 def reach(watch: Any, serial: Any, ssh: Any, for_s: float = 5.0) -> Any:
@@ -82,6 +93,23 @@ def test_where_systemd_is_not_known_the_first_that_answers_is_taken() -> None:
     assert reach(FakeWatch(None), FakeSerial(answers=False), ssh) is ssh
 
 
+def test_a_guest_whose_console_hides_its_phases_is_tried_from_the_start() -> None:
+    watch, ssh = FakeWatch(252, phases=()), FakeSsh(refusals=1)
+    watch.view = ConsoleView(kernel_hidden_by="quiet")
+
+    assert reach(watch, FakeSerial(answers=False), ssh) is ssh
+
+
+def test_after_a_kexec_that_the_console_hides_the_system_before_it_is_not_the_guest() -> None:
+    watch, ssh = FakeWatch(252, phases=()), FakeSsh(refusals=0)
+    watch.view = ConsoleView(kernel_hidden_by="quiet")
+    serial: Any = FakeSerial(answers=False)
+
+    reach_guest(watch, serial, lambda: ssh, Deadline(5.0, scaled=False), "a boot id")  # type: ignore[arg-type]  # fakes
+
+    assert ssh.refusals == -2
+
+
 def test_without_an_answer_the_last_error_of_ssh_is_quoted() -> None:
     with pytest.raises(ChannelTimeout, match="connection refused"):
         reach(FakeWatch(252), FakeSerial(answers=False), FakeSsh(refusals=1 << 30), for_s=0.1)
@@ -97,8 +125,12 @@ def test_a_boot_has_three_times_its_time_while_the_console_prints(
     silent_s: float, passed_s: float, *, is_over: bool
 ) -> None:
     console: Any = SimpleNamespace(silent_s=silent_s)
-    deadline = PatientDeadline(console, Timeouts(boot_s=10.0, silence_s=3.0))
-    deadline.length_s = 10.0  # on whatever host this runs
-    deadline.started_s -= passed_s
+    assert patient(console, passed_s).is_over is is_over
 
-    assert deadline.is_over is is_over
+
+def test_a_console_that_hides_messages_may_be_silent_while_the_machine_works() -> None:
+    console: Any = SimpleNamespace(silent_s=500.0)
+
+    assert patient(console, 15.0).is_over
+    assert not patient(console, 15.0, lambda: True).is_over
+    assert patient(console, 35.0, lambda: True).is_over

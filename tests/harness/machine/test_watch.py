@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
+from harness.core.cpu_use import CpuMeter, CpuSample
 from harness.core.deadline import Changes
 from harness.core.errors import Blame, HostError
+from harness.guest.channel import ChannelTimeout
 from harness.guest.console_patterns import PATTERNS
 from harness.guest.pattern_watcher import PatternMatch
+from harness.guest.unit_findings import Awaited
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
@@ -65,7 +69,14 @@ def watch(tmp_path: Path) -> Any:
     child: Any = SimpleNamespace(status=None, pid=0)
     console: Any = FakeConsole()
     return BootWatch(
-        plan=plan, context=context, child=child, console=console, qemu_log=log, changes=Changes(), events=[]
+        plan=plan,
+        context=context,
+        child=child,
+        console=console,
+        qemu_log=log,
+        changes=Changes(),
+        events=[],
+        meter=CpuMeter(),
     )
 
 
@@ -156,3 +167,60 @@ def test_a_machine_whose_lab_lost_its_dhcp_server_fails_early_for_the_hosts_doin
     with pytest.raises(BootFailed) as failure:
         watch.check()
     assert (failure.value.finding.blame, failure.value.finding.cause) == (Blame.HOST, lab.problem)
+
+
+UNIT = PatternMatch(
+    next(pattern for pattern in PATTERNS if pattern.id == "unit-failed" and pattern.is_final),
+    ("[ TIME ] Timed out waiting for device x.",),
+)
+
+
+def test_a_unit_that_fails_is_raised_at_once_and_reported_when_the_guest_has_been_asked(watch: BootWatch) -> None:
+    watch.console.matches.append(UNIT)
+
+    with pytest.raises(BootFailed) as failure:
+        watch.check()
+    assert failure.value is not watch.failure
+    assert noted(watch) == []
+
+    watch.state = BootState.FAILED
+    watch.console.matches.clear()
+    watch.check()  # the guest can be asked
+    watch.events.append(("GUEST_PANICKED", {}))
+    watch.console.matches.append(PANIC)
+    with pytest.raises(BootFailed):
+        watch.check()
+    assert noted(watch) == []
+
+    assert watch.report_failure(failure.value.finding) is watch.failure
+    assert noted(watch) == ["unit-failed"]
+
+
+def starve(watch: BootWatch, for_s: float = 100.0) -> None:
+    """The machine got a third of the time that it wanted, until now."""
+    now_s = time.monotonic()
+    watch.started_s = now_s - for_s
+    watch.meter.samples.extend(
+        CpuSample(now_s - for_s + second, ran_s=second / 3, waited_s=second * 2 / 3) for second in range(int(for_s))
+    )
+
+
+def test_a_unit_that_timed_out_on_a_starved_host_is_the_hosts_unless_its_device_is_absent(watch: BootWatch) -> None:
+    finding = Finding(id="unit-failed", what="x", where="m", evidence=UNIT.evidence)
+    assert watch.report_failure(finding).finding.blame is Blame.IMAGE
+
+    starve(watch)
+
+    assert watch.report_failure(finding).finding.blame is Blame.HOST
+    assert watch.report_failure(finding, Awaited.ABSENT).finding.blame is Blame.IMAGE
+
+
+def test_a_wait_of_a_test_is_in_doubt_if_the_machine_was_starved_while_it_waited(watch: BootWatch) -> None:
+    error = ChannelTimeout("m", "sleep 1", 60.0, "")
+    assert watch.doubt(error) == ""
+
+    starve(watch)
+
+    assert "starved this machine" in watch.doubt(error)
+    assert watch.doubt(AssertionError()) == ""
+    assert watch.doubt() == ""

@@ -21,7 +21,7 @@ class Machine:
     def __init__(self, *, is_on: bool = True, doubt: str = "", status: int | HostError = 0) -> None:
         self.is_on, self._doubt, self._status = is_on, doubt, status
 
-    def doubt(self) -> str:
+    def doubt(self, error: BaseException | None = None) -> str:  # noqa: ARG002  # as a Machine's
         return self._doubt
 
     def run(self, command: str, _: Deadline) -> Completed:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
+from dataclasses import replace
 
 import pytest
 
-from harness.core.deadline import Deadline, poll
+from harness.core.cpu_use import CpuUse
 from harness.core.errors import Blame, BootproofError, HarnessError, HostError, ImageError, UsageError
-from harness.core.process import starved_share
+from harness.guest.channel import ChannelTimeout
+from harness.guest.console import ConsoleTimeout
+from harness.guest.unit_findings import Awaited
+from harness.guest.waiting import WaitFailed
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict import attribution
 from harness.verdict.attribution import Circumstances, attribute, blame_of_exception
@@ -37,30 +39,90 @@ def test_a_panic_or_a_hang_on_a_good_host_is_the_images(finding_id: str) -> None
     assert (one.blame, one.cause, outcome(one)) == (Blame.IMAGE, "its own", Outcome.FAILED)
 
 
+GIVEN = CpuUse(window_s=150.0, ran_s=20.0, waited_s=1.0)
+BUSY = CpuUse(window_s=150.0, ran_s=120.0, waited_s=10.0)
+STARVED = CpuUse(window_s=150.0, ran_s=50.0, waited_s=90.0)
+STOPPED = CpuUse(window_s=150.0, ran_s=20.0, stopped_s=30.0)
+NETWORK = "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured."
+
+
 @pytest.mark.parametrize(
-    ("finding_id", "evidence", "starved_share", "slowness", "blame"),
+    ("finding_id", "evidence", "use", "slowness", "awaited", "blame"),
     [
-        ("unit-dependency-failed", TIMED_OUT, 0.6, 1.0, Blame.HOST),
-        ("unit-dependency-failed", TIMED_OUT, 0.1, 1.2, Blame.IMAGE),
-        ("unit-dependency-failed", TIMED_OUT, 0.1, 4.0, Blame.HOST),
-        ("unit-dependency-failed", FAILED, 0.6, 4.0, Blame.IMAGE),
-        ("unit-failed", "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be Configured.", 0.8, 1.0,
-         Blame.HOST),
-        ("boot-hangs", "", 0.6, 1.0, Blame.HOST),
-        ("boot-hangs", "", 0.1, 4.0, Blame.IMAGE),
-        ("shutdown-hangs", "", 0.6, 1.0, Blame.HOST),
-        ("kernel-panic", "Kernel panic - not syncing", 0.9, 8.0, Blame.IMAGE),
+        # the host starved or stopped the machine: proven for what timed out, unless the guest refutes it
+        ("unit-dependency-failed", TIMED_OUT, STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("unit-dependency-failed", TIMED_OUT, STOPPED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("unit-dependency-failed", TIMED_OUT, STARVED, 1.0, Awaited.CAME_LATE, Blame.HOST),
+        ("unit-dependency-failed", TIMED_OUT, STARVED, 1.0, Awaited.ABSENT, Blame.IMAGE),
+        ("unit-failed", FAILED, STARVED, 1.0, Awaited.FAILED, Blame.IMAGE),
+        ("unit-failed", FAILED, STARVED, 1.0, Awaited.CAME_LATE, Blame.HOST),
+        ("unit-failed", FAILED, STARVED, 4.0, Awaited.UNKNOWN, Blame.IMAGE),
+        ("unit-failed", NETWORK, STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("boot-hangs", "", STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("shutdown-hangs", "", STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("kernel-panic", "Kernel panic - not syncing", STARVED, 8.0, Awaited.UNKNOWN, Blame.IMAGE),
+        # the host is slow: proven by CPUs that were busy, or by the thing that came late
+        ("unit-dependency-failed", TIMED_OUT, BUSY, 4.0, Awaited.UNKNOWN, Blame.HOST),
+        ("unit-dependency-failed", TIMED_OUT, GIVEN, 4.0, Awaited.CAME_LATE, Blame.HOST),
+        ("unit-dependency-failed", TIMED_OUT, GIVEN, 4.0, Awaited.UNKNOWN, Blame.IMAGE),
+        ("unit-dependency-failed", TIMED_OUT, BUSY, 2.9, Awaited.ABSENT, Blame.IMAGE),
+        ("unit-dependency-failed", TIMED_OUT, BUSY, 1.2, Awaited.UNKNOWN, Blame.IMAGE),
+        ("unit-failed", FAILED, BUSY, 4.0, Awaited.CAME_LATE, Blame.IMAGE),
+        ("boot-hangs", "", BUSY, 4.0, Awaited.UNKNOWN, Blame.IMAGE),
     ],
-)  # fmt: skip
-def test_a_machine_that_ran_out_of_time_on_a_starved_or_slow_host_is_not_held_against_the_image(
-    finding_id: str, evidence: str, starved_share: float, slowness: float, blame: Blame
+)
+def test_a_lack_of_time_excuses_what_it_is_proven_to_have_caused(
+    finding_id: str, evidence: str, use: CpuUse, slowness: float, awaited: Awaited, blame: Blame
 ) -> None:
-    circumstances = Circumstances(starved_share=starved_share, slowness=slowness)
+    circumstances = Circumstances(boot=use, recent=use, slowness=slowness, awaited=awaited)
 
     one = attribute(finding(finding_id, evidence), circumstances)
 
     assert one.blame is blame
     assert outcome(one) is (Outcome.FAILED if blame is Blame.IMAGE else Outcome.INCONCLUSIVE)
+
+
+def test_a_host_that_starved_the_machine_either_lately_or_all_the_time_is_to_blame() -> None:
+    for circumstances in (Circumstances(boot=STARVED, recent=GIVEN), Circumstances(boot=GIVEN, recent=STOPPED)):
+        assert attribute(finding("boot-hangs"), circumstances).blame is Blame.HOST
+    assert "did not run at all for 30 s" in attribute(finding("boot-hangs"), Circumstances(recent=STOPPED)).cause
+
+
+@pytest.mark.parametrize(
+    ("use", "slowness", "blame"),
+    [(GIVEN, 1.0, Blame.IMAGE), (STARVED, 1.0, Blame.HOST), (STOPPED, 1.0, Blame.HOST), (GIVEN, 3.0, Blame.HOST)],
+)
+def test_a_lockup_of_the_kernel_is_the_hosts_only_if_the_host_took_time_from_the_machine(
+    use: CpuUse, slowness: float, blame: Blame
+) -> None:
+    lockup = finding("kernel-lockup", "watchdog: BUG: soft lockup", blame=Blame.HOST)
+
+    assert attribute(lockup, Circumstances(boot=use, recent=use, slowness=slowness)).blame is blame
+
+
+def test_a_thing_that_is_absent_is_not_the_emulators_doing() -> None:
+    faulty = Circumstances(emulator_fault="QEMU missed a patch", awaited=Awaited.ABSENT)
+
+    assert attribute(finding("unit-failed"), faulty).blame is Blame.IMAGE
+    assert attribute(finding("unit-failed"), replace(faulty, awaited=Awaited.FAILED)).blame is Blame.HOST
+    assert attribute(finding("unit-failed"), replace(faulty, alteration="memory was altered")).blame is Blame.HOST
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ChannelTimeout("m", "true", 60.0, ""),
+        WaitFailed("m", "the start of x.service", 60.0, "activating", (), ""),
+        ConsoleTimeout("login:", 60.0, "console.log", ""),
+    ],
+)
+def test_a_wait_that_fails_on_a_machine_that_was_starved_meanwhile_is_the_hosts(error: ImageError) -> None:
+    assert attribution.excuse_for_wait(error, GIVEN) == ""
+    excuse = attribution.excuse_for_wait(error, STARVED)
+
+    assert "no CPU for 64% of the time" in excuse
+    assert blame_of_exception(error, doubt=excuse) is Blame.HOST
+    assert attribution.excuse_for_wait(AssertionError(), STARVED) == ""
 
 
 @pytest.mark.parametrize(
@@ -153,14 +215,3 @@ def test_an_image_that_cannot_be_prepared_is_blamed_by_its_error(
     one = attribution.nothing_to_boot("base", error)
 
     assert (one.id, one.where, outcome(one)) == (finding_id, "image base", expected)
-
-
-def test_a_process_that_shares_its_cpu_waits_for_it() -> None:
-    spin = ["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]
-    with subprocess.Popen(spin) as one, subprocess.Popen(spin) as other:
-        poll(lambda: starved_share(one.pid) > 0.3, Deadline(20), every_s=0.2)
-        share = starved_share(one.pid)
-        one.kill()
-        other.kill()
-
-    assert 0.3 < share <= 1.0

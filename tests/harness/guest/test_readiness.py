@@ -1,0 +1,89 @@
+"""The wait for a guest that becomes ready: the script on this host's bash, with a systemctl of the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.deadline import Deadline
+from harness.guest.channel import Channel, ChannelTimeout, Completed
+from harness.guest.readiness import NotReady, StillStarting, wait_until_ready
+from harness.model.definition import load_definition
+
+BASE = replace(
+    load_definition(Path(__file__).parents[3] / "images" / "base"),
+    services=("ssh.service",), sockets=(), waiting=("nova.service",),
+)  # fmt: skip
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+    list-jobs) {jobs} ;;
+    is-active) {state} ;;
+esac
+"""
+
+
+class LocalShell(Channel):
+    """The script ends after a second instead of half a minute, and has no patience with an inactive unit."""
+
+    def __init__(self, folder: Path, *, jobs: str = ":", state: str = "echo active") -> None:
+        self._folder, self.runs = folder, 0
+        (folder / "systemctl").write_text(SYSTEMCTL.format(jobs=jobs, state=state))
+        (folder / "systemctl").chmod(0o755)
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+        self.runs += 1
+        command = command.replace("+ 30))", "+ 1))").replace("+ 15))", "+ 0))").replace("sleep 1", "sleep 0.2")
+        environment = {"PATH": f"{self._folder}:{os.environ['PATH']}", "LC_ALL": "C"}
+        done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)
+        return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def wait(shell: LocalShell, for_s: float = 60.0) -> None:
+    wait_until_ready("m", shell, BASE, Deadline(for_s, scaled=False))
+
+
+def test_a_guest_without_jobs_whose_demanded_units_are_active_is_ready(tmp_path: Path) -> None:
+    wait(LocalShell(tmp_path))
+    wait(LocalShell(tmp_path, jobs="echo '7 nova.service start running'; echo '8 x.target start waiting'"))
+
+
+@pytest.mark.parametrize("state", ["failed", "inactive"])
+def test_a_demanded_unit_that_failed_or_is_never_started_ends_the_wait(state: str, tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match=f"^m: ssh.service must be active but is {state}$") as error:
+        wait(LocalShell(tmp_path, state=f"echo {state}"))
+    assert error.value.unit == "ssh.service"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "unit"),
+    [("echo '7 slow.service start running'", "slow.service"), ("echo no bus >&2; exit 1", "systemctl(failed)")],
+)
+def test_a_guest_that_does_not_become_ready_answers_from_time_to_time_until_the_deadline(
+    jobs: str, unit: str, tmp_path: Path
+) -> None:
+    shell = LocalShell(tmp_path, jobs=jobs)
+
+    with pytest.raises(StillStarting) as error:
+        wait(shell, for_s=2.5)
+    assert error.value.units == (unit,)
+    assert shell.runs >= 2
+
+
+class Deaf(LocalShell):
+    """Does not answer the first command in time."""
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:
+        if not self.runs:
+            self.runs += 1
+            raise ChannelTimeout("m", "x", 120.0, "")
+        return super().run(command, deadline)
+
+
+def test_a_guest_that_does_not_answer_once_is_asked_again_before_the_deadline(tmp_path: Path) -> None:
+    wait(Deaf(tmp_path))
+    with pytest.raises(ChannelTimeout):
+        wait(Deaf(tmp_path), for_s=0.0)
