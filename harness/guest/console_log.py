@@ -17,6 +17,7 @@ from harness.guest.console_patterns import PATTERNS, PHASES, ConsolePattern, beg
 from harness.guest.console_text import BREAK, Chunk
 from harness.guest.pattern_watcher import PatternWatcher
 from harness.guest.required_literals import required_literals
+from harness.model.finding_catalog import explanations
 
 STAGES = ("unknown", "firmware", "ipxe", "grub", "kernel", "initrd", "switch-root", "userspace", "login", "shutdown")
 """How far a boot came, in order. ``unknown``: nothing shows it."""
@@ -54,38 +55,48 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedBoot:
-    """One boot in a log. ``stage`` is the latest of `STAGES` that it reached, ``stages`` are all that its lines show.
+    """One boot in a log, which has it in the lines ``first_line`` to ``last_line``.
 
-    ``kernel`` is the release, ``began`` the time beside the first line; empty if unknown. ``findings`` are in the order
-    of the log and exclude ``recovered``. ``tail`` are the last lines, the last of all in ``last``.
+    ``outcome``: ``failed`` with ``findings``, ``ready`` if it reached the login prompt without any, else ``unknown``.
+    ``stage`` is the latest of `STAGES` that it reached, ``stages`` are all that its lines show. ``kernel`` is the
+    release, ``began`` the time beside the first line; empty if unknown. ``findings`` are in the order of the log,
+    without those that ``recovered``; ``cause`` is the id of the likeliest one. ``likely`` are its usual causes, the
+    likeliest first, and ``next`` what to run or to look at. ``tail`` are the last lines; ``last`` is the last of all.
     """
 
     number: int
+    outcome: str
+    stage: str
+    stages: tuple[str, ...]
+    cause: str
+    likely: tuple[str, ...]
+    next: tuple[str, ...]
+    findings: tuple[Seen, ...]
+    recovered: tuple[Seen, ...]
     first_line: int
     last_line: int
     began: str
     kernel: str
-    is_uefi: bool
-    stage: str
-    stages: tuple[str, ...]
-    findings: tuple[Seen, ...]
-    recovered: tuple[Seen, ...]
     last: Quote
     tail: tuple[str, ...]
 
     @property
-    def is_ready(self) -> bool:
-        return self.stage in ("login", "shutdown") and not self.findings
-
-    @property
     def main(self) -> Seen | None:
-        """The likeliest cause: the first finding, but a warning or a stall only if nothing else failed."""
-        strong = [seen for seen in self.findings if seen.is_final and seen.id != "kernel-warning"]
-        return next(iter(strong or self.findings), None)
+        """The finding that is the likeliest cause."""
+        return next((seen for seen in self.findings if seen.id == self.cause), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleLog:
+    """The boots in one file. ``problem`` is why not all of it could be read; empty if all was."""
+
+    name: str
+    boots: tuple[LoggedBoot, ...]
+    problem: str = ""
 
 
 _DATED = (
-    r"(?:\[(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:[.,]\d+)?(?: [A-Z]{3,5})?(?: \d{4})?\]"  # conserver
+    r"(?:\[(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:[.,]\d+)?(?: [A-Z]{3,5})?(?: \d{4})?\]"  # dmesg -T
     r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[A-Z]{3,5}\b|[+-]\d\d:?\d\d))?\]?"  # ISO 8601
     r"|[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [A-Z]{3,5}"  # journalctl -o short-full
     r"|[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?"  # RFC 3164, ts(1)
@@ -93,7 +104,7 @@ _DATED = (
 )
 _STAMPS = re.compile(
     rf"(?:(?:{_DATED}"
-    r"|\[ *\d+\.\d{1,6}\]|\[ *[TC]\d+\]"  # printk and its caller, journalctl -o short-monotonic, Bootproof's console.log
+    r"|\[ *\d+\.\d{1,6}\]|\[ *[TC]\d+\]"  # printk and its caller, short-monotonic, Bootproof's console.log
     r"|<\d{1,3}>) ?)+"
 )
 _OUTER = re.compile(rf"(?:{_DATED}|\[ *\d+\.\d\d\]) ?")
@@ -110,9 +121,9 @@ _LOADER_FINDINGS = ("no-boot-device", "ipxe-", "grub-", "firmware-")
 
 _STAGE_MARKS = (
     ("shutdown", r"reboot: (Restarting system|Power down|System halted)|systemd-shutdown\[1\]: "
-                 r"|Reached target .*(shutdown\.target|poweroff\.target|reboot\.target|Shutdown|Power-Off|System Reboot)"),
+                 r"|Reached target .*((shutdown|poweroff|reboot)\.target|Shutdown|Power-Off|System Reboot)"),
     ("login", r"(?<!Last )\blogin: ?(\[|$)|Reached target .*(multi-user\.target|graphical\.target|getty\.target"
-              r"|Multi-User System|Graphical Interface|Login Prompts)|systemd\[1\]: Startup finished in "),
+              r"|Multi-User System|Graphical Interface|Login Prompts)"),
     ("userspace", r"Welcome to (?!GRUB|emergency|rescue)(?!.*([Ii]nitramfs|dracut|initrd)).+!|INIT: version \d"
                   r"|Run /(sbin|etc|bin)/\w+ as init process|Permit User Sessions|Getty on |User Login Management"),
     ("initrd", r"Running in init(ial RAM disk|rd|ramfs)|dracut-(cmdline|pre-udev|initqueue)\b|Loading, please wait"
@@ -132,11 +143,12 @@ _MARKS = (*(regex for _, regex in (*PHASES, *_STAGE_MARKS)), *_OTHER_MARKS)
 _STAGE_OF = {"userspace": "switch-root"}
 """What `begins_phase` calls user space begins with the switch of root."""
 _READY = STAGES.index("login")
-_NOISE = re.compile(r"^\s*(\[-- .* --\])?\s*$|^\[[ *]+\] ")
+_UNIT = re.compile(r"[\w@:.\\-]+\.(service|mount|socket|automount|swap|timer|path)\b")
+_NEEDS_A_RUN = re.compile(r"BUNDLE|bundle|network\.log|qmp\.log|journal\.log|manifest|the report|the finding names")
+_NOISE = re.compile(r"^\s*(\[-- .*\])?\s*$|^\[[ *]+\] ")
 """conserver's own lines, systemd's spinner, blank ones: never the last line of a boot."""
 _SEAM = "\x1f"
 """Stands in place of the end of a line that a terminal wrapped."""
-_BREAKS = re.compile(r"[^\n]*[\x1e\x1f][^\n]*")
 _NEW_MESSAGE = re.compile(r"  |\[[ \dTC.]+\]|\[[ A-Z!*]{4,10}\]|\[[A-Z][a-z]{2} |See '|-- ")
 
 
@@ -149,6 +161,9 @@ def _index() -> dict[str, tuple[ConsolePattern, ...]]:
     for pattern in PATTERNS:
         for literal in required_literals(pattern.regex):
             found[literal] = (*found.get(literal, ()), pattern)
+    for literal in sorted(found, key=len, reverse=True):  # one that contains another is found with it
+        if part := next((other for other in found if other != literal and other in literal), None):
+            found[part] = (*found[part], *found.pop(literal))
     return found
 
 
@@ -266,6 +281,11 @@ class LogReader:
         self._tail = self._last_lines(len(self._text), self._line + _line_ends(self._text, read, len(self._text)))
         self._line += _line_ends(self._text, read, len(self._text))
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a chunk was read."""
+        return self._style is not None
+
     def end(self) -> tuple[LoggedBoot, ...]:
         """All boots, in the order of the log. The line numbers of the last one include its last line."""
         self._text, self._from = "", 0
@@ -277,8 +297,7 @@ class LogReader:
         if _SEAM in line:
             whole, *parts = [line.replace(_SEAM, ""), *line.split(_SEAM)[1:]]
         elif BREAK in line:
-            *parts, whole = [*line.split(BREAK), line.replace(BREAK, "")]
-            parts, whole = parts[1:] + [whole], parts[0]
+            whole, *parts = [*line.split(BREAK), line.replace(BREAK, "")]
         else:
             whole, parts = line, []
         is_found = False
@@ -350,18 +369,26 @@ class LogReader:
         if not (tail or seen or boot.stages):
             return
         last = tail[-1] if tail else Quote(line=boot.line, text="")
+        findings = tuple(one for one in seen if not one.is_recovered)
+        # a warning or a stall is the cause only if nothing else failed
+        main = next(
+            (one for one in findings if one.is_final and one.id != "kernel-warning"), next(iter(findings), None)
+        )
         self._boots.append(
             LoggedBoot(
                 number=boot.number,
+                outcome="failed" if findings else "ready" if boot.stage >= _READY else "unknown",
+                stage=STAGES[boot.stage],
+                stages=tuple(boot.stages),
+                cause=main.id if main else "",
+                likely=explanations()[main.id].usual if main and main.id in explanations() else (),
+                next=tuple(_next_steps(main, boot.stages, is_uefi=boot.is_uefi)),
+                findings=findings,
+                recovered=tuple(one for one in seen if one.is_recovered),
                 first_line=boot.line,
                 last_line=max(boot.line, last.line),
                 began=boot.began,
                 kernel=boot.kernel,
-                is_uefi=boot.is_uefi,
-                stage=STAGES[boot.stage],
-                stages=tuple(boot.stages),
-                findings=tuple(one for one in seen if not one.is_recovered),
-                recovered=tuple(one for one in seen if one.is_recovered),
                 last=last,
                 tail=tuple(quote.text for quote in tail),
             )
@@ -378,6 +405,30 @@ class LogReader:
                 found.append(Quote(line=line, text=_shown(text)))
             at = before
         return [*(self._tail if at == 0 else []), *reversed(found)][-_TAIL:]
+
+
+def _next_steps(main: Seen | None, stages: Iterable[str], *, is_uefi: bool) -> Iterator[str]:
+    """What to do after the finding ``main``, without the files of a run: a log from elsewhere has none."""
+    if main and main.id in explanations():
+        yield from (step for step in explanations()[main.id].next if not _NEEDS_A_RUN.search(step))
+    if main and (unit := _UNIT.search(main.quote.text)):
+        yield f"on the machine, if it still answers: journalctl -b -u {unit[0]}"
+    if main and main.blame is Blame.HOST:
+        yield "bootproof doctor, on the host that ran the machine"
+    if not main and not {"kernel", "initrd", "switch-root", "userspace"} & {*stages}:
+        yield "tcpdump on the machine's network segment: what did the machine ask for, and what was the answer?"
+    elif not main:
+        yield "repeat it with the kernel arguments ignore_loglevel rd.debug systemd.log_level=debug, which show more"
+    yield f"bootproof boot IMAGE --boot-path {_boot_path(stages, is_uefi=is_uefi)}: does the same image fail here?"
+    if main:
+        yield f"bootproof explain {main.id}"
+
+
+def _boot_path(stages: Iterable[str], *, is_uefi: bool) -> str:
+    """The boot path that is most like the boot."""
+    if "ipxe" in stages:
+        return "ipxe-uefi" if is_uefi else "ipxe-bios"
+    return "grub" if "grub" in stages else "uefi-http" if is_uefi else "direct"
 
 
 def _joined(text: str, style: _Style) -> str:
@@ -401,22 +452,28 @@ def _candidates(text: str) -> list[tuple[int, int, tuple[ConsolePattern, ...]]]:
     for literal, patterns in index.items():
         at = text.find(literal)
         while at >= 0:
-            end = text.find("\n", at)
-            end = len(text) if end < 0 else end
-            found.setdefault(text.rfind("\n", 0, at) + 1, (end, {}))[1].update(dict.fromkeys(patterns))
+            start, end = _line_around(text, at)
+            found.setdefault(start, (end, {}))[1].update(dict.fromkeys(patterns))
             at = text.find(literal, end)
     for pattern in _without_literals():
         for match in re.finditer(pattern.regex, text, re.MULTILINE):
-            end = text.find("\n", match.start())
-            end = len(text) if end < 0 else end
-            found.setdefault(text.rfind("\n", 0, match.start()) + 1, (end, {}))[1][pattern] = None
-    if BREAK in text or _SEAM in text:
-        for line in _BREAKS.finditer(text):
-            whole = line[0].replace(BREAK, "").replace(_SEAM, "")
+            start, end = _line_around(text, match.start())
+            found.setdefault(start, (end, {}))[1][pattern] = None
+    for mark in (BREAK, _SEAM):
+        at = text.find(mark)
+        while at >= 0:
+            start, end = _line_around(text, at)
+            whole = text[start:end].replace(BREAK, "").replace(_SEAM, "")
             for literal, patterns in index.items():
                 if literal in whole:
-                    found.setdefault(line.start(), (line.end(), {}))[1].update(dict.fromkeys(patterns))
+                    found.setdefault(start, (end, {}))[1].update(dict.fromkeys(patterns))
+            at = text.find(mark, end)
     return [(start, end, tuple(patterns)) for start, (end, patterns) in sorted(found.items())]
+
+
+def _line_around(text: str, at: int) -> tuple[int, int]:
+    end = text.find("\n", at)
+    return text.rfind("\n", 0, at) + 1, len(text) if end < 0 else end
 
 
 def _stage(text: str) -> tuple[str, int] | None:

@@ -54,7 +54,7 @@ def read_text(stream: BinaryIO) -> Iterator[Chunk]:
     head = next((piece for piece in iter(partial(stream.read, _CHUNK_BYTES), b"") if piece.strip(b"\0")), b"")
     if not head.strip(b"\0 \t\r\n"):
         raise Unreadable("it is empty")
-    pieces = chain([head], iter(partial(stream.read, _CHUNK_BYTES), b""))
+    pieces: Iterator[bytes] = chain([head], iter(partial(stream.read, _CHUNK_BYTES), b""))
     encoding = _UTF_16.get(head[:2])
     if encoding:
         decoder = codecs.getincrementaldecoder(encoding)("replace")
@@ -87,7 +87,7 @@ def in_order(dump: bytes) -> bytes:
 
 def _is_text(sample: bytes) -> bool:
     text = sample.replace(b"\0", b"").decode("utf-8", "replace")
-    good = sum(char.isprintable() and char != "�" or char in "\t\n\r\x1b\b\f\x07\x0f" for char in text)
+    good = sum((char.isprintable() and char != "�") or char in "\t\n\r\x1b\b\f\x07\x0f" for char in text)
     return good > _TEXT_SHARE * len(text) and len(text) * 4 > len(sample)
 
 
@@ -122,7 +122,7 @@ def _clean(raw: bytes) -> str:
         text = text.replace("\ufeff", "")
         text = re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
     if "\r" in text:
-        text = re.sub(r"\r+\n|\n\r+", "\n", text)
+        text = re.sub(r"\r+\n|\n\r+", "\n", text.lstrip("\r"))
         if text.count("\r") > 20 * text.count("\n"):  # its lines end with carriage returns alone
             text = text.replace("\r", "\n")
     text = text.replace(BREAK, "")

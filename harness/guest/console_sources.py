@@ -1,0 +1,181 @@
+"""Where text of a console is kept: a file, standard input, a folder or a tar, compressed or not."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader, BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
+
+from harness.core import process
+from harness.core.errors import UsageError
+from harness.guest.console_log import ConsoleLog, LogReader
+from harness.guest.console_text import Unreadable, read_text
+
+DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, process.CommandFailed)
+"""What reading a file raises that is cut off or damaged."""
+
+_MAGIC_BYTES = 512
+_PSTORE_BYTES = 16 << 20
+_LOGS = re.compile(
+    r"vmcore-dmesg.*|dmesg.*|journalctl.*|messages([-.].*)?|syslog([-.].*)?|kern\.log.*|boot\.(log|msg|omsg).*"
+    r"|[\w.-]*(console|serial)[\w.-]*\.(log|txt|out)([-.].*)?|console(-ramoops.*)?|[\w.-]+\.(console|dmesg)|ttyS\d.*"
+)
+"""Files with the text of a console or of the kernel: in sosreports, kdump's folders, /var/log, runs of Bootproof."""
+_NOT_LOGS = re.compile(r"journalctl.*--(list-boots|disk-usage|verify|fields|header)|(^|/)(etc|usr|proc|bin|lib\w*)/")
+_PSTORE = re.compile(r"dmesg-[a-z]+[-_]\d+(\.\w+)*")
+_PSTORE_EFI_TAIL = 5
+"""Digits for part and count at the end of dmesg-efi-*: Linux, drivers/firmware/efi/efi-pstore.c."""
+
+
+def logs_in(what: str) -> Iterator[ConsoleLog]:
+    """The logs of ``what``, a path or ``-``, one file after the other; `UsageError` if nothing can be read."""
+    path = Path(what)
+    names = list[str]()
+    try:
+        if what != "-" and path.is_dir():
+            for name, stream in _in_folder(path):
+                names.append(name)
+                yield _read(name, stream)
+        else:
+            with ExitStack() as stack:
+                file = sys.stdin.buffer if what == "-" else stack.enter_context(path.open("rb"))
+                stream = stack.enter_context(_unpacked(_buffered(file)))
+                name = "standard input" if what == "-" else what
+                if _is_tar(stream):
+                    for name, member in _in_tar(stream):
+                        names.append(name)
+                        yield _read(name, member)
+                else:
+                    names.append(name)
+                    yield _read(name, stream, is_alone=True)
+    except DAMAGED as error:
+        if not names:
+            raise UsageError(f"{what} cannot be read: {_reason(error)}") from error
+        yield ConsoleLog(name=what, boots=(), problem=f"cut off or damaged: {_reason(error)}")
+    if not names:
+        raise UsageError(
+            f"{what} contains no file with the text of a console, such as console.log, vmcore-dmesg.txt, dmesg, "
+            "journalctl*, messages, syslog, boot.log or dmesg-efi-*; name the file itself"
+        )
+
+
+def _read(name: str, stream: BinaryIO, *, is_alone: bool = False) -> ConsoleLog:
+    reader, problem = LogReader(), ""
+    try:
+        with _unpacked(stream) as unpacked:
+            for chunk in read_text(unpacked):
+                reader.feed(chunk)
+    except Unreadable as error:
+        if is_alone:
+            raise UsageError(f"{name} is not the text of a console: {error}") from error
+        problem = str(error)
+    except DAMAGED as error:
+        if is_alone and not reader.has_text:
+            raise
+        problem = f"cut off or damaged: {_reason(error)}"
+    return ConsoleLog(name=name, boots=reader.end(), problem=problem)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, process.CommandFailed):
+        return error.tail.strip().splitlines()[-1] if error.tail.strip() else f"{error.argv[0]} failed"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+    dumps = defaultdict[str, list[bytes]](list)
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            path = Path(place, file)
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not path.is_file() or not _is_wanted(name):
+                continue
+            with path.open("rb") as stream:
+                if _PSTORE.fullmatch(file):
+                    dumps[_dump(name)].append(stream.read(_PSTORE_BYTES))
+                elif stream.peek(1):
+                    yield str(path), stream
+    yield from ((f"{folder}/{name}", BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
+
+
+def _in_tar(stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    dumps = defaultdict[str, list[bytes]](list)
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            if not member.isreg() or not member.size or not _is_wanted(member.name):
+                continue
+            content = tar.extractfile(member)
+            assert content is not None
+            if _PSTORE.fullmatch(PurePosixPath(member.name).name):
+                dumps[_dump(member.name)].append(content.read(_PSTORE_BYTES))
+            else:
+                yield member.name, _buffered(content)
+    yield from ((name, BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
+
+
+def _is_wanted(name: str) -> bool:
+    """A path inside a folder or tar."""
+    inner = name.removeprefix("./").partition("/")[2] or name
+    return bool(_LOGS.fullmatch(PurePosixPath(name).name)) and not _NOT_LOGS.search(inner)
+
+
+def _dump(name: str) -> str:
+    """One name for all records of a kernel dump in pstore."""
+    path = PurePosixPath(name)
+    stem = path.name.partition(".")[0]
+    stem = stem[:-_PSTORE_EFI_TAIL] if stem.startswith("dmesg-efi") else stem.rstrip("0123456789")
+    return str(path.with_name(f"{stem}*"))
+
+
+def _buffered(stream: IO[bytes]) -> BufferedReader:
+    return stream if isinstance(stream, BufferedReader) else BufferedReader(cast("BufferedReader", stream))
+
+
+def _head(stream: BinaryIO) -> bytes:
+    return stream.peek(_MAGIC_BYTES)[:_MAGIC_BYTES] if isinstance(stream, BufferedReader) else b""
+
+
+def _is_tar(stream: BinaryIO) -> bool:
+    return _head(stream)[257:262] == b"ustar"
+
+
+@contextmanager
+def _unpacked(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """What is in ``stream``, decompressed as often as it was compressed."""
+    with ExitStack() as stack:
+        while True:
+            head = _head(stream)
+            if head.startswith(b"\x1f\x8b"):
+                stream = _buffered(cast("IO[bytes]", gzip.GzipFile(fileobj=stream)))
+            elif head.startswith(b"BZh"):
+                stream = _buffered(cast("IO[bytes]", bz2.BZ2File(stream)))
+            elif head.startswith(b"\xfd7zXZ\x00"):
+                stream = _buffered(cast("IO[bytes]", lzma.LZMAFile(stream)))  # noqa: SIM115 - ends with its stream
+            elif head.startswith(b"\x28\xb5\x2f\xfd"):
+                stream = stack.enter_context(_from_zstd(stream))
+            else:
+                yield stream
+                return
+
+
+@contextmanager
+def _from_zstd(stream: BinaryIO) -> Iterator[BufferedReader]:
+    with tempfile.NamedTemporaryFile() as packed:  # zstd(1) reads a file; a pipe would need a thread
+        shutil.copyfileobj(stream, packed, 1 << 20)
+        packed.flush()
+        with process.reading([process.require("zstd", "zstd"), "-dcq", "--memory=256MB", packed.name]) as unpacked:
+            yield unpacked
