@@ -21,8 +21,9 @@ from typing import IO, BinaryIO, cast
 
 from harness.core import process
 from harness.core.errors import UsageError
-from harness.guest.console_log import ConsoleLog, LogReader
+from harness.guest.console_log import LogReader
 from harness.guest.console_text import Unreadable, read_text
+from harness.guest.logged_boot import ConsoleLog
 
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, process.CommandFailed)
 """What reading a file raises that is cut off or damaged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.guest.console_log import ConsoleLog, LoggedBoot, Seen
+from harness.guest.logged_boot import ConsoleLog, LoggedBoot, Seen
 from harness.model.finding_catalog import nearest
 
 _WORDS = {

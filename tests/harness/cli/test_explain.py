@@ -248,7 +248,7 @@ def test_a_missing_file_or_empty_folder_is_a_sentence_and_status_4(explain: Expl
 def test_of_a_log_that_was_cut_off_what_is_there_is_judged(
     pack: Callable[[bytes], bytes], explain: Explain, tmp_path: Path
 ) -> None:
-    lines = [b"[%12.6f] usb %d-%d: new device %x\n" % (n / 7, n % 9, n % 7, n * n * 7919) for n in range(200_000)]
+    lines = [b"[%12.6f] usb %d-%d: new device %x\n" % (n / 7, n % 9, n % 7, n * n * 7919) for n in range(40_000)]
     packed = pack(BAD + b"".join(lines))
     (tmp_path / "file").write_bytes(packed[: len(packed) * 4 // 5])
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from harness.guest.console_log import LoggedBoot, LogReader
+from harness.guest.console_log import LogReader
 from harness.guest.console_patterns import PATTERNS, ConsolePattern, has_registers, patterns_in
 from harness.guest.console_text import read_text
-from harness.guest.required_literals import required_literals
+from harness.guest.line_search import required_literals
+from harness.guest.logged_boot import LoggedBoot
 from harness.model.finding_catalog import explanations
 
 CONSOLES = sorted((Path(__file__).parents[2] / "consoles").glob("*.log"))
@@ -234,6 +236,34 @@ def test_journalctl_says_where_a_boot_begins(mark: str) -> None:
     first, second = boots("\n".join(log))
 
     assert (first.cause, first.last_line, second.outcome, second.first_line) == ("kernel-panic", 2, "ready", 3)
+
+
+@pytest.mark.parametrize("form", ["json", "export"])
+def test_a_journal_with_two_boots_is_two_boots(form: str) -> None:
+    old, new = "0a" * 16, "0b" * 16
+    messages = [(old, "kernel", "Linux version 6.1"), (old, "kernel", PANIC), (new, "kernel", "Linux version 6.1"),
+                (new, "systemd", "Reached target Login Prompts.")]  # fmt: skip
+    entries = [
+        {"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1764394502123456", "_BOOT_ID": boot, "_HOSTNAME": "web7",
+         "SYSLOG_IDENTIFIER": program, "MESSAGE": message}
+        for boot, program, message in messages
+    ]  # fmt: skip
+    if form == "json":
+        text = "".join(f"{json.dumps(entry)}\n" for entry in entries)
+    else:
+        text = "".join("".join(f"{name}={value}\n" for name, value in entry.items()) + "\n" for entry in entries)
+
+    first, second = boots(text)
+
+    assert (first.cause, second.outcome) == ("kernel-panic", "ready")
+    assert first.findings[0].quote.line == {"json": 2, "export": 8}[form]
+    assert first.began == "2025-11-29T05:35:02"
+
+
+def test_a_kernel_below_moves_of_the_cursor_is_one_boot() -> None:
+    boot = only(f"\x1b[2J\x1b[1;1H{FIRMWARE}\x1b[2;1H{IPXE}\x1b[3;1H{KERNEL}", INITRD, READY)
+
+    assert boot.stages == ("firmware", "ipxe", "kernel", "initrd", "login")
 
 
 def test_each_network_card_has_an_ipxe_banner_of_its_own() -> None:
