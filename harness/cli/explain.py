@@ -42,10 +42,13 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from harness.core.errors import UsageError
     from harness.model import finding_catalog
 
     what: str | None = options.what
     if what is None or what in finding_catalog.explanations() or not _is_log(what):
+        if options.json:
+            raise UsageError("--json prints the boots of a log; name a file, a folder, a tar or -")
         for line in finding_catalog.page(what) if what else finding_catalog.summary():
             print(line)
         return 0

@@ -153,8 +153,8 @@ class LogReader:
         program, message = "", bare
         if style.is_journal and (sender := SENDER.match(bare)):
             program, message = sender["program"], _without_stamps(bare[sender.end() :])
-            if not BOOT_PROGRAMS.fullmatch(program):
-                return False
+            if not BOOT_PROGRAMS.fullmatch(program) or (program == "systemd" and sender["pid"] not in (None, "[1]")):
+                return False  # not about the boot; other systemds than process 1 are of users
         if candidate.is_mark:
             if NEW_JOURNAL.match(bare):
                 if self._boot.stages or self._line > self._boot.line:

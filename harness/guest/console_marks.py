@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.guest.console_patterns import PHASES, begins_phase
+from harness.guest.console_patterns import PHASES
 from harness.guest.console_text import BREAK
 
 STAGES = ("unknown", "firmware", "ipxe", "grub", "kernel", "initrd", "switch-root", "userspace", "login", "shutdown")
@@ -39,7 +39,7 @@ _MOST_DATE = 12
 _STAGE_MARKS = (
     ("shutdown", r"reboot: (Restarting system|Power down|System halted)|systemd-shutdown\[1\]: "
                  r"|Reached target .*((shutdown|poweroff|reboot)\.target|Shutdown|Power-Off|System Reboot)"),
-    ("login", r"(?<!Last )\blogin: ?(\[|$)|Reached target .*(multi-user\.target|graphical\.target|getty\.target"
+    ("login", r"(?<!Last )\blogin: ?[^\s\[]*(\s*\[.*)?$|Reached target .*(multi-user\.target|graphical\.target|getty\.target"
               r"|Multi-User System|Graphical Interface|Login Prompts)"),
     ("userspace", r"Welcome to (?!GRUB|emergency|rescue)(?!.*([Ii]nitramfs|dracut|initrd)).+!|INIT: version \d"
                   r"|Run /(sbin|etc|bin)/\w+ as init process|Permit User Sessions|Getty on |User Login Management"),
@@ -49,7 +49,7 @@ _STAGE_MARKS = (
     ("firmware", r"SeaBIOS \(version |BdsDxe: |UEFI firmware|American Megatrends|Phoenix\S* BIOS|System BIOS"
                  r"|Intel\(R\) Boot Agent|PXE-[EM]\d\d|>>Start (PXE|HTTP) |No bootable (option or )?device"),
 )  # fmt: skip
-"""Besides `begins_phase`; of the stages that a line shows, the latest comes first."""
+"""Besides `PHASES`; of the stages that a line shows, the latest comes first."""
 _POWER_ON = re.compile(r"SeaBIOS \(version |UEFI firmware|American Megatrends")
 NEW_JOURNAL = re.compile(r"^-- (Reboot|Boot [0-9a-f]{32}) --")
 HARDWARE = re.compile(r"DMI: |Hardware name: |Hypervisor detected: KVM")
@@ -58,7 +58,11 @@ RELEASE = re.compile(r"Linux version (\S+)")
 _OTHER_MARKS = (NEW_JOURNAL.pattern, HARDWARE.pattern, "EFLAGS: ", "Linux version ")
 MARKS = (*(regex for _, regex in (*PHASES, *_STAGE_MARKS)), *_OTHER_MARKS)
 _STAGE_OF = {"userspace": "switch-root"}
-"""What `begins_phase` calls user space begins with the switch of root."""
+"""What `PHASES` calls user space begins with the switch of root."""
+_STAGE_REGEXES = [
+    (stage, re.compile(regex))
+    for stage, regex in (*((_STAGE_OF.get(phase, phase), regex) for phase, regex in PHASES), *_STAGE_MARKS)
+]
 READY = STAGES.index("login")
 NOISE = re.compile(r"^\s*(\[-- .*\])?\s*$|^\[[ *]+\] ")
 """conserver's own lines, systemd's spinner, blank ones: never the last line of a boot."""
@@ -66,10 +70,7 @@ NOISE = re.compile(r"^\s*(\[-- .*\])?\s*$|^\[[ *]+\] ")
 
 def stage_of(text: str) -> tuple[str, int] | None:
     """The stage that ``text`` shows, and where in it."""
-    if phase := begins_phase(text):
-        mark = next(match for name, regex in PHASES if name == phase and (match := re.search(regex, text)))
-        return _STAGE_OF.get(phase, phase), mark.start()
-    return next(((stage, match.start()) for stage, regex in _STAGE_MARKS if (match := re.search(regex, text))), None)
+    return next(((stage, match.start()) for stage, regex in _STAGE_REGEXES if (match := regex.search(text))), None)
 
 
 def rank(stage: str) -> int:

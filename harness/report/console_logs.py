@@ -20,7 +20,7 @@ _WORDS = {
     "login": "the login prompt",
     "shutdown": "a regular shutdown",
 }
-_OUTCOMES = {"failed": "failed", "unknown": "ended for an unknown reason", "ready": "with no finding"}
+_OUTCOMES = {"failed": "failed", "unknown": "not seen to become ready", "ready": "with no finding"}
 """In the order of the page."""
 _WIDTH, _MOST_OTHERS, _MOST_CAUSES = 150, 6, 6
 _VARIES = re.compile(r"0x[0-9a-f]+|[\d.:]+")
@@ -120,8 +120,8 @@ def _failure(boot: LoggedBoot, main: Seen) -> Iterator[str]:
 
 
 def _unknown(boot: LoggedBoot) -> Iterator[str]:
-    where = "shows " if boot.stage == "unknown" else "ends in "
-    yield f"    {where}{_WORDS[boot.stage]}, after line {boot.last.line}; no known pattern: why is unknown"
+    where = "shows" if boot.stage == "unknown" else "ends in"
+    yield f"    {where} {_WORDS[boot.stage]}, after line {boot.last.line}; no known pattern: if it stopped there, why is unknown"
     yield from (f"      | {_cut(line)}" for line in boot.tail[-5:])
     similar, line = nearest(boot.tail)
     if similar:

@@ -180,7 +180,7 @@ def test_boots_of_one_cause_are_shown_once_and_the_latest_in_full(explain: Expla
     status, page = explain(log)
 
     assert status == 1
-    assert page.splitlines()[0] == f"{log}: 10 boots, 5 failed, 1 ended for an unknown reason, 4 with no finding"
+    assert page.splitlines()[0] == f"{log}: 10 boots, 5 failed, 1 not seen to become ready, 4 with no finding"
     assert page.count("most likely:") == 1
     assert "boot 9 of 10" in page
     assert "the same in boots 4 to 7\n" in page
@@ -194,7 +194,7 @@ def test_an_end_that_no_pattern_explains_is_unknown(explain: Explain, tmp_path: 
     status, page = explain(log)
 
     assert status == 0
-    assert "ends in the initrd, after line 3; no known pattern: why is unknown\n" in page
+    assert "ends in the initrd, after line 3; no known pattern: if it stopped there, why is unknown\n" in page
     assert "      | [    9.3] waiting\n" in page
 
 
@@ -256,6 +256,10 @@ def test_of_a_log_that_was_cut_off_what_is_there_is_judged(
 
     assert (status, "[kernel-panic], line 32" in page) == (1, True)
     assert "read only in part: cut off or damaged: " in page
+
+
+def test_json_is_for_logs(explain: Explain) -> None:
+    assert explain("boot-hangs", "--json")[0] == explain("--json")[0] == 4
 
 
 def test_the_help_teaches_by_examples(capsys: pytest.CaptureFixture[str]) -> None:

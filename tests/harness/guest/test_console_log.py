@@ -101,6 +101,7 @@ def test_every_form_of_a_journal_is_read(sender: str) -> None:
         ("kernel", "Linux version 6.1"),
         *[("kernel", "nvme nvme0: 4/0/0 default/read/poll queues")] * 20,
         ("systemd[1]", "Failed to start sshd.service - OpenSSH server daemon."),
+        ("systemd[2017]", "Reached target Shutdown."),
         ("mariadbd[812]", "BUG: the server hit general protection fault"),
         ("kernel", "EXT4-fs error (device sda2): ext4_lookup:1855"),
     ]
@@ -108,6 +109,7 @@ def test_every_form_of_a_journal_is_read(sender: str) -> None:
     boot = only(*(sender.format(*line) for line in lines))
 
     assert ids(boot) == ["unit-failed", "disk-error"], "what a database reports is not about the boot"
+    assert boot.stage == "kernel", "a user's session ended, not the boot"
     assert "journalctl -b -u sshd.service" in "\n".join(boot.next)
 
 
