@@ -55,7 +55,7 @@ def _explain(options: argparse.Namespace) -> int:
     from harness.guest.console_sources import logs_in
     from harness.report.console_logs import page
 
-    logs = list(logs_in(what))
+    logs = logs_in(what)
     if options.json:
         print_json(logs)
     else:

@@ -28,8 +28,8 @@ from harness.guest.console_marks import (
     stage_of,
 )
 from harness.guest.console_patterns import ConsolePattern, has_registers, patterns_in
-from harness.guest.console_style import SEAM, Style, joined, line_ends
-from harness.guest.console_text import BREAK, Chunk
+from harness.guest.console_style import Style, joined, line_ends
+from harness.guest.console_text import BREAK, SEAM, Chunk
 from harness.guest.line_search import Candidate, candidates
 from harness.guest.logged_boot import LoggedBoot, Quote, Seen, conclude
 from harness.guest.pattern_watcher import PatternWatcher
@@ -108,11 +108,6 @@ class LogReader:
         """The chunk that is read, and where in it the boot's lines begin."""
         self._tail = list[Quote]()
         """The last lines of the boot in the chunks before."""
-
-    @property
-    def has_text(self) -> bool:
-        """Whether a chunk was read."""
-        return self._style is not None
 
     def feed(self, chunk: Chunk) -> None:
         """Read the next lines."""
@@ -212,7 +207,7 @@ class LogReader:
                 stage=STAGES[boot.stage],
                 stages=tuple(boot.stages),
                 first_line=boot.line,
-                last_line=max(boot.line, last.line),
+                last_line=max(boot.line, last.line, *(one.quote.line for one in seen)),
                 began=boot.began,
                 kernel=boot.kernel,
                 last=last,

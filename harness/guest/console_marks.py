@@ -20,6 +20,7 @@ _DATED = (
 STAMPS = re.compile(
     rf"(?:(?:{_DATED}"
     r"|\[ *\d+\.\d{1,6}\]|\[ *[TC]\d+\]"  # printk and its caller, short-monotonic, Bootproof's console.log
+    r"|\[ *\+\d+\.\d{6}\]|\[[A-Z][a-z]{2} ?\d+ \d\d:\d\d\]"  # dmesg -H
     r"|<\d{1,3}>) ?)+"
 )
 OUTER = re.compile(rf"(?:{_DATED}|\[ *\d+\.\d\d\]) ?")
@@ -39,7 +40,7 @@ _MOST_DATE = 12
 _STAGE_MARKS = (
     ("shutdown", r"reboot: (Restarting system|Power down|System halted)|systemd-shutdown\[1\]: "
                  r"|Reached target .*((shutdown|poweroff|reboot)\.target|Shutdown|Power-Off|System Reboot)"),
-    ("login", r"(?<!Last )\blogin: ?[^\s\[]*(\s*\[.*)?$|Reached target .*(multi-user\.target|graphical\.target|getty\.target"
+    ("login", r"(?<!Last )\blogin: ?[^\s\[]*(\s*\[.*)?$|Reached target .*((multi-user|graphical|getty)\.target"
               r"|Multi-User System|Graphical Interface|Login Prompts)"),
     ("userspace", r"Welcome to (?!GRUB|emergency|rescue)(?!.*([Ii]nitramfs|dracut|initrd)).+!|INIT: version \d"
                   r"|Run /(sbin|etc|bin)/\w+ as init process|Permit User Sessions|Getty on |User Login Management"),

@@ -15,6 +15,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from io import BufferedReader, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
@@ -28,6 +29,7 @@ from harness.guest.logged_boot import ConsoleLog
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, process.CommandFailed)
 """What reading a file raises that is cut off or damaged."""
 
+_STDIN = "standard input"
 _MAGIC_BYTES = 512
 _PSTORE_BYTES = 16 << 20
 _LOGS = re.compile(
@@ -41,62 +43,62 @@ _PSTORE_EFI_TAIL = 5
 """Digits for part and count at the end of dmesg-efi-*: Linux, drivers/firmware/efi/efi-pstore.c."""
 
 
-def logs_in(what: str) -> Iterator[ConsoleLog]:
-    """The logs of ``what``, a path or ``-``, one file after the other; `UsageError` if nothing can be read."""
+def logs_in(what: str) -> list[ConsoleLog]:
+    """The logs of ``what``, a path or ``-``; `UsageError` if nothing can be read."""
     path = Path(what)
-    names = list[str]()
     try:
-        if what != "-" and path.is_dir():
-            for name, stream in _in_folder(path):
-                names.append(name)
-                yield _read(name, stream)
-        else:
-            with ExitStack() as stack:
-                file = sys.stdin.buffer if what == "-" else stack.enter_context(path.open("rb"))
-                stream = stack.enter_context(_unpacked(_buffered(file)))
-                name = "standard input" if what == "-" else what
-                if _is_tar(stream):
-                    for name, member in _in_tar(stream):
-                        names.append(name)
-                        yield _read(name, member)
-                else:
-                    names.append(name)
-                    yield _read(name, stream, is_alone=True)
-    except DAMAGED as error:
-        if not names:
-            raise UsageError(f"{what} cannot be read: {_reason(error)}") from error
-        yield ConsoleLog(name=what, boots=(), problem=f"cut off or damaged: {_reason(error)}")
-    if not names:
+        logs = list(_in_folder(path) if what != "-" and path.is_dir() else _in_file(what, path))
+    except (Unreadable, *DAMAGED) as error:
+        raise UsageError(f"{what} cannot be read: {_reason(error)}") from error
+    if not logs:
         raise UsageError(
             f"{what} contains no file with the text of a console, such as console.log, vmcore-dmesg.txt, dmesg, "
             "journalctl*, messages, syslog, boot.log or dmesg-efi-*; name the file itself"
         )
+    if not any(log.boots for log in logs):
+        raise UsageError(f"{logs[0].name} cannot be read: {logs[0].problem or 'it is empty'}")
+    return logs
 
 
-def _read(name: str, stream: BinaryIO, *, is_alone: bool = False) -> ConsoleLog:
+def _in_file(what: str, path: Path) -> Iterator[ConsoleLog]:
+    with ExitStack() as stack:
+        file = sys.stdin.buffer if what == "-" else stack.enter_context(path.open("rb"))
+        logs, problem = list[ConsoleLog](), ""
+        try:
+            with _unpacked(_buffered(file)) as stream:
+                for log in _in_tar(stream) if _is_tar(stream) else [_read(_STDIN if what == "-" else what, stream)]:
+                    logs.append(log)
+        except DAMAGED as error:
+            if not logs:
+                raise
+            problem = f"cut off or damaged: {_reason(error)}"
+        if problem and len(logs) == 1:
+            logs = [replace(logs[0], problem=problem)]
+        elif problem:
+            logs.append(ConsoleLog(name=what, boots=(), problem=problem))
+        yield from logs
+
+
+def _read(name: str, stream: BinaryIO) -> ConsoleLog:
     reader, problem = LogReader(), ""
     try:
         with _unpacked(stream) as unpacked:
             for chunk in read_text(unpacked):
                 reader.feed(chunk)
     except Unreadable as error:
-        if is_alone:
-            raise UsageError(f"{name} is not the text of a console: {error}") from error
         problem = str(error)
     except DAMAGED as error:
-        if is_alone and not reader.has_text:
-            raise
         problem = f"cut off or damaged: {_reason(error)}"
     return ConsoleLog(name=name, boots=reader.end(), problem=problem)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, process.CommandFailed):
         return error.tail.strip().splitlines()[-1] if error.tail.strip() else f"{error.argv[0]} failed"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-def _in_folder(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+def _in_folder(folder: Path) -> Iterator[ConsoleLog]:
     dumps = defaultdict[str, list[bytes]](list)
     for place, folders, files in os.walk(folder):
         folders.sort()
@@ -105,15 +107,18 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
             name = path.relative_to(folder).as_posix()
             if path.is_symlink() or not path.is_file() or not _is_wanted(name):
                 continue
-            with path.open("rb") as stream:
-                if _PSTORE.fullmatch(file):
-                    dumps[_dump(name)].append(stream.read(_PSTORE_BYTES))
-                elif stream.peek(1):
-                    yield str(path), stream
-    yield from ((f"{folder}/{name}", BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
+            try:
+                with path.open("rb") as stream:
+                    if _PSTORE.fullmatch(file):
+                        dumps[_dump(name)].append(stream.read(_PSTORE_BYTES))
+                    elif stream.peek(1):
+                        yield _read(str(path), stream)
+            except OSError as error:
+                yield ConsoleLog(name=str(path), boots=(), problem=_reason(error))
+    yield from (_read(f"{folder}/{name}", BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
 
 
-def _in_tar(stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+def _in_tar(stream: BinaryIO) -> Iterator[ConsoleLog]:
     dumps = defaultdict[str, list[bytes]](list)
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
@@ -124,8 +129,8 @@ def _in_tar(stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
             if _PSTORE.fullmatch(PurePosixPath(member.name).name):
                 dumps[_dump(member.name)].append(content.read(_PSTORE_BYTES))
             else:
-                yield member.name, _buffered(content)
-    yield from ((name, BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
+                yield _read(member.name, _buffered(content))
+    yield from (_read(name, BytesIO(b"\n".join(parts))) for name, parts in dumps.items())
 
 
 def _is_wanted(name: str) -> bool:

@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from harness.guest.console_marks import OUTER, SENDER, STAMPS
+from harness.guest.console_text import SEAM
 
-SEAM = "\x1f"
-"""Stands in place of the end of a line that a terminal wrapped."""
 _NEW_MESSAGE = re.compile(r"  |\[[ \dTC.]+\]|\[[ A-Z!*]{4,10}\]|\[[A-Z][a-z]{2} |See '|-- ")
 _SAMPLE, _SAMPLE_LINES, _FEW = 1 << 17, 500, 20
 _USUAL_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 80, 60, 250

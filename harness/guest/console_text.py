@@ -20,6 +20,9 @@ from harness.core.text import plain
 BREAK = "\x1e"
 """Stands within a line for what moves the cursor elsewhere: a carriage return, or a control sequence."""
 
+SEAM = "\x1f"
+"""Stands in place of the end of a line that a terminal wrapped; `console_style.joined` puts it there."""
+
 _CHUNK_BYTES = 1 << 20
 _SAMPLE = 1 << 16
 _MOST_PARTS_BYTES = 64 << 20
@@ -32,6 +35,8 @@ _WITH_BACKSPACES = re.compile(r"[^\n]*\x08[^\n]*")
 _UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _PSTORE = re.compile(rb"^([A-Z][\w ]{2,15})#(\d+) Part(\d+)\n", re.MULTILINE)
 """Linux, fs/pstore/platform.c: the header of each record of a dump; Part1 has the newest lines."""
+_JOURNAL_FILE = b"LPKSHHRH"
+"""The signature in systemd's JOURNAL_FILE_FORMAT."""
 _JSON = re.compile(rb'\x1e?\{.*"(__CURSOR|MESSAGE|_BOOT_ID)"')
 _ENTRY, _LINE = (b"\n\n__CURSOR=", 2), (b"\n", 1)
 _EXPORTED = re.compile(rb"(__CURSOR|__REALTIME_TIMESTAMP|_BOOT_ID)=")
@@ -54,6 +59,8 @@ def read_text(stream: BinaryIO) -> Iterator[Chunk]:
     head = next((piece for piece in iter(partial(stream.read, _CHUNK_BYTES), b"") if piece.strip(b"\0")), b"")
     if not head.strip(b"\0 \t\r\n"):
         raise Unreadable("it is empty")
+    if head.startswith(_JOURNAL_FILE):
+        raise Unreadable("it is a file of systemd-journald: journalctl --file=FILE -o export | bootproof explain -")
     pieces: Iterator[bytes] = chain([head], iter(partial(stream.read, _CHUNK_BYTES), b""))
     encoding = _UTF_16.get(head[:2])
     if encoding:
@@ -125,7 +132,7 @@ def _clean(raw: bytes) -> str:
         text = re.sub(r"\r+\n|\n\r+", "\n", text.lstrip("\r"))
         if text.count("\r") > 20 * text.count("\n"):  # its lines end with carriage returns alone
             text = text.replace("\r", "\n")
-    text = text.replace(BREAK, "")
+    text = text.replace(BREAK, "").replace(SEAM, "")
     if "\x1b" in text or "\r" in text:
         text = _MOVES.sub(BREAK, text)
     if any(control in text for control in "\x1b\x00\x07\x0f"):

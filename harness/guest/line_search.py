@@ -15,8 +15,7 @@ from typing import Any
 
 from harness.guest.console_marks import MARKS
 from harness.guest.console_patterns import PATTERNS, ConsolePattern
-from harness.guest.console_style import SEAM
-from harness.guest.console_text import BREAK
+from harness.guest.console_text import BREAK, SEAM
 
 
 def required_literals(regex: str) -> tuple[str, ...]:

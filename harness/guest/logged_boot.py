@@ -11,7 +11,10 @@ from harness.core.errors import Blame
 from harness.model.finding_catalog import explanations
 
 _UNIT = re.compile(r"[\w@:.\\-]+\.(service|mount|socket|automount|swap|timer|path)\b")
-_NEEDS_A_RUN = re.compile(r"BUNDLE|bundle|network\.log|qmp\.log|journal\.log|manifest|the report|the finding names")
+NEEDS_A_RUN = re.compile(
+    r"BUNDLE|bundle|network\.log|qmp\.log|journal\.log|manifest|the report|the finding names|run's folder"
+)
+"""Advice about files that a log from elsewhere does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,7 @@ class ConsoleLog:
 def _next_steps(main: Seen | None, stages: Iterable[str], *, is_uefi: bool) -> Iterator[str]:
     """What to do after the finding ``main``, without the files of a run: a log from elsewhere has none."""
     if main and main.id in explanations():
-        yield from (step for step in explanations()[main.id].next if not _NEEDS_A_RUN.search(step))
+        yield from (step for step in explanations()[main.id].next if not NEEDS_A_RUN.search(step))
     if main and (unit := _UNIT.search(main.quote.text)):
         yield f"on the machine, if it still answers: journalctl -b -u {unit[0]}"
     if main and main.blame is Blame.HOST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.guest.logged_boot import ConsoleLog, LoggedBoot, Seen
+from harness.guest.logged_boot import NEEDS_A_RUN, ConsoleLog, LoggedBoot, Seen
 from harness.model.finding_catalog import nearest
 
 _WORDS = {
@@ -33,8 +33,8 @@ def page(logs: Sequence[ConsoleLog]) -> Iterator[str]:
     for log in sorted(logs, key=lambda log: min((order.index(boot.outcome) for boot in log.boots), default=3)):
         if shown:
             yield ""
-        yield f"{log.name}: {_summary(log.boots)}"
-        if log.problem:
+        yield f"{log.name}: {_summary(log.boots) if log.boots else f'not read: {log.problem}'}"
+        if log.problem and log.boots:
             yield f"  read only in part: {log.problem}"
         yield from _causes(log, shown)
 
@@ -107,7 +107,8 @@ def _failure(boot: LoggedBoot, main: Seen) -> Iterator[str]:
         yield f"      | {_cut(first.quote.text)}"
     yield f"    {'failed first' if first is main else 'likely cause'}: {main.what} [{main.id}], line {main.quote.line}"
     yield from (f"      | {_cut(line)}" for line in (*main.context, main.quote.text))
-    yield f"    why: {main.cause}"
+    if not NEEDS_A_RUN.search(main.cause):
+        yield f"    why: {main.cause}"
     if boot.likely:
         yield f"    most likely: {'; or '.join(boot.likely)}"
     others = [seen for seen in boot.findings if seen not in (first, main)]
@@ -120,8 +121,8 @@ def _failure(boot: LoggedBoot, main: Seen) -> Iterator[str]:
 
 
 def _unknown(boot: LoggedBoot) -> Iterator[str]:
-    where = "shows" if boot.stage == "unknown" else "ends in"
-    yield f"    {where} {_WORDS[boot.stage]}, after line {boot.last.line}; no known pattern: if it stopped there, why is unknown"
+    end = f"{'shows' if boot.stage == 'unknown' else 'ends in'} {_WORDS[boot.stage]}, after line {boot.last.line}"
+    yield f"    {end}; no known pattern: if it stopped there, why is unknown"
     yield from (f"      | {_cut(line)}" for line in boot.tail[-5:])
     similar, line = nearest(boot.tail)
     if similar:

@@ -41,7 +41,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 def _explain(log: Path) -> tuple[float, float]:
     """Seconds, and MiB at the peak."""
-    argv = [Path(sys.executable).with_name("bootproof"), "explain", log]
+    argv = [str(Path(sys.executable).with_name("bootproof")), "explain", str(log)]
     started_s = time.perf_counter()
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout

@@ -218,9 +218,9 @@ def test_a_text_that_is_no_console_has_no_finding(explain: Explain, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is not the text of a console: it is empty"),
-        (bytes(range(128, 256)) * 100, "is not the text of a console: it is not a text"),
-        (gzip.compress(b""), "is not the text of a console: it is empty"),
+        (b"", "cannot be read: it is empty"),
+        (bytes(range(128, 256)) * 100, "cannot be read: it is not a text"),
+        (gzip.compress(b""), "cannot be read: it is empty"),
         (gzip.compress(BAD)[:20], "cannot be read: Compressed file ended"),
         (tar({"notes.txt": b"milk\n"}), "contains no file with the text of a console"),
     ],
@@ -234,6 +234,17 @@ def test_what_cannot_be_read_is_a_sentence_and_status_4(
 
     assert (status, message.count("\n")) == (4, 1)
     assert f"{tmp_path / 'file'} {reason}" in message
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_named_and_the_others_are_judged(
+    explain: Explain, tmp_path: Path
+) -> None:
+    lay_out(tmp_path, {"dmesg": b"\x80\x81" * 1000, "messages": BAD})
+
+    status, page = explain(tmp_path)
+
+    assert (status, "[kernel-panic], line 32" in page) == (1, True)
+    assert f"{tmp_path}/dmesg: not read: it is not a text" in page
 
 
 def test_a_missing_file_or_empty_folder_is_a_sentence_and_status_4(explain: Explain, tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def test_a_recorded_console_shows_what_was_planted(file: Path) -> None:
         "<6>",
     ],
 )
-@pytest.mark.parametrize("stamp", ["", "[    2.914511] ", "[    2.914511][    T1] ", "[Sun Nov 29 05:35:05 2026] "])
+@pytest.mark.parametrize(
+    "stamp", ["", "[    2.914511] ", "[    2.914511][    T1] ", "[  +0.000123] ", "[Sun Nov 29 05:35:05 2026] "]
+)
 def test_times_before_a_line_hide_nothing(before: str, stamp: str) -> None:
     lines = [KERNEL, f"{stamp}usb usb1: New USB device found", f"{stamp}{PANIC}"]
 

@@ -33,6 +33,11 @@ def test_what_is_empty_or_not_a_text_is_unreadable(raw: bytes) -> None:
         read(raw)
 
 
+def test_of_a_journals_own_file_the_command_that_reads_it_is_named() -> None:
+    with pytest.raises(Unreadable, match="journalctl --file=FILE -o export"):
+        read(b"LPKSHHRH\0\0MESSAGE=Linux version 6.1")
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
