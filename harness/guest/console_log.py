@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from harness.core.text import clean, escaped
 from harness.guest.console_marks import (
@@ -34,7 +35,7 @@ from harness.guest.line_search import Candidate, candidates
 from harness.guest.logged_boot import LoggedBoot, Quote, Seen, conclude
 from harness.guest.pattern_watcher import PatternWatcher
 
-_CONTEXT, _TAIL, _MOST_CHARS, _MOST_TAIL = 4, 12, 400, 20_000
+_CONTEXT, _FOLLOWING, _TAIL, _MOST_CHARS, _MOST_TAIL = 4, 2, 12, 400, 20_000
 _UEFI = ("BdsDxe: ", "EFI stub")
 
 
@@ -43,6 +44,7 @@ class _Hit:
     pattern: ConsolePattern
     quote: Quote
     context: tuple[str, ...]
+    following: tuple[str, ...]
     count: int = 0
     stage: int = 0
     """The latest stage of the boot when the pattern was seen last."""
@@ -70,15 +72,13 @@ class _Boot:
             self.is_emulated &= bool(EMULATOR.search(text))
         self.is_uefi |= any(mark in text for mark in _UEFI)
 
-    def note(
-        self, message: str, patterns: list[ConsolePattern], evidence: Callable[[], tuple[Quote, tuple[str, ...]]]
-    ) -> None:
+    def note(self, message: str, patterns: list[ConsolePattern], evidence: Callable[[ConsolePattern], _Hit]) -> None:
         """Count what ``message`` shows, which matches ``patterns``; a pattern's first line needs ``evidence``."""
         for is_emulated, watcher in self.watchers.items():
             hits = self.hits[is_emulated]
             if has_registers(message) or any(pattern.overrides or pattern.id not in hits for pattern in patterns):
                 for match in watcher.feed(message, 0.0):
-                    hits[match.pattern.id] = _Hit(match.pattern, *evidence())
+                    hits[match.pattern.id] = evidence(match.pattern)
                 patterns = patterns_in(message, is_emulated=is_emulated)
             for pattern in patterns:
                 if hit := hits.get(pattern.id):
@@ -91,7 +91,7 @@ class _Boot:
             may_recover = pattern.is_retried or pattern.is_per_nic or (not pattern.is_final and self.stage >= READY)
             yield Seen(
                 id=pattern.id, what=pattern.what, cause=pattern.cause, blame=pattern.blame, quote=hit.quote,
-                context=hit.context, count=hit.count, is_final=pattern.is_final,
+                context=hit.context, following=hit.following, count=hit.count, is_final=pattern.is_final,
                 is_recovered=may_recover and self.stage > hit.stage,
             )  # fmt: skip
 
@@ -176,13 +176,16 @@ class LogReader:
                 if pattern.matches(form) and not (is_late and pattern.id.startswith(LOADER_FINDINGS))
             ]
             if found or has_registers(form):
-                self._boot.note(form, found, lambda: self._evidence(candidate))
+                self._boot.note(form, found, lambda pattern: self._evidence(pattern, candidate))
                 return bool(found)
         return False
 
-    def _evidence(self, candidate: Candidate) -> tuple[Quote, tuple[str, ...]]:
+    def _evidence(self, pattern: ConsolePattern, candidate: Candidate) -> _Hit:
         quote = Quote(line=self._line, text=_shown(self._text[candidate.start : candidate.end]))
-        return quote, tuple(before.text for before in self._last_lines(candidate.start)[-_CONTEXT:])
+        context = tuple(before.text for before in self._last_lines(candidate.start)[-_CONTEXT:])
+        after = self._text[candidate.end : candidate.end + _MOST_TAIL].split("\n")[1 : _FOLLOWING + 1]
+        following = takewhile(lambda line: not (NOISE.match(line) or stage_of(line)), after)
+        return _Hit(pattern, quote, context, tuple(map(_shown, following)))
 
     def _begin(self, start: int, text: str) -> None:
         """Begin the next boot with the line at ``start``."""

@@ -35,7 +35,7 @@ BOOT_PROGRAMS = re.compile(
 """What reports on a boot in a journal or syslog. Others, such as a database, have errors of their own."""
 LOADER_FINDINGS = ("no-boot-device", "ipxe-", "grub-", "firmware-")
 
-_MOST_DATE = 12
+_MOST_DATE, _MOST_BEFORE_DATE, _MOST_LINES_BEFORE_DATE = 12, 4096, 10
 
 _STAGE_MARKS = (
     ("shutdown", r"reboot: (Restarting system|Power down|System halted)|systemd-shutdown\[1\]: "
@@ -86,6 +86,9 @@ def begins_boot(stage: str, text: str, reached: int) -> bool:
 
 
 def date_of(text: str) -> str:
-    """The time beside the first line; empty if there is none."""
-    match = _DATE.search(text.partition("\n")[0].rpartition(BREAK)[2])
-    return match[0] if match and match.start() < _MOST_DATE else ""
+    """The time beside the first line that has one, of a few; empty if none has."""
+    for line in text[:_MOST_BEFORE_DATE].split("\n")[:_MOST_LINES_BEFORE_DATE]:
+        match = _DATE.search(line.rpartition(BREAK)[2])
+        if match and match.start() < _MOST_DATE and not NOISE.match(line):
+            return match[0]
+    return ""

@@ -46,13 +46,14 @@ def _is_journal(lines: list[str]) -> bool:
 
 def joined(text: str, style: Style) -> str:
     """``text`` with a seam at each end of a line that a terminal wrapped."""
-    if not style.widths or style.is_journal:
+    if not style.widths:
         return text
     lengths = "|".join(f"[^\n]{{{width + style.prefix}}}" for width in style.widths)
     pieces, at = list[str](), 0
     for match in re.finditer(rf"\n(?=({lengths})\n[^\n])", "\n" + text):
         end = match.end() - 1 + len(match[1])
-        if not _NEW_MESSAGE.match(text, end + 1 + style.prefix):
+        is_new = _NEW_MESSAGE.match(text, end + 1 + style.prefix) or (not style.prefix and STAMPS.match(text, end + 1))
+        if not is_new:
             pieces.append(text[at:end])
             at = end + 1 + style.prefix
     return SEAM.join([*pieces, text[at:]])

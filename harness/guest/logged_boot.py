@@ -27,7 +27,8 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A finding that ``count`` lines of one boot show; ``quote`` is the first, ``context`` the lines before it.
+    """A finding that ``count`` lines of one boot show; ``quote`` is the first, ``context`` the lines before it and
+    ``following`` the next ones.
 
     ``is_final`` if the boot could not succeed afterwards. ``is_recovered`` if it did: the line is then harmless.
     """
@@ -38,6 +39,7 @@ class Seen:
     blame: Blame
     quote: Quote
     context: tuple[str, ...]
+    following: tuple[str, ...]
     count: int
     is_final: bool
     is_recovered: bool

@@ -97,16 +97,19 @@ def _numbers(boots: Sequence[LoggedBoot]) -> str:
 
 def _place(boot: LoggedBoot) -> str:
     parts = [f"lines {boot.first_line} to {boot.last_line}", boot.began, f"Linux {boot.kernel}" if boot.kernel else ""]
-    return f" ({', '.join(filter(None, parts))}): reached {_WORDS[boot.stage]}"
+    reached = "" if boot.stage == "unknown" else f": reached {_WORDS[boot.stage]}"
+    return f" ({', '.join(filter(None, parts))}){reached}"
 
 
 def _failure(boot: LoggedBoot, main: Seen) -> Iterator[str]:
     first = boot.findings[0]
     if first is not main:
         yield f"    failed first, but not the likely cause: {first.what} [{first.id}], line {first.quote.line}"
-        yield f"      | {_cut(first.quote.text)}"
+        yield f"      > {_cut(first.quote.text)}"
     yield f"    {'failed first' if first is main else 'likely cause'}: {main.what} [{main.id}], line {main.quote.line}"
-    yield from (f"      | {_cut(line)}" for line in (*main.context, main.quote.text))
+    yield from (f"      | {_cut(line)}" for line in main.context)
+    yield f"      > {_cut(main.quote.text)}"
+    yield from (f"      | {_cut(line)}" for line in main.following)
     if not NEEDS_A_RUN.search(main.cause):
         yield f"    why: {main.cause}"
     if boot.likely:

@@ -78,7 +78,7 @@ def test_a_good_log_gives_0_and_a_bad_one_1_with_its_cause_in_the_first_lines(ex
     lines = page.splitlines()
     assert lines[0] == f"{bad}: 1 boot, failed"
     assert lines[2] == "    failed first: the kernel panicked [kernel-panic], line 32"
-    assert f"      | {BAD_LINE[:80]}" in page
+    assert f"      > {BAD_LINE[:80]}" in page
     assert "most likely: no root file system" in page
     assert "next:\n      - bootproof boot IMAGE" in page.replace(
         "the console lines before it name the reason\n      - ", ""
@@ -267,6 +267,19 @@ def test_of_a_log_that_was_cut_off_what_is_there_is_judged(
 
     assert (status, "[kernel-panic], line 32" in page) == (1, True)
     assert "read only in part: cut off or damaged: " in page
+
+
+def test_the_documentation_shows_what_is_printed(
+    explain: Explain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = (CONSOLES / "ubuntu-24.04.unit-dependency-failed.log").read_text("utf-8")
+    (tmp_path / "console.log").write_text(recorded.partition("\n")[2], "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    _, page = explain("console.log")
+
+    shown = (Path(__file__).parents[3] / "docs" / "explain.md").read_text("utf-8")
+    assert "".join(f"    {line}\n" for line in page.splitlines()) in shown
 
 
 def test_json_is_for_logs(explain: Explain) -> None:

@@ -138,6 +138,15 @@ def test_a_message_that_a_terminal_wrapped_is_found(width: int, before: str) -> 
     assert PANIC in boot.findings[0].quote.text
 
 
+def test_a_journal_that_was_copied_from_a_terminal_is_found() -> None:
+    messages = [f"kernel: usb 1-{number}: new full-speed USB device " + "x" * 40 for number in range(20)]
+    lines = [f"Nov 29 05:35:02 web7 {message}" for message in [*messages, f"kernel: {'x' * 46} {PANIC}", "kernel: end"]]
+
+    boot = only(*(line[at : at + 80] for line in lines for at in range(0, len(line), 80)))
+
+    assert [(seen.id, seen.quote.line) for seen in boot.findings] == [("kernel-panic", 41)]
+
+
 def test_the_end_of_a_wrapped_line_can_change_what_its_begin_means() -> None:
     assert ids(only(KERNEL, "x" * 65 + "I/O error, dev ", "fd0, sector 0")) == []
     assert ids(only(KERNEL, "x" * 65 + "I/O error, dev ", "sda, sector 0")) == ["disk-error"]
@@ -282,6 +291,13 @@ def test_a_loaders_message_counts_only_before_the_kernel() -> None:
 
     assert ids(only("Welcome to GRUB!", missing)) == ["grub-failed"]
     assert ids(only("Welcome to GRUB!", KERNEL, missing)) == []
+
+
+def test_a_finding_has_the_lines_around_it_but_none_of_the_next_boot() -> None:
+    first, _ = boots(f"{KERNEL}\none\n[    2.9] {PANIC}\nCPU: 0 PID: 1\n{FIRMWARE}\n{KERNEL}\n")
+
+    (panic,) = first.findings
+    assert (panic.context, panic.following) == ((KERNEL, "one"), ("CPU: 0 PID: 1",))
 
 
 def test_an_unknown_end_is_called_unknown_with_its_last_lines() -> None:
