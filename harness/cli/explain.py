@@ -20,13 +20,13 @@ that hold such text.
 """
 _EPILOG = """\
 examples:
-  bootproof explain                        list all findings
-  bootproof explain boot-hangs             one finding; its id is in the brackets of a verdict
-  bootproof explain console.log            what failed in the boots of this console
-  bootproof explain sosreport-web7.tar.xz  ... in the console logs, dmesg and journals of a sosreport
-  bootproof explain /sys/fs/pstore         ... in the kernel dumps that the firmware kept
+  bootproof explain                          list all findings
+  bootproof explain boot-hangs               one finding; its id is in the brackets of a verdict
+  bootproof explain console.log              what failed in the boots of this console
+  bootproof explain sosreport-web7.tar.xz    ... in the console logs, dmesg and journals of a sosreport
+  bootproof explain /sys/fs/pstore           ... in the kernel dumps that the firmware kept
+  bootproof explain console.log --json       the same for scripts: docs/explain.md lists the fields
   ssh web7 journalctl -o export | bootproof explain -
-  bootproof explain console.log --json     the same for scripts: docs/explain.md lists the fields
 
 exit status: 0 no finding, or the page of one; 1 a boot in the log failed; 4 no such finding, or the log cannot be read
 """
