@@ -44,6 +44,11 @@ class Seen:
     is_final: bool
     is_recovered: bool
 
+    @property
+    def is_weak(self) -> bool:
+        """Whether it is the likely cause only if nothing else failed: a warning, or a stall that the host may cause."""
+        return self.id == "kernel-warning" or (not self.is_final and self.blame is Blame.HOST)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedBoot:
@@ -116,8 +121,7 @@ def conclude(
 ) -> LoggedBoot:
     """The boot in which ``seen`` was found; ``facts`` are the other fields of `LoggedBoot`."""
     findings = tuple(one for one in seen if not one.is_recovered)
-    # a warning or a stall is the cause only if nothing else failed
-    main = next((one for one in findings if one.is_final and one.id != "kernel-warning"), next(iter(findings), None))
+    main = next((one for one in findings if not one.is_weak), next(iter(findings), None))
     about = explanations().get(main.id) if main else None
     return LoggedBoot(
         outcome="failed" if findings else "ready" if is_ready else "unknown",

@@ -18,7 +18,7 @@ from harness.cli.main import main
 
 CONSOLES = Path(__file__).parents[2] / "consoles"
 GOOD = (CONSOLES / "ubuntu-24.04.good.log").read_bytes()
-BAD = (CONSOLES / "ubuntu-24.04.kernel-panic.log").read_bytes()
+BAD = (CONSOLES / "debian-11.crash.log").read_bytes()
 BAD_LINE = BAD.decode().splitlines()[31]
 
 Explain = Callable[..., tuple[int, str]]
@@ -79,10 +79,8 @@ def test_a_good_log_gives_0_and_a_bad_one_1_with_its_cause_in_the_first_lines(ex
     assert lines[0] == f"{bad}: 1 boot, failed"
     assert lines[2] == "    failed first: the kernel panicked [kernel-panic], line 32"
     assert f"      > {BAD_LINE[:80]}" in page
-    assert "most likely: no root file system" in page
-    assert "next:\n      - bootproof boot IMAGE" in page.replace(
-        "the console lines before it name the reason\n      - ", ""
-    )
+    assert "\n    most likely: " in page
+    assert "      - bootproof boot IMAGE --boot-path direct: does the same image fail here?\n" in page
     assert len(lines) <= 25
 
 
