@@ -31,7 +31,7 @@ from harness.guest.console_marks import (
 from harness.guest.console_patterns import ConsolePattern, has_registers, patterns_in
 from harness.guest.console_style import Style, joined, line_ends
 from harness.guest.console_text import BREAK, SEAM, Chunk
-from harness.guest.line_search import Candidate, candidates
+from harness.guest.line_search import Candidate, candidates, found_in
 from harness.guest.logged_boot import LoggedBoot, Quote, Seen, conclude
 from harness.guest.pattern_watcher import PatternWatcher
 
@@ -170,11 +170,7 @@ class LogReader:
         """Note what the first of the ``forms`` of a message that matches shows. Loaders print nothing any more if
         ``is_late``."""
         for form in forms:
-            found = [
-                pattern
-                for pattern in candidate.patterns
-                if pattern.matches(form) and not (is_late and pattern.id.startswith(LOADER_FINDINGS))
-            ]
+            found = [pattern for pattern in found_in(form) if not (is_late and pattern.id.startswith(LOADER_FINDINGS))]
             if found or has_registers(form):
                 self._boot.note(form, found, lambda pattern: self._evidence(pattern, candidate))
                 return bool(found)

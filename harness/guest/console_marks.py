@@ -56,13 +56,24 @@ NEW_JOURNAL = re.compile(r"^-- (Reboot|Boot [0-9a-f]{32}) --")
 HARDWARE = re.compile(r"DMI: |Hardware name: |Hypervisor detected: KVM")
 EMULATOR = re.compile(r"(DMI|Hardware name): (QEMU|Bochs)")
 RELEASE = re.compile(r"Linux version (\S+)")
-_OTHER_MARKS = (NEW_JOURNAL.pattern, HARDWARE.pattern, "EFLAGS: ", "Linux version ")
-MARKS = (*(regex for _, regex in (*PHASES, *_STAGE_MARKS)), *_OTHER_MARKS)
+MARK_WORDS = frozenset(
+    b"reboot Reboot Boot shutdown Shutdown poweroff Power login Login multi Multi graphical Graphical getty Getty"
+    b" Welcome INIT Run Permit Running dracut Loading Begin Booting ISOLINUX PXELINUX SYSLINUX stub SeaBIOS BdsDxe UEFI"
+    b" Megatrends BIOS Agent PXE Start bootable iPXE GRUB Linux switch Switching DMI Hardware Hypervisor EFLAGS".split()
+)
+"""Each line that shows a stage, a boot or the hardware has one of these words."""
 _STAGE_OF = {"userspace": "switch-root"}
 """What `PHASES` calls user space begins with the switch of root."""
 _STAGE_REGEXES = [
     (stage, re.compile(regex))
     for stage, regex in (*((_STAGE_OF.get(phase, phase), regex) for phase, regex in PHASES), *_STAGE_MARKS)
+]
+_ANYWHERE = [
+    re.compile(re.sub(r"(?<!\[)\^", "", regex))
+    for regex in (
+        "|".join(regex for _, regex in (*PHASES, *_STAGE_MARKS)),
+        "|".join((NEW_JOURNAL.pattern, HARDWARE.pattern, "EFLAGS: ")),
+    )
 ]
 READY = STAGES.index("login")
 NOISE = re.compile(r"^\s*(\[-- .*\])?\s*$|^\[[ *]+\] ")
@@ -72,6 +83,11 @@ NOISE = re.compile(r"^\s*(\[-- .*\])?\s*$|^\[[ *]+\] ")
 def stage_of(text: str) -> tuple[str, int] | None:
     """The stage that ``text`` shows, and where in it."""
     return next(((stage, match.start()) for stage, regex in _STAGE_REGEXES if (match := regex.search(text))), None)
+
+
+def may_be_mark(line: str) -> bool:
+    """Whether ``line``, whatever is before the message in it, may show a stage, a boot or the hardware."""
+    return any(regex.search(line) for regex in _ANYWHERE)
 
 
 def rank(stage: str) -> int:

@@ -29,7 +29,8 @@ _MOST_PARTS_BYTES = 64 << 20
 _WRAPPED, _MOST_LONG_LINES = 60, 50
 _TEXT_SHARE = 0.75
 """Of random bytes, two fifths are characters of a text; of a console with noise on the line, nearly all are."""
-_MOVES = re.compile(r"\x1b\[[\d;]*[HfJ]|\x1b[cDEM]|\r")
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+_MOVES = re.compile(r"\x1b\[[\d;]*[HfJ]|\x1b[cDEM]")
 """ECMA-48 CUP, HVP and ED, with which firmware writes each piece of text to its place; RIS, IND, NEL and RI."""
 _WITH_BACKSPACES = re.compile(r"[^\n]*\x08[^\n]*")
 _UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -124,16 +125,20 @@ def _cut(pieces: Iterator[bytes], end: bytes, kept: int) -> Iterator[bytes]:
 
 def _clean(raw: bytes) -> str:
     """Without control sequences and overwritten characters. Bytes that are not UTF-8 are taken for Latin-1."""
-    text = raw.decode("utf-8", "surrogateescape")
-    if not text.isascii():
-        text = text.replace("\ufeff", "")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "surrogateescape")
         text = re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
+    text = text.replace("\ufeff", "").replace(BREAK, "").replace(SEAM, "").replace("\r\n", "\n")
     if "\r" in text:
         text = re.sub(r"\r+\n|\n\r+", "\n", text.lstrip("\r"))
         if text.count("\r") > 20 * text.count("\n"):  # its lines end with carriage returns alone
             text = text.replace("\r", "\n")
-    text = text.replace(BREAK, "").replace(SEAM, "")
-    if "\x1b" in text or "\r" in text:
+        text = text.replace("\r", BREAK)
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    if "\x1b" in text:
         text = _MOVES.sub(BREAK, text)
     if any(control in text for control in "\x1b\x00\x07\x0f"):
         text = plain(text)

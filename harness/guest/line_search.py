@@ -1,116 +1,62 @@
-"""The lines of a long text that may show a console pattern or a stage of a boot.
-
-`str.find` for each literal that these need passes over a megabyte four times as fast as one regular expression of all.
-"""
+"""The lines of a long text that show a console pattern, or may show a stage of a boot."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
-from typing import Any
 
-from harness.guest.console_marks import MARKS
-from harness.guest.console_patterns import PATTERNS, ConsolePattern
+from harness.guest.console_marks import MARK_WORDS, may_be_mark
+from harness.guest.console_patterns import PATTERNS, ConsolePattern, patterns_in
 from harness.guest.console_text import BREAK, SEAM
+from harness.guest.regex_words import whole_words, words_of
 
-
-def required_literals(regex: str) -> tuple[str, ...]:
-    """Each text that matches ``regex`` contains one of these; empty if there are no such literals.
-
-    Of the parts that every match has, the one whose shortest alternative is longest is taken.
-    """
-    parser: Any = import_module("re._parser")  # Python's own; re has no public way to look into an expression
-    tree = parser.parse(regex)
-    return () if tree.state.flags & re.IGNORECASE else tuple(_literals(tree))
-
-
-def _literals(tree: Iterable[tuple[Any, Any]]) -> list[str]:
-    parts, run = list[list[str]](), ""
-    for operation, argument in [*tree, (None, None)]:
-        name = str(operation)
-        if name == "LITERAL":
-            run += chr(argument)
-            continue
-        parts, run = [*parts, [run]], ""
-        if name == "SUBPATTERN":
-            parts.append([] if argument[1] & re.IGNORECASE else _literals(argument[3]))
-        elif name == "BRANCH":
-            branches = [_literals(branch) for branch in argument[1]]
-            parts.append([literal for branch in branches for literal in branch] if all(branches) else [])
-        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT") and argument[0] > 0:
-            parts.append(_literals(argument[2]))
-        elif name == "ATOMIC_GROUP":
-            parts.append(_literals(argument))
-    best = max(parts, key=lambda part: min(map(len, part), default=0))
-    return best if min(map(len, best), default=0) else []
+_BLANKED = bytes(code if chr(code) in "_\n" or (code < 128 and chr(code).isalnum()) else 32 for code in range(256))
+"""For `bytes.translate`: what is not of a word, as `words_of` finds them, becomes blank; ends of lines stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The line from ``start`` to ``end`` of a text, which may match one of ``patterns``, or be one of the `MARKS`."""
+    """The line from ``start`` to ``end`` of a text, which matches a pattern or, if it ``is_mark``, may show a stage."""
 
     start: int
     end: int
-    patterns: tuple[ConsolePattern, ...]
     is_mark: bool
 
 
 @cache
-def _index() -> dict[str, tuple[tuple[int, ...], bool]]:
-    """What a literal may show: patterns, by their place in `PATTERNS`, and whether a mark."""
-    found = {literal: (tuple[int, ...](), True) for regex in MARKS for literal in required_literals(regex)}
-    for number, pattern in enumerate(PATTERNS):
-        for literal in required_literals(pattern.regex):
-            numbers, is_mark = found.get(literal, ((), False))
-            found[literal] = ((*numbers, number), is_mark)
-    for literal in sorted(found, key=len, reverse=True):  # one that contains another is found with it
-        if part := next((other for other in found if other != literal and other in literal), None):
-            numbers, is_mark = found.pop(literal)
-            found[part] = ((*found[part][0], *numbers), found[part][1] or is_mark)
-    return found
-
-
-@cache
-def _without_literals() -> tuple[int, ...]:
-    return tuple(number for number, pattern in enumerate(PATTERNS) if not required_literals(pattern.regex))
+def _pattern_words() -> frozenset[bytes]:
+    """Each line that a pattern matches has one of these words; about half of all lines have none."""
+    return frozenset(max(whole_words(regex), key=len) for pattern in PATTERNS for regex in pattern.any_of)
 
 
 def candidates(text: str) -> list[Candidate]:
-    """The lines that may show a pattern or a mark, in the order of ``text``."""
-    found = defaultdict[tuple[int, int], set[str | int]](set)
-    for literal in _index():
-        at = text.find(literal)
-        while at >= 0:
-            line = _line_around(text, at)
-            found[line].add(literal)
-            at = text.find(literal, line[1])
-    for number in _without_literals():
-        for match in re.finditer(PATTERNS[number].regex, text, re.MULTILINE):
-            found[_line_around(text, match.start())].add(number)
-    for stop in (BREAK, SEAM):
-        at = text.find(stop)
-        while at >= 0:
-            start, end = _line_around(text, at)
-            whole = text[start:end].replace(BREAK, "").replace(SEAM, "")
-            if literals := {literal for literal in _index() if literal in whole}:
-                found[start, end] |= literals
-            at = text.find(stop, end)
-    return [Candidate(start, end, *_shown_by(frozenset(shown))) for (start, end), shown in sorted(found.items())]
+    """The lines that match a pattern or may show a stage, in the order of ``text``."""
+    found, at, pattern_words = list[Candidate](), 0, _pattern_words()
+    blanked_lines = text.encode(errors="replace").translate(_BLANKED).split(b"\n")
+    for line, blanked in zip(text.split("\n"), blanked_lines, strict=True):
+        start, at = at, at + len(line) + 1
+        words = blanked.split()
+        if not MARK_WORDS.isdisjoint(words) and may_be_mark(line):
+            found.append(Candidate(start, at - 1, is_mark=True))
+        elif BREAK in line or SEAM in line:
+            whole = line.replace(BREAK, "").replace(SEAM, "")
+            is_mark = not MARK_WORDS.isdisjoint(words_of(whole)) and may_be_mark(whole)
+            if is_mark or any(_matches(part) for part in (whole, *line.replace(SEAM, BREAK).split(BREAK))):
+                found.append(Candidate(start, at - 1, is_mark))
+        elif not pattern_words.isdisjoint(words) and _matches(line):
+            found.append(Candidate(start, at - 1, is_mark=False))
+    return found
 
 
-@lru_cache(4096)
-def _shown_by(shown: frozenset[str | int]) -> tuple[tuple[ConsolePattern, ...], bool]:
-    """What the literals, and the numbers of patterns without one, in ``shown`` may show."""
-    numbers = {one for one in shown if isinstance(one, int)}
-    parts = [_index()[literal] for literal in shown if isinstance(literal, str)]
-    numbers |= {number for part, _ in parts for number in part}
-    return tuple(PATTERNS[number] for number in sorted(numbers)), any(is_mark for _, is_mark in parts)
+@lru_cache(256)
+def found_in(text: str) -> tuple[ConsolePattern, ...]:
+    """`patterns_in`, which is slow for lines that have words of many patterns, and logs repeat lines."""
+    return tuple(patterns_in(text))
 
 
-def _line_around(text: str, at: int) -> tuple[int, int]:
-    end = text.find("\n", at)
-    return text.rfind("\n", 0, at) + 1, len(text) if end < 0 else end
+def _matches(text: str) -> bool:
+    """Whether a pattern matches ``text``, or what follows a time in brackets that begins with a letter."""
+    if found_in(text):
+        return True
+    is_dated = text.startswith("[") and text[1:2].isalpha()
+    return is_dated and bool(found_in(text.partition("]")[2].lstrip()))

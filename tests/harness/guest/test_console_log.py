@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from harness.guest.console_log import LogReader
-from harness.guest.console_patterns import PATTERNS, ConsolePattern, has_registers, patterns_in
+from harness.guest.console_patterns import PATTERNS, has_registers, patterns_in
 from harness.guest.console_text import read_text
-from harness.guest.line_search import required_literals
 from harness.guest.logged_boot import LoggedBoot
 from harness.model.finding_catalog import explanations
 
@@ -329,24 +327,3 @@ def test_every_example_of_the_catalog_is_found_in_a_log() -> None:
     ]  # those mean something only below a bug
 
     assert [(name, line) for name, line in lines if ids(only("first", line, "last"))[:1] != [name]] == []
-
-
-@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.id)
-def test_each_pattern_has_literals_so_that_logs_are_searched_fast(pattern: ConsolePattern) -> None:
-    assert required_literals(pattern.regex)
-
-
-@pytest.mark.parametrize(
-    ("regex", "literals"),
-    [
-        ("abc?", ("ab",)),
-        ("x(?:ab|cd)+y*", ("ab", "cd")),
-        (r"^\S+ (one|two words) \d", ("one", "two words")),
-        ("a|b*", ()),
-        ("(?i)abc", ()),
-        (r"Job .* deleted", (" deleted",)),
-    ],
-)
-def test_the_literals_of_an_expression_are_what_each_match_contains(regex: str, literals: tuple[str, ...]) -> None:
-    assert required_literals(regex) == literals
-    assert not literals or re.search(regex, "") is None
