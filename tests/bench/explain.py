@@ -22,7 +22,7 @@ def measure(*, quick: bool) -> list[Figure]:
     with TemporaryDirectory() as folder:
         log = Path(folder, "console.log")
         good = (_CONSOLES / "ubuntu-24.04.good.log").read_bytes()
-        bad = (_CONSOLES / "ubuntu-24.04.kernel-panic.log").read_bytes()
+        bad = (_CONSOLES / "debian-11.crash.log").read_bytes()
         with log.open("wb") as file:
             for _ in range(_LOG_BYTES // len(good)):
                 file.write(good)
