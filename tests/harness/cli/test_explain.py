@@ -222,6 +222,7 @@ def test_a_text_that_is_no_console_has_no_finding(explain: Explain, tmp_path: Pa
         (gzip.compress(BAD)[:20], "cannot be read: Compressed file ended"),
         (tar({"notes.txt": b"milk\n"}), "contains no file with the text of a console"),
     ],
+    ids=["empty", "binary", "empty gzip", "cut gzip", "tar without logs"],
 )
 def test_what_cannot_be_read_is_a_sentence_and_status_4(
     content: bytes, reason: str, explain: Explain, tmp_path: Path
