@@ -43,6 +43,7 @@ examples:
   pytest -n 8 --image base               test it: boots, reboots, upgrades, and a verdict
   bootproof replay runs/latest/X.bundle  reproduce a failure from its bundle
   bootproof explain boot-hangs           what a finding means, and what to do next
+  bootproof explain console.log          why a machine did not boot, from the text of its console
   bootproof promote base --to stable     publish the tested build to a stream
 
 exit status: 0 success; 1 a problem in the image; 4 a wrong option or definition; 75 a problem of this host or of

@@ -21,6 +21,7 @@ from . import (
     build,
     channel,
     clones,
+    explain,
     inspections,
     network,
     network_faults,
@@ -46,6 +47,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "power-cuts": power_cuts.measure,
     "promote": promote.measure,
     "report": reports.measure,
+    "explain": explain.measure,
     "replays": replays.measure,
 }
 RESULT = Path("runs/bench.json")
