@@ -12,6 +12,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.core import serialization
+from harness.model.verdict import RuntimeProfile, Unit
 from harness.promotion.select import TREE_VARIABLE
 from harness.runs import history
 from harness.store.store import find_store
@@ -61,7 +62,9 @@ def test_boots_of_an_upgrade_count_for_the_version_that_they_ran(
 ) -> None:
     old, new = proven.artifacts("1"), proven.artifacts(NEXT)
     before, after = proven.verdict(old), proven.verdict(new, boots=2, slower=2.0)
-    verdict = replace(before, boots=(*before.boots, *after.boots))
+    units = {"ssh.service": Unit(state="active", begins_s=1.0, ready_s=2.0)}
+    seen = RuntimeProfile(memory_mib=300, sockets=(), users={}, groups={}, links={}, units=units)
+    verdict = replace(before, boots=(*before.boots, *after.boots), runtime_profile=seen)
     folder = proven.folder / "run"
     folder.mkdir()
     serialization.write(folder / "verdict.json", verdict)

@@ -179,7 +179,7 @@ def test_a_lab_and_its_processes_are_logged(tmp_path: Path, caplog: pytest.LogCa
         caplog.at_level(logging.DEBUG, "harness"),
         open_lab(tmp_path, "user", network_faults=[read("http-cut-rootfs")]) as lab,
     ):
-        child = lab.spawn(["true", "a b"])
+        child = lab.spawn(["sh", "-c", "sleep 0.2", "a b"])  # one that ends at once may have no process id any more
         child.wait(Deadline(10))
 
     for line in (
@@ -190,7 +190,7 @@ def test_a_lab_and_its_processes_are_logged(tmp_path: Path, caplog: pytest.LogCa
     ):
         assert line in caplog.messages
     assert any(
-        line.startswith(f"process {child.pid} started in the lab: ") and "true 'a b'" in line
+        line.startswith(f"process {child.pid} started in the lab: ") and "'sleep 0.2' 'a b'" in line
         for line in caplog.messages
     )
 
