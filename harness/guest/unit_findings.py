@@ -92,7 +92,9 @@ def explain(finding: Finding, survey: UnitSurvey, waiting: Sequence[str] = (), a
         return _stuck(finding, survey, waiting)
     root = roots[0] if roots else wanted
     if root is None:
-        return Explained(finding=finding, awaited=_named_later(finding, survey))
+        problem = (f"the guest could not name its units: {survey.problem}",) if survey.problem else ()
+        found = replace(finding, evidence=(*finding.evidence, *problem))
+        return Explained(finding=found, awaited=_named_later(finding, survey))
     return Explained(finding=_about(finding, root, survey, failed), awaited=awaited(root, survey))
 
 

@@ -38,7 +38,8 @@ settled=$?
 say kernel uname -r
 say modules ls -1 /usr/lib/modules
 say settled echo $settled
-results=$(journalctl -b -q --no-pager -o export --output-fields=UNIT,JOB_RESULT MESSAGE_ID={_JOB_ENDED})
+results=$(journalctl -b -q --no-pager -o export --output-fields=UNIT,JOB_RESULT MESSAGE_ID={_JOB_ENDED} 2>&1) ||
+    {{{{ [ -z "$results" ] || say problem echo "$results"; results=; }}}}
 say results printf '%s\\n' "$results"
 while IFS= read -r line; do case $line in UNIT=*) add "${{{{line#UNIT=}}}}" ;; esac; done <<EOF
 $results
@@ -57,7 +58,7 @@ set -- $units
 count=0 few=
 for unit; do count=$((count + 1)); [ $count -gt {_MOST_UNITS} ] || few="$few $unit"; done
 set -- $few
-[ $# = 0 ] && exit
+[ $# = 0 ] && exit 0
 shown=$(systemctl show --no-pager -p {",".join(_PROPERTIES)} -- "$@" 2>&1) || say problem echo "$shown"
 say units printf '%s\\n' "$shown"
 while IFS= read -r line; do
@@ -193,8 +194,8 @@ def _properties(block: str) -> dict[str, str]:
 
 
 def _names(block: Mapping[str, str], key: str) -> list[str]:
-    r"""The units of a property. Some releases of systemctl escape the backslash of a name such as ``a\x2db``."""
-    return block.get(key, "").replace("\\\\", "\\").split()
+    r"""The units of a property. systemctl quotes a name with a backslash as for a shell: ``"a\\x2db"``."""
+    return [word.strip('"').replace("\\\\", "\\") for word in block.get(key, "").split()]
 
 
 def _unit(

@@ -54,7 +54,7 @@ def page(finding_id: str) -> Iterator[str]:
     known = explanations().get(finding_id)
     if known is None:
         hint = suggestion(finding_id, explanations(), "bootproof explain lists them")
-        raise UsageError(f"no finding {finding_id!r}; {hint}")
+        raise UsageError(f"no finding or file {finding_id!r}; {hint}")
     yield finding_id
     yield f"    {known.means}"
     for title, lines in (("usually", known.usual), ("next", known.next)):

@@ -128,7 +128,7 @@ def cover(
         failed=tuple(failed),
         missing=tuple(missing),
         not_applicable=not_applicable,
-        unchecked=tuple(_unchecked(planned, required, reasons, not_applicable)),
+        unchecked=tuple(_unchecked(planned, required, reasons, examined=(*passed, *failed))),
         failed_tests=failed_tests,
         flaky_tests=tuple(test for test in failures if without_repeat(test)[0] in flaky),
     )
@@ -138,19 +138,20 @@ def _unchecked(
     planned: Mapping[str, Collection[str]],
     required: Sequence[str],
     reasons: Mapping[str, str],
-    not_applicable: Collection[str],
+    *,
+    examined: Collection[str],
 ) -> Iterator[str]:
-    """A sentence for each reason that a test gave, with the required checks of the test that were examined otherwise.
+    """A sentence for each reason that a test gave, with the ``examined`` ones of its required checks.
 
-    None for a test whose required checks are all not applicable.
+    None for a test whose required checks are all missing or not applicable: the verdict lists these.
     """
     tests = dict[tuple[str, str], list[str]]()
     for test, reason in reasons.items():
         checks = [check for check in required if check in planned.get(test, ())]
-        examined = [check for check in checks if check not in not_applicable]
-        if examined or not checks:
+        parts = [check for check in checks if check in examined]
+        if parts or not checks:
             name = without_repeat(test)[0].rpartition("::")[2]
-            tests.setdefault((", ".join(examined), reason), []).append(name)
+            tests.setdefault((", ".join(parts), reason), []).append(name)
     for (named, reason), names in tests.items():
         yield f"{named or 'a test'}, in part: {reason} ({', '.join(dict.fromkeys(names))})"
 

@@ -259,6 +259,14 @@ def test_the_lines_that_lead_to_the_last_failure_are_quoted_without_routine() ->
     assert telling(tuple(f"[ 1.{number}] a[1]: {number}" for number in range(9)))[0].endswith(": 3")
 
 
+def test_a_guest_that_cannot_list_its_units_is_quoted() -> None:
+    survey = UnitSurvey(problem="Failed to connect to bus")
+
+    assert explain(CONSOLE, survey).finding.evidence[-1] == (
+        "the guest could not name its units: Failed to connect to bus"
+    )
+
+
 def test_a_log_names_units_where_the_guest_does_not_answer() -> None:
     lines = [*DB.journal, "[ 9.0] other[1]: x"]
     survey = survey_of_log(lines)

@@ -66,7 +66,7 @@ def test_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_one_is_a_sentence_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "kexec-hang"]) == 4
-    assert capsys.readouterr().err == "bootproof: no finding 'kexec-hang'; did you mean kexec-hangs?\n"
+    assert capsys.readouterr().err == "bootproof: no finding or file 'kexec-hang'; did you mean kexec-hangs?\n"
 
 
 def test_an_exception_has_no_next_step() -> None:
