@@ -201,6 +201,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.option.verbose < 2:
+        # In CI pytest would repeat the whole message of each failed test in its list of them.
+        config.option.force_short_summary = True
     conclude.summarize(terminalreporter, config.stash[KEY])
 
 

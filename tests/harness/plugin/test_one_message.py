@@ -158,6 +158,13 @@ class Ran:
 RunSuite = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True, params=["", "true"], ids=["here", "in CI"])
+def _in_ci(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest prints more where it believes to run in CI."""
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+    monkeypatch.setenv("CI", request.param)
+
+
 @pytest.fixture
 def run_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunSuite:
     """``run_suite(source, "--tb=line")``: what pytest makes of the tests in ``source``."""
