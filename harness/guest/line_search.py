@@ -40,15 +40,20 @@ def candidates(text: str) -> list[Candidate]:
             found.append(Candidate(start, at - 1, is_mark=True))
         elif BREAK in line or SEAM in line:
             whole = line.replace(BREAK, "").replace(SEAM, "")
-            is_mark = not MARK_WORDS.isdisjoint(words_of(whole)) and may_be_mark(whole)
-            if is_mark or any(_matches(part) for part in (whole, *line.replace(SEAM, BREAK).split(BREAK))):
+            words += words_of(whole)
+            is_mark = not MARK_WORDS.isdisjoint(words) and may_be_mark(whole)
+            if is_mark or (not pattern_words.isdisjoint(words) and _any_part_matches(whole, line)):
                 found.append(Candidate(start, at - 1, is_mark))
         elif not pattern_words.isdisjoint(words) and _matches(line):
             found.append(Candidate(start, at - 1, is_mark=False))
     return found
 
 
-@lru_cache(256)
+def _any_part_matches(whole: str, line: str) -> bool:
+    return any(_matches(part) for part in (whole, *line.replace(SEAM, BREAK).split(BREAK)))
+
+
+@lru_cache(4096)
 def found_in(text: str) -> tuple[ConsolePattern, ...]:
     """`patterns_in`, which is slow for lines that have words of many patterns, and logs repeat lines."""
     return tuple(patterns_in(text))
