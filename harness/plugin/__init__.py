@@ -7,6 +7,8 @@ Nothing else is imported then, because pytest loads this in every repository of 
 from __future__ import annotations
 
 import sys
+import traceback
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,6 +19,22 @@ from harness.plugin.options import add_options, check_without_image
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests() -> Generator[None]:
+    """Say it in a sentence where a conftest.py has an option of the same name, of which pytest makes a traceback."""
+    try:
+        return (yield)
+    except ValueError as error:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        file = next((name for name in reversed(files) if name.endswith("conftest.py")), "")
+        if not file or "already" not in str(error):
+            raise
+        raise pytest.UsageError(
+            f"{file} has an option that a plugin has too: {str(error).partition(' (')[0]}; rename it or, if the plugin "
+            "is Bootproof, run pytest -p no:harness.plugin"
+        ) from None
 
 
 @pytest.hookimpl(tryfirst=True)

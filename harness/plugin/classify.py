@@ -104,8 +104,9 @@ def finding_of(
 ) -> Finding:
     """The finding about a ``test`` that raised ``error``, at ``statement`` if it was an assertion.
 
-    ``machine`` is the one that it used, if any.
+    ``machine`` is the one that it used, if any; a doubt about it is a better cause than the test's own ``cause``.
     """
+    doubt = machine.doubt(error) if machine is not None else ""
     name = "check-failed" if _is_about_image(error) else type(error).__name__
     lines = str(error).splitlines()
     what = claim(statement, lines[0] if lines else "")
@@ -113,9 +114,9 @@ def finding_of(
         id=name,
         what=what or type(error).__name__,
         where=test,
-        blame=blame_of(error, machine),
+        blame=blame_of(error, machine, doubt),
         evidence=tuple(lines[0 if what not in lines[:1] else 1 :][:_EVIDENCE_LINES]),
-        cause=cause,
+        cause=doubt or cause,
     )
 
 
@@ -134,12 +135,12 @@ def claim(statement: str, message: str) -> str:
     return shorten(text, _WHAT_CHARACTERS, placeholder=" …")
 
 
-def blame_of(error: BaseException, machine: MachineInUse | None) -> Blame:
+def blame_of(error: BaseException, machine: MachineInUse | None, doubt: str) -> Blame:
     """Who is to blame for a test that raised ``error`` while it used ``machine``: see `attribution`.
 
-    The guest is asked only if the error alone does not show what it means.
+    ``doubt`` says why the machine may not show what the image does, empty if it does. The guest is asked only if the
+    error alone does not show what it means.
     """
-    doubt = machine.doubt(error) if machine is not None else ""
     answers = machine is not None and not doubt and attribution.is_unknown(error) and _answers(machine)
     return attribution.blame_of_exception(error, doubt=doubt, guest_answers=answers)
 

@@ -11,7 +11,7 @@ from harness.guest.waiting import WaitFailed
 from harness.machine.errors import BootFailed
 from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
-from harness.plugin.classify import blame_of, cause_of, claim, finding_of
+from harness.plugin.classify import cause_of, claim, finding_of
 from harness.store.memo import FailedBefore
 
 
@@ -59,7 +59,13 @@ def _failure() -> BaseException:
 def test_blame_depends_on_the_error_and_on_what_the_machine_still_does(
     error: BaseException, machine: Machine | None, blame: Blame
 ) -> None:
-    assert blame_of(error, machine) is blame
+    assert finding_of(error, "t::one", machine).blame is blame
+
+
+def test_a_doubt_about_the_machine_is_the_cause() -> None:
+    found = finding_of(_failure(), "t::one", Machine(doubt="the host starved this machine"), "a race")
+
+    assert (found.blame, found.cause) == (Blame.HOST, "the host starved this machine")
 
 
 @pytest.mark.parametrize(

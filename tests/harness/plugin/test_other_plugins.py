@@ -104,3 +104,22 @@ def test_python_without_assert_statements_is_refused_in_one_sentence(tmp_path: P
     assert done.returncode == 4
     assert "removes assert statements, so that no test can fail" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+OWN_OPTION = """
+def pytest_addoption(parser):
+    parser.addoption("--image", default="x")
+"""
+
+
+def test_an_option_of_the_users_own_that_is_named_as_ours_is_a_sentence(pytester: pytest.Pytester) -> None:
+    conftest = pytester.makeconftest(OWN_OPTION)
+    pytester.makepyfile("def test_one(request): assert request.config.getoption('image') == 'x'")
+
+    refused = pytester.runpytest_subprocess()
+    works = pytester.runpytest_subprocess("-p", "no:harness.plugin")
+
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in refused.stderr.str()
+    assert f"{conftest} has an option that a plugin has too: " in refused.stderr.str()
+    assert works.ret == 0
