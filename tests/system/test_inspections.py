@@ -137,7 +137,8 @@ def test_each_persistent_path_has_its_place_on_the_disk(machine: Machine) -> Non
     assert {serial for one in found for serial in serials(machine.channel, one)} == {machine.spec.data.serial}
     (elsewhere,) = find_locations(machine.channel, ["/root"])
     assert serials(machine.channel, elsewhere) == []
-    assert missing(machine) == frozenset()
+    # libvirt writes a UUID into each of its own defaults when it starts for the first time
+    assert {text for text in missing(machine) if not text.startswith("/etc/libvirt/")} == set()
 
 
 def test_a_snapshot_of_a_shared_machine_has_files_and_units(machine: Machine) -> None:

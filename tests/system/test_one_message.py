@@ -43,7 +43,9 @@ def test_a_boot_that_fails_is_one_message(
 ) -> None:
     status, verdict = judge("base", f"--artifacts={without_modules}", "--boot-path=direct", "-n2", *SUITE)
 
-    lines = capsys.readouterr().out.splitlines()
+    text = capsys.readouterr().out
+    print(text)
+    lines = text.splitlines()
     (finding,) = verdict.findings
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
     assert finding.id == "unit-failed"
