@@ -30,8 +30,11 @@ _OWN_LIMIT = re.compile(
     r"|Failed to start .*Wait for Network to be Configured|Timeout occurred while waiting for network"
 )
 """systemd's own time limits; systemd-networkd-wait-online fails for no other reason than its limit of 120 s."""
-_TIMED_OUT = re.compile(rf"{_OWN_LIMIT.pattern}|[Tt]imed out|[Tt]imeout|IO-APIC \+ timer doesn't work")
-"""Linux, arch/x86/kernel/apic/io_apic.c: the timer counts as broken if too few of its interrupts come in 10 ticks."""
+_TIMED_OUT = re.compile(
+    rf"{_OWN_LIMIT.pattern}|[Tt]imed out|[Tt]imeout|no disk for /data within|IO-APIC \+ timer doesn't work"
+)
+"""The last two: the role persist waits 30 s for a disk; Linux, arch/x86/kernel/apic/io_apic.c takes a timer for broken
+if too few of its interrupts come in 10 ticks."""
 _SLOW = 2.0
 LIMIT_S = 150.0
 """How long before a failure the wait for a unit can have begun: longer than systemd's limits of 90 and 120 s."""

@@ -21,6 +21,7 @@ from harness.verdict.coverage import decide
 COMPLETE = Coverage(boot_paths=("direct",), passed=("links",), failed=(), missing=())
 TIMED_OUT = "[ TIME ] Timed out waiting for device /dev/sdb."
 FAILED = "[FAILED] Failed to start data.service."
+NO_DISK = "persist: FAILED: no disk for /data within 30 s: wanted a disk of at least 4 GiB; seen: no disk at all"
 NO_TIMER = "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and send a report."
 
 
@@ -62,6 +63,8 @@ NETWORK = "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be
         ("boot-hangs", "", STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
         ("shutdown-hangs", "", STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
         ("kernel-panic", "Kernel panic - not syncing", STARVED, 8.0, Awaited.UNKNOWN, Blame.IMAGE),
+        ("persist-failed", NO_DISK, STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
+        ("persist-failed", NO_DISK, BUSY, 4.0, Awaited.UNKNOWN, Blame.IMAGE),
         ("kernel-panic", NO_TIMER, STARVED, 1.0, Awaited.UNKNOWN, Blame.HOST),
         ("kernel-panic", NO_TIMER, GIVEN, 1.0, Awaited.UNKNOWN, Blame.IMAGE),
         # the host is slow: proven by CPUs that were busy, or by the thing that came late
