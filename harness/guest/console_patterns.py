@@ -131,13 +131,14 @@ _STAMP = re.compile(
     (?:kernel:\s+)?
     (?:\[[-\s\d.:T+Z]*\]\s*)*(?:\[\s*[TC]\d+\]\s*)?  # the console's log, printk's time and caller
     (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*\[\d+\]:\s))?  # the host, as in dracut's rdsosreport.txt
+    (?:\(initramfs\)\s+)?(?:Begin:\s.*?\s\.\.\.\s+)*  # initramfs-tools: its prompt, and the steps whose line goes on
     """,
     re.VERBOSE,
 )
 
 
 def unstamped(line: str) -> str:
-    """``line`` without the time stamps before the message, and without the tag of the kernel."""
+    """``line`` without the time stamps before the message, the tag of the kernel, and the steps of initramfs-tools."""
     stamp = _STAMP.match(line)
     return line[stamp.end() :] if stamp else line
 
