@@ -126,13 +126,16 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
 
 _STAMP = re.compile(
     r"""\s*(?:<\d+>\s*|[a-z]+\d?\s*:[a-z]+\s*:\s+)?  # the level, as dmesg -r and dmesg -x print it
-    (?:(?:(?:[A-Z][a-z]{2}\s+)?[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+(?:\s\d{4})?|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # syslog, journal
+    (?:(?:(?:[A-Z][a-z]{2}\s+)?[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+(?:\s\d{4})?  # syslog, with or without the year
+         |\d+月\s+\d+\s\d\d:[\d:.]+
+         |\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # the journal
        (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*(?:\[\d+\])?:\s))?)?  # the host
     (?:(?:[\w.-]+\s+(?=kernel:\s+\[))?kernel:\s+)?
-    (?:\[(?:[-\s\d.:T+Z]*|(?:[A-Z][a-z]{2}\s+)?[A-Z][a-z]{2}\s*\d+\s[\d:.]+(?:\s\d{4})?)\]\s*)*  # printk, dmesg -T
+    (?:\[(?:[-\s\d.:T+Z]*  # the console's log, printk's time
+         |(?:[A-Z][a-z]{2}\s+)?[A-Z][a-z]{2}\s*\d+\s[\d:.]+(?:\s\d{4})?)\]\s*)*  # dmesg -T and -H
     (?:\[\s*[TC]\d+\]\s*)?  # printk's caller
     (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*\[\d+\]:\s))?  # the host, as in dracut's rdsosreport.txt
-    (?:\(initramfs\)\s+)?(?:Begin:\s.*?\s\.\.\.\s+)*  # initramfs-tools: its prompt, and the steps whose line goes on
+    (?:\(initramfs\)\s+)?(?:Begin:\s.*?\s\.\.\.\s+)*  # initramfs-tools: its prompt, steps that go on
     """,
     re.VERBOSE,
 )
