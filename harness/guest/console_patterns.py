@@ -124,8 +124,9 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
     return [pattern for pattern in found if pattern.id not in overridden]
 
 
+_LOST_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[\d;]*[mK]|\[\d{1,3}(?:;\d{1,3})*m")
 _STAMP = re.compile(
-    r"""\s*(?:<\d+>\s*|[a-z]+\d?\s*:[a-z]+\s*:\s+)?  # the level, as dmesg -r and dmesg -x print it
+    r"""\s*(?:>\s*)*(?:<\d+>\s*|[a-z]+\d?\s*:[a-z]+\s*:\s+)?  # the level, as dmesg -r and dmesg -x print it
     (?:(?:(?:[A-Z][a-z]{2}\s+)?[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+(?:\s\d{4})?  # syslog, with or without the year
          |\d+月\s+\d+\s\d\d:[\d:.]+
          |\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # the journal
@@ -142,7 +143,11 @@ _STAMP = re.compile(
 
 
 def unstamped(line: str) -> str:
-    """``line`` without the time stamps before the message, the tag of the kernel, and the steps of initramfs-tools."""
+    """``line`` without the time stamps before the message, the tag of the kernel, and the steps of initramfs-tools.
+
+    Also without the colours of a pasted log, which has lost their escape character.
+    """
+    line = _LOST_COLOUR.sub("", line)
     stamp = _STAMP.match(line)
     return line[stamp.end() :] if stamp else line
 
