@@ -124,7 +124,7 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
     return [pattern for pattern in found if pattern.id not in overridden]
 
 
-_LOST_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[\d;]*[mK]|[.?␛←]?\[\d{1,3}(?:;\d{1,3})*m")
+_LOST_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[\d;:]*[mK]|[.?␛←]?\[\d{1,3}(?:[;:]\d{1,3})*m")
 _STAMP = re.compile(
     r"""\s*(?:>\s*)*(?:<\d+>\s*|[a-z]+\d?\s*:[a-z]+\s*:\s+)?  # the level, as dmesg -r and dmesg -x print it
     (?:(?:(?:[A-Z][a-z]{2}\s+)?[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+(?:\s\d{4})?  # syslog, with or without the year
