@@ -124,20 +124,31 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
     return [pattern for pattern in found if pattern.id not in overridden]
 
 
+_LOST_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[\d;:]*[mK]|[.?␛←]?\[\d{1,3}(?:[;:]\d{1,3})*m")
 _STAMP = re.compile(
-    r"""\s*(?:<\d+>\s*)?
-    (?:(?:[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # syslog, journal
+    r"""\s*(?:>\s*)*(?:<\d+>\s*|[a-z]+\d?\s*:[a-z]+\s*:\s+)?  # the level, as dmesg -r and dmesg -x print it
+    (?:(?:(?:[A-Z][a-z]{2}\s+)?[^\W\d]{3,5}\.?\s+\d+\s\d\d:[\d:.]+(?:\s\d{4})?  # syslog, with or without the year
+         |\d+月\s+\d+\s\d\d:[\d:.]+
+         |\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s+  # the journal
        (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*(?:\[\d+\])?:\s))?)?  # the host
-    (?:kernel:\s+)?
-    (?:\[[-\s\d.:T+Z]*\]\s*)*(?:\[\s*[TC]\d+\]\s*)?  # the console's log, printk's time and caller
+    (?:(?:[\w.-]+\s+(?=kernel:\s+\[))?kernel:\s+)?
+    (?:\[(?:[-\s\d.:T+Z]*  # the console's log, printk's time
+         |(?:[A-Z][a-z]{2}\s+)?[A-Z][a-z]{2}\s*\d+\s[\d:.]+(?:\s\d{4})?)\]\s*)*  # dmesg -T and -H
+    (?:\[\s*[TC]\d+\]\s*)?  # printk's caller
     (?:[\w.-]+\s+(?=[a-zA-Z(/][\w.()@/-]*\[\d+\]:\s))?  # the host, as in dracut's rdsosreport.txt
+    (?:\(initramfs\)\s+)?(?:Begin:\s.*?\s\.\.\.\s+)*  # initramfs-tools: its prompt, steps that go on
     """,
     re.VERBOSE,
 )
 
 
 def unstamped(line: str) -> str:
-    """``line`` without the time stamps before the message, and without the tag of the kernel."""
+    """``line`` without the time stamps before the message, the tag of the kernel, and the steps of initramfs-tools.
+
+    Also without the colours of a pasted log, which has lost their escape character.
+    """
+    if "0m" in line or "\x1b" in line:
+        line = _LOST_COLOUR.sub("", line)
     stamp = _STAMP.match(line)
     return line[stamp.end() :] if stamp else line
 
@@ -155,7 +166,7 @@ _COMMON = frozenset(
     b"1 I O Failed failed Error error Starting System system File Network Detected CPU Memory memory at can console"
     b" configuration default dev device disabled enabled for found from fs has init initramfs in interface is kernel"
     b" Module mode modprobe module mount mounted no not of on option available process set starting supported systemd"
-    b" target to tmpfiles udevd update switch filesystem hostname such received does".split()
+    b" target to tmpfiles udevd update switch filesystem hostname such received does driver".split()
 )
 """Words that ordinary lines have: a regular expression is found by another of its words, if it has one."""
 
