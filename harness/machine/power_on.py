@@ -162,8 +162,9 @@ def _started(
 ) -> Iterator[LabProcess]:
     program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
-        plan.spec, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is BreakPoint.FIRMWARE,
+        plan.spec_at_start, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing,
+        variables=plan.variables, boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
+        is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (sockets.qmp_fd, sockets.console_fd, sockets.shell_fd, sockets.tpm_fd) if fd is not None]
