@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from harness.persistence.power_cuts.crash_states import CrashState
-from harness.persistence.power_cuts.writelog import WriteLog
+from harness.persistence.power_cuts.writelog import Flag, WriteLog
 from harness.qemu.disk_images import copy_sparse
 
 _BLOCK_BYTES = 4096
@@ -53,11 +53,22 @@ class Layout:
         self._written = until
 
     def _is_blank(self, number: int) -> bool:
-        """Whether that write has only zeros, of which mkfs writes megabytes."""
+        """Whether that write has only zeros, of which mkfs writes megabytes; a discard may be of the whole disk."""
         if number not in self._blank:
             write = self._log.writes[number]
-            self._blank[number] = not self._log.data(write, 0, write.size_bytes).strip(b"\0")
+            is_discard = bool(write.flags & Flag.DISCARD)
+            self._blank[number] = is_discard or not self._log.data(write, 0, write.size_bytes).strip(b"\0")
         return self._blank[number]
+
+    @staticmethod
+    def _write_zeros(descriptor: int, at: int, end: int, taken: set[int]) -> None:
+        """Zeros only matter in blocks that were written."""
+        touched = range(at // _BLOCK_BYTES, -(-end // _BLOCK_BYTES))
+        few, many = sorted((taken, touched), key=len)
+        for block in few:
+            if block in many:
+                begin, stop = max(at, block * _BLOCK_BYTES), min(end, (block + 1) * _BLOCK_BYTES)
+                os.pwrite(descriptor, bytes(stop - begin), begin)
 
     def _write(self, descriptor: int, number: int, size_bytes: int | None, taken: set[int]) -> None:
         """Write what falls into this part of that write, or of its first bytes; skip zeros over unwritten blocks."""
@@ -65,8 +76,8 @@ class Layout:
         size_bytes = write.size_bytes if size_bytes is None else size_bytes
         at = max(write.offset_bytes, self._start_bytes)
         end = min(write.offset_bytes + size_bytes, self._start_bytes + self._size_bytes)
-        touched = range((at - self._start_bytes) // _BLOCK_BYTES, (end - self._start_bytes) // _BLOCK_BYTES + 1)
-        if self._is_blank(number) and taken.isdisjoint(touched):
+        if self._is_blank(number):
+            self._write_zeros(descriptor, at - self._start_bytes, end - self._start_bytes, taken)
             return
         while at < end:
             here = at - self._start_bytes

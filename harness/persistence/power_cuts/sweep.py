@@ -18,7 +18,7 @@ from harness.core.errors import ImageError
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
 from harness.persistence.power_cuts.judge import Expectation, Judgement, judge, steady
 from harness.persistence.power_cuts.materialize import Layout, new_layout
-from harness.persistence.power_cuts.read_back import DiskContents, read_disk
+from harness.persistence.power_cuts.read_back import DiskContents, KnownContents, read_disk
 from harness.persistence.power_cuts.writelog import Write, WriteLog, open_log
 from harness.qemu.disk_images import Partition
 
@@ -91,9 +91,10 @@ def sweep(
 
         def work(share: Sequence[CrashState]) -> list[Judgement]:
             with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
-                layout = _layout(recording, log, Path(place))
+                layout, known = _layout(recording, log, Path(place)), KnownContents()
                 return [
-                    done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load), awaited)) for cut in share
+                    done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load, known), awaited))
+                    for cut in share
                 ]
 
         scratch = _scratch(folder)
@@ -131,11 +132,13 @@ def _layout(recording: Recording, log: WriteLog, folder: Path) -> Layout:
     return new_layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
 
 
-def _look_at(layout: Layout, cut: CrashState, folder: Path, load: str) -> DiskContents:
+def _look_at(
+    layout: Layout, cut: CrashState, folder: Path, load: str, known: KnownContents | None = None
+) -> DiskContents:
     state = folder / "state"
     layout.lay_out(cut, state)
     try:
-        return read_disk(state, folder / "files", load)
+        return read_disk(state, folder / "files", load, known)
     finally:
         state.unlink()
 
