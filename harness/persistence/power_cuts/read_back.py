@@ -36,9 +36,10 @@ class DiskContents:
 _SUPERBLOCK_BYTES, _UUID = 1024, slice(104, 120)
 """Size of an ext4 superblock and its s_uuid; it begins at byte 1024 (Linux, Documentation/filesystems/ext4/super.rst).
 """
-_TIMES = (slice(0x30, 0x34), slice(0x274, 0x275), slice(0x3FC, 0x400))
-"""Of a superblock: s_wtime, s_wtime_hi, and s_checksum over them. e2fsck writes the time of the replay."""
+_OF_REPLAY = (slice(0x30, 0x34), slice(0x178, 0x180), slice(0x274, 0x275), slice(0x3FC, 0x400))
+"""Of a superblock: s_wtime, s_kbytes_written, s_wtime_hi, and s_checksum. e2fsck changes them whenever it writes."""
 _CHUNK_BYTES = 1 << 16
+_NOTHING = bytes(_CHUNK_BYTES)
 _MOST_KNOWN, _MOST_CHUNKS = 256, 1024
 
 
@@ -46,9 +47,9 @@ _MOST_KNOWN, _MOST_CHUNKS = 256, 1024
 class KnownContents:
     """The contents of the file systems that were read last, by a digest of all their blocks after the replay.
 
-    The journal does not count, nor does the time of the replay. Many crash states are equal then: what they have of the
-    journal is not a complete transaction, so that the replay drops it. Only chunks that differ from those of the first
-    file system, in ``base``, are part of a digest: comparing is ten times as fast.
+    The journal does not count, nor do the time and the size of the replay. Many crash states are equal then: what they
+    have of the journal is not a complete transaction, so that the replay drops it. Only chunks that differ from those
+    of the first file system, in ``base``, are part of a digest: comparing is ten times as fast.
     """
 
     contents: OrderedDict[bytes, DiskContents] = field(default_factory=OrderedDict)
@@ -74,12 +75,14 @@ class KnownContents:
             uuid = superblock[_UUID]
             if uuid not in self.journals:
                 self.journals[uuid] = _journal(state, superblock)
-            digest, missing = hashlib.sha256(_without_times(superblock)), set(self.base)
+            digest, missing = hashlib.sha256(_before_replay(superblock)), set(self.base)
             is_first = not self.base
             skipped = [(_SUPERBLOCK_BYTES, 2 * _SUPERBLOCK_BYTES), *self.journals[uuid]]
             for begin, end in _chunks(file.fileno()):
                 for at, stop in _outside(begin, end, skipped):
                     data = os.pread(file.fileno(), stop - at, at)
+                    if data == _NOTHING[: len(data)]:
+                        continue
                     missing.discard(at)
                     if self.base.get(at) == data:
                         continue
@@ -99,9 +102,9 @@ def _chunks(descriptor: int) -> Iterator[tuple[int, int]]:
             yield at, min(done, size_bytes)
 
 
-def _without_times(superblock: bytes) -> bytes:
+def _before_replay(superblock: bytes) -> bytes:
     plain = bytearray(superblock)
-    for place in _TIMES:
+    for place in _OF_REPLAY:
         plain[place] = bytes(place.stop - place.start)
     return bytes(plain)
 
