@@ -45,8 +45,9 @@ from harness.qemu.snapshot import CannotFreeze
 _CLOCK_LATE_S = 0.05
 """About as long as a thawed guest takes until it sets the clock."""
 
-
 _BUSY_S = 30.0
+_IN_INITRD = "initrd"
+"""The phase in which a boot begins that continues from a machine frozen there."""
 
 
 class RunningBoot:
@@ -195,7 +196,7 @@ class RunningBoot:
     def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
         """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
         plan, lab = self.plan, self.context.lab
-        first = kexec.PHASE if plan.is_kexec else "firmware"
+        first = kexec.PHASE if plan.is_kexec else _IN_INITRD if plan.begins_in_initrd else "firmware"
         boot = BootResult(
             machine=plan.spec.name,
             number=plan.number,
@@ -210,7 +211,7 @@ class RunningBoot:
             captures=tuple(map(str, lab.captures)),
             hardware=plan.spec.hardware,
             network_faults=tuple(fault.name for fault in lab.network_faults),
-            begins="initrd" if plan.begins_in_initrd else "",
+            begins=_IN_INITRD if plan.begins_in_initrd else "",
         )
         self.context.run.add_boot(boot)
 
@@ -255,8 +256,8 @@ class RunningBoot:
         """
         frozen, timeouts, spec = self.plan.frozen, self.context.timeouts, self.plan.spec
         assert frozen is not None
+        self.console.begin_phase(_IN_INITRD)
         snapshot.load(self.qmp, frozen.state, Deadline(timeouts.freeze_s))
-        self.console.begin_phase("initrd")
         try:
             for command, arguments in command_line.attachments(spec):
                 self.qmp.execute(command, arguments, deadline=Deadline(timeouts.freeze_s))

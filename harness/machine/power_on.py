@@ -73,7 +73,8 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
-        run.add_phase(plan.spec.name, plan.number, "firmware")
+        if not plan.begins_in_initrd:
+            run.add_phase(plan.spec.name, plan.number, "firmware")
         monitor = stack.enter_context(_monitor(watch, qmp))
         for place, disk in enumerate(plan.spec.disks):
             if disk.late_s:
