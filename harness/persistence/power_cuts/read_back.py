@@ -143,16 +143,17 @@ def read_disk(state: Path, scratch: Path, load: str = "", known: KnownContents |
     status, text = _answer([e2fsck, "-p", str(state)])
     if status > CORRECTED:
         return DiskContents(f"e2fsck -p: {_sentence(text, state)}", {})
-    if known is None or _FORCED in text:
-        return _check_and_read(state, scratch, load, is_checked=_FORCED in text)
+    is_checked = _FORCED in text
     try:
-        key = known.key(state)
+        key = None if known is None else known.key(state) + bytes([is_checked])
     except process.CommandFailed:  # it is damaged so that its journal is not found; e2fsck -fn says how
-        return _check_and_read(state, scratch, load)
-    return known.find(key) or known.note(key, _check_and_read(state, scratch, load))
+        key = None
+    if known is None or key is None:
+        return _check_and_read(state, scratch, load, is_checked=is_checked)
+    return known.find(key) or known.note(key, _check_and_read(state, scratch, load, is_checked=is_checked))
 
 
-def _check_and_read(state: Path, scratch: Path, load: str, *, is_checked: bool = False) -> DiskContents:
+def _check_and_read(state: Path, scratch: Path, load: str, *, is_checked: bool) -> DiskContents:
     if not is_checked:
         status, text = _answer([process.require("e2fsck", "e2fsprogs"), "-fn", str(state)])
         if status:

@@ -91,11 +91,8 @@ def sweep(
 
         def work(share: Sequence[CrashState]) -> list[Judgement]:
             with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
-                layout, known = _layout(recording, log, Path(place)), KnownContents()
-                return [
-                    done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load, known), awaited))
-                    for cut in share
-                ]
+                reader = _Reader(_layout(recording, log, Path(place)), Path(place), recording.load)
+                return [done.note(judge(cut, reader.look_at(cut), awaited)) for cut in share]
 
         scratch = _scratch(folder)
         size = math.ceil(len(cuts) / (usable_cores() * _SHARES))
@@ -141,6 +138,24 @@ def _look_at(
         return read_disk(state, folder / "files", load, known)
     finally:
         state.unlink()
+
+
+class _Reader:
+    """Reads crash states in the order of their cuts; of equal ones, only the first."""
+
+    def __init__(self, layout: Layout, folder: Path, load: str) -> None:
+        self._layout, self._folder, self._load, self._known = layout, folder, load, KnownContents()
+        self._begin = -1
+        self._seen: dict[tuple[PartialWrite, ...], DiskContents] = {}
+        """Of the states that begin at that write."""
+
+    def look_at(self, cut: CrashState) -> DiskContents:
+        if cut.begin != self._begin:
+            self._begin, self._seen = cut.begin, {}
+        parts = self._layout.effective(cut)
+        if parts not in self._seen:
+            self._seen[parts] = _look_at(self._layout, cut, self._folder, self._load, self._known)
+        return self._seen[parts]
 
 
 def _whole(writes: Sequence[Write]) -> CrashState:

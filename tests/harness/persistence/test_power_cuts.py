@@ -128,9 +128,11 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
     write_log(tmp_path / "log", requests)
     start = 8 * KIB + 512
 
+    seen: dict[object, bytes] = {}
     with open_log(tmp_path / "log") as log:
         layout = new_layout(log, tmp_path, start, size - start)
         for cut in plan_crash_states(log.writes, 150, seed=3):
+            parts = layout.effective(cut)
             layout.lay_out(cut, tmp_path / "state")
             model = bytearray(size)
             whole = [PartialWrite(number, log.writes[number].size_bytes) for number in range(cut.begin)]
@@ -139,7 +141,9 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
                 data = log.data(write, 0, part.size_bytes)
                 model[write.offset_bytes : write.offset_bytes + part.size_bytes] = data
             assert (tmp_path / "state").read_bytes() == model[start:], cut
+            assert seen.setdefault((cut.begin, parts), bytes(model[start:])) == model[start:], "called equal"
             (tmp_path / "state").unlink()
+    assert len(seen) < 150, "no two states were equal"
 
 
 STEADY = {"/etc": "folder", "/etc/nova": "folder", "/etc/nova/nova.conf": "a", "/machine-id": "b"}
