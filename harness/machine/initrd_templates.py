@@ -19,7 +19,7 @@ from harness.machine import states
 from harness.machine.boot_plan import FrozenMachine, stopping
 from harness.machine.machine import boot_into_initrd
 from harness.machine.templates import Templates, template_key
-from harness.model.events import Frozen, Killed
+from harness.model.events import Frozen
 from harness.model.machine_spec import BootPath, DiskBus, MachineSpec
 from harness.qemu.snapshot import CannotFreeze
 from harness.store.template_record import Template
@@ -106,7 +106,6 @@ def _make(templates: Templates, common: MachineSpec, key: str) -> None:
         started_s = time.monotonic()
         machine.freeze(folder / "state")
         store.run.add(Frozen(state=IN_INITRD, took_s=round(time.monotonic() - started_s, 3)))
-        store.run.add(Killed(machine=name, number=machine.first))
         store.publish(
             folder,
             Template(

@@ -353,8 +353,11 @@ def boot_into_initrd(
     file ``memory``. `CannotFreeze` if it does not get there."""
     machine = Machine(reachable(spec, context.run), artifacts, definition, context, memory)
     with _ending(machine):
-        machine._boot_into_initrd()
-        yield machine
+        try:
+            machine._boot_into_initrd()
+            yield machine
+        finally:
+            context.run.add(Killed(machine=machine.name, number=machine._boots))
 
 
 @contextmanager
