@@ -36,8 +36,12 @@ class DiskContents:
 _SUPERBLOCK_BYTES, _UUID = 1024, slice(104, 120)
 """Size of an ext4 superblock and its s_uuid; it begins at byte 1024 (Linux, Documentation/filesystems/ext4/super.rst).
 """
-_OF_REPLAY = (slice(0x30, 0x34), slice(0x178, 0x180), slice(0x274, 0x275), slice(0x3FC, 0x400))
-"""Of a superblock: s_wtime, s_kbytes_written, s_wtime_hi, and s_checksum. e2fsck changes them whenever it writes."""
+_OF_REPLAY = tuple(
+    slice(begin, end)
+    for begin, end in ((0x30, 0x34), (0x40, 0x44), (0x178, 0x180), (0x274, 0x275), (0x277, 0x278), (0x3FC, 0x400))
+)
+"""Of a superblock: s_wtime, s_lastcheck, s_kbytes_written, the high bits of the times, and s_checksum. They have the
+time at which e2fsck wrote or checked, and how much."""
 _CHUNK_BYTES = 1 << 16
 _NOTHING = bytes(_CHUNK_BYTES)
 _MOST_KNOWN, _MOST_CHUNKS = 256, 1024
