@@ -126,6 +126,17 @@ class SerialChannel:
         """Wait until the guest has started the shell; `ChannelTimeout` if it has not by then."""
         self._until(b"bootproof-shell\n", "the root shell on the second serial port", deadline)
 
+    def wait_for_text(self, mark: str, awaited: str, deadline: Deadline) -> str:
+        """The text that the guest sends before ``mark``; `ChannelTimeout` if ``mark`` does not come in time."""
+        return self._until(mark.encode(), awaited, deadline).decode("utf-8", "replace")
+
+    def send_line(self, line: str) -> None:
+        """Send a line to what reads the serial port; `ChannelClosed` if QEMU has ended."""
+        try:
+            self._wire.sendall(f"{line}\n".encode())
+        except OSError:
+            raise self._closed(line) from None
+
     def wait_for_survey(self, deadline: Deadline) -> str:
         """Wait for what a failing guest offers: the survey of its initrd, or empty when the shell has started."""
         ends = (b"bootproof-shell\n", _SURVEY_END.encode())

@@ -248,7 +248,7 @@ class Access:
     def _answer_login(self) -> str:
         phase = next(reversed(self._running.console.phases), "firmware")
         is_shown = self._running.watch.view.shows_phases
-        if phase != "userspace" and is_shown and not self._running.plan.frozen:
+        if phase != "userspace" and is_shown and not self._running.plan.is_clone:
             return f"{_ERROR}the machine is still in {phase}"
         with self._lock:
             try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError
-from harness.guest import fingerprint
+from harness.guest import fingerprint, initrd_stop
 from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, GuestCommandFailed, Transcript
 from harness.guest.console import Console
 from harness.guest.health import inspect_guest, judge_health, suspects
@@ -38,15 +38,16 @@ from harness.machine.reach_guest import (
 from harness.machine.watch import BootWatch
 from harness.model.layout import CHANNEL_LOG
 from harness.model.verdict import BootResult, Finding
-from harness.qemu import kexec, snapshot
+from harness.qemu import command_line, kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
 
 _CLOCK_LATE_S = 0.05
 """About as long as a thawed guest takes until it sets the clock."""
 
-
 _BUSY_S = 30.0
+_IN_INITRD = "initrd"
+"""The phase in which a boot begins that continues from a machine frozen there."""
 
 
 class RunningBoot:
@@ -195,7 +196,7 @@ class RunningBoot:
     def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
         """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
         plan, lab = self.plan, self.context.lab
-        first = kexec.PHASE if plan.is_kexec else "firmware"
+        first = kexec.PHASE if plan.is_kexec else _IN_INITRD if plan.begins_in_initrd else "firmware"
         boot = BootResult(
             machine=plan.spec.name,
             number=plan.number,
@@ -210,6 +211,7 @@ class RunningBoot:
             captures=tuple(map(str, lab.captures)),
             hardware=plan.spec.hardware,
             network_faults=tuple(fault.name for fault in lab.network_faults),
+            begins=_IN_INITRD if plan.begins_in_initrd else "",
         )
         self.context.run.add_boot(boot)
 
@@ -234,6 +236,37 @@ class RunningBoot:
         with suppress(QmpGone):
             self.qmp.execute("quit", deadline=Deadline(10))
         self.child.wait(Deadline(10))
+
+    def wait_until_in_initrd(self) -> None:
+        """Wait until the guest has stopped in its initrd and all its downloads are there.
+
+        Raises `CannotFreeze` if it does not, whatever the reason: boots from power-on will show what is wrong.
+        """
+        try:
+            initrd_stop.wait_for_stop(self._serial, PatientDeadline(self.console, self.context.timeouts))
+        except BootproofError as error:
+            raise CannotFreeze(f"the machine did not stop in its initrd: {str(error).splitlines()[0]}") from error
+        for finding in self.watch.downloads.lacking(self.plan.fetched, self.plan.where):
+            raise CannotFreeze(finding.what)
+
+    def go_on_in_initrd(self) -> None:
+        """Continue from the plan's machine, frozen in its initrd, with this machine's disks; it is not ready yet.
+
+        `CannotFreeze` if the guest does not find them; nothing has been written to them then.
+        """
+        frozen, timeouts, spec = self.plan.frozen, self.context.timeouts, self.plan.spec
+        assert frozen is not None
+        self.console.begin_phase(_IN_INITRD)
+        snapshot.load(self.qmp, frozen.state, Deadline(timeouts.freeze_s))
+        try:
+            for command, arguments in command_line.attachments(spec):
+                self.qmp.execute(command, arguments, deadline=Deadline(timeouts.freeze_s))
+            problem = initrd_stop.go_on(self._serial, len(spec.disks), Deadline(timeouts.thaw_s))
+        except (QmpError, ChannelTimeout, ChannelClosed) as error:
+            raise CannotFreeze(f"a machine frozen in its initrd does not go on: {error}") from error
+        if problem:
+            raise CannotFreeze(f"a machine frozen in its initrd does not go on: {problem}")
+        self.watch.state = BootState.BOOTING
 
     def thaw(self) -> None:
         """Continue from the plan's frozen machine, with this host's clock; `CannotFreeze` if it does not answer."""

@@ -110,7 +110,7 @@ def _record(plan: BootPlan, lab: Lab, copies: tuple[str, ...]) -> BootRecord:
         network=lab.network,
         network_faults=tuple(fault.name for fault in lab.network_faults),
         disks=copies,
-        is_clone=plan.frozen is not None,
+        is_clone=plan.is_clone,
         is_kexec=plan.is_kexec,
     )
 

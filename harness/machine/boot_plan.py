@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.guest.initrd_stop import STOP_CREDENTIALS
 from harness.guest.serial_shell import SHELL_CREDENTIALS, takes_serial_shell
 from harness.lab import Lab
 from harness.model.artifacts import Artifacts
@@ -47,7 +48,8 @@ class FrozenMachine:
     """A frozen machine on disk: its memory, its device state, and how its guest is reached.
 
     With ``is_serial`` the serial shell runs in it; ``host_memory_mib`` is what a clone takes of the host's memory.
-    Nothing writes to the file ``memory``. GRUB's boot disk is in the folder ``boot_disk``.
+    Nothing writes to the file ``memory``. GRUB's boot disk is in the folder ``boot_disk``. With ``is_in_initrd`` it is
+    not ready, but stopped in its initrd, and has no disks yet.
     """
 
     memory: Path
@@ -55,6 +57,7 @@ class FrozenMachine:
     is_serial: bool
     host_memory_mib: int
     boot_disk: Path | None = None
+    is_in_initrd: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,8 @@ class BootPlan:
     A machine that is to be frozen later has its memory in the file ``memory``, which QEMU creates. With ``frozen`` it
     does not boot, but continues from that state. GRUB's menu has ``offers``; the harness picks the ``entry``-th, or
     leaves that to the person at the console if that is None. With ``is_kexec`` QEMU runs already, and another kernel in
-    it is to start these artifacts. The machine stops for a person at ``stop``.
+    it is to start these artifacts. The machine stops for a person at ``stop``; with ``stops_in_initrd`` it stops in its
+    initrd, to be frozen there.
     """
 
     number: int
@@ -101,6 +105,24 @@ class BootPlan:
     entry: int | None = None
     is_kexec: bool = False
     stop: BreakPoint | None = None
+    stops_in_initrd: bool = False
+
+    @property
+    def begins_in_initrd(self) -> bool:
+        """Whether this boot continues from a machine that was frozen in its initrd."""
+        return self.frozen is not None and self.frozen.is_in_initrd
+
+    @property
+    def is_clone(self) -> bool:
+        """Whether nothing boots: the machine continues from one that was ready."""
+        return self.frozen is not None and not self.frozen.is_in_initrd
+
+    @property
+    def spec_at_start(self) -> MachineSpec:
+        """The machine as QEMU starts it: one that stops in its initrd gets its disks there."""
+        if not self.stops_in_initrd and not self.begins_in_initrd:
+            return self.spec
+        return stopping(self.spec)
 
     @property
     def where(self) -> str:
@@ -152,7 +174,7 @@ class BootPlan:
     @property
     def fetched(self) -> tuple[str, ...]:
         """The names of the artifacts that this boot downloads over HTTP."""
-        if self.boot_path is BootPath.GRUB:
+        if self.boot_path is BootPath.GRUB or self.begins_in_initrd:
             return ()
         if self.boot_path is not BootPath.DIRECT:
             return tuple(self.artifacts.manifest.files)
@@ -174,3 +196,8 @@ def reachable(spec: MachineSpec, run: Run) -> MachineSpec:
     """``spec`` with the credentials of the serial shell and the run's SSH key; those of ``spec`` take precedence."""
     key = run.key.with_suffix(".pub").read_text("utf-8")
     return replace(spec, credentials={**SHELL_CREDENTIALS, "ssh.authorized_keys.root": key, **spec.credentials})
+
+
+def stopping(spec: MachineSpec) -> MachineSpec:
+    """The machine ``spec`` as it stops in its initrd: without disks."""
+    return replace(spec, disks=(), credentials={**spec.credentials, **STOP_CREDENTIALS})

@@ -31,13 +31,15 @@ from harness.model.network_faults import adapted
 from harness.qemu import grub
 from harness.qemu.disk_images import furnish
 from harness.qemu.qmp import QmpError
+from harness.qemu.snapshot import CannotFreeze
 
 
 class Machine(GuestVerbs):
     """One machine over its boots: its disks and identity stay, everything else is new each time.
 
-    Only `boot` and `thaw` make one. Findings of its boots are in the run's folder at once. With ``memory``, the guest's
-    memory is in that file, and the machine can be frozen.
+    Only `boot`, `boot_into_initrd` and `thaw` make one. Findings of its boots are in the run's folder at once. With
+    ``memory``, the guest's memory is in that file, and the machine can be frozen. With ``start``, a machine frozen in
+    its initrd, its first boot continues from there if it can.
 
     It has more than twenty methods because tests use it: half of them are verbs and properties of a few lines over the
     running boot; commands and waits are in `GuestVerbs`.
@@ -50,9 +52,10 @@ class Machine(GuestVerbs):
         definition: ImageDefinition,
         context: BootContext,
         memory: Path | None = None,
+        start: FrozenMachine | None = None,
     ) -> None:
         self.spec, self.artifacts, self.definition, self.context = spec, artifacts, definition, context
-        self.memory = memory
+        self.memory, self._start_from = memory, start
         self.facts: Facts = {}
         self.offers: tuple[Artifacts, ...] = (artifacts,)
         """The entries of GRUB's menu, the latest first."""
@@ -84,7 +87,7 @@ class Machine(GuestVerbs):
     @property
     def is_clone(self) -> bool:
         """Whether it is on and was not booted, but cloned from a template."""
-        return self.is_on and self.running_boot.plan.frozen is not None
+        return self.is_on and self.running_boot.plan.is_clone
 
     @property
     def running_boot(self) -> RunningBoot:
@@ -126,12 +129,22 @@ class Machine(GuestVerbs):
         """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
 
         On the boot path ``grub`` this boot starts the ``entry``-th of the menu, 1 being the version before. A boot that
-        the emulator broke is repeated once; both are in the verdict.
+        the emulator broke is repeated once; both are in the verdict. One that cannot continue from a machine that was
+        frozen in its initrd is made from power-on; a note says so.
         """
         self._check_off()
+        start = None if artifacts or uuid else self._start_from
+        self._start_from = None
         self._deploy(artifacts, entry)
         self.spec = replace(self.spec, uuid=uuid or self.spec.uuid)
         try:
+            self._boot_once(start)
+        except CannotFreeze as error:
+            if start is None:
+                raise
+            self.context.run.add_note(f"{self.name} boots from power-on: {error}")
+            self.context.run.add(Killed(machine=self.name, number=self._boots))
+            self.off()
             self._boot_once()
         except EmulatorFault as fault:
             self.context.run.add_note(f"{fault}: it is booted once more")
@@ -180,8 +193,8 @@ class Machine(GuestVerbs):
             )
         self.artifacts, self._entry = self.offers[entry], entry
 
-    def _boot_once(self) -> None:
-        plan = self._plan()
+    def _boot_once(self, start: FrozenMachine | None = None) -> None:
+        plan = self._plan(start)
         self.context.run.add_phase(self.name, plan.number, "queued")
         share = self._memory_share()
         with self._holding_failed(), admission.boot_slot(self.context.slots):
@@ -195,7 +208,19 @@ class Machine(GuestVerbs):
         running = self._start(plan)
         if self.memory:
             running.check_freezable()
+        if plan.begins_in_initrd:
+            running.go_on_in_initrd()
         running.wait_until_ready()
+
+    def _boot_into_initrd(self) -> None:
+        """Boot until the guest stops in its initrd, to be frozen there; `CannotFreeze` if it does not stop."""
+        plan = replace(self._plan(), stops_in_initrd=True)
+        share = self._memory_share()
+        with admission.boot_slot(self.context.slots):
+            share.begin()
+            running = self._start(plan)
+            running.check_freezable()
+            running.wait_until_in_initrd()
 
     @contextmanager
     def _holding_failed(self) -> Iterator[None]:
@@ -304,18 +329,35 @@ def boot(
     context: BootContext,
     power: bool = True,
     memory: Path | None = None,
+    start: FrozenMachine | None = None,
 ) -> Iterator[Machine]:
     """A machine that is on and ready (off, with ``power=False``) while the block lasts.
 
-    With ``memory``, a file that it creates, it can be frozen.
+    With ``memory``, a file that it creates, it can be frozen. With ``start``, a machine frozen in its initrd, its first
+    boot continues from there.
     """
     furnish(spec.disks)
     spec = adapted(reachable(spec, context.run), context.lab.network_faults)
-    machine = Machine(spec, artifacts, definition, context, memory)
+    machine = Machine(spec, artifacts, definition, context, memory, start)
     with _ending(machine):
         if power:
             machine.power_on()
         yield machine
+
+
+@contextmanager
+def boot_into_initrd(
+    spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, *, context: BootContext, memory: Path
+) -> Iterator[Machine]:
+    """A machine that is stopped in its initrd, where it can be frozen, while the block lasts; its memory is in the new
+    file ``memory``. `CannotFreeze` if it does not get there."""
+    machine = Machine(reachable(spec, context.run), artifacts, definition, context, memory)
+    with _ending(machine):
+        try:
+            machine._boot_into_initrd()
+            yield machine
+        finally:
+            context.run.add(Killed(machine=machine.name, number=machine._boots))
 
 
 @contextmanager

@@ -73,7 +73,8 @@ def power_on(plan: BootPlan, context: BootContext) -> Iterator[RunningBoot]:
         stack.enter_context(lab.trace.logged(plan.spec.number, plan.folder / NETWORK_LOG, follower.started_s))
         for inner in (qmp_in, console_in, shell_in, *([tpm] if tpm else [])):
             inner.close()
-        run.add_phase(plan.spec.name, plan.number, "firmware")
+        if not plan.begins_in_initrd:
+            run.add_phase(plan.spec.name, plan.number, "firmware")
         monitor = stack.enter_context(_monitor(watch, qmp))
         for place, disk in enumerate(plan.spec.disks):
             if disk.late_s:
@@ -162,8 +163,9 @@ def _started(
 ) -> Iterator[LabProcess]:
     program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
-        plan.spec, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing, variables=plan.variables,
-        boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen), is_paused=plan.stop is BreakPoint.FIRMWARE,
+        plan.spec_at_start, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing,
+        variables=plan.variables, boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
+        is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip
     (plan.folder / "argv").write_text(shlex.join(command_line.shown(argv)) + "\n", "utf-8")
     fds = [fd for fd in (sockets.qmp_fd, sockets.console_fd, sockets.shell_fd, sockets.tpm_fd) if fd is not None]

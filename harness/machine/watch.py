@@ -132,10 +132,13 @@ class BootWatch:
         """Note ``finding`` in the run, with the blame that its circumstances leave, and return the error to raise.
 
         ``awaited`` is what became of the thing that a failed unit needed.
-        A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place.
+        A clone that fails before it has answered raises `CannotFreeze` instead: a machine is booted in its place. So
+        does a machine that is to be frozen in its initrd.
         """
         if self.state is BootState.THAWING:
             raise CannotFreeze(f"a copy of a frozen machine did not continue: {finding.what}")
+        if self.plan.stops_in_initrd:
+            raise CannotFreeze(f"a machine did not get into its initrd: {finding.what}")
         plan, context = self.plan, self.context
         seen = self.observe()
         circumstances = replace(

@@ -22,7 +22,7 @@ class PhaseBegan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Killed:
-    """The test killed boot ``number`` of ``machine``: the boot did not fail."""
+    """Boot ``number`` of ``machine`` was ended on purpose, by a test or to make a template: the boot did not fail."""
 
     machine: str
     number: int

@@ -74,7 +74,8 @@ class BootResult:
     ``ready_s`` is None for a boot that did not become ready. ``run`` is the folder of the run that made this boot, if
     its machine comes from a template of an earlier run; else empty. ``memory_mib`` was in use when the machine was
     ready; 0 if unknown. ``captures`` are the files with the packets of its lab. ``hardware`` names the machine's
-    hardware profile, if it has one; ``network_faults`` are those of its lab.
+    hardware profile, if it has one; ``network_faults`` are those of its lab. ``begins`` is "initrd" for a boot that
+    continues from a machine frozen there; empty for a boot from power-on.
     """
 
     machine: str
@@ -91,16 +92,17 @@ class BootResult:
     captures: tuple[str, ...] = ()
     hardware: str = ""
     network_faults: tuple[str, ...] = ()
+    begins: str = ""
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether its duration can be compared: no hardware profile, no network faults."""
-        return not self.hardware and not self.network_faults
+        """Whether its duration can be compared: from power-on, no hardware profile, no network faults."""
+        return not self.hardware and not self.network_faults and not self.begins
 
     def is_like(self, other: BootResult) -> bool:
-        """Whether artifacts, boot path, hardware, network faults and added arguments are the same."""
+        """Whether artifacts, boot path, hardware, network faults, added arguments and beginning are the same."""
         mine, its = (
-            (boot.artifacts, boot.boot_path, boot.hardware, boot.network_faults, boot.added_arguments)
+            (boot.artifacts, boot.boot_path, boot.hardware, boot.network_faults, boot.added_arguments, boot.begins)
             for boot in (self, other)
         )
         return mine == its

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,6 +246,16 @@ def disk_device(place: int, spec: MachineSpec) -> dict[str, object]:
     size = {"logical_block_size": disk.sector_bytes, "physical_block_size": disk.sector_bytes}
     common = {"drive": f"disk{place}", "serial": disk.serial}
     return {**kinds[disk.bus], **common, **(size if disk.sector_bytes != 512 else {})}
+
+
+def attachments(spec: MachineSpec) -> Iterator[tuple[str, dict[str, object]]]:
+    """The QMP commands that attach the disks of ``spec``, all on SCSI, to a machine that was started without disks."""
+    for place, disk in enumerate(spec.disks):
+        if disk.reads_per_s:
+            limit = {"qom-type": "throttle-group", "id": f"throttle{place}", "x-iops-read": disk.reads_per_s}
+            yield "object-add", limit
+        yield "blockdev-add", {"node-name": f"disk{place}", **disk_node(place, disk)}
+        yield "device_add", disk_device(place, spec)
 
 
 def nic_id(nic: int) -> str:

@@ -213,13 +213,14 @@ def put_partition(source: Path, image: Path, partition: Partition) -> None:
 
 def _copy_data(source: int, sink: int, begin: int, end: int, to: int = 0) -> None:
     """Copy bytes ``begin`` to ``end`` of ``source``, without holes, to offset ``to`` of ``sink``."""
-    for start, stop in _extents(source, begin, end):
+    for start, stop in data_extents(source, begin, end):
         at = start
         while at < stop:
             at += os.copy_file_range(source, sink, min(_COPY_BYTES, stop - at), at, at - begin + to)
 
 
-def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The ranges of a file between ``start`` and ``end`` that are not holes (lseek(2), SEEK_DATA)."""
     while start < end:
         try:
             data = os.lseek(fd, start, os.SEEK_DATA)

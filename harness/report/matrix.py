@@ -45,7 +45,11 @@ def lay_out(verdict: Verdict) -> Matrix:
     named = (check.removeprefix(_BOOT) for check in states if check.startswith(_BOOT))
     paths = tuple(dict.fromkeys([*coverage.boot_paths, *named]))
     judged = verdict.digests.get("artifacts")
-    booted = {boot.boot_path for boot in verdict.boots if boot.ready_s is not None and boot.artifacts == judged}
+    booted = {
+        boot.boot_path
+        for boot in verdict.boots
+        if boot.ready_s is not None and boot.artifacts == judged and not boot.begins
+    }
     return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, booted)))
 
 

@@ -76,10 +76,9 @@ def _bundle_name(where: str) -> str:
 
 def _figures(verdict: Verdict) -> str:
     coverage = verdict.coverage
-    ready = sum(boot.ready_s is not None for boot in verdict.boots)
     return (
         f"{words.checks_passed(coverage)}, "
-        f"{ready} of {len(verdict.boots)} boots became ready ({', '.join(coverage.boot_paths)}), "
+        f"{words.boots_ready(verdict)} ({', '.join(coverage.boot_paths)}), "
         f"{verdict.elapsed_s:.0f} s"
     )
 

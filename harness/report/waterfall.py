@@ -111,7 +111,7 @@ def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, st
     placed = enumerate(verdict.boots)
     for place, boot in sorted(placed, key=lambda at: (at[1].ready_s is not None, -_length_s(at[1]))):
         is_under_test = boot.artifacts == verdict.digests.get("artifacts", boot.artifacts)
-        ghost = ghosts[boot.boot_path] if is_under_test else None
+        ghost = ghosts[boot.boot_path] if is_under_test and not boot.begins else None
         units = units_of(_units(boot, folder), ghost_units)
         row = _row(boot, anchors[place], scale, ghost, units, is_under_test=is_under_test)
         rows.setdefault(boot.boot_path, []).append(row)
@@ -127,7 +127,7 @@ def typical(verdict: Verdict | None, path: str) -> BootResult | None:
     times = [
         (boot.ready_s, place)
         for place, boot in enumerate(verdict.boots)
-        if boot.ready_s is not None and boot.boot_path == path and own in (None, boot.artifacts)
+        if boot.ready_s is not None and boot.boot_path == path and own in (None, boot.artifacts) and not boot.begins
     ]
     return verdict.boots[sorted(times)[len(times) // 2][1]] if times else None
 
@@ -167,7 +167,9 @@ def _length_s(boot: BootResult) -> float:
 
 def _format(boot: BootResult) -> str:
     phases = ", ".join(f"{PHASES.get(phase, phase)} {seconds:.1f} s" for phase, seconds in boot.phases.items())
-    return f"{'not ready' if boot.ready_s is None else f'ready in {boot.ready_s:.1f} s'}{phases and f' ({phases})'}"
+    begun = f" from the {boot.begins} on" if boot.begins else ""
+    ready = "not ready" if boot.ready_s is None else f"ready in {boot.ready_s:.1f} s"
+    return f"{ready}{begun}{phases and f' ({phases})'}"
 
 
 def _bars(boot: BootResult, scale: Scale) -> tuple[Bar, ...]:

@@ -89,13 +89,20 @@ def checks_passed(coverage: Coverage) -> str:
     return f"{len(coverage.passed)} of {required} required checks passed{aside}"
 
 
+def boots_ready(verdict: Verdict) -> str:
+    """How many boots became ready, and how many did not begin at power-on."""
+    ready = sum(boot.ready_s is not None for boot in verdict.boots)
+    begun = sum(bool(boot.begins) for boot in verdict.boots)
+    aside = f" ({begun} begun in the initrd)" if begun else ""
+    return f"{ready} of {len(verdict.boots)} boots became ready{aside}"
+
+
 def facts(verdict: Verdict) -> tuple[str, ...]:
     """The figures of a run, one phrase each."""
     coverage = verdict.coverage
-    ready = sum(boot.ready_s is not None for boot in verdict.boots)
     return (
         checks_passed(coverage),
-        f"{ready} of {len(verdict.boots)} boots became ready",
+        boots_ready(verdict),
         *((f"{coverage.power_cuts:,} power-cut states checked",) if coverage.power_cuts else ()),
         f"{verdict.elapsed_s:,.0f} s",
     )

@@ -86,7 +86,9 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
     findings, booted = list(record.findings), set[str]()
     if subject:
         judged = subject.artifacts.digest
-        booted = {boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == judged}
+        booted = {
+            boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == judged and not boot.begins
+        }
         findings += over_budget(definition, subject.artifacts, record.boots, subject.accelerator)
     found = one_per_cause([*findings, *_flakes(record, results)], record.dependents)
     paths = [path.value for path in scope.boot_paths]

@@ -33,7 +33,7 @@ def measure(*, quick: bool) -> list[Figure]:
     boots_s = max(ends_s) - judged_s
     return [
         Figure(row="power-cuts", what=f"{count} states of a disk judged", value=took_s, unit="s",
-               limit=Limit(most=300, unit="s", binding=False)),
+               limit=Limit(most=120, unit="s", binding=False)),
         Figure(row="power-cuts", what=f"{max(2, count // 1000)} of them booted, -n 8", value=boots_s, unit="s",
-               limit=Limit(most=480, unit="s", binding=False)),
+               limit=Limit(most=300, unit="s", binding=False)),
     ]  # fmt: skip

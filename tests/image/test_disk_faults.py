@@ -17,12 +17,14 @@ from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
+_FROM_POWER_ON = tuple(DiskFault)[::5]
+
 
 @pytest.mark.cause("the image runs from RAM, or uses a disk that is not its own, without an error")
 @pytest.mark.boots(1)
 def test_a_machine_with_a_faulty_disk_boots_with_its_data_or_fails_with_a_reason(
-    disk_fault: DiskFault, seeded_disk: Seeded, definition: ImageDefinition, make_machine: MakeMachine, lab: Lab,
-    folder: Path, default_boot_path: str, run: Run,
+    disk_fault: DiskFault, seeded_disk: Seeded, definition: ImageDefinition, make_machine: MakeMachine,
+    make_machine_in_initrd: MakeMachine, lab: Lab, folder: Path, default_boot_path: str, run: Run,
 ) -> None:  # fmt: skip
     if disk_fault is DiskFault.NO_INODES and os.geteuid():
         not_applicable("only root can make a disk without a free inode and preserve the files' owners")
@@ -30,10 +32,11 @@ def test_a_machine_with_a_faulty_disk_boots_with_its_data_or_fails_with_a_reason
     faulty = make_faulty(disk_fault, disk, seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
     name, boots = f"disk-{disk_fault}", run.expected_to_fail(folder / "boots")
+    make = make_machine if disk_fault in _FROM_POWER_ON else make_machine_in_initrd
     losses: list[str] = []
     failure = None
     try:
-        with make_machine(name, lab=lab, disks=faulty.disks, boot_path=default_boot_path, run=boots) as machine:
+        with make(name, lab=lab, disks=faulty.disks, boot_path=default_boot_path, run=boots) as machine:
             losses += seeded_disk.losses(machine, has_data=faulty.has_data)
     except BootFailed as error:
         if error.blame is not Blame.IMAGE:

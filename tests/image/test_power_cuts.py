@@ -13,7 +13,7 @@ from harness.fixtures.machine import MakeMachine
 from harness.machine.errors import by_hand
 from harness.model.machine_spec import DiskFormat
 from harness.persistence.power_cuts.campaign import PowerCutStudy, look_at_disk
-from harness.persistence.power_cuts.judge import CrashResult, Judgement
+from harness.persistence.power_cuts.judge import CrashResult, Judgement, boots_from_power_on
 from harness.persistence.power_cuts.sweep import lay_out
 from harness.qemu.disk_images import DATA_SERIAL, make_overlay
 from harness.runs.folder import Run
@@ -35,6 +35,7 @@ def test_a_machine_boots_after_a_power_cut_with_all_its_data(
     power_cuts: PowerCutStudy,
     cut_number: int,
     make_machine: MakeMachine,
+    make_machine_in_initrd: MakeMachine,
     lab: Lab,
     folder: Path,
     default_boot_path: str,
@@ -47,7 +48,9 @@ def test_a_machine_boots_after_a_power_cut_with_all_its_data(
     disk = replace(cut, path=folder / "machine.qcow2", format=DiskFormat.QCOW2)
     make_overlay(disk.path, cut.path)
     name = f"cut-{cut_number}"
-    with make_machine(name, lab=lab, disks=(disk,), boot_path=default_boot_path, power=False) as machine:
+    is_full = boots_from_power_on(cut_number, len(power_cuts.sampled))
+    make = make_machine if is_full else make_machine_in_initrd
+    with make(name, lab=lab, disks=(disk,), boot_path=default_boot_path, power=False) as machine:
         command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
         try:
             machine.power_on()

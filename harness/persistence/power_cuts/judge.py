@@ -135,3 +135,15 @@ def sample(judgements: Iterable[Judgement], count: int, ready_at: int) -> list[J
     wanted = count - len(picked)
     others = (later[place * len(later) // wanted] for place in range(wanted))
     return list(dict.fromkeys([*picked, *others]))
+
+
+_FULL_BOOTS = 5
+_LEAST_FULL_BOOTS = 2
+
+
+def boots_from_power_on(number: int, count: int) -> bool:
+    """Whether the ``number``-th of ``count`` sampled states is booted from power-on and not from the initrd: each
+    fifth, and at least two."""
+    if count < _FULL_BOOTS * (_LEAST_FULL_BOOTS - 1) + 1:
+        return number < _LEAST_FULL_BOOTS
+    return number % _FULL_BOOTS == 0

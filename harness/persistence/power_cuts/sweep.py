@@ -18,7 +18,7 @@ from harness.core.errors import ImageError
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
 from harness.persistence.power_cuts.judge import Expectation, Judgement, judge, steady
 from harness.persistence.power_cuts.materialize import Layout, new_layout
-from harness.persistence.power_cuts.read_back import DiskContents, read_disk
+from harness.persistence.power_cuts.read_back import DiskContents, KnownContents, read_disk
 from harness.persistence.power_cuts.writelog import Write, WriteLog, open_log
 from harness.qemu.disk_images import Partition
 
@@ -91,10 +91,8 @@ def sweep(
 
         def work(share: Sequence[CrashState]) -> list[Judgement]:
             with TemporaryDirectory(dir=scratch, prefix=f"{_PREFIX}{os.getpid()}-") as place:
-                layout = _layout(recording, log, Path(place))
-                return [
-                    done.note(judge(cut, _look_at(layout, cut, Path(place), recording.load), awaited)) for cut in share
-                ]
+                reader = _Reader(_layout(recording, log, Path(place)), Path(place), recording.load)
+                return [done.note(judge(cut, reader.look_at(cut), awaited)) for cut in share]
 
         scratch = _scratch(folder)
         size = math.ceil(len(cuts) / (usable_cores() * _SHARES))
@@ -131,13 +129,33 @@ def _layout(recording: Recording, log: WriteLog, folder: Path) -> Layout:
     return new_layout(log, folder, recording.partition.start_bytes, recording.partition.size_bytes)
 
 
-def _look_at(layout: Layout, cut: CrashState, folder: Path, load: str) -> DiskContents:
+def _look_at(
+    layout: Layout, cut: CrashState, folder: Path, load: str, known: KnownContents | None = None
+) -> DiskContents:
     state = folder / "state"
     layout.lay_out(cut, state)
     try:
-        return read_disk(state, folder / "files", load)
+        return read_disk(state, folder / "files", load, known)
     finally:
         state.unlink()
+
+
+class _Reader:
+    """Reads crash states in the order of their cuts; of equal ones, only the first."""
+
+    def __init__(self, layout: Layout, folder: Path, load: str) -> None:
+        self._layout, self._folder, self._load, self._known = layout, folder, load, KnownContents()
+        self._begin = -1
+        self._seen: dict[tuple[PartialWrite, ...], DiskContents] = {}
+        """Of the states that begin at that write."""
+
+    def look_at(self, cut: CrashState) -> DiskContents:
+        if cut.begin != self._begin:
+            self._begin, self._seen = cut.begin, {}
+        parts = self._layout.effective(cut)
+        if parts not in self._seen:
+            self._seen[parts] = _look_at(self._layout, cut, self._folder, self._load, self._known)
+        return self._seen[parts]
 
 
 def _whole(writes: Sequence[Write]) -> CrashState:

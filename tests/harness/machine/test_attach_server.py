@@ -65,7 +65,7 @@ def power(tmp_path: Path) -> Any:
             spec=SimpleNamespace(name="machine-direct", address="10.77.0.10"),
             artifacts=SimpleNamespace(manifest=SimpleNamespace(image="base")),
             folder=tmp_path / "machine-direct" / "boot-1",
-            frozen=None,
+            is_clone=False,
         ),
         context=SimpleNamespace(
             lab=SimpleNamespace(ssh_options=lambda _spec, _ask: {}), run=SimpleNamespace(key=tmp_path / "key")

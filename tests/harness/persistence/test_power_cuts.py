@@ -17,10 +17,18 @@ from harness.core.errors import HostError
 from harness.model.machine_spec import DiskSpec
 from harness.persistence.power_cuts.campaign import PowerCutStudy
 from harness.persistence.power_cuts.crash_states import CrashState, PartialWrite, plan_crash_states, windows
-from harness.persistence.power_cuts.judge import CrashResult, Expectation, Judgement, judge, sample, unrestored
+from harness.persistence.power_cuts.judge import (
+    CrashResult,
+    Expectation,
+    Judgement,
+    boots_from_power_on,
+    judge,
+    sample,
+    unrestored,
+)
 from harness.persistence.power_cuts.lost_writes import lost_writes
 from harness.persistence.power_cuts.materialize import new_layout
-from harness.persistence.power_cuts.read_back import DiskContents
+from harness.persistence.power_cuts.read_back import DiskContents, KnownContents, read_disk
 from harness.persistence.power_cuts.sweep import Recording, expectation, lay_out, sweep
 from harness.persistence.power_cuts.writelog import Flag, Write, count_entries, make_log, open_log
 from harness.persistence.write_load import records
@@ -120,9 +128,11 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
     write_log(tmp_path / "log", requests)
     start = 8 * KIB + 512
 
+    seen: dict[object, bytes] = {}
     with open_log(tmp_path / "log") as log:
         layout = new_layout(log, tmp_path, start, size - start)
         for cut in plan_crash_states(log.writes, 150, seed=3):
+            parts = layout.effective(cut)
             layout.lay_out(cut, tmp_path / "state")
             model = bytearray(size)
             whole = [PartialWrite(number, log.writes[number].size_bytes) for number in range(cut.begin)]
@@ -131,7 +141,9 @@ def test_a_state_is_what_was_durable_and_the_parts_to_the_byte(tmp_path: Path) -
                 data = log.data(write, 0, part.size_bytes)
                 model[write.offset_bytes : write.offset_bytes + part.size_bytes] = data
             assert (tmp_path / "state").read_bytes() == model[start:], cut
+            assert seen.setdefault((cut.begin, parts), bytes(model[start:])) == model[start:], "called equal"
             (tmp_path / "state").unlink()
+    assert len(seen) < 150, "no two states were equal"
 
 
 STEADY = {"/etc": "folder", "/etc/nova": "folder", "/etc/nova/nova.conf": "a", "/machine-id": "b"}
@@ -322,3 +334,74 @@ def test_a_whole_disk_is_laid_out_for_a_machine(recording: Recording, tmp_path: 
 def open_writes(recording: Recording) -> tuple[Write, ...]:
     with open_log(recording.log) as log:
         return log.writes
+
+
+@pytest.mark.parametrize(("count", "full"), [(2, [0, 1]), (3, [0, 1]), (6, [0, 5]), (20, [0, 5, 10, 15])])
+def test_a_fifth_of_the_sample_and_at_least_two_boot_from_power_on(count: int, full: list[int]) -> None:
+    assert [number for number in range(count) if boots_from_power_on(number, count)] == full
+
+
+@pytest.fixture
+def file_system(tmp_path: Path) -> Path:
+    state, tree = tmp_path / "state", tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("content")
+    process.output(["mkfs.ext4", "-q", "-F", "-d", str(tree), str(state), "32M"])
+    return state
+
+
+def change(state: Path, at: int, data: bytes) -> None:
+    with state.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def block_of(state: Path, file: str) -> int:
+    return int(process.output(["debugfs", "-R", f"blocks {file}", str(state)]).split()[0]) * 1024
+
+
+def test_states_that_differ_only_in_the_journal_or_the_time_are_read_once(file_system: Path, tmp_path: Path) -> None:
+    known = KnownContents()
+    seen = [read_disk(file_system, tmp_path / "files", known=known) for _ in range(2)]
+    change(file_system, block_of(file_system, "<8>") + 512 * 1024, b"dropped transaction")
+    seen.append(read_disk(file_system, tmp_path / "files", known=known))
+
+    assert seen[0].files["/file"]
+    assert seen[1] == seen[0]
+    assert seen[2] is seen[1]
+
+
+def test_one_byte_of_a_file_or_of_a_bitmap_is_judged_anew(file_system: Path, tmp_path: Path) -> None:
+    known = KnownContents()
+    whole = [read_disk(file_system, tmp_path / "files", known=known) for _ in range(2)][-1]
+
+    change(file_system, block_of(file_system, "/file"), b"C")
+    changed = read_disk(file_system, tmp_path / "files", known=known)
+    change(file_system, block_of(file_system, "/file"), bytes(1024))
+    emptied = read_disk(file_system, tmp_path / "files", known=known)
+    change(file_system, block_of(file_system, "/file"), b"content")
+    again = read_disk(file_system, tmp_path / "files", known=known)
+    table = process.output(["dumpe2fs", str(file_system)])
+    bitmap = int(table.partition("Block bitmap at ")[2].split()[0]) * 1024
+    change(file_system, bitmap, b"\0")
+    damaged = read_disk(file_system, tmp_path / "files", known=known)
+
+    digests = {seen.files["/file"] for seen in (whole, changed, emptied)}
+    assert len(digests) == 3
+    assert again is whole
+    assert damaged.problem.startswith("e2fsck -fn")
+
+
+def test_a_discard_leaves_zeros_where_something_was_and_takes_no_time_elsewhere(tmp_path: Path) -> None:
+    write_log(tmp_path / "log", [(0, block("a", 4)), None])
+    with (tmp_path / "log").open("r+b") as log:  # all but the first half of the first block, on a disk of 2 TiB
+        log.seek(0, 2)
+        log.write(struct.pack("<QQQQ", 1, (2 << 40) // 512 - 1, Flag.DISCARD, 0).ljust(512, b"\0"))
+        log.seek(0)
+        log.write(struct.pack("<QQQI", 0x6A736677736872, 1, 3, 512))
+    with open_log(tmp_path / "log") as log_:
+        layout = new_layout(log_, tmp_path, 0, 2 << 40)
+        layout.lay_out(CrashState(2, (PartialWrite(2, (2 << 40) - 512),), 3), tmp_path / "state")
+
+    with (tmp_path / "state").open("rb") as state:
+        assert state.read(32768) == b"a" * 512 + bytes(32768 - 512)

@@ -152,3 +152,26 @@ def test_the_boot_disk_is_the_firmwares_first_choice_and_no_scsi_disk() -> None:
 
     assert "virtio-blk-pci,drive=boot,serial=BOOT,bootindex=0" in _values(argv, "-device")
     assert not any("bootindex" in value for value in _values(argv, "-device") if "virtio-net" in value)
+
+
+def test_disks_are_attached_to_a_running_machine_as_the_command_line_would() -> None:
+    slow = DiskSpec(path=Path("slow.raw"), serial="SLOW", reads_per_s=20)
+    twin = DiskSpec(path=Path("twin.qcow2"), serial="TWIN", format=DiskFormat.QCOW2)
+    spec = _spec(disks=(slow, twin))
+
+    commands = list(command_line.attachments(spec))
+
+    assert [name for name, _ in commands] == ["object-add", "blockdev-add", "device_add", "blockdev-add", "device_add"]
+    argv = command_line.command(spec, sockets=QemuSockets())
+    assert [json.loads(node) for node in _values(argv, "-blockdev")] == [
+        arguments for name, arguments in commands if name == "blockdev-add"
+    ]
+    started = [value for value in _values(argv, "-device") if value.startswith("scsi-hd")]
+    assert started == [
+        ",".join(f"{key}={value}" for key, value in arguments.items()).removeprefix("driver=")
+        for name, arguments in commands
+        if name == "device_add"
+    ]
+    assert _values(argv, "-object")[-1] == "throttle-group,id=throttle0,x-iops-read=20"
+    without = command_line.command(_spec(disks=()), sockets=QemuSockets())
+    assert "virtio-scsi-pci,id=scsi0" in _values(without, "-device"), "the controller is there when the disk is not"

@@ -301,7 +301,8 @@ def test_boots_are_compared_with_the_median_boot_on_their_path(tmp_path: Path, v
         samples.boot(tmp_path / "p", number, "direct", stretch=stretch) for number, stretch in enumerate((3, 1, 2))
     ]
     foreign = replace(boots[0], artifacts="others")
-    promoted = replace(verdict, boots=(*boots, foreign, replace(boots[0], ready_s=None)))
+    begun = replace(boots[0], begins="initrd")
+    promoted = replace(verdict, boots=(*boots, foreign, begun, begun, replace(boots[0], ready_s=None)))
 
     assert waterfall.typical(promoted, "direct") == boots[2]
     assert waterfall.typical(promoted, "kexec") is None

@@ -142,3 +142,12 @@ def test_a_check_that_is_not_applicable_has_a_line_with_its_reason_and_does_not_
 
     assert "not applicable: ordering: systemd 252" in lines
     assert any("PASSED. 7 of 7 required checks passed (1 not applicable), " in line for line in lines)
+
+
+def test_boots_that_began_in_the_initrd_are_counted_apart(tmp_path: Path) -> None:
+    ready, begun, failed = (samples.boot(tmp_path, number, "direct") for number in (1, 2, 3))
+    boots = (ready, replace(begun, begins="initrd"), replace(failed, ready_s=None))
+
+    lines = list(format_verdict(samples.verdict(boots, (), outcome=Outcome.PASSED), tmp_path))
+
+    assert "2 of 3 boots became ready (1 begun in the initrd)" in lines[0]

@@ -100,6 +100,15 @@ def test_blame_decides_and_one_failure_of_the_image_outranks_the_rest(
     assert verdict([*good(subject), *found], subject).outcome is outcome
 
 
+def test_a_boot_that_began_in_the_initrd_proves_no_boot_path(subject: Subject) -> None:
+    begun = replace(boot(subject), begins="initrd")
+
+    made = verdict([planned("t::all", *CHECKS), begun, reported("t::all")], subject)
+
+    assert made.outcome is Outcome.INCONCLUSIVE
+    assert "boot:direct" in made.coverage.missing
+
+
 def test_a_test_whose_teardown_fails_has_failed(subject: Subject) -> None:
     made = verdict([*good(subject), reported("t::all", "failed", "teardown")], subject)
 
