@@ -42,6 +42,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--hardware", metavar="NAME|FILE",
         help="Boot machines of this hardware profile: a name, or a file written by `bootproof hardware`.")
     add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="QEMU's accelerator (default: auto).")
+    add("--qemu", metavar="PROGRAM",
+        help="QEMU to boot machines with (default: $BOOTPROOF_QEMU, else the quickest that is installed).")
     add("--network", choices=["auto", "lab", "user"], default="auto",
         help="Network of the machines: a lab, or QEMU's user network if this host cannot open a lab (default: auto).")
     add("--network-fault", action="append", default=[], metavar="NAME",
@@ -82,6 +84,7 @@ class RunOptions:
     boot_paths: tuple[BootPath, ...] = ()
     hardware: HardwareProfile | None = None
     accelerator: str = "auto"
+    qemu: str | None = None
     network: str = "auto"
     network_faults: tuple[NetworkFault, ...] = ()
     is_thorough: bool = False
@@ -132,6 +135,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         hardware=find_profile(option.hardware) if option.hardware else None,
         accelerator=option.accel,
+        qemu=option.qemu,
         network=option.network,
         network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         is_thorough=option.thorough,
@@ -156,7 +160,8 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
 
 def check_without_image(option: Any) -> None:
     """Raise pytest's `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
-    for name, value in (("--network-fault", option.network_fault), ("--power-cuts", option.power_cuts)):
+    needing = {"--network-fault": option.network_fault, "--power-cuts": option.power_cuts, "--qemu": option.qemu}
+    for name, value in needing.items():
         if value:
             raise pytest.UsageError(f"{name} needs --image, without which no machine is booted")
 
