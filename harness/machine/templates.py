@@ -26,6 +26,7 @@ from harness.machine.template_store import TemplateStore
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskRole, DiskSpec, MachineSpec, Network
+from harness.model.qemu import Qemu
 from harness.qemu import command_line, disk_images, program
 from harness.qemu.snapshot import CannotFreeze
 from harness.store.template_record import Template
@@ -140,13 +141,21 @@ class Templates:
 
 
 def template_key(
-    spec: TemplateSpec, path: tuple[State, ...], store: TemplateStore, host: Sequence[str] | None = None
+    spec: TemplateSpec,
+    path: tuple[State, ...],
+    store: TemplateStore,
+    *,
+    host: Sequence[str] | None = None,
+    qemu: Qemu | None = None,
 ) -> str:
-    """The key of the template at the end of ``path``; ``host`` stands for this boot of this host (`host_identity`)."""
+    """The key of the template at the end of ``path``.
+
+    ``host`` stands for this boot of this host (`host_identity`), ``qemu`` for the QEMU that is used.
+    """
     machine, definition, run = spec.machine, spec.definition, store.run
     placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(machine.disks))
     machine = reachable(replace(machine, name="", uuid=uuid.UUID(int=0), disks=placeholders), run)
-    qemu = program.in_use()
+    qemu = qemu or program.in_use()
     binary = Path(qemu.program).stat()
     sockets = command_line.QemuSockets(
         netdevs=(spec.network,) * len(machine.nics), tpm_fd=0 if machine.has_tpm else None
