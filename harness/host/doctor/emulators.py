@@ -38,7 +38,7 @@ def emulators(artifacts: Path | None) -> Iterator[HostCheck]:
     elif len(found) > 1:
         yield HostCheck(name=_NAME, state=CheckState.OK, detail=_of_several(found, artifacts))
     elif found:
-        yield of_release(found[0], platform.freedesktop_os_release(), has_backports=_has_backports())
+        yield of_release(found[0], _release(), has_backports=_has_backports())
 
 
 def _of_several(found: list[Qemu], artifacts: Path | None) -> str:
@@ -61,6 +61,13 @@ def of_release(qemu: Qemu, release: dict[str, str], *, has_backports: bool) -> H
     if not has_backports:
         where += ", once apt knows that archive (https://backports.debian.org/Instructions)"
     return HostCheck(name=_NAME, state=CheckState.LIMITED, detail=f"{qemu}; {where}: {_GAIN}", remedy=_AGREE)
+
+
+def _release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:  # the host has no os-release
+        return {}
 
 
 def _has_backports() -> bool:
