@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.model.definition import ImageDefinition
     from harness.model.hardware import HardwareProfile
     from harness.model.network_faults import NetworkFault
+    from harness.model.qemu import Qemu
 
 
 _POWER_CUTS = 20000
@@ -74,7 +75,7 @@ def add_options(parser: pytest.Parser) -> None:
 class RunOptions:
     """The options of one run, parsed and validated. ``policy`` is the SHA-256 of the policy file, empty without one.
 
-    ``kernel_arguments`` is None if the option was not given.
+    ``kernel_arguments`` is None if the option was not given, ``qemu`` if neither that nor the environment names one.
     """
 
     definitions: Mapping[str, ImageDefinition]
@@ -84,7 +85,7 @@ class RunOptions:
     boot_paths: tuple[BootPath, ...] = ()
     hardware: HardwareProfile | None = None
     accelerator: str = "auto"
-    qemu: str | None = None
+    qemu: Qemu | None = None
     network: str = "auto"
     network_faults: tuple[NetworkFault, ...] = ()
     is_thorough: bool = False
@@ -123,6 +124,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     from harness.model import network_faults
     from harness.model.definition import find_definition
     from harness.model.hardware import find_profile
+    from harness.qemu import program
 
     _check_values(option)
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(roots)
@@ -135,7 +137,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         hardware=find_profile(option.hardware) if option.hardware else None,
         accelerator=option.accel,
-        qemu=option.qemu,
+        qemu=program.named(option.qemu),
         network=option.network,
         network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         is_thorough=option.thorough,

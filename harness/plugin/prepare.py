@@ -59,15 +59,15 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
     """
     store, hardware = source.store, options.hardware
     make_key(run, store)
-    if qemu := program.named(options.qemu):
-        program.use(qemu)
+    if options.qemu:
+        program.use(options.qemu)
     check_nics(hardware.nics if hardware else ())
     network = choose_network(options, run)
     versions = choose_versions(source, options, run)
     if BootPath.GRUB in options.paths_of(source.definition.name):
         for artifacts in (versions.old, versions.new, versions.newest):
             grub.check(artifacts.manifest)
-    choice = accelerator.take(options.accelerator, versions.under_test, store, qemu=qemu)
+    choice = accelerator.take(options.accelerator, versions.under_test, store, qemu=options.qemu)
     slowness = accelerator.slowness(choice, versions.under_test.kernel, qemu=program.in_use())
     return PreparedImage(
         image=source.definition.name,

@@ -238,6 +238,28 @@ def test_without_kvm_machines_are_emulated(of_boots: Checks) -> None:
     assert check.remedy in ("", "modprobe kvm_intel", "modprobe kvm_amd")
 
 
+def test_with_kvm_doctor_says_what_to_expect_and_names_no_quicker_emulator(examined: Examine, tmp_path: Path) -> None:
+    """The device is one that opens; a script that prints a kernel's first line takes the place of QEMU."""
+    qemu = install_qemu(tmp_path / "bin", "7.2.22")
+    with qemu.open("a") as script:
+        script.write("echo '[    0.000000] Linux version 6.12'\n")
+    after = """
+    mkdir dev && mount -t tmpfs tmpfs dev
+    for node in null zero random urandom; do : > dev/$node; mount --bind /dev/$node dev/$node; done
+    : > dev/kvm; mount --bind /dev/null dev/kvm
+    mount --rbind dev /dev
+    mkdir -p store/artifacts/one && echo kernel > store/artifacts/one/vmlinuz
+    """
+
+    checks = examined("boots", after=after, PATH=f"{qemu.parent}:{os.environ['PATH']}")
+
+    check = checks["accelerator"]
+    assert check.state is CheckState.OK
+    assert check.detail.startswith("kvm: the kernel's first line came after ")
+    assert "a boot uses as many cores as its machine has; `make bench ROWS=kvm`" in check.detail
+    assert "emulator" not in checks
+
+
 def test_without_the_rom_the_direct_boot_path_is_left(of_boots: Checks) -> None:
     check = of_boots["iPXE ROM"]
 
