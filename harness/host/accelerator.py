@@ -47,10 +47,10 @@ def take(wanted: str, artifacts: Artifacts, store: Store, *, qemu: Qemu | None =
     """The accelerator for ``wanted``, as `choose` says; from now on, this process starts machines with its QEMU.
 
     ``qemu`` is the one that was asked for, if any. For emulation the quickest of those installed is taken, as
-    `emulator.choose` says.
+    `emulator.choose` says. All images of a process have the same.
     """
     memory = store.folder("accelerators")
-    qemu = qemu or program.named()
+    qemu = qemu or program.chosen() or program.named()
     choice = choose(wanted, artifacts.kernel, memory, qemu=qemu or program.of_path())
     if qemu is None and choice.accelerator is Accelerator.TCG:
         qemu = emulator.choose(emulator.installed(), artifacts.kernel, artifacts.initrd, memory)

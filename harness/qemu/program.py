@@ -28,6 +28,11 @@ def use(qemu: Qemu) -> None:
     _in_use = qemu
 
 
+def chosen() -> Qemu | None:
+    """What `use` was called with; None before that."""
+    return _in_use
+
+
 def in_use() -> Qemu:
     """The QEMU of this process's machines. `HostError` if none is installed, `UsageError` if the named one is wrong."""
     return _in_use or named() or of_path()
