@@ -1,7 +1,6 @@
 """What runs cost with KVM, for a host that has it: nobody has measured this yet. Only on request.
 
 ``make bench ROWS=kvm`` on a host where `bootproof doctor` finds KVM; elsewhere it says why it cannot be measured.
-Deadlines, and how many machines boot at once, are checked against these figures.
 """
 
 from __future__ import annotations
