@@ -48,6 +48,8 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         help="inject a network fault, such as http-404-rootfs (repeatable)")
     add("--memory", type=int, metavar="MIB", help="memory in MiB (default: the definition's)")
     add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="accelerator (default: auto)")
+    add("--qemu", metavar="PROGRAM",
+        help="the QEMU to boot it with (default: $BOOTPROOF_QEMU, else the quickest that is installed)")
     add("--network", choices=["auto", "lab", "user"], default="auto",
         help="an isolated lab, or QEMU's user network (default: auto, a lab where this host allows one)")
     # fmt: on
@@ -69,6 +71,7 @@ def _boot(options: argparse.Namespace) -> int:
             network_faults=tuple(options.network_fault),
             memory_mib=options.memory,
             accel=options.accel,
+            qemu=options.qemu,
             network=options.network,
         )
     )

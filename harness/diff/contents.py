@@ -41,7 +41,7 @@ class Facts:
     image: Image
     runtime_profile: RuntimeProfile | None
     boots: tuple[BootResult, ...]
-    accelerator: str
+    ran_on: str
 
 
 def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts:
@@ -53,7 +53,7 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
         image=image,
         runtime_profile=verdict.runtime_profile if verdict and is_about else None,
         boots=tuple(boot for boot in boots if boot.ready_s and boot.is_ordinary and boot.artifacts == artifacts.digest),
-        accelerator=verdict.host.get("accelerator", "").partition(":")[0] if verdict else "",
+        ran_on=verdict.ran_on if verdict else "",
     )
 
 

@@ -13,7 +13,7 @@ from harness.diff.files import compare_files
 from harness.diff.tree import TreeFile
 from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 from harness.model.artifacts import INITRD, KERNEL
-from harness.model.verdict import BootResult
+from harness.model.verdict import BootResult, is_like
 
 T = TypeVar("T")
 
@@ -242,8 +242,8 @@ def _boot_times(old: Facts, new: Facts) -> Section:
     name = "boot phases"
     if not old.boots or not new.boots:
         return Section(name=name, unknown=_missing("no boot of {} is known", old.boots, new.boots))
-    if old.accelerator != new.accelerator:
-        ran_on = " and ".join(facts.accelerator or "something unknown" for facts in (old, new))
+    if not is_like(old.ran_on, new.ran_on):
+        ran_on = " and ".join(facts.ran_on or "something unknown" for facts in (old, new))
         return Section(name=name, unknown=f"boots under {ran_on} cannot be compared")
     one, other = _phases(old.boots), _phases(new.boots)
     figures = [key for key in one if key in other]

@@ -1,9 +1,9 @@
 """Admission: limits how many machines boot and run at once on this host, over all workers of all runs.
 
 A booting machine uses as many cores as its accelerator has threads, an idle one nearly none; more booting machines
-than cores slow each other down. A boot therefore holds a slot, one for each core, and a machine holds a share of
-memory for its whole life. Slots and shares are locked files instead of a daemon's counters, so that those of a dead
-worker are free at once.
+than cores slow each other down. There is a slot for each core. A boot therefore holds as many as it uses: one if it is
+emulated in one thread, one for each of its CPUs under KVM. A machine holds a share of memory for its whole life. Slots
+and shares are locked files instead of a daemon's counters, so that those of a dead worker are free at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import IO, cast
 from harness.core.deadline import Deadline, poll, usable_cores
 from harness.core.errors import HostError
 from harness.core.locks import lock, try_lock
+from harness.model.machine_spec import MachineSpec
+from harness.model.qemu import Qemu, Thread
 
 PATIENCE_S = 3600.0
 _SHARE_TOUCHED = 0.75
@@ -32,23 +34,43 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def boot_slot(folder: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold one of the host's boot slots, one per core; `HostError` if none is free within ``patience_s``.
+def boot_slot(folder: Path, cores: int = 1, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold ``cores`` of the host's boot slots, one per core; `HostError` if they are not free within ``patience_s``.
 
-    ``folder`` is shared by all boots on this host.
+    A boot that uses more cores than this process has holds all of them. ``folder`` is shared by all boots on this host.
     """
+    deadline, needed = Deadline(patience_s), min(cores, usable_cores())
     with _writable(folder):
-        files = [_open(folder / f"boot-{number}") for number in range(usable_cores())]
+        held = poll(lambda: _slots(folder, needed), deadline, every_s=0.1)
+    if held is None:
+        what = f"{needed} boot slots" if needed > 1 else "boot slot"
+        raise HostError(f"no {what} in {folder} within {deadline.passed_s:.0f} s; `ps` shows the machines that boot")
     try:
-        deadline = Deadline(patience_s)
-        if poll(lambda: any(try_lock(file) for file in files), deadline, every_s=0.1) is None:
-            raise HostError(
-                f"no boot slot in {folder} within {deadline.passed_s:.0f} s; `ps` shows the machines that boot"
-            )
         yield
     finally:
-        for file in files:
+        for file in held:
             os.close(file)
+
+
+def _slots(folder: Path, needed: int) -> list[int] | None:
+    """The open files of ``needed`` slots that this process holds now; None, and none of them, if fewer are free."""
+    held = list[int]()
+    for number in range(usable_cores()):
+        file = _open(folder / f"boot-{number}")
+        if try_lock(file):
+            held.append(file)
+        else:
+            os.close(file)
+        if len(held) == needed:
+            return held
+    for file in held:
+        os.close(file)
+    return None
+
+
+def cores_of_a_boot(spec: MachineSpec, qemu: Qemu) -> int:
+    """How many cores a boot of ``spec`` keeps busy: pure."""
+    return 1 if spec.is_emulated and qemu.thread is Thread.SINGLE else spec.cpus
 
 
 def of_a_boot(memory_mib: int) -> int:

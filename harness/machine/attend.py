@@ -30,7 +30,7 @@ from harness.model.definition import ImageDefinition, find_definition, find_imag
 from harness.model.hardware import apply, find_profile, path_for, problem
 from harness.model.machine_spec import BootPath, BreakPoint, DiskFormat, DiskSpec, MachineSpec, Network
 from harness.model.network_faults import NetworkFault, adapted
-from harness.qemu import disk_images
+from harness.qemu import disk_images, program
 from harness.qemu.devices import check_nics
 from harness.runs.folder import Run, make_key
 from harness.runs.progress import BuildProgress
@@ -63,7 +63,8 @@ _CREDENTIALS = {"systemd.unit-dropin.serial-getty@ttyS0.service~bootproof": _AUT
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootOptions:
     """What `bootproof boot` is asked to boot: ``image`` is an image's name or a folder of artifacts; None and empty
-    stand for the definition's value. ``accel`` and ``network`` are "auto" or one kind."""
+    stand for the definition's value. ``accel`` and ``network`` are "auto" or one kind; ``qemu`` is as in
+    `program.named`."""
 
     image: str
     artifacts: Path | None = None
@@ -76,6 +77,7 @@ class BootOptions:
     network_faults: tuple[str, ...] = ()
     memory_mib: int | None = None
     accel: str = "auto"
+    qemu: str | None = None
     network: str = "auto"
 
     def check(self) -> None:
@@ -99,14 +101,17 @@ def boot_by_hand(options: BootOptions) -> None:
     path = BootPath(options.boot_path)
     if hardware and (obstacle := problem(hardware, path)):
         raise UsageError(f"--hardware {obstacle}; use --boot-path {path_for(hardware, path)}")
+    if qemu := program.named(options.qemu):
+        program.use(qemu)
     check_nics(hardware.nics if hardware else ())
     faults = _faults(options.network_faults, path)
     store = find_store()
     with ExitStack() as stack:
         definition, artifacts = _image_of(options, store, stack)
-        choice = accelerator.choose(options.accel, artifacts.kernel, store.folder("accelerators"))
+        choice = accelerator.take(options.accel, artifacts, store, qemu=qemu)
         network = choose_network(options.network)
-        to_stderr(f"{artifacts.digest[:12]} by {choice.accelerator} ({choice.reason}); Ctrl-] ends the machine")
+        by = f"{choice.accelerator} ({choice.reason}) of {program.in_use()}"
+        to_stderr(f"{artifacts.digest[:12]} by {by}; Ctrl-] ends the machine")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=remove))

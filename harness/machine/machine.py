@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -28,7 +28,7 @@ from harness.model.events import Killed
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.network_faults import adapted
-from harness.qemu import grub
+from harness.qemu import grub, program
 from harness.qemu.disk_images import furnish
 from harness.qemu.qmp import QmpError
 from harness.qemu.snapshot import CannotFreeze
@@ -161,7 +161,7 @@ class Machine(GuestVerbs):
         self._check_off()
         self._deploy(artifacts)
         share = self._memory_share()
-        with admission.boot_slot(self.context.slots):
+        with self.boot_slot():
             share.begin()
             running, deadline = self._start(self._plan()), Deadline(self.context.timeouts.boot_s)
             while not when(running.console):
@@ -197,7 +197,7 @@ class Machine(GuestVerbs):
         plan = self._plan(start)
         self.context.run.add_phase(self.name, plan.number, "queued")
         share = self._memory_share()
-        with self._holding_failed(), admission.boot_slot(self.context.slots):
+        with self._holding_failed(), self.boot_slot():
             share.begin()
             self._boot(plan)
 
@@ -237,6 +237,10 @@ class Machine(GuestVerbs):
         self.running_boot.freeze(state)
         self.off()
         boot_files.forget_disks(self.folder)
+
+    def boot_slot(self) -> AbstractContextManager[None]:
+        """Holds as many of the host's boot slots as a boot of this machine uses cores."""
+        return admission.boot_slot(self.context.slots, admission.cores_of_a_boot(self.spec, program.in_use()))
 
     def _memory_share(self, needed_mib: int | None = None) -> admission.Share:
         """What the machine takes of the host's memory until it is off: by default, as much as a boot."""
@@ -288,7 +292,7 @@ class Machine(GuestVerbs):
         self._deploy(into)
         if self.is_clone:
             self._memory_share().begin()
-        with self._holding_failed(), admission.boot_slot(self.context.slots):
+        with self._holding_failed(), self.boot_slot():
             plan = self._plan(is_kexec=True)
             boot_files.save_upgrade(plan, self.running_boot.plan, self.context.lab)
             running = self.running_boot.kexec(plan)
@@ -401,7 +405,7 @@ def power_on_together(machines: Sequence[Machine]) -> None:
     """
     slots = machines[0].context.slots
     needed_mib = sum(admission.of_a_boot(machine.spec.memory_mib) for machine in machines)
-    with admission.memory_share(slots, needed_mib) as share, admission.boot_slot(slots):
+    with admission.memory_share(slots, needed_mib) as share, machines[0].boot_slot():
         share.begin()
         with ThreadPoolExecutor(len(machines), thread_name_prefix="boot") as pool:
             boots = [pool.submit(machine._boot, machine._plan()) for machine in machines]

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from harness.core import process
 from harness.core.cpu_use import metering
 from harness.core.deadline import Changes, Deadline
 from harness.guest.console import Console, follow
@@ -26,7 +25,7 @@ from harness.machine.watch import BootWatch
 from harness.model.layout import NETWORK_LOG
 from harness.model.machine_spec import BreakPoint, DiskSpec, MachineSpec
 from harness.model.network_faults import LinkFault
-from harness.qemu import command_line, grub
+from harness.qemu import command_line, grub, program
 from harness.qemu.devices import check_nics
 from harness.qemu.qmp import Qmp, QmpError, QmpGone, open_qmp
 
@@ -161,9 +160,8 @@ def _started(
     boot_disk: DiskSpec | None,
     clock: str,
 ) -> Iterator[LabProcess]:
-    program = process.require(command_line.PROGRAM, "qemu-system-x86")
     argv = command_line.command(
-        plan.spec_at_start, program=program, sockets=sockets, direct=plan.direct, memory=plan.backing,
+        plan.spec_at_start, qemu=program.in_use(), sockets=sockets, direct=plan.direct, memory=plan.backing,
         variables=plan.variables, boot_disk=boot_disk, clock=clock, is_frozen=bool(plan.frozen),
         is_paused=plan.stop is BreakPoint.FIRMWARE,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.core import digest, process
+from harness.core import digest
 from harness.core.host_id import host_identity
 from harness.lab import Lab, OpenLab
 from harness.machine import states
@@ -26,7 +26,8 @@ from harness.machine.template_store import TemplateStore
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import DiskRole, DiskSpec, MachineSpec, Network
-from harness.qemu import command_line, disk_images
+from harness.model.qemu import Qemu
+from harness.qemu import command_line, disk_images, program
 from harness.qemu.snapshot import CannotFreeze
 from harness.store.template_record import Template
 
@@ -140,17 +141,26 @@ class Templates:
 
 
 def template_key(
-    spec: TemplateSpec, path: tuple[State, ...], store: TemplateStore, host: Sequence[str] | None = None
+    spec: TemplateSpec,
+    path: tuple[State, ...],
+    store: TemplateStore,
+    *,
+    host: Sequence[str] | None = None,
+    qemu: Qemu | None = None,
 ) -> str:
-    """The key of the template at the end of ``path``; ``host`` stands for this boot of this host (`host_identity`)."""
+    """The key of the template at the end of ``path``.
+
+    ``host`` stands for this boot of this host (`host_identity`), ``qemu`` for the QEMU that is used.
+    """
     machine, definition, run = spec.machine, spec.definition, store.run
     placeholders = tuple(replace(disk, path=Path(f"disk{n}")) for n, disk in enumerate(machine.disks))
     machine = reachable(replace(machine, name="", uuid=uuid.UUID(int=0), disks=placeholders), run)
-    program = Path(process.require(command_line.PROGRAM, "qemu-system-x86"))
+    qemu = qemu or program.in_use()
+    binary = Path(qemu.program).stat()
     sockets = command_line.QemuSockets(
         netdevs=(spec.network,) * len(machine.nics), tpm_fd=0 if machine.has_tpm else None
     )
-    argv = command_line.command(machine, program=str(program), sockets=sockets, clock=machine.clock or "utc")
+    argv = command_line.command(machine, qemu=qemu, sockets=sockets, clock=machine.clock or "utc")
     argv += [f"{disk.role} {disk.size_gib}" for disk in machine.disks]
     steps = [[state.name, state.source, spec.versions.old.digest, spec.versions.new.digest] for state in path[1:]]
     demanded = [*definition.services, *definition.sockets, "", *definition.waiting]
@@ -160,7 +170,7 @@ def template_key(
             _own_digest(),
             spec.first_artifacts(path[0]).digest,
             argv,
-            [program.stat().st_size, program.stat().st_mtime_ns],
+            [binary.st_size, binary.st_mtime_ns],
             list(host or host_identity()),
             [machine.boot_path, *spec.network_faults],
             demanded,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.machine_spec import Accelerator, Network
+from harness.model.qemu import Qemu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class PreparedImage:
     newest: Path
     accelerator: Accelerator
     accelerator_reason: str
+    qemu: Qemu
     network: Network
     network_reason: str
     durations: TestDurations

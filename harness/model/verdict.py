@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from harness.core.errors import Blame
 from harness.core.serialization import Format
 from harness.model import upgrades
+from harness.model.machine_spec import Accelerator
 
 
 class Outcome(StrEnum):
@@ -179,3 +181,21 @@ class Verdict:
     cost: Cost | None = None
     runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()
+
+    @property
+    def ran_on(self) -> str:
+        """What the speed of its boots depends on: "kvm", "tcg of QEMU 10.0", or "tcg" in verdicts that name no QEMU;
+        empty if nothing was booted."""
+        accelerator = self.host.get("accelerator", "").partition(":")[0]
+        qemu = _QEMU.match(self.host.get("qemu", ""))
+        return f"{accelerator} of {qemu[1]}{qemu[2] or ''}" if qemu and accelerator == Accelerator.TCG else accelerator
+
+
+_QEMU = re.compile(r"(QEMU \d+\.\d+)(?:[^:]*(,thread=multi)\))?")
+"""Of `Verdict.host`: a major and a minor version, and how it emulates, if that is not the default."""
+
+
+def is_like(ran_on: str, other: str) -> bool:
+    """Whether boots that `Verdict.ran_on` describes can be compared; not known of a QEMU that is not named."""
+    unnamed = Accelerator.TCG.value
+    return ran_on == other or (unnamed in (ran_on, other) and ran_on.startswith(unnamed) and other.startswith(unnamed))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from harness.core.deadline import Deadline
 from harness.guest.waiting import WaitFailed
-from harness.host import admission
 from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 
@@ -87,14 +86,14 @@ def workloads_of(definition: ImageDefinition) -> list[Workload]:
 
 def make_workloads(machine: Machine, workloads: Iterable[Workload]) -> None:
     """Put the ``workloads`` on ``machine``; `ImageError` if one cannot be made."""
-    with admission.boot_slot(machine.context.slots):  # it keeps the guest's CPU busy, as a boot does
+    with machine.boot_slot():  # it keeps the guest's CPU busy, as a boot does
         for workload in workloads:
             machine.check(workload.make)
 
 
 def failures(machine: Machine, workloads: Iterable[Workload]) -> list[str]:
     """A sentence for each of the ``workloads`` that does not work any more."""
-    with admission.boot_slot(machine.context.slots):
+    with machine.boot_slot():
         return [f"{one.name} is lost: {problem}" for one in workloads if (problem := _problem(machine, one))]
 
 

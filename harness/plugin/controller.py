@@ -14,6 +14,7 @@ from harness.model.events import Event, Prepared, ReportedTest
 from harness.model.hardware import unfreezable
 from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
+from harness.model.qemu import Thread
 from harness.model.verdict import Finding
 from harness.plugin import bundles, dependents
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
@@ -23,6 +24,7 @@ from harness.plugin.options import RunOptions
 from harness.plugin.other_plugins import outcome_of
 from harness.plugin.prepare import Source, prepare
 from harness.plugin.state import RunState
+from harness.qemu import program
 from harness.runs.folder import Run, make_run_folder
 from harness.runs.progress import BuildProgress, EventFollower
 from harness.store.store import find_store
@@ -79,6 +81,8 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
 def _about(prepared: PreparedImage, options: RunOptions) -> Iterator[str]:
     artifacts = f"artifacts {prepared.under_test.name[:12]}, {prepared.accelerator} ({prepared.accelerator_reason})"
     yield f"{artifacts}; logs and verdict in {prepared.run_folder}"
+    if prepared.qemu.program != process.find(program.NAME) or prepared.qemu.thread is not Thread.SINGLE:
+        yield f"{prepared.qemu}, {prepared.qemu.reason}"
     if prepared.network is Network.USER:
         yield f"network user ({prepared.network_reason})"
     if options.hardware:

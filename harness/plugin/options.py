@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.model.definition import ImageDefinition
     from harness.model.hardware import HardwareProfile
     from harness.model.network_faults import NetworkFault
+    from harness.model.qemu import Qemu
 
 
 _POWER_CUTS = 20000
@@ -42,6 +43,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--hardware", metavar="NAME|FILE",
         help="Boot machines of this hardware profile: a name, or a file written by `bootproof hardware`.")
     add("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="QEMU's accelerator (default: auto).")
+    add("--qemu", metavar="PROGRAM",
+        help="QEMU to boot machines with (default: $BOOTPROOF_QEMU, else the quickest that is installed).")
     add("--network", choices=["auto", "lab", "user"], default="auto",
         help="Network of the machines: a lab, or QEMU's user network if this host cannot open a lab (default: auto).")
     add("--network-fault", action="append", default=[], metavar="NAME",
@@ -72,7 +75,7 @@ def add_options(parser: pytest.Parser) -> None:
 class RunOptions:
     """The options of one run, parsed and validated. ``policy`` is the SHA-256 of the policy file, empty without one.
 
-    ``kernel_arguments`` is None if the option was not given.
+    ``kernel_arguments`` is None if the option was not given, ``qemu`` if neither that nor the environment names one.
     """
 
     definitions: Mapping[str, ImageDefinition]
@@ -82,6 +85,7 @@ class RunOptions:
     boot_paths: tuple[BootPath, ...] = ()
     hardware: HardwareProfile | None = None
     accelerator: str = "auto"
+    qemu: Qemu | None = None
     network: str = "auto"
     network_faults: tuple[NetworkFault, ...] = ()
     is_thorough: bool = False
@@ -120,6 +124,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     from harness.model import network_faults
     from harness.model.definition import find_definition
     from harness.model.hardware import find_profile
+    from harness.qemu import program
 
     _check_values(option)
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(roots)
@@ -132,6 +137,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         hardware=find_profile(option.hardware) if option.hardware else None,
         accelerator=option.accel,
+        qemu=program.named(option.qemu),
         network=option.network,
         network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         is_thorough=option.thorough,
@@ -156,7 +162,8 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
 
 def check_without_image(option: Any) -> None:
     """Raise pytest's `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
-    for name, value in (("--network-fault", option.network_fault), ("--power-cuts", option.power_cuts)):
+    needing = {"--network-fault": option.network_fault, "--power-cuts": option.power_cuts, "--qemu": option.qemu}
+    for name, value in needing.items():
         if value:
             raise pytest.UsageError(f"{name} needs --image, without which no machine is booted")
 

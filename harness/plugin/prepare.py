@@ -16,10 +16,10 @@ from harness.machine.states import Versions
 from harness.model import network_faults
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
-from harness.model.machine_spec import Accelerator, BootPath, Network
+from harness.model.machine_spec import BootPath, Network
 from harness.model.prepared import PreparedImage
 from harness.plugin.options import RunOptions
-from harness.qemu import grub
+from harness.qemu import grub, program
 from harness.qemu.devices import check_nics
 from harness.runs import history
 from harness.runs.folder import Run, make_key
@@ -59,15 +59,16 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
     """
     store, hardware = source.store, options.hardware
     make_key(run, store)
+    if options.qemu:
+        program.use(options.qemu)
     check_nics(hardware.nics if hardware else ())
     network = choose_network(options, run)
     versions = choose_versions(source, options, run)
     if BootPath.GRUB in options.paths_of(source.definition.name):
         for artifacts in (versions.old, versions.new, versions.newest):
             grub.check(artifacts.manifest)
-    kernel = versions.under_test.kernel
-    choice = accelerator.choose(options.accelerator, kernel, store.folder("accelerators"))
-    is_emulated = choice.accelerator is Accelerator.TCG
+    choice = accelerator.take(options.accelerator, versions.under_test, store, qemu=options.qemu)
+    slowness = accelerator.slowness(choice, versions.under_test.kernel, qemu=program.in_use())
     return PreparedImage(
         image=source.definition.name,
         run_folder=run.folder,
@@ -77,10 +78,11 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
         newest=versions.newest.folder,
         accelerator=choice.accelerator,
         accelerator_reason=choice.reason,
+        qemu=program.in_use(),
         network=network.network,
         network_reason=network.reason,
         durations=history.durations(store, source.definition.name),
-        slowness=round(accelerator.emulation_slowness(kernel), 2) if is_emulated else 1.0,
+        slowness=round(slowness, 2),
         network_faults=tuple(fault.name for fault in options.network_faults),
         hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
     )

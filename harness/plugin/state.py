@@ -21,6 +21,7 @@ from harness.model.verdict import Verdict
 from harness.plugin import suite
 from harness.plugin.options import RunOptions, read_options
 from harness.promotion.attest import read_signer
+from harness.qemu import program
 from harness.runs.folder import Run
 from harness.verdict.causes import Cause
 
@@ -71,6 +72,7 @@ class RunState:
 
     def use(self, prepared: PreparedImage) -> None:
         self.prepared[prepared.image] = prepared
+        program.use(prepared.qemu)
         use_host_speed(replace(host_speed(), emulation=max(known.slowness for known in self.prepared.values())))
         self.runs[prepared.image] = Run(prepared.run_folder, self.worker)
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from harness.core.errors import Blame
 from harness.core.statistics import median_interval
-from harness.model.verdict import BootResult, Finding, Outcome, Verdict
+from harness.model.verdict import BootResult, Finding, Outcome, Verdict, is_like
 from harness.verdict.coverage import FLAKE, THOROUGH
 
 CHECK_FAILED, _OVER_BUDGET = "check-failed", "over-budget"
@@ -249,10 +249,9 @@ def _about_boots(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal
     """Each phase of each boot path."""
     if budget.boot_percent is None:
         return
-    fast, slow = (one.host.get("accelerator", "").partition(":")[0] for one in (new, now))
-    if fast != slow:
-        yield Refusal(why=f"boots under {fast} cannot be compared with the published build's under {slow}",
-                      remedy=f"run the suite on a host with {slow}")  # fmt: skip
+    if not is_like(new.ran_on, now.ran_on):
+        yield Refusal(why=f"boots under {new.ran_on} cannot be compared with the published build's under {now.ran_on}",
+                      remedy=f"run the suite on a host with {now.ran_on}")  # fmt: skip
         return
     for path in new.coverage.boot_paths:
         fresh, old = _boots(new, path), _boots(now, path)

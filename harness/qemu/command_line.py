@@ -10,25 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.machine_spec import Accelerator, BootPath, DiskBus, DiskSpec, MachineSpec, NicModel, mac_of
+from harness.model.qemu import Qemu
 from harness.qemu.kernel_arguments import ROOTFS_SERIAL
 from harness.qemu.netdev import escaped
 
-PROGRAM = "qemu-system-x86_64"
 UEFI_CODE, UEFI_FACTORY_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 """From Debian's package ovmf: the firmware, and its variables as they leave the factory."""
 
 NOTHING_TO_BOOT_S = 1
 """Seconds until the firmware resets after it found nothing to boot. The reset ends QEMU: no deadline has to pass."""
 
-TCG = "tcg,thread=single,tb-size=256"
+TRANSLATIONS_MIB = 256
 """The cache of translated code is a quarter of QEMU's default of 1 GiB. Every process maps its libraries elsewhere, so
 their code is translated again. When a page with ten thousand translations is reused, each word written to it walks
 through all of them, and the guest stands still for a minute (page_collection_lock, QEMU 7.2: a soft lockup in 4 of 14
-boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB.
-
-One host thread for each machine. With one for each CPU, one boot in 16 hit the kernel's own code patching (int3), and
-their locks cost more than they gain when machines boot at the same time: two boots on two cores take 64 s with one
-thread each, 2 x 43 s one after the other (QEMU 7.2, base, 2 CPUs)."""
+boots on a host with slow memory). CPU time of a boot of base: 167 s with 1 GiB, 175 s with 128 MiB."""
 
 TCG_CPU = "max,-erms,-fsrm"
 """All CPU features of TCG except the flags that call "rep stosb" fast. In TCG it is one store per byte, and each store
@@ -79,7 +75,7 @@ class DirectBoot:
 def command(
     spec: MachineSpec,
     *,  # many, but each is an independent part of a boot that one caller has and another has not
-    program: str = PROGRAM,
+    qemu: Qemu,
     sockets: QemuSockets,
     direct: DirectBoot | None = None,
     memory: Memory | None = None,
@@ -101,11 +97,11 @@ def command(
     """
     return [
         *_write_limit(spec.disks),
-        program,
+        qemu.program,
         *("-name", f"{escaped(spec.name)},debug-threads=on"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-action", "panic=pause"),
-        *_board(spec, clock),
+        *_board(spec, qemu, clock),
         *_firmware(spec, variables),
         *_memory(spec, memory),
         *_identity(spec),
@@ -125,12 +121,17 @@ def command(
     ]
 
 
-def _board(spec: MachineSpec, clock: str) -> list[str]:
-    kvm = spec.accelerator is Accelerator.KVM
+def accelerated(accelerator: Accelerator, qemu: Qemu) -> list[str]:
+    """The options for the accelerator, and for the CPU of a machine under it."""
+    if accelerator is Accelerator.KVM:
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", f"tcg,thread={qemu.thread},tb-size={TRANSLATIONS_MIB}", "-cpu", TCG_CPU]
+
+
+def _board(spec: MachineSpec, qemu: Qemu, clock: str) -> list[str]:
     return [
         *("-machine", "q35,graphics=off,sata=off,smbus=off,usb=off,vmport=off,memory-backend=memory"),
-        *("-accel", "kvm" if kvm else TCG),
-        *("-cpu", "host" if kvm else TCG_CPU),
+        *accelerated(spec.accelerator, qemu),
         *("-smp", str(spec.cpus)),
         *("-m", f"{spec.memory_mib}M"),
         *("-rtc", f"base={clock}"),

@@ -90,7 +90,7 @@ def _case(name: str, options: BisectOptions, store: Store, stack: ExitStack, fol
         name="machine",
         uuid=uuid.uuid4(),
         boot_path=default_boot_path(definition.boot_paths),
-        accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+        accelerator=accelerator.take("auto", artifacts, store).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
         disks=disks if definition.persistent_paths else (),

@@ -62,7 +62,7 @@ def on_this_host(case: Case, store: Store) -> Case:
                 "--set network-faults= replays without it"
             )
     check_nics(case.spec.nics)
-    choice = accelerator.choose("auto", case.artifacts.kernel, store.folder("accelerators"))
+    choice = accelerator.take("auto", case.artifacts, store)
     if choice.accelerator is not case.spec.accelerator:
         to_stderr(
             f"the failure was seen with {case.spec.accelerator}; this host uses {choice.accelerator} ({choice.reason})"

@@ -132,6 +132,7 @@ def _host_facts(prepared: PreparedImage) -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "accelerator": f"{prepared.accelerator}: {prepared.accelerator_reason}",
+        "qemu": f"{prepared.qemu}: {prepared.qemu.reason}",
         **({"slowness": f"{prepared.slowness:g} times the reference machine's"} if prepared.slowness > 1 else {}),
         "network": f"{prepared.network}: {prepared.network_reason}",
         **({"network faults": ", ".join(prepared.network_faults)} if prepared.network_faults else {}),

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -35,7 +35,8 @@ from harness.machine.machine import boot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
-from harness.qemu import command_line
+from harness.model.qemu import Qemu
+from harness.qemu import command_line, program
 from harness.qemu.disk_images import make_disk
 from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
@@ -88,7 +89,7 @@ def specify(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> 
         name="machine",
         uuid=uuid.uuid4(),
         boot_path=BootPath.DIRECT,
-        accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+        accelerator=accelerator.take("auto", artifacts, store).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
         disks=(make_disk(folder / "data.raw"),),
@@ -124,36 +125,62 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
 
 def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
     """CPU seconds of QEMU until the guest prints that it is ready."""
-    spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
-    manifest = artifacts.manifest
+    return boot_bare_by(specify(definition, artifacts, folder), artifacts, folder, program.in_use()).cpu_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BareBoot:
+    """Seconds of wall time and of QEMU's CPU time until a bare machine was ready, and its console."""
+
+    took_s: float
+    cpu_s: float
+    console: bytes
+
+
+class NotReady(RuntimeError):
+    """A bare machine did not become ready; ``console`` is what it printed."""
+
+    def __init__(self, console: bytes) -> None:
+        super().__init__(console)
+        self.console = console
+
+    def __str__(self) -> str:
+        end = b"\n".join(self.console.splitlines()[-8:]).decode("utf-8", "replace")
+        return f"the bare machine did not become ready; its console ends:\n{end}"
+
+
+def boot_bare_by(spec: MachineSpec, artifacts: Artifacts, folder: Path, qemu: Qemu) -> BareBoot:
+    """Boot a bare machine with ``qemu`` until it is ready. `NotReady` if it does not become that."""
+    spec, manifest = replace(spec, credentials=_CREDENTIALS), artifacts.manifest
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    netdev = "user,id=net0"
-    argv = command_line.command(spec, sockets=command_line.QemuSockets(netdevs=(netdev,)), direct=direct)
-    argv += ["-serial", "stdio"]
+    sockets = command_line.QemuSockets(netdevs=("user,id=net0",))
+    argv = [*command_line.command(spec, qemu=qemu, sockets=sockets, direct=direct), "-serial", "stdio"]
+    started_s = time.monotonic()
     with (folder / "bare.log").open("wb") as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     impatience = threading.Timer(_PATIENCE_S, child.kill)
     impatience.start()
     try:
         assert child.stdout is not None
-        _wait_for_line(child.stdout)
-        return _process_s(Path(f"/proc/{child.pid}/stat").read_text("ascii"))
+        console = _until_ready(child.stdout)
+        cpu_s = _process_s(Path(f"/proc/{child.pid}/stat").read_text("ascii"))
+        return BareBoot(took_s=time.monotonic() - started_s, cpu_s=cpu_s, console=console)
     finally:
         impatience.cancel()
         child.kill()
         child.wait()
 
 
-def _wait_for_line(console: IO[bytes]) -> None:
-    last = [b""]
+def _until_ready(console: IO[bytes]) -> bytes:
+    printed = b""
     for line in console:
+        printed += line
         if line.startswith(_READY.encode()):
-            return
-        last = [*last[-7:], line]
-    raise RuntimeError("the bare machine did not become ready; its console ends:\n" + b"".join(last).decode())
+            return printed
+    raise NotReady(printed)
 
 
 def _family_s() -> float:

@@ -34,7 +34,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.events import Frozen
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec, Network
-from harness.qemu import command_line
+from harness.qemu import command_line, program
 from harness.qemu.disk_images import DATA_SERIAL, make_disk
 from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs.folder import Run, make_key
@@ -68,13 +68,13 @@ def measure(*, quick: bool) -> list[Figure]:
     definition = load_definition(ROOT / "images" / _IMAGE)
     artifacts = build(definition, find_store())
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
-        templates = _templates(definition, artifacts, Path(name))
+        templates = make_templates(definition, artifacts, Path(name))
         with ExitStack() as stack:
             templates.hold(BOOTED, stack)  # made here, by one cold boot
         (cold,) = (boot.ready_s for boot in templates.store.run.boots())
         assert cold
         (freeze_s,) = (frozen.took_s for frozen in templates.store.run.of_kind(Frozen))
-        clones = [_to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
+        clones = [to_first_answer(templates, f"clone-{n}") for n in range(3 if quick else 9)]
         clone = compared("clones", "clone to its first answer", clones, "its cold boot", [cold] * len(clones),
                          unit="s", limit=Limit(most=1 / 60))  # fmt: skip
         return [
@@ -92,11 +92,11 @@ def _figure(what: str, samples: list[float], unit: str, most: float) -> Figure:
     return Figure(row="clones", what=what, value=median(samples), unit=unit, limit=limit, samples={what: samples})
 
 
-def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
+def make_templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
     store = Store(folder / "store")
     run = Run(folder, "main")
     make_key(run, store)
-    choice = accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators"))
+    choice = accelerator.take("auto", artifacts, find_store())
     spec = MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),
@@ -120,24 +120,24 @@ def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) 
 
 
 @contextmanager
-def _cloned(templates: Templates, name: str) -> Iterator[Machine]:
+def cloned(templates: Templates, name: str) -> Iterator[Machine]:
     folder = templates.store.run.folder / name
     with open_lab(folder / "lab") as lab, templates.machine(BOOTED, name, lab=lab, folder=folder) as machine:
         assert machine.is_clone
         yield machine
 
 
-def _to_first_answer(templates: Templates, name: str) -> float:
+def to_first_answer(templates: Templates, name: str) -> float:
     """With a lab of its own, until it has answered a command: the one that sets its clock."""
     started_s = time.monotonic()
-    with _cloned(templates, name):
+    with cloned(templates, name):
         return time.monotonic() - started_s
 
 
 def _idle_gib(templates: Templates) -> float:
     """What all their QEMUs have in memory (proc(5), Pss): each page that they share of the template counts once."""
     with ExitStack() as stack:
-        machines = [stack.enter_context(_cloned(templates, f"idle-{n}")) for n in range(_IDLE)]
+        machines = [stack.enter_context(cloned(templates, f"idle-{n}")) for n in range(_IDLE)]
         time.sleep(5)
         pids = [machine.running_boot.child.pid for machine in machines]
         return sum(map(_pss_kib, pids)) / (1 << 20)
@@ -167,7 +167,7 @@ def _changing_s() -> float:
 
 def _channel(templates: Templates, artifacts: Artifacts, folder: Path, *, quick: bool) -> Iterator[Figure]:
     times = 5 if quick else 21
-    with _cloned(templates, "asked") as machine:
+    with cloned(templates, "asked") as machine:
         ssh, guest = open_guest("ssh", machine.ssh), machine.guest
         asks: dict[str, tuple[Callable[[], object], Callable[[], object], str, float]] = {
             "true": (lambda: machine.run("true"), lambda: machine.ssh.run("true"), "true", 0.02),
@@ -230,7 +230,7 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
     )
-    argv = command_line.command(spec, sockets=command_line.QemuSockets(), direct=direct)
+    argv = command_line.command(spec, qemu=program.in_use(), sockets=command_line.QemuSockets(), direct=direct)
     own = {name: argv[argv.index(name) + 1] for name in ("-machine", "-cpu", "-m", "-kernel", "-append", "-display")}
     for name, value in own.items():
         place = argv.index(name)
@@ -255,6 +255,6 @@ def _labgrid_config(artifacts: Artifacts, templates: Templates, folder: Path) ->
     }
     return {
         "targets": {"main": {"resources": {}, "drivers": {"QEMUDriver": driver, "ShellDriver": shell}}},
-        "tools": {"qemu": process.require(command_line.PROGRAM, "qemu-system-x86")},
+        "tools": {"qemu": program.in_use().program},
         "images": {"kernel": os.fspath(artifacts.kernel)},
     }

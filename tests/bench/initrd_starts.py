@@ -83,7 +83,7 @@ def make_templates(folder: Path) -> Templates:
     artifacts = build(definition, find_store())
     store, run = Store(folder / "store"), Run(folder, "main")
     make_key(run, store)
-    choice = accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators"))
+    choice = accelerator.take("auto", artifacts, find_store())
     machine = MachineSpec(
         name="machine",
         uuid=uuid.uuid4(),

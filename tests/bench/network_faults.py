@@ -62,7 +62,7 @@ def _once(name: str) -> float:
             name="machine",
             uuid=uuid.uuid4(),
             boot_path=BootPath.IPXE_BIOS,
-            accelerator=accelerator.choose("auto", artifacts.kernel, store.folder("accelerators")).accelerator,
+            accelerator=accelerator.take("auto", artifacts, store).accelerator,
             memory_mib=definition.memory_mib,
             disks=(make_disk(folder / "data.raw"),),
         )

@@ -14,6 +14,7 @@ from statistics import median
 from rich.table import Table
 
 from harness.core import process
+from harness.qemu import program
 
 Samples = dict[str, list[float]]
 
@@ -116,7 +117,7 @@ def versions() -> dict[str, str]:
     """Versions of Bootproof and of the programs that it is compared with."""
     asked = {
         "bootproof": ["git", "describe", "--always", "--dirty"],
-        "qemu": ["qemu-system-x86_64", "--version"],
+        "qemu": [program.in_use().program, "--version"],
         "mmdebstrap": ["mmdebstrap", "--version"],
     }
     said = {name: process.output(argv).splitlines()[0] for name, argv in asked.items()}

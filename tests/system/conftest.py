@@ -94,7 +94,7 @@ def spec(artifacts: Artifacts, base: ImageDefinition, disk: DiskSpec) -> Machine
         name="machine",
         uuid=uuid.uuid4(),
         boot_path=BootPath.DIRECT,
-        accelerator=accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators")).accelerator,
+        accelerator=accelerator.take("auto", artifacts, find_store()).accelerator,
         memory_mib=base.memory_mib,
         disks=(disk,),
     )

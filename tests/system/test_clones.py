@@ -28,6 +28,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.events import Note
 from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
+from harness.qemu import program
 from harness.qemu.ext4 import open_ext4
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
@@ -235,16 +236,14 @@ def test_a_template_that_is_altered_under_a_clone_is_the_hosts_doing_and_never_u
         assert templates.store.find(folder.name, stack) is None
 
 
-def test_another_qemu_has_another_template(
-    templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = templates.key("booted")
-    other = tmp_path / "bin" / "qemu-system-x86_64"
-    other.parent.mkdir()
-    shutil.copy(shutil.which("qemu-system-x86_64") or "", other)
-    monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
+def test_another_qemu_has_another_template(templates: Templates, tmp_path: Path) -> None:
+    other = tmp_path / "qemu-system-x86_64"
+    shutil.copy(program.in_use().program, other)
+    qemu = replace(program.in_use(), program=str(other))
 
-    assert templates.key("booted") != before
+    key = template_key(templates.spec, states.path_to("booted"), templates.store, qemu=qemu)
+
+    assert key != templates.key("booted")
 
 
 def test_another_boot_of_the_host_has_another_template(templates: Templates) -> None:

@@ -49,7 +49,7 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         name="machine",
         uuid=uuid.uuid4(),
         boot_path=BootPath.DIRECT,
-        accelerator=accelerator.choose("auto", artifacts.kernel, find_store().folder("accelerators")).accelerator,
+        accelerator=accelerator.take("auto", artifacts, find_store()).accelerator,
         cpus=definition.cpus,
         memory_mib=definition.memory_mib,
         disks=(make_disk(folder / "data.raw"),),

@@ -22,7 +22,7 @@ from harness.model.verdict import Verdict
 from harness.promotion.attest import NotVerified
 from harness.promotion.promote import promote
 from harness.promotion.remote import RemoteTree, open_tree
-from harness.qemu import command_line
+from harness.qemu import command_line, program
 from harness.qemu.command_line import QemuSockets
 
 from ..harness.proven import Proven
@@ -47,7 +47,11 @@ def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifact
     lab.http.serve("/boot.ipxe", f"#!ipxe\nset images http://{GATEWAY}/images\n{chain}\n".encode())
     console = tmp_path / "console.log"
     spec = replace(spec, boot_path=BootPath.IPXE_BIOS)
-    argv = [*command_line.command(spec, sockets=QemuSockets(netdevs=lab.netdevs(spec))), "-serial", f"file:{console}"]
+    argv = [
+        *command_line.command(spec, qemu=program.in_use(), sockets=QemuSockets(netdevs=lab.netdevs(spec))),
+        "-serial",
+        f"file:{console}",
+    ]
 
     child = lab.spawn(argv)
     try:

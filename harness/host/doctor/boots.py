@@ -14,8 +14,10 @@ from harness.core.errors import BootproofError
 from harness.core.user import user_name
 from harness.host import accelerator
 from harness.host.doctor.check import SUDO, WITHOUT_LAB, CheckState, HostCheck, first_line, from_packages
+from harness.host.doctor.emulators import emulators
+from harness.model.artifacts import KERNEL
 from harness.model.machine_spec import IPXE_LOADER, Accelerator
-from harness.qemu import command_line, grub
+from harness.qemu import command_line, grub, program
 from harness.store.store import find_store
 
 _ROMS = (Path("/usr/lib/ipxe/qemu"), Path("/usr/share/qemu"))
@@ -25,6 +27,7 @@ _SYSCTLS = (  # name, what forbids user namespaces, what allows them
     ("kernel.unprivileged_userns_clone", "0", "1"),
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
 )
+_BY_CORES = "a boot uses as many cores as its machine has; `make bench ROWS=kvm` measures what to expect"
 _SLOW = "so machines are emulated, with boots of about a minute"
 
 
@@ -52,7 +55,11 @@ def for_boots() -> Iterator[HostCheck]:
     needed = [_tun(), _user_namespaces()]
     yield from needed
     yield _lab(is_explained=any(check.remedy for check in needed))
-    yield _accelerator()
+    artifacts = _newest_artifacts()
+    check = _accelerator(artifacts / KERNEL if artifacts else None)
+    yield check
+    if not check.detail.startswith(f"{Accelerator.KVM}:"):
+        yield from emulators(artifacts)
 
 
 def _tun() -> HostCheck:
@@ -103,8 +110,8 @@ def _lab(*, is_explained: bool) -> HostCheck:
     return HostCheck(name="lab", state=WITHOUT_LAB, detail=detail, remedy=remedy)
 
 
-def _accelerator() -> HostCheck:
-    """KVM, if a kernel is known to run under it. Without KVM everything works, but takes longer."""
+def _accelerator(kernel: Path | None) -> HostCheck:
+    """KVM, if ``kernel`` is known to run under it. Without KVM everything works, but takes longer."""
     device = accelerator.DEVICE
     if not device.exists():
         module = _kvm_module()
@@ -114,18 +121,26 @@ def _accelerator() -> HostCheck:
     if not os.access(device, os.R_OK | os.W_OK):
         detail = f"user {user_name()} cannot open {device}, {_SLOW}"
         return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail, remedy=_open_kvm(device))
-    kernels = sorted((find_store().root / "artifacts").glob("*/vmlinuz"), key=lambda path: path.parent.stat().st_mtime)
-    if not kernels:
+    if not kernel:
         detail = f"{device} exists; the first kernel that is built shows whether it works"
         return HostCheck(name="accelerator", state=CheckState.OK, detail=detail)
     try:
-        choice = accelerator.choose("auto", kernels[-1], find_store().root / "accelerators")
+        qemu = program.named() or program.of_path()
+        choice = accelerator.choose("auto", kernel, find_store().root / "accelerators", qemu=qemu)
     except (BootproofError, OSError) as error:
         return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=f"not tried: {first_line(error)}")
     if choice.accelerator is Accelerator.KVM:
-        return HostCheck(name="accelerator", state=CheckState.OK, detail=f"kvm: {choice.reason}")
+        return HostCheck(name="accelerator", state=CheckState.OK, detail=f"kvm: {choice.reason}; {_BY_CORES}")
     detail = f"{choice.reason.partition(': after')[0]}, {_SLOW}"
     return HostCheck(name="accelerator", state=CheckState.LIMITED, detail=detail)
+
+
+def _newest_artifacts() -> Path | None:
+    """The folder of the artifacts that were built last; None if there are none, or no store."""
+    with suppress(BootproofError, OSError):
+        kernels = (find_store().root / "artifacts").glob("*/vmlinuz")
+        return max((path.parent for path in kernels), key=lambda folder: folder.stat().st_mtime, default=None)
+    return None
 
 
 def _kvm_module() -> str:

@@ -252,6 +252,32 @@ def test_boot_phases_within_the_spread_of_boots_are_left_out(make: Make) -> None
     )  # fmt: skip
 
 
+QEMU = {"accelerator": "tcg: no /dev/kvm", "qemu": "QEMU 10.0.2 (/usr/bin/qemu-system-x86_64): the first on PATH"}
+OLDER = {**QEMU, "qemu": "QEMU 7.2.22 (/usr/bin/qemu-system-x86_64): named by $BOOTPROOF_QEMU"}
+SEVERAL = {**QEMU, "qemu": "QEMU 10.0.2 (/opt/q,thread=multi): named by --qemu"}
+UPGRADED = {**QEMU, "qemu": "QEMU 10.0.8 (/usr/bin/qemu-system-x86_64): the first on PATH"}
+UNNAMED = {"accelerator": "tcg: no /dev/kvm"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "unknown"),
+    [
+        (QEMU, OLDER, "boots under tcg of QEMU 10.0 and tcg of QEMU 7.2 cannot be compared"),
+        (QEMU, SEVERAL, "boots under tcg of QEMU 10.0 and tcg of QEMU 10.0,thread=multi cannot be compared"),
+        (QEMU, UPGRADED, ""),
+        (UNNAMED, QEMU, ""),
+        (SEVERAL, UNNAMED, ""),
+    ],
+)
+def test_boots_by_another_qemu_are_not_compared(
+    make: Make, old: dict[str, str], new: dict[str, str], unknown: str
+) -> None:
+    one = make("one")
+    before, after = (replace(verdict(one, (9.0,)), host=host) for host in (old, new))
+
+    assert section(of_runs(one, before, one, after), "boot phases").unknown == unknown
+
+
 def test_boots_under_different_accelerators_are_not_compared(make: Make) -> None:
     one = make("one")
 

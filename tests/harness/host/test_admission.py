@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from harness.core.deadline import usable_cores
 from harness.core.errors import HostError
-from harness.host.admission import group_limits, memory, memory_share
+from harness.host.admission import boot_slot, cores_of_a_boot, group_limits, memory, memory_share
+from harness.model.machine_spec import Accelerator, BootPath, MachineSpec
+from harness.model.qemu import Qemu, Thread
 
 MIB = 1 << 20
 
@@ -123,3 +128,40 @@ def test_shares_may_end_while_others_count_them(tmp_path: Path) -> None:
 
     assert [child.communicate()[1] for child in children] == [""] * 4
     assert list(tmp_path.glob("share-*")) == []
+
+
+SPEC = MachineSpec(name="m", uuid=UUID(int=1), boot_path=BootPath.DIRECT, cpus=4)
+QEMU = Qemu(program="/usr/bin/qemu-system-x86_64", version="10.0.2")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "thread", "cores"),
+    [
+        (Accelerator.TCG, Thread.SINGLE, 1),
+        (Accelerator.TCG, Thread.MULTI, 4),
+        (Accelerator.KVM, Thread.SINGLE, 4),
+    ],
+)
+def test_a_boot_uses_as_many_cores_as_its_accelerator_has_threads(
+    accelerator: Accelerator, thread: Thread, cores: int
+) -> None:
+    assert cores_of_a_boot(replace(SPEC, accelerator=accelerator), replace(QEMU, thread=thread)) == cores
+
+
+def test_a_boot_of_many_cores_holds_all_of_its_slots_or_none(tmp_path: Path) -> None:
+    cores = usable_cores()
+    files = [tmp_path / f"boot-{number}" for number in range(cores)]
+    with boot_slot(tmp_path, cores):
+        assert all(map(_is_held, files))
+        with pytest.raises(HostError, match="no boot slot in"), boot_slot(tmp_path, patience_s=0):
+            pass
+    with boot_slot(tmp_path):
+        if cores > 1:
+            with pytest.raises(HostError, match=f"no {cores} boot slots in"), boot_slot(tmp_path, cores, patience_s=0):
+                pass
+        assert list(map(_is_held, files)) == [True] + [False] * (cores - 1)
+
+
+def test_a_machine_with_more_cpus_than_the_host_has_cores_is_admitted(tmp_path: Path) -> None:
+    with boot_slot(tmp_path, usable_cores() + 1, patience_s=0):
+        pass

@@ -7,12 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.core import serialization
 from harness.host.doctor import CheckState, HostCheck, examine, remedies
+from harness.host.doctor.emulators import emulators, of_release
 from harness.host.doctor.resources import clock, memory
+from harness.host.emulator import EmulatorTime, EmulatorTimes, installed, memory_file
+from harness.model.qemu import Qemu
 
 Checks = dict[str, HostCheck]
 Examine = Callable[..., Checks]
@@ -128,6 +133,68 @@ def test_a_program_that_does_not_start_causes_no_traceback(of_programs: Checks) 
     assert of_programs["squashfs-tools"].remedy == "apt-get install squashfs-tools"
 
 
+# The emulator
+
+BOOKWORM = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
+OF_BOOKWORM = Qemu(program="/usr/bin/qemu-system-x86_64", version="7.2.22")
+
+
+def install_qemu(folder: Path, version: str) -> Path:
+    folder.mkdir()
+    path = folder / "qemu-system-x86_64"
+    path.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("has_backports", [False, True])
+def test_debian_12_is_told_what_a_quicker_qemu_gains_and_how_to_get_it(has_backports: bool) -> None:
+    check = of_release(OF_BOOKWORM, BOOKWORM, has_backports=has_backports)
+
+    assert check.state is CheckState.LIMITED
+    assert "64 to 69 CPU seconds instead of 92 to 99" in check.detail
+    assert ("once apt knows that archive" in check.detail) is not has_backports
+    assert check.remedy == "make setup QEMU_FROM_BACKPORTS=1"
+
+
+@pytest.mark.parametrize(
+    ("version", "release"), [("10.0.2", BOOKWORM), ("10.0.2", {"VERSION_CODENAME": "trixie"}), ("7.2.22", {})]
+)
+def test_a_qemu_without_a_known_quicker_one_is_only_named(version: str, release: dict[str, str]) -> None:
+    check = of_release(replace(OF_BOOKWORM, version=version), release, has_backports=True)
+
+    assert (check.state, check.remedy) == (CheckState.OK, "")
+    assert version in check.detail
+
+
+def test_a_wrong_variable_leaves_no_machine_to_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTPROOF_QEMU", "/nowhere/qemu")
+
+    (check,) = emulators(None)
+
+    assert check.is_missing
+    assert check.detail.startswith("$BOOTPROOF_QEMU /nowhere/qemu: /nowhere/qemu is not a program")
+    assert check.remedy == "unset BOOTPROOF_QEMU"
+
+
+def test_of_several_the_measured_one_is_named_with_its_gain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slow, quick = install_qemu(tmp_path / "a", "7.2.22"), install_qemu(tmp_path / "b", "10.0.2")
+    monkeypatch.setenv("PATH", f"{slow.parent}:{quick.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
+    (tmp_path / "vmlinuz").write_bytes(b"a kernel")
+
+    (before,) = emulators(tmp_path)
+    found = installed()
+    times = [EmulatorTime(qemu=qemu, cpu_s=9.0 if qemu.version != "10.0.2" else 6.0) for qemu in found]
+    file = memory_file(found, tmp_path / "vmlinuz", tmp_path / "store" / "accelerators")
+    file.parent.mkdir(parents=True)
+    serialization.write(file, EmulatorTimes(times=tuple(times)))
+    (after,) = emulators(tmp_path)
+
+    assert f"the next emulated run measures which is quickest: QEMU 7.2.22 ({slow})" in before.detail
+    assert after.detail.startswith(f"QEMU 10.0.2 ({quick}): the same work took it 6.0 CPU seconds, 9.0 for")
+
+
 # What boots and builds need
 
 
@@ -169,6 +236,28 @@ def test_without_kvm_machines_are_emulated(of_boots: Checks) -> None:
     assert check.state is CheckState.LIMITED
     assert "emulated" in check.detail
     assert check.remedy in ("", "modprobe kvm_intel", "modprobe kvm_amd")
+
+
+def test_with_kvm_doctor_says_what_to_expect_and_names_no_quicker_emulator(examined: Examine, tmp_path: Path) -> None:
+    """The device is one that opens; a script that prints a kernel's first line takes the place of QEMU."""
+    qemu = install_qemu(tmp_path / "bin", "7.2.22")
+    with qemu.open("a") as script:
+        script.write("echo '[    0.000000] Linux version 6.12'\n")
+    after = """
+    mkdir dev && mount -t tmpfs tmpfs dev
+    for node in null zero random urandom; do : > dev/$node; mount --bind /dev/$node dev/$node; done
+    : > dev/kvm; mount --bind /dev/null dev/kvm
+    mount --rbind dev /dev
+    mkdir -p store/artifacts/one && echo kernel > store/artifacts/one/vmlinuz
+    """
+
+    checks = examined("boots", after=after, PATH=f"{qemu.parent}:{os.environ['PATH']}")
+
+    check = checks["accelerator"]
+    assert check.state is CheckState.OK
+    assert check.detail.startswith("kvm: the kernel's first line came after ")
+    assert "a boot uses as many cores as its machine has; `make bench ROWS=kvm`" in check.detail
+    assert "emulator" not in checks
 
 
 def test_without_the_rom_the_direct_boot_path_is_left(of_boots: Checks) -> None:

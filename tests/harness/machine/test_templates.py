@@ -15,16 +15,24 @@ from harness.core import serialization
 from harness.core.errors import Blame, ImageError
 from harness.core.host_id import boot_id
 from harness.core.locks import lock_folder
+from harness.machine.states import Versions, path_to
 from harness.machine.template_store import StateFailed, TemplateStore
-from harness.model.machine_spec import BootPath, MachineSpec
+from harness.machine.templates import TemplateSpec, template_key
+from harness.model.artifacts import Artifacts
+from harness.model.definition import load_definition
+from harness.model.machine_spec import Accelerator, BootPath, MachineSpec, Network
+from harness.model.qemu import Qemu, Thread
 from harness.qemu.snapshot import CannotFreeze
-from harness.runs.folder import Run
+from harness.runs.folder import Run, make_key
 from harness.store.inventory import StoreKind, survey
 from harness.store.prune import Rules, prune
 from harness.store.store import Store
 from harness.store.template_record import RECORD, Template, evict, stamp
 
+from ... import samples
+
 MIB = 1 << 20
+BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
 
 
 @pytest.fixture
@@ -114,7 +122,9 @@ def test_the_store_lists_templates_and_prunes_those_that_no_run_will_use(store: 
 @pytest.fixture
 def templates(store: Store, tmp_path: Path) -> TemplateStore:
     (tmp_path / "run").mkdir()
-    return TemplateStore(store=store, run=Run(tmp_path / "run", "main"))
+    run = Run(tmp_path / "run", "main")
+    make_key(run, store)
+    return TemplateStore(store=store, run=run)
 
 
 def test_a_held_template_is_made_once_and_not_evicted_while_it_is_held(templates: TemplateStore) -> None:
@@ -211,3 +221,55 @@ def test_a_published_template_is_found_with_the_stamps_of_its_files(templates: T
     assert found is not None
     assert set(found.files) == {"state"}
     assert (found.folder / "state").stat().st_mode & 0o777 == 0o400
+
+
+# Keys
+
+
+def key_of(store: TemplateStore, artifacts: Artifacts, qemu: Qemu, accelerator: Accelerator = Accelerator.TCG) -> str:
+    machine = MachineSpec(name="m", uuid=uuid.uuid4(), boot_path=BootPath.DIRECT, accelerator=accelerator)
+    versions = Versions(artifacts, artifacts, artifacts, artifacts)
+    spec = TemplateSpec(definition=BASE, versions=versions, machine=machine, network=Network.USER)
+    return template_key(spec, path_to("booted"), store, host=["one boot"], qemu=qemu)
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Qemu:
+    """The program is only looked at."""
+    (tmp_path / "qemu").write_bytes(b"one")
+    return Qemu(program=str(tmp_path / "qemu"), version="10.0.2", reason="the first on PATH")
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return samples.artifacts(tmp_path / "artifacts", "1", lines=10)
+
+
+def test_the_same_machine_on_paper_has_the_same_key(templates: TemplateStore, artifacts: Artifacts, qemu: Qemu) -> None:
+    """Whatever its name and UUID, and whatever QEMU was chosen for."""
+    same = replace(qemu, reason="named by --qemu")
+
+    assert key_of(templates, artifacts, qemu) == key_of(templates, artifacts, same)
+
+
+def test_a_machine_frozen_under_one_accelerator_is_not_found_under_another(
+    templates: TemplateStore, artifacts: Artifacts, qemu: Qemu
+) -> None:
+    keys = {
+        key_of(templates, artifacts, qemu),
+        key_of(templates, artifacts, replace(qemu, thread=Thread.MULTI)),
+        key_of(templates, artifacts, qemu, Accelerator.KVM),
+    }
+
+    assert len(keys) == 3
+
+
+def test_another_qemu_program_has_another_key(
+    templates: TemplateStore, artifacts: Artifacts, qemu: Qemu, tmp_path: Path
+) -> None:
+    first = key_of(templates, artifacts, qemu, Accelerator.KVM)
+    (tmp_path / "other").write_bytes(b"one")
+    other = key_of(templates, artifacts, replace(qemu, program=str(tmp_path / "other")), Accelerator.KVM)
+    Path(qemu.program).write_bytes(b"upgraded")
+
+    assert len({first, other, key_of(templates, artifacts, qemu, Accelerator.KVM)}) == 3

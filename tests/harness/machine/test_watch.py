@@ -13,7 +13,7 @@ import pytest
 
 from harness.core import serialization
 from harness.core.cpu_use import CpuMeter, CpuSample
-from harness.core.deadline import Changes
+from harness.core.deadline import Changes, HostSpeed, use_host_speed
 from harness.core.errors import Blame, HostError
 from harness.guest.channel import ChannelTimeout
 from harness.guest.console_patterns import PATTERNS
@@ -25,7 +25,7 @@ from harness.machine.observation import BootState
 from harness.machine.watch import BootWatch
 from harness.model.definition import load_definition
 from harness.model.layout import FINDING
-from harness.model.machine_spec import BootPath, MachineSpec
+from harness.model.machine_spec import Accelerator, BootPath, MachineSpec
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
 from harness.runs.folder import Run
@@ -224,3 +224,18 @@ def test_a_wait_of_a_test_is_in_doubt_if_the_machine_was_starved_while_it_waited
     assert "starved this machine" in watch.doubt(error)
     assert watch.doubt(AssertionError()) == ""
     assert watch.doubt() == ""
+
+
+@pytest.mark.parametrize(("accelerator", "blame"), [(Accelerator.TCG, Blame.HOST), (Accelerator.KVM, Blame.IMAGE)])
+def test_slow_emulation_excuses_only_machines_that_are_emulated(
+    watch: BootWatch, accelerator: Accelerator, blame: Blame
+) -> None:
+    lockup = Finding(id="kernel-lockup", what="a CPU stood still", where="m", blame=Blame.HOST)
+    before = use_host_speed(HostSpeed(emulation=4.0))
+    try:
+        plan = replace(watch.plan, spec=replace(watch.plan.spec, accelerator=accelerator))
+        error = replace(watch, plan=plan).report_failure(lockup)
+    finally:
+        use_host_speed(before)
+
+    assert error.finding.blame is blame

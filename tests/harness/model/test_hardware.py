@@ -14,12 +14,14 @@ from harness.machine import board
 from harness.model import hardware
 from harness.model.hardware import HardwareProfile, apply, find_profile, path_for, read_profile
 from harness.model.machine_spec import BootPath, DiskBus, DiskRole, DiskSpec, MachineSpec, NicModel, NicSpec
+from harness.model.qemu import Qemu
 from harness.qemu import command_line
 from harness.qemu.command_line import QemuSockets
 from harness.qemu.devices import check_nics, known_devices
 from harness.qemu.disk_images import furnish, make_disk
 from harness.qemu.netdev import tap_netdev
 
+QEMU = Qemu(program="qemu-system-x86_64", version="7.2.22")
 DATA = DiskSpec(path=Path("/d/data.raw"), serial="DATA")
 Written = Callable[[str], HardwareProfile]
 
@@ -30,7 +32,7 @@ def _spec(boot_path: BootPath = BootPath.DIRECT, disks: tuple[DiskSpec, ...] = (
 
 def _devices(spec: MachineSpec, **more: object) -> list[str]:
     netdevs = tuple(tap_netdev(nic, f"tap{nic}") for nic in range(len(spec.nics)))
-    argv = command_line.command(spec, sockets=QemuSockets(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
+    argv = command_line.command(spec, qemu=QEMU, sockets=QemuSockets(netdevs=netdevs, tpm_fd=9), **more)  # type: ignore[arg-type]  # values as the arguments want them
     return [value for name, value in pairwise(argv) if name == "-device"]
 
 
@@ -237,7 +239,7 @@ def test_the_boards_clock_runs_on_as_it_was_set() -> None:
     assert board.rtc_base(ahead_s, 1_700_000_000) == "2011-03-01T12:00:00"
     assert board.rtc_base(ahead_s + board.seconds_set(events), 1_700_000_030) == "2011-03-01T12:01:30"
     assert board.rtc_base(board.seconds_ahead("", 1_700_000_000), 1_700_000_000) == "utc"
-    argv = command_line.command(_spec(), sockets=QemuSockets(), clock="2011-03-01T12:00:00")
+    argv = command_line.command(_spec(), qemu=QEMU, sockets=QemuSockets(), clock="2011-03-01T12:00:00")
     assert "base=2011-03-01T12:00:00" in argv
 
 
@@ -245,7 +247,7 @@ def test_a_card_that_this_qemu_lacks_is_named() -> None:
     if 'name "igb"' in known_devices():
         check_nics((NicSpec(model=NicModel.IGB),))
         return
-    with pytest.raises(HostError, match=r"QEMU has no network card igb: upgrade to QEMU 8"):
+    with pytest.raises(HostError, match=r"has no network card igb: install QEMU 8"):
         check_nics((NicSpec(model=NicModel.IGB),))
 
 

@@ -47,6 +47,8 @@ def read(roots: tuple[Path, ...] = (ROOT,), **given: Any) -> RunOptions:
         ({"policy": "/nonexistent"}, "the policy /nonexistent cannot be read: No such file or directory"),
         ({"network_fault": ["tftp-slow"], "boot_path": ["direct"]}, "boot path direct"),
         ({"hardware": "nonexistent"}, "nonexistent"),
+        ({"qemu": "/nowhere/qemu"}, "--qemu /nowhere/qemu: /nowhere/qemu is not a program"),
+        ({"qemu": "qemu-system-x86_64,thread=all"}, "thread is single or multi, not 'all'"),
     ],
     ids=str,
 )

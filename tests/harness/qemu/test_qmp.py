@@ -19,7 +19,7 @@ import pytest
 from harness.core import process
 from harness.core.deadline import Changes, Deadline, poll
 from harness.model.machine_spec import BootPath, MachineSpec
-from harness.qemu import command_line
+from harness.qemu import command_line, program
 from harness.qemu.qmp import Qmp, QmpGone, QmpRefused, QmpTimeout, open_qmp
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
@@ -49,7 +49,9 @@ def _qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Itera
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
         with theirs:
-            argv = command_line.command(SPEC, sockets=command_line.QemuSockets(qmp_fd=theirs.fileno()))
+            argv = command_line.command(
+                SPEC, qemu=program.of_path(), sockets=command_line.QemuSockets(qmp_fd=theirs.fileno())
+            )
             argv += ["-drive", f"file={tmp_path / 'sector'},format=raw,if=none,id=d"]
             argv += ["-device", "virtio-blk-pci,drive=d,bootindex=0"]
             argv += ["-boot", "reboot-timeout=-1"]  # so that no reset is the firmware's

@@ -27,6 +27,7 @@ from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.layout import BOOT_RECORD
 from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.model.qemu import Qemu
 from harness.model.verdict import Finding
 from harness.qemu import command_line, disk_images
 from harness.replay.bundle import Failure
@@ -78,7 +79,10 @@ def boot(tmp_path: Path, artifacts: Artifacts) -> Path:
     boot_files.save(BootPlan(number=2, folder=folder, spec=spec, artifacts=artifacts, definition=BASE), lab)
     (folder / "console.log").write_text("[    0.00] Linux version 6.12\n")
     argv = command_line.command(
-        spec, program="qemu", sockets=command_line.QemuSockets(netdevs=("user,id=net0",)), clock="utc"
+        spec,
+        qemu=Qemu(program="qemu", version="7.2.22"),
+        sockets=command_line.QemuSockets(netdevs=("user,id=net0",)),
+        clock="utc",
     )
     (folder / "argv").write_text(shlex.join(command_line.shown(argv)))
     return folder
