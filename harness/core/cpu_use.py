@@ -87,9 +87,13 @@ def sample(pid: int) -> CpuSample | None:
     follows the program's name in parentheses.
     """
     ran_ns = waited_ns = 0
-    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return None
+    for thread in threads:
         with suppress(OSError, ValueError):  # that thread is gone
-            on_cpu, on_queue, _ = (int(word) for word in file.read_text("ascii").split())
+            on_cpu, on_queue, _ = (int(word) for word in (thread / "schedstat").read_text("ascii").split())
             ran_ns, waited_ns = ran_ns + on_cpu, waited_ns + on_queue
     try:
         state = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(") ")[2][:1]
