@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,20 @@ class Reports:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
         controller.add_report(self._state, report)
         yield
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Without xdist, the tests of this process are all tests; with xdist, it has none."""
+        if session.items:
+            self._select(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Each worker collects the same."""
+        self._select(ids)
+
+    def _select(self, tests: Iterable[str]) -> None:
+        if self._state.follower:
+            self._state.follower.select(frozenset(tests))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Nobody knows what a file that cannot be collected would have proven."""

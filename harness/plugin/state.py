@@ -22,6 +22,7 @@ from harness.plugin import suite
 from harness.plugin.options import RunOptions, read_options
 from harness.promotion.attest import read_signer
 from harness.runs.folder import Run
+from harness.runs.progress import EventFollower
 from harness.verdict.causes import Cause
 
 
@@ -33,7 +34,7 @@ class RunState:
     sentences about why a verdict could not be written or is not complete, ``remarks`` about problems that
     leave it valid. ``signer`` signs the attestation. ``causes`` has a pair of an image and the `Cause` of each failure
     that a test reported and another could repeat; ``described`` the folders of the machines that were described for a
-    failed test.
+    failed test. ``follower`` prints the progress of the controller's run.
     """
 
     options: RunOptions
@@ -52,6 +53,7 @@ class RunState:
     described: set[Path] = field(default_factory=set)
     is_interrupted: bool = False
     is_summarized: bool = False
+    follower: EventFollower | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float = field(default_factory=time.monotonic)
 
