@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.fixtures.naming import private
-from harness.machine.states import BOOTED, PREVIOUS, path_to
+from harness.machine.states import BOOTED, PREVIOUS, State, path_to
 from harness.model.events import PlannedTest
 from harness.model.machine_spec import BootPath, DiskFault
 from harness.model.prepared import PreparedImage
@@ -87,15 +87,18 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: RunState) -> N
         if not isinstance(item, pytest.Item) or is_left_out(item, state.options) or _has_no_entry(item):
             continue
         if image in state.runs:
-            plan = PlannedTest(
-                test=item.nodeid,
-                file=str(item.path),
-                checks=_checks(item),
-                group=_group(item, image),
-                boots=_boots(item, state.options),
-                templates=tuple(_templates(item, state.options)),
-            )
-            state.runs[image].add(plan)
+            state.runs[image].add(planned(item, state.options))
+
+
+def planned(item: pytest.Item, options: RunOptions) -> PlannedTest:
+    return PlannedTest(
+        test=item.nodeid,
+        file=str(item.path),
+        checks=_checks(item),
+        group=_group(item, image_of(item)),
+        boots=_boots(item, options),
+        templates=tuple(_templates(item, options)),
+    )
 
 
 def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
@@ -156,11 +159,19 @@ def _templates(item: pytest.Item, options: RunOptions) -> Iterator[str]:
     if path is not None and path == options.second_path_of(image):
         second.append(PREVIOUS)
     for label, asked in (("", states), ("second", second)):
-        for state in (state for name in asked for state in path_to(name)):
+        for state in (state for name in asked for state in _known_path(name)):
             # Without --previous, the version before is the one under test, which is booted once for both states.
             name = BOOTED if state.name == PREVIOUS and not options.previous else state.name
             for number in range(state.boots):
                 yield " ".join(filter(None, [image, name, label, repeat, str(number) if number else ""]))
+
+
+def _known_path(name: str) -> Sequence[State]:
+    """`_note` reports an unknown state, of the tests that are not deselected."""
+    try:
+        return path_to(name)
+    except UsageError:
+        return ()
 
 
 def _has_no_entry(item: pytest.Item | pytest.Collector) -> bool:
