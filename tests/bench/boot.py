@@ -48,15 +48,11 @@ _READY = "BARE-READY"
 _UNIT = f"""\
 [Unit]
 DefaultDependencies=no
-After=multi-user.target graphical.target
+After={{after}}
 
 [Service]
 ExecStart=/bin/sh -c '(echo; echo {_READY}) >/dev/ttyS0'
 """
-_CREDENTIALS = {
-    "systemd.extra-unit.bare-ready.service": _UNIT,
-    "systemd.unit-dropin.multi-user.target~bare": "[Unit]\nWants=bare-ready.service\n",
-}
 _PATIENCE_S = 600.0
 BootOnce = Callable[[ImageDefinition, Artifacts, Path], float]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -124,7 +120,7 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
 
 def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
     """CPU seconds of QEMU until the guest prints that it is ready."""
-    spec = replace(specify(definition, artifacts, folder), credentials=_CREDENTIALS)
+    spec = replace(specify(definition, artifacts, folder), credentials=_credentials(definition))
     manifest = artifacts.manifest
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
@@ -145,6 +141,15 @@ def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -
         impatience.cancel()
         child.kill()
         child.wait()
+
+
+def _credentials(definition: ImageDefinition) -> dict[str, str]:
+    """The additional unit. Where a unit waits for a control plane, the targets never start: then the demanded units do."""
+    after = definition.services if definition.waiting else ("multi-user.target", "graphical.target")
+    return {
+        "systemd.extra-unit.bare-ready.service": _UNIT.format(after=" ".join(after)),
+        "systemd.unit-dropin.multi-user.target~bare": "[Unit]\nWants=bare-ready.service\n",
+    }
 
 
 def _wait_for_line(console: IO[bytes]) -> None:
