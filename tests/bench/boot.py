@@ -144,7 +144,8 @@ def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -
 
 
 def _credentials(definition: ImageDefinition) -> dict[str, str]:
-    """The additional unit. Where a unit waits for a control plane, the targets never start: then the demanded units do."""
+    """The additional unit, after the targets; where a unit waits for a control plane, these never start, so after the
+    demanded services."""
     after = definition.services if definition.waiting else ("multi-user.target", "graphical.target")
     return {
         "systemd.extra-unit.bare-ready.service": _UNIT.format(after=" ".join(after)),

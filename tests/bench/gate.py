@@ -43,7 +43,8 @@ def _measured(image: str) -> Figure:
         for name in _COPIED:
             shutil.copytree(store.folder(name), Path(copy) / name, copy_function=os.link)
         runs = Path(copy) / "runs"
-        argv = [Path(sys.executable).with_name("pytest"), "-q", "-n", "8", "--image", image, "--run-dir", runs]
+        argv = [str(Path(sys.executable).with_name("pytest")), "-q", "-n", "8"]
+        argv += ["--image", image, "--run-dir", str(runs)]
         begun_s = time.monotonic()
         subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, env={**os.environ, VARIABLE: copy})
         took_s = time.monotonic() - begun_s
