@@ -13,7 +13,7 @@ from harness.persistence.journey import IDENTITY, REBOOTED
 @pytest.mark.state(REBOOTED)
 @pytest.mark.check("identity")
 def test_two_machines_differ_and_one_stays_itself_in_another_board(
-    machine: Machine, second_machine: Machine, definition: ImageDefinition
+    second_machine: Machine, machine: Machine, definition: ImageDefinition
 ) -> None:
     before, after, second = machine.notes[IDENTITY], identity(machine), identity(second_machine)
 
