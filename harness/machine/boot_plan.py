@@ -132,8 +132,9 @@ class BootPlan:
     @property
     def boot_path(self) -> BootPath:
         """How this boot starts: a machine that is to be upgraded by kexec is powered on by another path first."""
-        is_switched_on = self.spec.boot_path is BootPath.KEXEC and not self.is_kexec
-        return BootPath.DIRECT if is_switched_on else self.spec.boot_path
+        if self.is_kexec:
+            return BootPath.KEXEC
+        return BootPath.DIRECT if self.spec.boot_path is BootPath.KEXEC else self.spec.boot_path
 
     @property
     def backing(self) -> command_line.Memory | None:
@@ -153,7 +154,7 @@ class BootPlan:
         return self._arguments_of(self.artifacts)
 
     def _arguments_of(self, artifacts: Artifacts) -> tuple[str, ...]:
-        manifest, path = artifacts.manifest, self.spec.boot_path
+        manifest, path = artifacts.manifest, BootPath.KEXEC if self.is_kexec else self.spec.boot_path
         place = grub.folder_of(artifacts.digest) if path is BootPath.GRUB else ipxe.base_url(artifacts.digest)
         given, needs_network = manifest.kernel_arguments, not takes_serial_shell(manifest.systemd)
         return kernel_arguments(given, manifest.rootfs, path, place, needs_network=needs_network)

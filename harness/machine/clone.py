@@ -70,6 +70,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
         facts=facts,
         files={},
         offers=tuple(offer.folder for offer in machine.offers) if is_grub else (),
+        notes=machine.notes,
     )
 
 
@@ -112,7 +113,7 @@ def clone(
     )
     artifacts, context = load_artifacts(template.artifacts), replace(context, doubt=template.alteration)
     with thaw(frozen, spec, artifacts, definition, context=context, memory=memory) as machine:
-        machine.facts = template.facts
+        machine.facts, machine.notes = template.facts, dict(template.notes)
         machine.offers = tuple(map(load_artifacts, template.offers)) or machine.offers
         took_s = time.monotonic() - started_s
         try:

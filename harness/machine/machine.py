@@ -33,6 +33,8 @@ from harness.qemu.disk_images import furnish
 from harness.qemu.qmp import QmpError
 from harness.qemu.snapshot import CannotFreeze
 
+Notes = dict[str, dict[str, str]]
+
 
 class Machine(GuestVerbs):
     """One machine over its boots: its disks and identity stay, everything else is new each time.
@@ -57,6 +59,8 @@ class Machine(GuestVerbs):
         self.spec, self.artifacts, self.definition, self.context = spec, artifacts, definition, context
         self.memory, self._start_from = memory, start
         self.facts: Facts = {}
+        self.notes: Notes = {}
+        """What the function of its state has noted for the tests that ask for the state."""
         self.offers: tuple[Artifacts, ...] = (artifacts,)
         """The entries of GRUB's menu, the latest first."""
         self._entry = 0
@@ -278,7 +282,7 @@ class Machine(GuestVerbs):
         the running system starts them itself.
         """
         if self.spec.boot_path is BootPath.KEXEC and uuid is None:
-            self._kexec(into)
+            self.kexec(into)
             return
         self._shut_down("reboot")
         self.power_on(into, uuid)
@@ -288,8 +292,9 @@ class Machine(GuestVerbs):
         self._shut_down("reboot")
         self.power_on(entry=1)
 
-    def _kexec(self, into: Artifacts | None) -> None:
-        self._deploy(into)
+    def kexec(self, into: Artifacts | None = None) -> None:
+        """Reboot without firmware: the running system starts ``into``, whichever boot path started that system."""
+        self.artifacts = into or self.artifacts
         if self.is_clone:
             self._memory_share().begin()
         with self._holding_failed(), self.boot_slot():

@@ -50,11 +50,15 @@ Reach = Callable[[Machine, Versions], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The state ``name``: ``reach`` brings a machine from the state ``on`` to it. Without these, a boot does."""
+    """The state ``name``: ``reach`` brings a machine from the state ``on`` to it, with ``boots`` boots.
+
+    Without ``on`` and ``reach``, one boot does.
+    """
 
     name: str
     on: str | None = None
     reach: Reach | None = None
+    boots: int = 1
 
     @property
     def source(self) -> str:
@@ -74,15 +78,16 @@ class State:
 _known = {name: State(name=name) for name in (BOOTED, PREVIOUS)}
 
 
-def state(name: str, *, on: str = BOOTED) -> Callable[[Reach], Reach]:
+def state(name: str, *, on: str = BOOTED, boots: int = 0) -> Callable[[Reach], Reach]:
     """A decorator: the function brings a machine from the state ``on`` to the state ``name``.
 
     Its arguments are the machine, on and ready, and the `Versions` of this run; it must leave the machine on and ready.
-    If it raises, all tests that ask for the state fail with that error as the cause.
+    What it puts into ``machine.notes`` is there for each test that asks for the state. If it raises, all these tests
+    fail with that error as the cause. It makes ``boots`` boots.
     """
 
     def note(reach: Reach) -> Reach:
-        _known[name] = State(name=name, on=on, reach=reach)
+        _known[name] = State(name=name, on=on, reach=reach, boots=boots)
         return reach
 
     return note
@@ -106,7 +111,7 @@ def _way_back(name: str) -> Iterator[State]:
         wanted = _known[wanted].on
 
 
-@state("upgraded", on=PREVIOUS)
+@state("upgraded", on=PREVIOUS, boots=1)
 def _upgraded(machine: Machine, versions: Versions) -> None:
     machine.reboot(into=versions.new)
 

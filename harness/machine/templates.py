@@ -25,7 +25,8 @@ from harness.machine.states import State, Versions
 from harness.machine.template_store import TemplateStore
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
-from harness.model.machine_spec import DiskRole, DiskSpec, MachineSpec, Network
+from harness.model.layout import TEMPLATE
+from harness.model.machine_spec import BootPath, DiskRole, DiskSpec, MachineSpec, Network
 from harness.model.qemu import Qemu
 from harness.qemu import command_line, disk_images, program
 from harness.qemu.snapshot import CannotFreeze
@@ -38,7 +39,8 @@ class TemplateSpec:
 
     ``machine`` is the machine on paper, without name and with disks that have no image yet. ``repeat`` names the
     repetition of the tests (``--repeat``) that has templates of its own, empty if there is one. ``clone_mib`` is what a
-    clone takes of the host's memory, as earlier runs measured; 0 if none did.
+    clone takes of the host's memory, as earlier runs measured; 0 if none did. ``label`` tells the machines that become
+    templates from those of other `Templates` of the run.
     """
 
     definition: ImageDefinition
@@ -48,6 +50,7 @@ class TemplateSpec:
     network_faults: tuple[str, ...] = ()
     clone_mib: int = 0
     repeat: str = ""
+    label: str = ""
 
     def first_artifacts(self, state: State) -> Artifacts:
         """What a machine boots that begins in ``state``."""
@@ -63,6 +66,11 @@ class Templates:
     store: TemplateStore
     open_lab: OpenLab
     context_of: Callable[[Lab], BootContext]
+
+    def second(self, boot_path: BootPath) -> Templates:
+        """Those of another machine, which can be in one lab with a machine of these and boots by ``boot_path``."""
+        machine = replace(self.spec.machine, number=1, boot_path=boot_path)
+        return replace(self, spec=replace(self.spec, machine=machine, label=f"second-{boot_path}"))
 
     @contextmanager
     def machine(self, state: str, name: str, *, lab: Lab, folder: Path) -> Iterator[Machine]:
@@ -94,7 +102,7 @@ class Templates:
 
     def _make(self, path: tuple[State, ...], key: str) -> None:
         self.store.check_room(self.spec.machine.memory_mib)
-        name = "-".join(("template", path[-1].name, *filter(None, [self.spec.repeat])))
+        name = TEMPLATE + "-".join(filter(None, [path[-1].name, self.spec.label, self.spec.repeat]))
         with self.store.store.workfolder() as work, ExitStack() as stack:
             folder = work / "template"
             folder.mkdir()

@@ -60,12 +60,18 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedTest:
-    """A ``file`` holds ``test``, which belongs to ``checks``; one worker runs all tests of its ``group``."""
+    """A ``file`` holds ``test``, which belongs to ``checks``; one worker runs all tests of its ``group``.
+
+    It makes ``boots``, and needs those that lead to its ``templates``: a name for each boot, the same in all tests that
+    share it.
+    """
 
     test: str
     file: str
     checks: tuple[str, ...]
     group: str
+    boots: int = 0
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

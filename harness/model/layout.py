@@ -11,6 +11,9 @@ BUNDLE_SUFFIX = ".bundle"
 
 EVENTS = "events.jsonl"
 
+TEMPLATE = "template-"
+"""How the names of machines begin that become templates."""
+
 ATTESTATION, SBOM, STATEMENT = "attestation.json", "sbom.cdx.json", "statement.json"
 """The signed statement of a run, its bill of materials, and the statement if no key signs it."""
 

@@ -32,7 +32,9 @@ class PreparedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestDurations:
-    """What earlier runs on this host measured: seconds of each test, and MiB of a clone (0 if not measured)."""
+    """What earlier runs on this host measured: seconds of each test, and MiB of a clone and seconds of a boot (0 if not
+    measured)."""
 
     clone_mib: int = 0
+    boot_s: float = 0.0
     tests_s: dict[str, float] = field(default_factory=dict)

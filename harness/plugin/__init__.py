@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _begin(config: pytest.Config) -> None:
     from harness.core import process
-    from harness.plugin import controller, fixtures, hooks, other_plugins, suite, worker
+    from harness.plugin import fixtures, hooks, other_plugins, suite, worker
     from harness.plugin.state import KEY, read_state
 
     if config.getoption("hosts", None) is not None:
@@ -72,9 +72,13 @@ def _begin(config: pytest.Config) -> None:
         worker.leave_with(state.controller)
     pytest.register_assert_rewrite("harness.suite")  # an editable install does not name its modules to pytest
     config.args[:], state.suite_ids = suite.choose(config)
-    if state.is_controller and not config.option.collectonly:
-        controller.open_runs(config, state)
-        config.pluginmanager.register(hooks.Reports(state), "bootproof-reports")
+    if state.is_controller:
+        from harness.plugin import controller, controller_hooks
+
+        if not config.option.collectonly:
+            controller.open_runs(config, state)
+            config.pluginmanager.register(controller_hooks.Reports(state), "bootproof-reports")
+        config.pluginmanager.register(controller_hooks, "bootproof-controller")
     config.pluginmanager.register(hooks, "bootproof-hooks")
     config.pluginmanager.register(other_plugins, "bootproof-other-plugins")
     fixtures.register(config.pluginmanager)

@@ -21,7 +21,7 @@ from harness.machine.template_store import StateFailed
 from harness.model.events import DependentTest
 from harness.model.layout import FAILURE
 from harness.model.verdict import Finding
-from harness.plugin import bundles, dependents, other_plugins, tracebacks
+from harness.plugin import dependents, other_plugins, tracebacks
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
 from harness.plugin.state import RunState
 from harness.store.memo import FailedBefore
@@ -164,6 +164,8 @@ def _bundle(
 
     All tests that fail in one shared machine have one bundle, which is written when the run ends.
     """
+    from harness.plugin import bundles  # long to import, and only a failure needs it
+
     image, test = (str(dict(item.user_properties)[name]) for name in (IMAGE_PROPERTY, TEST_PROPERTY))
     if isinstance(error, BootFailed):
         return bundles.keep(state, image, finding, Path(error.folder))

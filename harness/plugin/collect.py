@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from harness.core.errors import UsageError
 from harness.fixtures.naming import private
-from harness.machine.states import path_to
+from harness.machine.states import BOOTED, PREVIOUS, State, path_to
 from harness.model.events import PlannedTest
-from harness.model.machine_spec import DiskFault
+from harness.model.machine_spec import BootPath, DiskFault
 from harness.model.prepared import PreparedImage
 from harness.persistence.unit_delays import orders
 from harness.plugin.options import RunOptions
@@ -28,12 +28,14 @@ _LISTS = {
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
-_IMAGE, _REPEAT, _SHARED, _OWN = map(private, ("image", "repeat", "shared", "machine"))
+_IMAGE, _REPEAT, _SHARED, _OWN, _SECOND = map(private, ("image", "repeat", "shared", "machine", "second_machine"))
+_FROM_BOOTED = frozenset(map(private, ("shared", "seeded_disk", "power_cuts")))
+"""What is made from a machine in the state ``booted``."""
 
 IMAGE_PROPERTY, TEST_PROPERTY, CONSOLE_PROPERTY = "bootproof-image", "bootproof-test", "bootproof-console"
 """The properties of a test that Bootproof adds to pytest's report; ``record_property`` of a test adds others."""
 
-_BOOT_S = 75.0
+REFERENCE_BOOT_S = 75.0
 """A boot of nova-kvm on the reference machine."""
 
 
@@ -85,8 +87,18 @@ def note_plan(found: list[pytest.Item | pytest.Collector], state: RunState) -> N
         if not isinstance(item, pytest.Item) or is_left_out(item, state.options) or _has_no_entry(item):
             continue
         if image in state.runs:
-            plan = PlannedTest(test=item.nodeid, file=str(item.path), checks=_checks(item), group=_group(item, image))
-            state.runs[image].add(plan)
+            state.runs[image].add(planned(item, state.options))
+
+
+def planned(item: pytest.Item, options: RunOptions) -> PlannedTest:
+    return PlannedTest(
+        test=item.nodeid,
+        file=str(item.path),
+        checks=_checks(item),
+        group=_group(item, image_of(item)),
+        boots=_boots(item, options),
+        templates=tuple(_templates(item, options)),
+    )
 
 
 def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
@@ -122,6 +134,46 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     items.sort(key=lambda item: took_s[_group(item, image_of(item))], reverse=True)
 
 
+def _boots(item: pytest.Item, options: RunOptions) -> int:
+    """How many boots the test makes itself, without those of the templates that it needs."""
+    mark, path = item.get_closest_marker("boots"), _params(item).get(private("other_boot_path"))
+    boots = int(mark.args[0]) if mark and mark.args else 0
+    if path is None:
+        return boots
+    goes_back = path in (BootPath.GRUB, BootPath.KEXEC)
+    is_cloned = path in (BootPath.KEXEC, options.second_path_of(image_of(item) or ""))
+    return boots + goes_back - is_cloned
+
+
+def _templates(item: pytest.Item, options: RunOptions) -> Iterator[str]:
+    """A name for each boot of the templates that a test needs: see `PlannedTest.templates`."""
+    names, path = set(getattr(item, "fixturenames", ())), _params(item).get(private("other_boot_path"))
+    image, repeat = image_of(item) or "", _params(item).get(_REPEAT, "")
+    states = [BOOTED] if names & _FROM_BOOTED else []
+    if _OWN in names:
+        mark = item.get_closest_marker("state")
+        states.append(str(mark.args[0]) if mark and mark.args else BOOTED)
+    if path == BootPath.KEXEC:
+        states.append(PREVIOUS)
+    second = [BOOTED] if _SECOND in names else []
+    if path is not None and path == options.second_path_of(image):
+        second.append(PREVIOUS)
+    for label, asked in (("", states), ("second", second)):
+        for state in (state for name in asked for state in _known_path(name)):
+            # Without --previous, the version before is the one under test, which is booted once for both states.
+            name = BOOTED if state.name == PREVIOUS and not options.previous else state.name
+            for number in range(state.boots):
+                yield " ".join(filter(None, [image, name, label, repeat, str(number) if number else ""]))
+
+
+def _known_path(name: str) -> Sequence[State]:
+    """`_note` reports an unknown state, of the tests that are not deselected."""
+    try:
+        return path_to(name)
+    except UsageError:
+        return ()
+
+
 def _has_no_entry(item: pytest.Item | pytest.Collector) -> bool:
     """pytest's stand-in for a test that has no parameters, because no image has an entry in that list."""
     reasons = [str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skip")]
@@ -135,7 +187,7 @@ def _checks(item: pytest.Item) -> tuple[str, ...]:
 
 def _note(item: pytest.Item, image: str) -> None:
     names = set(getattr(item, "fixturenames", ()))
-    if _SHARED in names and {_OWN, private("cold_machine")} & names:
+    if _SHARED in names and {_OWN, _SECOND, private("cold_machine")} & names:
         raise pytest.UsageError(f"{item.nodeid}: use host (shared, read-only) or machine (own, to change), not both")
     for mark in item.iter_markers("state") if _OWN in names else ():
         if len(mark.args) != 1:
@@ -164,7 +216,7 @@ def _expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
         if name in known:
             return known[name]
     mark = item.get_closest_marker("boots")
-    return _BOOT_S * int(mark.args[0]) if mark and mark.args else 1.0
+    return REFERENCE_BOOT_S * int(mark.args[0]) if mark and mark.args else 1.0
 
 
 def image_of(item: pytest.Item | pytest.Collector) -> str | None:

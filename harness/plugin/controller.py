@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, suppress
 from typing import NoReturn
 
 import pytest
 
 from harness.core import process
+from harness.core.deadline import usable_cores
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.model.events import Event, Prepared, ReportedTest
 from harness.model.hardware import unfreezable
@@ -17,7 +18,7 @@ from harness.model.prepared import PreparedImage
 from harness.model.qemu import Thread
 from harness.model.verdict import Finding
 from harness.plugin import bundles, dependents
-from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, TEST_PROPERTY
+from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, REFERENCE_BOOT_S, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.not_applicable import NOT_APPLICABLE_PROPERTY
 from harness.plugin.options import RunOptions
@@ -25,6 +26,7 @@ from harness.plugin.other_plugins import outcome_of
 from harness.plugin.prepare import Source, prepare
 from harness.plugin.state import RunState
 from harness.qemu import program
+from harness.runs.boot_count import BootCount
 from harness.runs.folder import Run, make_run_folder
 from harness.runs.progress import BuildProgress, EventFollower
 from harness.store.store import find_store
@@ -73,9 +75,16 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
     if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         is_watched = config.getoption("verbose", 0) > 0 or (reporter is not None and reporter.isatty)
-        follower = EventFollower(state.runs.values(), say, with_phases=is_watched)
-        config.add_cleanup(follower.stop)
-        follower.start()
+        state.follower = EventFollower(
+            state.runs.values(), say, with_phases=is_watched, count=_boot_count(state.prepared.values())
+        )
+        config.add_cleanup(state.follower.stop)
+        state.follower.start()
+
+
+def _boot_count(prepared: Collection[PreparedImage]) -> BootCount:
+    typical_s = max(one.durations.boot_s or REFERENCE_BOOT_S * one.slowness for one in prepared)
+    return BootCount(lanes=usable_cores(), typical_s=typical_s)
 
 
 def _about(prepared: PreparedImage, options: RunOptions) -> Iterator[str]:

@@ -12,7 +12,6 @@ import pytest
 from harness.core import serialization
 from harness.model.verdict import Finding
 from harness.plugin.state import RunState
-from harness.report import words
 from harness.verdict.causes import cause_of
 
 _FINDING = "bootproof_finding"
@@ -42,6 +41,8 @@ def fold(report: pytest.TestReport, image: str, state: RunState) -> None:
     if cause not in state.causes:
         state.causes.add(cause)
         if report.when == "setup":
+            from harness.report import words  # a worker, which does not come here, need not import reports
+
             report.longrepr = "\n".join([f"{finding.what} [{finding.id}]", *words.details(finding)])
         return
     path, line = report.location[:2]

@@ -115,6 +115,12 @@ class RunOptions:
         """The boot path of tests that need only one."""
         return default_boot_path(self.paths_of(image))
 
+    def second_path_of(self, image: str) -> BootPath:
+        """The boot path of a second machine: another than the default, if the run has one that powers a machine on."""
+        default = self.default_path_of(image)
+        others = (path for path in self.paths_of(image) if path not in (default, BootPath.KEXEC))
+        return next(others, default)
+
 
 def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     """The `RunOptions` in ``option``, pytest's namespace; `UsageError` for a value or combination that is not valid.

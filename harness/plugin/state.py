@@ -20,9 +20,9 @@ from harness.model.prepared import PreparedImage
 from harness.model.verdict import Verdict
 from harness.plugin import suite
 from harness.plugin.options import RunOptions, read_options
-from harness.promotion.attest import read_signer
 from harness.qemu import program
 from harness.runs.folder import Run
+from harness.runs.progress import EventFollower
 from harness.verdict.causes import Cause
 
 
@@ -34,7 +34,7 @@ class RunState:
     sentences about why a verdict could not be written or is not complete, ``remarks`` about problems that
     leave it valid. ``signer`` signs the attestation. ``causes`` has a pair of an image and the `Cause` of each failure
     that a test reported and another could repeat; ``described`` the folders of the machines that were described for a
-    failed test.
+    failed test. ``follower`` prints the progress of the controller's run.
     """
 
     options: RunOptions
@@ -53,6 +53,7 @@ class RunState:
     described: set[Path] = field(default_factory=set)
     is_interrupted: bool = False
     is_summarized: bool = False
+    follower: EventFollower | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float = field(default_factory=time.monotonic)
 
@@ -92,8 +93,14 @@ def read_state(config: pytest.Config) -> RunState:
         worker=given.get("workerid", "main"),
         controller=given.get("bootproof_controller", os.getpid()),
         suites=suite.folders(config),
-        signer=None if given else read_signer(options.sign_key),
+        signer=None if given else _read_signer(options),
     )
     for plain in given.get("bootproof", {}).values():
         state.use(serialization.load(PreparedImage, plain))
     return state
+
+
+def _read_signer(options: RunOptions) -> Any:
+    from harness.promotion.attest import read_signer  # a worker signs nothing
+
+    return read_signer(options.sign_key)

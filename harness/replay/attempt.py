@@ -44,7 +44,7 @@ def _boot(case: Case, store: Store, folder: Path) -> tuple[AttemptFinding, ...]:
         try:
             with boot(spec, case.before or case.booted, case.definition, context=context) as machine:
                 if case.before:
-                    machine.reboot(into=case.booted)
+                    machine.kexec(case.booted)
         except BootFailed as error:
             return (_summary(error.finding),)
     return tuple(map(_summary, run.findings()))

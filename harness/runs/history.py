@@ -320,8 +320,21 @@ def durations(store: Store, image: str) -> TestDurations:
         )
         newest = "select clone_mib from run where image = ? and clone_mib is not null order by started desc, id desc"
         clone = base.execute(newest, [image]).fetchone()
-        return TestDurations(clone_mib=clone["clone_mib"] if clone else 0, tests_s=dict(tests.fetchall()))
+        return TestDurations(
+            clone_mib=clone["clone_mib"] if clone else 0, boot_s=_boot_s(base, image), tests_s=dict(tests.fetchall())
+        )
     return TestDurations()
+
+
+def _boot_s(base: sqlite3.Connection, image: str) -> float:
+    """Seconds until a boot is ready, the median of the last runs; 0 if there was none."""
+    rows = base.execute(
+        "select ready_s from boot join (select id from run where image = ? order by started desc, id desc limit ?) "
+        "as recent on recent.id = boot.run where ready_s is not null",
+        [image, _LAST_RUNS],
+    )
+    times_s = [ready_s for (ready_s,) in rows]
+    return median(times_s) if times_s else 0.0
 
 
 def last_verdict_folder(store: Store, digest: str) -> Path | None:

@@ -1,17 +1,19 @@
-"""Progress of long work, as lines: build steps with their times, and the phase each machine is in."""
+"""Progress of long work, as lines: build steps with their times, the phase each machine is in, and what is left."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from harness.model.events import Event, Note, PhaseBegan, Recorded
 from harness.model.verdict import BootResult, Finding
+from harness.runs.boot_count import BootCount
 from harness.runs.folder import EventReader, Run
 
 Say = Callable[[str], None]
 _EVERY_S = 0.5
+_COUNT_EVERY_S = 60.0
 
 
 class BuildProgress:
@@ -37,11 +39,14 @@ class EventFollower:
     """Follows the events of runs, of all workers, and prints a line when a machine is ready or failed.
 
     A finding that is made again at another boot has one line; pytest itself reports failed tests. ``with_phases``: also
-    a line when a phase begins.
+    a line when a phase begins. Once a minute a line says how many boots of the ``count`` are done.
     """
 
-    def __init__(self, runs: Iterable[Run], say: Say, *, with_phases: bool = True) -> None:
+    def __init__(
+        self, runs: Iterable[Run], say: Say, *, with_phases: bool = True, count: BootCount | None = None
+    ) -> None:
         self._readers, self._say, self._with_phases = [EventReader(run.folder) for run in runs], say, with_phases
+        self._count, self._counted_s = count, time.monotonic()
         self._seen = set[tuple[str, str]]()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -49,15 +54,29 @@ class EventFollower:
     def start(self) -> None:
         self._thread.start()
 
+    def select(self, tests: Collection[str]) -> None:
+        """``tests`` will run, and no others."""
+        if self._count:
+            self._count.select(tests)
+
     def stop(self) -> None:
         self._over.set()
         self._thread.join()
 
     def _follow(self) -> None:
         while not self._over.wait(_EVERY_S):
-            for recorded in (recorded for reader in self._readers for recorded in reader.read()):
+            for run, recorded in ((run, one) for run, reader in enumerate(self._readers) for one in reader.read()):
+                if self._count:
+                    self._count.note(recorded.event, recorded.time_s, run)
                 if self._is_news(recorded.event) and (line := progress_line(recorded)):
                     self._say(line)
+            self._say_count()
+
+    def _say_count(self) -> None:
+        is_due = time.monotonic() - self._counted_s >= _COUNT_EVERY_S
+        if self._count and is_due and (line := self._count.line(time.time())):
+            self._counted_s = time.monotonic()
+            self._say(f"{time.strftime('%H:%M:%S')} {line}")
 
     def _is_news(self, event: Event) -> bool:
         if isinstance(event, PhaseBegan):

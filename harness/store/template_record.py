@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.locks import lock_folder
@@ -27,8 +27,8 @@ class Stamp:
 class Template:
     """A frozen machine in ``folder``, made by the run in the folder ``run`` after these ``boots``.
 
-    ``facts`` are answers of its guest that no test changes; ``offers`` are the artifacts in its GRUB menu, if GRUB
-    booted it. ``files`` are stamps of its files when it was made.
+    ``facts`` are answers of its guest that no test changes, ``notes`` what its state noted for tests; ``offers`` are
+    the artifacts in its GRUB menu, if GRUB booted it. ``files`` are stamps of its files when it was made.
     """
 
     folder: Path
@@ -44,6 +44,7 @@ class Template:
     facts: dict[str, tuple[int, str]]
     files: dict[str, Stamp]
     offers: tuple[Path, ...] = ()
+    notes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def alteration(self) -> str:
         """A sentence if one of its files was altered or removed since it was made; empty if none was."""

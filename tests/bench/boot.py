@@ -49,15 +49,11 @@ _READY = "BARE-READY"
 _UNIT = f"""\
 [Unit]
 DefaultDependencies=no
-After=multi-user.target graphical.target
+After={{after}}
 
 [Service]
 ExecStart=/bin/sh -c '(echo; echo {_READY}) >/dev/ttyS0'
 """
-_CREDENTIALS = {
-    "systemd.extra-unit.bare-ready.service": _UNIT,
-    "systemd.unit-dropin.multi-user.target~bare": "[Unit]\nWants=bare-ready.service\n",
-}
 _PATIENCE_S = 600.0
 BootOnce = Callable[[ImageDefinition, Artifacts, Path], float]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -125,7 +121,14 @@ def boot_in_harness(definition: ImageDefinition, artifacts: Artifacts, folder: P
 
 def boot_bare(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> float:
     """CPU seconds of QEMU until the guest prints that it is ready."""
-    return boot_bare_by(specify(definition, artifacts, folder), artifacts, folder, program.in_use()).cpu_s
+    spec = specify(definition, artifacts, folder)
+    return boot_bare_by(spec, artifacts, folder, program.in_use(), after=ready_after(definition)).cpu_s
+
+
+def ready_after(definition: ImageDefinition) -> tuple[str, ...]:
+    """The units after which a bare machine is ready: the targets; where a unit waits for a control plane, these never
+    start, so the demanded services."""
+    return definition.services if definition.waiting else ("multi-user.target", "graphical.target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +152,11 @@ class NotReady(RuntimeError):
         return f"the bare machine did not become ready; its console ends:\n{end}"
 
 
-def boot_bare_by(spec: MachineSpec, artifacts: Artifacts, folder: Path, qemu: Qemu) -> BareBoot:
-    """Boot a bare machine with ``qemu`` until it is ready. `NotReady` if it does not become that."""
-    spec, manifest = replace(spec, credentials=_CREDENTIALS), artifacts.manifest
+def boot_bare_by(
+    spec: MachineSpec, artifacts: Artifacts, folder: Path, qemu: Qemu, *, after: tuple[str, ...]
+) -> BareBoot:
+    """Boot a bare machine with ``qemu`` until its units ``after`` are there. `NotReady` if it does not become that."""
+    spec, manifest = replace(spec, credentials=_credentials(after)), artifacts.manifest
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs, arguments=arguments
@@ -172,6 +177,14 @@ def boot_bare_by(spec: MachineSpec, artifacts: Artifacts, folder: Path, qemu: Qe
         impatience.cancel()
         child.kill()
         child.wait()
+
+
+def _credentials(after: tuple[str, ...]) -> dict[str, str]:
+    """The additional unit, which starts behind those in ``after``."""
+    return {
+        "systemd.extra-unit.bare-ready.service": _UNIT.format(after=" ".join(after)),
+        "systemd.unit-dropin.multi-user.target~bare": "[Unit]\nWants=bare-ready.service\n",
+    }
 
 
 def _until_ready(console: IO[bytes]) -> bytes:

@@ -29,7 +29,7 @@ from harness.model.qemu import Qemu, Thread
 from harness.qemu import program
 from harness.store.store import find_store
 
-from .boot import NotReady, boot_bare_by, specify
+from .boot import NotReady, boot_bare_by, ready_after, specify
 from .start import ROOT
 from .table import Figure
 
@@ -71,7 +71,7 @@ def _boot_pair(definition: ImageDefinition, artifacts: Artifacts, qemu: Qemu, ta
         with TemporaryDirectory() as folder:
             spec = replace(specify(definition, artifacts, Path(folder)), accelerator=Accelerator.TCG)
             try:
-                booted = boot_bare_by(spec, artifacts, Path(folder), qemu)
+                booted = boot_bare_by(spec, artifacts, Path(folder), qemu, after=ready_after(definition))
             except NotReady as error:
                 tally.faults.append(str(error))
                 return

@@ -27,7 +27,7 @@ from harness.machine.templates import Templates, TemplateSpec, template_key
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
 from harness.model.events import Note
-from harness.model.machine_spec import DiskBus, DiskSpec, MachineSpec, Network
+from harness.model.machine_spec import BootPath, DiskBus, DiskSpec, MachineSpec, Network
 from harness.qemu import program
 from harness.qemu.ext4 import open_ext4
 from harness.runs.folder import Run, make_key
@@ -177,14 +177,37 @@ def test_a_state_is_built_on_anothers_template_and_made_once(templates: Template
         with made.open("a") as file:
             file.write("once\n")
         machine.check("echo marked >/run/mark; echo marked >/data/mark; sync")
+        machine.notes["mark"] = {"seen": "marked"}
 
     for name in ("first", "second"):
         with machine_of(templates, name, "marked") as machine:
             assert machine.is_clone
             assert machine.check("cat /run/mark /data/mark") == "marked\nmarked"
+            assert machine.notes == {"mark": {"seen": "marked"}}
     with machine_of(templates, "plain") as machine:
         assert machine.run("cat /run/mark /data/mark").text == ""
     assert made.read_text() == "once\n"
+
+
+def test_a_machine_that_was_cloned_is_upgraded_by_kexec_whatever_booted_it(templates: Templates) -> None:
+    with machine_of(templates) as machine:
+        pid, new = machine.running_boot.child.pid, templates.spec.versions.new
+        assert machine.spec.boot_path is not BootPath.KEXEC
+
+        machine.kexec(new)
+
+        assert machine.running_boot.child.pid == pid
+        assert not machine.is_clone
+        assert "root=live:http" in machine.check("cat /proc/cmdline")
+    (boot,) = (boot for boot in templates.store.run.boots() if not boot.machine.startswith("template-"))
+    assert (boot.boot_path, boot.artifacts) == ("kexec", new.digest)
+    assert not templates.store.run.findings()
+
+
+def test_a_second_machine_has_a_template_of_its_own(templates: Templates) -> None:
+    second = templates.second(templates.spec.machine.boot_path)
+
+    assert second.key("booted") != templates.key("booted")
 
 
 def test_a_state_that_failed_is_not_tried_again(templates: Templates) -> None:

@@ -79,11 +79,18 @@ class Item:
     """A collected test."""
 
     def __init__(
-        self, name: str, *fixtures: str, image: str = "base", service: str = "", boots: int = 0, **marks: Any
+        self,
+        name: str,
+        *fixtures: str,
+        image: str = "base",
+        service: str = "",
+        other_boot_path: str = "",
+        boots: int = 0,
+        **marks: Any,
     ) -> None:
         self.nodeid, self.path = f"tests/image/test_x.py::{name}", Path("tests/image/test_x.py")
         self.fixturenames = [private(fixture) for fixture in fixtures]
-        params = {"image": image, "service": service}
+        params = {"image": image, "service": service, "other_boot_path": other_boot_path}
         self.callspec = SimpleNamespace(params={private(name): value for name, value in params.items() if value})
         self.user_properties: list[tuple[str, object]] = []
         given = {**marks, **({"boots": (boots,)} if boots else {})}
@@ -137,3 +144,41 @@ def test_a_thorough_test_about_data_is_left_out_if_the_image_keeps_none() -> Non
     assert collect.is_left_out(item, RunOptions(definitions=none, is_thorough=True))
     late: Any = Item("late[base]", thorough=(), check=("ordering",))
     assert not collect.is_left_out(late, RunOptions(definitions=none, is_thorough=True))
+
+
+def boots_of(item: Any, **options: Any) -> tuple[int, tuple[str, ...]]:
+    """The boots of a test, and those of the templates that it needs."""
+    plan = collect.planned(item, RunOptions(**{"definitions": {"base": BASE}} | options))
+    return plan.boots, plan.templates
+
+
+def test_tests_share_the_boots_of_their_templates() -> None:
+    assert boots_of(Item("looks[base]", "shared")) == (0, ("base booted",))
+    assert boots_of(Item("own[base]", "machine", boots=2)) == (2, ("base booted",))
+    upgraded = Item("own[base]", "machine", state=("upgraded",))
+    assert boots_of(upgraded) == (0, ("base booted", "base upgraded")), "the version before is the one under test"
+    assert boots_of(upgraded, previous=Path("x")) == (0, ("base previous", "base upgraded"))
+    assert boots_of(Item("pair[base]", "machine", "second_machine")) == (0, ("base booted", "base booted second"))
+    assert boots_of(Item("cold[base]", boots=1)) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("direct", (1, ("base booted second",))),
+        ("uefi-http", (2, ())),
+        ("grub", (3, ())),
+        ("kexec", (2, ("base booted",))),
+    ],
+)
+def test_another_boot_path_is_booted_upgraded_and_may_go_back(path: str, expected: tuple[int, tuple[str, ...]]) -> None:
+    assert boots_of(Item("other[base]", other_boot_path=path, boots=2)) == expected
+
+
+def test_a_second_machine_has_another_boot_path_if_the_run_has_one_that_powers_machines_on() -> None:
+    def second(*paths: BootPath) -> BootPath:
+        return RunOptions(definitions={"base": BASE}, boot_paths=paths).second_path_of("base")
+
+    assert second(BootPath.IPXE_BIOS, BootPath.KEXEC, BootPath.GRUB) is BootPath.GRUB
+    assert second(BootPath.DIRECT, BootPath.KEXEC) is BootPath.DIRECT
+    assert second(BootPath.GRUB) is BootPath.GRUB

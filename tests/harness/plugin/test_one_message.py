@@ -13,7 +13,7 @@ import pytest
 
 from harness.core import serialization
 from harness.model.verdict import Verdict
-from harness.plugin import hooks
+from harness.plugin import controller_hooks, hooks
 from harness.plugin.options import RunOptions
 from harness.plugin.state import KEY, RunState
 from harness.report import annotate
@@ -114,6 +114,13 @@ def pytest_configure(config):
 """
 
 
+class Conclusion:
+    """The hooks of the controller after the tests."""
+
+    pytest_sessionfinish = staticmethod(controller_hooks.pytest_sessionfinish)
+    pytest_terminal_summary = staticmethod(controller_hooks.pytest_terminal_summary)
+
+
 class OneImage:
     """The hooks of a run of ``base`` without its preparation: nothing is built, and no machine is booted."""
 
@@ -122,7 +129,8 @@ class OneImage:
         options = RunOptions(definitions={"base": BASE})
         state = config.stash[KEY] = RunState(options=options, worker=worker, runs={"base": Run(folder, worker)})
         if state.is_controller:
-            config.pluginmanager.register(hooks.Reports(state))
+            config.pluginmanager.register(controller_hooks.Reports(state))
+            config.pluginmanager.register(Conclusion())
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -130,8 +138,6 @@ class OneImage:
 
     pytest_runtest_makereport = staticmethod(hooks.pytest_runtest_makereport)
     pytest_report_teststatus = staticmethod(hooks.pytest_report_teststatus)
-    pytest_sessionfinish = staticmethod(hooks.pytest_sessionfinish)
-    pytest_terminal_summary = staticmethod(hooks.pytest_terminal_summary)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ def test_the_shortest_of_the_last_three_passes_is_a_tests_duration(tmp_path: Pat
 
     known = history.durations(store, "base")
 
-    assert known == Durations(clone_mib=300, tests_s={"t::one": 3.0}), "a failed or skipped test has no duration"
+    assert known == Durations(clone_mib=300, boot_s=80.0, tests_s={"t::one": 3.0}), (
+        "a failed or skipped test has no duration"
+    )
     assert history.durations(store, "other") == Durations()
 
 

@@ -1,0 +1,101 @@
+"""The files of one machine over its boots, and the state ``rebooted``, in which they have been through a reboot."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from harness.core.errors import ImageError
+from harness.machine.machine import Machine
+from harness.machine.states import BOOTED, Versions, state
+from harness.persistence.identity import identity
+from harness.persistence.locations import find_locations
+from harness.qemu.ext4 import open_ext4
+
+REBOOTED = "rebooted"
+IDENTITY = "identity"
+"""Of `Machine.notes` in the state ``rebooted``: the machine's identity before the reboot, empty if not readable."""
+
+_NONCE = "bootproof-nonce"
+_ELSEWHERE = ("/root", "/etc", "/var/lib")
+
+
+@dataclass(slots=True)
+class Journey:
+    """The files of one machine over its boots. ``nonces`` maps each persistent file to its content, ``on_disk`` to its
+    path on its file system; ``scratch`` are files that must not survive; ``losses`` are sentences about failures."""
+
+    machine: Machine
+    nonces: dict[str, str] = field(default_factory=dict)
+    on_disk: dict[str, str] = field(default_factory=dict)
+    scratch: tuple[str, ...] = ()
+    losses: list[str] = field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, machine: Machine) -> Journey:
+        """That of a machine in the state ``rebooted``."""
+        notes = machine.notes
+        return cls(machine, dict(notes["nonces"]), dict(notes["on_disk"]), tuple(notes["scratch"]))
+
+    def note(self) -> None:
+        """Leave it to the tests that ask for the state that the machine is being brought to."""
+        self.machine.notes |= {
+            "nonces": self.nonces, "on_disk": self.on_disk, "scratch": dict.fromkeys(self.scratch, ""),
+        }  # fmt: skip
+
+    def write(self, stage: str) -> None:
+        """Write a nonce below each persistent path, synced with its folder (fsync(2)), and scratch files elsewhere."""
+        kept = find_locations(self.machine.channel, self.machine.definition.persistent_paths)
+        elsewhere = find_locations(self.machine.channel, _ELSEWHERE)
+        devices = {location.device for location in kept}
+        self.scratch = tuple(f"{place.path}/scratch" for place in elsewhere if place.device not in devices)
+        commands = [f"echo gone > {file}" for file in self.scratch]
+        for location in kept:
+            path, name = location.path, f"{_NONCE}-{stage}"
+            file = f"{path}/{name}"
+            self.nonces[file] = secrets.token_hex(16)
+            self.on_disk[file] = f"{location.inner}/{name}"
+            commands.append(f"printf %s {self.nonces[file]} > {shlex.quote(file)}")
+            commands.append(f"sync {shlex.quote(file)} {shlex.quote(path)}/.")
+        self.machine.check(" && ".join(commands))
+
+    def check(self, stage: str) -> None:
+        """Add to ``losses`` each nonce that is missing, and each scratch file that survived."""
+        for file, nonce in self.nonces.items():
+            done = self.machine.run(f"cat {shlex.quote(file)}")
+            if done.status:
+                self.losses.append(f"{stage}: {file} cannot be read, expected {nonce}: {done.errors}")
+            elif done.text != nonce:
+                self.losses.append(f"{stage}: {file} has {done.text!r}, expected {nonce}")
+        look = f'for file in {shlex.join(self.scratch)}; do if [ -e "$file" ]; then echo "$file"; fi; done'
+        if left := self.machine.check(look):
+            self.losses.append(f"{stage}: not on /data, but survived: {left}")
+
+    def end(self) -> None:
+        """Power the machine off, and add to ``losses`` each nonce that is missing on its raw disk."""
+        self.machine.power_off()
+        if self.nonces:
+            self.losses += self._missing_on_disk()
+
+    def _missing_on_disk(self) -> Iterator[str]:
+        with open_ext4(self.machine.spec.data) as data:
+            for file, nonce in self.nonces.items():
+                seen = data.read(self.on_disk[file]).decode()
+                if seen != nonce:
+                    yield f"on the raw disk: {file} has {seen!r}, expected {nonce}"
+
+
+@state(REBOOTED, on=BOOTED, boots=1)
+def _rebooted(machine: Machine, _: Versions) -> None:
+    """Files of the first boot, then a clean reboot with another board's UUID, which an identity must not follow."""
+    journey = Journey(machine)
+    journey.write("first")
+    journey.note()
+    try:
+        machine.notes[IDENTITY] = identity(machine)
+    except ImageError:  # the test of the identity asks again, and is the one that fails
+        machine.notes[IDENTITY] = {}
+    machine.reboot(uuid=uuid4())
