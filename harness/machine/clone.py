@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core import process
+from harness.core.deadline import Deadline, host_scale
 from harness.core.errors import Blame, HostError
 from harness.core.host_id import boot_id
-from harness.guest.readiness import wait_until_quiet
+from harness.guest.quiet import Quiet, wait_until_quiet
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.machine.boot_plan import BootContext, FrozenMachine
@@ -41,7 +42,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     where QEMU cannot save the machine.
     """
     run, name = machine.context.run, machine.name
-    wait_until_quiet(machine.channel)
+    quiet = _become_quiet(machine, state)
     machine.check(_WARM)
     facts = gather_facts(name, machine.channel)
     is_serial = isinstance(machine.channel, SerialChannel)
@@ -50,7 +51,8 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     is_grub = machine.spec.boot_path is BootPath.GRUB
     if is_grub:
         grub.keep(machine.folder, work)
-    run.add(Frozen(state=state, took_s=round(time.monotonic() - started_s, 3)))
+    took_s = round(time.monotonic() - started_s, 3)
+    run.add(Frozen(state=state, took_s=took_s, quiet_s=quiet.took_s, waited_for=quiet.waited_for, busy=quiet.busy))
     disks = tuple(_standalone(disk, place) for disk in machine.spec.disks)
     boots = tuple(boot for boot in run.boots() if boot.machine == name and boot.number >= machine.first)
     for boot in boots:
@@ -71,6 +73,18 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
         files={},
         offers=tuple(offer.folder for offer in machine.offers) if is_grub else (),
     )
+
+
+def _become_quiet(machine: Machine, state: str) -> Quiet:
+    """Wait until the guest is quiet; if it does not become quiet, the run says so, and the machine is frozen anyway."""
+    context, waiting = machine.context, machine.definition.waiting
+    quiet = wait_until_quiet(machine.channel, waiting, Deadline(context.timeouts.quiet_s), scale=host_scale())
+    if quiet.busy:
+        context.run.add_note(
+            f"state {state} is frozen although it was still busy after {quiet.took_s:.0f} s ({', '.join(quiet.busy)}): "
+            "each of its clones continues that work"
+        )
+    return quiet
 
 
 def _standalone(disk: DiskSpec, place: Path) -> DiskSpec:

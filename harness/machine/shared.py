@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from harness.guest.probes import Probe, ask, read
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.lab import Lab, OpenLab
 from harness.machine.machine import Machine
+from harness.model.events import Resumed
+from harness.qemu.qmp import QmpError
 
 _MOST_NAMED = 5
 _FILES = Probe(
@@ -51,7 +54,10 @@ class _Opened:
 
 
 class SharedMachine:
-    """The shared machine of one worker: made on its first use, and again after `release`."""
+    """The shared machine of one worker: made on its first use, and again after `release`.
+
+    It may be paused while no test uses it; each use continues it. A machine that does not continue is replaced.
+    """
 
     def __init__(
         self,
@@ -66,19 +72,22 @@ class SharedMachine:
         self._name, self._folder = name, folder
         self._make_machine, self._open_lab = make_machine, open_lab
         self._opened: _Opened | None = None
+        self._paused_s: float | None = None
         self._count = 0
         self._facts: Facts = {}
 
     @property
     def machine(self) -> Machine:
-        """The machine that runs now; made if there is none."""
+        """The machine that runs now; made if there is none, and continued if it is paused."""
+        if self._opened is not None and self._paused_s is not None:
+            self._resume(self._opened.machine, self._paused_s)
         if self._opened is None:
             self._opened = self._open()
         return self._opened.machine
 
     @property
     def running(self) -> Machine | None:
-        """The machine that runs now, or None."""
+        """The machine that runs or is paused now, or None."""
         return self._opened.machine if self._opened else None
 
     @property
@@ -89,11 +98,33 @@ class SharedMachine:
 
     def release(self) -> None:
         """End the machine; the next use makes another."""
-        opened, self._opened = self._opened, None
+        opened, self._opened, self._paused_s = self._opened, None, None
         if opened is not None:
             opened.stack.close()
             for disk in opened.machine.spec.disks:
                 disk.path.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Stop the machine until its next use; nothing if there is none that runs, or QEMU cannot."""
+        if self._opened is None or self._paused_s is not None or not self._opened.machine.is_on:
+            return
+        with suppress(QmpError):  # the next use finds out what has become of it
+            self._opened.machine.pause()
+            self._paused_s = time.monotonic()
+
+    def _resume(self, machine: Machine, since_s: float) -> None:
+        run, started_s = machine.context.run, time.monotonic()
+        try:
+            machine.resume()
+        except BootproofError as error:
+            first = str(error).partition("\n")[0]
+            run.add_note(f"{machine.name} did not continue after its pause, and another takes its place: {first}")
+            self.release()
+            return
+        self._paused_s, now_s = None, time.monotonic()
+        run.add(
+            Resumed(machine=machine.name, paused_s=round(started_s - since_s, 3), took_s=round(now_s - started_s, 4))
+        )
 
     def changes(self) -> tuple[str, ...]:
         """A sentence for each file and unit that changed since the machine was made; empty if there is no machine."""

@@ -68,7 +68,7 @@ def measure(*, quick: bool) -> list[Figure]:
     definition = load_definition(ROOT / "images" / _IMAGE)
     artifacts = build(definition, find_store())
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
-        templates = _templates(definition, artifacts, Path(name))
+        templates = templates_of(definition, artifacts, Path(name))
         with ExitStack() as stack:
             templates.hold(BOOTED, stack)  # made here, by one cold boot
         (cold,) = (boot.ready_s for boot in templates.store.run.boots())
@@ -92,7 +92,8 @@ def _figure(what: str, samples: list[float], unit: str, most: float) -> Figure:
     return Figure(row="clones", what=what, value=median(samples), unit=unit, limit=limit, samples={what: samples})
 
 
-def _templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
+def templates_of(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
+    """Templates in an empty store below ``folder``."""
     store = Store(folder / "store")
     run = Run(folder, "main")
     make_key(run, store)
