@@ -5,7 +5,7 @@ Services continue to start up after they have notified systemd: every copy of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harness.core.deadline import Deadline, poll
@@ -36,13 +36,13 @@ echo "$up $((user + nice + system + irq + softirq))"
 for file in {_GROUPS}*.scope/cpu.stat {_GROUPS}*.slice/cpu.stat {_GROUPS}{_WHOLE}/*/cpu.stat; do
     {{ read -r _ used <"$file"; }} 2>/dev/null && echo "$file $used"
 done
-echo jobs
-systemctl list-jobs --plain --full
+true
 """,
 )
-"""Seconds of the guest's uptime and ticks in which a CPU worked; microseconds that each control group used, as cpu.stat
-of cgroup v2 begins with them (Linux, Documentation/admin-guide/cgroup-v2.rst); the jobs. A group may be gone before it
-is read, and cgroup v1 has none. Only systemctl is a program: reading the files costs no process."""
+"""Seconds of the guest's uptime and ticks in which a CPU worked; then the microseconds that each control group used,
+with which cpu.stat of cgroup v2 begins (Linux, Documentation/admin-guide/cgroup-v2.rst). A group may be gone before it
+is read, and cgroup v1 has none. No program runs: under TCG each would cost milliseconds."""
+_JOBS = Probe("jobs", "systemctl list-jobs --plain --full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,24 +71,22 @@ class Quiet:
 
 def read_use(channel: Channel) -> CpuReading:
     """What the guest's units have used of its CPUs; `ImageError` if the guest cannot say."""
-    return read(ask(channel, [_USE]), _USE, _reading)
+    answers = ask(channel, [_USE, _JOBS])
+    up_s, used_s, units = read(answers, _USE, _use)
+    return CpuReading(up_s=up_s, used_s=used_s, units=units, starting=read(answers, _JOBS, _running))
 
 
-def _reading(text: str) -> CpuReading:
-    head, _, jobs = text.partition("\njobs")
-    (first, *groups), units = head.splitlines(), dict[str, float]()
+def _use(text: str) -> tuple[float, float, dict[str, float]]:
+    first, *groups = text.splitlines()
     up_s, ticks = first.split()
-    for line in groups:
-        file, microseconds = line.rsplit(" ", 1)
-        units[file.removeprefix(_GROUPS).removesuffix("/cpu.stat")] = int(microseconds) / 1e6
-    return CpuReading(
-        up_s=float(up_s), used_s=int(ticks) / _TICKS_PER_S, units=units, starting=_running(jobs.splitlines()[1:])
-    )
+    rows = (line.rsplit(" ", 1) for line in groups)
+    units = {file.removeprefix(_GROUPS).removesuffix("/cpu.stat"): int(used) / 1e6 for file, used in rows}
+    return float(up_s), int(ticks) / _TICKS_PER_S, units
 
 
-def _running(lines: Sequence[str]) -> tuple[str, ...]:
+def _running(text: str) -> tuple[str, ...]:
     """The units of running jobs; systemctl prints a heading above jobs, or that there are none."""
-    heading, *rows = lines
+    heading, *rows = text.splitlines()
     if heading.split()[:2] not in (["JOB", "UNIT"], ["No", "jobs"]):
         raise ValueError("no heading of systemctl list-jobs")
     jobs = (row.split() for row in rows if row[:1].isdigit() or row.startswith(" "))

@@ -76,15 +76,19 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
 
 
 def _become_quiet(machine: Machine, state: str) -> Quiet:
-    """Wait until the guest is quiet; if it does not become quiet, the run says so, and the machine is frozen anyway."""
     context, waiting = machine.context, machine.definition.waiting
     quiet = wait_until_quiet(machine.channel, waiting, Deadline(context.timeouts.quiet_s), scale=host_scale())
-    if quiet.busy:
-        context.run.add_note(
-            f"state {state} is frozen although it was still busy after {quiet.took_s:.0f} s ({', '.join(quiet.busy)}): "
-            "each of its clones continues that work"
-        )
+    if note := note_if_busy(quiet, state):
+        context.run.add_note(note)
     return quiet
+
+
+def note_if_busy(quiet: Quiet, state: str) -> str:
+    """A sentence if the wait for a quiet guest was given up; empty if it became quiet."""
+    if not quiet.busy:
+        return ""
+    units = ", ".join(quiet.busy)
+    return f"state {state} is frozen while {units} is busy, after {quiet.took_s:.0f} s: each clone continues that work"
 
 
 def _standalone(disk: DiskSpec, place: Path) -> DiskSpec:

@@ -79,8 +79,7 @@ class SharedMachine:
     @property
     def machine(self) -> Machine:
         """The machine that runs now; made if there is none, and continued if it is paused."""
-        if self._opened is not None and self._paused_s is not None:
-            self._resume(self._opened.machine, self._paused_s)
+        self.resume()
         if self._opened is None:
             self._opened = self._open()
         return self._opened.machine
@@ -112,8 +111,13 @@ class SharedMachine:
             self._opened.machine.pause()
             self._paused_s = time.monotonic()
 
-    def _resume(self, machine: Machine, since_s: float) -> None:
-        run, started_s = machine.context.run, time.monotonic()
+    def resume(self) -> None:
+        """Continue the machine if it is paused, with the right time. If it does not answer, it is ended, and the run
+        says why: the next use makes another."""
+        if self._opened is None or self._paused_s is None:
+            return
+        machine, paused_s, started_s = self._opened.machine, self._paused_s, time.monotonic()
+        run = machine.context.run
         try:
             machine.resume()
         except BootproofError as error:
@@ -121,14 +125,15 @@ class SharedMachine:
             run.add_note(f"{machine.name} did not continue after its pause, and another takes its place: {first}")
             self.release()
             return
-        self._paused_s, now_s = None, time.monotonic()
-        run.add(
-            Resumed(machine=machine.name, paused_s=round(started_s - since_s, 3), took_s=round(now_s - started_s, 4))
-        )
+        self._paused_s, took_s = None, time.monotonic() - started_s
+        run.add(Resumed(machine=machine.name, paused_s=round(started_s - paused_s, 3), took_s=round(took_s, 4)))
 
     def changes(self) -> tuple[str, ...]:
-        """A sentence for each file and unit that changed since the machine was made; empty if there is no machine."""
-        if self._opened is None:
+        """A sentence for each file and unit that changed since the machine was made; empty if there is no machine.
+
+        A paused machine was not used since it was looked at.
+        """
+        if self._opened is None or self._paused_s is not None:
             return ()
         machine, before = self._opened.machine, self._opened.at_first
         try:

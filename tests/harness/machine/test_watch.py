@@ -224,3 +224,16 @@ def test_a_wait_of_a_test_is_in_doubt_if_the_machine_was_starved_while_it_waited
     assert "starved this machine" in watch.doubt(error)
     assert watch.doubt(AssertionError()) == ""
     assert watch.doubt() == ""
+
+
+def test_a_ready_machine_that_was_paused_for_an_hour_is_not_judged_hung_or_starved(watch: BootWatch) -> None:
+    """It prints nothing, and its process neither runs nor waits for a CPU."""
+    console: Any = watch.console
+    watch.state, console.silent_s = BootState.READY, 3600.0
+    now_s = time.monotonic()
+    watch.meter.samples.extend(CpuSample(now_s - 1000 + second, ran_s=60.0, waited_s=5.0) for second in range(1000))
+
+    watch.check()
+
+    assert watch.doubt(ChannelTimeout("m", "sleep 1", 60.0, "")) == ""
+    assert noted(watch) == []
