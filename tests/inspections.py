@@ -28,7 +28,7 @@ def inspections(machine: Any) -> Inspections:
         "locations": lambda: find_locations(channel, paths),
         "serial numbers": lambda: serials(channel, place),
         "partition number": lambda: partition_number(channel, place),
-        "cpu use": lambda: read_use(channel),
+        "cpu use": lambda: read_use(channel, window_s=0.2),
         "snapshot": lambda: take_snapshot(channel),
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),
