@@ -32,8 +32,8 @@ look() {{
     read -r up _ </proc/uptime || exit
     read -r _ user nice system idle iowait irq softirq _ </proc/stat || exit
     echo "look $up $((user + nice + system + irq + softirq)) $own"
-    for file in {groups}/*.scope {groups}/*.slice {groups}/system.slice/* "{groups}$own"; do
-        {{ read -r _ used <"$file/cpu.stat"; }} 2>/dev/null && echo "$used $file"
+    for file in "{groups}$own"/cpu.stat {groups}/*.s*/cpu.stat {groups}/system.slice/*/cpu.stat; do
+        {{ read -r _ used <"$file"; }} 2>/dev/null && echo "$used $file"
     done
     true
 }}
@@ -95,11 +95,15 @@ def _shares(text: str, window_s: float) -> dict[str, float]:
 
 
 def _look(text: str) -> tuple[float, int, str, dict[str, float]]:
-    """Uptime, ticks, the shell's group, and the seconds that each group used."""
+    """Uptime, ticks, the shell's group, and the seconds that each group used when it was read first: the shell works
+    while it looks."""
     first, *groups = text.splitlines()
     up_s, ticks, own = first.split()
-    rows = (line.split(" ", 1) for line in groups)
-    return float(up_s), int(ticks), own, {file.removeprefix(_GROUPS): int(used) / 1e6 for used, file in rows}
+    used_s: dict[str, float] = {}
+    for line in groups:
+        used, file = line.split(" ", 1)
+        used_s.setdefault(file.removeprefix(_GROUPS).removesuffix("/cpu.stat"), int(used) / 1e6)
+    return float(up_s), int(ticks), own, used_s
 
 
 def _running(text: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def look(up_s: float, own: str, used_s: dict[str, float], kernel_s: float = 0.0)
         top: sum(seconds for group, seconds in used_s.items() if group.startswith(f"{top}/"))
         for top in ("system.slice", "user.slice")
     }
-    rows = [f"{seconds * 1e6:.0f} /sys/fs/cgroup/{group}" for group, seconds in {**tops, **used_s}.items()]
+    rows = [f"{seconds * 1e6:.0f} /sys/fs/cgroup/{group}/cpu.stat" for group, seconds in {**tops, **used_s}.items()]
     return "\n".join([f"look {up_s} {(sum(tops.values()) + kernel_s) * 100:.0f} /{own}", *rows])
 
 
