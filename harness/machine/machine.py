@@ -116,11 +116,13 @@ class Machine(GuestVerbs):
         """Stop the guest until `resume`: it uses no CPU, and its timers stand still. `QmpError` if QEMU cannot."""
         pausing.pause(self.running_boot)
 
-    def resume(self) -> None:
+    def resume(self, *, sets_clock: bool = True) -> None:
         """Continue the guest after `pause`, with the right time; `BootproofError` if it does not answer."""
         running = self.running_boot
-        ahead_s = board.guest_ahead_s(running.plan, running.watch.events)
-        pausing.resume(running, ahead_s, Deadline(self.context.timeouts.thaw_s))
+        pausing.resume(running)
+        if sets_clock:
+            ahead_s = board.guest_ahead_s(running.plan, running.watch.events)
+            pausing.set_clock(running.channel, ahead_s, Deadline(self.context.timeouts.thaw_s))
 
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the display to ``path``; `HostError` if QEMU cannot."""

@@ -27,9 +27,6 @@ class Pausable(Protocol):
     @property
     def qmp(self) -> Qmp: ...
 
-    @property
-    def channel(self) -> Channel: ...
-
 
 def set_clock(channel: Channel, ahead_s: float, deadline: Deadline) -> None:
     """Set the guest's wall clock to the host's and ``ahead_s`` more; `GuestCommandFailed` if the guest refuses."""
@@ -41,10 +38,6 @@ def pause(running: Pausable) -> None:
     running.qmp.execute("stop", deadline=Deadline(_ANSWER_S))
 
 
-def resume(running: Pausable, ahead_s: float, deadline: Deadline) -> None:
-    """Continue a paused guest and set its wall clock.
-
-    Raises `QmpError` or, if the guest does not set it by the deadline, what `Channel.run` raises.
-    """
+def resume(running: Pausable) -> None:
+    """Continue a paused guest, whose wall clock is late by the pause; `QmpError` if QEMU does not continue it."""
     running.qmp.execute("cont", deadline=Deadline(_ANSWER_S))
-    set_clock(running.channel, ahead_s, deadline)

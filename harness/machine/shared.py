@@ -20,6 +20,8 @@ from harness.model.events import Resumed
 from harness.qemu.qmp import QmpError
 
 _MOST_NAMED = 5
+_MOST_LATE_S = 0.1
+"""How late a guest's clock may become by pauses before it is set: the command takes longer than most pauses."""
 _FILES = Probe(
     "files",
     r"""
@@ -66,13 +68,15 @@ class SharedMachine:
         make_machine: MakeMachine,
         open_lab: OpenLab,
         on_new: Callable[[Machine], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``on_new`` is called with each new machine before a test uses it."""
-        self._on_new = on_new
+        """``on_new`` is called with each new machine before a test uses it; ``now`` is the host's clock in seconds."""
+        self._on_new, self._now = on_new, now
         self._name, self._folder = name, folder
         self._make_machine, self._open_lab = make_machine, open_lab
         self._opened: _Opened | None = None
         self._paused_s: float | None = None
+        self._late_s = 0.0
         self._count = 0
         self._facts: Facts = {}
 
@@ -97,7 +101,7 @@ class SharedMachine:
 
     def release(self) -> None:
         """End the machine; the next use makes another."""
-        opened, self._opened, self._paused_s = self._opened, None, None
+        opened, self._opened, self._paused_s, self._late_s = self._opened, None, None, 0.0
         if opened is not None:
             opened.stack.close()
             for disk in opened.machine.spec.disks:
@@ -109,24 +113,27 @@ class SharedMachine:
             return
         with suppress(QmpError):  # the next use finds out what has become of it
             self._opened.machine.pause()
-            self._paused_s = time.monotonic()
+            self._paused_s = self._now()
 
     def resume(self) -> None:
         """Continue the machine if it is paused, with the right time. If it does not answer, it is ended, and the run
         says why: the next use makes another."""
         if self._opened is None or self._paused_s is None:
             return
-        machine, paused_s, started_s = self._opened.machine, self._paused_s, time.monotonic()
-        run = machine.context.run
+        machine, started_s, run = self._opened.machine, self._now(), self._opened.machine.context.run
+        paused_s = started_s - self._paused_s
+        self._late_s += paused_s
+        is_late = self._late_s > _MOST_LATE_S
         try:
-            machine.resume()
+            machine.resume(sets_clock=is_late)
         except BootproofError as error:
             first = str(error).partition("\n")[0]
             run.add_note(f"{machine.name} did not continue after its pause, and another takes its place: {first}")
             self.release()
             return
-        self._paused_s, took_s = None, time.monotonic() - started_s
-        run.add(Resumed(machine=machine.name, paused_s=round(started_s - paused_s, 3), took_s=round(took_s, 4)))
+        self._paused_s, self._late_s = None, 0.0 if is_late else self._late_s
+        took_s = self._now() - started_s
+        run.add(Resumed(machine=machine.name, paused_s=round(paused_s, 3), took_s=round(took_s, 4)))
 
     def changes(self) -> tuple[str, ...]:
         """A sentence for each file and unit that changed since the machine was made; empty if there is no machine.

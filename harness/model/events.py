@@ -55,8 +55,8 @@ class Cloned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """``machine``, which was paused for ``paused_s`` because no test used it, continued, with its clock set, within
-    ``took_s``."""
+    """``machine``, which was paused for ``paused_s`` because no test used it, continued within ``took_s``, in which its
+    clock was set if it was late."""
 
     machine: str
     paused_s: float

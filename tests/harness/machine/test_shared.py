@@ -64,15 +64,15 @@ class FakeMachine:
     def pause(self) -> None:
         self._do("pause")
 
-    def resume(self) -> None:
-        self._do("resume")
+    def resume(self, *, sets_clock: bool) -> None:
+        self._do("resume with its clock" if sets_clock else "resume")
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:
         self.said.append(f"{self.name}: {command}")
         return self.channel.run(command, deadline)
 
     def _do(self, what: str) -> None:
-        if what in self.fails:
+        if what.split()[0] in self.fails:
             raise QmpGone(self.name, what, "QEMU is gone")
         self.said.append(f"{self.name}: {what}")
 
@@ -84,10 +84,17 @@ class Worker:
     folder: Path
     fails: frozenset[str] = frozenset()
     said: list[str] = field(default_factory=list)
+    now_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.run = Run(self.folder, "gw0")
-        self.shared = SharedMachine("shared", self.folder, self.make, self.open_lab)  # type: ignore[arg-type]
+        self.shared = SharedMachine(
+            "shared",
+            self.folder,
+            self.make,
+            self.open_lab,
+            now=lambda: self.now_s,  # type: ignore[arg-type]
+        )
 
     @contextmanager
     def make(self, name: str, _lab: object, _folder: Path) -> Iterator[FakeMachine]:
@@ -108,13 +115,29 @@ def test_a_shared_machine_is_paused_between_its_uses_and_the_run_knows_for_how_l
     worker.shared.pause()
     worker.shared.pause()
     assert worker.said == ["shared: first", "shared: pause"]
+    worker.now_s += 40
     host.run("second")
     host.run("third")
 
-    assert worker.said[2:] == ["shared: resume", "shared: second", "shared: third"]
+    assert worker.said[2:] == ["shared: resume with its clock", "shared: second", "shared: third"]
     (resumed,) = worker.run.of_kind(Resumed)
-    assert resumed.machine == "shared"
+    assert (resumed.machine, resumed.paused_s) == ("shared", 40.0)
     assert worker.shared.changes() == ()
+
+
+def test_a_clock_is_set_once_pauses_have_made_it_late(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    for seconds in (0.07, 0.06, 0.07):
+        assert worker.shared.machine.is_on
+        worker.shared.pause()
+        worker.now_s += seconds
+    assert worker.shared.machine.is_on
+
+    assert [line for line in worker.said if "resume" in line] == [
+        "shared: resume",
+        "shared: resume with its clock",
+        "shared: resume",
+    ]
 
 
 def test_a_machine_that_does_not_exist_or_is_off_is_not_paused(tmp_path: Path) -> None:
