@@ -88,13 +88,9 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.run = Run(self.folder, "gw0")
-        self.shared = SharedMachine(
-            "shared",
-            self.folder,
-            self.make,
-            self.open_lab,
-            now=lambda: self.now_s,  # type: ignore[arg-type]
-        )
+        make: Any = self.make
+        open_lab: Any = self.open_lab
+        self.shared = SharedMachine("shared", self.folder, make, open_lab, now=lambda: self.now_s)
 
     @contextmanager
     def make(self, name: str, _lab: object, _folder: Path) -> Iterator[FakeMachine]:
