@@ -16,6 +16,8 @@ from harness.machine import board
 from harness.machine.pausing import pause, resume, set_clock
 from harness.qemu.qmp import QmpGone
 
+from ..qemu.test_qmp import Events, qemu
+
 
 class Guest(Channel):
     """Notes its commands in ``said``, and ends each with ``status``."""
@@ -51,6 +53,19 @@ def test_a_machine_is_stopped_and_continued_by_one_command_to_qemu_each() -> Non
     resume(running(said))
 
     assert said == ["stop", "cont"]
+
+
+def test_qemu_stops_and_continues_its_machine(tmp_path: Path) -> None:
+    events = Events()
+    with qemu(tmp_path, events) as qmp:
+        machine = SimpleNamespace(qmp=qmp)
+        pause(machine)
+        assert events.wait_for("STOP") == {}
+        assert qmp.execute("query-status", deadline=Deadline(15))["status"] == "paused"
+
+        resume(machine)
+        assert events.wait_for("RESUME") == {}
+        assert qmp.execute("query-status", deadline=Deadline(15))["running"]
 
 
 @pytest.mark.parametrize("do", [pause, resume])
