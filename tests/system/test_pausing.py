@@ -21,7 +21,7 @@ from harness.machine.template_store import TemplateStore
 from harness.machine.templates import Templates, TemplateSpec
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
-from harness.model.events import Frozen, Resumed
+from harness.model.events import Resumed
 from harness.model.machine_spec import MachineSpec, Network
 from harness.runs.folder import Run
 from harness.store.store import Store
@@ -92,7 +92,6 @@ def test_a_machine_between_two_tests_stands_still_and_loses_nothing_but_time(sha
         names = [name for name, _ in machine.running_boot.watch.events]
         assert {"STOP", "RESUME"} <= set(names)
         assert "WATCHDOG" not in names
-        print(run.of_kind(Frozen), run.of_kind(Resumed))
         (resumed,) = run.of_kind(Resumed)
         assert resumed.paused_s >= PAUSED_S
     finally:
