@@ -1,4 +1,4 @@
-"""Waiting until a guest is ready, and until its CPUs are idle: the guest itself waits, in one command."""
+"""Waiting until a guest is ready: the guest itself waits, in one command."""
 
 from __future__ import annotations
 
@@ -50,19 +50,6 @@ done
 those wait with them), and every demanded unit is active. A demanded unit that has no job and is inactive for 15 s will
 not become active. After 30 s the script ends in any case, so that a guest that never becomes ready can be asked why."""
 _NOT_READY = 2
-
-_WAIT_UNTIL_QUIET = """
-busy=0 all=0
-for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    busy_before=$busy all_before=$all
-    read -r _ user nice system idle iowait irq softirq _ </proc/stat
-    busy=$((user + nice + system + irq + softirq)) all=$((user + nice + system + irq + softirq + idle + iowait))
-    [ $second = 1 ] || [ $(((busy - busy_before) * 100)) -ge $(((all - all_before) * 10)) ] || exit 0
-    sleep 1
-done
-exit 1
-"""
-"""Ends with status 0 when at most 10 % of a second's CPU time was used, with 1 after 30 s."""
 
 
 class NotReady(ImageError):
@@ -119,11 +106,3 @@ def _run_patiently(channel: Channel, script: str, deadline: Deadline) -> Complet
         except ChannelTimeout:
             if deadline.is_over:
                 raise
-
-
-def wait_until_quiet(channel: Channel) -> bool:
-    """Wait until the guest's CPUs were mostly idle for a second; False if they were still busy after half a minute.
-
-    Services continue to start up after they have notified systemd: every copy of the machine would repeat that work.
-    """
-    return channel.run(_WAIT_UNTIL_QUIET).status == 0

@@ -14,6 +14,7 @@ from harness.machine.boot_plan import BootPlan
 from harness.machine.observation import QmpEvent
 
 _GRACE_S = 2.0
+_CLOCK = "board-clock"
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def clock(plan: BootPlan, events: Iterable[QmpEvent]) -> Iterator[str]:
     The clock continues from boot to boot, as far ahead of the host's as it was at first or as the guest last set it;
     the guest's setting is read from ``events`` when the block ends.
     """
-    file = plan.folder.parent / "board-clock"
+    file = plan.folder.parent / _CLOCK
     now_s = time.time()
     ahead_s = float(file.read_text("utf-8")) if file.exists() else seconds_ahead(plan.spec.clock, now_s)
     file.write_text(f"{ahead_s:.0f}\n", "utf-8")
@@ -31,6 +32,14 @@ def clock(plan: BootPlan, events: Iterable[QmpEvent]) -> Iterator[str]:
         yield rtc_base(ahead_s, now_s)
     finally:
         file.write_text(f"{ahead_s + seconds_set(events):.0f}\n", "utf-8")
+
+
+def guest_ahead_s(plan: BootPlan, events: Iterable[QmpEvent]) -> float:
+    """Seconds that the guest's clock is ahead of the host's: a clone's was set to the host's, another's is the board's
+    of this power-on."""
+    if plan.frozen:
+        return 0.0
+    return float((plan.folder.parent / _CLOCK).read_text("utf-8")) + seconds_set(events)
 
 
 def seconds_ahead(clock: str, now_s: float) -> float:

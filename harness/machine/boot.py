@@ -21,7 +21,7 @@ from harness.guest.serial_shell import SerialChannel
 from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
 from harness.guest.unit_survey import UnitSurvey
 from harness.lab import LabProcess
-from harness.machine import boot_files, evidence, provision
+from harness.machine import boot_files, evidence, pausing, provision
 from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
@@ -41,9 +41,6 @@ from harness.model.verdict import BootResult, Finding
 from harness.qemu import command_line, kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
-
-_CLOCK_LATE_S = 0.05
-"""About as long as a thawed guest takes until it sets the clock."""
 
 _BUSY_S = 30.0
 _IN_INITRD = "initrd"
@@ -275,7 +272,7 @@ class RunningBoot:
         self.channel = self._serial if frozen.is_serial else self.ssh
         snapshot.load(self.qmp, frozen.state, Deadline(timeouts.freeze_s))
         try:
-            self.channel.run(f"date -s @{time.time() + _CLOCK_LATE_S:.3f}", Deadline(timeouts.thaw_s)).checked()
+            pausing.set_clock(self.channel, 0.0, Deadline(timeouts.thaw_s))
         except (ChannelTimeout, ChannelClosed) as error:
             raise CannotFreeze(f"a copy of a frozen machine does not answer: {error}") from error
         except GuestCommandFailed as error:

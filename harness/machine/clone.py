@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core import process
+from harness.core.deadline import Deadline, host_scale
 from harness.core.errors import Blame, HostError
 from harness.core.host_id import boot_id
-from harness.guest.readiness import wait_until_quiet
+from harness.guest.quiet import Quiet, wait_until_quiet
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.testinfra_host import gather_facts
 from harness.machine.boot_plan import BootContext, FrozenMachine
@@ -41,7 +42,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     where QEMU cannot save the machine.
     """
     run, name = machine.context.run, machine.name
-    wait_until_quiet(machine.channel)
+    quiet = _become_quiet(machine, state)
     machine.check(_WARM)
     facts = gather_facts(name, machine.channel)
     is_serial = isinstance(machine.channel, SerialChannel)
@@ -50,7 +51,8 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
     is_grub = machine.spec.boot_path is BootPath.GRUB
     if is_grub:
         grub.keep(machine.folder, work)
-    run.add(Frozen(state=state, took_s=round(time.monotonic() - started_s, 3)))
+    took_s = round(time.monotonic() - started_s, 3)
+    run.add(Frozen(state=state, took_s=took_s, quiet_s=quiet.took_s, waited_for=quiet.waited_for, busy=quiet.busy))
     disks = tuple(_standalone(disk, place) for disk in machine.spec.disks)
     boots = tuple(boot for boot in run.boots() if boot.machine == name and boot.number >= machine.first)
     for boot in boots:
@@ -72,6 +74,22 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
         offers=tuple(offer.folder for offer in machine.offers) if is_grub else (),
         notes=machine.notes,
     )
+
+
+def _become_quiet(machine: Machine, state: str) -> Quiet:
+    context, waiting = machine.context, machine.definition.waiting
+    quiet = wait_until_quiet(machine.channel, waiting, Deadline(context.timeouts.quiet_s), scale=host_scale())
+    if note := note_if_busy(quiet, state):
+        context.run.add_note(note)
+    return quiet
+
+
+def note_if_busy(quiet: Quiet, state: str) -> str:
+    """A sentence if the wait for a quiet guest was given up; empty if it became quiet."""
+    if not quiet.busy:
+        return ""
+    units = ", ".join(quiet.busy)
+    return f"state {state} is frozen while {units} is busy, after {quiet.took_s:.0f} s: each clone continues that work"
 
 
 def _standalone(disk: DiskSpec, place: Path) -> DiskSpec:

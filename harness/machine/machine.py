@@ -16,7 +16,7 @@ from harness.guest.channel import Channel
 from harness.guest.console import Console
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.host import admission
-from harness.machine import boot_files
+from harness.machine import board, boot_files, pausing
 from harness.machine.boot import RunningBoot
 from harness.machine.boot_plan import BootContext, BootPlan, FrozenMachine, reachable
 from harness.machine.errors import BootFailed, EmulatorFault
@@ -118,6 +118,18 @@ class Machine(GuestVerbs):
     def ssh(self) -> Channel:
         """SSH as root with the run's key, over the machine's network; after a reboot, ask again."""
         return self.running_boot.ssh
+
+    def pause(self) -> None:
+        """Stop the guest until `resume`: it uses no CPU, and its timers stand still. `QmpError` if QEMU cannot."""
+        pausing.pause(self.running_boot)
+
+    def resume(self, *, sets_clock: bool = True) -> None:
+        """Continue the guest after `pause`, with the right time; `BootproofError` if it does not answer."""
+        running = self.running_boot
+        pausing.resume(running)
+        if sets_clock:
+            ahead_s = board.guest_ahead_s(running.plan, running.watch.events)
+            pausing.set_clock(running.channel, ahead_s, Deadline(self.context.timeouts.thaw_s))
 
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the display to ``path``; `HostError` if QEMU cannot."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from harness.guest.probes import Probe, ask, read
 from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.lab import Lab, OpenLab
 from harness.machine.machine import Machine
+from harness.model.events import Resumed
+from harness.qemu.qmp import QmpError
 
 _MOST_NAMED = 5
+_MOST_LATE_S = 0.1
+"""How late a guest's clock may become by pauses before it is set: the command takes longer than most pauses."""
 _FILES = Probe(
     "files",
     r"""
@@ -51,7 +56,10 @@ class _Opened:
 
 
 class SharedMachine:
-    """The shared machine of one worker: made on its first use, and again after `release`."""
+    """The shared machine of one worker: made on its first use, and again after `release`.
+
+    It may be paused while no test uses it; each use continues it. A machine that does not continue is replaced.
+    """
 
     def __init__(
         self,
@@ -60,25 +68,29 @@ class SharedMachine:
         make_machine: MakeMachine,
         open_lab: OpenLab,
         on_new: Callable[[Machine], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``on_new`` is called with each new machine before a test uses it."""
-        self._on_new = on_new
+        """``on_new`` is called with each new machine before a test uses it; ``now`` is the host's clock in seconds."""
+        self._on_new, self._now = on_new, now
         self._name, self._folder = name, folder
         self._make_machine, self._open_lab = make_machine, open_lab
         self._opened: _Opened | None = None
+        self._paused_s: float | None = None
+        self._late_s = 0.0
         self._count = 0
         self._facts: Facts = {}
 
     @property
     def machine(self) -> Machine:
-        """The machine that runs now; made if there is none."""
+        """The machine that runs now; made if there is none, and continued if it is paused."""
+        self.resume()
         if self._opened is None:
             self._opened = self._open()
         return self._opened.machine
 
     @property
     def running(self) -> Machine | None:
-        """The machine that runs now, or None."""
+        """The machine that runs or is paused now, or None."""
         return self._opened.machine if self._opened else None
 
     @property
@@ -89,15 +101,46 @@ class SharedMachine:
 
     def release(self) -> None:
         """End the machine; the next use makes another."""
-        opened, self._opened = self._opened, None
+        opened, self._opened, self._paused_s, self._late_s = self._opened, None, None, 0.0
         if opened is not None:
             opened.stack.close()
             for disk in opened.machine.spec.disks:
                 disk.path.unlink(missing_ok=True)
 
+    def pause(self) -> None:
+        """Stop the machine until its next use; nothing if there is none that runs, or QEMU cannot."""
+        if self._opened is None or self._paused_s is not None or not self._opened.machine.is_on:
+            return
+        with suppress(QmpError):  # the next use finds out what has become of it
+            self._opened.machine.pause()
+            self._paused_s = self._now()
+
+    def resume(self) -> None:
+        """Continue the machine if it is paused, with the right time. If it does not answer, it is ended, and the run
+        says why: the next use makes another."""
+        if self._opened is None or self._paused_s is None:
+            return
+        machine, started_s, run = self._opened.machine, self._now(), self._opened.machine.context.run
+        paused_s = started_s - self._paused_s
+        self._late_s += paused_s
+        is_late = self._late_s > _MOST_LATE_S
+        try:
+            machine.resume(sets_clock=is_late)
+        except BootproofError as error:
+            first = str(error).partition("\n")[0]
+            run.add_note(f"{machine.name} did not continue after its pause, and another takes its place: {first}")
+            self.release()
+            return
+        self._paused_s, self._late_s = None, 0.0 if is_late else self._late_s
+        took_s = self._now() - started_s
+        run.add(Resumed(machine=machine.name, paused_s=round(paused_s, 3), took_s=round(took_s, 4)))
+
     def changes(self) -> tuple[str, ...]:
-        """A sentence for each file and unit that changed since the machine was made; empty if there is no machine."""
-        if self._opened is None:
+        """A sentence for each file and unit that changed since the machine was made; empty if there is no machine.
+
+        A paused machine was not used since it was looked at.
+        """
+        if self._opened is None or self._paused_s is not None:
             return ()
         machine, before = self._opened.machine, self._opened.at_first
         try:

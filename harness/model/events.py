@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from harness.model.verdict import BootResult, Finding
@@ -30,10 +30,17 @@ class Killed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """A machine in ``state`` became a template."""
+    """A machine in ``state`` became a template.
+
+    Before, it was ``quiet_s`` until no unit was starting or busy. ``waited_for`` has each unit that was meanwhile, and
+    the seconds until it was seen so for the last time; ``busy`` those that still were when the wait was given up.
+    """
 
     state: str
     took_s: float
+    quiet_s: float = 0.0
+    waited_for: dict[str, float] = field(default_factory=dict)
+    busy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,16 @@ class Cloned:
     state: str
     took_s: float
     mib: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """``machine``, which was paused for ``paused_s`` because no test used it, continued within ``took_s``, in which its
+    clock was set if it was late."""
+
+    machine: str
+    paused_s: float
+    took_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +139,8 @@ class Unchecked:
 
 
 Event = (
-    PhaseBegan | Killed | Frozen | Cloned | Prepared | PlannedTest | ReportedTest | DependentTest | PowerCutsJudged
-    | Note | Unchecked | Finding | BootResult
+    PhaseBegan | Killed | Frozen | Cloned | Resumed | Prepared | PlannedTest | ReportedTest | DependentTest
+    | PowerCutsJudged | Note | Unchecked | Finding | BootResult
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 """The classes by the name that a line of ``events.jsonl`` has under "kind"."""

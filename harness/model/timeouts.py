@@ -17,10 +17,12 @@ class Timeouts:
     """Longer than systemd's DefaultTimeoutStopSec of 90 s, so that the guest can name the unit that does not stop."""
     kexec_silence_s: float = 60.0
     """From the old kernel's last line to the first of the kernel that kexec started, which unpacks itself first."""
+    quiet_s: float = 90.0
+    """From ready until no unit is starting or busy, before the machine is frozen; then it is frozen as it is."""
     freeze_s: float = 30.0
     """For QEMU to write or to read the device state of a machine, which is half a megabyte."""
     thaw_s: float = 60.0
-    """For the guest of a thawed machine to answer its first command."""
+    """For the guest of a thawed or resumed machine to answer its first command."""
     memory_dump_s: float = 120.0
     """For QEMU to write a guest's memory for crash(8): some hundred MiB."""
     ssh_attempt_s: float = 40.0

@@ -56,7 +56,7 @@ def classify(
     run, test = state.runs.get(str(properties.get(IMAGE_PROPERTY, ""))), str(properties.get(TEST_PROPERTY, ""))
     if run is None:
         return
-    machine = machine_of(item)
+    machine = _awake_machine_of(item)
     finding = cause_of(error, is_setup=report.when == "setup")
     if finding is not None:
         dependents.mark(report, finding)
@@ -184,7 +184,7 @@ def _bundle(
 
 def keep_machine(item: pytest.Item, state: RunState) -> None:
     """With ``--keep-failed``, keep the machine in which a test failed for somebody to look at."""
-    machine = machine_of(item)
+    machine = _awake_machine_of(item)
     if machine is not None and machine.is_on:
         state.keep(machine, f"{dict(item.user_properties)[TEST_PROPERTY]} failed")
 
@@ -200,8 +200,20 @@ def machine_of(item: pytest.Item) -> Machine | None:
     """The test's own machine, else the one it shares; fixtures that failed gave it none."""
     given: Mapping[str, Any] = getattr(item, "funcargs", {})
     own = next((value for value in given.values() if isinstance(value, Machine)), None)
-    shared = next((value for value in given.values() if isinstance(value, SharedMachine)), None)
+    shared = _shared_of(item)
     return own or (shared.running if shared else None)
+
+
+def _shared_of(item: pytest.Item) -> SharedMachine | None:
+    given: Mapping[str, Any] = getattr(item, "funcargs", {})
+    return next((value for value in given.values() if isinstance(value, SharedMachine)), None)
+
+
+def _awake_machine_of(item: pytest.Item) -> Machine | None:
+    """As `machine_of`; a shared machine that the test left paused continues, because it will be asked."""
+    if shared := _shared_of(item):
+        shared.resume()
+    return machine_of(item)
 
 
 def _describe(machine: Machine, *, with_console: bool) -> Iterator[str]:

@@ -96,7 +96,7 @@ def pytest_report_teststatus(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Before the test's fixtures end: check the shared machine, keep a failed one. After: release unneeded machines."""
+    """Before the test's fixtures end: check the shared machine, keep a failed one. After: release or pause machines."""
     for name in ("machine", "guest"):
         vars(builtins).pop(name, None)
     try:
@@ -108,7 +108,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         try:
             yield
         finally:
-            shared_machine_guard.release_before(item.config.stash[KEY], nextitem)
+            shared_machine_guard.release_before(item.config, nextitem)
 
 
 @pytest.hookimpl(tryfirst=True)

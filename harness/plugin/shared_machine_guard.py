@@ -1,4 +1,7 @@
-"""Detects tests that change the shared machine: the test is named, and the next one gets a new machine."""
+"""Detects tests that change the shared machine: the test is named, and the next one gets a new machine.
+
+Between two tests the shared machine does not run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 from harness.core.errors import HostError
 from harness.plugin.collect import image_of, looks
-from harness.plugin.state import KEY, RunState
+from harness.plugin.state import KEY
 
 
 class SharedMachineChanged(pytest.PytestWarning):
@@ -31,8 +34,15 @@ def look_after(item: pytest.Item) -> None:
             item.warn(SharedMachineChanged(text))
 
 
-def release_before(state: RunState, nextitem: pytest.Item | None) -> None:
-    """Release the shared machine if the next test does not use it, which frees its memory."""
-    if nextitem is None or not looks(nextitem):
-        for shared in state.shared.values():
+def release_before(config: pytest.Config, nextitem: pytest.Item | None) -> None:
+    """Release the shared machine if the next test does not use it, which frees its memory; else pause it until then.
+
+    Under a debugger (``--pdb``, ``--trace``) it runs on: a person may use it after the test.
+    """
+    is_used = nextitem is not None and looks(nextitem)
+    is_debugged = config.getoption("usepdb", False) or config.getoption("trace", False)
+    for shared in config.stash[KEY].shared.values():
+        if not is_used:
             shared.release()
+        elif not is_debugged:
+            shared.pause()

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 
-from harness.model.events import Event, Note, PhaseBegan, Recorded
+from harness.model.events import Event, Frozen, Note, PhaseBegan, Recorded
 from harness.model.verdict import BootResult, Finding
 from harness.runs.boot_count import BootCount
 from harness.runs.folder import EventReader, Run
@@ -14,6 +14,8 @@ from harness.runs.folder import EventReader, Run
 Say = Callable[[str], None]
 _EVERY_S = 0.5
 _COUNT_EVERY_S = 60.0
+_UNITS = 3
+"""How many of the units that a template waited for are named."""
 
 
 class BuildProgress:
@@ -96,6 +98,10 @@ def progress_line(recorded: Recorded) -> str | None:
         case BootResult(ready_s=float(ready_s), run="") as boot:
             phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in boot.phases.items())
             text = f"{boot.machine} boot {boot.number} ({boot.boot_path}): ready in {ready_s:.0f} s ({phases})"
+        case Frozen(waited_for=dict(units), busy=()) as frozen if units:
+            longest = sorted(units.items(), key=lambda unit: unit[1], reverse=True)[:_UNITS]
+            names = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in longest)
+            text = f"state {frozen.state}: frozen once it was quiet, after {frozen.quiet_s:.0f} s ({names})"
         case Note(text=text):
             pass
         case Finding() as finding:

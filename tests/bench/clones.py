@@ -79,7 +79,7 @@ def measure(*, quick: bool) -> list[Figure]:
                          unit="s", limit=Limit(most=1 / 60))  # fmt: skip
         return [
             clone,
-            replace(clone, compared_with="", ratio=None, limit=Limit(most=0.5, unit="s", binding=False), samples={}),
+            replace(clone, compared_with="", ratio=None, limit=Limit(most=0.3, unit="s", binding=False), samples={}),
             _figure("freezing", [freeze_s], "s", 0.2),
             _figure(f"{_IDLE} idle clones of {definition.memory_mib} MiB", [_idle_gib(templates)], "GiB", 3.5),
             _figure(f"pytest -n 8: {_CHANGING} tests, each changes its own", [_changing_s()], "s", 120),
@@ -93,6 +93,7 @@ def _figure(what: str, samples: list[float], unit: str, most: float) -> Figure:
 
 
 def make_templates(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> Templates:
+    """Templates in an empty store below ``folder``."""
     store = Store(folder / "store")
     run = Run(folder, "main")
     make_key(run, store)

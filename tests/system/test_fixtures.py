@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import Blame
-from harness.model.events import Cloned
+from harness.model.events import Cloned, Resumed
 from harness.model.verdict import Verdict
 from harness.runs.folder import Run
 
@@ -135,6 +135,8 @@ def test_who_changes_the_shared_machine_is_named_and_the_next_gets_another(
     assert "(/etc/changed is new" in said
     assert ".service is no longer active" in said
     assert "test_writes_to_data[base] changed the machine it shares (/data/changed is new)" in said
+    resumed = Run(tmp_path / "latest", "main").of_kind(Resumed)
+    assert len(resumed) == 2, "each of two machines was paused once between two tests"
 
 
 def test_workers_share_one_template_and_a_broken_state_is_tried_once(

@@ -239,3 +239,16 @@ def test_slow_emulation_excuses_only_machines_that_are_emulated(
         use_host_speed(before)
 
     assert error.finding.blame is blame
+
+
+def test_a_ready_machine_that_was_paused_for_an_hour_is_not_judged_hung_or_starved(watch: BootWatch) -> None:
+    """It prints nothing, and its process neither runs nor waits for a CPU."""
+    console: Any = watch.console
+    watch.state, console.silent_s = BootState.READY, 3600.0
+    now_s = time.monotonic()
+    watch.meter.samples.extend(CpuSample(now_s - 1000 + second, ran_s=60.0, waited_s=5.0) for second in range(1000))
+
+    watch.check()
+
+    assert watch.doubt(ChannelTimeout("m", "sleep 1", 60.0, "")) == ""
+    assert noted(watch) == []

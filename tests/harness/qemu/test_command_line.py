@@ -64,6 +64,15 @@ def test_the_qemu_decides_the_program_and_its_threads() -> None:
     assert _values(argv, "-accel") == ["tcg,thread=multi,tb-size=256"]
 
 
+def test_a_guest_under_kvm_has_no_tsc_that_would_count_while_it_is_paused() -> None:
+    """Linux prefers kvm-clock, which stops with the machine, unless the CPU has the invariant TSC. QEMU hides that
+    feature as long as the CPU is migratable (target/i386/cpu.c), as it is by default."""
+    argv = _command(_spec(accelerator=Accelerator.KVM), sockets=WIRES)
+
+    assert _values(argv, "-cpu") == ["host"]
+    assert _values(argv, "-rtc") == ["base=utc"], "clock=host, so that the board's clock goes on"
+
+
 def test_the_console_is_the_first_serial_port_and_the_shell_the_second() -> None:
     argv = _command(_spec(), sockets=WIRES)
 

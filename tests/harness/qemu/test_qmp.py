@@ -43,7 +43,7 @@ class Events:
 
 
 @contextmanager
-def _qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Iterator[Qmp]:
+def qemu(tmp_path: Path, events: Events, boot_sector: bytes = b"\xf4") -> Iterator[Qmp]:
     """A machine that runs ``boot_sector`` (16-bit code at 0x7c00; by default it halts)."""
     (tmp_path / "sector").write_bytes(boot_sector.ljust(510, b"\0") + b"\x55\xaa" + bytes(4 << 20))
     ours, theirs = socket.socketpair()
@@ -68,7 +68,7 @@ def _is_gone(qmp: Qmp) -> bool:
 
 
 def test_commands_are_answered_and_logged(tmp_path: Path) -> None:
-    with _qemu(tmp_path, Events()) as qmp:
+    with qemu(tmp_path, Events()) as qmp:
         assert qmp.execute("query-status", deadline=Deadline(5))["running"] is True
         uuid = qmp.execute("qom-get", {"path": "/machine", "property": "type"}, deadline=Deadline(5))
 
@@ -78,13 +78,13 @@ def test_commands_are_answered_and_logged(tmp_path: Path) -> None:
 
 
 def test_a_refused_command_is_an_error_with_qemus_reason(tmp_path: Path) -> None:
-    with _qemu(tmp_path, Events()) as qmp, pytest.raises(QmpRefused, match=r"m1: QMP no-such: .*not been found"):
+    with qemu(tmp_path, Events()) as qmp, pytest.raises(QmpRefused, match=r"m1: QMP no-such: .*not been found"):
         qmp.execute("no-such", deadline=Deadline(5))
 
 
 def test_the_end_of_qemu_is_noticed_at_once_after_its_last_event(tmp_path: Path) -> None:
     events = Events()
-    with _qemu(tmp_path, events) as qmp:
+    with qemu(tmp_path, events) as qmp:
         qmp.execute("quit", deadline=Deadline(5))
 
         assert poll(lambda: _is_gone(qmp), Deadline(5), every_s=0.01)
@@ -94,7 +94,7 @@ def test_the_end_of_qemu_is_noticed_at_once_after_its_last_event(tmp_path: Path)
 def test_a_panic_is_an_event_and_stops_the_machine(tmp_path: Path) -> None:
     """mov dx, 0x505; mov al, 1; out dx, al; hlt: what the kernel's pvpanic driver does."""
     events = Events()
-    with _qemu(tmp_path, events, bytes.fromhex("ba0505 b001 ee f4")) as qmp:
+    with qemu(tmp_path, events, bytes.fromhex("ba0505 b001 ee f4")) as qmp:
         assert events.wait_for("GUEST_PANICKED") == {"action": "pause"}
         assert qmp.execute("query-status", deadline=Deadline(5))["status"] == "guest-panicked"
 
@@ -102,7 +102,7 @@ def test_a_panic_is_an_event_and_stops_the_machine(tmp_path: Path) -> None:
 def test_a_reset_ends_qemu_with_an_event_that_names_its_reason(tmp_path: Path) -> None:
     """mov al, 0xfe; out 0x64, al; hlt: the keyboard controller pulls the reset line."""
     events = Events()
-    with _qemu(tmp_path, events, bytes.fromhex("b0fe e664 f4")) as qmp:
+    with qemu(tmp_path, events, bytes.fromhex("b0fe e664 f4")) as qmp:
         assert events.wait_for("SHUTDOWN") == {"guest": True, "reason": "guest-reset"}
         assert poll(lambda: _is_gone(qmp), Deadline(5), every_s=0.01)
 
@@ -170,7 +170,7 @@ def test_errors_travel_between_processes() -> None:
 
 def test_commands_and_events_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     events = Events()
-    with caplog.at_level(logging.DEBUG, "harness"), _qemu(tmp_path, events) as qmp:
+    with caplog.at_level(logging.DEBUG, "harness"), qemu(tmp_path, events) as qmp:
         qmp.execute("quit", deadline=Deadline(5))
         assert events.wait_for("SHUTDOWN")
 

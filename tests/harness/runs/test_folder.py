@@ -29,6 +29,7 @@ from harness.model.events import (
     Prepared,
     Recorded,
     ReportedTest,
+    Resumed,
     Unchecked,
 )
 from harness.model.verdict import BootResult, Finding
@@ -112,8 +113,9 @@ BOOT = BootResult(
 EVERY_KIND: list[Event] = [
     PhaseBegan(machine="m", boot=1, phase="kernel"),
     Killed(machine="m", number=1),
-    Frozen(state="booted", took_s=1.0),
+    Frozen(state="booted", took_s=1.0, quiet_s=3.0, waited_for={"x.service": 2.0}, busy=("x.service",)),
     Cloned(machine="c", state="booted", took_s=0.5, mib=None),
+    Resumed(machine="c", paused_s=7.0, took_s=0.02),
     Prepared(took_s=1.0, worked_s=2.0, all_s=3.0),
     PlannedTest(test="t::x", file="t.py", checks=("links",), group="t::x"),
     ReportedTest(test="t::x", when="call", outcome="passed", took_s=1.0),
@@ -143,6 +145,11 @@ def test_every_kind_of_event_reads_back_equal(tmp_path: Path) -> None:
         (BOOT, "m boot 1 (direct): ready in 12 s (kernel 5, userspace 7)"),
         (replace(BOOT, ready_s=None), None),
         (replace(BOOT, run="/runs/earlier"), None),
+        (Frozen(state="booted", took_s=1.0), None),
+        (
+            Frozen(state="booted", took_s=1.0, quiet_s=34.2, waited_for={"a.service": 4.0, "nova.service": 31.0}),
+            "state booted: frozen once it was quiet, after 34 s (nova.service 31 s, a.service 4 s)",
+        ),
         (Note(text="it is booted once more"), "it is booted once more"),
         (
             Finding(id="kernel-panic", what="it panicked\nat 0x1", where="m, boot 1"),
