@@ -10,9 +10,8 @@ from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 from harness.model.boot_profile import GuestUse, ProgramUse, UnitUse
 
-_BUSY = Probe("CPU time", "cat /proc/stat")
 _BEGIN = Probe("start of user space", "systemctl show -p UserspaceTimestampMonotonic --value")
-_UNITS = Probe("CPU time of units", "systemctl show '*' --type=service,socket,mount,scope -p Id -p CPUUsageNSec")
+_UNITS = Probe("CPU time of units", "systemctl show '*' --type=service,socket,mount,scope,slice -p Id -p CPUUsageNSec")
 """systemd.resource-control(5): CPUUsageNSec is the time of the unit's control group, also after the unit has ended."""
 _ENDED = Probe(
     "CPU time of ended units",
@@ -30,7 +29,8 @@ _PROGRAMS = Probe(
 )
 """A process may end meanwhile."""
 
-PROBES = (_BUSY, _BEGIN, _UNITS, _ENDED, _PROGRAMS)
+PROBES = (_BEGIN, _UNITS, _ENDED, _PROGRAMS)
+KERNEL = "kernel threads"
 _END = "end"
 _READ_S = 120.0
 _NS = 1e9
@@ -46,31 +46,40 @@ def read_use(channel: Channel) -> GuestUse:
     something else than expected."""
     answers = ask(channel, PROBES, Deadline(_READ_S))
     begin_us = read(answers, _BEGIN, int)
+    times_s = read(answers, _UNITS, _times)
     ended = read(answers, _ENDED, lambda text: list(_ended(text, begin_us)))
-    units = [*read(answers, _UNITS, lambda text: list(_units(text))), *ended]
+    alive = [
+        UnitUse(unit=unit, phase="userspace", cpu_s=used_s)
+        for unit, used_s in times_s.items()
+        if not unit.endswith(".slice")
+    ]
     programs = read(answers, _PROGRAMS, _programs)
+    kernel_s = sum(program.cpu_s for program in programs if program.program == KERNEL)
     return GuestUse(
-        busy_s=read(answers, _BUSY, _busy),
-        units=tuple(sorted(units, key=lambda unit: -unit.cpu_s)),
+        busy_s=kernel_s + sum(used_s for unit, used_s in times_s.items() if _is_top(unit)),
+        units=tuple(sorted([*alive, *ended], key=lambda unit: -unit.cpu_s)),
         programs=tuple(sorted(programs, key=lambda program: -program.cpu_s)),
     )
 
 
-def _busy(text: str) -> float:
-    """proc_stat(5): user, nice, system, idle, iowait, irq, softirq."""
-    name, user, nice, system, _, _, irq, softirq, *_ = text.split()
-    if name != "cpu":
-        raise ValueError(f"no line of all CPUs but {name!r}")
-    return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
+def _is_top(unit: str) -> bool:
+    """Whether the control group of ``unit`` is directly below the root: together they have all processes but the
+    kernel's threads, and all that has ended, in the initrd too. The root's own time, of ``-.slice``, counts clock ticks,
+    which an emulated guest misses; the others are exact."""
+    return unit == "init.scope" or (unit.endswith(".slice") and "-" not in unit)
 
 
-def _units(text: str) -> Iterator[UnitUse]:
+def _times(text: str) -> dict[str, float]:
     """A unit that never ran has no time, which older versions of systemd print as the largest number."""
+    times_s = dict[str, float]()
     for block in text.split("\n\n"):
         row = dict(line.split("=", 1) for line in block.splitlines())
         used = row.get("CPUUsageNSec", "")
         if used.isdigit() and 0 < int(used) < _UNSET:
-            yield UnitUse(unit=row["Id"], phase="userspace", cpu_s=int(used) / _NS)
+            times_s[row["Id"]] = int(used) / _NS
+    if not any(map(_is_top, times_s)):
+        raise ValueError("no time of any slice")
+    return times_s
 
 
 def _ended(text: str, begin_us: int) -> Iterator[UnitUse]:
@@ -106,7 +115,7 @@ def _program(line: str) -> tuple[tuple[str, str], int, int]:
     fields = rest.split()
     own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
     if int(fields[1]) == _KERNEL_THREADS or int(head.split()[-1]) == _KERNEL_THREADS:
-        return ("kernel threads", ""), own, children
+        return (KERNEL, ""), own, children
     parts = head.split()[0].rpartition("::")[2].split("/")
     unit = next((part for part in reversed(parts) if part.endswith((".service", ".scope", ".socket"))), "")
     return (name, unit), own, children

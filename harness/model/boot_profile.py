@@ -41,7 +41,7 @@ class ProgramUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestUse:
-    """What a guest counted: ``busy_s`` of all its CPUs since its kernel started, its units and its programs."""
+    """What a guest counted: ``busy_s`` of all its processes since its kernel started, its units and its programs."""
 
     busy_s: float
     units: tuple[UnitUse, ...]

@@ -13,7 +13,6 @@ from harness.guest.channel import Channel, Completed
 from harness.model.boot_profile import ProgramUse, UnitUse
 
 ANSWERS = {
-    "CPU time": "cpu  600 100 200 9000 77 50 50 0 0 0\ncpu0 1 2 3 4 5 6 7 0 0 0",
     "start of user space": "52000000",
     "CPU time of units": """\
 Id=ssh.service
@@ -24,6 +23,15 @@ CPUUsageNSec=[not set]
 
 Id=rescue.service
 CPUUsageNSec=18446744073709551615
+
+Id=-.slice
+CPUUsageNSec=16000000000
+
+Id=system.slice
+CPUUsageNSec=15000000000
+
+Id=system-getty.slice
+CPUUsageNSec=1000000000
 
 Id=init.scope
 CPUUsageNSec=4000000000""",
@@ -54,7 +62,7 @@ class Recorded(Channel):
 def test_units_and_programs_are_read_with_the_largest_first() -> None:
     use = read_use(Recorded(ANSWERS))
 
-    assert use.busy_s == 10.0, "without idle and iowait"
+    assert use.busy_s == 20.0, "of system.slice, init.scope and the kernel's threads"
     assert use.units == (
         UnitUse(unit="systemd-udevd.service", phase="initrd", cpu_s=12.5),
         UnitUse(unit="init.scope", phase="userspace", cpu_s=4.0),
@@ -70,8 +78,8 @@ def test_units_and_programs_are_read_with_the_largest_first() -> None:
 @pytest.mark.parametrize(
     ("probe", "answer"),
     [
-        ("CPU time", "intr 1 2 3 4 5 6 7"),
         ("CPU time of units", "CPUUsageNSec=5"),
+        ("CPU time of units", "Id=ssh.service\nCPUUsageNSec=5"),
         ("CPU time of ended units", "-- No entries --"),
         ("CPU time of programs", "0::/init.scope 1 (systemd) S 0 1 1"),
     ],
