@@ -64,7 +64,7 @@ def read_use(channel: Channel) -> GuestUse:
 
 def _is_top(unit: str) -> bool:
     """Whether the control group of ``unit`` is directly below the root: together they have all processes but the
-    kernel's threads, and all that has ended, in the initrd too. The root's own time, of ``-.slice``, counts clock ticks,
+    kernel's threads, and all that has ended, in the initrd too. The time of ``-.slice``, the root, counts clock ticks,
     which an emulated guest misses; the others are exact."""
     return unit == "init.scope" or (unit.endswith(".slice") and "-" not in unit)
 
