@@ -87,10 +87,15 @@ def _boot(options: argparse.Namespace) -> int:
 
 
 def _profile(asked: BootOptions, page: Path | None) -> None:
+    from harness.core.errors import UsageError
     from harness.core.tables import show
     from harness.machine.profile import profile_by_hand
     from harness.report import boot_profile
 
+    if asked.write_disk:
+        raise UsageError("--profile ends the machine as a power cut does; use it without --write-disk")
+    if page and not page.absolute().parent.is_dir():
+        raise UsageError(f"--profile-page {page}: its folder does not exist")
     measured = profile_by_hand(asked)
     for table in boot_profile.tables(measured):
         show(table)
