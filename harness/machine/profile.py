@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from harness.core.cpu_use import CpuSample
@@ -11,10 +12,13 @@ from harness.guest.boot_profile import read_use
 from harness.machine.attend import BootOptions, ByHand, machine_by_hand
 from harness.machine.boot_plan import BootContext, BootPlan, reachable
 from harness.machine.power_on import power_on
-from harness.model.boot_profile import LINUX, BootProfile, phase_uses
+from harness.model.boot_profile import LINUX, BootProfile, StepUse, phase_uses
 from harness.qemu import disk_images
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
+
+_STEPS = 12
+_LINE = re.compile(r"\[ *(\d+\.\d\d)\] (.*)")
 
 
 def profile_by_hand(options: BootOptions) -> BootProfile:
@@ -42,15 +46,43 @@ def profile(one: ByHand) -> BootProfile:
         raise HostError(f"{one.spec.name}: neither the guest nor QEMU counted CPU time, so there is no profile")
     scale = since_kernel_s / guest.busy_s
     scaled = guest.scaled(scale)
+    log = running.console.log.read_text("utf-8", "replace")
+    printed = [(started_s + at_s, line) for at_s, line in _lines(log)]
     return BootProfile(
         image=one.definition.name,
         artifacts=one.artifacts.digest,
         accelerator=one.spec.accelerator.value,
         phases=phase_uses(durations_s, used_s),
+        steps=longest_steps(printed, started_s + sum(durations_s.values()), samples),
         units=scaled.units,
         programs=scaled.programs,
         scale=round(scale, 3),
     )
+
+
+def _lines(log: str) -> Iterator[tuple[float, str]]:
+    """The lines of a console.log with something in them, and the seconds since power-on at which each came."""
+    for line in log.splitlines():
+        match = _LINE.fullmatch(line)
+        if match and match[2].strip():
+            yield float(match[1]), match[2]
+
+
+def longest_steps(
+    printed: Sequence[tuple[float, str]], ready_s: float, samples: Sequence[CpuSample]
+) -> tuple[StepUse, ...]:
+    """Of the lines printed at monotonic seconds until ``ready_s``, those after which most CPU time was used: pure."""
+    moments = [*((at_s, line) for at_s, line in printed if at_s < ready_s), (ready_s, "")]
+    steps = [
+        StepUse(
+            line=line,
+            wall_s=round(end_s - at_s, 2),
+            cpu_s=round(used_until(samples, end_s) - used_until(samples, at_s), 2),
+        )
+        for (at_s, line), (end_s, _) in pairwise(moments)
+    ]
+    least_s = min(sorted((step.cpu_s for step in steps), reverse=True)[:_STEPS], default=0.0)
+    return tuple(step for step in steps if step.cpu_s >= least_s)[:_STEPS]
 
 
 def _begins(durations_s: Mapping[str, float]) -> dict[str, float]:

@@ -40,6 +40,15 @@ class ProgramUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepUse:
+    """What passed after ``line`` was printed on the console until the next line was."""
+
+    line: str
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestUse:
     """What a guest counted: ``busy_s`` of all its processes since its kernel started, its units and its programs."""
 
@@ -68,7 +77,8 @@ class GuestUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootProfile:
-    """One boot from power-on until ready: ``phases`` in their order, ``units`` and ``programs`` with the largest first.
+    """One boot from power-on until ready: ``phases`` in their order, the longest ``steps`` in theirs, ``units`` and
+    ``programs`` with the largest first.
 
     All CPU seconds are the host's. A guest whose virtual CPUs share a core of the host counts the time in which it
     waits for that core as used, so its seconds are multiplied by ``scale``: QEMU's seconds since the kernel started, of
@@ -79,6 +89,7 @@ class BootProfile:
     artifacts: str
     accelerator: str
     phases: tuple[PhaseUse, ...]
+    steps: tuple[StepUse, ...]
     units: tuple[UnitUse, ...]
     programs: tuple[ProgramUse, ...]
     scale: float

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.core import serialization
 from harness.core.errors import UsageError
 from harness.core.tables import new_table
+from harness.core.text import clean
 from harness.model.boot_profile import BootProfile, Slice, slices
 from harness.report.page import template
 from harness.report.waterfall import PHASES
@@ -17,7 +18,8 @@ from harness.report.waterfall import PHASES
 if TYPE_CHECKING:
     from rich.table import Table
 
-_ROWS = 15
+_ROWS, _WIDTH = 15, 100
+_NUMBERS = ("wall s", "CPU s", "its ended children")
 _LEAST_PERCENT = 0.1
 
 
@@ -34,12 +36,16 @@ class Box:
 
 
 def tables(profile: BootProfile) -> Iterator[Table]:
-    """Phases, the units that used most, and the programs that used most."""
+    """Phases; the lines of the console, the units and the programs that most time was used after, or by."""
     phases = _table("phase", "wall s", "CPU s")
     for phase in profile.phases:
         phases.add_row(PHASES.get(phase.name, phase.name), f"{phase.wall_s:.1f}", f"{phase.cpu_s:.1f}")
     phases.add_row("all", f"{profile.wall_s:.1f}", f"{profile.cpu_s:.1f}")
     yield phases
+    steps = _table("wall s", "CPU s", "after this line of the console, until the next")
+    for step in profile.steps:
+        steps.add_row(f"{step.wall_s:.1f}", f"{step.cpu_s:.1f}", clean(step.line)[:_WIDTH])
+    yield steps
     units = _table("unit", "CPU s", "in")
     for unit in profile.units[:_ROWS]:
         units.add_row(unit.unit, f"{unit.cpu_s:.1f}", PHASES.get(unit.phase, unit.phase))
@@ -52,8 +58,8 @@ def tables(profile: BootProfile) -> Iterator[Table]:
 
 def _table(*columns: str) -> Table:
     table = new_table(*columns)
-    for column in table.columns[1:]:
-        column.justify = "left" if column.header == "in" else "right"
+    for column in table.columns:
+        column.justify = "right" if column.header in _NUMBERS else "left"
     return table
 
 

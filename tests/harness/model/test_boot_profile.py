@@ -8,6 +8,7 @@ from harness.model.boot_profile import (
     PhaseUse,
     ProgramUse,
     Slice,
+    StepUse,
     UnitUse,
     phase_uses,
     slices,
@@ -22,6 +23,7 @@ PROFILE = BootProfile(
         PhaseUse(name="initrd", wall_s=20.0, cpu_s=10.0),
         PhaseUse(name="userspace", wall_s=30.0, cpu_s=20.0),
     ),
+    steps=(StepUse(line="[    1.2] RAS: \x1b[1minitialized.", wall_s=2.0, cpu_s=1.2),),
     units=(
         UnitUse(unit="nova-compute.service", phase="userspace", cpu_s=30.0),
         UnitUse(unit="ssh.service", phase="userspace", cpu_s=10.0),

@@ -23,6 +23,7 @@ def test_the_tables_name_phases_units_and_programs(capsys: pytest.CaptureFixture
     text = re.sub(" +", " ", capsys.readouterr().out)
     assert "user space 30.0 20.0" in text
     assert "all 52.0 31.0" in text
+    assert "2.0 1.2 [ 1.2] RAS: initialized." in text
     assert "nova-compute.service 30.0 user space" in text
     assert "nova-compute 25.0 5.0 nova-compute.service" in text
 
