@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_use
 from harness.guest.runtime_profile import read_boot, read_profile
@@ -24,6 +25,7 @@ def inspections(machine: Any) -> Inspections:
         "health": lambda: inspect_guest(channel),
         "runtime profile": lambda: read_profile(channel, paths),
         "boot": lambda: read_boot(channel),
+        "boot profile": lambda: read_use(channel),
         "identity": lambda: identity(machine),
         "locations": lambda: find_locations(channel, paths),
         "serial numbers": lambda: serials(channel, place),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_images_dir
 from harness.model.machine_spec import BootPath
+
+if TYPE_CHECKING:
+    from harness.machine.attend import BootOptions
 
 _DESCRIPTION = """\
 Boot an image, or a folder of artifacts, in an isolated network, with its console on this terminal and root logged
 in. A reboot in the guest boots it again. poweroff in the guest, or Ctrl-] here, ends the machine. No process is left
 running, and changes to disks are discarded unless --write-disk is given.
+
+With --profile: boot until ready, print where the CPU time of the boot went, by phase, unit and program, and end.
 """
 _EPILOG = """\
 examples:
@@ -20,6 +26,7 @@ examples:
   bootproof boot base --disk my.raw --write-disk        write to my.raw itself; it is created if missing
   bootproof boot base --boot-path ipxe-uefi             boot over the network, by iPXE and UEFI
   bootproof boot base --network-fault http-404-rootfs   see how it handles a missing root file system
+  bootproof boot base --profile                         print where the CPU time of its boot goes
   bootproof boot ./mine                                 boot artifacts with a manifest.json
   bootproof boot base --artifacts ./mine --kernel-arguments "console=ttyS0"   and without one
 
@@ -52,27 +59,50 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         help="the QEMU to boot it with (default: $BOOTPROOF_QEMU, else the quickest that is installed)")
     add("--network", choices=["auto", "lab", "user"], default="auto",
         help="an isolated lab, or QEMU's user network (default: auto, a lab where this host allows one)")
+    add("--profile", action="store_true", help="boot until ready, print where the CPU time of the boot went, and end")
+    add("--profile-page", type=Path, metavar="FILE", help="write the profile with a picture to FILE (HTML)")
     # fmt: on
 
 
 def _boot(options: argparse.Namespace) -> int:
     from harness.machine.attend import BootOptions, boot_by_hand
 
-    boot_by_hand(
-        BootOptions(
-            image=options.image,
-            artifacts=options.artifacts,
-            kernel_arguments=options.kernel_arguments,
-            images_dir=options.images_dir,
-            boot_path=options.boot_path,
-            hardware=options.hardware,
-            disk=options.disk,
-            write_disk=options.write_disk,
-            network_faults=tuple(options.network_fault),
-            memory_mib=options.memory,
-            accel=options.accel,
-            qemu=options.qemu,
-            network=options.network,
-        )
+    asked = BootOptions(
+        image=options.image,
+        artifacts=options.artifacts,
+        kernel_arguments=options.kernel_arguments,
+        images_dir=options.images_dir,
+        boot_path=options.boot_path,
+        hardware=options.hardware,
+        disk=options.disk,
+        write_disk=options.write_disk,
+        network_faults=tuple(options.network_fault),
+        memory_mib=options.memory,
+        accel=options.accel,
+        qemu=options.qemu,
+        network=options.network,
     )
+    if options.profile or options.profile_page:
+        _profile(asked, options.profile_page)
+    else:
+        boot_by_hand(asked)
     return 0
+
+
+def _profile(asked: BootOptions, page: Path | None) -> None:
+    from harness.core.errors import UsageError
+    from harness.core.tables import show
+    from harness.machine.profile import profile_by_hand
+    from harness.report import boot_profile
+
+    if asked.write_disk:
+        raise UsageError("--profile ends the machine as a power cut does; use it without --write-disk")
+    if page and not page.absolute().parent.is_dir():
+        raise UsageError(f"--profile-page {page}: its folder does not exist")
+    measured = profile_by_hand(asked)
+    for table in boot_profile.tables(measured):
+        show(table)
+        print()
+    if page:
+        boot_profile.write_page(measured, page)
+        print(f"picture: {page}")

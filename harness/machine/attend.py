@@ -94,8 +94,27 @@ class BootOptions:
             raise UsageError(f"--disk {self.disk}: no such file; --write-disk creates it")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """A machine on paper, in a lab that is open, with a folder for its files."""
+
+    spec: MachineSpec
+    artifacts: Artifacts
+    definition: ImageDefinition
+    lab: Lab
+    folder: Path
+
+
 def boot_by_hand(options: BootOptions) -> None:
     """Boot until the guest powers off or the person quits; a reboot in the guest boots it again."""
+    with machine_by_hand(options) as one:
+        to_stderr("Ctrl-] ends the machine")
+        attend(one.spec, one.artifacts, one.definition, one.lab, one.folder)
+
+
+@contextmanager
+def machine_by_hand(options: BootOptions) -> Iterator[ByHand]:
+    """The machine that ``options`` ask for; its lab is open while the block lasts."""
     options.check()
     hardware = find_profile(options.hardware) if options.hardware else None
     path = BootPath(options.boot_path)
@@ -111,7 +130,7 @@ def boot_by_hand(options: BootOptions) -> None:
         choice = accelerator.take(options.accel, artifacts, store, qemu=qemu)
         network = choose_network(options.network)
         by = f"{choice.accelerator} ({choice.reason}) of {program.in_use()}"
-        to_stderr(f"{artifacts.digest[:12]} by {by}; Ctrl-] ends the machine")
+        to_stderr(f"{artifacts.digest[:12]} by {by}")
         if network.network is Network.USER:
             to_stderr(f"on the user network ({network.reason})")
         folder = stack.enter_context(store.workfolder(remove=remove))
@@ -128,7 +147,7 @@ def boot_by_hand(options: BootOptions) -> None:
         spec = adapted(apply(hardware, spec), faults)
         if options.memory_mib is not None:
             spec = replace(spec, memory_mib=options.memory_mib)
-        attend(spec, artifacts, definition, opened, folder)
+        yield ByHand(spec=spec, artifacts=artifacts, definition=definition, lab=opened, folder=folder)
 
 
 def attend(

@@ -39,7 +39,7 @@ def write_page(
 
     ``promoted`` is the verdict on what the stream has now, ``diff`` the difference of the artifacts to it.
     """
-    page = _template().render(_context(verdict, folder, promoted, diff, trends))
+    page = template("report.html.j2").render(_context(verdict, folder, promoted, diff, trends))
     path = folder / PAGE
     try:
         serialization.write_text(path, page)
@@ -85,7 +85,8 @@ def _context(
     }
 
 
-def _template() -> Template:
+def template(name: str) -> Template:
+    """The template ``name`` of this package; text in it is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # takes 0.1 s, which `--help` must not
 
     environment = Environment(
@@ -96,7 +97,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _finalize(value: Any) -> Any:

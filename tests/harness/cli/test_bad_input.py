@@ -125,6 +125,15 @@ OPTIONS = {
     ("build", "base", "--version", ""): "version '' is not valid",
     ("build", "base", "--mirror", "near"): "--mirror 'near' is not a URL; for example http://",
     ("boot", "base", "--memory", "17"): "--memory 17 is too little to boot; use at least 256",
+    (
+        "boot",
+        "base",
+        "--profile",
+        "--disk",
+        "new.raw",
+        "--write-disk",
+    ): "--profile ends the machine as a power cut does",
+    ("boot", "base", "--profile-page", "/nowhere/p.html"): "--profile-page /nowhere/p.html: its folder does not exist",
     ("boot", "/etc"): "/etc has no manifest.json; run bootproof boot IMAGE --artifacts /etc",
 }
 
