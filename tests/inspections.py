@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
-from harness.guest.quiet import read_use
+from harness.guest.quiet import read_recent_use
 from harness.guest.runtime_profile import read_boot, read_profile
 from harness.machine.shared import take_snapshot, triggered_units
 from harness.persistence.databases import formats
@@ -30,7 +30,7 @@ def inspections(machine: Any) -> Inspections:
         "locations": lambda: find_locations(channel, paths),
         "serial numbers": lambda: serials(channel, place),
         "partition number": lambda: partition_number(channel, place),
-        "cpu use": lambda: read_use(channel, window_s=0.2),
+        "cpu use": lambda: read_recent_use(channel, window_s=0.2),
         "snapshot": lambda: take_snapshot(channel),
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),

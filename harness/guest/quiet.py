@@ -49,7 +49,7 @@ _JOBS = Probe("jobs", "systemctl list-jobs --plain --full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitUse:
+class RecentUse:
     """The share of one CPU that each unit used for some seconds, without the shell that asked, and the units whose jobs
     ran after them."""
 
@@ -70,12 +70,12 @@ class Quiet:
     busy: tuple[str, ...] = ()
 
 
-def read_use(channel: Channel, window_s: float = _WINDOW_S) -> UnitUse:
+def read_recent_use(channel: Channel, window_s: float = _WINDOW_S) -> RecentUse:
     """What the guest's units use of its CPUs for ``window_s`` seconds; `ImageError` if the guest cannot say."""
     use = Probe("cpu use", _USE.format(groups=_GROUPS, window_s=window_s))
     answers = ask(channel, [use, _JOBS])
     shares = read(answers, use, lambda text: _shares(text, window_s))
-    return UnitUse(shares=shares, starting=read(answers, _JOBS, _running))
+    return RecentUse(shares=shares, starting=read(answers, _JOBS, _running))
 
 
 def _shares(text: str, window_s: float) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _running(text: str) -> tuple[str, ...]:
     return tuple(job[1] for job in jobs if job[3:] == ["running"])
 
 
-def busy_units(use: UnitUse, waiting: Collection[str], scale: float = 1.0) -> dict[str, float]:
+def busy_units(use: RecentUse, waiting: Collection[str], scale: float = 1.0) -> dict[str, float]:
     """The units that keep the guest from being quiet, with the share of one CPU that each used; the busiest first.
 
     Pure. A unit with a running job is one of them, unless it may be ``waiting`` for a control plane. On a host that is
@@ -142,7 +142,7 @@ def wait_until_quiet(
 
     def is_quiet() -> bool:
         nonlocal busy
-        busy = busy_units(read_use(channel, window_s), waiting, scale)
+        busy = busy_units(read_recent_use(channel, window_s), waiting, scale)
         waited_for.update(dict.fromkeys(busy, round(deadline.passed_s, 1)))
         return not busy
 

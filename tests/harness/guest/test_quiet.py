@@ -9,7 +9,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
-from harness.guest.quiet import NO_UNIT, UnitUse, busy_units, read_use, wait_until_quiet
+from harness.guest.quiet import NO_UNIT, RecentUse, busy_units, read_recent_use, wait_until_quiet
 
 NOVA, SHELL = "nova-compute.service", "bootproof-shell.service"
 IDLE = "No jobs running."
@@ -64,7 +64,7 @@ class Guest(Channel):
 
 def busy(text: str, *, scale: float = 1.0) -> dict[str, float]:
     """The busy units of a guest that prints that, rounded."""
-    found = busy_units(read_use(Guest([text])), (NOVA,), scale)
+    found = busy_units(read_recent_use(Guest([text])), (NOVA,), scale)
     return {unit: round(share, 2) for unit, share in found.items()}
 
 
@@ -88,7 +88,7 @@ def test_a_guest_without_groups_that_tell_their_use_is_busy_as_a_whole() -> None
 def test_many_units_that_use_a_little_are_as_busy_as_one_and_the_busiest_is_named() -> None:
     shares = {f"unit{number}.service": 0.05 + number / 1000 for number in range(5)}
 
-    assert list(busy_units(UnitUse(shares=shares), ())) == ["unit4.service"]
+    assert list(busy_units(RecentUse(shares=shares), ())) == ["unit4.service"]
 
 
 def test_a_slower_host_may_use_more() -> None:
@@ -97,7 +97,7 @@ def test_a_slower_host_may_use_more() -> None:
 
 
 def test_a_unit_with_a_running_job_is_busy_unless_it_may_wait() -> None:
-    use = read_use(Guest([answer(jobs=JOBS.format(number=7, unit="slow.service"))]))
+    use = read_recent_use(Guest([answer(jobs=JOBS.format(number=7, unit="slow.service"))]))
 
     assert busy_units(use, (NOVA,)) == {"slow.service": 0.0}
     assert busy_units(use, ("slow.service",)) == {}
