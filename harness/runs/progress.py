@@ -13,7 +13,7 @@ from harness.runs.folder import EventReader, Run
 
 Say = Callable[[str], None]
 _EVERY_S = 0.5
-_COUNT_EVERY_S = 60.0
+_COUNT_EVERY_S, _SAME_EVERY_S = 60.0, 300.0
 _UNITS = 3
 """How many of the units that a template waited for are named."""
 
@@ -41,14 +41,15 @@ class EventFollower:
     """Follows the events of runs, of all workers, and prints a line when a machine is ready or failed.
 
     A finding that is made again at another boot has one line; pytest itself reports failed tests. ``with_phases``: also
-    a line when a phase begins. Once a minute a line says how many boots of the ``count`` are done.
+    a line when a phase begins. A line says how many boots of the ``count`` are done: once a minute if another one is,
+    else every five minutes.
     """
 
     def __init__(
         self, runs: Iterable[Run], say: Say, *, with_phases: bool = True, count: BootCount | None = None
     ) -> None:
         self._readers, self._say, self._with_phases = [EventReader(run.folder) for run in runs], say, with_phases
-        self._count, self._counted_s = count, time.monotonic()
+        self._count, self._counted_s, self._done = count, time.monotonic(), 0
         self._seen = set[tuple[str, str]]()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -75,9 +76,12 @@ class EventFollower:
             self._say_count()
 
     def _say_count(self) -> None:
-        is_due = time.monotonic() - self._counted_s >= _COUNT_EVERY_S
-        if self._count and is_due and (line := self._count.line(time.time())):
-            self._counted_s = time.monotonic()
+        if self._count is None:
+            return
+        done, _ = self._count.counted()
+        is_due = is_count_due(time.monotonic() - self._counted_s, is_more=done > self._done)
+        if is_due and (line := self._count.line(time.time())):
+            self._counted_s, self._done = time.monotonic(), done
             self._say(f"{time.strftime('%H:%M:%S')} {line}")
 
     def _is_news(self, event: Event) -> bool:
@@ -88,6 +92,14 @@ class EventFollower:
             self._seen.add((event.id, event.what))
             return is_new and "::" not in event.where
         return True
+
+
+def is_count_due(passed_s: float, *, is_more: bool) -> bool:
+    """Whether the count is said again ``passed_s`` after the last time: pure. ``is_more``: another boot is done.
+
+    A run whose first boot fails says why before it counts anything.
+    """
+    return passed_s >= (_COUNT_EVERY_S if is_more else _SAME_EVERY_S)
 
 
 def progress_line(recorded: Recorded) -> str | None:

@@ -7,6 +7,7 @@ import pytest
 from harness.model.events import Event, Killed, PhaseBegan, PlannedTest, ReportedTest
 from harness.model.verdict import BootResult
 from harness.runs.boot_count import BootCount
+from harness.runs.progress import is_count_due
 
 
 def planned(test: str, boots: int, *templates: str) -> PlannedTest:
@@ -102,3 +103,11 @@ def test_boots_of_the_same_name_in_two_runs_are_two() -> None:
     count.note(booted("template-booted"), 1000.0, 1)
 
     assert count.counted() == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "is_more", "is_due"),
+    [(59, True, False), (61, True, True), (61, False, False), (299, False, False), (301, False, True)],
+)
+def test_a_count_that_is_the_same_is_seldom_said(passed_s: float, is_more: bool, is_due: bool) -> None:
+    assert is_count_due(passed_s, is_more=is_more) is is_due
