@@ -28,14 +28,16 @@ $jobs
 EOF
     if [ -z "$busy" ]; then
         broken=
-        for unit in $demanded; do
-            state=$(systemctl is-active "$unit")
+        set -- $demanded
+        for state in $([ $# = 0 ] || systemctl is-active -- "$@"); do
             case $state in
                 active) ;;
-                failed) echo "failed $unit"; exit {not_ready} ;;
-                *) broken="$broken $unit($state)" ;;
+                failed) echo "failed $1"; exit {not_ready} ;;
+                *) broken="$broken $1($state)" ;;
             esac
+            shift
         done
+        for unit; do broken="$broken $unit(unknown)"; done
         [ -n "$broken" ] || exit 0
         [ -n "$idle_until" ] || idle_until=$(($(now) + {inactive_s}))
         if [ "$(now)" -ge "$idle_until" ]; then echo "inactive$broken"; exit {not_ready}; fi
@@ -47,8 +49,9 @@ EOF
 done
 """
 """Ends when the guest is ready: no job runs except of units that may wait for a control plane (the jobs queued behind
-those wait with them), and every demanded unit is active. A demanded unit that has no job and is inactive for 15 s will
-not become active. After 30 s the script ends in any case, so that a guest that never becomes ready can be asked why."""
+those wait with them), and every demanded unit is active (systemctl(1) prints their states in the order asked). A demanded
+unit that has no job and is inactive for 15 s will not become active. After 30 s the script ends in any case, so that a
+guest that never becomes ready can be asked why."""
 _NOT_READY = 2
 
 

@@ -73,7 +73,7 @@ def machine_of(templates: Templates, name: str, *disks: DiskSpec) -> Iterator[Ma
 def test_a_boot_begins_in_the_initrd_with_its_own_disk_and_the_next_one_at_power_on(
     templates: Templates, tmp_path: Path
 ) -> None:
-    disk = make_disk(tmp_path / "data.raw", "OWN")
+    disk = make_disk(tmp_path / "own.raw", "OWN")
     with machine_of(templates, "machine", disk) as machine:
         machine.power_on()
         assert machine.running_boot.plan.begins_in_initrd
@@ -92,7 +92,7 @@ def test_a_boot_begins_in_the_initrd_with_its_own_disk_and_the_next_one_at_power
 
 def test_a_disk_that_cannot_be_used_is_found_as_from_power_on(templates: Templates, tmp_path: Path) -> None:
     seen = list[str]()
-    for name, places in (("absent", ()), ("read-only", ("data.raw",))):
+    for name, places in (("absent", ()), ("read-only", ("own.raw",))):
         disks = [replace(make_disk(tmp_path / place, "OWN"), read_only=True) for place in places]
         with machine_of(templates, name, *disks) as machine, pytest.raises(BootFailed) as caught:
             machine.power_on()
@@ -105,7 +105,7 @@ def test_a_disk_that_cannot_be_used_is_found_as_from_power_on(templates: Templat
 def test_a_template_that_cannot_be_loaded_means_a_boot_from_power_on_and_a_note(
     templates: Templates, tmp_path: Path, store: Store
 ) -> None:
-    disk = make_disk(tmp_path / "data.raw", "OWN")
+    disk = make_disk(tmp_path / "own.raw", "OWN")
     with machine_of(templates, "machine", disk) as machine:
         (state,) = store.folder("templates").glob("*/state")
         state.chmod(0o600)

@@ -12,12 +12,13 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel, ChannelTimeout, Completed
 from harness.guest.readiness import NotReady, StillStarting, wait_until_ready
-from harness.model.definition import load_definition
+from harness.model.definition import ImageDefinition, load_definition
 
 BASE = replace(
     load_definition(Path(__file__).parents[3] / "images" / "base"),
     services=("ssh.service",), sockets=(), waiting=("nova.service",),
 )  # fmt: skip
+TWO = replace(BASE, services=("a.service", "b.service"))
 SYSTEMCTL = """#!/bin/sh
 case $1 in
     list-jobs) {jobs} ;;
@@ -42,13 +43,30 @@ class LocalShell(Channel):
         return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-def wait(shell: LocalShell, for_s: float = 60.0) -> None:
-    wait_until_ready("m", shell, BASE, Deadline(for_s, scaled=False))
+def wait(shell: LocalShell, for_s: float = 60.0, definition: ImageDefinition = BASE) -> None:
+    wait_until_ready("m", shell, definition, Deadline(for_s, scaled=False))
 
 
 def test_a_guest_without_jobs_whose_demanded_units_are_active_is_ready(tmp_path: Path) -> None:
     wait(LocalShell(tmp_path))
     wait(LocalShell(tmp_path, jobs="echo '7 nova.service start running'; echo '8 x.target start waiting'"))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("echo active; echo failed", "b.service must be active but is failed"),
+        ("echo inactive; echo active", "a.service must be active but is inactive"),
+        ("echo active", "b.service must be active but is inactive"),  # systemctl said nothing of it
+    ],
+)
+def test_of_several_demanded_units_the_one_that_is_not_active_is_named(state: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match=f"^m: {said}$"):
+        wait(LocalShell(tmp_path, state=state), definition=TWO)
+
+
+def test_an_image_that_demands_no_unit_is_ready_without_jobs(tmp_path: Path) -> None:
+    wait(LocalShell(tmp_path, state="false"), definition=replace(BASE, services=()))
 
 
 @pytest.mark.parametrize("state", ["failed", "inactive"])
