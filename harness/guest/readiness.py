@@ -49,7 +49,7 @@ EOF
 done
 """
 """Ends when the guest is ready: no job runs except of units that may wait for a control plane (the jobs queued behind
-those wait with them), and every demanded unit is active (systemctl(1) prints their states in the order asked). A demanded
+those wait with them), and every demanded unit is active (systemctl(1) prints states in the order asked). A demanded
 unit that has no job and is inactive for 15 s will not become active. After 30 s the script ends in any case, so that a
 guest that never becomes ready can be asked why."""
 _NOT_READY = 2
