@@ -6,6 +6,7 @@ units that come after ``initrd-root-fs.target``. It talks on the second serial p
     guest → host   \\n bootproof-stop \\n
     host → guest   go DISKS EPOCH \\n                DISKS is how many the guest must know, EPOCH the time to set
     guest → host   \\n bootproof-goes \\n             or \\n bootproof-stays REASON \\n, and it stays stopped
+    host → guest   \\n                              it goes; what is not sent when the script ends is lost
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ while read -r verb disks now; do
     if know_disks "$disks"; then
         udevadm settle --timeout=10
         printf '\\n{_ANSWER}{_GOES}\\n'
+        read -r _
         exit 0
     fi
     printf '\\n{_ANSWER}stays %s\\n' "it knows $known of $disks disks"
@@ -90,4 +92,7 @@ def go_on(serial: SerialChannel, disks: int, deadline: Deadline) -> str:
     awaited = f"the {disks} disks in the initrd"
     serial.wait_for_text(f"\n{_ANSWER}", awaited, deadline)
     answer = serial.wait_for_text("\n", awaited, deadline).strip()
-    return "" if answer == _GOES else answer.removeprefix("stays ")
+    if answer == _GOES:
+        serial.send_line("")
+        return ""
+    return answer.removeprefix("stays ")
