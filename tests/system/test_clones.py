@@ -285,7 +285,7 @@ def test_a_machine_that_cannot_be_frozen_is_booted_and_the_run_says_why(template
         assert not machine.is_clone
         assert machine.check("lsblk -dno SERIAL /dev/nvme0n1").strip() == "NVME"
     notes = [note.text for note in templates.store.run.of_kind(Note)]
-    assert any("booted, not cloned" in text and "nvme" in text for text in notes)
+    assert any("booted, not cloned" in text and "NVMe" in text for text in notes)
     assert len(templates.store.run.boots()) == 1
 
 
