@@ -16,8 +16,8 @@ import time
 from harness.core.deadline import Deadline
 from harness.guest.serial_shell import SerialChannel
 
-_CLOCK_LATE_S = 0.05
-"""About as long as a thawed guest takes until it sets the clock."""
+CLOCK_LATE_S = 0.05
+"""About as long as a guest that has just continued takes until it sets the clock."""
 
 _STOPPED, _ANSWER, _GOES = "bootproof-stop", "bootproof-", "goes"
 
@@ -88,7 +88,7 @@ def go_on(serial: SerialChannel, disks: int, deadline: Deadline) -> str:
 
     Raises `ChannelTimeout` and `ChannelClosed`.
     """
-    serial.send_line(f"go {disks} {time.time() + _CLOCK_LATE_S:.3f}")
+    serial.send_line(f"go {disks} {time.time() + CLOCK_LATE_S:.3f}")
     awaited = f"the {disks} disks in the initrd"
     serial.wait_for_text(f"\n{_ANSWER}", awaited, deadline)
     answer = serial.wait_for_text("\n", awaited, deadline).strip()

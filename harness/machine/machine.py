@@ -232,7 +232,7 @@ class Machine(GuestVerbs):
         """Boot until the guest stops in its initrd, to be frozen there; `CannotFreeze` if it does not stop."""
         plan = replace(self._plan(), stops_in_initrd=True)
         share = self._memory_share()
-        with admission.boot_slot(self.context.slots):
+        with self.boot_slot():
             share.begin()
             running = self._start(plan)
             running.check_freezable()

@@ -14,10 +14,9 @@ from typing import Protocol
 
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel
+from harness.guest.initrd_stop import CLOCK_LATE_S
 from harness.qemu.qmp import Qmp
 
-_CLOCK_LATE_S = 0.05
-"""About as long as a guest that has just continued takes until it sets the clock."""
 _ANSWER_S = 10.0
 
 
@@ -30,7 +29,7 @@ class Pausable(Protocol):
 
 def set_clock(channel: Channel, ahead_s: float, deadline: Deadline) -> None:
     """Set the guest's wall clock to the host's and ``ahead_s`` more; `GuestCommandFailed` if the guest refuses."""
-    channel.run(f"date -s @{time.time() + ahead_s + _CLOCK_LATE_S:.3f}", deadline).checked()
+    channel.run(f"date -s @{time.time() + ahead_s + CLOCK_LATE_S:.3f}", deadline).checked()
 
 
 def pause(running: Pausable) -> None:

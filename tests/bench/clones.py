@@ -116,7 +116,7 @@ def make_templates(definition: ImageDefinition, artifacts: Artifacts, folder: Pa
         ),
         store=TemplateStore(store=store, run=run),
         open_lab=open_lab,
-        context_of=lambda lab: BootContext(lab=lab, run=run, slots=store.folder("slots")),
+        context_of=lambda lab: BootContext(lab=lab, run=run, slots=find_store().folder("slots")),
     )
 
 

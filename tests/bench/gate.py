@@ -46,8 +46,12 @@ def _measured(image: str) -> Figure:
         argv = [str(Path(sys.executable).with_name("pytest")), "-q", "-n", "8"]
         argv += ["--image", image, "--run-dir", str(runs)]
         begun_s = time.monotonic()
-        subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, env={**os.environ, VARIABLE: copy})
+        done = subprocess.run(
+            argv, cwd=ROOT, check=False, capture_output=True, text=True, env={**os.environ, VARIABLE: copy}
+        )
         took_s = time.monotonic() - begun_s
+        if done.returncode:
+            raise RuntimeError(f"the run ended with status {done.returncode}:\n{done.stdout[-2000:]}")
         verdict = serialization.read(Verdict, runs / "latest" / "verdict.json")
     pairs.append(_pair_s(definition, artifacts))
     what = f"pytest -n 8 --image {image}: {verdict.outcome}, {len(verdict.boots)} boots"

@@ -16,26 +16,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.build.pipeline import build
-from harness.host import accelerator
 from harness.lab import open_lab
-from harness.machine.boot_plan import BootContext
 from harness.machine.errors import BootFailed
 from harness.machine.initrd_templates import start_in_initrd
 from harness.machine.machine import boot
-from harness.machine.states import Versions
-from harness.machine.template_store import TemplateStore
-from harness.machine.templates import Templates, TemplateSpec
+from harness.machine.templates import Templates
 from harness.model.definition import load_definition
-from harness.model.machine_spec import BootPath, DiskFormat, DiskSpec, MachineSpec, Network
+from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.persistence.power_cuts.campaign import PowerCutStudy, examine, look_at_disk
 from harness.persistence.power_cuts.judge import Judgement
 from harness.persistence.power_cuts.read_back import DiskContents
 from harness.persistence.power_cuts.recording import record, recorded
 from harness.persistence.power_cuts.sweep import Recording, lay_out
 from harness.qemu.disk_images import DATA_SERIAL, make_disk, make_overlay
-from harness.runs.folder import Run, make_key
-from harness.store.store import Store, find_store
+from harness.store.store import find_store
 
+from .clones import make_templates
 from .start import ROOT
 from .table import Figure, Limit, compared
 
@@ -65,7 +61,8 @@ def measure(*, quick: bool) -> list[Figure]:
     count = _QUICK_STATES if quick else _STATES
     with TemporaryDirectory(dir=find_store().folder("bench")) as name:
         folder = Path(name)
-        templates = make_templates(folder)
+        definition = load_definition(ROOT / "images" / "base")
+        templates = make_templates(definition, build(definition, find_store()), folder)
         recording = make_recording(templates, folder)
         pairs = list(both_ways(templates, recording, folder, count))
     if differences := [text for full, short in pairs if (text := full.difference(short))]:
@@ -75,31 +72,6 @@ def measure(*, quick: bool) -> list[Figure]:
     return [
         compared("initrd-starts", what, short_s, FROM_POWER_ON, full_s, unit="s", limit=Limit(most=0.6, binding=False))
     ]
-
-
-def make_templates(folder: Path) -> Templates:
-    """Templates of the image base in a store in ``folder``."""
-    definition = load_definition(ROOT / "images" / "base")
-    artifacts = build(definition, find_store())
-    store, run = Store(folder / "store"), Run(folder, "main")
-    make_key(run, store)
-    choice = accelerator.take("auto", artifacts, find_store())
-    machine = MachineSpec(
-        name="machine",
-        uuid=uuid.uuid4(),
-        boot_path=BootPath.IPXE_BIOS,
-        accelerator=choice.accelerator,
-        cpus=definition.cpus,
-        memory_mib=definition.memory_mib,
-        disks=(DiskSpec(path=Path("data"), serial=DATA_SERIAL),),
-    )
-    versions = Versions(artifacts, artifacts, artifacts, artifacts)
-    return Templates(
-        spec=TemplateSpec(definition=definition, versions=versions, machine=machine, network=Network.LAB),
-        store=TemplateStore(store=store, run=run),
-        open_lab=open_lab,
-        context_of=lambda lab: BootContext(lab=lab, run=run, slots=find_store().folder("slots")),
-    )
 
 
 def make_recording(templates: Templates, folder: Path) -> Recording:

@@ -137,6 +137,12 @@ def _copy_layers(target: Store) -> None:
     shutil.copytree(source.packages(definition.suite), target.root / "debs" / definition.suite)
 
 
+def _is_of_a_user(name: str) -> bool:
+    """Whether a folder is made once for a user: pytest's, and that of `bootproof attach` for users without a login
+    session, which removes there what a killed machine left."""
+    return name.startswith("pytest-of-") or name == f"bootproof-{os.getuid()}"
+
+
 @dataclass(frozen=True)
 class Traces:
     """What there is on the host and in the store, besides processes. Files by inode, size and time."""
@@ -154,7 +160,7 @@ def traces(context: Site) -> Traces:
     return Traces(
         mounts=Path("/proc/self/mounts").read_text(),
         interfaces=tuple(sorted(os.listdir("/sys/class/net"))),
-        temporary=tuple(str(path) for path in context.temporary.glob("*") if not path.name.startswith("pytest-of-")),
+        temporary=tuple(str(path) for path in context.temporary.glob("*") if not _is_of_a_user(path.name)),
         kept={str(path): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in files},
     )
 

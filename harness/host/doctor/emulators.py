@@ -59,7 +59,7 @@ def of_release(qemu: Qemu, release: dict[str, str], *, has_backports: bool) -> H
         return HostCheck(name=_NAME, state=CheckState.OK, detail=str(qemu))
     where = f"{_BACKPORTS} has a quicker one"
     if not has_backports:
-        where += ", once apt knows that archive (https://backports.debian.org/Instructions)"
+        where += ", once apt knows that archive (the Debian wiki's page Backports says how)"
     return HostCheck(name=_NAME, state=CheckState.LIMITED, detail=f"{qemu}; {where}: {_GAIN}", remedy=_AGREE)
 
 
