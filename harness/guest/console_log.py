@@ -5,8 +5,8 @@ The text may come from anywhere, so nothing is known of the machine: boots are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from harness.core.text import clean, escaped
@@ -32,11 +32,13 @@ from harness.guest.console_patterns import ConsolePattern, has_registers, patter
 from harness.guest.console_style import Style, joined, line_ends
 from harness.guest.console_text import BREAK, SEAM, Chunk
 from harness.guest.line_search import Candidate, candidates, found_in
-from harness.guest.logged_boot import LoggedBoot, Quote, Seen, conclude
+from harness.guest.logged_boot import EMERGENCY, UNIT_FAILED, LoggedBoot, Quote, Seen, conclude
 from harness.guest.pattern_watcher import PatternWatcher
 
 _CONTEXT, _FOLLOWING, _TAIL, _MOST_CHARS, _MOST_TAIL = 4, 2, 12, 400, 20_000
 _UEFI = ("BdsDxe: ", "EFI stub")
+_MOST_FAILED = 1000
+"""So many failed units of a boot are looked at; more are a unit that restarts for ever."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,8 @@ class _Boot:
         self.stages = dict[str, int]()
         self.watchers = {is_emulated: PatternWatcher(is_emulated=is_emulated) for is_emulated in (True, False)}
         self.hits: dict[bool, dict[str, _Hit]] = {True: {}, False: {}}
+        self.last_failed: _Hit | None = None
+        """The last failed unit before the emergency shell, if it is not the first one."""
 
     @property
     def stage(self) -> int:
@@ -83,17 +87,27 @@ class _Boot:
             for pattern in patterns:
                 if hit := hits.get(pattern.id):
                     hit.count, hit.stage = hit.count + 1, self.stage
+                    if pattern.id == UNIT_FAILED and EMERGENCY not in hits and 1 < hit.count <= _MOST_FAILED:
+                        self.last_failed = evidence(pattern)
 
-    def seen(self) -> Iterator[Seen]:
-        """The findings in the order of the log. A retry that led to a later stage succeeded, as for a watched boot."""
-        for match in self.watchers[self.is_emulated].matches:
-            hit, pattern = self.hits[self.is_emulated][match.pattern.id], match.pattern
-            may_recover = pattern.is_retried or pattern.is_per_nic or (not pattern.is_final and self.stage >= READY)
-            yield Seen(
-                id=pattern.id, what=pattern.what, cause=pattern.cause, blame=pattern.blame, quote=hit.quote,
-                context=hit.context, following=hit.following, count=hit.count, is_final=pattern.is_final,
-                is_recovered=may_recover and self.stage > hit.stage,
-            )  # fmt: skip
+    def seen(self) -> list[Seen]:
+        """The findings in the order of the log. Where the boot ended in an emergency shell, so are the first failed
+        unit and the last one before it, from which it follows."""
+        hits = self.hits[self.is_emulated]
+        seen = [self._seen(hits[match.pattern.id]) for match in self.watchers[self.is_emulated].matches]
+        if self.last_failed and EMERGENCY in hits:
+            seen.append(self._seen(replace(self.last_failed, count=1, stage=hits[UNIT_FAILED].stage)))
+        return sorted(seen, key=lambda one: one.quote.line)
+
+    def _seen(self, hit: _Hit) -> Seen:
+        """A retry that led to a later stage succeeded, as for a watched boot."""
+        pattern = hit.pattern
+        may_recover = pattern.is_retried or pattern.is_per_nic or (not pattern.is_final and self.stage >= READY)
+        return Seen(
+            id=pattern.id, what=pattern.what, cause=pattern.cause, blame=pattern.blame, quote=hit.quote,
+            context=hit.context, following=hit.following, count=hit.count, is_final=pattern.is_final,
+            is_recovered=may_recover and self.stage > hit.stage,
+        )  # fmt: skip
 
 
 class LogReader:
@@ -191,7 +205,7 @@ class LogReader:
 
     def _finish(self, start: int) -> None:
         """Note the boot, which ends at ``start``; a few lines without a sign of a boot are none."""
-        boot, tail, seen = self._boot, self._last_lines(start), [*self._boot.seen()]
+        boot, tail, seen = self._boot, self._last_lines(start), self._boot.seen()
         if not boot.stages and any(PRINTK.match(quote.text) for quote in tail):
             boot.stages["kernel"] = rank("kernel")
         if not (tail or seen):

@@ -11,6 +11,10 @@ from harness.core.errors import Blame
 from harness.model.finding_catalog import explanations
 
 _UNIT = re.compile(r"[\w@:.\\-]+\.(service|mount|socket|automount|swap|timer|path)\b")
+UNIT_FAILED, EMERGENCY = "unit-failed", "emergency-mode"
+_DEPENDENCY = "unit-dependency-failed"
+_STORAGE = re.compile(r"[Mm]ount|fsck|File System|[Ss]wap|[Cc]rypt|\bLVM|/")
+"""A unit that an emergency can follow from: nothing else is needed for the local file systems."""
 NEEDS_A_RUN = re.compile(
     r"BUNDLE|bundle|network\.log|qmp\.log|journal\.log|manifest|the report|the finding names|run's folder"
 )
@@ -80,7 +84,7 @@ class LoggedBoot:
     @property
     def main(self) -> Seen | None:
         """The finding that is the likeliest cause."""
-        return next((seen for seen in self.findings if seen.id == self.cause), None)
+        return next((seen for seen in reversed(self.findings) if seen.id == self.cause), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,23 @@ class ConsoleLog:
     name: str
     boots: tuple[LoggedBoot, ...]
     problem: str = ""
+
+
+def _likeliest(findings: Sequence[Seen]) -> Seen | None:
+    """The first finding that is not weak. A unit that failed before the boot ended in an emergency shell may have
+    nothing to do with it: then it is the last finding before the shell that has. Where a device was missing, nothing
+    failed, and only dependencies did."""
+    main = next((one for one in findings if not one.is_weak), next(iter(findings), None))
+    ids = [one.id for one in findings]
+    if main and main.id == UNIT_FAILED and EMERGENCY in ids:
+        before = [one for one in findings[: ids.index(EMERGENCY)] if not one.is_weak]
+        leads = [
+            one
+            for one in before
+            if one.id != _DEPENDENCY and (one.id != UNIT_FAILED or _STORAGE.search(one.quote.text))
+        ]
+        return [main, *(one for one in before if one.id == _DEPENDENCY), *leads][-1]
+    return main
 
 
 def _next_steps(main: Seen | None, stages: Iterable[str], *, is_uefi: bool) -> Iterator[str]:
@@ -121,7 +142,7 @@ def conclude(
 ) -> LoggedBoot:
     """The boot in which ``seen`` was found; ``facts`` are the other fields of `LoggedBoot`."""
     findings = tuple(one for one in seen if not one.is_recovered)
-    main = next((one for one in findings if not one.is_weak), next(iter(findings), None))
+    main = _likeliest(findings)
     about = explanations().get(main.id) if main else None
     return LoggedBoot(
         outcome="failed" if findings else "ready" if is_ready else "unknown",

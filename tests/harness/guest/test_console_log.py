@@ -327,3 +327,46 @@ def test_every_example_of_the_catalog_is_found_in_a_log() -> None:
     ]  # those mean something only below a bug
 
     assert [(name, line) for name, line in lines if ids(only("first", line, "last"))[:1] != [name]] == []
+
+
+_OTHER = "[FAILED] Failed to start apache2.service - The Apache HTTP Server."
+_MOUNT = "[FAILED] Failed to mount data.mount - /data."
+_DEPENDS = "[DEPEND] Dependency failed for local-fs.target - Local File Systems."
+_SHELL = 'You are in emergency mode. After logging in, type "journalctl -xb" to view'
+
+
+def test_the_cause_of_an_emergency_is_the_last_unit_that_failed_before_it() -> None:
+    boot = only(KERNEL, INITRD, _OTHER, _MOUNT, _DEPENDS, _SHELL, "[FAILED] Failed to start late.service - Late.")
+
+    assert boot.main
+    assert boot.main.quote.text == _MOUNT
+    assert boot.main.context[-1] == _OTHER
+    assert boot.findings[0].quote.text == _OTHER
+    assert boot.findings[0].count == 3
+
+
+def test_the_dependency_on_a_missing_device_is_the_cause_of_an_emergency() -> None:
+    missing = "[ TIME ] Timed out waiting for device dev-disk-by\\x2dlabel-data.device - /dev/disk/by-label/data."
+
+    boot = only(KERNEL, INITRD, _OTHER, missing, _DEPENDS, _SHELL)
+
+    assert boot.main
+    assert boot.main.quote.text == _DEPENDS
+    assert boot.main.context[-1] == missing
+
+
+def test_without_an_emergency_the_first_failed_unit_is_the_cause() -> None:
+    boot = only(KERNEL, INITRD, _OTHER, _MOUNT, READY)
+
+    assert boot.main
+    assert boot.main.quote.text == _OTHER
+    assert ids(boot) == ["unit-failed"]
+
+
+def test_a_disk_error_before_failed_units_stays_the_cause_of_an_emergency() -> None:
+    error = "[   12.400000] blk_update_request: I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x0"
+
+    boot = only(KERNEL, INITRD, error, _OTHER, _MOUNT, _DEPENDS, _SHELL)
+
+    assert boot.main
+    assert boot.main.id == "disk-error"
