@@ -29,10 +29,14 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Writes and reads one run's folder; ``worker`` is xdist's name for this process, or "main"."""
+    """Writes and reads one run's folder; ``worker`` is xdist's name for this process, or "main".
+
+    ``events_file`` is where its events are, in the folder.
+    """
 
     folder: Path
     worker: str
+    events_file: str = EVENTS
 
     @property
     def key(self) -> Path:
@@ -47,10 +51,12 @@ class Run:
             "time_s": round(time.time(), 3),
             "data": serialization.dump(event),
         }
-        line = (json.dumps(plain) + "\n").encode()
+        self._append((json.dumps(plain) + "\n").encode())
+
+    def _append(self, lines: bytes) -> None:
         try:
-            with (self.folder / EVENTS).open("ab", buffering=0) as file:
-                if file.write(line) != len(line):
+            with (self.folder / self.events_file).open("ab", buffering=0) as file:
+                if file.write(lines) != len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise unwritable(self.folder, error) from error
@@ -82,9 +88,18 @@ class Run:
             raise unwritable(self.folder, error) from error
         return Run(folder, self.worker)
 
+    def trial(self, folder: Path) -> Run:
+        """This run, but its events are in ``folder``, which is in the run's, and do not count until `adopt`."""
+        return Run(self.folder, self.worker, str((folder / f"trial-{EVENTS}").relative_to(self.folder)))
+
+    def adopt(self, trial: Run) -> None:
+        """Let the events of ``trial`` count from now on."""
+        file = trial.folder / trial.events_file
+        self._append(file.read_bytes() if file.exists() else b"")
+
     def events(self) -> Iterator[Recorded]:
         """All events so far, in the order they were written. An unreadable line is a finding of the host."""
-        return EventReader(self.folder).read()
+        return EventReader(self.folder / self.events_file).read()
 
     def of_kind(self, kind: type[E]) -> list[E]:
         """All events of one class so far."""
@@ -99,10 +114,10 @@ class Run:
 
 
 class EventReader:
-    """Reads the events of the run in ``folder``; each `read` begins where the one before it ended."""
+    """Reads the events in ``file``; each `read` begins where the one before it ended."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / EVENTS
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._offset = 0
 
     def read(self) -> Iterator[Recorded]:

@@ -48,7 +48,11 @@ class EventFollower:
     def __init__(
         self, runs: Iterable[Run], say: Say, *, with_phases: bool = True, count: BootCount | None = None
     ) -> None:
-        self._readers, self._say, self._with_phases = [EventReader(run.folder) for run in runs], say, with_phases
+        self._readers, self._say, self._with_phases = (
+            [EventReader(run.folder / run.events_file) for run in runs],
+            say,
+            with_phases,
+        )
         self._count, self._counted_s, self._done = count, time.monotonic(), 0
         self._seen = set[tuple[str, str]]()
         self._over = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness import BootFailed, ImageDefinition, Lab, not_applicable
 from harness.core.errors import Blame
 from harness.fixtures.disk import Seeded
 from harness.fixtures.machine import MakeMachine
+from harness.machine.confirm import confirm
 from harness.model.machine_spec import DiskFault
 from harness.persistence.disk_faults import make_faulty
 from harness.runs.folder import Run
@@ -28,15 +30,28 @@ def test_a_machine_with_a_faulty_disk_boots_with_its_data_or_fails_with_a_reason
 ) -> None:  # fmt: skip
     if disk_fault is DiskFault.NO_INODES and os.geteuid():
         not_applicable("only root can make a disk without a free inode and preserve the files' owners")
+
+    def examine(make: MakeMachine, run: Run, folder: Path) -> None:
+        make = partial(make, f"disk-{disk_fault}", lab=lab, boot_path=default_boot_path)
+        _examine(disk_fault, seeded_disk, definition, make, run, folder)
+
+    if disk_fault in _FROM_POWER_ON:
+        examine(make_machine, run, folder)
+    else:
+        confirm(examine, in_initrd=make_machine_in_initrd, from_power_on=make_machine, run=run, folder=folder)
+
+
+def _examine(
+    disk_fault: DiskFault, seeded_disk: Seeded, definition: ImageDefinition, make: MakeMachine, run: Run, folder: Path
+) -> None:
+    """Boot a machine, which ``make`` makes, with the fault on its disk."""
     (disk,) = seeded_disk.copy(folder)
     faulty = make_faulty(disk_fault, disk, seeded_disk.number)
     written_ns = [foreign.path.stat().st_mtime_ns for foreign in faulty.foreign]
-    name, boots = f"disk-{disk_fault}", run.expected_to_fail(folder / "boots")
-    make = make_machine if disk_fault in _FROM_POWER_ON else make_machine_in_initrd
     losses: list[str] = []
     failure = None
     try:
-        with make(name, lab=lab, disks=faulty.disks, boot_path=default_boot_path, run=boots) as machine:
+        with make(disks=faulty.disks, run=run.expected_to_fail(folder / "boots")) as machine:
             losses += seeded_disk.losses(machine, has_data=faulty.has_data)
     except BootFailed as error:
         if error.blame is not Blame.IMAGE:

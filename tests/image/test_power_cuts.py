@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from harness import Artifacts, BootFailed, DiskSpec, Lab
 from harness.core.errors import Blame
 from harness.fixtures.machine import MakeMachine
+from harness.machine.confirm import confirm
 from harness.machine.errors import by_hand
 from harness.model.machine_spec import DiskFormat
 from harness.persistence.power_cuts.campaign import PowerCutStudy, look_at_disk
@@ -43,14 +45,28 @@ def test_a_machine_boots_after_a_power_cut_with_all_its_data(
     artifacts: Artifacts,
 ) -> None:
     judgement = power_cuts.sampled[cut_number % len(power_cuts.sampled)]
+
+    def examine(make: MakeMachine, run: Run, folder: Path) -> None:
+        _examine(
+            power_cuts, judgement, partial(make, name, lab=lab, boot_path=default_boot_path), artifacts, run, folder
+        )
+
+    name = f"cut-{cut_number}"
+    if boots_from_power_on(cut_number, len(power_cuts.sampled)):
+        examine(make_machine, run, folder)
+    else:
+        confirm(examine, in_initrd=make_machine_in_initrd, from_power_on=make_machine, run=run, folder=folder)
+
+
+def _examine(
+    power_cuts: PowerCutStudy, judgement: Judgement, make: MakeMachine, artifacts: Artifacts, run: Run, folder: Path
+) -> None:
+    """Boot a machine, which ``make`` makes, from the state of ``judgement``, and look for what it lost."""
     cut = DiskSpec(path=folder / "cut.raw", serial=DATA_SERIAL)
     lay_out(power_cuts.recording, judgement.cut, cut.path)
     disk = replace(cut, path=folder / "machine.qcow2", format=DiskFormat.QCOW2)
     make_overlay(disk.path, cut.path)
-    name = f"cut-{cut_number}"
-    is_full = boots_from_power_on(cut_number, len(power_cuts.sampled))
-    make = make_machine if is_full else make_machine_in_initrd
-    with make(name, lab=lab, disks=(disk,), boot_path=default_boot_path, power=False) as machine:
+    with make(disks=(disk,), run=run, power=False) as machine:
         command = by_hand(artifacts, replace(machine.spec, disks=(cut,)))
         try:
             machine.power_on()
@@ -68,4 +84,4 @@ def test_a_machine_boots_after_a_power_cut_with_all_its_data(
     if problem := power_cuts.problem(judgement.cut, seen):
         finding = power_cuts.finding(Judgement(judgement.cut, CrashResult.LOST, problem), folder, command)
         run.add_finding(finding)
-        raise BootFailed(name, finding, str(folder), command)
+        raise BootFailed(machine.name, finding, str(folder), command)

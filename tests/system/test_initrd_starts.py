@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from harness.core.errors import Blame
 from harness.lab import Lab, open_lab
 from harness.machine.boot_plan import BootContext
+from harness.machine.confirm import confirm
 from harness.machine.errors import BootFailed
 from harness.machine.initrd_templates import start_in_initrd
 from harness.machine.machine import Machine, boot
@@ -57,14 +60,19 @@ def templates(
 
 
 @contextmanager
-def machine_of(templates: Templates, name: str, *disks: DiskSpec) -> Iterator[Machine]:
-    """A machine that is off; its first boot begins in the initrd."""
+def machine_of(
+    templates: Templates, name: str, *disks: DiskSpec, from_power_on: bool = False, run: Run | None = None
+) -> Iterator[Machine]:
+    """A machine that is off; its first boot begins in the initrd, or ``from_power_on``."""
     folder = templates.store.run.folder / f"{name}-disks"
     with ExitStack() as stack:
         lab = stack.enter_context(open_lab(folder / "lab"))
         spec = replace(templates.spec.machine, name=name, disks=disks)
-        spec, start = start_in_initrd(templates, spec, lab, stack)
+        start = None
+        if not from_power_on:
+            spec, start = start_in_initrd(templates, spec, lab, stack)
         artifacts, context = templates.spec.versions.under_test, templates.context_of(lab)
+        context = replace(context, run=run or context.run)
         yield stack.enter_context(
             boot(spec, artifacts, templates.spec.definition, context=context, power=False, start=start)
         )
@@ -117,3 +125,25 @@ def test_a_template_that_cannot_be_loaded_means_a_boot_from_power_on_and_a_note(
         machine.check("mountpoint /data")
     notes = [note.text for note in templates.store.run.of_kind(Note)]
     assert any(note.startswith("machine boots from power-on: ") for note in notes), notes
+
+
+def test_what_fails_only_when_begun_in_the_initrd_is_not_the_images(templates: Templates, tmp_path: Path) -> None:
+    def examine(make: Callable[..., AbstractContextManager[Machine]], run: Run, folder: Path) -> None:
+        with make(disk := make_disk(folder / "own.raw", "OWN"), run=run) as machine:
+            if machine.context.run is not templates.store.run:
+                disk.path.unlink()
+                disk.path.touch()  # a fault that only boots begun in the initrd have: an empty disk
+            machine.power_on()
+
+    (tmp_path / "cut").mkdir()
+    run = templates.store.run
+    confirm(
+        examine,
+        in_initrd=partial(machine_of, templates, "machine"),
+        from_power_on=partial(machine_of, templates, "machine", from_power_on=True),
+        run=run,
+        folder=tmp_path / "cut",
+    )
+
+    assert [(finding.id, finding.blame) for finding in run.findings()] == [("initrd-start-differs", Blame.HARNESS)]
+    assert [(boot.number, boot.begins) for boot in run.boots() if boot.machine == "machine"] == [(2, "")]

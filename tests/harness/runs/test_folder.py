@@ -32,6 +32,7 @@ from harness.model.events import (
     Resumed,
     Unchecked,
 )
+from harness.model.layout import EVENTS
 from harness.model.verdict import BootResult, Finding
 from harness.runs.folder import EventReader, Run, make_run_folder
 from harness.runs.progress import EventFollower, progress_line
@@ -83,7 +84,7 @@ def test_an_event_that_cannot_be_read_is_a_finding_and_the_others_stay(tmp_path:
 
 
 def test_a_reader_continues_where_it_ended_and_leaves_a_line_that_is_half_written(tmp_path: Path) -> None:
-    run, reader = Run(tmp_path, "gw0"), EventReader(tmp_path)
+    run, reader = Run(tmp_path, "gw0"), EventReader(tmp_path / EVENTS)
     assert list(reader.read()) == []
     run.add_note("first")
     first = list(reader.read())
@@ -98,6 +99,22 @@ def test_a_reader_continues_where_it_ended_and_leaves_a_line_that_is_half_writte
     assert [recorded.event for recorded in first] == [Note(text="first")]
     assert between == []
     assert [recorded.event for recorded in reader.read()] == [Note(text="first"), Note(text="last")]
+
+
+def test_events_of_a_trial_count_when_they_are_adopted(tmp_path: Path) -> None:
+    run = Run(tmp_path, "gw0")
+    (tmp_path / "test").mkdir()
+    run.add_finding(finding(1))
+    trial = run.trial(tmp_path / "test")
+    trial.add_finding(finding(2))
+
+    assert [found.id for found in run.findings()] == ["f1"]
+    assert [found.id for found in trial.findings()] == ["f2"]
+
+    (recorded,) = trial.events()
+    run.adopt(trial)
+    assert [*run.events()][-1] == recorded
+    assert trial.folder == run.folder
 
 
 BOOT = BootResult(
