@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
-from harness.plugin import conclude, controller
+from harness.plugin import conclude, controller, dependents
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -93,6 +93,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         controller.add_to_all(state, attribution.pytest_failed(f"pytest did not end normally: {text}"))
     finally:
+        dependents.keep_last_failed(session.config, state)
         conclude.keep_bundles(state)
         if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
             controller.add_to_all(state, attribution.pytest_failed("an error inside pytest or one of its plugins"))

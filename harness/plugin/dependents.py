@@ -17,6 +17,9 @@ from harness.verdict.causes import cause_of
 _FINDING = "bootproof_finding"
 """The attribute of a report that has the finding as plain values, which xdist sends to the controller."""
 
+_LAST_FAILED = "cache/lastfailed"
+"""The key of pytest's own cache plugin."""
+
 NOT_RUN, LIKEWISE = "not run", "failed likewise"
 """Categories of pytest's terminal: tests that had not begun; tests that failed for the same reason as one before."""
 
@@ -45,9 +48,17 @@ def fold(report: pytest.TestReport, image: str, state: RunState) -> None:
 
             report.longrepr = "\n".join([f"{finding.what} [{finding.id}]", *words.details(finding)])
         return
+    state.folded.add(report.nodeid)
     path, line = report.location[:2]
     report.outcome = "skipped"
     report.longrepr = (path, line or 0, f"Skipped: {finding.where}: {finding.what} [{finding.id}]")
+
+
+def keep_last_failed(config: pytest.Config, state: RunState) -> None:
+    """Let ``pytest --lf`` repeat the folded tests, too: pytest's cache leaves out skipped ones."""
+    cache = getattr(config, "cache", None)  # absent with -p no:cacheprovider
+    if cache is not None and state.folded:
+        cache.set(_LAST_FAILED, {**cache.get(_LAST_FAILED, {}), **dict.fromkeys(sorted(state.folded), True)})
 
 
 def status(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:

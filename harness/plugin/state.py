@@ -33,8 +33,8 @@ class RunState:
     ``worker`` is xdist's name for this process, or "main"; ``controller`` the controller's process id. ``problems`` are
     sentences about why a verdict could not be written or is not complete, ``remarks`` about problems that
     leave it valid. ``signer`` signs the attestation. ``causes`` has a pair of an image and the `Cause` of each failure
-    that a test reported and another could repeat; ``described`` the folders of the machines that were described for a
-    failed test. ``follower`` prints the progress of the controller's run.
+    that a test reported and another could repeat, ``folded`` the ids of the others; ``described`` the folders of the
+    machines that were described for a failed test. ``follower`` prints the progress of the controller's run.
     """
 
     options: RunOptions
@@ -51,6 +51,7 @@ class RunState:
     remarks: list[str] = field(default_factory=list)
     causes: set[tuple[str, Cause]] = field(default_factory=set)
     described: set[Path] = field(default_factory=set)
+    folded: set[str] = field(default_factory=set)
     is_interrupted: bool = False
     is_summarized: bool = False
     follower: EventFollower | None = None

@@ -182,7 +182,7 @@ def run_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     def run(source: str, *arguments: str) -> Ran:
         pytester.makepyfile(test_mine=source)
-        options = ("-p", "no:cacheprovider", f"--junit-xml={folder}/junit.xml", *arguments)
+        options = (f"--junit-xml={folder}/junit.xml", *arguments)
         result = pytester.runpytest_inprocess(*options)
         return Ran(int(result.ret), tuple(result.outlines), folder)
 
@@ -234,6 +234,15 @@ def test_a_boot_that_fails_is_one_finding_in_every_file(run_suite: RunSuite) -> 
     (issue,) = json.loads((ran.folder / "codequality.json").read_text("utf-8"))
     assert issue["description"].endswith("; 25 tests need a booted machine and did not run")
     assert len(list(annotate(ran.verdict, {"GITHUB_ACTIONS": "true"}))) == 2, "the finding, and what did not run"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_last_failed_repeats_all_tests_that_did_not_run(run_suite: RunSuite, workers: tuple[str, ...]) -> None:
+    run_suite(FAILED_BOOT + "def test_passes(): ...", *workers)
+
+    again = run_suite(FAILED_BOOT + "def test_passes(): ...", "--lf", *workers)
+
+    assert again.junit()["tests"] == 25
 
 
 def test_one_cause_stays_one_with_several_workers(run_suite: RunSuite) -> None:
