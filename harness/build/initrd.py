@@ -9,12 +9,28 @@ from pathlib import Path
 
 from harness.build import chroot
 from harness.build.bootstrap import Archive
-from harness.core import process
+from harness.core import process, serialization
 from harness.core.errors import ImageError
 from harness.core.namespaces import environment
 from harness.model.artifacts import INITRD, KERNEL
 from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_version
+
+CONTENTS = "contents.json"
+"""The file beside kernel and initrd that has the `Initrd`."""
+
+_STAMP = """
+set -eu
+image=$1 version=$2 epoch=$3 initrd=$4
+cd "$(mktemp -d)"
+mkdir -p usr/lib
+lsinitrd -f usr/lib/initrd-release "$initrd" | grep -v '^IMAGE_' >usr/lib/initrd-release
+printf 'IMAGE_ID="%s"\\nIMAGE_VERSION="%s"\\n' "$image" "$version" >>usr/lib/initrd-release
+find usr -exec touch -d "@$epoch" {} +
+find usr | sort | cpio --create --format=newc --reproducible --owner=0:0 --quiet | gzip -9n >>"$initrd"
+"""
+"""The kernel unpacks the archives of an initrd in order, so the last one has the file that counts
+(Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
 
 _MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
 
@@ -28,8 +44,8 @@ class Initrd:
     kernel_versions: tuple[str, ...]
 
 
-def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, log: Path) -> tuple[str, Initrd]:
-    """Put kernel and initrd of ``folder/tree`` into ``folder/out``; the kernel's version and the initrd's contents.
+def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, log: Path) -> None:
+    """Put kernel and initrd of ``folder/tree``, and the initrd's contents, into ``folder/out``: for all versions.
 
     Raises `ImageError` if dracut fails, or if kernel, modules and initrd have different versions.
     """
@@ -46,7 +62,18 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
     listing = ["chroot", str(tree), "lsinitrd", f"/mnt/{INITRD}"]
     contents = read_listing(chroot.output(chroot.entering(tree, listing, out=out)))
     check_kernel(definition.name, kernel_version(out / KERNEL), version, contents)
-    return version, contents
+    serialization.write(out / CONTENTS, contents)
+
+
+def stamp(definition: ImageDefinition, version: str, folder: Path, *, archive: Archive, log: Path) -> Initrd:
+    """Write the image's name and ``version`` into the initrd in ``folder/out``, by an archive at its end; the contents,
+    which then are in no file any more."""
+    tree, out = folder / "tree", folder / "out"
+    arguments = [definition.name, version, str(archive.epoch_s), f"/mnt/{INITRD}"]
+    chroot.run(chroot.entering(tree, ["chroot", str(tree), "sh", "-c", _STAMP, "stamp", *arguments], out=out), log=log)
+    contents = serialization.read(Initrd, out / CONTENTS)
+    (out / CONTENTS).unlink()
+    return contents
 
 
 def module_version(tree: Path) -> str:

@@ -63,7 +63,6 @@ def describe_build(
     definition: ImageDefinition,
     version: str,
     out: Path,
-    kernel: str,
     initrd: Initrd,
     installed: dict[str, str],
     archive: Archive,
@@ -72,7 +71,7 @@ def describe_build(
     return Manifest(
         image=definition.name,
         version=version,
-        kernel_version=kernel,
+        kernel_version=initrd.kernel_versions[0],
         kernel_arguments=definition.kernel_arguments,
         files={name: describe(out / name) for name in FILES},
         packages=installed,

@@ -1,6 +1,6 @@
 """Builds artifacts: `build` calls mmdebstrap, Ansible, dracut and mksquashfs in order.
 
-    packages ─mmdebstrap→ first layer ─Ansible→ second layer ─stamp, dracut, mksquashfs→ artifacts
+    packages ─mmdebstrap→ first layer ─Ansible→ second layer ─dracut→ kernel, initrd ─stamp, mksquashfs→ artifacts
 
 Each arrow is skipped if the store has its result.
 """
@@ -26,7 +26,7 @@ from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_version
 from harness.store.store import Store, disk_full
 
-_FORMAT = 1
+_FORMAT = 2
 """A new number makes every store pack again."""
 
 _EARLIEST_S = 1735689600
@@ -96,7 +96,7 @@ def build(
 ) -> Artifacts:
     """The artifacts of ``definition``, from the store if nothing changed since they were made.
 
-    ``version`` replaces the definition's own: only os-release, initrd and packing are done again. ``refresh`` asks the
+    ``version`` replaces the definition's own: only os-release and packing are done again. ``refresh`` asks the
     archive for newer packages; the same packages give the same artifacts. ``mirror`` is the URL that packages are
     fetched from; it leaves no trace. With ``verify``, every byte of the artifacts in the store is compared with their
     manifest. Damaged items in the store are made again. Call it from the main thread: when that ends, however it ends,
@@ -158,7 +158,8 @@ def _make(task: _Build, folder: Path, *, refresh: bool) -> Artifacts:
     base = _configured(task, base, folder)
     manifest = _finish(task, base, folder)
     artifacts = task.store.add_artifacts(folder / "out", manifest)
-    layers = [bootstrap.layer_key(task.definition), configure.layer_key(task.definition, base.content)]
+    second = configure.layer_key(task.definition, base.content)
+    layers = [bootstrap.layer_key(task.definition), second, _boot_key(second)]
     task.store.remember_build(_build_key(task, base), artifacts, layers)
     return artifacts
 
@@ -201,18 +202,31 @@ def _configured(task: _Build, base: _Base, folder: Path) -> _Base:
 
 def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
-    (folder / "out").mkdir()
-    with _step(task, "initrd", f"IMAGE_VERSION {task.version}") as log:
+    _make_boot_files(task, base, folder)
+    with _step(task, "stamp", f"IMAGE_VERSION {task.version}") as log:
+        contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive, log=log)
         chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
-        kernel, contents = initrd.make_initrd(task.definition, folder, archive=base.archive, log=log)
         chroot.run(chroot.tree_action(tree, "anonymous", epoch), log=log)
     with _step(task, "pack", "") as log:
         packages = pack.packages(tree)
         pack.pack(folder, archive=base.archive, log=log)
     with _step(task, "describe", ""):
-        return pack.describe_build(
-            task.definition, task.version, folder / "out", kernel, contents, packages, base.archive
-        )
+        return pack.describe_build(task.definition, task.version, folder / "out", contents, packages, base.archive)
+
+
+def _make_boot_files(task: _Build, base: _Base, folder: Path) -> None:
+    """Put the kernel and the initrd of all versions into ``folder/out``."""
+    out, key = folder / "out", _boot_key(configure.layer_key(task.definition, base.content))
+    if _unpack_layer(task, out, key):
+        return
+    out.mkdir()
+    with _step(task, "initrd", "dracut") as log:
+        initrd.make_initrd(task.definition, folder, archive=base.archive, log=log)
+    _keep_layer(task, folder, key, {"for": f"initrd {task.definition.name}"}, kept=2, of="out")
+
+
+def _boot_key(second_layer: str) -> str:
+    return digest.of_value(["kernel and initrd", second_layer])
 
 
 def _read_base(task: _Build) -> _Base | None:
@@ -228,10 +242,10 @@ def _build_key(task: _Build, base: _Base) -> str:
     return digest.of_value([_FORMAT, configure.layer_key(task.definition, base.content), task.version])
 
 
-def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int) -> None:
+def _keep_layer(task: _Build, folder: Path, key: str, note: Any, *, kept: int, of: str = "tree") -> None:
     tar = folder / "layer.tar"
     with _step(task, "keep", "") as log:
-        pack.tar(folder / "tree", tar, log=log)
+        pack.tar(folder / of, tar, log=log)
         task.store.add_layer(key, tar, note, kept=kept)
 
 

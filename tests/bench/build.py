@@ -1,4 +1,5 @@
-"""The time of a build: cold compared with the same steps by hand, with a changed playbook, and unchanged."""
+"""The time of a build: cold compared with the same steps by hand, with a changed playbook, of another version, and
+unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _CHANGE = """
 
 def measure(*, quick: bool) -> list[Figure]:
     """A pair: a build from an empty store, then with a changed playbook, and the same by hand; packages are cached."""
-    cold, by_hand, changed = list[float](), list[float](), list[float]()
+    cold, by_hand, changed, another = list[float](), list[float](), list[float](), list[float]()
     store = find_store()
     definition = load_definition(ROOT / "images" / "base")
     build(definition, store)
@@ -43,12 +44,14 @@ def measure(*, quick: bool) -> list[Figure]:
                 by_hand.append(_by_hand(definition, place / "hand"))
             with _fresh_store(place / "store") as fresh:
                 cold.append(_build(definition, fresh))
+                another.append(_build(definition, fresh, version="another"))
                 changed.append(_build(_changed(definition, place / "images"), fresh))
             if not number % 2:
                 by_hand.append(_by_hand(definition, place / "hand"))
     return [
         compared("build", "cold build of base", cold, "by hand", by_hand, unit="s", limit=Limit(most=1.3)),
         compared("build", "build with a changed playbook", changed, "cold", cold, unit="s", limit=Limit(most=0.5)),
+        compared("build", "build of another version", another, "cold", cold, unit="s", limit=Limit(most=0.25)),
         *_unchanged(definition, store, quick=quick),
     ]
 
@@ -65,9 +68,9 @@ def _unchanged(definition: ImageDefinition, store: Store, *, quick: bool) -> Ite
         yield Figure(row="build", what=what, value=median(taken), unit="s", limit=limit, samples={what: taken})
 
 
-def _build(definition: ImageDefinition, store: Store) -> float:
+def _build(definition: ImageDefinition, store: Store, version: str | None = None) -> float:
     os.sync()  # writes of other programs do not count
-    return seconds(lambda: build(definition, store))
+    return seconds(lambda: build(definition, store, version=version))
 
 
 @contextmanager
