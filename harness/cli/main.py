@@ -19,6 +19,8 @@ from harness.cli import (
     explain,
     hardware,
     history,
+    merge,
+    plan,
     promote,
     replay,
     report,
@@ -31,7 +33,7 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, history, report, promote, streams, attest, store, doctor,
+    build, boot, replay, bisect, attach, explain, diff, history, report, plan, merge, promote, streams, attest, store, doctor,
     hardware,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."

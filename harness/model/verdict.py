@@ -162,8 +162,32 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Part ``number`` of the ``of`` shards of the plan with that SHA-256, as ``host`` ran it.
+
+    In a verdict on several parts, ``outcome``, ``started``, ``elapsed_s`` and ``facts`` are those of the part's own
+    verdict.
+    """
+
+    number: int
+    of: int
+    plan: str
+    host: str
+    outcome: str = ""
+    started: str = ""
+    elapsed_s: float = 0.0
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"part {self.number} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
+    """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness.
+
+    ``parts`` are those of a run in shards that it is about: empty for a run of one host.
+    """
 
     FORMAT: ClassVar[Format] = Format(kind="a verdict", number=2, upgrades={0: upgrades.verdict_1, 1: dict})
 
@@ -181,6 +205,12 @@ class Verdict:
     cost: Cost | None = None
     runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is about a part of a run in shards only: it then proves nothing alone."""
+        return bool(self.parts) and len(self.parts) < self.parts[0].of
 
     @property
     def ran_on(self) -> str:

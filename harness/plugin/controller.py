@@ -17,7 +17,7 @@ from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.qemu import Thread
 from harness.model.verdict import Finding
-from harness.plugin import bundles, dependents
+from harness.plugin import bundles, dependents, shards
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, REFERENCE_BOOT_S, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.not_applicable import NOT_APPLICABLE_PROPERTY
@@ -45,6 +45,7 @@ def open_runs(config: pytest.Config, state: RunState) -> None:
                 returncode=HostError.exit_status,
             )
         state.runs[name] = Run(folder, state.worker)
+        shards.note(state.runs[name], state.options)
     if config.pluginmanager.has_plugin("junitxml") and config.option.xmlpath is None and len(state.runs) == 1:
         config.option.xmlpath = str(next(iter(state.runs.values())).folder / "junit.xml")
 
@@ -66,6 +67,8 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
         state.use(prepared)
         for line in _about(prepared, state.options):
             say(f"{name}: {line}")
+    for line in shards.about(state.options):
+        say(line)
     worked_s, all_s = process.cores_s()
     for name, run in state.runs.items():
         try:

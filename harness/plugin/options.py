@@ -5,6 +5,7 @@ pytest loads this module in every repository of the environment, so it imports n
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from harness.model.hardware import HardwareProfile
     from harness.model.network_faults import NetworkFault
     from harness.model.qemu import Qemu
+    from harness.model.shard import ShardPlan
 
 
 _POWER_CUTS = 20000
@@ -58,6 +60,12 @@ def add_options(parser: pytest.Parser) -> None:
     add("--repeat", type=int, default=1, metavar="N",
         help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
     add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
+    # many hosts: docs/shards.md
+    add("--shard", metavar="I/N", help="Run part I of N of --plan; auto takes I from the engine that runs this job.")
+    add("--plan", metavar="FILE", help="With --shard: the plan of all parts, which `bootproof plan` wrote.")
+    add("--shard-status", choices=["pool", "strict"], default="pool",
+        help="With --shard, the exit status of a part that failed: 0, because it has a verdict (pool), or 1 (strict).")
+    add("--write-plan", metavar="FILE", help=argparse.SUPPRESS)  # for bootproof plan
     # the verdict, and what is kept of failures
     add("--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY).")
     add("--policy", metavar="FILE", help="Requirements of the streams (default: policy.toml beside the images).")
@@ -76,6 +84,8 @@ class RunOptions:
     """The options of one run, parsed and validated. ``policy`` is the SHA-256 of the policy file, empty without one.
 
     ``kernel_arguments`` is None if the option was not given, ``qemu`` if neither that nor the environment names one.
+    With a ``plan``, only its ``shard``, counted from 1, is run. ``write_plan`` is where `Collected` is written instead
+    of running tests.
     """
 
     definitions: Mapping[str, ImageDefinition]
@@ -99,6 +109,10 @@ class RunOptions:
     bundle_memory: bool = False
     keep_failed: bool = False
     keep_minutes: int = 60
+    plan: ShardPlan | None = None
+    shard: int = 0
+    shard_is_strict: bool = False
+    write_plan: Path | None = None
 
     @property
     def cut_boots(self) -> int:
@@ -133,6 +147,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     from harness.qemu import program
 
     _check_values(option)
+    plan, shard = _read_shard(option)
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(roots)
     arguments = option.kernel_arguments
     options = RunOptions(
@@ -157,6 +172,10 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         bundle_memory=option.bundle_memory,
         keep_failed=option.keep_failed,
         keep_minutes=option.keep_minutes,
+        plan=plan,
+        shard=shard,
+        shard_is_strict=option.shard_status == "strict",
+        write_plan=Path(option.write_plan).absolute() if option.write_plan else None,
     )
     for name in options.definitions:
         for fault in options.network_faults:
@@ -185,6 +204,20 @@ def _check_values(option: Any) -> None:
         value = getattr(option, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+
+def _read_shard(option: Any) -> tuple[ShardPlan | None, int]:
+    """The plan and the number of the shard; None and 0 for a run of one host."""
+    if not option.plan and not option.shard:
+        return None, 0
+    from harness.runs.shards import read_plan, read_shard
+
+    if not option.plan:
+        raise UsageError("--shard needs --plan FILE, which `bootproof plan` writes")
+    plan = read_plan(Path(option.plan))
+    if not option.shard:
+        raise UsageError(f"--plan needs --shard I/{len(plan.shards)}, or --shard auto")
+    return plan, read_shard(option.shard, plan)
 
 
 def _check_hardware(options: RunOptions, hardware: HardwareProfile) -> None:
