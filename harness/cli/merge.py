@@ -10,9 +10,10 @@ from harness.cli.options import Commands, add_command
 
 _DESCRIPTION = """\
 Make one run of the parts that the hosts of a plan ran: one folder, one verdict, one report and one attestation. RUN is
-the folder of a part, a folder with several, an archive (tar or zip) or the URL of one. A part that is missing or did not
-end makes the verdict inconclusive, and the command that runs it is printed. Parts that were altered, that are of another
-plan, or that are not signed by a trusted key, are refused. The order does not matter; a merged run can be merged again.
+the folder of a part, a folder with several, an archive (tar or zip) or the URL of one. A part that is missing or did
+not end makes the verdict inconclusive, and the command that runs it is printed. Parts that were altered, that are of
+another plan, or that are not signed by a trusted key, are refused. The order does not matter; a merged run can be
+merged again.
 """
 _EPILOG = """\
 examples:
@@ -29,8 +30,10 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="folders, archives or URLs with parts of one plan")
     add("--run-dir", type=Path, metavar="DIR", help="folder for the merged run (default: runs/)")
+    # fmt: off
     add("--trust", action="append", default=[], metavar="KEY",
-        help="a public key that may have signed parts: a file, or hexadecimal digits (repeatable; default: unsigned)")  # fmt: skip
+        help="a public key that may have signed parts: a file, or hexadecimal digits (repeatable; default: unsigned)")
+    # fmt: on
     add("--sign-key", metavar="FILE", help="sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY)")
 
 

@@ -77,8 +77,8 @@ def final_status(
 ) -> int:
     """The status of the worst verdict; pytest's own if that is worse, or if a test that concerns no image failed.
 
-    That pytest stopped early by itself, as for ``-x``, is not worse. A pool of hosts would run a part again that failed:
-    with ``is_pooled`` a part has the status 0 if it has a verdict, whichever.
+    That pytest stopped early by itself, as for ``-x``, is not worse. With ``is_pooled``, a failed verdict has status 0:
+    a pool of hosts would run that part again.
     """
     own = [pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED]
     if not is_interrupted:

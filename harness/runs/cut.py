@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.core.errors import UsageError
@@ -27,8 +28,30 @@ class Unit:
 class _Load:
     """A host's share while it is filled."""
 
+    collected: Collected
     units: list[Unit] = field(default_factory=list)
-    templates: set[str] = field(default_factory=set)
+
+    @property
+    def templates(self) -> frozenset[str]:
+        return frozenset[str]().union(*(unit.templates for unit in self.units))
+
+    @property
+    def busy_s(self) -> float:
+        """All lanes of the host are busy."""
+        booted_s = self.collected.boot_s * len(self.templates)
+        return (sum(unit.took_s for unit in self.units) + booted_s) / self.collected.lanes
+
+    @property
+    def seconds(self) -> float:
+        """About how long the host takes: the longest unit begins when its templates are booted."""
+        boot_s = self.collected.boot_s
+        return max([self.busy_s, *(unit.took_s + boot_s * bool(unit.templates) for unit in self.units)])
+
+    def with_(self, *units: Unit) -> _Load:
+        return _Load(self.collected, [*self.units, *units])
+
+    def without(self, unit: Unit) -> _Load:
+        return _Load(self.collected, [one for one in self.units if one is not unit])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +94,7 @@ def units_of(collected: Collected) -> list[Unit]:
 
 
 def cut(collected: Collected, count: int) -> Cut:
-    """Cut into ``count`` shards; `UsageError` if there are fewer units than shards.
-
-    Each unit goes where the share is shortest with it, so that units which need the same templates gather on one host.
-    """
+    """Cut into ``count`` shards; `UsageError` if there are fewer units than shards."""
     units = units_of(collected)
     if count < 1:
         raise UsageError(f"--shards {count}: expected at least 1")
@@ -83,20 +103,50 @@ def cut(collected: Collected, count: int) -> Cut:
             f"--shards {count}: the run has {len(units)} tests or groups of tests that can be apart; ask for at most "
             f"{len(units)}"
         )
-    loads = [_Load() for _ in range(count)]
-    for unit in units:
-        best = min(range(count), key=lambda number: (_with(loads[number], unit, collected), number))
-        loads[best].units.append(unit)
-        loads[best].templates |= unit.templates
+    loads = _filled(_evened(_dealt(units, collected, count)))
     shards = tuple(
-        Shard(
-            tests=tuple(test for unit in load.units for test in unit.tests),
-            expected_s=round(_seconds(load.units, load.templates, collected), 1),
-        )
+        Shard(tests=tuple(test for unit in load.units for test in unit.tests), expected_s=round(load.seconds, 1))
         for load in loads
     )
-    alone_s = _seconds(units, frozenset[str]().union(*(unit.templates for unit in units)), collected)
-    return Cut(shards=shards, alone_s=alone_s, bound=_bound(loads, collected))
+    return Cut(shards=shards, alone_s=_Load(collected, units).seconds, bound=_bound(loads))
+
+
+def _dealt(units: Sequence[Unit], collected: Collected, count: int) -> list[_Load]:
+    """Units that need the same templates together, the longest first, each where the share is shortest with it."""
+    clusters = defaultdict[frozenset[str], list[Unit]](list)
+    for unit in units:
+        clusters[unit.templates or frozenset([unit.name])].append(unit)
+    loads = [_Load(collected) for _ in range(count)]
+    for cluster in sorted(clusters.values(), key=lambda cluster: (-_Load(collected, cluster).seconds, cluster[0].name)):
+        placed = [load.with_(*cluster) for load in loads]
+        best = min(range(count), key=lambda number: (placed[number].seconds, placed[number].busy_s, number))
+        loads[best] = placed[best]
+    return loads
+
+
+def _evened(loads: list[_Load]) -> list[_Load]:
+    """Move a unit from the slowest share to the one where it makes both quicker, as long as there is one."""
+    while True:
+        slow = max(range(len(loads)), key=lambda number: (loads[number].seconds, -number))
+        moves = [
+            (max(loads[slow].without(unit).seconds, loads[to].with_(unit).seconds), to, unit)
+            for unit in loads[slow].units
+            for to in range(len(loads))
+            if to != slow
+        ]
+        after_s, to, unit = min(moves, key=lambda move: (move[0], move[1], move[2].name), default=(math.inf, 0, None))
+        if unit is None or after_s >= loads[slow].seconds:
+            return loads
+        loads[slow], loads[to] = loads[slow].without(unit), loads[to].with_(unit)
+
+
+def _filled(loads: list[_Load]) -> list[_Load]:
+    """No host has nothing to do."""
+    while empty := [number for number, load in enumerate(loads) if not load.units]:
+        most = max(range(len(loads)), key=lambda number: (len(loads[number].units), -number))
+        unit = loads[most].units[-1]
+        loads[most], loads[empty[0]] = loads[most].without(unit), loads[empty[0]].with_(unit)
+    return loads
 
 
 def cut_within(collected: Collected, within_s: float) -> Cut:
@@ -115,20 +165,8 @@ def cut_within(collected: Collected, within_s: float) -> Cut:
     )
 
 
-def _with(load: _Load, unit: Unit, collected: Collected) -> float:
-    return _seconds([*load.units, unit], load.templates | unit.templates, collected)
-
-
-def _seconds(units: Sequence[Unit], templates: Iterable[str], collected: Collected) -> float:
-    """About how long a host takes: all its lanes are busy; the longest unit begins when its templates are booted."""
-    boot_s = collected.boot_s
-    busy_s = (sum(unit.took_s for unit in units) + boot_s * len(set(templates))) / collected.lanes
-    longest_s = max((unit.took_s + boot_s * bool(unit.templates) for unit in units), default=0.0)
-    return max(busy_s, longest_s)
-
-
-def _bound(loads: Sequence[_Load], collected: Collected) -> str:
-    slowest = max(loads, key=lambda load: _seconds(load.units, load.templates, collected))
+def _bound(loads: Sequence[_Load]) -> str:
+    slowest = max(loads, key=lambda load: load.seconds)
     longest = max(slowest.units, key=lambda unit: unit.took_s)
     parts = []
     if slowest.templates:
