@@ -75,6 +75,8 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
             run.add(Prepared(took_s=round(state.elapsed_s, 1), worked_s=worked_s, all_s=all_s))
         except HostError as error:
             _end_unprepared(state, name, error)
+    if state.options.plan is not None:
+        _prove_host(state)
     if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         is_watched = config.getoption("verbose", 0) > 0 or (reporter is not None and reporter.isatty)
@@ -119,6 +121,16 @@ def _sayer(config: pytest.Config, options: RunOptions) -> Callable[[str], None]:
 def _end_unprepared(state: RunState, image: str, error: BootproofError) -> NoReturn:
     add(state, image, attribution.nothing_to_boot(image, error))
     pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
+
+
+def _prove_host(state: RunState) -> None:
+    """End the run if this host cannot run what has passed before."""
+    from harness.plugin.prove_host import prove_host
+
+    for image in state.runs:
+        if finding := prove_host(state, image):
+            add(state, image, finding)
+            pytest.exit(f"{image}: {finding.what}", returncode=conclude_all(state, pytest.ExitCode.OK))
 
 
 def add(state: RunState, image: str, event: Event) -> None:
