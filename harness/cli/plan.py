@@ -27,12 +27,12 @@ What comes after -- are further options of pytest, which each host must repeat.
 """
 _EPILOG = """\
 examples:
-  bootproof plan nova-kvm --shards 4 -o plan.json                   four hosts
-  bootproof plan nova-kvm --shards auto --within 20min -o plan.json as many as it takes to end within 20 minutes
+  bootproof plan nova-kvm --shards 4 -o plan.json                        four hosts
+  bootproof plan nova-kvm --shards auto --within 20min -o plan.json      the fewest that end within 20 minutes
   bootproof plan nova-kvm base --shards 8 -o plan.json -- --thorough
 
-  pytest -n 8 --image nova-kvm --shard 3/4 --plan plan.json         on the third host
-  bootproof merge runs/part-*                                       one verdict of all parts
+  pytest -n 8 --image nova-kvm --shard 3/4 --plan plan.json              on the third host
+  bootproof merge runs/part-*                                            one verdict of all parts
 
 exit status: 0 written; 1 an image does not build; 4 a wrong option; 75 a problem of this host
 """

@@ -5,7 +5,6 @@ pytest loads this module in every repository of the environment, so it imports n
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _POWER_CUTS = 20000
+_HIDDEN = "==SUPPRESS=="
+"""The help text of an option that --help does not list."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -65,7 +66,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("--plan", metavar="FILE", help="With --shard: the plan of all parts, which `bootproof plan` wrote.")
     add("--shard-status", choices=["pool", "strict"], default="pool",
         help="With --shard, the exit status of a part that failed: 0, because it has a verdict (pool), or 1 (strict).")
-    add("--write-plan", metavar="FILE", help=argparse.SUPPRESS)  # for bootproof plan
+    add("--write-plan", metavar="FILE", help=_HIDDEN)  # for bootproof plan
     # the verdict, and what is kept of failures
     add("--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY).")
     add("--policy", metavar="FILE", help="Requirements of the streams (default: policy.toml beside the images).")
