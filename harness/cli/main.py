@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status. Errors print one message to standard error, not a traceback."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # the locale's encoding may lack a character
-    options = _parse(arguments)
+    options = parse(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     process.unwind_when_told_to_end()
     try:
@@ -88,9 +88,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The exit status of a wrong option is 4, as in pytest; argparse's is 2."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The exit status of a wrong option is 4, as in pytest; argparse's is 2.
+
+    What stands after ``--`` is the list ``pytest_options`` of the commands that hand it to pytest.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    end = words.index("--") if "--" in words else len(words)
+    top = parser()
     try:
-        return parser().parse_args(arguments)
+        options = top.parse_args(words[:end])
+        if not hasattr(options, "pytest_options") and words[end:]:
+            top.error(f"{options.command} takes no options of pytest after --")
     except SystemExit as error:
         raise SystemExit(4 if error.code == 2 else error.code) from None
+    options.pytest_options = words[end + 1 :]
+    return options

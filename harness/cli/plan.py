@@ -47,7 +47,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--shards", required=True, metavar="N", help="how many hosts; auto, with --within, finds the fewest")
     add("--within", metavar="TIME", help="with --shards auto: no shard takes longer, for example 90s, 20min or 1.5h")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="write the plan to FILE")
-    add("pytest_options", nargs="*", metavar="-- OPTION", help="options of pytest, such as --thorough")
+    parser.set_defaults(pytest_options=[])
 
 
 def _plan(options: argparse.Namespace) -> int:
