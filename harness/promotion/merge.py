@@ -12,7 +12,7 @@ from typing import Any
 from harness.core import digest, serialization
 from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest
-from harness.model.layout import ATTESTATION, EVENTS, PLAN, SBOM, STATEMENT
+from harness.model.layout import ATTESTATION, EVENTS, PART, PLAN, SBOM, STATEMENT
 from harness.model.machine_spec import Accelerator
 from harness.model.shard import ShardPlan
 from harness.model.verdict import Part, Verdict
@@ -25,7 +25,6 @@ from harness.verdict.assemble import Subject, assemble
 from harness.verdict.merge import cost_of, host_of, missing, parts_of, scope_of
 
 _VERDICT = "verdict.json"
-_PART = "part-"
 _NOT_COPIED = ("id_ed25519", "id_ed25519.pub", "report.html")
 
 
@@ -58,7 +57,7 @@ def find_parts(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
     for given in folders:
         plans = sorted(given.rglob(PLAN))
         parts = [
-            plan.parent for plan in plans if not (plan.parent / f"{_PART}1").exists() and not _is_merged(plan.parent)
+            plan.parent for plan in plans if not (plan.parent / f"{PART}1").exists() and not _is_merged(plan.parent)
         ]
         if not parts:
             raise UsageError(f"{given} holds no part of a run in shards: no folder in it has {PLAN}")
@@ -71,7 +70,7 @@ def find_parts(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _is_merged(folder: Path) -> bool:
-    return any(folder.glob(f"{_PART}*/{PLAN}"))
+    return any(folder.glob(f"{PART}*/{PLAN}"))
 
 
 def read_part(folder: Path, keys: Mapping[str, str]) -> PartRun:
@@ -183,7 +182,7 @@ def _merge_image(
         for test in plan.image(image).tests:
             run.add(test)
         for part in parts:
-            name = f"{_PART}{part.part.number}"
+            name = f"{PART}{part.part.number}"
             folder = shutil.copytree(
                 part.folder, run.folder / name, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True
             )
@@ -196,7 +195,7 @@ def _merge_image(
             run.add_finding(finding)
         verdict = _conclude(run, plan, parts, of)
         serialization.write(run.folder / _VERDICT, verdict)
-        bound = {f"{_PART}{part.part.number}": part.attested for part in parts}
+        bound = {f"{PART}{part.part.number}": part.attested for part in parts}
         attest.write_all(run.folder, verdict, _artifacts(run.folder), signer, policy, bound)
     except OSError as error:
         raise unwritable(parent, error) from error
