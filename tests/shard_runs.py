@@ -117,8 +117,8 @@ class ShardRun:
         log.write_text("x" * 79 + "\n" if self.log_bytes < 80 else ("x" * 79 + "\n") * (self.log_bytes // 80))
         path = BASE.boot_paths[int(test.rpartition("_")[2]) % len(BASE.boot_paths)]
         boot = BootResult(
-            machine=f"machine-{place}", number=1, boot_path=path, artifacts=self.artifacts.digest, phases={"kernel": 5.0},
-            ready_s=60.0, console=str(log), added_arguments=(),
+            machine=f"machine-{place}", number=1, boot_path=path, artifacts=self.artifacts.digest,
+            phases={"kernel": 5.0}, ready_s=60.0, console=str(log), added_arguments=(),
         )  # fmt: skip
         run.add_boot(boot)
         if wrong:

@@ -36,6 +36,7 @@ from . import (
     promote,
     replays,
     reports,
+    shards,
     start,
 )
 from .table import Figure, Report, host_facts, now, render, versions
@@ -60,6 +61,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "report": reports.measure,
     "explain": explain.measure,
     "replays": replays.measure,
+    "shards": shards.measure,
 }
 ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {"emulator": emulator.measure, "kvm": kvm.measure}
 """Not among all rows: these take hours, or a host with KVM."""
