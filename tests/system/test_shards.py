@@ -30,8 +30,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """Runs a program of Bootproof's in the repository, with its runs in a folder of this test."""
+def command() -> Command:
+    """Runs a program of Bootproof's in the repository."""
 
     def run(name: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name(name)
@@ -86,7 +86,9 @@ def store_with_a_broken_past(tmp_path: Path, artifacts: Artifacts) -> Path:
     store = Store(tmp_path / "store")
     for name in ("accelerators", "artifacts", "builds", "layers", "ssh"):
         shutil.copytree(find_store().folder(name), store.folder(name), copy_function=os.link, dirs_exist_ok=True)
-    with store.workfolder() as work:
+    with store.workfolder() as folder:
+        work = folder / "out"
+        work.mkdir()
         for name in artifacts.manifest.files:
             shutil.copyfile(artifacts.folder / name, work / name)
         (work / INITRD).write_bytes(b"no initrd")
