@@ -177,6 +177,17 @@ def private_mib(pid: int) -> int | None:
     return None
 
 
+def lower_priority(pid: int, nice: int = 5) -> None:
+    """Let programs of ordinary priority go first: all threads of the process ``pid``, and those that they start.
+
+    setpriority(2) is about one thread. A thread or process that has ended meanwhile is left alone.
+    """
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+
+
 @contextmanager
 def spawn(
     argv: Sequence[str],

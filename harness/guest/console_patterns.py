@@ -103,7 +103,7 @@ PATTERNS: tuple[ConsolePattern, ...] = load_patterns(Path(__file__).with_suffix(
 
 
 def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
-    """The patterns that ``line`` matches, without those that another one of them overrides.
+    """The patterns that ``line`` matches: the first of each finding, without those that another one of them overrides.
 
     About 30 MB/s for the lines of good boots: only regular expressions that have a word of ``line`` are searched.
     """
@@ -121,7 +121,8 @@ def patterns_in(line: str, *, is_emulated: bool = True) -> list[ConsolePattern]:
         if (is_emulated or not pattern.overrides) and not pattern.is_excluded(text)
     ]
     overridden = {name for pattern in found for name in pattern.overrides}
-    return [pattern for pattern in found if pattern.id not in overridden]
+    first = {pattern.id: pattern for pattern in reversed(found) if pattern.id not in overridden}
+    return [pattern for pattern in found if first.get(pattern.id) is pattern]
 
 
 _LOST_COLOUR = re.compile(r"(?:\x1b|\^\[|ESC)\[[\d;:]*[mK]|[.?␛←]?\[\d{1,3}(?:[;:]\d{1,3})*m")

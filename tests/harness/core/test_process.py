@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 from pathlib import Path
 from subprocess import PIPE
 
@@ -73,3 +75,19 @@ def test_the_start_and_end_of_a_process_are_logged(caplog: pytest.LogCaptureFixt
         "process N started: true 'a b'",
         "process N ended with status N",
     ]
+
+
+def test_all_threads_of_a_process_get_a_lower_priority() -> None:
+    program = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); print(1); time.sleep(60)"
+    )
+    with process.spawn([sys.executable, "-uc", program], stdout=PIPE) as child, child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        process.lower_priority(child.pid, 7)
+
+        threads = [int(thread.name) for thread in Path(f"/proc/{child.pid}/task").iterdir()]
+        assert len(threads) == 2
+        assert [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads] == [7, 7]
+        child.kill()
+    process.lower_priority(child.pid)

@@ -219,10 +219,19 @@ def test_each_regular_expression_is_shown_by_a_message() -> None:
 
 def test_only_lines_with_a_word_of_a_pattern_are_searched_and_none_is_missed() -> None:
     for line in [row.line for row in (*MESSAGES, *PUBLIC)]:
-        found = patterns_in(line)
-        overridden = {name for pattern in found for name in pattern.overrides}
+        matching = {pattern.id: pattern for pattern in reversed(PATTERNS) if pattern.matches(line)}
+        overridden = {name for pattern in matching.values() for name in pattern.overrides}
 
-        assert found == [pattern for pattern in PATTERNS if pattern.matches(line) and pattern.id not in overridden]
+        assert {pattern.id: pattern for pattern in patterns_in(line)} == {
+            name: pattern for name, pattern in matching.items() if name not in overridden
+        }
+
+
+def test_a_line_gives_each_finding_once() -> None:
+    line = "[   41.0] nvme nvme0: Identify Controller failed (-5)"
+    assert len([pattern for pattern in PATTERNS if pattern.matches(line)]) > 1
+
+    assert _ids(line) == ("disk-error",)
 
 
 def test_words_are_between_blanks_punctuation_and_what_is_not_ascii() -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from harness.core.debugfs import debugfs
 from harness.model.machine_spec import DiskBus, DiskFault, DiskSpec
 from harness.persistence.disk_faults import make_faulty
 from harness.qemu import disk_images
@@ -57,6 +58,21 @@ def test_a_full_disk_is_full(disk: DiskSpec, fault: DiskFault, what: str) -> Non
     assert int(statistics(disk)[what]) > 1000
 
     assert int(statistics(make_faulty(fault, disk, 2).disks[0])[what]) < 20
+
+
+def test_a_fragmented_disk_is_filled_too(disk: DiskSpec, tmp_path: Path) -> None:
+    (tmp_path / "block").write_bytes(b"x" * 4096)
+    partition = disk_images.find_partition(disk.path, 2)
+    disk_images.copy_partition(disk.path, partition, state := tmp_path / "state")
+    write = [f"write {tmp_path}/block f{number}" for number in range(4000)]
+    debugfs(state, *write, *(f"rm f{number}" for number in range(0, 4000, 2)), writes=True)
+    disk_images.put_partition(state, disk.path, partition)
+
+    (full,) = make_faulty(DiskFault.FULL, disk, 2).disks
+
+    assert int(statistics(full)["Free blocks"]) < 20
+    with open_ext4(full, 2) as data:
+        assert data.problems() == ""
 
 
 def test_a_damaged_superblock_is_beyond_mending_without_asking(disk: DiskSpec) -> None:
