@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from harness.core import digest, serialization
 from harness.core.errors import HostError, UsageError
@@ -24,7 +26,7 @@ from harness.runs.relocate import relocated
 from harness.verdict.assemble import Subject, assemble
 from harness.verdict.merge import cost_of, host_of, missing, parts_of, scope_of
 
-_VERDICT = "verdict.json"
+_VERDICT, _JUNIT = "verdict.json", "junit.xml"
 _NOT_COPIED = ("id_ed25519", "id_ed25519.pub", "report.html")
 
 
@@ -56,9 +58,7 @@ def find_parts(folders: Iterable[Path]) -> tuple[list[Path], list[str]]:
     found, unfinished = list[Path](), list[str]()
     for given in folders:
         plans = sorted(given.rglob(PLAN))
-        parts = [
-            plan.parent for plan in plans if not (plan.parent / f"{PART}1").exists() and not _is_merged(plan.parent)
-        ]
+        parts = [plan.parent for plan in plans if not _is_merged(plan.parent)]
         if not parts:
             raise UsageError(f"{given} holds no part of a run in shards: no folder in it has {PLAN}")
         for folder in parts:
@@ -85,16 +85,16 @@ def read_part(folder: Path, keys: Mapping[str, str]) -> PartRun:
     for name in (EVENTS, SBOM, PLAN):
         _check(folder / name, attested.configuration.get(name, ""))
     _check(folder / MANIFEST, attested.files.get(MANIFEST, ""))
-    if len(verdict.parts) != 1:
-        raise NotVerified(f"{folder} is a run of one host, not a part: it needs no merge", "leave it out")
-    part = PartRun(
-        folder=folder,
-        verdict=verdict,
-        plan=serialization.read(ShardPlan, folder / PLAN),
-        attested=digest.of_bytes(payload),
-    )
-    _check_tests(part)
+    part = PartRun(folder=folder, verdict=verdict, plan=_plan(folder), attested=digest.of_bytes(payload))
+    _check_part(part)
     return part
+
+
+def _plan(folder: Path) -> ShardPlan:
+    try:
+        return serialization.read(ShardPlan, folder / PLAN)
+    except ValueError as error:
+        raise NotVerified(f"{folder / PLAN} is not a plan: {error}", RESTORE) from error
 
 
 def _attested(folder: Path, keys: Mapping[str, str]) -> tuple[Attestation, bytes]:
@@ -117,9 +117,16 @@ def _check(path: Path, sha256: str) -> None:
         raise NotVerified(f"{path} is not what the part attests: it was changed, or is missing", RESTORE)
 
 
-def _check_tests(part: PartRun) -> None:
-    """A part has results of its own tests only."""
-    own = set(part.plan.shards[part.part.number - 1].tests)
+def _check_part(part: PartRun) -> None:
+    """It is one of its plan's, about an image of the plan, and has results of its own tests only."""
+    folder, verdict, shards = part.folder, part.verdict, part.plan.shards
+    if len(verdict.parts) != 1:
+        raise NotVerified(f"{folder} is a run of one host, not a part: it needs no merge", "leave it out")
+    if not 1 <= part.part.number <= part.part.of == len(shards):
+        raise NotVerified(f"{folder} is {part.part}, but its plan has {len(shards)} shards", RESTORE)
+    if verdict.image not in [image.name for image in part.plan.collected.images]:
+        raise NotVerified(f"{folder} is about the image {verdict.image}, which is not in its plan", RESTORE)
+    own = set(shards[part.part.number - 1].tests)
     for test in read_record(Run(part.folder, "main")).reported:
         if test.test not in own:
             raise NotVerified(
@@ -186,10 +193,11 @@ def _merge_image(
             folder = shutil.copytree(
                 part.folder, run.folder / name, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True
             )
-            run.add_all(one for recorded in Run(folder, "main").events() for one in relocated(recorded, name, folder))
+            _add_events(run, part, name, folder)
             if (folder / PROFILE).exists() and not (run.folder / PROFILE).exists():
                 (run.folder / PROFILE).parent.mkdir()
                 shutil.copyfile(folder / PROFILE, run.folder / PROFILE)
+        _write_junit(run, (run.folder / f"{PART}{part.part.number}" for part in parts))
         of = parts_of([part.verdict for part in parts])
         for finding in missing(plan, of):
             run.add_finding(finding)
@@ -200,6 +208,22 @@ def _merge_image(
     except OSError as error:
         raise unwritable(parent, error) from error
     return Merged(folder=run.folder, verdict=verdict, left_out=left_out)
+
+
+def _add_events(run: Run, part: PartRun, name: str, folder: Path) -> None:
+    try:
+        run.add_all(one for recorded in Run(folder, "main").events() for one in relocated(recorded, name, folder))
+    except ValueError as error:
+        raise NotVerified(f"{part.folder / EVENTS}: {error}", RESTORE) from error
+
+
+def _write_junit(run: Run, folders: Iterable[Path]) -> None:
+    """All parts' suites in one file; a part without the file is left out, because its verdict has its results."""
+    suites = ElementTree.Element("testsuites")
+    for folder in folders:
+        with suppress(OSError, ElementTree.ParseError):
+            suites.extend(ElementTree.parse(folder / _JUNIT).getroot().iter("testsuite"))
+    ElementTree.ElementTree(suites).write(run.folder / _JUNIT, encoding="utf-8", xml_declaration=True)
 
 
 def _conclude(run: Run, plan: ShardPlan, parts: Sequence[PartRun], of: tuple[Part, ...]) -> Verdict:

@@ -1,4 +1,7 @@
-"""Moves the events of a part's run into the folder of a merged run: names of machines and paths of logs."""
+"""Moves the events of a part's run into the folder of a merged run: names of machines and paths of logs.
+
+A part may come from a host that is not trusted: no path in it leads out of its folder.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _BOOT = re.compile(r"^(?=[^\n]+, boot \d+ \()")
 def relocated(recorded: Recorded, name: str, folder: Path) -> Iterator[Recorded]:
     """The event of the part that lies in ``folder``, the subfolder ``name`` of a merged run.
 
-    Nothing for what the merged run has of its own: the plan, and the time of preparation.
+    Nothing for what the merged run has of its own: the plan, and the time of preparation. `ValueError` for a machine
+    whose name would lead out of the folder.
     """
     event = recorded.event
     if isinstance(event, PlannedTest | Prepared):
@@ -39,13 +43,14 @@ def relocated(recorded: Recorded, name: str, folder: Path) -> Iterator[Recorded]
 def _event(event: Event, name: str, folder: Path) -> Event:
     match event:
         case PhaseBegan() | Killed() | Cloned() | Resumed():
-            return replace(event, machine=f"{name}/{event.machine}")
+            return replace(event, machine=_machine(event.machine, name))
         case BootResult():
+            captures = (_path(capture, folder) for capture in event.captures)
             return replace(
                 event,
-                machine=f"{name}/{event.machine}",
+                machine=_machine(event.machine, name),
                 console=_path(event.console, folder),
-                captures=tuple(_path(capture, folder) for capture in event.captures),
+                captures=tuple(filter(None, captures)),
             )
         case Finding():
             return _finding(event, name)
@@ -54,6 +59,12 @@ def _event(event: Event, name: str, folder: Path) -> Event:
         case ReportedTest():
             return replace(event, console=_path(event.console, folder))
     return event
+
+
+def _machine(machine: str, name: str) -> str:
+    if ".." in PurePath(machine).parts or PurePath(machine).is_absolute():
+        raise ValueError(f"{machine!r} is not a valid name of a machine")
+    return f"{name}/{machine}"
 
 
 def _finding(finding: Finding, name: str) -> Finding:
@@ -67,9 +78,9 @@ def _place(where: str, name: str) -> str:
 
 
 def _path(path: str, folder: Path) -> str:
-    """A file of the part where it lies now: the longest end of its old path that ``folder`` has; else the old path."""
+    """A file of the part where it lies now: the longest end of its old path that ``folder`` has; else nothing."""
     parts = PurePath(path).parts
-    for begin in range(1, len(parts)):
-        if (here := folder.joinpath(*parts[begin:])).exists():
+    for begin in range(1, len(parts) if ".." not in parts else 0):
+        if (here := folder.joinpath(*parts[begin:])).is_file():
             return str(here)
-    return path
+    return ""

@@ -10,6 +10,7 @@ import zipfile
 from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -172,11 +173,7 @@ def test_a_result_of_another_parts_test_is_refused(shards: ShardRun, tmp_path: P
     folder = shards.part(1)
     other = shards.plan.shards[1].tests[0]
     altered(folder, EVENTS, f'"test": "{shards.plan.shards[0].tests[0]}", "when"', f'"test": "{other}", "when"')
-    statement = json.loads((folder / STATEMENT).read_bytes())
-    for one in statement["predicate"]["configuration"]:
-        if one["name"] == EVENTS:
-            one["digest"]["sha256"] = digest.of_file(folder / EVENTS)
-    (folder / STATEMENT).write_bytes(json.dumps(statement, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    _attest_again(folder)
 
     with pytest.raises(NotVerified, match=f"has a result of {other}, which is of another part"):
         merged(tmp_path, folder)
@@ -261,3 +258,55 @@ def test_what_is_no_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
             open_runs(["nowhere"], until)
         with pytest.raises(UsageError, match="is not an archive"):
             open_runs([str(tmp_path / "text")], until)
+
+
+@pytest.mark.parametrize("number", [0, 5, -1])
+def test_a_part_that_the_plan_does_not_have_is_refused(number: int, shards: ShardRun, tmp_path: Path) -> None:
+    folder = shards.part(1)
+    for name in ("verdict.json", STATEMENT):
+        altered(folder, name, '"number": 1' if name != STATEMENT else '"number":1', f'"number": {number}')
+    statement = json.loads((folder / STATEMENT).read_bytes())
+    (folder / STATEMENT).write_bytes(json.dumps(statement, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+    with pytest.raises(NotVerified, match=f"is part {number} of 4, but its plan has 4 shards"):
+        merged(tmp_path, folder)
+
+
+def test_no_path_of_a_part_leads_out_of_its_folder(shards: ShardRun, tmp_path: Path) -> None:
+    """Else a report would show any file of the merging host."""
+    (tmp_path / "secret").write_text("secret\n")
+    folder = shards.part(1)
+    console = str(folder / "machine-0" / "boot-1" / "console.log")
+    altered(folder, EVENTS, console, str(tmp_path / "secret"))
+    _attest_again(folder)
+
+    one = merged(tmp_path, folder)
+
+    assert {boot.console for boot in one.verdict.boots if boot.machine == "part-1/machine-0"} == {""}
+
+    other = shards.part(2)
+    altered(other, EVENTS, '"machine": "machine-0"', '"machine": "../../../etc"')
+    _attest_again(other)
+    with pytest.raises(NotVerified, match="is not a valid name of a machine"):
+        merged(tmp_path, other)
+
+
+def _attest_again(folder: Path) -> None:
+    """What a host that is not trusted can do without a key."""
+    statement = json.loads((folder / STATEMENT).read_bytes())
+    for one in statement["predicate"]["configuration"]:
+        if one["name"] == EVENTS:
+            one["digest"]["sha256"] = digest.of_file(folder / EVENTS)
+    (folder / STATEMENT).write_bytes(json.dumps(statement, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+
+def test_the_suites_of_all_parts_are_in_one_junit_file(shards: ShardRun, tmp_path: Path) -> None:
+    parts = all_parts(shards)
+    for number, folder in enumerate(parts[:3]):
+        text = f'<testsuites><testsuite name="pytest" tests="{number}"/></testsuites>'
+        (folder / "junit.xml").write_text(text)
+
+    one = merged(tmp_path, *parts)
+
+    suites = ElementTree.parse(one.folder / "junit.xml").getroot()
+    assert [suite.attrib["tests"] for suite in suites] == ["0", "1", "2"]
