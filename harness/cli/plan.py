@@ -94,10 +94,11 @@ def _collect(arguments: list[str]) -> Collected:
 
     with TemporaryDirectory(prefix="bootproof-plan-") as folder:
         written, log = Path(folder) / "collected.json", Path(folder) / "pytest.log"
-        argv = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", f"--write-plan={written}"]
+        argv = [sys.executable, "-m", "pytest", *arguments]
+        argv += ["-q", "-n", "0", "-p", "no:cacheprovider", f"--write-plan={written}", f"--run-dir={folder}/runs"]
         to_stderr("building and collecting …")
         try:
-            process.run([*argv, f"--run-dir={folder}/runs", *arguments], log=log)
+            process.run(argv, log=log)
         except process.CommandFailed as error:
             kind = {1: ImageError, 4: UsageError}.get(error.status, HostError)
             raise kind(f"pytest cannot collect these tests:\n{error.tail}") from None
