@@ -65,7 +65,8 @@ class RemoteTree:
         file.symlink_to(Path(link.name) / "stream.json")
         if self.tree.current(pointer.image, pointer.stream) != pointer:
             raise NotVerified(f"{self.place}: {file.name} was sent in part", "promote again from the host that sent it")
-        self._fetch(f"attestations/{pointer.entry.attestation}")
+        for attestation in pointer.entry.attestations:
+            self._fetch(f"attestations/{attestation}")
         self._fetch(
             f"artifacts/{pointer.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{pointer.entry.artifacts}"
         )
@@ -74,16 +75,17 @@ class RemoteTree:
         """Fetch all artifacts and attestations in the history of ``stream``."""
         for entry in self.tree.history(image, stream):
             self._fetch(f"artifacts/{entry.artifacts}")
-            self._fetch(f"attestations/{entry.attestation}")
+            for attestation in entry.attestations:
+                self._fetch(f"attestations/{attestation}")
 
     def fetch_digest(self, name: str) -> None:
         """Fetch the artifacts of that digest, if the tree has them."""
         self._fetch(f"artifacts/{name}")
 
     def publish(self, pointer: Pointer) -> None:
-        """Send the artifacts and the attestation of ``pointer``, then ``pointer`` itself."""
+        """Send the artifacts and the attestations of ``pointer``, then ``pointer`` itself."""
         entry, streams = pointer.entry, f"streams/{pointer.image}"
-        for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
+        for folder in (f"artifacts/{entry.artifacts}", *(f"attestations/{name}" for name in entry.attestations)):
             self._send(folder)
         generation = f"{streams}/.generations/{pointer.generation}"
         self._send(generation)
