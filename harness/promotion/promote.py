@@ -125,8 +125,10 @@ def _stream_rules(policy: Policy, stream: str, file: Path) -> StreamRules:
 def _all_verified(image: str, artifacts: Artifacts, proofs: Sequence[Proof], policy: Policy) -> list[Attestation]:
     """The attestations, each as `_verified`, of runs with the same inputs, none of which repeats another."""
     attested = [_verified(image, artifacts, proof, policy) for proof in proofs]
-    for one, other in combinations((one.verdict for one in attested), 2):
-        _check_together(one, other)
+    for one, other in combinations(attested, 2):
+        if one.files != other.files:
+            raise NotVerified("the runs attest other bytes of one file", "run both from one copy of the artifacts")
+        _check_together(one.verdict, other.verdict)
     return attested
 
 

@@ -1,4 +1,4 @@
-"""Whether a template that another host made is quicker to bring than to make: its files over SSH and HTTP, and its boot.
+"""Whether a template of another host is quicker to bring than to make: its files over SSH and HTTP, and its boot.
 
 Over the loopback interface, so the network costs nothing: no real one is quicker. Both ends share this host's cores.
 """

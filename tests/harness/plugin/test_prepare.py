@@ -23,6 +23,10 @@ from harness.store.store import Store
 
 from ..proven import Proven
 from ..replay.test_bundle import BASE
+from ..web_server import serving
+from .conftest import RunPytest
+
+pytest_plugins = ["pytester"]
 
 SITE = replace(BASE, name="site")
 
@@ -139,3 +143,21 @@ def test_without_a_plan_artifacts_of_a_tree_are_tested_as_those_of_a_folder_are(
     assert digests(alone) == [two.digest] * 4
     assert digests(upgraded) == [two.digest, one.digest, two.digest, two.digest]
     assert upgraded.under_test.folder.parent == source.store.root / "artifacts"
+
+
+def test_a_run_whose_artifacts_cannot_be_brought_says_why_in_a_sentence(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "tree").mkdir()
+    common = ("-n0", "--image", "base", f"--run-dir={tmp_path}/runs", "--boot-path", "direct")
+    with serving(tmp_path / "tree") as web:
+        status, said = run_pytest(*common, f"--artifacts={web.url}@{'1' * 64}")
+    assert (status, said.count("has no artifacts 111111111111; send them from a host that has them")) == (4, 1), said
+
+    status, said = run_pytest(*common, f"--artifacts={web.url}@{'1' * 64}")
+
+    assert status == 75, said
+    assert "cannot be fetched: curl: (7)" in said
+    assert "Traceback" not in said

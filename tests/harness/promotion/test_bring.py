@@ -54,7 +54,8 @@ def tree(tmp_path: Path, artifacts: Artifacts) -> Path:
 
 
 @pytest.fixture
-def web(tree: Path) -> Iterator[Web]:
+def web(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving(tree) as served:
         yield served
 

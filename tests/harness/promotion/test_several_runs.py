@@ -163,6 +163,17 @@ def test_a_good_run_does_not_make_up_for_a_bad_one(proven: Proven, name: str) ->
     assert all(words in refused for words in said), refused
 
 
+def test_manifests_of_other_bytes_are_refused_even_if_they_name_the_same_artifacts(proven: Proven) -> None:
+    artifacts = proven.artifacts()
+    one = proven.proof(artifacts, quick(proven))
+    manifest = artifacts.folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    other = proven.proof(artifacts, later(quick(proven)))
+
+    with pytest.raises(NotVerified, match="attest other bytes of one file"):
+        promote(proven.tree, "site", "stable", artifacts, [other, one], proven.promoter())
+
+
 def test_the_same_run_counts_once(proven: Proven) -> None:
     assert "are one run, and count once; give each run once" in why_not(proven, quick(proven), quick(proven))
 
