@@ -28,10 +28,10 @@ The policy itself must be signed (bootproof attest sign) with the private half o
 """
 _PROMOTE_EPILOG = """\
 examples:
-  bootproof promote nova-kvm --to candidate                     the newest run of pytest --image nova-kvm
+  bootproof promote nova-kvm --to candidate                          the newest run of pytest --image nova-kvm
   bootproof promote nova-kvm --to stable --run runs/A --run runs/B   two runs that cover the policy together
-  bootproof promote nova-kvm --to stable --from candidate       what candidate points to, by the demands of stable
-  bootproof promote nova-kvm --to stable --tree backup:images   to a remote that rclone knows as backup
+  bootproof promote nova-kvm --to stable --from candidate            what candidate points to, by the demands of stable
+  bootproof promote nova-kvm --to stable --tree backup:images        to a remote that rclone knows as backup
 
 exit status: 0 promoted, or already there; 1 refused; 4 a wrong option or policy; 75 a problem of this host
 """

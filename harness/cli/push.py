@@ -21,7 +21,7 @@ examples:
   bootproof push c650002e0a76 1f0c6e5d2a77 s3:images   what `bootproof plan` prints, to a remote that rclone knows as s3
   bootproof push ./nova-kvm /srv/images                a folder of artifacts
 
-  pytest -n 8 --image nova-kvm --shard 3/4 --plan plan.json --artifacts https://images.example.org@DIGEST
+  pytest --image nova-kvm --artifacts https://images.example.org@DIGEST   on another host; DIGEST has 64 digits
 
 exit status: 0 sent, or there already; 1 the tree has other bytes; 4 no such artifacts, or they changed; 75 the tree
 cannot be written
