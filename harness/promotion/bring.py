@@ -48,7 +48,7 @@ class Source(Protocol):
     """A tree that artifacts are received from."""
 
     def find(self, beginning: str) -> Sequence[str]:
-        """The digests that begin so; `UsageError` where that cannot be known."""
+        """What there is whose name begins so; `UsageError` where that cannot be known."""
 
     def get(self, name: str, target: Path, most_bytes: int) -> None:
         """Write ``artifacts/name`` to ``target``, whose bytes so far may be kept, but little more than ``most_bytes``.
@@ -85,7 +85,9 @@ def source_of(tree: str) -> Source:
 
 
 def _full_digest(source: Source, wanted: InTree) -> str:
-    found = [wanted.digest] if len(wanted.digest) == 64 else source.find(wanted.digest)
+    found = [wanted.digest]
+    if len(wanted.digest) < 64:
+        found = [name for name in source.find(wanted.digest) if re.fullmatch(r"[0-9a-f]{64}", name)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -139,6 +139,7 @@ def test_a_digest_may_be_abbreviated_for_rclone(tree: Path, artifacts: Artifacts
 
 def test_a_beginning_of_two_digests_is_refused(tree: Path, artifacts: Artifacts, store: Store) -> None:
     (tree / "artifacts" / (artifacts.digest[:12] + "0" * 52)).mkdir()
+    (tree / "artifacts" / f"{artifacts.digest[:12]}-copy").mkdir()
 
     assert "has 2 artifacts" in refusal(str(tree), artifacts.digest[:12], store, UsageError)
 
@@ -159,6 +160,14 @@ def test_a_server_that_cannot_continue_and_breaks_off_is_given_up(web: Web, arti
     web.breaks_after, web.has_ranges = len(ROOTFS) // 2, False
 
     assert "rootfs.squashfs cannot be fetched: curl: (18)" in refusal(web.url, artifacts.digest, store)
+
+
+def test_a_server_without_ranges_sends_the_whole_file_again(web: Web, artifacts: Artifacts, store: Store) -> None:
+    (store.folder(f"incoming/{artifacts.digest}") / "vmlinuz").write_bytes(b"kern")
+    web.has_ranges = False
+
+    assert brought(web.url, artifacts.digest, store).kernel.read_bytes() == b"kernel1"
+    assert [wanted for path, wanted in web.asked if path.endswith("vmlinuz")] == ["bytes=4-", ""]
 
 
 def test_the_next_run_continues_what_a_killed_one_received(web: Web, artifacts: Artifacts, store: Store) -> None:
