@@ -22,6 +22,7 @@ from harness.cli import (
     merge,
     plan,
     promote,
+    push,
     replay,
     report,
     store,
@@ -33,8 +34,8 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, history, report, plan, merge, promote, streams, attest, store,
-    doctor, hardware,
+    build, boot, replay, bisect, attach, explain, diff, history, report, plan, push, merge, promote, streams, attest,
+    store, doctor, hardware,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."
 _EPILOG = """\

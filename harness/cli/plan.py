@@ -136,8 +136,7 @@ def _summary(plan: ShardPlan, cut: Cut) -> Iterator[str]:
     lanes = plan.collected.lanes
     yield f"for hosts like this one: {lanes} boots at a time, {plan.collected.boot_s:.0f} s each"
     for image in plan.collected.images:
-        digests = " ".join((image.digests["artifacts"], *image.versions))
-        yield f"{image.name}: artifacts {digests}"
+        yield f"{image.name}: bring the artifacts to each host: bootproof push {' '.join(image.artifacts)} TREE"
 
 
 def _minutes(seconds: float) -> str:

@@ -10,26 +10,34 @@ from harness.model.definition import ImageDefinition
 from harness.model.events import PlannedTest
 from harness.model.machine_spec import BootPath
 
+ROLES = ("old", "new", "newest")
+"""Of artifacts that machines boot: an upgrade goes from the first to the second, then to the third."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePlan:
     """What all shards together prove of one image.
 
-    ``digests`` are those that a verdict is bound to (`Verdict.digests`); ``versions`` the artifacts, by digest, that
-    machines boot besides those under test. ``tests`` are all planned tests, ``expected_s`` maps them to seconds.
+    ``digests`` are those that a verdict is bound to (`Verdict.digests`); ``versions`` maps each of `ROLES` to the
+    digest of its artifacts. ``tests`` are all planned tests, ``expected_s`` maps them to seconds.
     """
 
     definition: ImageDefinition
     boot_paths: tuple[BootPath, ...]
     is_thorough: bool
     digests: dict[str, str]
-    versions: tuple[str, ...]
+    versions: dict[str, str]
     tests: tuple[PlannedTest, ...]
     expected_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.definition.name
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """The digests of all artifacts that machines boot, those under test first."""
+        return tuple(dict.fromkeys((self.digests["artifacts"], *self.versions.values())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -215,10 +216,23 @@ class Verdict:
     @property
     def ran_on(self) -> str:
         """What the speed of its boots depends on: "kvm", "tcg of QEMU 10.0", or "tcg" in verdicts that name no QEMU;
-        empty if nothing was booted."""
-        accelerator = self.host.get("accelerator", "").partition(":")[0]
-        qemu = _QEMU.match(self.host.get("qemu", ""))
-        return f"{accelerator} of {qemu[1]}{qemu[2] or ''}" if qemu and accelerator == Accelerator.TCG else accelerator
+        several of them if its parts differ; empty if nothing was booted."""
+        hosts = [part.facts for part in self.parts if part.facts] or [self.host]
+        return together(map(_ran_on, hosts))
+
+
+_SEVERAL = " and "
+
+
+def together(ran_on: Iterable[str]) -> str:
+    """`Verdict.ran_on` of several runs or parts."""
+    return _SEVERAL.join(sorted({one for some in ran_on for one in some.split(_SEVERAL) if one}))
+
+
+def _ran_on(host: dict[str, str]) -> str:
+    accelerator = host.get("accelerator", "").partition(":")[0]
+    qemu = _QEMU.match(host.get("qemu", ""))
+    return f"{accelerator} of {qemu[1]}{qemu[2] or ''}" if qemu and accelerator == Accelerator.TCG else accelerator
 
 
 _QEMU = re.compile(r"(QEMU \d+\.\d+)(?:[^:]*(,thread=multi)\))?")
@@ -226,6 +240,11 @@ _QEMU = re.compile(r"(QEMU \d+\.\d+)(?:[^:]*(,thread=multi)\))?")
 
 
 def is_like(ran_on: str, other: str) -> bool:
-    """Whether boots that `Verdict.ran_on` describes can be compared; not known of a QEMU that is not named."""
+    """Whether boots that `Verdict.ran_on` describes can be compared; not known of a QEMU that is not named.
+
+    A mix cannot: its median depends on how many boots each host made.
+    """
     unnamed = Accelerator.TCG.value
+    if _SEVERAL in ran_on or _SEVERAL in other:
+        return False
     return ran_on == other or (unnamed in (ran_on, other) and ran_on.startswith(unnamed) and other.startswith(unnamed))

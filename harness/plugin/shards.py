@@ -14,7 +14,7 @@ from harness.core.deadline import usable_cores
 from harness.model.artifacts import MANIFEST, load_artifacts
 from harness.model.layout import PLAN
 from harness.model.prepared import PreparedImage
-from harness.model.shard import Collected, ImagePlan, ShardPlan
+from harness.model.shard import ROLES, Collected, ImagePlan, ShardPlan
 from harness.model.verdict import Part
 from harness.plugin.collect import REFERENCE_BOOT_S, expected_s, image_of, planned
 from harness.plugin.options import RunOptions
@@ -59,14 +59,13 @@ def _collected(items: Sequence[pytest.Item], state: RunState) -> Collected:
 def _image_plan(name: str, items: Sequence[pytest.Item], state: RunState) -> ImagePlan:
     options, prepared = state.options, state.prepared[name]
     own = [item for item in items if image_of(item) == name]
-    digest_of = {place: load_artifacts(place).digest for place in (prepared.old, prepared.new, prepared.newest)}
-    digests = _digests(name, own, state)
+    folders = zip(ROLES, (prepared.old, prepared.new, prepared.newest), strict=True)
     return ImagePlan(
         definition=options.definitions[name],
         boot_paths=options.paths_of(name),
         is_thorough=options.is_thorough,
-        digests=digests,
-        versions=tuple(dict.fromkeys(one for one in digest_of.values() if one != digests["artifacts"])),
+        digests=_digests(name, own, state),
+        versions={role: load_artifacts(folder).digest for role, folder in folders},
         tests=tuple(planned(item, options) for item in own),
         expected_s={item.nodeid: round(expected_s(item, prepared), 1) for item in own},
     )
@@ -120,11 +119,6 @@ def _differences(items: Sequence[pytest.Item], state: RunState, plan: ShardPlan)
 
 def _other(what: str, image: ImagePlan, here: str) -> str:
     planned_digest = image.digests.get(what, "none")
-    if what == "artifacts":
-        return (
-            f"it is about the artifacts {planned_digest[:12]} of {image.name}, this host has {here[:12]}; bring them "
-            f"with --artifacts TREE@{planned_digest[:12]}"
-        )
     return (
         f"the {what} of {image.name} has the digest {planned_digest[:12]} in the plan and {here[:12]} here; use one "
         "commit and one Bootproof on all hosts, or make a new plan"

@@ -38,6 +38,7 @@ from . import (
     reports,
     shards,
     start,
+    template_transport,
 )
 from .table import Figure, Report, host_facts, now, render, versions
 
@@ -57,6 +58,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "idle-clones": idle_clones.measure,
     "power-cuts": power_cuts.measure,
     "initrd-starts": initrd_starts.measure,
+    "template-transport": template_transport.measure,
     "promote": promote.measure,
     "report": reports.measure,
     "explain": explain.measure,

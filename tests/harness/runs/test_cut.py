@@ -25,7 +25,7 @@ def planned(
 
 def run_of(*tests: PlannedTest, expected_s: dict[str, float] | None = None, lanes: int = 2) -> Collected:
     image = ImagePlan(
-        definition=BASE, boot_paths=(BootPath.DIRECT,), is_thorough=False, digests={}, versions=(), tests=tests,
+        definition=BASE, boot_paths=(BootPath.DIRECT,), is_thorough=False, digests={}, versions={}, tests=tests,
         expected_s=expected_s or {},
     )  # fmt: skip
     return Collected(images=(image,), settings={}, boot_s=BOOT_S, lanes=lanes)
