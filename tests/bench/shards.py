@@ -67,7 +67,7 @@ def _thorough_run() -> Collected:
     ]
     tests = (*booting, *long, *looking)
     image = ImagePlan(
-        definition=BASE, boot_paths=(BootPath.DIRECT,), is_thorough=True, digests={}, versions=(), tests=tests,
+        definition=BASE, boot_paths=(BootPath.DIRECT,), is_thorough=True, digests={}, versions={}, tests=tests,
         expected_s={test.test: _BOOT_S / 60 for test in looking},
     )  # fmt: skip
     return Collected(images=(image,), settings={}, boot_s=_BOOT_S, lanes=_LANES)
