@@ -69,7 +69,7 @@ class ShardRun:
             boot_paths=BASE.boot_paths,
             is_thorough=False,
             digests=self.digests,
-            versions=(),
+            versions={},
             tests=tests,
         )
         collected = Collected(images=(image,), settings={"--seed": str(self.seed)}, boot_s=60.0, lanes=2)
