@@ -41,7 +41,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
         if package not in installed:
             subprocess.run([sys.executable, "-m", "venv", folder / package], check=True)
             programs = folder / package / "bin"
-            argv = [programs / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", package]
+            argv = [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-compile", package]
             subprocess.run(argv, check=True)
             installed[package] = programs
         return installed[package]
