@@ -36,6 +36,7 @@ SwitchType=switch/none
 MpiDefault=none
 SelectType=select/linear
 SlurmdParameters=config_overrides
+JobRequeue=0
 SlurmdTimeout=10
 KillWait=5
 {nodes}

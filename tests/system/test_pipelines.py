@@ -146,6 +146,25 @@ def test_the_status_of_a_shard_reaches_the_engine_and_the_last_attempt_leaves_it
     assert f"--artifacts {checkout}/tree@c650002e" in ended
 
 
+GH = """\
+#!/bin/sh
+[ "$2" = view ] && echo "$FAILED" || echo "$*" >called
+"""
+
+
+@pytest.mark.parametrize(("failed", "called"), [("0", False), ("2", True)])
+def test_github_starts_a_run_again_only_if_a_shard_failed(failed: str, called: bool, tmp_path: Path) -> None:
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    ((step,),) = (job["steps"] for job in documents("github-again.yml")[0]["jobs"].values())
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUN": "7", "FAILED": failed}
+
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=env, check=True)
+
+    assert (tmp_path / "called").exists() == called
+    assert not called or (tmp_path / "called").read_text() == "run rerun 7 --failed\n"
+
+
 @pytest.mark.parametrize(("status", "returned"), [(0, {}), (75, {}), (4, {"zuul": {"retry": False}})])
 def test_zuul_tries_a_shard_again_only_for_status_75(
     status: int, returned: dict[str, Any], install: Install, checkout: Path, tmp_path: Path
