@@ -73,8 +73,7 @@ def test_each_command_in_an_example_exists(name: str, pytestconfig: pytest.Confi
     for target, *_ in programs(name, "make"):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     for arguments in programs(name, "bootproof"):
-        if arguments[0] != "push":  # not yet among the commands
-            parse(arguments)
+        parse(arguments)
     for arguments in programs(name, "pytest"):
         known, unknown = pytestconfig._parser.parse_known_and_unknown_args(arguments)  # pytest has no public one
         assert known.image == ["nova-kvm"]
