@@ -21,10 +21,12 @@ from harness.cli import (
     history,
     merge,
     plan,
+    pool_host,
     promote,
     push,
     replay,
     report,
+    run,
     store,
     streams,
 )
@@ -34,8 +36,8 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, history, report, plan, push, merge, promote, streams, attest,
-    store, doctor, hardware,
+    build, boot, replay, bisect, attach, explain, diff, history, report, run, plan, push, merge, promote, streams, attest,
+    store, doctor, hardware, pool_host,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."
 _EPILOG = """\
@@ -59,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # the locale's encoding may lack a character
     options = parse(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
+    act: Callable[[argparse.Namespace], int] = options.run
     process.unwind_when_told_to_end()
     try:
-        status = run(options)
+        status = act(options)
         sys.stdout.flush()
         return status
     except BootproofError as error:

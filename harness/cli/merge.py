@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command
+
+if TYPE_CHECKING:
+    from harness.promotion.merge import Merged
 
 _DESCRIPTION = """\
 Make one run of the parts that the hosts of a plan ran: one folder, one verdict, one report and one attestation. RUN is
@@ -38,15 +43,9 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from harness.core.terminal import to_stderr
     from harness.promotion import attest
     from harness.promotion.merge import merge
     from harness.promotion.part_sources import open_runs
-    from harness.promotion.select import select_promoted
-    from harness.report import write_all
-    from harness.report.terminal import format_verdict
-    from harness.runs import history
-    from harness.store.store import find_store
 
     keys = {given: attest.read_public(given) for given in options.trust}
     with ExitStack() as stack:
@@ -54,6 +53,18 @@ def _merge(options: argparse.Namespace) -> int:
         merged = merge(
             folders, (options.run_dir or Path("runs")).absolute(), keys, attest.read_signer(options.sign_key)
         )
+    return show_merged(merged)
+
+
+def show_merged(merged: Sequence[Merged]) -> int:
+    """Write the report of each merged run and print its verdict; the status of the worst."""
+    from harness.core.terminal import to_stderr
+    from harness.promotion.select import select_promoted
+    from harness.report import write_all
+    from harness.report.terminal import format_verdict
+    from harness.runs import history
+    from harness.store.store import find_store
+
     store = find_store()
     for one in merged:
         for sentence in one.left_out:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, print_table
@@ -53,12 +51,13 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 def _plan(options: argparse.Namespace) -> int:
     from harness.core import serialization
     from harness.model.shard import ShardPlan
+    from harness.runs.collected import collect
 
-    count, within_s = _count(options.shards), _seconds(options.within)
+    count, within_s = _count(options.shards), seconds_of(options.within, "--within")
     if (count is None) != (within_s is not None):
         raise UsageError("--shards auto and --within TIME belong together")
     arguments = [word for image in options.images for word in ("--image", image)] + options.pytest_options
-    collected = _collect(arguments)
+    collected = collect(arguments)
     cut = _cut(collected, count, within_s)
     plan = ShardPlan(options=tuple(arguments), collected=collected, shards=cut.shards)
     try:
@@ -77,34 +76,13 @@ def _count(text: str) -> int | None:
     return int(text)
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds_of(text: str | None, option: str) -> float | None:
+    """Seconds in the value of ``option``, such as "20min"; None without one."""
     if text is None:
         return None
     if not (found := _DURATION.fullmatch(text)):
-        raise UsageError(f"--within {text}: expected a time such as 90s, 20min or 1.5h")
+        raise UsageError(f"{option} {text}: expected a time such as 90s, 20min or 1.5h")
     return float(found[1]) * _UNITS_S[found[2]]
-
-
-def _collect(arguments: list[str]) -> Collected:
-    """Let pytest build and collect. `UsageError` or `HostError` with the end of what it printed, if it cannot."""
-    from harness.core import process, serialization
-    from harness.core.errors import HostError, ImageError
-    from harness.core.terminal import to_stderr
-    from harness.model.shard import Collected
-
-    with TemporaryDirectory(prefix="bootproof-plan-") as folder:
-        written, log = Path(folder) / "collected.json", Path(folder) / "pytest.log"
-        argv = [sys.executable, "-m", "pytest", *arguments]
-        argv += ["-q", "-n", "0", "-p", "no:cacheprovider", f"--write-plan={written}", f"--run-dir={folder}/runs"]
-        to_stderr("building and collecting …")
-        try:
-            process.run(argv, log=log)
-        except process.CommandFailed as error:
-            kind = {1: ImageError, 4: UsageError}.get(error.status, HostError)
-            raise kind(f"pytest cannot collect these tests:\n{error.tail}") from None
-        if not written.exists():
-            raise UsageError(f"pytest has no tests to plan:\n{log.read_text('utf-8', 'replace')[-2000:]}")
-        return serialization.read(Collected, written)
 
 
 def _cut(collected: Collected, count: int | None, within_s: float | None) -> Cut:
