@@ -32,7 +32,6 @@ exec sh -c "$*"
 """
 _LEAST_LIMIT_S, _LONGER = 900.0, 4.0
 _LOOK_EVERY_S, _END_S = 0.5, 60.0
-_NAMING = ("--artifacts", "--previous")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +122,13 @@ def _job(plan: ShardPlan, workers: int) -> Job:
     """What all hosts are told. Artifacts that are named by folder here are named by digest to them."""
     images = plan.collected.images
     first = images[0]
-    named = dict(zip(_NAMING, (first.digests["artifacts"], *first.versions[:1]), strict=False))
+    named = {"--artifacts": first.digests["artifacts"], "--previous": first.versions.get("old", "")}
     given = {word.partition("=")[0] for word in plan.options}
     return Job(
         shard=0,
         of=len(plan.shards),
         arguments=("-n", str(workers), *plan.options),
-        artifacts=tuple(
-            dict.fromkeys(one for image in images for one in (image.digests["artifacts"], *image.versions))
-        ),
+        artifacts=tuple(dict.fromkeys(one for image in images for one in image.artifacts)),
         replaced={option: sha256 for option, sha256 in named.items() if option in given},
     )
 
