@@ -123,14 +123,31 @@ def _job(plan: ShardPlan, workers: int) -> Job:
     images = plan.collected.images
     first = images[0]
     named = {"--artifacts": first.digests["artifacts"], "--previous": first.versions.get("old", "")}
-    given = {word.partition("=")[0] for word in plan.options}
+    given = _folders(plan.options)
     return Job(
         shard=0,
         of=len(plan.shards),
-        arguments=("-n", str(workers), *plan.options),
+        arguments=("-n", str(workers), *_without(plan.options, "--kernel-arguments")),  # the manifest has them by now
         artifacts=tuple(dict.fromkeys(one for image in images for one in image.artifacts)),
         replaced={option: sha256 for option, sha256 in named.items() if option in given},
     )
+
+
+def _folders(words: Sequence[str]) -> set[str]:
+    """The options whose value is a folder here: TREE@DIGEST is the same on all hosts."""
+    values = zip(words, (*words[1:], ""), strict=True)
+    given = [tuple(word.split("=", 1)) if "=" in word else (word, after) for word, after in values]
+    return {option for option, value in given if value and Path(value).is_dir()}
+
+
+def _without(words: Sequence[str], option: str) -> Iterator[str]:
+    """``words`` without that option and its value."""
+    rest = iter(words)
+    for word in rest:
+        if word == option:
+            next(rest, None)
+        elif not word.startswith(f"{option}="):
+            yield word
 
 
 def old_run(folder: Path, hosts: Sequence[PoolHost], left_out: dict[str, str]) -> PoolRun:
