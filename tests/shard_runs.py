@@ -82,11 +82,12 @@ class ShardRun:
         *,
         failing: Mapping[str, str] | None = None,
         skipped: int = 0,
+        unfit: str = "",
         host: str = "",
         signer: Any = None,
     ) -> Path:
         """The folder of a part: ``failing`` maps tests to what was wrong with the image, or to "host: …"; the last
-        ``skipped`` tests did not run."""
+        ``skipped`` tests did not run, as on a host that is ``unfit``."""
         plan, run = self.plan, Run(self.folder / (name or f"run-{number}"), "gw0")
         run.folder.mkdir()
         serialization.write(run.folder / PLAN, plan)
@@ -95,6 +96,8 @@ class ShardRun:
         for planned in plan.collected.images[0].tests:
             run.add(planned)
         own = plan.shards[number - 1].tests
+        if unfit:
+            run.add_finding(Finding(id="host-unfit", what=unfit, where="host-proof", blame=Blame.HOST))
         for place, test in enumerate(own[: len(own) - skipped]):
             self._result(run, test, place, (failing or {}).get(test, ""))
         part = Part(

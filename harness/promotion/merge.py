@@ -17,7 +17,7 @@ from harness.model.artifacts import MANIFEST, Artifacts, Manifest
 from harness.model.layout import ATTESTATION, EVENTS, PART, PLAN, SBOM, STATEMENT
 from harness.model.machine_spec import Accelerator
 from harness.model.shard import ShardPlan
-from harness.model.verdict import Part, Verdict
+from harness.model.verdict import Outcome, Part, Verdict
 from harness.promotion import attest
 from harness.promotion.attest import RESTORE, Attestation, NotVerified
 from harness.runs.folder import Run, make_run_folder, unwritable
@@ -38,10 +38,16 @@ class PartRun:
     verdict: Verdict
     plan: ShardPlan
     attested: str
+    has_results: bool = True
 
     @property
     def part(self) -> Part:
         return self.verdict.parts[0]
+
+    @property
+    def is_void(self) -> bool:
+        """Whether its host ran nothing, because it is unfit or could not prepare: then the part did not run."""
+        return self.verdict.outcome is Outcome.INCONCLUSIVE and not self.has_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +91,20 @@ def read_part(folder: Path, keys: Mapping[str, str]) -> PartRun:
     for name in (EVENTS, SBOM, PLAN):
         _check(folder / name, attested.configuration.get(name, ""))
     _check(folder / MANIFEST, attested.files.get(MANIFEST, ""))
-    part = PartRun(folder=folder, verdict=verdict, plan=_plan(folder), attested=digest.of_bytes(payload))
-    _check_part(part)
+    reported = read_record(Run(folder, "main")).reported
+    part = PartRun(
+        folder=folder,
+        verdict=verdict,
+        plan=_plan(folder),
+        attested=digest.of_bytes(payload),
+        has_results=bool(reported),
+    )
+    _check_part(part, [test.test for test in reported])
     return part
+
+
+def _why(verdict: Verdict) -> str:
+    return f": {verdict.findings[0].what} [{verdict.findings[0].id}]" if verdict.findings else ""
 
 
 def _plan(folder: Path) -> ShardPlan:
@@ -117,7 +134,7 @@ def _check(path: Path, sha256: str) -> None:
         raise NotVerified(f"{path} is not what the part attests: it was changed, or is missing", RESTORE)
 
 
-def _check_part(part: PartRun) -> None:
+def _check_part(part: PartRun, tests: Iterable[str]) -> None:
     """It is one of its plan's, about an image of the plan, and has results of its own tests only."""
     folder, verdict, shards = part.folder, part.verdict, part.plan.shards
     if len(verdict.parts) != 1:
@@ -127,11 +144,9 @@ def _check_part(part: PartRun) -> None:
     if verdict.image not in [image.name for image in part.plan.collected.images]:
         raise NotVerified(f"{folder} is about the image {verdict.image}, which is not in its plan", RESTORE)
     own = set(shards[part.part.number - 1].tests)
-    for test in read_record(Run(part.folder, "main")).reported:
-        if test.test not in own:
-            raise NotVerified(
-                f"{part.folder} is {part.part}, but has a result of {test.test}, which is of another part", RESTORE
-            )
+    for test in tests:
+        if test not in own:
+            raise NotVerified(f"{folder} is {part.part}, but has a result of {test}, which is of another part", RESTORE)
 
 
 def check_together(parts: Sequence[PartRun]) -> list[PartRun]:
@@ -168,7 +183,10 @@ def merge(
     by_image = defaultdict[str, list[PartRun]](list)
     for folder in found:
         part = read_part(folder, keys)
-        by_image[part.verdict.image].append(part)
+        if part.is_void:
+            unfinished.append(f"{folder} is left out: none of its tests ran{_why(part.verdict)}")
+        else:
+            by_image[part.verdict.image].append(part)
     if not by_image:
         raise UsageError("nothing to merge: " + "; ".join(unfinished))
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -267,9 +268,9 @@ def test_artifacts_of_another_image_are_refused(place: str, artifacts: Artifacts
 
 
 def test_a_server_that_is_not_there_is_the_hosts_problem_and_a_password_is_not_shown(store: Store) -> None:
-    with serving(store.root.parent) as gone:
-        url = gone.url.replace("//", "//ann:secret@")
-    said = refusal(url, "1" * 64, store)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen; a port that is free may be another test's soon
+        said = refusal(f"http://ann:secret@127.0.0.1:{silent.getsockname()[1]}", "1" * 64, store)
 
     assert "cannot be fetched: curl: (7)" in said
     assert "secret" not in said

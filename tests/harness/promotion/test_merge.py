@@ -310,3 +310,16 @@ def test_the_suites_of_all_parts_are_in_one_junit_file(shards: ShardRun, tmp_pat
 
     suites = ElementTree.parse(one.folder / "junit.xml").getroot()
     assert [suite.attrib["tests"] for suite in suites] == ["0", "1", "2"]
+
+
+def test_a_part_whose_host_was_unfit_did_not_run_and_is_replaced_by_another_hosts(
+    shards: ShardRun, tmp_path: Path
+) -> None:
+    unfit = shards.part(1, "unfit", skipped=6, unfit="this host does not run base 2026.10")
+
+    one = merged(tmp_path, unfit, *all_parts(shards))
+
+    assert one.verdict.outcome is Outcome.PASSED
+    assert one.left_out == (
+        f"{unfit} is left out: none of its tests ran: this host does not run base 2026.10 [host-unfit]",
+    )
