@@ -1,4 +1,4 @@
-"""shellcheck over the shell in images/, tests/ and .ci/: ``python -m tests.shellcheck``, which `make test` runs.
+"""shellcheck over the shell in docs/, images/, tests/ and .ci/: ``python -m tests.shellcheck``, which `make test` runs.
 
 Scripts are files whose first line names sh or bash. In playbooks it is what ``ansible.builtin.shell`` runs with sh, and
 the content of files that scripts read as bash; an expression of Jinja stands for one word.
@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("images", "tests", ".ci")
+FOLDERS = ("docs", "images", "tests", ".ci")
 _SHEBANG = re.compile(rb"#!.*\b(ba|da)?sh\b")
 _BASH_FILES = ("/usr/lib/persist/config",)
 _NOT_FOR_FRAGMENTS = "SC2034"

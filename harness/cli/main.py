@@ -19,9 +19,14 @@ from harness.cli import (
     explain,
     hardware,
     history,
+    merge,
+    plan,
+    pool_host,
     promote,
+    push,
     replay,
     report,
+    run,
     store,
     streams,
 )
@@ -31,8 +36,8 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, history, report, promote, streams, attest, store, doctor,
-    hardware,
+    build, boot, replay, bisect, attach, explain, diff, history, report, run, plan, push, merge, promote, streams,
+    attest, store, doctor, hardware, pool_host,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."
 _EPILOG = """\
@@ -55,11 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status. Errors print one message to standard error, not a traceback."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # the locale's encoding may lack a character
-    options = _parse(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
+    options = parse(arguments)
+    act: Callable[[argparse.Namespace], int] = options.run
     process.unwind_when_told_to_end()
     try:
-        status = run(options)
+        status = act(options)
         sys.stdout.flush()
         return status
     except BootproofError as error:
@@ -86,9 +91,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The exit status of a wrong option is 4, as in pytest; argparse's is 2."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The exit status of a wrong option is 4, as in pytest; argparse's is 2.
+
+    What stands after ``--`` is the list ``pytest_options`` of the commands that hand it to pytest.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    end = words.index("--") if "--" in words else len(words)
+    top = parser()
     try:
-        return parser().parse_args(arguments)
+        options = top.parse_args(words[:end])
+        if not hasattr(options, "pytest_options") and words[end:]:
+            top.error(f"{options.command} takes no options of pytest after --")
     except SystemExit as error:
         raise SystemExit(4 if error.code == 2 else error.code) from None
+    options.pytest_options = words[end + 1 :]
+    return options

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 TRUST_VARIABLE = "BOOTPROOF_TRUST"
 _PROMOTE = """\
 Publish the artifacts that the newest run of IMAGE tested, and point STREAM to them. The run's attestation must be
-signed by a key that the policy trusts, be about exactly these bytes, and meet all demands of the policy. A refusal
+signed by a key that the policy trusts, be about exactly these bytes, and meet all demands of the policy. Several runs
+of the same bytes may meet them together; a part of a run in shards does not count before bootproof merge. A refusal
 lists every reason with the command that resolves it, and changes nothing. A stream changes in one atomic step.
 
 The policy itself must be signed (bootproof attest sign) with the private half of the key given by --trust.
 """
 _PROMOTE_EPILOG = """\
 examples:
-  bootproof promote nova-kvm --to candidate                     the newest run of pytest --image nova-kvm
-  bootproof promote nova-kvm --to stable --from candidate       what candidate points to, by the demands of stable
-  bootproof promote nova-kvm --to stable --tree backup:images   to a remote that rclone knows as backup
+  bootproof promote nova-kvm --to candidate                          the newest run of pytest --image nova-kvm
+  bootproof promote nova-kvm --to stable --run runs/A --run runs/B   two runs that cover the policy together
+  bootproof promote nova-kvm --to stable --from candidate            what candidate points to, by the demands of stable
+  bootproof promote nova-kvm --to stable --tree backup:images        to a remote that rclone knows as backup
 
 exit status: 0 promoted, or already there; 1 refused; 4 a wrong option or policy; 75 a problem of this host
 """
@@ -53,8 +55,8 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     promote.add_argument("image", metavar="IMAGE", help="the name of an image")
     promote.add_argument("--to", required=True, metavar="STREAM", help="the stream, such as candidate or stable")
     source = promote.add_mutually_exclusive_group()
-    source.add_argument("--run", type=Path, metavar="DIR", dest="run_folder",
-        help="the folder of a run (default: the newest in runs/)")
+    source.add_argument("--run", type=Path, action="append", metavar="DIR", dest="run_folders",
+        help="the folder of a run or merged run (repeatable: together they prove it; default: the newest in runs/)")
     source.add_argument("--from", dest="source", metavar="STREAM", help="promote what this stream points to")
     promote.add_argument("--artifacts", type=Path, metavar="DIR",
         help="the artifacts that the run tested (default: from the store)")
@@ -81,13 +83,15 @@ def _promote(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         tree = open_named_tree(options.tree, stack, options.image)
         if options.source:
-            artifacts, proof = artifacts_of_stream(tree, options.image, options.source)
+            artifacts, proofs = artifacts_of_stream(tree, options.image, options.source)
         else:
-            artifacts, proof = _of_run(options.run_folder or _newest_run(options.image), options.artifacts, stack)
+            folders = options.run_folders or [_newest_run(options.image)]
+            proofs = tuple(map(_proof_of, dict.fromkeys(folders)))
+            artifacts = _artifacts_of(proofs[0], options.artifacts, stack)
         before = tree.tree.current(options.image, options.to)
         if before and before.entry.artifacts == artifacts.digest:
             tree.fetch_artifacts(options.image, options.to)
-        pointer = promote(tree.tree, options.image, options.to, artifacts, proof, _promoter(options))
+        pointer = promote(tree.tree, options.image, options.to, artifacts, proofs, _promoter(options))
         tree.publish(pointer)
     verb = "already points" if before == pointer else "now points"
     entry = pointer.entry
@@ -120,15 +124,13 @@ def _promoter(options: argparse.Namespace) -> Promoter:
     return Promoter.now(options.policy or find_images(Path.cwd()) / "policy.toml", read_public(trust))
 
 
-def _of_run(folder: Path, given: Path | None, stack: ExitStack) -> tuple[Artifacts, Proof]:
-    """The artifacts that a run tested, and its proof. `NotVerified` if its verdict.json is not the attested verdict."""
+def _proof_of(folder: Path) -> Proof:
+    """The proof of a run; `NotVerified` if its verdict.json is not the attested verdict."""
     from harness.core import serialization
-    from harness.model.artifacts import load_artifacts
     from harness.model.layout import ATTESTATION
     from harness.model.verdict import Verdict
     from harness.promotion import attest
     from harness.promotion.published_tree import read_proof
-    from harness.store.store import find_store
 
     proof = read_proof(folder)
     claimed = attest.unverified(proof.attestation, str(folder / ATTESTATION)).verdict
@@ -141,15 +143,24 @@ def _of_run(folder: Path, given: Path | None, stack: ExitStack) -> tuple[Artifac
             f"{folder / 'verdict.json'} is not the verdict that was attested",
             "somebody changed the file after the run: run the tests again",
         )
-    digest = claimed.digests.get("artifacts", "none")
+    return proof
+
+
+def _artifacts_of(proof: Proof, given: Path | None, stack: ExitStack) -> Artifacts:
+    """The artifacts that a run tested, in the folder ``given`` or the store."""
+    from harness.model.artifacts import load_artifacts
+    from harness.promotion import attest
+    from harness.store.store import find_store
+
     if given:
-        return load_artifacts(given), proof
+        return load_artifacts(given)
+    digest = attest.unverified(proof.attestation, "the attestation").verdict.digests.get("artifacts", "none")
     store = find_store()
-    return store.hold(lambda: store.artifacts(digest), stack), proof
+    return store.hold(lambda: store.artifacts(digest), stack)
 
 
 def _newest_run(image: str) -> Path:
-    stamp = re.compile(rf"[\d-]+T[\d-]+-{re.escape(image)}(-\d+)?")
+    stamp = re.compile(rf"[\d-]+T[\d-]+-{re.escape(image)}(-merged)?(-\d+)?")
     found = sorted(folder for folder in Path("runs").glob("*") if stamp.fullmatch(folder.name))
     if not found:
         raise UsageError(f"no run of {image} in {Path('runs').absolute()}; name its folder with --run")

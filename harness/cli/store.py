@@ -147,7 +147,7 @@ def _cells(group: Sequence[StoreItem]) -> tuple[str, str, str, str]:
     from harness.store.inventory import StoreKind
 
     first = group[0]
-    is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER) or (
+    is_digest = first.kind in (StoreKind.ARTIFACTS, StoreKind.LAYER, StoreKind.INCOMING) or (
         first.kind is StoreKind.TEMPLATE and first.why_stale == "damaged"
     )
     name = first.name[:12] if is_digest else first.name

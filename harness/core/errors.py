@@ -24,7 +24,8 @@
     │   ├── CommandFailed                a program failed; has its output           core.process
     │   ├── EmulatorFault                QEMU's emulation went wrong                machine.errors
     │   ├── CannotFreeze                 QEMU cannot write or take a state          qemu.snapshot
-    │   └── NoSupervisor                 a lab's supervisor did not start           lab.start_supervisor
+    │   ├── NoSupervisor                 a lab's supervisor did not start           lab.start_supervisor
+    │   └── PeerLost                     a host of a pool is gone, or is silent     pool.frames
     ├── HarnessError                 Bootproof itself                           exit 75
     │   ├── QmpError                     a QMP command failed                       qemu.qmp
     │   │   ├── QmpRefused                   QEMU answered with an error        qemu.qmp

@@ -81,6 +81,21 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InTree:
+    """Artifacts of a published tree: ``digest`` is theirs or its beginning; ``tree`` is a folder, an http(s) URL or
+    rclone's REMOTE:PATH."""
+
+    tree: str
+    digest: str
+
+    @classmethod
+    def read(cls, text: str) -> InTree | None:
+        """What TREE@DIGEST names; None for another text."""
+        found = re.fullmatch(r"(.+?)/*@([0-9a-f]{8,64})", text)
+        return cls(tree=found[1], digest=found[2]) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
     """A folder with kernel, initrd, root file system and their manifest."""
 

@@ -20,6 +20,12 @@ ATTESTATION, SBOM, STATEMENT = "attestation.json", "sbom.cdx.json", "statement.j
 BOOT_RECORD = "plan.json"
 """In the folder of each boot: its `BootRecord`."""
 
+PLAN = "shards.json"
+"""In the folder of a part of a run in shards: the plan of all parts."""
+
+PART = "part-"
+"""How the folders of the parts begin in the folder of a merged run."""
+
 UEFI_VARIABLES = "uefi-variables.fd"
 """In the folder of each machine with UEFI, and as a copy in that of each boot."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -162,8 +163,32 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Part ``number`` of the ``of`` shards of the plan with that SHA-256, as ``host`` ran it.
+
+    In a verdict on several parts, ``outcome``, ``started``, ``elapsed_s`` and ``facts`` are those of the part's own
+    verdict.
+    """
+
+    number: int
+    of: int
+    plan: str
+    host: str
+    outcome: str = ""
+    started: str = ""
+    elapsed_s: float = 0.0
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"part {self.number} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness."""
+    """The outcome for one set of artifacts; ``digests`` binds artifacts, definition, suite and harness.
+
+    ``parts`` are those of a run in shards that it is about: empty for a run of one host.
+    """
 
     FORMAT: ClassVar[Format] = Format(kind="a verdict", number=2, upgrades={0: upgrades.verdict_1, 1: dict})
 
@@ -181,14 +206,33 @@ class Verdict:
     cost: Cost | None = None
     runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is about a part of a run in shards only: it then proves nothing alone."""
+        return bool(self.parts) and len(self.parts) < self.parts[0].of
 
     @property
     def ran_on(self) -> str:
         """What the speed of its boots depends on: "kvm", "tcg of QEMU 10.0", or "tcg" in verdicts that name no QEMU;
-        empty if nothing was booted."""
-        accelerator = self.host.get("accelerator", "").partition(":")[0]
-        qemu = _QEMU.match(self.host.get("qemu", ""))
-        return f"{accelerator} of {qemu[1]}{qemu[2] or ''}" if qemu and accelerator == Accelerator.TCG else accelerator
+        several of them if its parts differ; empty if nothing was booted."""
+        hosts = [part.facts for part in self.parts if part.facts] or [self.host]
+        return together(map(_ran_on, hosts))
+
+
+_SEVERAL = " and "
+
+
+def together(ran_on: Iterable[str]) -> str:
+    """`Verdict.ran_on` of several runs or parts."""
+    return _SEVERAL.join(sorted({one for some in ran_on for one in some.split(_SEVERAL) if one}))
+
+
+def _ran_on(host: dict[str, str]) -> str:
+    accelerator = host.get("accelerator", "").partition(":")[0]
+    qemu = _QEMU.match(host.get("qemu", ""))
+    return f"{accelerator} of {qemu[1]}{qemu[2] or ''}" if qemu and accelerator == Accelerator.TCG else accelerator
 
 
 _QEMU = re.compile(r"(QEMU \d+\.\d+)(?:[^:]*(,thread=multi)\))?")
@@ -196,6 +240,11 @@ _QEMU = re.compile(r"(QEMU \d+\.\d+)(?:[^:]*(,thread=multi)\))?")
 
 
 def is_like(ran_on: str, other: str) -> bool:
-    """Whether boots that `Verdict.ran_on` describes can be compared; not known of a QEMU that is not named."""
+    """Whether boots that `Verdict.ran_on` describes can be compared; not known of a QEMU that is not named.
+
+    A mix cannot: its median depends on how many boots each host made.
+    """
     unnamed = Accelerator.TCG.value
+    if _SEVERAL in ran_on or _SEVERAL in other:
+        return False
     return ran_on == other or (unnamed in (ran_on, other) and ran_on.startswith(unnamed) and other.startswith(unnamed))

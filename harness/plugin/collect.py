@@ -130,7 +130,7 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     took_s = dict[str, float]()
     for item in items:
         group = _group(item, image_of(item))
-        took_s[group] = took_s.get(group, 0.0) + _expected_s(item, prepared.get(image_of(item) or ""))
+        took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""))
     items.sort(key=lambda item: took_s[_group(item, image_of(item))], reverse=True)
 
 
@@ -209,14 +209,15 @@ def _group(item: pytest.Item, image: str | None) -> str:
     return f"{image} {item.path.name} {without_repeat(item.nodeid)[1]}".rstrip() if looks(item) else item.nodeid
 
 
-def _expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
+def expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
     """The duration in earlier runs on this host, which the controller read for all workers; else by its boots."""
     known = prepared.durations.tests_s if prepared else {}
     for name in (item.nodeid, without_repeat(item.nodeid)[0]):
         if name in known:
             return known[name]
     mark = item.get_closest_marker("boots")
-    return REFERENCE_BOOT_S * int(mark.args[0]) if mark and mark.args else 1.0
+    slowness = prepared.slowness if prepared else 1.0
+    return REFERENCE_BOOT_S * slowness * int(mark.args[0]) if mark and mark.args else 1.0
 
 
 def image_of(item: pytest.Item | pytest.Collector) -> str | None:

@@ -17,7 +17,7 @@ from harness.model.machine_spec import Network
 from harness.model.prepared import PreparedImage
 from harness.model.qemu import Thread
 from harness.model.verdict import Finding
-from harness.plugin import bundles, dependents
+from harness.plugin import bundles, dependents, shards
 from harness.plugin.collect import CONSOLE_PROPERTY, IMAGE_PROPERTY, REFERENCE_BOOT_S, TEST_PROPERTY
 from harness.plugin.conclude import conclude_all, keep_bundles
 from harness.plugin.not_applicable import NOT_APPLICABLE_PROPERTY
@@ -45,6 +45,7 @@ def open_runs(config: pytest.Config, state: RunState) -> None:
                 returncode=HostError.exit_status,
             )
         state.runs[name] = Run(folder, state.worker)
+        shards.note(state.runs[name], state.options)
     if config.pluginmanager.has_plugin("junitxml") and config.option.xmlpath is None and len(state.runs) == 1:
         config.option.xmlpath = str(next(iter(state.runs.values())).folder / "junit.xml")
 
@@ -66,12 +67,16 @@ def prepare_all(config: pytest.Config, state: RunState) -> None:
         state.use(prepared)
         for line in _about(prepared, state.options):
             say(f"{name}: {line}")
+    for line in shards.about(state.options):
+        say(line)
     worked_s, all_s = process.cores_s()
     for name, run in state.runs.items():
         try:
             run.add(Prepared(took_s=round(state.elapsed_s, 1), worked_s=worked_s, all_s=all_s))
         except HostError as error:
             _end_unprepared(state, name, error)
+    if state.options.plan is not None:
+        _prove_host(state)
     if config.getoption("verbose", 0) >= 0 or state.options.keep_failed:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         is_watched = config.getoption("verbose", 0) > 0 or (reporter is not None and reporter.isatty)
@@ -116,6 +121,16 @@ def _sayer(config: pytest.Config, options: RunOptions) -> Callable[[str], None]:
 def _end_unprepared(state: RunState, image: str, error: BootproofError) -> NoReturn:
     add(state, image, attribution.nothing_to_boot(image, error))
     pytest.exit(f"{image}: there is nothing to boot", returncode=conclude_all(state, pytest.ExitCode.OK))
+
+
+def _prove_host(state: RunState) -> None:
+    """End the run if this host cannot run what has passed before."""
+    from harness.plugin.prove_host import prove_host
+
+    for image in state.runs:
+        if finding := prove_host(state, image):
+            add(state, image, finding)
+            pytest.exit(f"{image}: {finding.what}", returncode=conclude_all(state, pytest.ExitCode.OK))
 
 
 def add(state: RunState, image: str, event: Event) -> None:

@@ -84,7 +84,7 @@ class Reports:
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Write the verdict, even if other plugins fail at the end."""
     state = session.config.stash[KEY]
-    if session.config.option.collectonly:
+    if session.config.option.collectonly or state.options.write_plan:
         yield
         return
     try:

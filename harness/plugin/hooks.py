@@ -17,6 +17,7 @@ from harness.plugin import (
     collect,
     dependents,
     not_applicable,
+    shards,
     shared_machine_guard,
     suite,
     tracebacks,
@@ -66,6 +67,14 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     collect.arrange(items, state.prepared)
+    if state.options.plan and not config.option.collectonly:
+        config.hook.pytest_deselected(items=shards.select(items, state))
+
+
+def pytest_runtestloop(session: pytest.Session) -> object:
+    """For ``bootproof plan`` nothing is run."""
+    state = session.config.stash[KEY]
+    return shards.write_collected(session, state) if state.options.write_plan else None
 
 
 @pytest.hookimpl(wrapper=True)

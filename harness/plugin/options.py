@@ -17,13 +17,17 @@ from harness.core.errors import UsageError
 from harness.model.machine_spec import BootPath, default_boot_path
 
 if TYPE_CHECKING:
+    from harness.model.artifacts import InTree
     from harness.model.definition import ImageDefinition
     from harness.model.hardware import HardwareProfile
     from harness.model.network_faults import NetworkFault
     from harness.model.qemu import Qemu
+    from harness.model.shard import ImagePlan, ShardPlan
 
 
 _POWER_CUTS = 20000
+_HIDDEN = "==SUPPRESS=="
+"""The help text of an option that --help does not list."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -33,10 +37,13 @@ def add_options(parser: pytest.Parser) -> None:
     # what is tested
     add("--image", action="append", default=[], metavar="NAME", help="Build, boot and test this image (repeatable).")
     add("--images-dir", metavar="DIR", help="Folder of the image definitions (default: the nearest images/, upwards).")
-    add("--artifacts", metavar="DIR", help="Test these artifacts of another builder: kernel, initrd, root file system.")
+    add("--artifacts", metavar="DIR|TREE@DIGEST",
+        help="Test these artifacts of another builder: kernel, initrd, root file system in DIR; or those that "
+        "`bootproof push` sent to TREE, a folder, URL or remote of rclone. With --plan, TREE has all that it needs.")
     add("--kernel-arguments", metavar="TEXT",
         help="With --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).")
-    add("--previous", metavar="DIR", help="Artifacts to upgrade from (default: upgrade to a second build).")
+    add("--previous", metavar="DIR|TREE@DIGEST",
+        help="Artifacts to upgrade from (default: upgrade to a second build).")
     # how machines are booted
     add("--boot-path", action="append", default=[], choices=[path.value for path in BootPath],
         help="Use only this boot path (repeatable; default: all boot paths of the definition).")
@@ -58,6 +65,12 @@ def add_options(parser: pytest.Parser) -> None:
     add("--repeat", type=int, default=1, metavar="N",
         help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
     add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
+    # many hosts: docs/shards.md
+    add("--shard", metavar="I/N", help="Run part I of N of --plan; auto takes I from the engine that runs this job.")
+    add("--plan", metavar="FILE", help="With --shard: the plan of all parts, which `bootproof plan` wrote.")
+    add("--shard-status", choices=["pool", "strict"], default="pool",
+        help="With --shard, the exit status of a part that failed: 0, because it has a verdict (pool), or 1 (strict).")
+    add("--write-plan", metavar="FILE", help=_HIDDEN)  # for bootproof plan
     # the verdict, and what is kept of failures
     add("--sign-key", metavar="FILE", help="Sign the attestation with this Ed25519 key (default: $BOOTPROOF_SIGN_KEY).")
     add("--policy", metavar="FILE", help="Requirements of the streams (default: policy.toml beside the images).")
@@ -76,12 +89,14 @@ class RunOptions:
     """The options of one run, parsed and validated. ``policy`` is the SHA-256 of the policy file, empty without one.
 
     ``kernel_arguments`` is None if the option was not given, ``qemu`` if neither that nor the environment names one.
+    With a ``plan``, only its ``shard``, counted from 1, is run. ``write_plan`` is where `Collected` is written instead
+    of running tests.
     """
 
     definitions: Mapping[str, ImageDefinition]
-    artifacts: Path | None = None
+    artifacts: Path | InTree | None = None
     kernel_arguments: tuple[str, ...] | None = None
-    previous: Path | None = None
+    previous: Path | InTree | None = None
     boot_paths: tuple[BootPath, ...] = ()
     hardware: HardwareProfile | None = None
     accelerator: str = "auto"
@@ -99,6 +114,21 @@ class RunOptions:
     bundle_memory: bool = False
     keep_failed: bool = False
     keep_minutes: int = 60
+    plan: ShardPlan | None = None
+    shard: int = 0
+    shard_is_strict: bool = False
+    write_plan: Path | None = None
+
+    def planned(self, image: str) -> ImagePlan | None:
+        """What the plan says of ``image``; None without a plan, or if the plan is not about it."""
+        images = self.plan.collected.images if self.plan else ()
+        return next((planned for planned in images if planned.name == image), None)
+
+    @property
+    def planned_artifacts(self) -> tuple[str, ...]:
+        """The digests of all artifacts of the plan."""
+        images = self.plan.collected.images if self.plan else ()
+        return tuple(digest for planned in images for digest in planned.artifacts)
 
     @property
     def cut_boots(self) -> int:
@@ -133,13 +163,14 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
     from harness.qemu import program
 
     _check_values(option)
+    plan, shard = _read_shard(option)
     images = Path(option.images_dir).absolute() if option.images_dir else _find_images(roots)
     arguments = option.kernel_arguments
     options = RunOptions(
         definitions={name: find_definition(name, images) for name in dict.fromkeys(option.image)},
-        artifacts=Path(option.artifacts).absolute() if option.artifacts else None,
+        artifacts=_read_place(option.artifacts),
         kernel_arguments=tuple(arguments.split()) if arguments is not None else None,
-        previous=Path(option.previous).absolute() if option.previous else None,
+        previous=_read_place(option.previous),
         boot_paths=tuple(BootPath(path) for path in option.boot_path),
         hardware=find_profile(option.hardware) if option.hardware else None,
         accelerator=option.accel,
@@ -157,6 +188,10 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         bundle_memory=option.bundle_memory,
         keep_failed=option.keep_failed,
         keep_minutes=option.keep_minutes,
+        plan=plan,
+        shard=shard,
+        shard_is_strict=option.shard_status == "strict",
+        write_plan=Path(option.write_plan).absolute() if option.write_plan else None,
     )
     for name in options.definitions:
         for fault in options.network_faults:
@@ -175,16 +210,44 @@ def check_without_image(option: Any) -> None:
 
 
 def _check_values(option: Any) -> None:
-    if option.artifacts and len(set(option.image)) > 1:
+    from harness.model.artifacts import InTree
+
+    of_plan = bool(option.plan) and isinstance(_read_place(option.artifacts), InTree)
+    if option.artifacts and len(set(option.image)) > 1 and not of_plan:
         raise UsageError("--artifacts belong to one image; give one --image")
     if option.kernel_arguments is not None and not option.artifacts:
         raise UsageError("--kernel-arguments needs --artifacts; a definition has its own arguments in [build]")
+    if option.kernel_arguments is not None and isinstance(_read_place(option.artifacts), InTree):
+        raise UsageError("--kernel-arguments: the artifacts in a published tree have a manifest with their arguments")
     if option.power_cuts is not None and not option.thorough:
         raise UsageError("--power-cuts needs --thorough, without which no power cut is tested")
     for name in ("power_cuts", "keep_minutes", "repeat"):
         value = getattr(option, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+
+def _read_place(given: str | None) -> Path | InTree | None:
+    """The folder, or what TREE@DIGEST names; a folder of that name comes first."""
+    from harness.model.artifacts import InTree
+
+    if not given:
+        return None
+    return Path(given).absolute() if Path(given).is_dir() else InTree.read(given) or Path(given).absolute()
+
+
+def _read_shard(option: Any) -> tuple[ShardPlan | None, int]:
+    """The plan and the number of the shard; None and 0 for a run of one host."""
+    if not option.plan and not option.shard:
+        return None, 0
+    from harness.runs.shards import read_plan, read_shard
+
+    if not option.plan:
+        raise UsageError("--shard needs --plan FILE, which `bootproof plan` writes")
+    plan = read_plan(Path(option.plan))
+    if not option.shard:
+        raise UsageError(f"--plan needs --shard I/{len(plan.shards)}, or --shard auto")
+    return plan, read_shard(option.shard, plan)
 
 
 def _check_hardware(options: RunOptions, hardware: HardwareProfile) -> None:

@@ -14,11 +14,13 @@ from harness.core.errors import UsageError
 from harness.host import accelerator
 from harness.machine.states import Versions
 from harness.model import network_faults
-from harness.model.artifacts import Artifacts
+from harness.model.artifacts import Artifacts, InTree
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, Network
 from harness.model.prepared import PreparedImage
+from harness.model.shard import ROLES, ImagePlan
 from harness.plugin.options import RunOptions
+from harness.promotion.bring import bring
 from harness.qemu import grub, program
 from harness.qemu.devices import check_nics
 from harness.runs import history
@@ -45,10 +47,21 @@ class Source:
             lambda: build(definition, store, version=version, verify=True, progress=self.progress), self.until
         )
 
-    def take(self, folder: Path, arguments: Sequence[str] | None = None) -> Artifacts:
-        """Take in what another builder made; ``arguments`` are the kernel's, if there is no manifest."""
+    def take(self, place: Path | InTree, arguments: Sequence[str] | None = None) -> Artifacts:
+        """Take in what another builder made, or bring what a tree has; ``arguments`` are the kernel's, if a folder has
+        no manifest."""
         definition, store = self.definition, self.store
+        if isinstance(place, InTree):
+            return store.hold(lambda: bring(place, definition.name, store, self.progress), self.until)
+        folder = place
         return store.hold(lambda: take_in(folder, definition, store, kernel_arguments=arguments), self.until)
+
+    def find(self, digest: str, tree: str) -> Artifacts | None:
+        """The artifacts with that digest, brought from ``tree`` if the store lacks them; None if there is no tree."""
+        if tree:
+            return self.take(InTree(tree=tree, digest=digest))
+        found = self.store.whole_artifacts(digest)
+        return self.store.hold(lambda: self.store.artifacts(digest), self.until) if found else None
 
 
 def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
@@ -100,6 +113,22 @@ def choose_network(options: RunOptions, run: Run) -> lab.NetworkChoice:
 
 
 def choose_versions(source: Source, options: RunOptions, run: Run) -> Versions:
+    """What machines boot; `UsageError` if it is not what the plan says."""
+    if planned := options.planned(source.definition.name):
+        versions = _planned_versions(source, options, planned) or _own_versions(source, options)
+        _check_planned(versions, planned)
+    else:
+        versions = _own_versions(source, options)
+    has_upgrade = versions.old.digest != versions.new.digest
+    if options.artifacts and not options.previous and not has_upgrade:
+        run.add_unchecked("an upgrade to other artifacts: --previous names the artifacts that --artifacts replace")
+    for fault in options.network_faults if not has_upgrade else ():
+        if network_faults.needs_other_build(fault):
+            raise UsageError(f"network fault {fault.name} needs a second build; give one with --previous")
+    return versions
+
+
+def _own_versions(source: Source, options: RunOptions) -> Versions:
     """With ``--previous``, machines are upgraded from it to the image under test.
 
     Without it, they are upgraded from the image under test to a second build of the same definition with another
@@ -109,13 +138,43 @@ def choose_versions(source: Source, options: RunOptions, run: Run) -> Versions:
     old, new = under_test, under_test
     if options.previous:
         old = source.take(options.previous)
-    elif options.artifacts:
-        run.add_unchecked("an upgrade to other artifacts: --previous names the artifacts that --artifacts replace")
-    else:
+    elif not options.artifacts:
         new = source.build(source.definition.version + NEXT)
-    for fault in options.network_faults if old.digest == new.digest else ():
-        if network_faults.needs_other_build(fault):
-            raise UsageError(f"network fault {fault.name} needs a second build; give one with --previous")
     is_third_built = options.is_thorough and not (options.artifacts or options.previous)
     newest = source.build(source.definition.version + 2 * NEXT) if is_third_built else new
     return Versions(under_test, old, new, newest)
+
+
+def _planned_versions(source: Source, options: RunOptions, planned: ImagePlan) -> Versions | None:
+    """Those of the plan, from the store, else from the tree that an option names.
+
+    None if the store lacks one and no tree is named, or if an option names a folder: they are then built or taken in.
+    """
+    given = [place for place in (options.artifacts, options.previous) if place]
+    trees = [place for place in given if isinstance(place, InTree)]
+    if len(trees) < len(given):
+        return None
+    for place in trees:
+        if not any(digest.startswith(place.digest) for digest in options.planned_artifacts):
+            raise UsageError(f"--plan is not about the artifacts {place.digest[:12]}, but about {_names(planned)}")
+    found = {digest: source.find(digest, trees[0].tree if trees else "") for digest in planned.artifacts}
+    roles = (planned.digests["artifacts"], *(planned.versions[role] for role in ROLES))
+    under_test, old, new, newest = (found[digest] for digest in roles)
+    if under_test and old and new and newest:
+        return Versions(under_test, old, new, newest)
+    return None
+
+
+def _check_planned(versions: Versions, planned: ImagePlan) -> None:
+    here = (versions.under_test, versions.old, versions.new, versions.newest)
+    wanted = (planned.digests["artifacts"], *(planned.versions[role] for role in ROLES))
+    if other := next((pair for pair in zip(here, wanted, strict=True) if pair[0].digest != pair[1]), None):
+        raise UsageError(
+            f"--plan is about the artifacts {other[1][:12]} of {planned.name}, this host has {other[0].digest[:12]}; "
+            f"on the host that made the plan: bootproof push {' '.join(planned.artifacts)} TREE; here: pytest "
+            f"--artifacts TREE@{planned.artifacts[0]} …"
+        )
+
+
+def _names(planned: ImagePlan) -> str:
+    return ", ".join(digest[:12] for digest in planned.artifacts)

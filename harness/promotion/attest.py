@@ -12,13 +12,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from harness.core import digest, serialization
 from harness.core.errors import ImageError, UsageError, optional
 from harness.core.serialization import Format
 from harness.model.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
-from harness.model.layout import ATTESTATION, EVENTS, SBOM, STATEMENT
+from harness.model.layout import ATTESTATION, EVENTS, PLAN, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
 
 KEY_VARIABLE = "BOOTPROOF_SIGN_KEY"
@@ -360,13 +361,20 @@ def _canonical(value: Any) -> bytes:
 
 
 def write_all(
-    folder: Path, verdict: Verdict, artifacts: Artifacts, signer: Any | None, policy: str = ""
+    folder: Path,
+    verdict: Verdict,
+    artifacts: Artifacts,
+    signer: Any | None,
+    policy: str = "",
+    parts: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Path]:
-    """Write the bill of materials and the attestation, or without a ``signer`` the statement, to a run's ``folder``."""
+    """Write the bill of materials and the attestation, or without a ``signer`` the statement, to a run's ``folder``.
+
+    ``parts`` maps each part of a merged run to the SHA-256 of its own attestation.
+    """
     bill = sbom(artifacts.manifest)
-    bound = {SBOM: digest.of_bytes(bill), **({"policy": policy} if policy else {})}
-    if (folder / EVENTS).exists():
-        bound[EVENTS] = digest.of_file(folder / EVENTS)
+    bound = {SBOM: digest.of_bytes(bill), **({"policy": policy} if policy else {}), **parts}
+    bound |= {name: digest.of_file(folder / name) for name in (EVENTS, PLAN) if (folder / name).exists()}
     content = statement(verdict, artifacts, bound)
     written = {SBOM: bill, **({ATTESTATION: sign(content, signer)} if signer else {STATEMENT: content})}
     for name, content in written.items():

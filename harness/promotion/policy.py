@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from harness.core.errors import Blame
 from harness.core.statistics import median_interval
-from harness.model.verdict import BootResult, Finding, Outcome, Verdict, is_like
+from harness.model.verdict import BootResult, Finding, Outcome, Verdict, is_like, together
 from harness.verdict.coverage import FLAKE, THOROUGH
 
 CHECK_FAILED, _OVER_BUDGET = "check-failed", "over-budget"
@@ -79,11 +79,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenBuild:
-    """A build's verdict, the sizes of its files in bytes, and its number of packages."""
+    """A build's ``verdict``, that of all its ``runs`` together, the sizes of its files in bytes, and its number of
+    packages."""
 
     verdict: Verdict
+    runs: tuple[Verdict, ...]
     sizes: dict[str, int]
     packages: int
+
+    @property
+    def ran_on(self) -> str:
+        return together(run.ran_on for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +103,24 @@ class Refusal:
 def refusals(rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: datetime) -> Iterator[Refusal]:
     """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build."""
     verdict, command = new.verdict, _command(rules, new.verdict)
-    yield from _about_time(rules, verdict, at, command)
+    if partial := [run for run in new.runs if run.is_partial]:
+        yield from map(_partial, partial)
+        return  # what other parts have proven is not known
+    for run in new.runs:
+        yield from _about_time(rules, run, at, command)
     yield from _about_waivers(rules, at)
     yield from _about_findings(rules, verdict, at, command)
     yield from _about_coverage(rules, verdict, at, command)
     if now and not any(waiver.finding == _OVER_BUDGET for waiver in _in_force(rules, at)):
         yield from _about_budget(rules.budget, new, now)
+
+
+def _partial(run: Verdict) -> Refusal:
+    parts = ", ".join(str(part.number) for part in run.parts)
+    return Refusal(
+        why=f"the verdict is about {'part' if len(run.parts) == 1 else 'parts'} {parts} of {run.parts[0].of} only",
+        remedy="run bootproof merge RUN… on the folders of all parts, and promote the merged run",
+    )
 
 
 def _in_force(rules: StreamRules, at: datetime) -> list[Waiver]:
@@ -217,7 +235,7 @@ def _is_excused_check(check: str, rules: StreamRules, verdict: Verdict, at: date
 
 
 def _about_budget(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterator[Refusal]:
-    yield from _about_boots(budget, new.verdict, now.verdict)
+    yield from _about_boots(budget, new, now)
     yield from _about_memory(budget, new.verdict, now.verdict)
     sums = [{**one.sizes, "all files": sum(one.sizes.values())} for one in (new, now)]
     for name, size in sums[0].items():
@@ -245,7 +263,7 @@ def _about_budget(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterato
             yield _over(name, f"{count - before} more", f"{allowed} more")
 
 
-def _about_boots(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal]:
+def _about_boots(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterator[Refusal]:
     """Each phase of each boot path."""
     if budget.boot_percent is None:
         return
@@ -253,8 +271,8 @@ def _about_boots(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal
         yield Refusal(why=f"boots under {new.ran_on} cannot be compared with the published build's under {now.ran_on}",
                       remedy=f"run the suite on a host with {now.ran_on}")  # fmt: skip
         return
-    for path in new.coverage.boot_paths:
-        fresh, old = _boots(new, path), _boots(now, path)
+    for path in new.verdict.coverage.boot_paths:
+        fresh, old = _boots(new.verdict, path), _boots(now.verdict, path)
         if not old:
             continue
         if refusal := _too_few(path, len(fresh), len(old)):

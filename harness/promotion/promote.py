@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 
 from harness.core import digest, serialization
 from harness.core.errors import ImageError, UsageError
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
-from harness.model.verdict import Verdict
+from harness.model.verdict import Part, Verdict
 from harness.promotion import attest
 from harness.promotion.attest import Attestation, NotVerified
 from harness.promotion.policy import Budget, Policy, ProvenBuild, Refusal, StreamRules, refusals
 from harness.promotion.policy_file import load_policy
 from harness.promotion.published_tree import Pointer, Proof, PublishedTree, StreamEntry, boot_script, check_files
+from harness.promotion.unite import unite
 
 _BACKWARDS = timedelta(minutes=5)
 
@@ -55,26 +57,30 @@ class Promoter:
 
 
 def promote(
-    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proof: Proof, promoter: Promoter
+    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proofs: Sequence[Proof], promoter: Promoter
 ) -> Pointer:
-    """Point ``stream`` to ``artifacts``; `NotPromoted` or `NotVerified` say why not, and nothing changes then."""
+    """Point ``stream`` to ``artifacts``, if the runs of ``proofs`` together prove what its policy requires.
+
+    `NotPromoted` or `NotVerified` say why not, and nothing changes then.
+    """
     policy, policy_digest = promoter.read_policy()
     rules = _stream_rules(policy, stream, promoter.policy)
-    attested = _verified(image, artifacts, proof, policy)
+    attested = _all_verified(image, artifacts, proofs, policy)
     with tree.locked():
         pointer = tree.current(image, stream)
         _check_clock(pointer, promoter.at)
         needs_now = pointer is not None and rules.budget != Budget()
         now = _published(tree, pointer, policy) if pointer and needs_now else None
-        new = _described(attested.verdict, artifacts.manifest)
-        if reasons := list(refusals(rules, new, now, promoter.at)):
+        new = _described(attested, artifacts.manifest)
+        if reasons := list(dict.fromkeys(refusals(rules, new, now, promoter.at))):
             raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", reasons)
         if pointer and pointer.entry.artifacts == artifacts.digest:
-            check_files(tree.artifacts(artifacts.digest), attested.files)
+            check_files(tree.artifacts(artifacts.digest), attested[0].files)
             return pointer
-        tree.put(artifacts, attested.files)
-        tree.put_proof(proof)
-        entry = _entry(promoter.at, "promote", artifacts.manifest, proof, policy_digest, attested.by)
+        tree.put(artifacts, attested[0].files)
+        for proof in proofs:
+            tree.put_proof(proof)
+        entry = _entry(promoter.at, "promote", artifacts.manifest, proofs, policy_digest, attested)
         return tree.move(image, stream, entry, boot_script(artifacts, image, stream))
 
 
@@ -89,10 +95,10 @@ def roll_back(tree: PublishedTree, image: str, stream: str, promoter: Promoter, 
         history = tree.history(image, stream)
         _check_clock(tree.current(image, stream), promoter.at)
         entry = _earlier(history, to, f"{image} {stream}")
-        artifacts, proof = load_artifacts(tree.artifacts(entry.artifacts)), tree.proof(entry.attestation)
-        attested = _verified(image, artifacts, proof, policy)
-        check_files(artifacts.folder, attested.files)
-        back = _entry(promoter.at, "rollback", artifacts.manifest, proof, policy_digest, attested.by)
+        artifacts, proofs = load_artifacts(tree.artifacts(entry.artifacts)), tree.proofs(entry)
+        attested = _all_verified(image, artifacts, proofs, policy)
+        check_files(artifacts.folder, attested[0].files)
+        back = _entry(promoter.at, "rollback", artifacts.manifest, proofs, policy_digest, attested)
         return tree.move(image, stream, back, boot_script(artifacts, image, stream))
 
 
@@ -114,6 +120,32 @@ def _stream_rules(policy: Policy, stream: str, file: Path) -> StreamRules:
     if stream not in policy.streams:
         raise UsageError(f"{file} has no stream {stream!r}; it has {', '.join(policy.streams) or 'none'}")
     return policy.streams[stream]
+
+
+def _all_verified(image: str, artifacts: Artifacts, proofs: Sequence[Proof], policy: Policy) -> list[Attestation]:
+    """The attestations, each as `_verified`, of runs with the same inputs, none of which repeats another."""
+    attested = [_verified(image, artifacts, proof, policy) for proof in proofs]
+    for one, other in combinations(attested, 2):
+        if one.files != other.files:
+            raise NotVerified("the runs attest other bytes of one file", "run both from one copy of the artifacts")
+        _check_together(one.verdict, other.verdict)
+    return attested
+
+
+def _check_together(one: Verdict, other: Verdict) -> None:
+    both = f"the runs of {one.started} and {other.started}"
+    for what in ("definition", "suite", "harness"):
+        if one.digests.get(what) != other.digests.get(what):
+            raise NotVerified(f"{both} do not count together: the {what} differs", "promote runs of one commit")
+    if attest.are_same(one, other):
+        raise NotVerified(f"{both} are one run, and count once", "give each run once")
+    if shared := {_identity(part) for part in one.parts} & {_identity(part) for part in other.parts}:
+        number = min(shared)[0]
+        raise NotVerified(f"{both} have part {number} of one plan in common", "give a run that has each part once")
+
+
+def _identity(part: Part) -> tuple[int, str, str, str]:
+    return part.number, part.plan, part.host, part.started
 
 
 def _verified(image: str, artifacts: Artifacts, proof: Proof, policy: Policy) -> Attestation:
@@ -141,27 +173,37 @@ def _check_clock(pointer: Pointer | None, at: datetime) -> None:
 
 
 def _published(tree: PublishedTree, pointer: Pointer, policy: Policy) -> ProvenBuild:
-    proof = tree.proof(pointer.entry.attestation)
-    attested = attest.verify(proof.attestation, policy.keys, "the attestation of the published build")
+    where = "the attestation of the published build"
+    attested = [attest.verify(proof.attestation, policy.keys, where) for proof in tree.proofs(pointer.entry)]
     file = tree.manifest(pointer.entry.artifacts)
-    check_files(file.parent, {MANIFEST: attested.files[MANIFEST]})
-    return _described(attested.verdict, serialization.read(Manifest, file))
+    check_files(file.parent, {MANIFEST: attested[0].files[MANIFEST]})
+    return _described(attested, serialization.read(Manifest, file))
 
 
-def _described(verdict: Verdict, manifest: Manifest) -> ProvenBuild:
+def _described(attested: Sequence[Attestation], manifest: Manifest) -> ProvenBuild:
     sizes = {name: file.size_bytes for name, file in manifest.files.items()}
-    return ProvenBuild(verdict=verdict, sizes=sizes, packages=len(manifest.packages))
+    runs = tuple(one.verdict for one in attested)
+    return ProvenBuild(verdict=unite(runs), runs=runs, sizes=sizes, packages=len(manifest.packages))
 
 
-def _entry(at: datetime, action: str, manifest: Manifest, proof: Proof, policy_digest: str, by: str) -> StreamEntry:
+def _entry(
+    at: datetime,
+    action: str,
+    manifest: Manifest,
+    proofs: Sequence[Proof],
+    policy_digest: str,
+    attested: Sequence[Attestation],
+) -> StreamEntry:
+    first, *further = (proof.name for proof in proofs)
     return StreamEntry(
         at=at.isoformat(timespec="seconds"),
         action=action,
         artifacts=manifest.digest,
         version=manifest.version,
-        attestation=proof.name,
+        attestation=first,
         policy=policy_digest,
-        by=by,
+        by=", ".join(dict.fromkeys(one.by for one in attested)),
         script="",
         previous="",
+        further=tuple(further),
     )

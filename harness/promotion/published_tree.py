@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.core import digest, durable, serialization
 from harness.core.errors import HostError, UsageError
@@ -50,9 +51,9 @@ def is_name(text: str) -> bool:
 class StreamEntry:
     """One line of a history. ``action`` is promote or rollback.
 
-    ``artifacts``, ``attestation``, ``policy`` and ``script`` (of boot.ipxe) are SHA-256; ``by`` is the name of the key
-    that signed the attestation; ``previous`` is the digest of the line before. `ValueError` for an invalid digest,
-    because paths are made of them.
+    ``artifacts``, ``attestation``, ``policy`` and ``script`` (of boot.ipxe) are SHA-256, and so are the ``further``
+    attestations of a promotion that several runs prove; ``by`` names the keys that signed them; ``previous`` is the
+    digest of the line before. `ValueError` for an invalid digest, because paths are made of them.
     """
 
     at: str
@@ -64,9 +65,15 @@ class StreamEntry:
     by: str
     script: str
     previous: str
+    further: tuple[str, ...] = ()
+
+    @property
+    def attestations(self) -> tuple[str, ...]:
+        """All attestations that prove it."""
+        return (self.attestation, *self.further)
 
     def __post_init__(self) -> None:
-        for name in (self.artifacts, self.attestation):
+        for name in (self.artifacts, *self.attestations):
             if not _DIGEST.fullmatch(name):
                 raise ValueError(f"{name!r} is not a SHA-256")
 
@@ -222,12 +229,16 @@ class PublishedTree:
         check_files(folder, {ATTESTATION: name})
         return read_proof(folder)
 
+    def proofs(self, entry: StreamEntry) -> tuple[Proof, ...]:
+        """All proofs of a promotion, as `proof`."""
+        return tuple(self.proof(name) for name in entry.attestations)
+
     def move(self, image: str, stream: str, entry: StreamEntry, script: str) -> Pointer:
         """Point the stream to the artifacts of ``entry``, in one step."""
         link = self._stream(image, stream)
         history = self.history(image, stream) if link.is_dir() else ()
-        own = {"previous": _digest(history[-1]) if history else _FIRST, "script": digest.of_bytes(script.encode())}
-        entries = [*history, replace(entry, **own)]
+        previous = _digest(history[-1]) if history else _FIRST
+        entries = [*history, replace(entry, previous=previous, script=digest.of_bytes(script.encode()))]
         pointer = Pointer(image=image, stream=stream, number=len(entries), entry=entries[-1])
         generations = link.parent / ".generations"
         generations.mkdir(parents=True, exist_ok=True)
@@ -338,8 +349,14 @@ def _changed(file: Path) -> NotVerified:
     )
 
 
+def _plain(entry: StreamEntry) -> dict[str, Any]:
+    """Without further attestations, as Bootproof before December 2026 wrote it."""
+    plain: dict[str, Any] = serialization.dump(entry)
+    return plain if entry.further else {name: value for name, value in plain.items() if name != "further"}
+
+
 def _line(entry: StreamEntry) -> bytes:
-    return json.dumps(serialization.dump(entry), sort_keys=True).encode() + b"\n"
+    return json.dumps(_plain(entry), sort_keys=True).encode() + b"\n"
 
 
 def _digest(entry: StreamEntry) -> str:
@@ -348,5 +365,5 @@ def _digest(entry: StreamEntry) -> str:
 
 def _sealed(pointer: Pointer) -> bytes:
     """The JSON of ``pointer`` with its own digest, so that every change is noticed."""
-    plain = serialization.dump(pointer)
+    plain = {**serialization.dump(pointer), "entry": _plain(pointer.entry)}
     return json.dumps({"stream": plain, "sha256": digest.of_value(plain)}, indent=2).encode() + b"\n"

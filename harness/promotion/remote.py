@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.core import process
 from harness.core.errors import HostError
 from harness.core.process import CommandFailed
-from harness.model.artifacts import MANIFEST
+from harness.model.artifacts import MANIFEST, Artifacts
 from harness.promotion.attest import NotVerified
 from harness.promotion.published_tree import Pointer, PublishedTree, read_pointer
 from harness.store.store import find_store
@@ -65,7 +65,8 @@ class RemoteTree:
         file.symlink_to(Path(link.name) / "stream.json")
         if self.tree.current(pointer.image, pointer.stream) != pointer:
             raise NotVerified(f"{self.place}: {file.name} was sent in part", "promote again from the host that sent it")
-        self._fetch(f"attestations/{pointer.entry.attestation}")
+        for attestation in pointer.entry.attestations:
+            self._fetch(f"attestations/{attestation}")
         self._fetch(
             f"artifacts/{pointer.entry.artifacts}", ["--include", MANIFEST], into=f"manifests/{pointer.entry.artifacts}"
         )
@@ -74,16 +75,17 @@ class RemoteTree:
         """Fetch all artifacts and attestations in the history of ``stream``."""
         for entry in self.tree.history(image, stream):
             self._fetch(f"artifacts/{entry.artifacts}")
-            self._fetch(f"attestations/{entry.attestation}")
+            for attestation in entry.attestations:
+                self._fetch(f"attestations/{attestation}")
 
     def fetch_digest(self, name: str) -> None:
         """Fetch the artifacts of that digest, if the tree has them."""
         self._fetch(f"artifacts/{name}")
 
     def publish(self, pointer: Pointer) -> None:
-        """Send the artifacts and the attestation of ``pointer``, then ``pointer`` itself."""
+        """Send the artifacts and the attestations of ``pointer``, then ``pointer`` itself."""
         entry, streams = pointer.entry, f"streams/{pointer.image}"
-        for folder in (f"artifacts/{entry.artifacts}", f"attestations/{entry.attestation}"):
+        for folder in (f"artifacts/{entry.artifacts}", *(f"attestations/{name}" for name in entry.attestations)):
             self._send(folder)
         generation = f"{streams}/.generations/{pointer.generation}"
         self._send(generation)
@@ -91,6 +93,20 @@ class RemoteTree:
         self._replace(local / "history.jsonl", f"{streams}/{pointer.stream}/history.jsonl")
         self._replace(local / _SCRIPT, f"{streams}/{pointer.stream}/{_SCRIPT}")
         self._replace(local / "stream.json", f"{streams}/{pointer.stream}.json")
+
+    def send_artifacts(self, artifacts: Artifacts) -> bool:
+        """Send ``artifacts``, their manifest last; False if they were there. `HostError` if the copy differs."""
+        place = f"{self.place}/artifacts/{artifacts.digest}"
+        names = [f"--include=/{name}" for name in artifacts.manifest.files]
+        try:
+            was_there = MANIFEST in process.output([*rclone_argv(), "lsf", place]).split()
+        except CommandFailed:  # there is no such folder, or the copy will say what is wrong
+            was_there = False
+        if not was_there:
+            self._rclone("copy", "--checksum", *names, str(artifacts.folder), place)
+            self._rclone("copyto", str(artifacts.folder / MANIFEST), f"{place}/{MANIFEST}")
+        self._rclone("check", "--one-way", *names, f"--include=/{MANIFEST}", str(artifacts.folder), place)
+        return not was_there
 
     def _fetch(self, below: str, options: Iterable[str] = (), into: str = "") -> None:
         into = str(self.tree.root / (into or below))
@@ -107,14 +123,17 @@ class RemoteTree:
 
     def _rclone(self, *arguments: str, may_be_missing: bool = False) -> None:
         """Run rclone; `HostError` if it fails, except for a missing source with ``may_be_missing``."""
-        rclone = [process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3"]
         try:
-            process.output([*rclone, *arguments])
+            process.output([*rclone_argv(), *arguments])
         except CommandFailed as error:
             if not (may_be_missing and "directory not found" in error.tail):
                 raise HostError(
                     f"{self.place}: rclone failed; the streams there are unchanged:\n{error.tail}"
                 ) from error
+
+
+def rclone_argv() -> list[str]:
+    return [process.require("rclone", "rclone"), "--retries", "1", "--low-level-retries", "3"]
 
 
 def open_tree(given: str, image: str, until: ExitStack) -> LocalTree | RemoteTree:

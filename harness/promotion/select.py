@@ -15,6 +15,7 @@ from harness.model.verdict import Verdict
 from harness.promotion import attest
 from harness.promotion.published_tree import Proof, is_name
 from harness.promotion.remote import LocalTree, RemoteTree, open_tree
+from harness.promotion.unite import unite
 from harness.runs import history
 from harness.store.store import Store, find_store
 
@@ -65,19 +66,20 @@ def select_promoted(given: str | None, image: str, stream: str, until: ExitStack
     return None
 
 
-def artifacts_of_stream(opened: LocalTree | RemoteTree, image: str, stream: str) -> tuple[Artifacts, Proof]:
-    """The artifacts that ``stream`` points to, fetched, and their proof; `UsageError` if there is no such stream."""
+def artifacts_of_stream(opened: LocalTree | RemoteTree, image: str, stream: str) -> tuple[Artifacts, tuple[Proof, ...]]:
+    """The artifacts that ``stream`` points to, fetched, and their proofs; `UsageError` if there is no such stream."""
     tree = opened.tree
     pointer = tree.current(image, stream)
     if pointer is None:
         raise UsageError(f"{tree.root} has no stream {stream} of {image}")
     opened.fetch_artifacts(image, stream)
-    return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proof(pointer.entry.attestation)
+    return load_artifacts(tree.artifacts(pointer.entry.artifacts)), tree.proofs(pointer.entry)
 
 
 def _of_stream(opened: LocalTree | RemoteTree, image: str, stream: str) -> Side:
-    artifacts, proof = artifacts_of_stream(opened, image, stream)
-    return Side(artifacts=artifacts, verdict=attest.unverified(proof.attestation, stream).verdict)
+    artifacts, proofs = artifacts_of_stream(opened, image, stream)
+    runs = [attest.unverified(proof.attestation, stream).verdict for proof in proofs]
+    return Side(artifacts=artifacts, verdict=unite(runs))
 
 
 def _of_digest(name: str, store: Store, tree: str | None, until: ExitStack) -> Artifacts:

@@ -43,7 +43,7 @@ def gather(boot: BootResult, folder: Path) -> Beside:
 def read_beside(boot: BootResult, name: str, folder: Path) -> bytes:
     """A file beside the boot's console, or nothing. It is searched in ``folder`` first, which may have been moved."""
     named = Path(boot.console).with_name(name)
-    for path in (folder.joinpath(*named.parts[-3:]), named):
+    for path in (folder.joinpath(boot.machine, *named.parts[-2:]), named):
         try:
             return path.read_bytes()
         except OSError:

@@ -12,10 +12,10 @@ from harness.core import serialization
 from harness.core.text import clean
 from harness.diff import SHOWN, Diff, unknown_sections
 from harness.model.finding_catalog import next_step
-from harness.model.layout import BUNDLE_SUFFIX
 from harness.model.verdict import Verdict
 from harness.report import evidence, findings, matrix, waterfall, words
 from harness.report.logs import anchors, pack
+from harness.report.terminal import bundles
 from harness.report.trends import draw
 from harness.runs.folder import unwritable
 from harness.runs.history import Series
@@ -61,13 +61,15 @@ def _context(
     links = {place: link for log in logs for place, link in log.links.items()}
     return {
         "verdict": verdict,
+        "name": words.name(verdict),
+        "parts": words.parts(verdict),
         "promoted": promoted,
         "why": words.why(verdict),
         "facts": words.facts(verdict),
         "observed": findings.by_blame(verdict.findings, links),
         "next_step": next_step,
         "dependents": words.dependents,
-        "bundles": sorted(file.name for file in folder.glob(f"*{BUNDLE_SUFFIX}")),
+        "bundles": [str(file.relative_to(folder)) for file in bundles(folder)],
         "matrix": matrix.lay_out(verdict),
         "waterfall": waterfall.lay_out(verdict, promoted, names, folder),
         "phases": waterfall.PHASES,

@@ -28,7 +28,7 @@ def markdown(verdict: Verdict, folder: Path) -> str:
 
 
 def _lines(verdict: Verdict, folder: Path) -> Iterator[str]:
-    yield f"### {_SIGNS[verdict.outcome]} {_text(verdict.image)} {_text(verdict.version)}: {verdict.outcome}"
+    yield f"### {_SIGNS[verdict.outcome]} {_text(words.name(verdict))}: {verdict.outcome}"
     yield f"\n{_text(words.why(verdict))}"
     yield f"\n{' · '.join(words.facts(verdict))}"
     groups = findings.by_blame(verdict.findings, {})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX, bundle_name
+from harness.model.layout import ATTESTATION, BUNDLE_SUFFIX, PART, bundle_name
 from harness.model.verdict import Cost, Finding, Outcome, Verdict
 from harness.report import words
 
@@ -60,13 +60,21 @@ def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> I
     yield from _format_bundles(verdict, folder, shown)
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
-    if verdict.outcome is Outcome.INCONCLUSIVE:
+    if verdict.is_partial:
+        yield "a part proves nothing alone: bootproof merge makes one verdict of all parts"
+    elif verdict.outcome is Outcome.INCONCLUSIVE:
         yield "inconclusive: fix the host, or run all required checks, and run again"
 
 
 def _bundle_of(finding: Finding, folder: Path) -> Path:
-    """Where the bundle of the finding's boot or test is, if there is one."""
-    return folder / _bundle_name(finding.where)
+    """Where the bundle of the finding's boot or test is, if there is one; in a merged run, in its part's folder."""
+    name = _bundle_name(finding.where)
+    return next((file for file in bundles(folder) if file.name == name), folder / name)
+
+
+def bundles(folder: Path) -> list[Path]:
+    """The bundles of a run; of a merged one, also those of its parts."""
+    return sorted([*folder.glob(f"*{BUNDLE_SUFFIX}"), *folder.glob(f"{PART}*/*{BUNDLE_SUFFIX}")])
 
 
 def _bundle_name(where: str) -> str:
@@ -100,7 +108,7 @@ def _format_bundles(verdict: Verdict, folder: Path, shown: Shown) -> Iterator[st
     known = [place for finding in verdict.findings for place in finding.places]
     known += [finding.where for finding in verdict.findings if not shown.has(finding)]
     beside = {_bundle_name(place) for place in known}
-    others = [file for file in sorted(folder.glob(f"*{BUNDLE_SUFFIX}")) if file.name not in beside]
+    others = [file for file in bundles(folder) if file.name not in beside]
     yield from (f"reproduce: bootproof replay {file}" for file in others[:_BUNDLES])
     if others[_BUNDLES:]:
         yield f"{len(others) - _BUNDLES} more bundles: {folder}/*{BUNDLE_SUFFIX}"

@@ -12,9 +12,22 @@ _EVIDENCE_LINES = 6
 _PLACES = 3
 
 
+def name(verdict: Verdict) -> str:
+    """What the verdict is about: the image, its version and, if it is about a part of a run only, which one."""
+    part = f", {verdict.parts[0]}" if verdict.is_partial and len(verdict.parts) == 1 else ""
+    return f"{verdict.image} {verdict.version}{part}"
+
+
+def parts(verdict: Verdict) -> dict[str, str]:
+    """Which host ran each part, and how it ended; empty for a run of one host."""
+    return {
+        str(part): f"{part.host}: {part.outcome}, {part.elapsed_s:,.0f} s" for part in verdict.parts if part.outcome
+    }
+
+
 def headline(verdict: Verdict) -> str:
     """The outcome and its cause: what the first finding says, or what did not run."""
-    outcome = f"{verdict.image} {verdict.version}: {verdict.outcome.upper()}"
+    outcome = f"{name(verdict)}: {verdict.outcome.upper()}"
     if verdict.outcome is Outcome.PASSED:
         return outcome
     if verdict.findings:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -45,13 +45,11 @@ class Run:
 
     def add(self, event: Event) -> None:
         """Append one event, whole: a single write to a file opened for appending; `HostError` if that fails."""
-        plain = {
-            "kind": type(event).__name__,
-            "worker": self.worker,
-            "time_s": round(time.time(), 3),
-            "data": serialization.dump(event),
-        }
-        self._append((json.dumps(plain) + "\n").encode())
+        self.add_all([Recorded(worker=self.worker, time_s=time.time(), event=event)])
+
+    def add_all(self, recorded: Iterable[Recorded]) -> None:
+        """Append events that were recorded elsewhere, all or none of them."""
+        self._append("".join(map(_line, recorded)).encode())
 
     def _append(self, lines: bytes) -> None:
         try:
@@ -111,6 +109,16 @@ class Run:
 
     def boots(self) -> tuple[BootResult, ...]:
         return tuple(self.of_kind(BootResult))
+
+
+def _line(recorded: Recorded) -> str:
+    plain = {
+        "kind": type(recorded.event).__name__,
+        "worker": recorded.worker,
+        "time_s": round(recorded.time_s, 3),
+        "data": serialization.dump(recorded.event),
+    }
+    return json.dumps(plain) + "\n"
 
 
 class EventReader:

@@ -195,7 +195,7 @@ def _row(store: Store, verdict: Verdict, folder: Path) -> list[Any]:
         verdict.image,
         verdict.version,
         verdict.digests["artifacts"],
-        verdict.outcome.value,
+        (Outcome.INCONCLUSIVE if verdict.is_partial else verdict.outcome).value,  # a part proves nothing alone
         verdict.started,
         verdict.elapsed_s,
         verdict.host.get("accelerator", "").partition(":")[0],

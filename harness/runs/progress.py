@@ -27,7 +27,7 @@ class BuildProgress:
 
     def started(self, step: str, detail: str) -> None:
         self._detail = detail
-        if step in ("bootstrap", "configure", "wait"):
+        if step in ("bootstrap", "configure", "bring", "wait"):
             self._say(f"{self._image}: {step} … {detail}".rstrip())
 
     def ended(self, step: str, took_s: float) -> None:

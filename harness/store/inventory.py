@@ -31,6 +31,7 @@ class StoreKind(StrEnum):
     TEMPLATE = "template"
     LAYER = "layer"
     PACKAGES = "packages"
+    INCOMING = "incoming"
     WORK = "work"
     NOTE = "notes"
     LOG = "logs"
@@ -40,7 +41,9 @@ class StoreKind(StrEnum):
     @property
     def is_large(self) -> bool:
         """Whether removing such items frees a noticeable amount of space."""
-        return self in (StoreKind.ARTIFACTS, StoreKind.TEMPLATE, StoreKind.LAYER, StoreKind.PACKAGES)
+        return self in (
+            StoreKind.ARTIFACTS, StoreKind.TEMPLATE, StoreKind.LAYER, StoreKind.PACKAGES, StoreKind.INCOMING
+        )  # fmt: skip
 
     @property
     def is_grouped(self) -> bool:
@@ -94,7 +97,8 @@ def survey(store: Store) -> StoreSurvey:
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_bytes = shutil.disk_usage(existing).free
     templates = [_template(folder) for folder in _children(root / "templates")]
-    return StoreSurvey(root=root, items=(*artifacts, *templates, *work, *others), free_bytes=free_bytes)
+    incoming = [_incoming(folder) for folder in _children(root / "incoming")]
+    return StoreSurvey(root=root, items=(*artifacts, *templates, *incoming, *work, *others), free_bytes=free_bytes)
 
 
 Build = tuple[StoreItem, tuple[str, ...]]
@@ -133,6 +137,15 @@ def _template(folder: Path) -> StoreItem:
         version=template.version,
         why_stale=why_stale or template.alteration(),
     )
+
+
+def _incoming(folder: Path) -> StoreItem:
+    """What was received of artifacts; a run that wants them continues a transfer that was interrupted."""
+    item = _item(StoreKind.INCOMING, folder.name, [folder], user=_user(folder))
+    files = [folder, *_children(folder)]
+    item = replace(item, used_s=max(map(_modified_s, files)))
+    is_old = time.time() - item.used_s > _HALF_MADE_S
+    return replace(item, why_stale="a transfer that was not continued" if is_old and not item.user else "")
 
 
 def _user(folder: Path) -> str:
@@ -226,7 +239,7 @@ def _small(root: Path) -> Iterator[StoreItem]:
         yield _item(StoreKind.ACCELERATOR, path.stem, [path])
     known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
     for path in _children(root):
-        if path.name not in (*known, "ssh"):
+        if path.name not in (*known, "incoming", "ssh"):
             yield _item(StoreKind.OTHER, path.name, [path])
 
 

@@ -20,7 +20,7 @@ from harness.core.namespaces import remove
 from harness.store.inventory import StoreItem, StoreKind, StoreSurvey, survey
 from harness.store.store import Store, is_worked_in
 
-_HELD = (StoreKind.ARTIFACTS, StoreKind.TEMPLATE)
+_HELD = (StoreKind.ARTIFACTS, StoreKind.TEMPLATE, StoreKind.INCOMING)
 """Items whose users lock their folder."""
 _AGES_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

@@ -4,6 +4,7 @@
     builds/<key>.json       the artifacts made from a build's inputs, and the layers between
     layers/<key>.tar, .json  trees between the steps of a build, and their notes
     debs/<suite>/           downloaded packages
+    incoming/<digest>/      what was received so far of artifacts that another host made; locked while they are received
     history/                earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps
     locks/                  one file a key; locked while a process makes what the key names
@@ -73,6 +74,14 @@ class Store:
             if len(found) == 1:
                 return load_artifacts(found[0])
         raise UsageError(f"no artifacts {digest!r} in {self.root}; run bootproof build to make some")
+
+    def whole_artifacts(self, digest: str) -> Artifacts | None:
+        """As `artifacts`, but each byte is compared with the manifest: None if they are missing or damaged."""
+        try:
+            artifacts = self.artifacts(digest)
+        except UsageError:
+            return None
+        return None if _damage(artifacts.folder, artifacts.folder.name, contents=True) else artifacts
 
     def newest(self, image: str, version: str = "") -> Artifacts:
         """The artifacts of ``image``, and of ``version`` if given, that were used last."""

@@ -17,9 +17,10 @@ from harness.core.deadline import host_scale
 from harness.core.process import cores_s
 from harness.model.artifacts import INITRD, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, sources_digest
+from harness.model.events import PlannedTest
 from harness.model.machine_spec import Accelerator, BootPath
 from harness.model.prepared import PreparedImage
-from harness.model.verdict import BootResult, Cost, Finding, Verdict
+from harness.model.verdict import BootResult, Cost, Finding, Part, Verdict
 from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
 from harness.verdict.causes import one_per_cause
@@ -29,6 +30,7 @@ from harness.verdict.coverage import (
     cover,
     decide,
     flakes,
+    of_part,
     rates,
     reasons_of,
     results_of,
@@ -45,7 +47,10 @@ and no quick measurement of the host predicts it."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a run was to prove of one image, and its time: ``suites`` are folders of tests."""
+    """What a run was to prove of one image, and its time: ``suites`` are folders of tests.
+
+    ``parts`` are those of a run in shards that it is about, ``tests`` those of its one part; None for all tests.
+    """
 
     definition: ImageDefinition
     boot_paths: tuple[BootPath, ...]
@@ -53,6 +58,8 @@ class Scope:
     is_thorough: bool
     started: datetime
     elapsed_s: float
+    parts: tuple[Part, ...] = ()
+    tests: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,7 @@ def conclude(scope: Scope, prepared: PreparedImage | None, run: Run) -> Verdict:
         subject = Subject(
             artifacts=artifacts,
             accelerator=prepared.accelerator,
-            digests=_digests(scope.definition, artifacts, _tests(record, scope.suites)),
+            digests=digests_of(scope.definition, artifacts, tests_of(record.planned, scope.suites)),
             host=_host_facts(prepared),
         )
     return assemble(scope, subject, record, cores_s())
@@ -82,7 +89,7 @@ def conclude(scope: Scope, prepared: PreparedImage | None, run: Run) -> Verdict:
 def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now_s: tuple[float, float]) -> Verdict:
     """The verdict on ``record``; ``cores_now_s`` are the CPU seconds of the host used so far, and used or idle."""
     definition, results = scope.definition, results_of(record.reported)
-    planned = {test.test: test.checks for test in record.planned}
+    planned = {test.test: test.checks for test in record.planned if scope.tests is None or test.test in scope.tests}
     findings, booted = list(record.findings), set[str]()
     if subject:
         judged = subject.artifacts.digest
@@ -94,13 +101,15 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
     paths = [path.value for path in scope.boot_paths]
     reasons = reasons_of(record.reported)
     covered = cover(definition, paths, planned, results, booted, reasons=reasons, is_thorough=scope.is_thorough)
+    if scope.tests is not None:
+        covered = of_part(covered, planned)
     coverage = replace(
         covered,
         unchecked=(*record.unchecked, *covered.unchecked),
         power_cuts=sum(n for swept in record.power_cuts for fate, n in swept.fates.items() if fate != "lost"),
     )
     return Verdict(
-        outcome=decide(found, coverage),
+        outcome=decide(found, coverage, is_partial=scope.tests is not None),
         image=definition.name,
         version=definition.version,
         digests=subject.digests if subject else {},
@@ -113,10 +122,11 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
         cost=_cost(record, cores_now_s),
         runtime_profile=record.runtime_profile,
         rates=rates(planned, results),
+        parts=scope.parts,
     )
 
 
-def _digests(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
+def digests_of(definition: ImageDefinition, artifacts: Artifacts, tests: Iterable[Path]) -> dict[str, str]:
     """The SHA-256 of each input that a verdict is bound to; ``tests`` are folders and files."""
     return {
         "artifacts": artifacts.digest,
@@ -140,9 +150,9 @@ def _host_facts(prepared: PreparedImage) -> dict[str, str]:
     }
 
 
-def _tests(record: RunRecord, suites: Sequence[Path]) -> list[Path]:
+def tests_of(planned: Iterable[PlannedTest], suites: Sequence[Path]) -> list[Path]:
     """The folders of the suites, and each file outside of them that a test came from."""
-    files = {Path(test.file).resolve() for test in record.planned}
+    files = {Path(test.file).resolve() for test in planned}
     return [*suites, *sorted(file for file in files if not any(file.is_relative_to(folder) for folder in suites))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -134,6 +135,12 @@ def cover(
     )
 
 
+def of_part(coverage: Coverage, planned: Mapping[str, Collection[str]]) -> Coverage:
+    """The coverage of a part of a run, whose tests are ``planned``: checks of other parts are not missing here."""
+    own = {check for checks in planned.values() for check in checks}
+    return replace(coverage, missing=tuple(check for check in coverage.missing if check in own))
+
+
 def _unchecked(
     planned: Mapping[str, Collection[str]],
     required: Sequence[str],
@@ -189,14 +196,15 @@ def flakes(results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
     return {base: row for base, row in found.items() if {Result.PASSED, Result.FAILED} <= set(row.values())}
 
 
-def decide(findings: Iterable[Finding], coverage: Coverage) -> Outcome:
+def decide(findings: Iterable[Finding], coverage: Coverage, *, is_partial: bool = False) -> Outcome:
     """One proven failure of the image outranks everything; an unproven check makes the verdict inconclusive.
 
-    A check that is not applicable changes nothing, but a verdict without any passed check is not passed.
+    A check that is not applicable changes nothing, but a verdict without any passed check is not passed, except that of
+    a part of a run.
     """
     blames = {finding.blame for finding in findings}
     if Blame.IMAGE in blames:
         return Outcome.FAILED
-    if blames or coverage.missing or coverage.failed or not coverage.passed:
+    if blames or coverage.missing or coverage.failed or not (coverage.passed or is_partial):
         return Outcome.INCONCLUSIVE
     return Outcome.PASSED

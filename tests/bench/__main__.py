@@ -36,7 +36,9 @@ from . import (
     promote,
     replays,
     reports,
+    shards,
     start,
+    template_transport,
 )
 from .table import Figure, Report, host_facts, now, render, versions
 
@@ -56,10 +58,12 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "idle-clones": idle_clones.measure,
     "power-cuts": power_cuts.measure,
     "initrd-starts": initrd_starts.measure,
+    "template-transport": template_transport.measure,
     "promote": promote.measure,
     "report": reports.measure,
     "explain": explain.measure,
     "replays": replays.measure,
+    "shards": shards.measure,
 }
 ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {"emulator": emulator.measure, "kvm": kvm.measure}
 """Not among all rows: these take hours, or a host with KVM."""

@@ -56,7 +56,7 @@ def _pairs(folder: Path, count: int) -> Iterator[tuple[float, float]]:
         shutil.rmtree(proven.tree.root, ignore_errors=True)
         os.sync()
         began_s = time.perf_counter()
-        promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, [proof], proven.promoter())
         middle_s = time.perf_counter()
         copy = folder / "copy"
         copy.mkdir()
@@ -155,7 +155,7 @@ def _accepted_flips(count: int) -> int:
             file.write_bytes(spoilt)
             with suppress(BootproofError):
                 promote(proven.tree, "site", "stable", artifacts,
-                        replace(proof, attestation=loose.read_bytes()), proven.promoter())  # fmt: skip
+                        [replace(proof, attestation=loose.read_bytes())], proven.promoter())  # fmt: skip
                 accepted += 1
             accepted += os.readlink(stream) != before
             file.write_bytes(good)

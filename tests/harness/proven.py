@@ -96,7 +96,7 @@ class Proven:
     def promote(self, version: str = "1", verdict: Verdict | None = None, at: datetime = NOW) -> Pointer:
         artifacts = self.artifacts(version)
         proof = self.proof(artifacts, verdict or self.verdict(artifacts))
-        return promote(self.tree, "site", "stable", artifacts, proof, self.promoter(at))
+        return promote(self.tree, "site", "stable", artifacts, [proof], self.promoter(at))
 
 
 def with_coverage(verdict: Verdict, **changes: object) -> Verdict:

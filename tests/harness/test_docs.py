@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOR_MAINTAINERS = ("architecture.md", "CONTRIBUTING.md")
-FOREIGN_OPTIONS = {"--device", "--now", "--no-deps"}
+FOREIGN_OPTIONS = {"--array", "--dependency", "--device", "--now", "--no-deps"}
 """Of other programs."""
 GROUPS = ("attest", "store")
 """Commands with commands of their own."""
@@ -85,7 +85,9 @@ def _cells(page: Path, heading: str, column: int = 0) -> Iterator[str]:
 def test_each_command_has_the_options_that_a_page_shows(page: Path) -> None:
     for line in COMMAND.findall(page.read_text("utf-8")):
         program, *words = shlex.split(line)
-        options = set(OPTION.findall(line))
+        own, _, pytests = line.partition(" -- ")
+        assert set(OPTION.findall(pytests)) <= _pytest_options(), line
+        options = set(OPTION.findall(own))
         if program == "make":
             assert f"\n{words[0]}:" in (ROOT / "Makefile").read_text("utf-8"), line
         elif program == "bootproof":

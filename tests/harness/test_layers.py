@@ -17,7 +17,7 @@ LAYERS = (
     ("lab", "build", "runs", "diff"),
     ("verdict", "report", "host"),
     ("machine", "promotion"),
-    ("persistence", "replay"),
+    ("persistence", "replay", "pool"),
     ("cli", "plugin"),
 )
 """From the lowest to the highest. Later imports inside of functions count."""

@@ -94,7 +94,7 @@ def test_the_first_bad_version_of_a_stream_is_named(artifacts: Artifacts, tmp_pa
             started=(datetime.now(UTC) - timedelta(hours=1)).isoformat(),
         )
         proof = proven.proof(made, verdict)
-        promote(proven.tree, "base", "stable", made, proof, proven.promoter(datetime.now(UTC)))
+        promote(proven.tree, "base", "stable", made, [proof], proven.promoter(datetime.now(UTC)))
 
     status, said, steps = _bisect(
         versions[0].digest, versions[-1].digest, f"--tree={proven.tree.root}", "--stream=stable"

@@ -39,7 +39,7 @@ def _proven(folder: Path, artifacts: Artifacts) -> tuple[Proven, Verdict]:
 def test_a_machine_boots_the_published_build(tmp_path: Path, artifacts: Artifacts, spec: MachineSpec, lab: Lab) -> None:
     proven, verdict = _proven(tmp_path, artifacts)
     proof = proven.proof(artifacts, verdict)
-    promote(proven.tree, "base", "stable", artifacts, proof, proven.promoter(datetime.now(UTC)))
+    promote(proven.tree, "base", "stable", artifacts, [proof], proven.promoter(datetime.now(UTC)))
     for folder, _, names in os.walk(proven.tree.root, followlinks=True):  # as a server does
         for file in (Path(folder) / name for name in names):
             lab.http.serve(f"/images/{file.relative_to(proven.tree.root)}", file)
@@ -116,7 +116,7 @@ def test_a_tree_behind_ssh_is_promoted_to_with_the_pointer_last(tmp_path: Path, 
         artifacts = made.artifacts(version)
         with _open(sshd) as opened:
             proof = made.proof(artifacts, made.verdict(artifacts))
-            opened.publish(promote(opened.tree, "site", "stable", artifacts, proof, made.promoter()))
+            opened.publish(promote(opened.tree, "site", "stable", artifacts, [proof], made.promoter()))
 
     published = tmp_path / "published"
     with _open(sshd) as opened:

@@ -41,6 +41,7 @@ _PACKAGES = (
     _Package("grub-common", ("grub-mkimage",), _GRUB, without=CheckState.LIMITED),
     _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=CheckState.LIMITED),
     _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=CheckState.LIMITED),
+    _Package("parallel", ("parallel",), "runs shards on many hosts", without=CheckState.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),
     _Package("squashfs-tools", ("mksquashfs",), "packs root file systems", "4.5", version="-version"),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.main import parser
+from harness.cli.main import parse, parser
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,7 +39,7 @@ def test_the_examples_of_a_command_parse(command: argparse.ArgumentParser) -> No
     for line in (command.epilog or "").splitlines():
         if line.startswith("  bootproof "):
             words = line.strip().replace('"', "").partition("   ")[0].partition(" >")[0].split()
-            parser().parse_args(words[1:])
+            parse(words[1:])
 
 
 def test_help_loads_no_module_that_only_acting_needs() -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cli.main import main
 from harness.cli.promote import TRUST_VARIABLE
 from harness.core import serialization
-from harness.model.verdict import Verdict
+from harness.model.verdict import Part, Verdict
 from harness.promotion import attest
 from harness.promotion.select import TREE_VARIABLE
 
@@ -40,12 +41,13 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proven:
     return made
 
 
-def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site", key: str = "ci") -> Path:
+def run(made: Proven, version: str, name: str = "2026-11-21T12-00-00-site", key: str = "ci", **changes: Any) -> Path:
     """The folder of a run of these artifacts; without a ``key``, the run is not signed."""
     artifacts = made.artifacts(version)
     folder = made.folder / "runs" / name
     folder.mkdir(parents=True)
     verdict = replace(made.verdict(artifacts), started=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    verdict = replace(verdict, **changes)
     serialization.write(folder / "verdict.json", verdict)
     (folder / "events.jsonl").write_text('{"kind": "Note"}\n')
     attest.write_all(folder, verdict, artifacts, attest.read_signer(str(made.key(key))) if key else None)
@@ -75,6 +77,35 @@ def test_from_a_run_to_a_stream_and_back(proven: Proven, capsys: pytest.CaptureF
     assert lines[3].endswith(") again")
     assert [line.split()[0] for line in lines[-3:]] == ["1", "2", "1"]
     assert lines[-3].endswith("rollback")
+
+
+def test_a_merged_run_is_promoted_as_any_other_and_its_parts_are_not(
+    proven: Proven, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = tuple(Part(number=number, of=2, plan="9" * 64, host="a") for number in (1, 2))
+    run(proven, "1", "2026-11-21T12-30-00-site", parts=parts[:1])
+    assert promote(proven) == 1
+    said = capsys.readouterr().err
+    assert "the verdict is about part 1 of 2 only" in said
+    assert "run bootproof merge RUN… on the folders of all parts" in said
+
+    run(proven, "1", "2026-11-21T13-00-00-site-merged", parts=parts)
+    assert promote(proven) == 0
+
+
+def test_several_runs_are_promoted_together(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = proven.folder / "images" / "policy.toml"
+    policy.write_text(policy.read_text() + "boots = 6\n")
+    attest.sign_file(policy, attest.read_signer(str(proven.key("keeper"))))
+    first, second = "runs/2026-11-21T12-00-00-site", "runs/2026-11-21T12-30-00-site"
+    run(proven, "1", Path(second).name, started=datetime.now(UTC).isoformat())
+
+    assert promote(proven, "1", "--run", first, "--run", first) == 1
+    assert "3 boots by direct became ready, 6 are required" in capsys.readouterr().err
+    assert promote(proven, "1", "--run", first, "--run", second) == 0
+    assert main(["streams", "--json"]) == 0
+    (pointer,) = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert len(pointer["entry"]["further"]) == 1
 
 
 def test_a_digest_is_found_in_the_published_tree(

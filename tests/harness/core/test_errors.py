@@ -42,7 +42,9 @@ def test_the_message_has_the_problem_and_the_remedy() -> None:
 def test_the_drawn_tree_has_each_error_below_its_base_and_in_its_module() -> None:
     for package in harness.__path__:
         for module in walk_packages([package], "harness."):
-            if not module.name.startswith(("harness.suite", "harness.fixtures", "harness.__main__")):
+            if not module.name.startswith(
+                ("harness.suite", "harness.fixtures", "harness.__main__", "harness.host.hardware_packed")
+            ):
                 import_module(module.name)
     drawn = re.findall(r"^    (?:([│├└─ ]*)─ )?(\w+)(?: {2,}.*?(\w+\.\w+)?)?$", errors.__doc__ or "", re.MULTILINE)
     path: list[str] = []

@@ -104,7 +104,7 @@ class Item:
 
 
 def arranged(*items: Item, tests_s: dict[str, float] | None = None) -> list[str]:
-    prepared = SimpleNamespace(durations=Durations(tests_s=tests_s or {}))
+    prepared = SimpleNamespace(durations=Durations(tests_s=tests_s or {}), slowness=1.0)
     given: Any = list(items)
     collect.arrange(given, {"base": prepared} if tests_s else {})  # type: ignore[dict-item]  # only durations are read
     return [item.nodeid.partition("::")[2] for item in given]

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UsageError
+from harness.model.artifacts import InTree
 from harness.model.machine_spec import BootPath
 from harness.plugin.options import RunOptions, add_options, read_options
 
 ROOT = Path(__file__).parents[3]
+TREE = "https://images.example.org/x@" + "a" * 64
 
 
 class Parser:
@@ -40,6 +42,8 @@ def read(roots: tuple[Path, ...] = (ROOT,), **given: Any) -> RunOptions:
     [
         ({"image": ["base", "nova-kvm"], "artifacts": "x"}, "--artifacts belong to one image"),
         ({"kernel_arguments": "quiet"}, "--kernel-arguments needs --artifacts"),
+        ({"image": ["base", "nova-kvm"], "artifacts": TREE}, "--artifacts belong to one image"),
+        ({"kernel_arguments": "quiet", "artifacts": TREE}, "a published tree have a manifest with their arguments"),
         ({"power_cuts": 0, "thorough": True}, "--power-cuts 0: must be at least 1"),
         ({"power_cuts": 20000}, "--power-cuts needs --thorough"),
         ({"keep_minutes": 0}, "--keep-minutes 0: must be at least 1"),
@@ -92,3 +96,13 @@ def test_the_digest_of_the_policy_beside_the_images_is_bound_to_the_run(tmp_path
     policy.write_text("")
 
     assert len(read(policy=str(policy)).policy) == 64
+
+
+def test_artifacts_are_a_folder_or_of_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd@12345678").mkdir()
+
+    assert read(artifacts=TREE).artifacts == InTree(tree="https://images.example.org/x", digest="a" * 64)
+    assert read(previous="s3:images@12345678").previous == InTree(tree="s3:images", digest="12345678")
+    assert read(artifacts="odd@12345678").artifacts == tmp_path / "odd@12345678"
+    assert read(artifacts="nowhere").artifacts == tmp_path / "nowhere"

@@ -360,7 +360,7 @@ def test_a_key_that_is_not_trusted_counts_for_nothing(proven: Proven) -> None:
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="stranger")
 
     with pytest.raises(NotVerified, match=r"not signed by a trusted key \(ci\)"):
-        promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, [proof], proven.promoter())
 
 
 def test_a_policy_that_is_not_signed_or_was_changed_is_refused(proven: Proven) -> None:
@@ -444,7 +444,7 @@ def test_a_flipped_bit_anywhere_is_refused(proven: Proven, seed: int) -> None:
     spoilt = replace(proof, attestation=loose.read_bytes())
 
     with pytest.raises(BootproofError):
-        promote(proven.tree, "site", "stable", artifacts, spoilt, proven.promoter())
+        promote(proven.tree, "site", "stable", artifacts, [spoilt], proven.promoter())
     assert os.readlink(stream) == ".generations/stable-1"
 
 
@@ -487,7 +487,7 @@ def test_a_key_may_be_revoked_and_the_stream_continues(proven: Proven) -> None:
     artifacts = proven.artifacts("2")
 
     proof = proven.proof(artifacts, proven.verdict(artifacts), key="ci2")
-    assert promote(proven.tree, "site", "stable", artifacts, proof, proven.promoter()).entry.version == "2"
+    assert promote(proven.tree, "site", "stable", artifacts, [proof], proven.promoter()).entry.version == "2"
 
 
 # The tree
@@ -540,7 +540,7 @@ def test_a_target_that_cannot_be_written_is_the_hosts_fault(proven: Proven) -> N
     proof = proven.proof(artifacts, proven.verdict(artifacts))
 
     with pytest.raises(HostError, match="/proc/images cannot be written"):  # not even by root
-        promote(PublishedTree(Path("/proc/images")), "site", "stable", artifacts, proof, proven.promoter())
+        promote(PublishedTree(Path("/proc/images")), "site", "stable", artifacts, [proof], proven.promoter())
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
