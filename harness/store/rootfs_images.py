@@ -79,8 +79,11 @@ def _from_squashfs(path: Path, name: str) -> bytes | None:
 
 
 def _from_ext4(image: Path, name: str) -> bytes | None:
+    """debugfs follows no link, and reads the target of a link as the numbers of blocks."""
     try:
-        return debugfs(image, f'cat "/{name}"', ignored=NOT_FOUND).encode() or None
+        if "Type: regular" not in debugfs(image, f'stat "/{name}"', ignored=NOT_FOUND):
+            return None
+        return debugfs(image, f'cat "/{name}"').encode() or None
     except process.CommandFailed as error:
         raise _damaged(image, error) from error
 

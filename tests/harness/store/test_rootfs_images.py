@@ -1,0 +1,42 @@
+"""Files of root file systems are read without mounting them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.store.rootfs_images import reading
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An ext4 file system as other builders make it: /etc/os-release is a link."""
+    tree = tmp_path / "tree"
+    (tree / "usr/lib").mkdir(parents=True)
+    (tree / "etc").mkdir()
+    (tree / "usr/lib/os-release").write_text("ID=debian\n")
+    (tree / "etc/os-release").symlink_to("../usr/lib/os-release")
+    image = tmp_path / "rootfs.ext4"
+    subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-d", str(tree), str(image), "4M"], check=True)
+    return image
+
+
+def test_a_file_is_read_and_a_link_a_folder_and_what_is_missing_are_nothing(image: Path) -> None:
+    with reading(image) as read:
+        assert read is not None
+        found = {name: read(name) for name in ("usr/lib/os-release", "etc/os-release", "etc", "none")}
+
+    assert found == {"usr/lib/os-release": b"ID=debian\n", "etc/os-release": None, "etc": None, "none": None}
+
+
+def test_a_damaged_image_is_said_to_be_damaged(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.truncate(1 << 20)
+
+    with reading(image) as read:
+        assert read is not None
+        with pytest.raises(UsageError, match="is damaged; copy it again"):
+            read("usr/lib/os-release")
