@@ -155,6 +155,7 @@ def _words(job: Job, folder: Path, store: Store) -> list[str]:
             elif word.startswith(f"{option}="):
                 arguments[number] = f"{option}={store.artifacts(sha256).folder}"
     own = ["--shard", f"{job.shard}/{job.of}", "--plan", str(folder / PLAN), f"--run-dir={folder / RUNS}"]
+    own.append(f"--basetemp={folder / 'tmp'}")  # else tests leave pytest's own folders on the host
     return [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", *arguments, *own]
 
 

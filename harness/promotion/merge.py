@@ -232,6 +232,7 @@ def _add_events(run: Run, part: PartRun, name: str, folder: Path) -> None:
     try:
         run.add_all(one for recorded in Run(folder, "main").events() for one in relocated(recorded, name, folder))
     except ValueError as error:
+        shutil.rmtree(run.folder)
         raise NotVerified(f"{part.folder / EVENTS}: {error}", RESTORE) from error
 
 

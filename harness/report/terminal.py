@@ -60,8 +60,10 @@ def format_verdict(verdict: Verdict, folder: Path, shown: Shown = _NOTHING) -> I
     yield from _format_bundles(verdict, folder, shown)
     if (folder / ATTESTATION).exists():
         yield f"attested: {folder / ATTESTATION}"
-    if verdict.is_partial:
+    if verdict.is_partial and len(verdict.parts) == 1:
         yield "a part proves nothing alone: bootproof merge makes one verdict of all parts"
+    elif verdict.is_partial:
+        yield f"{len(verdict.parts)} of {verdict.parts[0].of} parts: merge this folder again with the others"
     elif verdict.outcome is Outcome.INCONCLUSIVE:
         yield "inconclusive: fix the host, or run all required checks, and run again"
 

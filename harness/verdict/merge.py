@@ -9,6 +9,7 @@ from datetime import datetime
 from statistics import mean
 
 from harness.core.errors import Blame
+from harness.model.layout import PLAN
 from harness.model.shard import ShardPlan
 from harness.model.verdict import Cost, Finding, Part, Verdict
 from harness.verdict.assemble import Scope
@@ -56,7 +57,8 @@ def missing(plan: ShardPlan, parts: Sequence[Part]) -> Iterator[Finding]:
                 where=f"part {number} of {of}",
                 blame=Blame.HOST,
                 evidence=(f"pytest {shlex.join(plan.options)} --shard {number}/{of} --plan PLAN",),
-                cause=f"its job was ended, or its folder was not merged; its {len(shard.tests)} tests are missing",
+                cause="its job was ended, or its folder was not merged; "
+                f"its {len(shard.tests)} tests are missing. PLAN is {PLAN} in the merged run's folder",
             )
 
 

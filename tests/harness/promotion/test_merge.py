@@ -289,6 +289,7 @@ def test_no_path_of_a_part_leads_out_of_its_folder(shards: ShardRun, tmp_path: P
     _attest_again(other)
     with pytest.raises(NotVerified, match="is not a valid name of a machine"):
         merged(tmp_path, other)
+    assert [path for path in (tmp_path / "merged").iterdir() if not path.is_symlink()] == [one.folder]
 
 
 def _attest_again(folder: Path) -> None:
