@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,9 +43,12 @@ class _Load:
 
     @property
     def seconds(self) -> float:
-        """About how long the host takes: the longest unit begins when its templates are booted."""
-        boot_s = self.collected.boot_s
-        return max([self.busy_s, *(unit.took_s + boot_s * bool(unit.templates) for unit in self.units)])
+        """About how long the host takes. What needs templates begins when they are booted, one after the other."""
+        boot_s, lanes = self.collected.boot_s, self.collected.lanes
+        chain_s = boot_s * max((len(unit.templates) for unit in self.units), default=0)
+        waiting = [unit.took_s for unit in self.units if unit.templates]
+        everything = [*(unit.took_s for unit in self.units), *([boot_s] * len(self.templates))]
+        return max(_longest_lane(everything, lanes), chain_s + _longest_lane(waiting, lanes))
 
     def with_(self, *units: Unit) -> _Load:
         return _Load(self.collected, [*self.units, *units])
@@ -70,6 +73,14 @@ class Cut:
     def speed_up(self) -> float:
         """How much faster than one host all are together."""
         return self.alone_s / self.slowest_s
+
+
+def _longest_lane(times_s: list[float], lanes: int) -> float:
+    """When the last of these ends, if the longest begin first and each takes the lane that is free first."""
+    free_s = [0.0] * lanes
+    for took_s in sorted(times_s, reverse=True):
+        heapq.heapreplace(free_s, free_s[0] + took_s)
+    return max(free_s)
 
 
 def units_of(collected: Collected) -> list[Unit]:
@@ -125,18 +136,22 @@ def _dealt(units: Sequence[Unit], collected: Collected, count: int) -> list[_Loa
 
 
 def _evened(loads: list[_Load]) -> list[_Load]:
-    """Move a unit from the slowest share to the one where it makes both quicker, as long as there is one."""
+    """Move units away from the slowest share as long as that makes it quicker, or leaves it less to do, and no other
+    share becomes as slow."""
     while True:
-        slow = max(range(len(loads)), key=lambda number: (loads[number].seconds, -number))
+        slow = max(range(len(loads)), key=lambda number: (loads[number].seconds, loads[number].busy_s, -number))
+        before = (loads[slow].seconds, loads[slow].busy_s)
         moves = [
-            (max(loads[slow].without(unit).seconds, loads[to].with_(unit).seconds), to, unit)
+            (max(less.seconds, more.seconds), less.busy_s, to, unit.name)
             for unit in loads[slow].units
+            if ((less := loads[slow].without(unit)).seconds, less.busy_s) < before
             for to in range(len(loads))
-            if to != slow
+            if to != slow and (more := loads[to].with_(unit)).seconds < before[0]
         ]
-        after_s, to, unit = min(moves, key=lambda move: (move[0], move[1], move[2].name), default=(math.inf, 0, None))
-        if unit is None or after_s >= loads[slow].seconds:
+        if not moves:
             return loads
+        _, _, to, name = min(moves)
+        unit = next(unit for unit in loads[slow].units if unit.name == name)
         loads[slow], loads[to] = loads[slow].without(unit), loads[to].with_(unit)
 
 

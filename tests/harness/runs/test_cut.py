@@ -83,6 +83,16 @@ def test_tests_of_one_template_gather_on_the_host_that_boots_it() -> None:
     assert "1 boots of templates, once a host" in made.bound
 
 
+def test_long_tests_leave_the_host_of_their_templates_where_that_is_quicker() -> None:
+    long = [planned(f"long-{number}", boots=3, templates=("booted", "rebooted")) for number in range(4)]
+    short = [planned(f"short-{number:02}", boots=1) for number in range(48)]
+
+    made = cut(run_of(*long, *short), 8)
+
+    assert max(sum(test.startswith("long") for test in shard.tests) for shard in made.shards) <= 2  # it has two lanes
+    assert made.slowest_s == 300.0
+
+
 def test_no_shard_is_shorter_than_its_longest_test() -> None:
     made = cut(run_of(planned("long", boots=10), *(planned(f"t{n}", boots=1) for n in range(4))), 4)
 
