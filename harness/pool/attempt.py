@@ -71,7 +71,7 @@ def main(words: list[str]) -> int:
 
 @contextmanager
 def _holding(folder: Path) -> Iterator[None]:
-    """The run waits for whoever has this lock."""
+    """Hold a lock that the run waits for before it ends."""
     descriptor = locks.lock_folder(folder, is_shared=True)
     try:
         yield

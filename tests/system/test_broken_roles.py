@@ -83,7 +83,7 @@ FAULTS = {
             find_partition() {
                 if compgen -G '/dev/sd?2' >/dev/null; then partition=/dev/sda2; else make_partition; fi
             }""",
-        suite=(*_DISKS, "foreign-first"), id="check-failed", named="tolerates names it",
+        suite=(*_DISKS, "foreign-first"), id="check-failed", named="tolerates names this fault",
     ),
     "missing-order": Fault(
         persist="""

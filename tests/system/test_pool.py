@@ -140,5 +140,5 @@ def test_base_boots_on_two_hosts_that_get_its_artifacts(tmp_path: Path) -> None:
         assert verdict.findings == (), done.stdout + done.stderr
         assert {"links", "ssh", "boot:direct"} <= set(verdict.coverage.passed), done.stdout
         assert {part.host for part in verdict.parts} == {"host1", "host2"}
-        assert not any((host.store / "layers").glob("*.tar") for host in hosts.hosts)
+        assert [tar for host in hosts.hosts for tar in (host.store / "layers").glob("*.tar")] == []
         assert hosts.left(30) == []

@@ -241,7 +241,7 @@ def test_parts_come_in_archives_of_several_kinds(shards: ShardRun, tmp_path: Pat
                 for path in folder.rglob("*"):
                     archive.write(path, path.relative_to(folder))
         else:
-            with tarfile.open(file, f"w:{kind}") as archive:  # type: ignore[call-overload]
+            with tarfile.open(file, f"w:{kind}") as archive:  # type: ignore[call-overload]  # its stubs want literal modes
                 archive.add(folder, folder.name)
         archives.append(str(file))
     with ExitStack() as until:
