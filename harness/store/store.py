@@ -233,14 +233,15 @@ class Store:
         place = self.folder("tmp")
         with self.locked("tmp"):
             for path in [path for path in place.iterdir() if not is_worked_in(path)]:
-                _remove(path, remove)
+                with suppress(HostError, OSError):  # a build's tree, for which only a build has the rights
+                    _remove(path, remove)
             folder = Path(tempfile.mkdtemp(dir=place))
             lock_file = (folder / _LOCK).open("wb")
             locks.lock(lock_file)
         try:
             yield folder
         finally:
-            with suppress(HostError):  # the next work folder tries again
+            with suppress(HostError, OSError):  # the next work folder tries again
                 _remove(folder, remove)
             lock_file.close()
 

@@ -250,3 +250,17 @@ def test_work_folders_may_end_while_others_look_for_stale_ones(tmp_path: Path) -
 
     assert [child.communicate()[1] for child in children] == [""] * 4
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_a_dead_process_left_and_this_user_cannot_remove_is_in_nobodys_way(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.folder("tmp") / "left" / "tree").mkdir(parents=True)
+
+    def remove(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with store.workfolder(remove=remove) as work:
+        (work / "file").touch()
+
+    with store.workfolder() as work:
+        assert [path.name for path in store.folder("tmp").iterdir()] == [work.name]
