@@ -31,6 +31,7 @@ from . import (
     kvm,
     network,
     network_faults,
+    pool,
     power_cuts,
     profile,
     promote,
@@ -65,8 +66,12 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "replays": replays.measure,
     "shards": shards.measure,
 }
-ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {"emulator": emulator.measure, "kvm": kvm.measure}
-"""Not among all rows: these take hours, or a host with KVM."""
+ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {
+    "emulator": emulator.measure,
+    "kvm": kvm.measure,
+    "pool": pool.measure,
+}
+"""Not among all rows: these take hours, root, or a host with KVM."""
 RESULT = Path("runs/bench.json")
 
 
@@ -74,7 +79,7 @@ def main() -> int:
     known = ROWS | ON_REQUEST
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(known)} (default: all but {' and '.join(ON_REQUEST)})"
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(known)} (default: all but {', '.join(ON_REQUEST)})"
     )
     parser.add_argument("--quick", action="store_true", help="few samples: does it work at all?")
     options = parser.parse_args()
