@@ -20,7 +20,7 @@ from harness.model.shard import ShardPlan
 from harness.model.verdict import Outcome, Part, Verdict
 from harness.promotion import attest
 from harness.promotion.attest import RESTORE, Attestation, NotVerified
-from harness.runs.folder import Run, make_run_folder, unwritable
+from harness.runs.folder import Run, make_latest, new_run_folder, unwritable
 from harness.runs.record import PROFILE, read_record
 from harness.runs.relocate import relocated
 from harness.verdict.assemble import Subject, assemble
@@ -149,26 +149,38 @@ def _check_part(part: PartRun, tests: Iterable[str]) -> None:
             raise NotVerified(f"{folder} is {part.part}, but has a result of {test}, which is of another part", RESTORE)
 
 
-def check_together(parts: Sequence[PartRun]) -> list[PartRun]:
-    """The parts by number, each once. `NotVerified` unless all are of one plan, and each agrees with it."""
-    by_number = dict[int, PartRun]()
+def check_together(parts: Sequence[PartRun]) -> tuple[list[PartRun], list[str]]:
+    """The parts by number, each once, and a sentence for each run of a part that another one replaces.
+
+    `NotVerified` unless all are of one plan, and each agrees with it. A run that is inconclusive is replaced by one
+    that is not; two other runs of a part contradict each other.
+    """
+    by_number, replaced = defaultdict[int, list[PartRun]](list), list[str]()
     for part in parts:
-        first = parts[0]
-        if part.part.plan != first.part.plan:
-            raise NotVerified(
-                f"{part.folder} and {first.folder} are parts of different plans", "merge those of one plan"
-            )
-        for what, wanted in part.plan.image(part.verdict.image).digests.items():
-            if part.verdict.digests.get(what) != wanted:
+        _check_plan(part, parts[0])
+        by_number[part.part.number].append(part)
+    for runs in by_number.values():
+        ended = [run for run in runs if run.verdict.outcome is not Outcome.INCONCLUSIVE]
+        replaced += [f"{run.folder} is left out: {ended[0].folder} is the same part, and has a verdict about the image"
+                     for run in runs if ended and run not in ended]  # fmt: skip
+        first, *others = runs[:] = ended or runs
+        for other in others:
+            if other.attested != first.attested:
                 raise NotVerified(
-                    f"{part.folder}: the {what} is another one than in the plan", "run the part again with the plan"
+                    f"{first.folder} and {other.folder} are both {first.part}, and differ", "leave one of them out"
                 )
-        other = by_number.setdefault(part.part.number, part)
-        if other.attested != part.attested:
+    return [by_number[number][0] for number in sorted(by_number)], replaced
+
+
+def _check_plan(part: PartRun, first: PartRun) -> None:
+    """`NotVerified` unless ``part`` is of the plan of ``first``, and agrees with it."""
+    if part.part.plan != first.part.plan:
+        raise NotVerified(f"{part.folder} and {first.folder} are parts of different plans", "merge those of one plan")
+    for what, wanted in part.plan.image(part.verdict.image).digests.items():
+        if part.verdict.digests.get(what) != wanted:
             raise NotVerified(
-                f"{other.folder} and {part.folder} are both {part.part}, and differ", "leave one of them out"
+                f"{part.folder}: the {what} is another one than in the plan", "run the part again with the plan"
             )
-    return [by_number[number] for number in sorted(by_number)]
 
 
 def merge(
@@ -189,33 +201,22 @@ def merge(
             by_image[part.verdict.image].append(part)
     if not by_image:
         raise UsageError("nothing to merge: " + "; ".join(unfinished))
-    return [
-        _merge_image(check_together(parts), parent, signer, policy, tuple(unfinished))
-        for _, parts in sorted(by_image.items())
-    ]
+    together = [check_together(parts) for _, parts in sorted(by_image.items())]
+    left_out = (*unfinished, *(sentence for _, replaced in together for sentence in replaced))
+    return [_merge_image(parts, parent, signer, policy, left_out) for parts, _ in together]
 
 
 def _merge_image(
     parts: Sequence[PartRun], parent: Path, signer: Any | None, policy: str, left_out: tuple[str, ...]
 ) -> Merged:
-    first = parts[0]
-    image, plan = first.verdict.image, first.plan
+    image, plan = parts[0].verdict.image, parts[0].plan
     try:
-        run = Run(make_run_folder(parent, f"{image}-merged"), "main")
-        for name in (PLAN, MANIFEST):
-            shutil.copyfile(first.folder / name, run.folder / name)
-        for test in plan.image(image).tests:
-            run.add(test)
-        for part in parts:
-            name = f"{PART}{part.part.number}"
-            folder = shutil.copytree(
-                part.folder, run.folder / name, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True
-            )
-            _add_events(run, part, name, folder)
-            if (folder / PROFILE).exists() and not (run.folder / PROFILE).exists():
-                (run.folder / PROFILE).parent.mkdir()
-                shutil.copyfile(folder / PROFILE, run.folder / PROFILE)
-        _write_junit(run, (run.folder / f"{PART}{part.part.number}" for part in parts))
+        run = Run(new_run_folder(parent, f"{image}-merged"), "main")
+        try:
+            _unite(run, parts)
+        except NotVerified:
+            shutil.rmtree(run.folder)
+            raise
         of = parts_of([part.verdict for part in parts])
         for finding in missing(plan, of):
             run.add_finding(finding)
@@ -223,16 +224,35 @@ def _merge_image(
         serialization.write(run.folder / _VERDICT, verdict)
         bound = {f"{PART}{part.part.number}": part.attested for part in parts}
         attest.write_all(run.folder, verdict, _artifacts(run.folder), signer, policy, bound)
+        make_latest(run.folder)
     except OSError as error:
         raise unwritable(parent, error) from error
     return Merged(folder=run.folder, verdict=verdict, left_out=left_out)
+
+
+def _unite(run: Run, parts: Sequence[PartRun]) -> None:
+    """Copy the parts into ``run``, with the events of all; `NotVerified` if those of one cannot be read."""
+    first = parts[0]
+    for name in (PLAN, MANIFEST):
+        shutil.copyfile(first.folder / name, run.folder / name)
+    for test in first.plan.image(first.verdict.image).tests:
+        run.add(test)
+    for part in parts:
+        name = f"{PART}{part.part.number}"
+        folder = shutil.copytree(
+            part.folder, run.folder / name, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True
+        )
+        _add_events(run, part, name, folder)
+        if (folder / PROFILE).exists() and not (run.folder / PROFILE).exists():
+            (run.folder / PROFILE).parent.mkdir()
+            shutil.copyfile(folder / PROFILE, run.folder / PROFILE)
+    _write_junit(run, (run.folder / f"{PART}{part.part.number}" for part in parts))
 
 
 def _add_events(run: Run, part: PartRun, name: str, folder: Path) -> None:
     try:
         run.add_all(one for recorded in Run(folder, "main").events() for one in relocated(recorded, name, folder))
     except ValueError as error:
-        shutil.rmtree(run.folder)
         raise NotVerified(f"{part.folder / EVENTS}: {error}", RESTORE) from error
 
 

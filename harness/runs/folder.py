@@ -188,6 +188,13 @@ def unwritable(folder: Path, error: OSError) -> HostError:
 
 def make_run_folder(parent: Path, name: str) -> Path:
     """A new folder below ``parent``; ``parent/latest`` points to it."""
+    folder = new_run_folder(parent, name)
+    make_latest(folder)
+    return folder
+
+
+def new_run_folder(parent: Path, name: str) -> Path:
+    """A new folder below ``parent``, to which nothing points yet."""
     stem = time.strftime("%Y-%m-%dT%H-%M-%S-") + name
     for attempt in range(100):
         folder = parent / (stem if not attempt else f"{stem}-{attempt}")
@@ -196,7 +203,11 @@ def make_run_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         break
+    return folder
+
+
+def make_latest(folder: Path) -> None:
+    """Let ``latest`` beside ``folder`` point to it, in one step."""
     link = folder / "latest"
     link.symlink_to(folder.name)
-    link.replace(parent / "latest")
-    return folder
+    link.replace(folder.parent / "latest")

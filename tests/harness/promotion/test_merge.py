@@ -195,6 +195,26 @@ def test_the_same_part_twice_is_fine_only_if_it_is_the_same(shards: ShardRun, tm
         merged(tmp_path, first, again)
 
 
+def test_a_part_that_ran_again_elsewhere_replaces_the_one_whose_host_was_at_fault(
+    shards: ShardRun, tmp_path: Path
+) -> None:
+    slow = shards.part(1, "slow", failing={shards.plan.shards[0].tests[0]: "host: no memory"})
+    failed = shards.part(1, "failed", failing={shards.plan.shards[0].tests[0]: "wrong"})
+    others = [shards.part(number) for number in (2, 3, 4)]
+    so_far = merged(tmp_path, slow, *others)
+    again = shards.part(1)
+
+    for folders in ([slow, again, *others], [again, so_far.folder]):
+        one = merged(tmp_path, *folders)
+        assert one.verdict.outcome is Outcome.PASSED
+        assert [sentence.partition(" is ")[2] for sentence in one.left_out] == [
+            f"left out: {again} is the same part, and has a verdict about the image"
+        ]
+    assert so_far.verdict.outcome is Outcome.INCONCLUSIVE
+    with pytest.raises(NotVerified, match="are both part 1 of 4, and differ"):
+        merged(tmp_path, again, slow, failed)
+
+
 def test_parts_must_be_signed_by_a_trusted_key_if_one_is_named(shards: ShardRun, tmp_path: Path) -> None:
     public = {name: attest.make_key(tmp_path / name) for name in ("pool", "stranger", "pipeline")}
     signers = {name: attest.read_signer(str(tmp_path / name)) for name in public}
@@ -290,6 +310,7 @@ def test_no_path_of_a_part_leads_out_of_its_folder(shards: ShardRun, tmp_path: P
     with pytest.raises(NotVerified, match="is not a valid name of a machine"):
         merged(tmp_path, other)
     assert [path for path in (tmp_path / "merged").iterdir() if not path.is_symlink()] == [one.folder]
+    assert (tmp_path / "merged" / "latest").resolve() == one.folder
 
 
 def _attest_again(folder: Path) -> None:
