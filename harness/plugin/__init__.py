@@ -73,8 +73,9 @@ def _begin(config: pytest.Config) -> None:
     pytest.register_assert_rewrite("harness.suite")  # an editable install does not name its modules to pytest
     config.args[:], state.suite_ids = suite.choose(config)
     if state.is_controller:
-        from harness.plugin import controller, controller_hooks
+        from harness.plugin import controller, controller_hooks, shards
 
+        shards.check_options(state.options)
         if not config.option.collectonly:
             controller.open_runs(config, state)
             config.pluginmanager.register(controller_hooks.Reports(state), "bootproof-reports")

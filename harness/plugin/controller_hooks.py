@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
-from harness.plugin import conclude, controller, dependents
+from harness.plugin import conclude, controller, dependents, shards
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -28,6 +28,13 @@ def pytest_configure_node(node: Any) -> None:
     prepared = node.config.stash[KEY].prepared
     node.workerinput["bootproof_controller"] = os.getpid()
     node.workerinput["bootproof"] = {name: serialization.dump(value) for name, value in prepared.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker compared its tests with the plan, and says the same."""
+    state = node.config.stash[KEY]
+    state.problem = state.problem or getattr(node, "workeroutput", {}).get(shards.PROBLEM, "")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -87,6 +94,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     if session.config.option.collectonly or state.options.write_plan:
         yield
         return
+    if state.problem:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        yield
+        return
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -106,6 +117,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.option.verbose < 2:
         # In CI pytest would repeat the whole message of each failed test in its list of them.
         config.option.force_short_summary = True
+    if problem := config.stash[KEY].problem:
+        terminalreporter.write_line(f"ERROR: {problem}", red=True)
+        return
     conclude.summarize(terminalreporter, config.stash[KEY])
 
 

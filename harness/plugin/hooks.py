@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         items[:] = [item for item in items if item not in left_out]
     collect.arrange(items, state.prepared)
     if state.options.plan and not config.option.collectonly:
-        config.hook.pytest_deselected(items=shards.select(items, state))
+        config.hook.pytest_deselected(items=shards.select(config, items, state))
 
 
 def pytest_runtestloop(session: pytest.Session) -> object:

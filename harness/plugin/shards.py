@@ -22,6 +22,9 @@ from harness.plugin.state import RunState
 from harness.runs.folder import Run
 from harness.verdict.assemble import digests_of, tests_of
 
+PROBLEM = "bootproof_problem"
+"""What a worker hands to the controller if its tests are not those of the plan."""
+
 
 def _settings_of(options: RunOptions) -> dict[str, str]:
     """What must be the same on all hosts besides the files, by option."""
@@ -81,31 +84,44 @@ def _digests(name: str, items: Sequence[pytest.Item], state: RunState) -> dict[s
 # A host's part
 
 
-def select(items: list[pytest.Item], state: RunState) -> list[pytest.Item]:
+def check_options(options: RunOptions) -> None:
+    """pytest's `UsageError` if an option is another one than in the plan: before anything is built or booted."""
+    if options.plan is None:
+        return
+    mine, arguments = _settings_of(options), shlex.join(options.plan.options)
+    for option, value in options.plan.collected.settings.items():
+        if mine.get(option, "") != value:
+            given = [one or "(not given)" for one in (value, mine.get(option, ""))]
+            differs = f"--plan was made with {option} {given[0]}, this run has {given[1]}"
+            raise pytest.UsageError(f"{differs}; give pytest its options: {arguments}")
+
+
+def select(config: pytest.Config, items: list[pytest.Item], state: RunState) -> list[pytest.Item]:
     """Leave only this shard's tests in ``items``; returns the others.
 
-    pytest's `UsageError` if this run differs from the plan in what its tests prove.
+    If this run differs from the plan in what its tests prove, nothing is left: a worker hands a sentence about it to
+    the controller, which ends the run with it. Without workers, it is pytest's `UsageError`.
     """
     plan, wanted = state.options.plan, own_tests(state.options)
     assert plan is not None
     assert wanted is not None
-    if state.worker in ("main", "gw0") and (problem := next(_differences(items, state, plan), "")):
-        raise pytest.UsageError(f"--plan: {problem}")
+    if problem := next(_differences(config, items, state, plan), ""):
+        if state.is_controller:
+            raise pytest.UsageError(problem)
+        config.workeroutput[PROBLEM] = problem  # type: ignore[attr-defined]  # of xdist's workers
+        wanted = frozenset()
     others = [item for item in items if item.nodeid not in wanted]
     items[:] = [item for item in items if item.nodeid in wanted]
     return others
 
 
-def _differences(items: Sequence[pytest.Item], state: RunState, plan: ShardPlan) -> Iterator[str]:
-    """A sentence for each difference of this run to the plan."""
-    mine, arguments = _settings_of(state.options), shlex.join(plan.options)
-    for option, value in plan.collected.settings.items():
-        if mine.get(option, "") != value:
-            given = [one or "(not given)" for one in (value, mine.get(option, ""))]
-            yield f"it was made with {option} {given[0]}, this run has {given[1]}; give pytest its options: {arguments}"
+def _differences(
+    config: pytest.Config, items: Sequence[pytest.Item], state: RunState, plan: ShardPlan
+) -> Iterator[str]:
+    """A sentence for each difference of this run's files to those of the plan."""
     for image in plan.collected.images:
         if image.name not in state.prepared:
-            continue  # --image differs, or there is nothing to boot
+            continue  # there is nothing to boot
         own = [item for item in items if image_of(item) == image.name]
         for what, sha256 in _digests(image.name, own, state).items():
             if image.digests.get(what) != sha256:
@@ -114,13 +130,24 @@ def _differences(items: Sequence[pytest.Item], state: RunState, plan: ShardPlan)
     lost = [test for shard in plan.shards for test in shard.tests if test not in ids]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        yield f"{lost[0]}{more} of its tests are not collected here; give pytest its options: {arguments}"
+        yield f"--plan: {lost[0]}{more} of its tests are not collected here; {_remedy(config, plan)}"
+
+
+def _remedy(config: pytest.Config, plan: ShardPlan) -> str:
+    """pytest takes FILE of ``--option FILE`` for a path of tests when it looks for its rootdir; ids begin there."""
+    root, place = config.rootpath, config.invocation_params.dir
+    if root != place and place.is_relative_to(root):
+        return (
+            f"pytest took {root} for the root of the tests: write options with a path as --plan=FILE, or add "
+            f"--rootdir={place}"
+        )
+    return f"give pytest its options: {shlex.join(plan.options)}"
 
 
 def _other(what: str, image: ImagePlan, here: str) -> str:
-    planned_digest = image.digests.get(what, "none")
+    there = image.digests.get(what, "none")
     return (
-        f"the {what} of {image.name} has the digest {planned_digest[:12]} in the plan and {here[:12]} here; use one "
+        f"--plan: the {what} of {image.name} has the digest {there[:12]} in the plan and {here[:12]} here; use one "
         "commit and one Bootproof on all hosts, or make a new plan"
     )
 

@@ -35,6 +35,7 @@ class RunState:
     leave it valid. ``signer`` signs the attestation. ``causes`` has a pair of an image and the `Cause` of each failure
     that a test reported and another could repeat, ``folded`` the ids of the others; ``described`` the folders of the
     machines that were described for a failed test. ``follower`` prints the progress of the controller's run.
+    ``problem`` is a sentence if the workers refused the run.
     """
 
     options: RunOptions
@@ -52,6 +53,7 @@ class RunState:
     causes: set[tuple[str, Cause]] = field(default_factory=set)
     described: set[Path] = field(default_factory=set)
     folded: set[str] = field(default_factory=set)
+    problem: str = ""
     is_interrupted: bool = False
     is_summarized: bool = False
     follower: EventFollower | None = None

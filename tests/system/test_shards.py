@@ -58,6 +58,10 @@ def test_the_parts_of_two_hosts_prove_what_one_host_proves(command: Command, tmp
 
     planned = command("bootproof", "plan", "base", "--shards", "2", "-o", str(plan), "--", *OPTIONS[2:], *TESTS)
     assert planned.returncode == 0
+    for other, why in ((["--repeat=2", *TESTS], "--repeat 1, this run has 2"), (TESTS[:2], "are not collected here")):
+        refused = command("pytest", "-q", "-n", "2", f"--plan={plan}", "--shard=1/2", *OPTIONS, *other)
+        assert refused.returncode == 4
+        assert why in refused.stdout + refused.stderr
     for number in (1, 2):
         arguments = ["-q", "-n", "4", "--plan", str(plan), f"--run-dir={tmp_path}/parts", *OPTIONS, *TESTS]
         assert command("pytest", *arguments, "--shard", f"{number}/2").returncode == 0
