@@ -151,7 +151,8 @@ class Rate:
 class Cost:
     """How a run's time was spent. ``prepared_s`` passed before the first test; ``boots_s`` and ``clones_s`` are sums
     over all ``boots`` and ``clones``; ``cores_busy`` is the share of the host's CPU time that any process used while
-    tests ran; ``longest_s`` maps the longest tests to their seconds."""
+    tests ran; ``longest_s`` maps the longest tests to their seconds, ``checks_s`` each check to those of its tests, in
+    which they also waited for others."""
 
     prepared_s: float
     boots: int
@@ -160,6 +161,7 @@ class Cost:
     clones_s: float
     cores_busy: float
     longest_s: dict[str, float]
+    checks_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.model.verdict import Verdict
 
@@ -23,8 +23,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
+    """``took_s`` are seconds of the check's tests, with waiting; None if they are not known."""
+
     check: str
     cells: tuple[Cell, ...]
+    took_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,9 @@ def lay_out(verdict: Verdict) -> Matrix:
         for boot in verdict.boots
         if boot.ready_s is not None and boot.artifacts == judged and not boot.begins
     }
-    return Matrix(boot_paths=paths, rows=tuple(_rows(paths, states, rates, booted)))
+    took_s = verdict.cost.checks_s if verdict.cost else {}
+    rows = (replace(row, took_s=took_s.get(row.check)) for row in _rows(paths, states, rates, booted))
+    return Matrix(boot_paths=paths, rows=tuple(rows))
 
 
 def _rows(paths: tuple[str, ...], states: dict[str, str], rates: dict[str, str], booted: set[str]) -> Iterator[Row]:

@@ -6,6 +6,7 @@ Everything that counts was written to the folder when it happened.
 from __future__ import annotations
 
 import platform
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -196,7 +197,17 @@ def _cost(record: RunRecord, cores_now_s: tuple[float, float]) -> Cost | None:
         clones_s=round(sum(clone.took_s for clone in record.clones), 1),
         cores_busy=round((worked_s - prepared.worked_s) / max(0.01, all_s - prepared.all_s), 3),
         longest_s={test: round(took_s, 1) for test, took_s in longest},
+        checks_s={check: round(took_s, 1) for check, took_s in _by_check(record).items()},
     )
+
+
+def _by_check(record: RunRecord) -> dict[str, float]:
+    """Seconds of the tests of each check that ran; a test of several checks counts for each."""
+    by_check, took_s = defaultdict[str, float](float), record.took_s
+    for test in record.planned:
+        for check in test.checks if test.test in took_s else ():
+            by_check[check] += took_s[test.test]
+    return by_check
 
 
 def over_budget(

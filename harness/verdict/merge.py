@@ -96,4 +96,8 @@ def cost_of(verdicts: Sequence[Verdict]) -> Cost | None:
         clones_s=round(sum(cost.clones_s for cost in costs), 1),
         cores_busy=round(mean(cost.cores_busy for cost in costs), 3),
         longest_s=dict(longest[:_LONGEST]),
+        checks_s={
+            check: round(sum(cost.checks_s.get(check, 0.0) for cost in costs), 1)
+            for check in sorted({check for cost in costs for check in cost.checks_s})
+        },
     )

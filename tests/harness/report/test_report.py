@@ -179,6 +179,16 @@ def test_a_check_of_a_boot_path_stands_in_its_column(verdict: Verdict) -> None:
     ]  # fmt: skip
 
 
+def test_each_check_has_the_seconds_of_its_tests(verdict: Verdict) -> None:
+    assert verdict.cost
+    cost = replace(verdict.cost, checks_s={"ssh": 12.5})
+
+    rows = matrix.lay_out(replace(verdict, cost=cost)).rows
+
+    assert {row.took_s for row in rows if row.check == "ssh"} == {12.5}
+    assert {row.took_s for row in rows if row.check != "ssh"} == {None}
+
+
 def test_a_line_of_evidence_is_marked_and_linked_to(tmp_path: Path, verdict: Verdict) -> None:
     bad = next(boot for boot in verdict.boots if boot.ready_s is None)
 

@@ -197,3 +197,5 @@ def test_the_cost_counts_this_runs_boots_and_clones(subject: Subject) -> None:
     assert (cost.prepared_s, cost.boots, cost.boots_s, cost.clones, cost.clones_s) == (30.0, 1, 20.0, 1, 0.5)
     assert cost.cores_busy == 0.5
     assert cost.longest_s == {"t::all": 4.0}
+    assert set(cost.checks_s.values()) == {4.0}
+    assert {"image", "survival"} <= set(cost.checks_s)
