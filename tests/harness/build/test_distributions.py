@@ -1,0 +1,104 @@
+"""Where a distribution's packages come from, and how its failures are told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.build.distributions import FirstTree
+from harness.build.distributions.debian import DISTRIBUTION as DEBIAN
+from harness.core.errors import HostError, ImageError, UsageError
+from harness.model.definition import ImageDefinition
+
+
+def _first(definition: ImageDefinition, *, mirror: str | None = None) -> FirstTree:
+    folder = definition.folder
+    return FirstTree(definition=definition, folder=folder, downloads=folder / "downloads", mirror=mirror)
+
+
+def test_a_mirror_is_asked_for_the_suite_and_its_updates() -> None:
+    assert DEBIAN.sources("trixie", "http://near.example/debian/") == [
+        "deb http://near.example/debian trixie main",
+        "deb http://near.example/debian trixie-updates main",
+    ]
+    assert len(DEBIAN.sources("sid", "http://near.example/debian")) == 1
+
+
+def test_without_a_mirror_mmdebstrap_chooses() -> None:
+    assert DEBIAN.sources("trixie", None) == []
+
+
+def test_release_files_are_known_without_their_mirror_and_the_newest_is_the_date(tmp_path: Path) -> None:
+    for mirror, suite, date in [
+        ("near.example_debian", "trixie", "Sat, 15 Nov 2026 10:00:00 UTC"),
+        ("near.example_debian-security", "trixie-security", "Thu, 19 Nov 2026 21:30:00 UTC"),
+    ]:
+        (tmp_path / f"{mirror}_dists_{suite}_InRelease").write_text(f"Origin: Debian\nDate: {date}\n")
+
+    archive = DEBIAN.read_archive(tmp_path)
+
+    assert sorted(archive.releases) == ["trixie-security/InRelease", "trixie/InRelease"]
+    assert archive.epoch_s == 1795123800
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("E: Unable to locate package novacompute", ImageError, "build.packages: not in trixie: novacompute"),
+        ("E: Package 'ntp' has no installation candidate", ImageError, "not in trixie: ntp"),
+        ("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have", ImageError, "build.suite"),
+        ("E: Failed to fetch x  Temporary failure resolving 'd'", HostError, "--mirror URL"),
+        ("dpkg: error processing package nova (--configure):", ImageError, "dpkg: error processing"),
+    ],
+)
+def test_a_failed_bootstrap_names_who_must_act(
+    definition: ImageDefinition, tmp_path: Path, said: str, error: type[Exception], words: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"I: running apt-get\n{said}\nE: mmdebstrap failed to run\n")
+
+    diagnosis = DEBIAN.diagnose(_first(definition), log, removed=[])
+
+    assert type(diagnosis) is error
+    assert words in str(diagnosis)
+    assert str(log) in str(diagnosis)
+
+
+def test_a_mirror_without_the_suite_is_a_wrong_option(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have\n")
+
+    diagnosis = DEBIAN.diagnose(_first(definition, mirror="http://near.example"), tmp_path / "log", removed=[])
+
+    assert type(diagnosis) is UsageError
+    assert "http://near.example has no trixie" in str(diagnosis)
+
+
+def test_a_package_that_was_damaged_in_the_store_is_removed_from_it(
+    definition: ImageDefinition, tmp_path: Path
+) -> None:
+    for name in ("curl_8_amd64.deb", "dbus_1_amd64.deb"):
+        (tmp_path / name).touch()
+    (tmp_path / "log").write_text(
+        "dpkg-deb: error: <decompress> subprocess returned error exit status 2\n"
+        "dpkg: error processing archive /tmp/apt-dpkg-install-x/26-curl_8_amd64.deb (--unpack):\n"
+        " cannot copy extracted data for './x' to '/x.dpkg-new': unexpected end of file or stream\n"
+    )
+
+    removed = DEBIAN.remove_damaged(tmp_path / "log", tmp_path)
+    diagnosis = DEBIAN.diagnose(_first(definition), tmp_path / "log", removed=removed)
+
+    assert type(diagnosis) is HostError
+    assert "curl_8_amd64.deb; build again" in str(diagnosis)
+    assert [path.name for path in tmp_path.glob("*.deb")] == ["dbus_1_amd64.deb"]
+
+
+def test_the_mirror_is_removed_from_the_tree_and_so_are_the_options(definition: ImageDefinition) -> None:
+    with_mirror = list(DEBIAN.commands(_first(definition, mirror="http://near.example/debian/")))
+    without = list(DEBIAN.commands(_first(definition)))
+
+    assert [command[-3:] for command in with_mirror[1:]] == [
+        [str(definition.folder / "tree"), "forget", "etc/apt/apt.conf.d/99mmdebstrap"],
+        ["remove_lines", "etc/apt/sources.list", " http://near.example/debian "],
+    ]
+    assert without[1:] == with_mirror[1:2]
