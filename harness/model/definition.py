@@ -54,7 +54,7 @@ from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
 
 DEFINITION_FILE = "image.toml"
-DISTRIBUTIONS = ("debian",)
+DISTRIBUTIONS = ("debian", "ubuntu")
 """The files of harness/build/distributions/."""
 _UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
 

@@ -63,12 +63,16 @@ class Apt:
         return {"mmdebstrap": process.output(["mmdebstrap", "--version"]).split()[-1]}
 
     def commands(self, first: FirstTree) -> Iterator[list[str]]:
-        yield self.mmdebstrap(first)
+        yield from self.make_tree(first)
+
+    def make_tree(self, first: FirstTree, *options: str) -> Iterator[list[str]]:
+        """The commands that make the tree; ``options`` are further ones of mmdebstrap(1)."""
+        yield self._mmdebstrap(first, *options)
         yield chroot.tree_action(first.tree, "forget", _OPTIONS)
         if first.mirror:
             yield chroot.tree_action(first.tree, "remove_lines", _SOURCES, f" {first.mirror.rstrip('/')} ")
 
-    def mmdebstrap(self, first: FirstTree, *options: str) -> list[str]:
+    def _mmdebstrap(self, first: FirstTree, *options: str) -> list[str]:
         """The packages kept between builds are mounted over apt's cache, and unmounted before mmdebstrap cleans it."""
         process.require("mmdebstrap", "mmdebstrap")
         suite = first.definition.suite

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from harness.build import distributions
 from harness.build.distributions import FirstTree
 from harness.build.distributions.debian import DISTRIBUTION as DEBIAN
+from harness.build.distributions.ubuntu import DISTRIBUTION as UBUNTU
+from harness.build.distributions.ubuntu import Ubuntu
 from harness.core.errors import HostError, ImageError, UsageError
-from harness.model.definition import ImageDefinition
+from harness.model.definition import DISTRIBUTIONS, ImageDefinition
 
 
 def _first(definition: ImageDefinition, *, mirror: str | None = None) -> FirstTree:
@@ -102,3 +107,103 @@ def test_the_mirror_is_removed_from_the_tree_and_so_are_the_options(definition: 
         ["remove_lines", "etc/apt/sources.list", " http://near.example/debian "],
     ]
     assert without[1:] == with_mirror[1:2]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_each_distribution_answers_what_a_build_asks(name: str) -> None:
+    distribution = distributions.of(name)
+
+    assert distribution.kernel.format("6.12") == "boot/vmlinuz-6.12"
+    assert [need.name for need in distribution.host_needs()]
+    assert all(need.package for need in distribution.host_needs())
+    assert not distribution.needs_network("E: Unable to locate package x")
+
+
+# Ubuntu
+
+KEYRING = b"the keys"
+
+
+@pytest.fixture
+def ubuntu(tmp_path: Path) -> Ubuntu:
+    """Ubuntu on a host without its keyring, which knows the suite noble."""
+    suites = tmp_path / "ubuntu.csv"
+    suites.write_text("version,codename,series,created\n24.04 LTS,Noble Numbat,noble,2023-10-12\n")
+    return replace(UBUNTU, keyring=tmp_path / "keyring.gpg", keyring_sha256=sha256(KEYRING).hexdigest(), suites=suites)
+
+
+@pytest.fixture
+def noble(definition: ImageDefinition) -> ImageDefinition:
+    return replace(definition, distribution="ubuntu", suite="noble")
+
+
+def _fetch(first: FirstTree, content: bytes) -> None:
+    fetched = first.folder / "keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(content)
+
+
+def test_ubuntu_has_universe_and_its_security_updates_on_each_mirror() -> None:
+    assert UBUNTU.sources("noble", "http://near.example/ubuntu") == [
+        "deb http://near.example/ubuntu noble main universe",
+        "deb http://near.example/ubuntu noble-updates main universe",
+        "deb http://near.example/ubuntu noble-security main universe",
+    ]
+
+
+def test_a_keyring_of_the_host_is_used(ubuntu: Ubuntu, noble: ImageDefinition) -> None:
+    ubuntu.keyring.write_bytes(KEYRING)
+
+    first, *_ = ubuntu.commands(_first(noble))
+
+    assert f"--keyring={ubuntu.keyring}" in first
+    assert "--components=main,universe" in first
+
+
+def test_a_host_without_the_keyring_fetches_it(ubuntu: Ubuntu, noble: ImageDefinition) -> None:
+    first = _first(noble)
+    commands = ubuntu.commands(first)
+
+    assert "--include=ubuntu-keyring" in next(commands)
+    _fetch(first, KEYRING)
+    make = next(commands)
+
+    assert f"--keyring={noble.folder}/keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg" in make
+    assert not [option for option in make if "Insecure" in option or "Unauthenticated" in option]
+
+
+@pytest.mark.parametrize("content", [b"other keys", None])
+def test_no_tree_is_made_with_a_keyring_that_is_not_the_known_one(
+    ubuntu: Ubuntu, noble: ImageDefinition, content: bytes | None
+) -> None:
+    first = _first(noble)
+    commands = ubuntu.commands(first)
+    next(commands)
+    if content:
+        _fetch(first, content)
+
+    with pytest.raises(HostError, match=r"is not the known one.*apt-get install ubuntu-keyring"):
+        next(commands)
+
+
+def test_a_suite_that_mmdebstrap_does_not_know_is_not_looked_for_in_debians_archive(
+    ubuntu: Ubuntu, noble: ImageDefinition
+) -> None:
+    resolute = replace(noble, suite="resolute")
+
+    with pytest.raises(HostError, match=r"does not know Ubuntu's resolute.*distro-info-data"):
+        next(ubuntu.commands(_first(resolute)))
+    assert next(ubuntu.commands(_first(resolute, mirror="http://near.example/ubuntu")))
+
+
+def test_doctor_tells_what_a_host_lacks_for_ubuntu(ubuntu: Ubuntu) -> None:
+    keyring, suites = ubuntu.host_needs()
+
+    assert (keyring.lack, keyring.purpose) == (
+        "",
+        "verifies Ubuntu's packages: builds fetch it, and compare its SHA-256",
+    )
+    assert suites.lack == f"{ubuntu.suites} lacks resolute: no builds of it without --mirror"
+    with ubuntu.suites.open("a") as file:
+        file.write("26.04 LTS,Resolute Raccoon,resolute,2025-10-09\n")
+    assert [need.lack for need in ubuntu.host_needs()] == ["", ""]
