@@ -17,8 +17,8 @@ _FORMAT = 1
 
 def layer_key(definition: ImageDefinition) -> str:
     """The key of the first layer: the same for all definitions with the same packages, and on every mirror."""
-    packages = sorted(definition.packages)
-    return digest.of_value([_FORMAT, definition.distribution, definition.suite, packages])
+    archive = [definition.distribution, definition.suite, sorted(definition.packages)]
+    return digest.of_value([_FORMAT, *archive, *(["backports"] if definition.backports else [])])
 
 
 def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:

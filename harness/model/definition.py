@@ -123,6 +123,8 @@ class ImageDefinition:
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
+    backports: bool = False
+    """Whether packages come from ``<suite>-backports`` where it has them."""
 
     @property
     def can_be_built(self) -> bool:
@@ -161,6 +163,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
         distribution=build.one_of("distribution", DISTRIBUTIONS, "a supported distribution") if is_built else "",
         suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
+        backports=build.take("backports", bool, "true", False),
         packages=_packages(build) if is_built else (),
         playbook=_playbook(build) if is_built else "",
         kernel_arguments=_kernel_arguments(build),
