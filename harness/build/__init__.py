@@ -1,1 +1,1 @@
-"""Builds artifacts with mmdebstrap, Ansible, dracut and mksquashfs, and imports artifacts of other builders."""
+"""Builds artifacts: a tree of a distribution, Ansible, dracut and mksquashfs. Imports artifacts of other builders."""

@@ -17,8 +17,8 @@ _TREE_ACTIONS = Path(__file__).with_name("tree_actions.py")
 
 _ENTER = """
 set -eu
-tree=$1 debs=$2 out=$3 python=$4 script=$5
-shift 5
+tree=$1 downloads=$2 kept=$3 out=$4 python=$5 script=$6
+shift 6
 mount -t proc proc "$tree/proc"
 mount --rbind /sys "$tree/sys"
 mount -o remount,bind,ro,nosuid,nodev,noexec "$tree/sys"
@@ -37,9 +37,9 @@ ln -s /proc/self/fd/1 "$tree/dev/stdout"
 ln -s /proc/self/fd/2 "$tree/dev/stderr"
 mount -t tmpfs -o mode=755 tmpfs "$tree/run"
 mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp"
-mkdir -p "$tree/run/lock" "$tree/run/systemd/resolve" "$tree/var/cache/apt/archives"
+mkdir -p "$tree/run/lock" "$tree/run/systemd/resolve"
 "$python" -I -B "$script" "$tree" entered "$(cat /etc/resolv.conf || :)"
-[ -z "$debs" ] || mount --bind "$debs" "$tree/var/cache/apt/archives"
+[ -z "$kept" ] || { mkdir -p "$tree/$downloads" && mount --bind "$kept" "$tree/$downloads"; }
 [ -z "$out" ] || mount --bind "$out" "$tree/mnt"
 exec "$@"
 """
@@ -62,12 +62,15 @@ def output(argv: Sequence[str]) -> str:
     return process.output([*prefix(), *argv], env=environment())
 
 
-def entering(tree: Path, argv: Sequence[str], *, debs: Path | None = None, out: Path | None = None) -> list[str]:
+def entering(
+    tree: Path, argv: Sequence[str], *, downloads: tuple[str, Path] | None = None, out: Path | None = None
+) -> list[str]:
     """The command that runs ``argv`` with /proc, /sys, /dev, /run and /tmp mounted in ``tree``; no service can start.
 
-    ``debs`` is mounted as apt's cache in the tree, ``out`` as its /mnt.
+    ``downloads`` is a folder of the tree and one of the host that is mounted over it, ``out`` is mounted as its /mnt.
     """
-    places = [str(tree), str(debs or ""), str(out or "")]
+    folder, kept = downloads or ("", "")
+    places = [str(tree), folder, str(kept), str(out or "")]
     return ["sh", "-c", _ENTER, "enter", *places, sys.executable, str(_TREE_ACTIONS), *argv]
 
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.build import chroot
-from harness.build.bootstrap import Archive, needs_network
+from harness.build import chroot, distributions
+from harness.build.distributions import Archive
 from harness.build.sources import sources_over
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, optional
@@ -59,10 +59,11 @@ def configure(definition: ImageDefinition, store: Store, folder: Path, *, archiv
     ansible = [sys.executable, "-m", "ansible", "playbook", "--inventory", str(work / "inventory.json")]
     ansible += ["--extra-vars", f"@{work / 'variables.json'}", str(definition.folder / definition.playbook)]
     ansible = sources_over(definition, work / "sources", ansible)
-    debs = store.packages(definition.suite)
+    distribution = distributions.of(definition.distribution)
+    downloads = distribution.downloads, store.packages(definition.suite)
     try:
-        chroot.run(chroot.entering(tree, ansible, debs=debs), log=log, env=env)
-        chroot.run(chroot.tree_action(tree, "anonymous", str(archive.epoch_s)), log=log)
+        chroot.run(chroot.entering(tree, ansible, downloads=downloads), log=log, env=env)
+        chroot.run(chroot.tree_action(tree, "anonymous", str(archive.epoch_s), *distribution.traces), log=log)
     except process.CommandFailed as error:
         raise diagnose(definition, log) from error
 
@@ -71,6 +72,7 @@ def variables(definition: ImageDefinition) -> dict[str, Any]:
     """The variables that a playbook gets from the image definition."""
     return {
         "image_id": definition.name,
+        "distribution": definition.distribution,
         "suite": definition.suite,
         "persistent_paths": list(definition.persistent_paths),
         "persistent_image_owned": list(definition.image_owned),
@@ -92,7 +94,7 @@ def diagnose(definition: ImageDefinition, log: Path) -> BootproofError:
     """The error for a failed playbook, which quotes the failed task; the host's, if it needs the network."""
     task = failing_task(log.read_text("utf-8", "replace"))
     what = f"{definition.folder / definition.playbook} failed"
-    if needs_network(task):
+    if distributions.of(definition.distribution).needs_network(task):
         return HostError(f"{what} because the network failed; fix it, or http_proxy ({log}):\n{task}")
     return ImageError(f"{what} ({log}):\n{task}")
 

@@ -24,13 +24,14 @@ from harness.model.artifacts import (
 )
 from harness.model.definition import ImageDefinition, sources_digest
 from harness.model.kernel_image import kernel_version
+from harness.packages import DATABASES, installed_by
 from harness.store import rootfs_images
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
 """The file with the kernel arguments, separated by white space."""
 
-_METADATA_FILES = ("usr/lib/os-release", "etc/os-release", "var/lib/dpkg/status")
+_OS_RELEASES = ("usr/lib/os-release", "etc/os-release")
 _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 
 
@@ -110,31 +111,23 @@ def _describe(
     """The manifest of another builder's artifacts, as far as their files show."""
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
     with rootfs_images.reading(image) as read:
-        texts = [(read(name) or b"").decode("utf-8", "replace") if read else "" for name in _METADATA_FILES]
-    version = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', texts[0] or texts[1], re.MULTILINE)
+        names = (*_OS_RELEASES, *(name for database in DATABASES for name in database.files))
+        found = {name: content for name in names if read and (content := read(name))}
+    release = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
+    version = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
     return Manifest(
         image=definition.name,
         version=version[1] if version else "",
         kernel_version=kernel_version(files[KERNEL]),
         kernel_arguments=_arguments(folder, definition, kernel_arguments),
         files={name: describe(path) for name, path in files.items()},
-        packages=_packages(texts[2]),
+        packages=installed_by(found),
         dracut_modules=(),
         initrd_drivers=(),
         definition=sources_digest(definition),
         sources={},
         builder={},
     )
-
-
-def _packages(status: str) -> dict[str, str]:
-    """Name to version of the installed packages in dpkg's status file."""
-    packages = {}
-    for paragraph in status.split("\n\n"):
-        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", paragraph, re.MULTILINE))
-        if fields.get("Status", "").endswith(" installed"):
-            packages[fields["Package"]] = fields["Version"]
-    return packages
 
 
 def _arguments(folder: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:

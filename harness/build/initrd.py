@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build import chroot
-from harness.build.bootstrap import Archive
+from harness.build import chroot, distributions
+from harness.build.distributions import Archive, Distribution
 from harness.core import process, serialization
 from harness.core.errors import ImageError
 from harness.core.namespaces import environment
@@ -50,14 +50,15 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
     Raises `ImageError` if dracut fails, or if kernel, modules and initrd have different versions.
     """
     tree, out = folder / "tree", folder / "out"
-    version = module_version(tree)
+    distribution = distributions.of(definition.distribution)
+    version = module_version(tree, distribution)
     dracut = f"dracut --force --no-hostonly --reproducible --kver {version} /mnt/{INITRD}".split()
     env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     try:
         chroot.run(chroot.entering(tree, ["chroot", str(tree), *dracut], out=out), log=log, env=env)
     except process.CommandFailed as error:
         raise ImageError(f"{definition.name}: dracut failed ({log}):\n{error.tail}") from error
-    shutil.copyfile(tree / "boot" / f"vmlinuz-{version}", out / KERNEL)
+    shutil.copyfile(tree / distribution.kernel.format(version), out / KERNEL)
     (out / INITRD).chmod(0o644)
     listing = ["chroot", str(tree), "lsinitrd", f"/mnt/{INITRD}"]
     contents = read_listing(chroot.output(chroot.entering(tree, listing, out=out)))
@@ -76,17 +77,19 @@ def stamp(definition: ImageDefinition, version: str, folder: Path, *, archive: A
     return contents
 
 
-def module_version(tree: Path) -> str:
+def module_version(tree: Path, distribution: Distribution) -> str:
     """The version of the kernel modules in ``tree``; there must be exactly one, with its kernel."""
     folder = tree / "usr/lib/modules"
     versions = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if len(versions) != 1:
         found = f"modules of {', '.join(versions)}" if versions else "no kernel modules"
         raise ImageError(
-            f"/usr/lib/modules holds {found}; an image needs exactly one kernel: list one linux-image-… package"
+            f"/usr/lib/modules holds {found}; an image needs exactly one kernel: "
+            f"list one {distribution.kernel_package} package"
         )
-    if not (tree / "boot" / f"vmlinuz-{versions[0]}").is_file():
-        raise ImageError(f"/usr/lib/modules/{versions[0]} exists, but /boot/vmlinuz-{versions[0]} does not")
+    kernel = distribution.kernel.format(versions[0])
+    if not (tree / kernel).is_file():
+        raise ImageError(f"/usr/lib/modules/{versions[0]} exists, but /{kernel} does not")
     if not (tree / "usr/bin/dracut").is_file():
         raise ImageError('/usr/bin/dracut, which makes the initrd, is missing: add "dracut" to build.packages')
     return versions[0]

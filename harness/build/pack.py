@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from harness.build import chroot
-from harness.build.bootstrap import Archive
+from harness.build import chroot, distributions
+from harness.build.distributions import Archive, Distribution
 from harness.build.initrd import Initrd
 from harness.core import process
 from harness.core.errors import ImageError
 from harness.core.namespaces import environment
 from harness.model.artifacts import FILES, ROOTFS, Manifest, describe
 from harness.model.definition import ImageDefinition, sources_digest
+from harness.packages.database import PackageDatabase
 
 _ZSTD_LEVEL = "3"
 """Takes 3 to 4 s for 1 GB; level 15 makes it 7 % smaller and takes ten times as long."""
@@ -42,18 +43,15 @@ def untar(archive: Path, tree: Path, *, log: Path) -> None:
     chroot.run(["tar", "--extract", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree)], log=log)
 
 
-def packages(tree: Path) -> dict[str, str]:
+def packages(tree: Path, database: PackageDatabase) -> dict[str, str]:
     """Name to version of the packages installed in ``tree``."""
-    form = "${db:Status-Status} ${Package} ${Version}\\n"
-    listing = ["chroot", str(tree), "dpkg-query", "--show", f"--showformat={form}"]
-    rows = [line.split() for line in chroot.output(listing).splitlines()]
-    return {row[1]: row[2] for row in rows if row[0] == "installed"}
+    return database.read_list(chroot.output(["chroot", str(tree), *database.list_command]))
 
 
-def builder() -> dict[str, str]:
+def builder(distribution: Distribution) -> dict[str, str]:
     """The versions of this host's programs that take part in a build; dracut is the tree's own."""
     return {
-        "mmdebstrap": process.output(["mmdebstrap", "--version"]).split()[-1],
+        **distribution.builders(),
         "ansible-core": importlib.metadata.version("ansible-core"),
         "mksquashfs": process.output(["mksquashfs", "-version"]).split()[2],
     }
@@ -79,5 +77,5 @@ def describe_build(
         initrd_drivers=initrd.drivers,
         definition=sources_digest(definition),
         sources=archive.releases,
-        builder={**builder(), "dracut": installed["dracut"]},
+        builder={**builder(distributions.of(definition.distribution)), "dracut": installed["dracut"]},
     )

@@ -1,6 +1,6 @@
-"""Builds artifacts: `build` calls mmdebstrap, Ansible, dracut and mksquashfs in order.
+"""Builds artifacts: `build` calls the distribution's bootstrap program, Ansible, dracut and mksquashfs in order.
 
-    packages ─mmdebstrap→ first layer ─Ansible→ second layer ─dracut→ kernel, initrd ─stamp, mksquashfs→ artifacts
+    packages ─bootstrap→ first layer ─Ansible→ second layer ─dracut→ kernel, initrd ─stamp, mksquashfs→ artifacts
 
 Each arrow is skipped if the store has its result.
 """
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.build import bootstrap, chroot, configure, initrd, pack
+from harness.build import bootstrap, chroot, configure, distributions, initrd, pack
 from harness.core import digest, serialization
 from harness.core.errors import BootproofError, HostError, UsageError
 from harness.core.namespaces import remove
@@ -71,13 +71,17 @@ class _Build:
     verify: bool
     progress: Progress
 
+    @property
+    def distribution(self) -> distributions.Distribution:
+        return distributions.of(self.definition.distribution)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
     """The note of a first layer: ``packages`` maps name to version."""
 
     packages: dict[str, str]
-    archive: bootstrap.Archive
+    archive: distributions.Archive
 
     @property
     def content(self) -> str:
@@ -114,7 +118,7 @@ def build(
         progress=progress,
     )
     if mirror is not None and not re.fullmatch(r"[a-z+]+:/\S+", mirror):
-        raise UsageError(f"--mirror {mirror!r} is not a URL; for example http://mirror.example/debian")
+        raise UsageError(f"--mirror {mirror!r} is not a URL; for example http://mirror.example/archive")
     if not definition.can_be_built:
         raise UsageError(
             f"{definition.folder / DEFINITION_FILE} has no [build]; --artifacts DIR names another builder's artifacts"
@@ -176,7 +180,7 @@ def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
             _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log,
         ):
             archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
-            packages = pack.packages(folder / "tree")
+            packages = pack.packages(folder / "tree", task.distribution.database)
         base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
         if held and base == known:
             remove(folder / "tree")
@@ -206,9 +210,9 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     with _step(task, "stamp", f"IMAGE_VERSION {task.version}") as log:
         contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive, log=log)
         chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
-        chroot.run(chroot.tree_action(tree, "anonymous", epoch), log=log)
+        chroot.run(chroot.tree_action(tree, "anonymous", epoch, *task.distribution.traces), log=log)
     with _step(task, "pack", "") as log:
-        packages = pack.packages(tree)
+        packages = pack.packages(tree, task.distribution.database)
         pack.pack(folder, archive=base.archive, log=log)
     with _step(task, "describe", ""):
         return pack.describe_build(task.definition, task.version, folder / "out", contents, packages, base.archive)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _EMPTIED = [
-    "dev", "proc", "sys", "run", "tmp", "var/tmp", "var/backups", "var/lib/apt/lists",
-    "var/cache/apt", "var/cache/debconf", "var/cache/man", "var/cache/ldconfig", "var/cache/fontconfig",
+    "dev/", "proc/", "sys/", "run/", "tmp/", "var/tmp/", "var/backups/",
+    "var/cache/man/", "var/cache/ldconfig/", "var/cache/fontconfig/",
 ]  # fmt: skip
 """Folders that are emptied."""
 
@@ -34,26 +34,36 @@ _DEFAULTS = "usr/share/persist"
 
 _TRACES = [
     "etc/.pwd.lock", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
-    "etc/apt/apt.conf.d/99mmdebstrap", "etc/.resolv.conf.systemd-resolved.bak", "usr/sbin/policy-rc.d",
+    "etc/.resolv.conf.systemd-resolved.bak", "usr/sbin/policy-rc.d",
     "root/.ansible", "root/.cache", "root/.bash_history",
-    "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/lib/apt/periodic",
-    "var/lib/ucf/*.[0-9]", "var/lib/command-not-found",
     "initrd.img", "initrd.img.old", "vmlinuz", "vmlinuz.old", "boot/initrd*", "boot/vmlinuz.old",
 ]  # fmt: skip
-"""Traces of this build. Kernel and initrd are separate artifacts; the kernel of the packages stays."""
+"""Traces of this build, besides those of the package manager. Kernel and initrd are separate artifacts; the kernel of
+the packages stays."""
 
 _RESOLVER = "# Written by the build, removed at its end."
 _POLICY = "#!/bin/sh\n# Written by the build, removed at its end: nothing starts in a tree.\nexit 101\n"
 
 
-def bootstrapped(root: Path, mirror: str) -> None:
-    """Remove the mirror, if one was used, from sources.list, which is then empty, and other traces of mmdebstrap."""
-    sources = root / "etc/apt/sources.list"
-    lines = sources.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not mirror or f" {mirror.rstrip('/')} " not in line]
-    sources.write_text("".join(kept), "utf-8")
-    for name in ("etc/hostname", "etc/apt/apt.conf.d/99mmdebstrap"):
-        (root / name).unlink(missing_ok=True)
+def remove_lines(root: Path, name: str, text: str) -> None:
+    """Remove the lines with ``text`` from the file."""
+    lines = (root / name).read_text("utf-8").splitlines(keepends=True)
+    (root / name).write_text("".join(line for line in lines if text not in line), "utf-8")
+
+
+def forget(root: Path, *patterns: str) -> None:
+    """Remove what matches; empty the folders whose pattern ends with a slash."""
+    for pattern in patterns:
+        for path in root.glob(pattern.rstrip("/")):
+            if pattern.endswith("/"):
+                _empty(path)
+            else:
+                _remove(path)
+
+
+def bootstrapped(root: Path) -> None:
+    """Remove what the first tree knows of this host."""
+    (root / "etc/hostname").unlink(missing_ok=True)
     for name in ("dev", "run", "tmp", "proc", "sys"):
         _empty(root / name)
     _forget_resolver(root)
@@ -71,13 +81,12 @@ def entered(root: Path, resolver: str) -> None:
     target.write_text(f"{_RESOLVER}\n{resolver}", "utf-8")
 
 
-def anonymous(root: Path, epoch_s: str) -> None:
-    """Remove all traces of this host and this hour, and every identity of a host that will run the image."""
-    for pattern in (*_IDENTITY, *(f"{_DEFAULTS}/{pattern}" for pattern in _IDENTITY), *_TRACES):
-        for path in root.glob(pattern):
-            _remove(path)
-    for name in _EMPTIED:
-        _empty(root / name)
+def anonymous(root: Path, epoch_s: str, *traces: str) -> None:
+    """Remove all traces of this host and this hour, and every identity of a host that will run the image.
+
+    ``traces`` are patterns of the package manager, as for `forget`.
+    """
+    forget(root, *_IDENTITY, *(f"{_DEFAULTS}/{pattern}" for pattern in _IDENTITY), *_TRACES, *_EMPTIED, *traces)
     for path in _files(root / "var/log"):
         path.unlink()
     for path in _files(root / "etc/ssl/certs"):
@@ -134,7 +143,7 @@ def _remove(path: Path) -> None:
 
 
 _ACTIONS: dict[str, Callable[..., None]] = {
-    action.__name__: action for action in (bootstrapped, entered, anonymous, stamped)
+    action.__name__: action for action in (remove_lines, forget, bootstrapped, entered, anonymous, stamped)
 }
 
 

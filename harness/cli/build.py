@@ -32,7 +32,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     add_images_dir(parser)
     parser.add_argument("--version", dest="image_version", metavar="V", help="override the definition's version")
     parser.add_argument("--refresh", action="store_true", help="ask the archive for newer packages")
-    parser.add_argument("--mirror", metavar="URL", help="download packages from URL (default: mmdebstrap's choice)")
+    parser.add_argument("--mirror", metavar="URL", help="download packages from URL, not the distribution's archive")
     parser.add_argument("--json", action="store_true", help="print digest, folder, files and sizes as JSON")
 
 

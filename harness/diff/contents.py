@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.core.errors import BootproofError
 from harness.diff.tree import TreeFile, read_tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.verdict import BootResult, RuntimeProfile, Verdict
+from harness.packages import DATABASES, owners
 from harness.store import rootfs_images
 
 _USERS, _GROUPS = "etc/passwd", "etc/group"
-_LIST = re.compile(r"var/lib/dpkg/info/([^/:]+)(?::[^/]+)?\.list")
 _CONFIGS = ("boot/config-{}", "usr/lib/modules/{}/config", "lib/modules/{}/config")
 _LIVE = "LiveOS/rootfs.img"
 
@@ -71,13 +70,13 @@ def read_image(artifacts: Artifacts) -> Image:
 
 def _whole(artifacts: Artifacts) -> Image:
     configs = _configs(artifacts.manifest)
-    wanted = "|".join([_LIST.pattern, *map(re.escape, [_USERS, _GROUPS, *configs])])
+    wanted = "|".join([*(database.owner_files for database in DATABASES), *map(re.escape, [_USERS, _GROUPS, *configs])])
     tree = read_tree(artifacts.rootfs, re.compile(wanted))
     config = next((tree.texts[name] for name in configs if name in tree.texts), None)
-    lists = {found[1]: text for name, text in tree.texts.items() if (found := _LIST.fullmatch(name))}
+    links = {name: file.target for name, file in tree.files.items() if file.kind == "link" and "/" not in name}
     return Image(
         files=tree.files,
-        owners=owners(lists, tree.files),
+        owners=owners(tree.texts, links),
         users=numbers(tree.texts.get(_USERS)),
         groups=numbers(tree.texts.get(_GROUPS)),
         config=options(config),
@@ -101,22 +100,6 @@ def _parts(artifacts: Artifacts) -> Image:
 
 def _configs(manifest: Manifest) -> list[str]:
     return [name.format(manifest.kernel_version) for name in _CONFIGS]
-
-
-def owners(lists: Mapping[str, bytes], files: Mapping[str, TreeFile]) -> dict[str, str]:
-    """The package of each path, from dpkg's lists; a path in several packages has none.
-
-    A list may have /bin/sh where /bin is a link to usr/bin: dpkg keeps the names from before folders were merged.
-    """
-    merged = {f"{name}/": f"{file.target}/" for name, file in files.items() if file.kind == "link" and "/" not in name}
-    owned = dict[str, str]()
-    for package, text in sorted(lists.items()):
-        for line in text.decode("utf-8", "surrogateescape").splitlines():
-            path = line.removeprefix("/")
-            top = path[: path.find("/") + 1]
-            path = merged.get(top, top) + path[len(top) :]
-            owned[path] = package if owned.get(path, package) == package else ""
-    return owned
 
 
 def numbers(text: bytes | None) -> dict[str, int] | None:

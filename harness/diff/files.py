@@ -15,14 +15,16 @@ from pathlib import PurePosixPath
 from harness.diff.contents import Image
 from harness.diff.tree import TreeFile
 from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
+from harness.packages import DATABASES
 
 _CACHES = re.compile(
     r"(.*/)?__pycache__(/.*)?|.*\.pyc"
     r"|(var/(cache|log|tmp|backups)|tmp|run)/.*"
-    r"|var/lib/(apt|dpkg|ucf|systemd/catalog|systemd/deb-systemd-[^/]*|update-notifier|man-db)/.*"
+    r"|var/lib/(systemd/catalog|man-db)/.*"
     r"|etc/ld\.so\.cache|etc/udev/hwdb\.bin|usr/lib/udev/hwdb\.bin"
     r"|usr/lib/modules/[^/]+/modules\..*"
-    r"|.*/(icon-theme|mime|giomodule|gschemas)\.(cache|compiled)|usr/share/info/dir"
+    r"|.*/(icon-theme|mime|giomodule|gschemas)\.(cache|compiled)|usr/share/info/dir|"
+    + "|".join(database.caches for database in DATABASES)
 )
 _MADE_BY_SCRIPTS = re.compile(r"etc/(alternatives|ssl/certs|rc[S0-6]\.d)/")
 """Links that maintainer scripts of packages make."""

@@ -54,7 +54,8 @@ from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
 
 DEFINITION_FILE = "image.toml"
-_DISTRIBUTIONS = ("debian",)
+DISTRIBUTIONS = ("debian", "ubuntu")
+"""The files of harness/build/distributions/."""
 _UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -122,6 +123,8 @@ class ImageDefinition:
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
+    backports: bool = False
+    """Whether packages come from ``<suite>-backports`` where it has them."""
 
     @property
     def can_be_built(self) -> bool:
@@ -158,8 +161,9 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         folder=file.parent.resolve(),
         description=top.take("description", str, '"Debian with libvirt"'),
         version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
-        distribution=build.one_of("distribution", _DISTRIBUTIONS, "a supported distribution") if is_built else "",
+        distribution=build.one_of("distribution", DISTRIBUTIONS, "a supported distribution") if is_built else "",
         suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
+        backports=build.take("backports", bool, "true", False),
         packages=_packages(build) if is_built else (),
         playbook=_playbook(build) if is_built else "",
         kernel_arguments=_kernel_arguments(build),

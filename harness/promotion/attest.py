@@ -21,6 +21,7 @@ from harness.core.serialization import Format
 from harness.model.artifacts import FILE_NAME, MANIFEST, Artifacts, Manifest
 from harness.model.layout import ATTESTATION, EVENTS, PLAN, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
+from harness.packages import database_of
 
 KEY_VARIABLE = "BOOTPROOF_SIGN_KEY"
 _PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -341,8 +342,11 @@ def sbom(manifest: Manifest) -> bytes:
         from cyclonedx.output.json import JsonV1Dot5
         from packageurl import PackageURL
 
+    database = database_of(manifest.packages)
+    kind, vendor = (database.purl_type, database.vendor(manifest.packages)) if database else ("generic", "")
+
     def package(name: str, version: str) -> Component:
-        return Component(name=name, version=version, purl=PackageURL("deb", "debian", name, version), bom_ref=name)
+        return Component(name=name, version=version, purl=PackageURL(kind, vendor, name, version), bom_ref=name)
 
     image = Component(
         name=manifest.image, version=manifest.version, type=ComponentType.OPERATING_SYSTEM, bom_ref="image"

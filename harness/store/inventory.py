@@ -217,7 +217,7 @@ def _judge_layers(found: list[StoreItem], builds: Sequence[Build], artifacts: Se
 
 
 def _packages(root: Path) -> Iterator[StoreItem]:
-    """The packages of each suite; apart, those with a newer version (apt gives files the dates of the archive)."""
+    """The packages of each suite; apart, those with a newer version (files have the dates of the archive)."""
     for folder in _children(root / "debs"):
         newest: dict[tuple[str, str], Path] = {}
         files = sorted(_children(folder, "*.deb"), key=_modified_s)

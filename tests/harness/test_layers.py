@@ -13,7 +13,7 @@ import harness
 LAYERS = (
     ("core",),
     ("model",),
-    ("qemu", "guest", "store"),
+    ("qemu", "guest", "store", "packages"),
     ("lab", "build", "runs", "diff"),
     ("verdict", "report", "host"),
     ("machine", "promotion"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from harness import Artifacts, Host, Machine, not_applicable
+from harness.packages import database_of
 from harness.qemu.grub import folder_of
 
 pytestmark = pytest.mark.check("image")
@@ -50,12 +53,13 @@ def test_the_root_is_ram_over_the_image(host: Host) -> None:
 
 @pytest.mark.cause("the manifest describes another root file system")
 def test_the_installed_packages_are_the_manifests(host: Host, artifacts: Artifacts) -> None:
-    if not artifacts.manifest.packages:
+    database = database_of(artifacts.manifest.packages)
+    if database is None:
         not_applicable("the manifest lists no packages")
-    listing = host.check_output(r"dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n'")
-    installed = dict(line[3:].split(" ") for line in listing.splitlines() if line.startswith("ii"))
 
-    assert installed == artifacts.manifest.packages
+    listing = host.check_output(shlex.join(database.list_command))
+
+    assert database.read_list(listing) == artifacts.manifest.packages
 
 
 @pytest.mark.cause("a boot loader or the image adds or drops kernel arguments")

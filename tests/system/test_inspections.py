@@ -38,7 +38,7 @@ MAY_BE_EMPTY = {"failed_units", "tainted"}
 """A good machine has no failed unit and no taint."""
 
 
-@pytest.fixture(scope="module", params=["base", "base-bookworm", "nova-kvm"])
+@pytest.fixture(scope="module", params=["base", "base-bookworm", "base-ubuntu", "nova-kvm"])
 def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A ready machine of that image, for looking only."""
     definition, folder = load_definition(ROOT / "images" / request.param), tmp_path_factory.mktemp(request.param)

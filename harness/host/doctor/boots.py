@@ -22,7 +22,7 @@ from harness.store.store import find_store
 
 _ROMS = (Path("/usr/lib/ipxe/qemu"), Path("/usr/share/qemu"))
 _TUN = Path("/dev/net/tun")
-_SYSCTLS = (  # name, what forbids user namespaces, what allows them
+_SYSCTLS = (  # name, what forbids user namespaces, what allows them; the second is Debian's, the third Ubuntu's
     ("user.max_user_namespaces", "0", "10000"),
     ("kernel.unprivileged_userns_clone", "0", "1"),
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -84,7 +84,7 @@ def _user_namespaces() -> HostCheck:
     try:
         process.output(["unshare", "--user", "--map-root-user", "--net", "true"])
     except BootproofError as error:
-        wrong = [f"{name}={right}" for name, bad, right in _SYSCTLS if _sysctl(name) == bad]
+        wrong = settings_against_namespaces(Path("/proc/sys"))
         remedy = f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
         hint = "" if wrong else "; in a container, start it with --privileged"
         need = "no lab without them" if os.geteuid() else "a lab is less isolated from this host without them"
@@ -94,9 +94,12 @@ def _user_namespaces() -> HostCheck:
     return HostCheck(name="user namespaces", state=CheckState.OK, detail="isolate a lab, without root")
 
 
-def _sysctl(name: str) -> str:
-    file = Path("/proc/sys", *name.split("."))
-    return file.read_text("ascii").strip() if file.exists() else ""
+def settings_against_namespaces(folder: Path) -> list[str]:
+    """The settings in ``folder``, which is /proc/sys, that forbid user namespaces to users, with the values that allow
+    them: ``kernel.apparmor_restrict_unprivileged_userns=0``."""
+    files = {name: folder.joinpath(*name.split(".")) for name, _, _ in _SYSCTLS}
+    seen = {name: file.read_text("ascii").strip() for name, file in files.items() if file.exists()}
+    return [f"{name}={right}" for name, bad, right in _SYSCTLS if seen.get(name) == bad]
 
 
 def _lab(*, is_explained: bool) -> HostCheck:

@@ -12,28 +12,30 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from harness.build import distributions
+from harness.build.distributions import HostNeed
 from harness.core import process
 from harness.core.namespaces import has_ids, prefix
 from harness.core.user import user_name
 from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, from_packages
-
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+from harness.model.definition import DISTRIBUTIONS
 
 
 def for_builds() -> Iterator[HostCheck]:
-    yield from_packages(
-        "archive keyring",
-        [] if _KEYRING.exists() else ["debian-archive-keyring"],
-        "verifies Debian's packages",
-        "verifies Debian's packages; nothing can be built without it",
-        CheckState.MISSING,
-    )
+    for name in DISTRIBUTIONS:
+        yield from map(_check, distributions.of(name).host_needs())
     yield _ansible()
     ids = list(_subordinate_ids())
     yield from ids
     if not any(check.is_missing for check in ids):
         yield attempt("build namespaces", CheckState.MISSING, _build_namespace)
     yield attempt("zstd", CheckState.MISSING, _pack)
+
+
+def _check(need: HostNeed) -> HostCheck:
+    state = CheckState.MISSING if need.is_required else CheckState.LIMITED
+    missing = [need.package] if need.lack else []
+    return from_packages(need.name, missing, need.purpose, f"{need.purpose}; {need.lack}", state)
 
 
 def _ansible() -> HostCheck:

@@ -10,45 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import bootstrap, chroot, configure, initrd, tree_actions
+from harness.build import bootstrap, chroot, configure, distributions, initrd, tree_actions
 from harness.core import process
 from harness.core.deadline import Deadline, poll
-from harness.core.errors import HostError, ImageError, UsageError
+from harness.core.errors import HostError, ImageError
 from harness.core.namespaces import prefix
-from harness.model.definition import DiskSelector, ImageDefinition
+from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_version
-from harness.model.machine_spec import BootPath
-
-
-@pytest.fixture
-def definition(tmp_path: Path) -> ImageDefinition:
-    return ImageDefinition(
-        name="mine",
-        folder=tmp_path / "images" / "mine",
-        description="A test",
-        version="2026.11",
-        distribution="debian",
-        suite="trixie",
-        packages=("python3", "dracut"),
-        playbook="playbook.yml",
-        kernel_arguments=(),
-        disk=DiskSelector(minimum_gib=4),
-        persistent_paths=("/etc/nova",),
-        image_owned=("/etc/nova/policy",),
-        tolerates=(),
-        tolerated_network_faults=(),
-        services=(),
-        sockets=(),
-        waiting=(),
-        boot_paths=(BootPath.DIRECT,),
-        hardware=(),
-        memory_mib=1024,
-        cpus=1,
-        boot_s=60,
-        rootfs_mib=250,
-        initrd_mib=50,
-    )
-
 
 # What is made again, and what is not
 
@@ -56,9 +24,12 @@ def definition(tmp_path: Path) -> ImageDefinition:
 def test_the_first_layer_depends_on_packages_and_suite_alone(definition: ImageDefinition) -> None:
     key = bootstrap.layer_key(definition)
 
+    unchanged = "092d9337351db6c387adc9c125f836eecc40fbfe34fca008cb875a513e119923"
+    assert key == unchanged, "all stores would bootstrap again"
     assert bootstrap.layer_key(replace(definition, packages=("dracut", "python3"), name="x")) == key
     assert bootstrap.layer_key(replace(definition, packages=("dracut",))) != key
     assert bootstrap.layer_key(replace(definition, suite="sid")) != key
+    assert bootstrap.layer_key(replace(definition, backports=True)) != key
 
 
 def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: ImageDefinition) -> None:
@@ -71,83 +42,7 @@ def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: Ima
     assert configure.layer_key(definition, "one") != key
 
 
-# Where packages come from
-
-
-def test_a_mirror_is_asked_for_the_suite_and_its_updates() -> None:
-    assert bootstrap.sources("trixie", "http://near.example/debian/") == [
-        "deb http://near.example/debian trixie main",
-        "deb http://near.example/debian trixie-updates main",
-    ]
-    assert len(bootstrap.sources("sid", "http://near.example/debian")) == 1
-
-
-def test_without_a_mirror_mmdebstrap_chooses() -> None:
-    assert bootstrap.sources("trixie", None) == []
-
-
-def test_release_files_are_known_without_their_mirror_and_the_newest_is_the_date(tmp_path: Path) -> None:
-    for mirror, suite, date in [
-        ("near.example_debian", "trixie", "Sat, 15 Nov 2026 10:00:00 UTC"),
-        ("near.example_debian-security", "trixie-security", "Thu, 19 Nov 2026 21:30:00 UTC"),
-    ]:
-        (tmp_path / f"{mirror}_dists_{suite}_InRelease").write_text(f"Origin: Debian\nDate: {date}\n")
-
-    archive = bootstrap.read_archive(tmp_path)
-
-    assert sorted(archive.releases) == ["trixie-security/InRelease", "trixie/InRelease"]
-    assert archive.epoch_s == 1795123800
-
-
-@pytest.mark.parametrize(
-    ("said", "error", "words"),
-    [
-        ("E: Unable to locate package novacompute", ImageError, "build.packages: not in trixie: novacompute"),
-        ("E: Package 'ntp' has no installation candidate", ImageError, "not in trixie: ntp"),
-        ("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have", ImageError, "build.suite"),
-        ("E: Failed to fetch x  Temporary failure resolving 'd'", HostError, "--mirror URL"),
-        ("dpkg: error processing package nova (--configure):", ImageError, "dpkg: error processing"),
-    ],
-)
-def test_a_failed_bootstrap_names_who_must_act(
-    definition: ImageDefinition, tmp_path: Path, said: str, error: type[Exception], words: str
-) -> None:
-    log = tmp_path / "log"
-    log.write_text(f"I: running apt-get\n{said}\nE: mmdebstrap failed to run\n")
-
-    diagnosis = bootstrap.diagnose(definition, log, mirror=None, removed=[])
-
-    assert type(diagnosis) is error
-    assert words in str(diagnosis)
-    assert str(log) in str(diagnosis)
-
-
-def test_a_mirror_without_the_suite_is_a_wrong_option(definition: ImageDefinition, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("Err:1 x\n  404  Not Found\nE: The repository 'x Release' does not have\n")
-
-    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror="http://near.example", removed=[])
-
-    assert type(diagnosis) is UsageError
-    assert "http://near.example has no trixie" in str(diagnosis)
-
-
-def test_a_package_that_was_damaged_in_the_store_is_removed_from_it(
-    definition: ImageDefinition, tmp_path: Path
-) -> None:
-    for name in ("curl_8_amd64.deb", "dbus_1_amd64.deb"):
-        (tmp_path / name).touch()
-    (tmp_path / "log").write_text(
-        "dpkg-deb: error: <decompress> subprocess returned error exit status 2\n"
-        "dpkg: error processing archive /tmp/apt-dpkg-install-x/26-curl_8_amd64.deb (--unpack):\n"
-        " cannot copy extracted data for './x' to '/x.dpkg-new': unexpected end of file or stream\n"
-    )
-
-    removed = bootstrap.remove_damaged_packages(tmp_path / "log", tmp_path)
-    diagnosis = bootstrap.diagnose(definition, tmp_path / "log", mirror=None, removed=removed)
-
-    assert type(diagnosis) is HostError
-    assert "curl_8_amd64.deb; build again" in str(diagnosis)
-    assert [path.name for path in tmp_path.glob("*.deb")] == ["dbus_1_amd64.deb"]
+# The playbook's failures, variables and output
 
 
 def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefinition, tmp_path: Path) -> None:
@@ -159,12 +54,10 @@ def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefiniti
     assert "Temporary failure resolving" in str(diagnosis)
 
 
-# The playbook's variables and output
-
-
 def test_a_playbook_gets_the_paths_and_the_disk_as_variables(definition: ImageDefinition) -> None:
     assert configure.variables(definition) == {
         "image_id": "mine",
+        "distribution": "debian",
         "suite": "trixie",
         "persistent_paths": ["/etc/nova"],
         "persistent_image_owned": ["/etc/nova/policy"],
@@ -243,17 +136,17 @@ def test_kernel_modules_and_initrd_of_different_versions_are_refused(
 def test_a_tree_needs_exactly_one_kernel_and_a_dracut(tmp_path: Path) -> None:
     modules, boot = tmp_path / "usr/lib/modules", tmp_path / "boot"
     with pytest.raises(ImageError, match="no kernel modules"):
-        initrd.module_version(tmp_path)
+        initrd.module_version(tmp_path, distributions.of("debian"))
     (modules / "6.12").mkdir(parents=True)
     with pytest.raises(ImageError, match=r"vmlinuz-6\.12 does not"):
-        initrd.module_version(tmp_path)
+        initrd.module_version(tmp_path, distributions.of("debian"))
     boot.mkdir()
     (boot / "vmlinuz-6.12").touch()
     with pytest.raises(ImageError, match="dracut"):
-        initrd.module_version(tmp_path)
+        initrd.module_version(tmp_path, distributions.of("debian"))
     (modules / "6.1").mkdir()
     with pytest.raises(ImageError, match=r"6\.1, 6\.12"):
-        initrd.module_version(tmp_path)
+        initrd.module_version(tmp_path, distributions.of("debian"))
 
 
 # Changes to a tree
@@ -294,7 +187,7 @@ def test_traces_of_the_build_are_removed_and_folders_stay(tmp_path: Path) -> Non
     _tree(tmp_path, {"var/log/apt/history.log": "x", "var/cache/apt/archives/a.deb": "x", "etc/passwd-": "x"})
     _tree(tmp_path, {"tmp/x/y": "x", "usr/bin/nova": "kept", "etc/machine-id": ""})
 
-    tree_actions.anonymous(tmp_path, "0")
+    tree_actions.anonymous(tmp_path, "0", "var/cache/apt/")
 
     assert (tmp_path / "var/log/apt").is_dir()
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
@@ -343,12 +236,22 @@ def test_nothing_starts_in_a_tree_that_is_worked_on(tmp_path: Path) -> None:
     assert "192.0.2.1" in (tmp_path / "etc/resolv.conf").read_text()
 
 
-def test_a_mirror_leaves_no_trace(tmp_path: Path) -> None:
-    _tree(tmp_path, {"etc/apt/sources.list": "deb http://near.example/debian trixie main\n"})
+def test_a_line_is_removed_and_the_others_stay(tmp_path: Path) -> None:
+    _tree(tmp_path, {"etc/sources": "deb http://near.example/debian trixie main\ndeb-src x\n"})
 
-    tree_actions.bootstrapped(tmp_path, "http://near.example/debian/")
+    tree_actions.remove_lines(tmp_path, "etc/sources", " http://near.example/debian ")
 
-    assert (tmp_path / "etc/apt/sources.list").read_text() == ""
+    assert (tmp_path / "etc/sources").read_text() == "deb-src x\n"
+
+
+def test_a_pattern_that_ends_with_a_slash_empties_folders(tmp_path: Path) -> None:
+    _tree(tmp_path, {"var/cache/a/b/c": "x", "var/lib/d-old": "x", "var/lib/d": "kept"})
+
+    tree_actions.forget(tmp_path, "var/cache/*/", "var/lib/*-old", "no-such/")
+
+    assert (tmp_path / "var/cache/a").is_dir()
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert files == ["var/lib/d"]
 
 
 # Programs

@@ -14,6 +14,7 @@ import pytest
 
 from harness.core import serialization
 from harness.host.doctor import CheckState, HostCheck, examine, remedies
+from harness.host.doctor.boots import settings_against_namespaces
 from harness.host.doctor.emulators import emulators, of_release
 from harness.host.doctor.resources import clock, memory
 from harness.host.emulator import EmulatorTime, EmulatorTimes, installed, memory_file
@@ -228,6 +229,25 @@ def test_only_the_setting_that_forbids_user_namespaces_is_changed(of_boots: Chec
 
     assert check.state is CheckState.LIMITED
     assert check.remedy == "sysctl -w user.max_user_namespaces=10000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"apparmor_restrict_unprivileged_userns": "1"}, ["kernel.apparmor_restrict_unprivileged_userns=0"]),
+        ({"apparmor_restrict_unprivileged_userns": "0", "unprivileged_userns_clone": "1"}, []),
+        ({"unprivileged_userns_clone": "0"}, ["kernel.unprivileged_userns_clone=1"]),
+        ({}, []),
+    ],
+)
+def test_the_settings_of_debian_and_ubuntu_that_forbid_user_namespaces_are_named(
+    tmp_path: Path, settings: dict[str, str], wrong: list[str]
+) -> None:
+    (tmp_path / "kernel").mkdir()
+    for name, value in settings.items():
+        (tmp_path / "kernel" / name).write_text(f"{value}\n")
+
+    assert settings_against_namespaces(tmp_path) == wrong
 
 
 def test_without_kvm_machines_are_emulated(of_boots: Checks) -> None:

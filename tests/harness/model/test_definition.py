@@ -81,7 +81,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('version = "2026.11"', 'version = "a b"', "version", "letters"),
         ("suite =", "suit =", "build.suite", "for example"),
         ("kernel_arguments", "kernel_argument", "build.kernel_argument", "kernel_arguments?"),
-        ('distribution = "debian"', 'distribution = "gentoo"', "build.distribution", "known: debian"),
+        ('distribution = "debian"', 'distribution = "gentoo"', "build.distribution", "known: debian, ubuntu"),
         ('"systemd-sysv", "python3"', '"python3", "python3"', "build.packages", "once"),
         ('"systemd-sysv", "python3"', "3", "build.packages", "for example"),
         ("[build]", '[build]\nplaybook = "none.yml"', "build.playbook", "put it beside"),

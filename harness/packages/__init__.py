@@ -1,0 +1,26 @@
+"""Package databases: what is installed in a tree, in an image and in a guest. Pure: nothing is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.packages.database import PackageDatabase
+from harness.packages.dpkg import Dpkg
+
+DATABASES: tuple[PackageDatabase, ...] = (Dpkg(),)
+
+
+def database_of(installed: Iterable[str]) -> PackageDatabase | None:
+    """The database of the package manager that is among the names ``installed``; None for an unknown one."""
+    names = set(installed)
+    return next((database for database in DATABASES if database.manager in names), None)
+
+
+def installed_by(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Name to version of all packages in the databases' own ``files``, which are named by their paths in a tree."""
+    return {name: version for database in DATABASES for name, version in database.read_files(files).items()}
+
+
+def owners(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+    """The package of each path, by all databases: see `PackageDatabase.owners`."""
+    return {path: package for database in DATABASES for path, package in database.owners(files, links).items()}
