@@ -44,8 +44,9 @@ def untar(archive: Path, tree: Path, *, log: Path) -> None:
 
 
 def packages(tree: Path, database: PackageDatabase) -> dict[str, str]:
-    """Name to version of the packages installed in ``tree``."""
-    return database.read_list(chroot.output(["chroot", str(tree), *database.list_command]))
+    """Name to version of the packages installed in ``tree``, which need not have the package manager."""
+    files = {name: tree / name for name in database.files}
+    return database.read_files({name: path.read_bytes() for name, path in files.items() if path.is_file()})
 
 
 def builder(distribution: Distribution) -> dict[str, str]:
