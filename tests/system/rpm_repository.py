@@ -31,6 +31,7 @@ _SETUP, _SKELETON = "setup", "filesystem"
 _DEFINES = {
     "_topdir": "{folder}/rpmbuild",
     "_binary_payload": "w1.zstdio",
+    "_buildhost": "localhost",
     "debug_package": "%{{nil}}",
     "__os_install_post": "%{{nil}}",
     "_build_id_links": "none",

@@ -75,13 +75,13 @@ class RpmFamily:
 
     def commands(self, first: FirstTree) -> Iterator[list[str]]:
         definition = first.definition
-        for name in (self.program, "rpm"):
-            process.require(name, name)
         if first.mirror:
             file = definition.folder / DEFINITION_FILE
             raise UsageError(
                 f"--mirror does not apply to {self.title}: name the mirror in build.repositories of {file}"
             )
+        for name in (self.program, "rpm"):
+            process.require(name, name)
         self.configure(first)
         yield ["mkdir", "-p", *(str(first.tree / name) for name in _MOUNTED)]
         yield ["mkdir", "-m", "1777", str(first.tree / "tmp")]
