@@ -17,10 +17,10 @@ _FORMAT = 1
 
 def layer_key(definition: ImageDefinition) -> str:
     """The key of the first layer: the same for all definitions with the same packages, and on every mirror."""
-    packages = sorted(definition.packages)
+    archive = [definition.distribution, definition.suite, sorted(definition.packages)]
+    backports = ["backports"] if definition.backports else []
     repositories = [[one.url, digest.of_file(one.key)] for one in definition.repositories]
-    more = [repositories] if repositories else []
-    return digest.of_value([_FORMAT, definition.distribution, definition.suite, packages, *more])
+    return digest.of_value([_FORMAT, *archive, *backports, *repositories])
 
 
 def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 from pathlib import Path
 
 from harness.build import chroot, distributions
@@ -30,6 +32,30 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     env = environment(SOURCE_DATE_EPOCH=str(archive.epoch_s))
     options = ["-noappend", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", _ZSTD_LEVEL]
     chroot.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
+
+
+def check_labels(definition: ImageDefinition, tree: Path) -> None:
+    """`ImageError` if SELinux would be enforcing, and files of the machine have no labels.
+
+    Labels in the tree are kept. Only root can set them in a build, and no role sets those of /data.
+    """
+    config = tree / "etc/selinux/config"
+    text = config.read_text("utf-8", "replace") if config.is_file() else ""
+    is_enforcing = re.search(r"^SELINUX=enforcing\s*$", text, re.MULTILINE)
+    if not is_enforcing or {"selinux=0", "enforcing=0"} & set(definition.kernel_arguments):
+        return
+    lacks = "" if _is_labelled(tree / "usr") else "the files of its root file system have no labels"
+    if not lacks and definition.persistent_paths:
+        lacks = "role persist makes /data without labels"
+    if lacks:
+        raise ImageError(
+            f"{definition.name}: /etc/selinux/config says SELINUX=enforcing, but {lacks}, and services could not read "
+            "them; set SELINUX=permissive in the playbook, or the kernel argument enforcing=0"
+        )
+
+
+def _is_labelled(path: Path) -> bool:
+    return "security.selinux" in os.listxattr(path)
 
 
 def tar(tree: Path, archive: Path, *, log: Path) -> None:

@@ -138,6 +138,8 @@ class ImageDefinition:
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
+    backports: bool = False
+    """Whether packages come from ``<suite>-backports`` where it has them."""
 
     @property
     def can_be_built(self) -> bool:
@@ -176,6 +178,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
         distribution=build.one_of("distribution", DISTRIBUTIONS, "a supported distribution") if is_built else "",
         suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
+        backports=build.take("backports", bool, "true", False),
         packages=_packages(build) if is_built else (),
         repositories=_repositories(build),
         playbook=_playbook(build) if is_built else "",
@@ -238,6 +241,8 @@ def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
     if not rows and distribution in RPM_FAMILIES:
         remedy = f"name at least one, for example repositories = {example}"
         raise build.error("repositories", f"is missing or empty, and {distribution} needs it", remedy)
+    if rows and build.content.get("backports"):
+        raise build.error("backports", f"does not apply to {distribution}", "name another one in build.repositories")
     return tuple(map(_repository, rows))
 
 

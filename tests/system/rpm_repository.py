@@ -28,6 +28,7 @@ _LEFT_OUT = re.compile(
 )
 _SETUP, _SKELETON = "setup", "filesystem"
 """Users and groups, which must be there first; all folders, and the files that maintainer scripts made."""
+_ADDRESS = "wrapped@example.org"
 _DEFINES = {
     "_topdir": "{folder}/rpmbuild",
     "_binary_payload": "w1.zstdio",
@@ -75,7 +76,7 @@ def make_repository(base: ImageDefinition, store: Store, folder: Path) -> Reposi
     repository = Repository(folder / "repository", folder / "RPM-GPG-KEY-wrapped", make_key(folder / "gnupg"))
     (folder / "rpmbuild" / "RPMS" / "x86_64").rename(repository.folder)
     repository.key.write_bytes(_run("gpg", "--homedir", str(repository.home), "--armor", "--export"))
-    sign(repository, *sorted(repository.folder.glob("*.rpm")))
+    sign(repository.home, *sorted(repository.folder.glob("*.rpm")))
     repository.index()
     stop_agent(repository.home)
     return repository
@@ -84,26 +85,19 @@ def make_repository(base: ImageDefinition, store: Store, folder: Path) -> Reposi
 def make_key(home: Path) -> Path:
     """A throw-away key without passphrase in the new GnuPG home."""
     home.mkdir(mode=0o700)
-    parameters = [
-        "--passphrase",
-        "",
-        "--quick-generate-key",
-        "Wrapped <wrapped@example.org>",
-        "rsa3072",
-        "sign",
-        "never",
-    ]
-    _run("gpg", "--homedir", str(home), "--batch", *parameters)
+    key = ["--quick-generate-key", f"Wrapped <{_ADDRESS}>", "rsa3072", "sign", "never"]
+    _run("gpg", "--homedir", str(home), "--batch", "--passphrase", "", *key)
     return home
 
 
-def sign(repository: Repository, *packages: Path) -> None:
-    defines = [
-        f"--define=_gpg_path {repository.home}",
-        "--define=_gpg_name wrapped@example.org",
-        "--define=__gpg /usr/bin/gpg",
-    ]
-    _run("rpmsign", "--addsign", *defines, *map(str, packages))
+def sign(home: Path, *packages: Path) -> None:
+    """Sign the packages, in place of any signature that they have."""
+    defines = {"_gpg_path": str(home), "_gpg_name": _ADDRESS, "__gpg": "/usr/bin/gpg"}
+    _run("rpmsign", "--addsign", *(f"--define={name} {value}" for name, value in defines.items()), *map(str, packages))
+
+
+def unsign(*packages: Path) -> None:
+    _run("rpmsign", "--delsign", *map(str, packages))
 
 
 def stop_agent(home: Path) -> None:

@@ -89,6 +89,7 @@ class Apt:
             f'--customize-hook=umount "$1"/{self.downloads}',
             f"--components={','.join(self.components)}",
             f"--include={','.join(sorted(first.definition.packages))}",
+            *(_backports(suite) if first.definition.backports else ()),
             *options,
             suite,
             str(first.tree),
@@ -149,3 +150,9 @@ class Apt:
 
     def needs_network(self, output: str) -> bool:
         return any(text in output for text in _NO_NETWORK)
+
+
+def _backports(suite: str) -> list[str]:
+    """The options of mmdebstrap(1) that add the backports of the same archive, and prefer them (apt_preferences(5))."""
+    line = f"/ {suite} /{{p;s/ {suite} / {suite}-backports /}}"
+    return [f"--setup-hook=sed -i '{line}' \"$1\"/{_SOURCES}", f'--aptopt=APT::Default-Release "{suite}-backports"']

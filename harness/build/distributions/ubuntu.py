@@ -13,7 +13,8 @@ from harness.core.errors import HostError
 
 _KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 _SHA256 = "80a36b0a6de2f69f49d2df75ef473ccde121e9e190b9ea01d20a4f63778d5c31"
-"""Of the keyring in ubuntu-keyring 2023.11.28.1: the archive's keys of 2012 and 2018."""
+"""Of the keyring in ubuntu-keyring 2023.11.28.1, in noble and resolute: the archive's keys of 2012 and 2018."""
+_FETCHED = "keyring.gpg"
 _NEWEST = "resolute"
 
 
@@ -52,7 +53,7 @@ class Ubuntu(Apt):
         if not keyring.exists():
             folder = first.folder / "keyring"
             yield self._fetching(first, folder)
-            keyring = folder / _KEYRING
+            keyring = folder / _FETCHED
             self.check_keyring(keyring)
         yield from self.make_tree(first, f"--keyring={keyring}")
 
@@ -67,19 +68,22 @@ class Ubuntu(Apt):
             )
 
     def _fetching(self, first: FirstTree, folder: Path) -> list[str]:
-        """Nothing verifies this download but `check_keyring`."""
+        """Nothing verifies this download but `check_keyring`, so one file of the package is read, and none unpacked."""
+        package, suite = self.keyring_package, first.definition.suite
+        download = f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download {package}'
+        read = f"dpkg-deb --fsys-tarfile {package}_*.deb | tar --extract --to-stdout ./{_KEYRING}"
         return [
             "mmdebstrap",
-            "--variant=extract",
+            "--variant=custom",
             "--mode=root",
             '--aptopt=APT::Sandbox::User "root"',
             '--aptopt=Acquire::AllowInsecureRepositories "true"',
             '--aptopt=APT::Get::AllowUnauthenticated "true"',
+            f'--customize-hook=cd "$1" && {download} && {read} >{_FETCHED}',
             "--components=main",
-            f"--include={self.keyring_package}",
-            first.definition.suite,
+            suite,
             str(folder),
-            *self.sources(first.definition.suite, first.mirror),
+            *self.sources(suite, first.mirror),
         ]
 
     def _is_known(self, suite: str) -> bool:

@@ -29,6 +29,7 @@ def test_the_first_layer_depends_on_packages_and_suite_alone(definition: ImageDe
     assert bootstrap.layer_key(replace(definition, packages=("dracut", "python3"), name="x")) == key
     assert bootstrap.layer_key(replace(definition, packages=("dracut",))) != key
     assert bootstrap.layer_key(replace(definition, suite="sid")) != key
+    assert bootstrap.layer_key(replace(definition, backports=True)) != key
 
 
 def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: ImageDefinition) -> None:

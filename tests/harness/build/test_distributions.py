@@ -13,6 +13,7 @@ from harness.build.distributions import FirstTree
 from harness.build.distributions.debian import DISTRIBUTION as DEBIAN
 from harness.build.distributions.ubuntu import DISTRIBUTION as UBUNTU
 from harness.build.distributions.ubuntu import Ubuntu
+from harness.core import process
 from harness.core.errors import HostError, ImageError, UsageError
 from harness.model.definition import DISTRIBUTIONS, ImageDefinition
 
@@ -109,6 +110,26 @@ def test_the_mirror_is_removed_from_the_tree_and_so_are_the_options(definition: 
     assert without[1:] == with_mirror[1:2]
 
 
+def test_backports_are_of_the_same_archive_and_are_preferred(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "etc/apt").mkdir(parents=True)
+    sources = tmp_path / "etc/apt/sources.list"
+    sources.write_text(
+        "deb http://near.example/debian trixie main\ndeb http://near.example/debian trixie-updates main\n"
+    )
+
+    command = next(DEBIAN.commands(_first(replace(definition, backports=True))))
+
+    (hook,) = [word.removeprefix("--setup-hook=") for word in command if "sed" in word]
+    process.output(["sh", "-c", hook, "hook", str(tmp_path)])
+    assert sources.read_text().splitlines() == [
+        "deb http://near.example/debian trixie main",
+        "deb http://near.example/debian trixie-backports main",
+        "deb http://near.example/debian trixie-updates main",
+    ]
+    assert '--aptopt=APT::Default-Release "trixie-backports"' in command
+    assert "trixie-backports" not in " ".join(next(DEBIAN.commands(_first(definition))))
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_each_distribution_answers_what_a_build_asks(name: str) -> None:
     distribution = distributions.of(name)
@@ -138,7 +159,7 @@ def noble(definition: ImageDefinition) -> ImageDefinition:
 
 
 def _fetch(first: FirstTree, content: bytes) -> None:
-    fetched = first.folder / "keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+    fetched = first.folder / "keyring/keyring.gpg"
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(content)
 
@@ -164,11 +185,11 @@ def test_a_host_without_the_keyring_fetches_it(ubuntu: Ubuntu, noble: ImageDefin
     first = _first(noble)
     commands = ubuntu.commands(first)
 
-    assert "--include=ubuntu-keyring" in next(commands)
+    assert [word for word in next(commands) if "apt-get download ubuntu-keyring" in word]
     _fetch(first, KEYRING)
     make = next(commands)
 
-    assert f"--keyring={noble.folder}/keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg" in make
+    assert f"--keyring={noble.folder}/keyring/keyring.gpg" in make
     assert not [option for option in make if "Insecure" in option or "Unauthenticated" in option]
 
 

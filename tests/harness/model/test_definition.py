@@ -146,6 +146,7 @@ def test_an_rpm_family_names_its_repositories_and_packages_of_any_case(folder: P
         ('"KEY"', '"KEY", gpgcheck = false', "build.repositories[0].gpgcheck", "is not a known key"),
         ("https:", "ftp:", "build.repositories[0].url", "a URL of http, https or file"),
         ("/os", "/os/", "build.repositories[0].url", "no slash at its end"),
+        ("repositories", "backports = true\nrepositories", "build.backports", "name another one in build.repositories"),
         (', key = "KEY"', "", "build.repositories[0].key", "is missing"),
         ("[{", "[] #", "build.repositories", "is missing or empty, and fedora needs it; name at least one"),
     ],
