@@ -141,7 +141,7 @@ def changed_metadata(repository: Repository) -> None:
 
 
 def other_key(repository: Repository) -> None:
-    home = make_key(repository.folder.parent / "other")
+    home = make_key(repository.folder.with_name(f"{repository.folder.name}-key"))
     sign(home, *repository.folder.glob("*.rpm"))
     Repository(repository.folder, repository.key, home).index()
     stop_agent(home)
