@@ -50,9 +50,9 @@ class Zypper(RpmFamily):
             (home(first) / "repos.d" / f"{identity(one)}.repo").write_text(text, "utf-8")
 
     def fetching(self, first: FirstTree) -> Iterator[list[str]]:
-        """zypper trusts the keys in the tree's database."""
+        """zypper trusts the keys in the tree's database, in which the date of their import must always be the same."""
         for key in dict.fromkeys(one.key for one in first.definition.repositories):
-            yield ["rpm", "--root", str(first.tree), "--import", str(key)]
+            yield ["SOURCE_DATE_EPOCH=0", "rpm", "--root", str(first.tree), "--import", str(key)]
         yield [*self._zypper(first), "refresh", "--force"]
 
     def metadata(self, first: FirstTree, repository: Repository) -> Path:
