@@ -71,8 +71,9 @@ def untar(archive: Path, tree: Path, *, log: Path) -> None:
 
 def packages(tree: Path, database: PackageDatabase) -> dict[str, str]:
     """Name to version of the packages installed in ``tree``, which need not have the package manager."""
-    files = {name: tree / name for name in database.files}
-    return database.read_files({name: path.read_bytes() for name, path in files.items() if path.is_file()})
+    paths = [tree / name for name in database.files]
+    files = [path for path in paths if path.is_file() and path.resolve().is_relative_to(tree.resolve())]
+    return database.read_files({str(path.relative_to(tree)): path.read_bytes() for path in files})
 
 
 def builder(distribution: Distribution) -> dict[str, str]:
