@@ -133,10 +133,12 @@ def _spec(tree: Path) -> Iterator[str]:
     yield "Name: wrapped\nVersion: 1\nRelease: 1\nSummary: Debian's binaries\nLicense: various\n"
     yield f"%description\nNone.\n%install\nrm -rf %{{buildroot}}\nmv {tree} %{{buildroot}}\n"
     versions = {name: fields["Version"] for name, fields in packages.items()}
+    essential = [name for name, fields in packages.items() if fields.get("Essential") == "yes"]
     for release in ("fedora-release", "centos-stream-release", "openSUSE-release"):
         versions[release] = "1-1"
     for name, version in {_SETUP: "1-1", _SKELETON: "1-1", **versions}.items():
-        yield from _package(name, version, _needs(packages.get(name, {}), packages))
+        needs = _needs(packages.get(name, {}), packages)
+        yield from _package(name, version, [*needs, *(essential if name == "systemd" else [])])
         yield "".join([f"%files -n {_name(name)}\n", *files.get(name, [])])
 
 

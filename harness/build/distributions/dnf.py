@@ -56,7 +56,6 @@ class Dnf(RpmFamily):
     )
 
     def configure(self, first: FirstTree) -> None:
-        RpmFamily.configure(self, first)
         repositories = (
             _REPOSITORY.format(
                 identity=identity(one), url=one.url, key=one.key.as_uri(), signed=int(self._is_signed(first, one))

@@ -43,7 +43,6 @@ class Zypper(RpmFamily):
     )
 
     def configure(self, first: FirstTree) -> None:
-        RpmFamily.configure(self, first)
         (home(first) / "repos.d").mkdir()
         for one in first.definition.repositories:
             text = _REPOSITORY.format(identity=identity(one), url=one.url, key=one.key.as_uri())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import urllib.parse
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Signs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RpmFamily:
+class RpmFamily(ABC):
     """A distribution of this family; the subclasses are the two programs that make trees.
 
     ``database_folder`` is where its own rpm looks for its database.
@@ -82,6 +83,8 @@ class RpmFamily:
             )
         for name in (self.program, "rpm"):
             process.require(name, name)
+        home(first).mkdir()
+        (home(first) / ".rpmmacros").write_text(_MACROS.format(database=self.database_folder), "utf-8")
         self.configure(first)
         yield ["mkdir", "-p", *(str(first.tree / name) for name in _MOUNTED)]
         yield ["mkdir", "-m", "1777", str(first.tree / "tmp")]
@@ -92,22 +95,21 @@ class RpmFamily:
         date = f"SOURCE_DATE_EPOCH={self.read_archive(first.releases).epoch_s}"
         yield from (self._in_tree(first, date, *command) for command in self.installing(first))
 
+    @abstractmethod
     def configure(self, first: FirstTree) -> None:
-        """Write the configuration of rpm and of the program into new folders of ``first.folder``."""
-        home(first).mkdir()
-        (home(first) / ".rpmmacros").write_text(_MACROS.format(database=self.database_folder), "utf-8")
+        """Write the program's configuration, with the repositories, below `home`."""
 
+    @abstractmethod
     def fetching(self, first: FirstTree) -> Iterator[list[str]]:
         """The commands that download the repositories' metadata, and verify it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metadata(self, first: FirstTree, repository: Repository) -> Path:
         """The repomd.xml that was downloaded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def installing(self, first: FirstTree) -> Iterator[list[str]]:
         """The commands that install the packages."""
-        raise NotImplementedError
 
     def _in_tree(self, first: FirstTree, *words: str) -> list[str]:
         """Scriptlets of packages need the tree's /dev and /proc, and no TMPDIR of the host."""
