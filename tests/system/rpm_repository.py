@@ -49,25 +49,20 @@ class Repository:
     key: Path
     home: Path
 
-    def sign_metadata(self) -> None:
-        repomd = self.folder / "repodata" / "repomd.xml"
-        self.unsign_metadata()
-        _run("gpg", "--homedir", str(self.home), "--batch", "--detach-sign", "--armor", str(repomd))
-
-    def unsign_metadata(self) -> None:
-        (self.folder / "repodata" / "repomd.xml.asc").unlink(missing_ok=True)
-
     def index(self) -> None:
         """Describe the RPMs that are in the folder now, and sign the description."""
+        repomd = self.folder / "repodata" / "repomd.xml"
         _run("createrepo_c", "--quiet", "--general-compress-type=gz", str(self.folder))
-        self.sign_metadata()
+        repomd.with_name("repomd.xml.asc").unlink(missing_ok=True)
+        _run("gpg", "--homedir", str(self.home), "--batch", "--detach-sign", "--armor", str(repomd))
 
 
 def make_repository(base: ImageDefinition, store: Store, folder: Path) -> Repository:
     """Make it in the new ``folder``, of what the definition ``base`` is built of."""
     folder.mkdir()
     definition = replace(base, packages=(*base.packages, "rpm"))
-    bootstrap.bootstrap(definition, store, folder, mirror=None, log=folder / "bootstrap.log")
+    with store.writable(), store.locked(f"debs-{definition.suite}", waiting=lambda: None):
+        bootstrap.bootstrap(definition, store, folder, mirror=None, log=folder / "bootstrap.log")
     _rename(folder / "tree")
     spec = folder / "wrapped.spec"
     spec.write_text("".join(_spec(folder / "tree")), "utf-8", "surrogateescape")
@@ -92,12 +87,16 @@ def make_key(home: Path) -> Path:
 
 def sign(home: Path, *packages: Path) -> None:
     """Sign the packages, in place of any signature that they have."""
-    defines = {"_gpg_path": str(home), "_gpg_name": _ADDRESS, "__gpg": "/usr/bin/gpg"}
-    _run("rpmsign", "--addsign", *(f"--define={name} {value}" for name, value in defines.items()), *map(str, packages))
+    _rpmsign(home, "--addsign", *packages)
 
 
-def unsign(*packages: Path) -> None:
-    _run("rpmsign", "--delsign", *map(str, packages))
+def unsign(home: Path, *packages: Path) -> None:
+    _rpmsign(home, "--delsign", *packages)
+
+
+def _rpmsign(home: Path, action: str, *packages: Path) -> None:
+    defines = {"_gpg_path": home, "_gpg_name": _ADDRESS, "__gpg": "/usr/bin/gpg", "_dbpath": home / "rpmdb"}
+    _run("rpmsign", action, *(f"--define={name} {value}" for name, value in defines.items()), *map(str, packages))
 
 
 def stop_agent(home: Path) -> None:

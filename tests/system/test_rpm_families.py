@@ -124,7 +124,7 @@ def nothing(repository: Repository) -> None: ...
 
 
 def unsigned_package(repository: Repository) -> None:
-    unsign(*repository.folder.glob("*.rpm"))
+    unsign(repository.home, *repository.folder.glob("*.rpm"))
     repository.index()
 
 
