@@ -61,7 +61,7 @@ def make_repository(base: ImageDefinition, store: Store, folder: Path) -> Reposi
     """Make it in the new ``folder``, of what the definition ``base`` is built of."""
     folder.mkdir()
     definition = replace(base, packages=(*base.packages, "rpm"))
-    with store.writable(), store.locked(f"debs-{definition.suite}", waiting=lambda: None):
+    with store.writable(), store.locked(f"debs-{definition.suite}"):
         bootstrap.bootstrap(definition, store, folder, mirror=None, log=folder / "bootstrap.log")
     _rename(folder / "tree")
     spec = folder / "wrapped.spec"
@@ -132,11 +132,12 @@ def _spec(tree: Path) -> Iterator[str]:
     yield "Name: wrapped\nVersion: 1\nRelease: 1\nSummary: Debian's binaries\nLicense: various\n"
     yield f"%description\nNone.\n%install\nrm -rf %{{buildroot}}\nmv {tree} %{{buildroot}}\n"
     versions = {name: fields["Version"] for name, fields in packages.items()}
+    providers = _providers(packages)
     essential = [name for name, fields in packages.items() if fields.get("Essential") == "yes"]
     for release in ("fedora-release", "centos-stream-release", "openSUSE-release"):
         versions[release] = "1-1"
     for name, version in {_SETUP: "1-1", _SKELETON: "1-1", **versions}.items():
-        needs = _needs(packages.get(name, {}), packages)
+        needs = _needs(packages.get(name, {}), providers)
         yield from _package(name, version, [*needs, *(essential if name == "systemd" else [])])
         yield "".join([f"%files -n {_name(name)}\n", *files.get(name, [])])
 
@@ -152,11 +153,22 @@ def _name(package: str) -> str:
     return "kernel-core" if re.match(r"linux-image-\d", package) else package
 
 
-def _needs(fields: dict[str, str], known: dict[str, dict[str, str]]) -> list[str]:
-    """The first known package of each alternative, and the skeleton."""
+def _needs(fields: dict[str, str], providers: dict[str, str]) -> list[str]:
+    """The first of each group of alternatives that a package provides."""
     groups = [fields[key] for key in ("Depends", "Pre-Depends") if key in fields]
     names = [re.findall(r"(?:^|\|)\s*([^\s|(:]+)", group) for group in ",".join(groups).split(",")]
-    return [next(name for name in group if name in known) for group in names if set(group) & set(known)]
+    return [
+        next(providers[name] for name in group if name in providers) for group in names if set(group) & set(providers)
+    ]
+
+
+def _providers(packages: dict[str, dict[str, str]]) -> dict[str, str]:
+    virtual = {
+        name: package
+        for package, fields in packages.items()
+        for name in re.findall(r"(?:^|, )([^\s,(]+)", fields.get("Provides", ""))
+    }
+    return virtual | {package: package for package in packages}
 
 
 def _package(name: str, version: str, needs: list[str]) -> Iterator[str]:
