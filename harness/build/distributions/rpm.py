@@ -112,8 +112,9 @@ class RpmFamily(ABC):
         """The commands that install the packages."""
 
     def _in_tree(self, first: FirstTree, *words: str) -> list[str]:
-        """Scriptlets of packages need the tree's /dev and /proc, and no TMPDIR of the host."""
-        command = ["env", "--unset=TMPDIR", f"HOME={home(first)}", *words]
+        """Scriptlets of packages need the tree's /dev and /proc, and no TMPDIR of the host. That of a kernel makes no
+        initrd (kernel-install(8)): the builder makes it later."""
+        command = ["env", "--unset=TMPDIR", f"HOME={home(first)}", "KERNEL_INSTALL_BYPASS=1", *words]
         return chroot.entering(first.tree, command, downloads=(self.downloads, first.downloads))
 
     def read_archive(self, releases: Path) -> Archive:
