@@ -43,11 +43,12 @@ def test_no_definition_installs_what_ubuntu_installs_elsewhere(image: str) -> No
     assert set(artifacts.manifest.packages) & UNWANTED == set()
 
 
-def test_ubuntus_resolver_network_and_sshd_are_as_the_roles_say(judge: Judge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", ["base-ubuntu", "base-noble"])
+def test_ubuntus_resolver_network_and_sshd_are_as_the_roles_say(judge: Judge, tmp_path: Path, image: str) -> None:
     tests = tmp_path / "test_own.py"
     tests.write_text(OWN_TESTS)
 
-    _, verdict = judge("base-ubuntu", "--boot-path=direct", str(tests))
+    _, verdict = judge(image, "--boot-path=direct", str(tests))
 
     assert verdict.findings == ()
     assert verdict.boots

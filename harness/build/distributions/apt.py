@@ -138,6 +138,12 @@ class Apt:
                 "the package archive cannot be reached; fix the network (or http_proxy), "
                 f"or name another archive: bootproof build {definition.name} --mirror URL ({log}):\n{errors}"
             )
+        if "is not signed" in text:
+            keys = " ".join(dict.fromkeys(re.findall(r"NO_PUBKEY (\w+)", text))) or "none"
+            return HostError(
+                f"the archive's signature cannot be verified; key missing on this host: {keys} ({log}):\n{errors}",
+                remedy=f"apt-get install {self.keyring_package}",
+            )
         if removed:
             return HostError(
                 f"packages in the store were damaged and are removed: {', '.join(removed)}; build again ({log})"
