@@ -12,7 +12,8 @@ PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmde
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
 	grub-efi-amd64-bin mtools nftables parallel swtpm curl
 # Needed only by the harness's own tests.
-TEST_PACKAGES := chromium gcc jq libc6-dev munge openssh-server rclone slurm-client slurmctld slurmd tcpdump
+TEST_PACKAGES := chromium createrepo-c dnf gcc jq libc6-dev munge openssh-server rclone rpm slurm-client slurmctld slurmd tcpdump \
+	zypper
 
 .PHONY: help setup test verify faults bench schemas hardware-scan clean
 help: ## list the targets

@@ -18,14 +18,16 @@ _FORMAT = 1
 def layer_key(definition: ImageDefinition) -> str:
     """The key of the first layer: the same for all definitions with the same packages, and on every mirror."""
     archive = [definition.distribution, definition.suite, sorted(definition.packages)]
-    return digest.of_value([_FORMAT, *archive, *(["backports"] if definition.backports else [])])
+    backports = ["backports"] if definition.backports else []
+    repositories = [[one.url, digest.of_file(one.key)] for one in definition.repositories]
+    return digest.of_value([_FORMAT, *archive, *backports, *repositories])
 
 
 def bootstrap(definition: ImageDefinition, store: Store, folder: Path, *, mirror: str | None, log: Path) -> Archive:
     """Make ``folder/tree``. Downloaded packages are kept in the store's ``debs/<suite>``, which the caller has locked.
 
     Raises `ImageError` for a package or suite that does not exist or does not install, `HostError` if the archive
-    cannot be reached. Damaged packages are removed from the store.
+    cannot be reached, or is not the one that its key signs. Damaged packages are removed from the store.
     """
     distribution = distributions.of(definition.distribution)
     first = FirstTree(definition=definition, folder=folder, downloads=store.packages(definition.suite), mirror=mirror)

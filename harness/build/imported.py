@@ -112,7 +112,7 @@ def _describe(
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
     with rootfs_images.reading(image) as read:
         names = (*_OS_RELEASES, *(name for database in DATABASES for name in database.files))
-        found = {name: content for name in names if read and (content := read(name))}
+        found = read(names) if read else {}
     release = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
     version = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
     return Manifest(

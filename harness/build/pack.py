@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 from pathlib import Path
 
 from harness.build import chroot, distributions
@@ -32,6 +34,30 @@ def pack(folder: Path, *, archive: Archive, log: Path) -> None:
     chroot.run(["mksquashfs", str(tree), str(target), *options], log=log, env=env)
 
 
+def check_labels(definition: ImageDefinition, tree: Path) -> None:
+    """`ImageError` if SELinux would be enforcing, and files of the machine have no labels.
+
+    Labels in the tree are kept. Only root can set them in a build, and no role sets those of /data.
+    """
+    config = tree / "etc/selinux/config"
+    text = config.read_text("utf-8", "replace") if config.is_file() else ""
+    is_enforcing = re.search(r"^SELINUX=enforcing\s*$", text, re.MULTILINE)
+    if not is_enforcing or {"selinux=0", "enforcing=0"} & set(definition.kernel_arguments):
+        return
+    lacks = "" if _is_labelled(tree / "usr") else "the files of its root file system have no labels"
+    if not lacks and definition.persistent_paths:
+        lacks = "role persist makes /data without labels"
+    if lacks:
+        raise ImageError(
+            f"{definition.name}: /etc/selinux/config says SELINUX=enforcing, but {lacks}, and services could not read "
+            "them; set SELINUX=permissive in the playbook, or the kernel argument enforcing=0"
+        )
+
+
+def _is_labelled(path: Path) -> bool:
+    return "security.selinux" in os.listxattr(path)
+
+
 def tar(tree: Path, archive: Path, *, log: Path) -> None:
     """Write ``tree`` to one file, with all owners, capabilities and links."""
     chroot.run(["tar", "--create", "--file", str(archive), *_TAR_OPTIONS, "-C", str(tree), "."], log=log)
@@ -44,8 +70,10 @@ def untar(archive: Path, tree: Path, *, log: Path) -> None:
 
 
 def packages(tree: Path, database: PackageDatabase) -> dict[str, str]:
-    """Name to version of the packages installed in ``tree``."""
-    return database.read_list(chroot.output(["chroot", str(tree), *database.list_command]))
+    """Name to version of the packages installed in ``tree``, which need not have the package manager."""
+    paths = [tree / name for name in database.files]
+    files = [path for path in paths if path.is_file() and path.resolve().is_relative_to(tree.resolve())]
+    return database.read_files({str(path.relative_to(tree)): path.read_bytes() for path in files})
 
 
 def builder(distribution: Distribution) -> dict[str, str]:

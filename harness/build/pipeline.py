@@ -212,6 +212,7 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
         chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
         chroot.run(chroot.tree_action(tree, "anonymous", epoch, *task.distribution.traces), log=log)
     with _step(task, "pack", "") as log:
+        pack.check_labels(task.definition, tree)
         packages = pack.packages(tree, task.distribution.database)
         pack.pack(folder, archive=base.archive, log=log)
     with _step(task, "describe", ""):

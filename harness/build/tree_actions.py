@@ -72,8 +72,9 @@ def bootstrapped(root: Path) -> None:
 def entered(root: Path, resolver: str) -> None:
     """Keep services from starting, whatever a package or a playbook does; make names resolve as on the host."""
     policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text(_POLICY, "utf-8")
-    policy.chmod(0o755)
+    if policy.parent.is_dir():
+        policy.write_text(_POLICY, "utf-8")
+        policy.chmod(0o755)
     place = root / "etc/resolv.conf"
     place.parent.mkdir(exist_ok=True)
     target = place.resolve() if place.is_symlink() else place

@@ -89,9 +89,9 @@ class ConfigTable:
         """The table ``key`` of this one; an empty one if it is missing."""
         return ConfigTable(self.file, self._full(key), self.take(key, dict, "…, a table", {}))
 
-    def tables(self, key: str) -> list[ConfigTable]:
-        """The tables that ``[[key]]`` begins, counted from 0 in errors; none if it is missing."""
-        rows = self.take(key, list, f"…: write [[{self._full(key)}]], with its keys below", [])
+    def tables(self, key: str, example: str = "") -> list[ConfigTable]:
+        """The tables that ``[[key]]`` begins, or those of a list, counted from 0 in errors; none if it is missing."""
+        rows = self.take(key, list, example or f"…: write [[{self._full(key)}]], with its keys below", [])
         return [ConfigTable(self.file, f"{self._full(key)}[{number}]", row) for number, row in enumerate(rows)]
 
     def finish(self) -> None:

@@ -89,11 +89,12 @@ def _parts(artifacts: Artifacts) -> Image:
         name = artifacts.manifest.rootfs
         if read is None:
             return Image(unread=f"no program here reads {name}")
-        configs = (read(name) for name in _configs(artifacts.manifest))
+        configs = _configs(artifacts.manifest)
+        found = read([_USERS, _GROUPS, *configs])
         return Image(
-            users=numbers(read(_USERS)),
-            groups=numbers(read(_GROUPS)),
-            config=options(next(filter(None, configs), None)),
+            users=numbers(found.get(_USERS)),
+            groups=numbers(found.get(_GROUPS)),
+            config=options(next((found[name] for name in configs if name in found), None)),
             unread=f"files are compared of a squashfs, and {name} holds a file system image",
         )
 

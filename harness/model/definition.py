@@ -7,6 +7,7 @@ version = "2026.11"              # becomes IMAGE_VERSION
 distribution = "debian"
 suite = "trixie"
 packages = ["systemd-sysv", …]
+repositories = [{ url = "…", key = "…" }]  # of RPM families: at least one; the key is a file beside image.toml
 playbook = "playbook.yml"        # beside image.toml
 kernel_arguments = ["…"]         # what the image itself needs; boot paths add root=, ip= and console=
 
@@ -54,8 +55,9 @@ from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
 
 DEFINITION_FILE = "image.toml"
-DISTRIBUTIONS = ("debian", "ubuntu")
+DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
 """The files of harness/build/distributions/."""
+RPM_FAMILIES = ("fedora", "centos", "opensuse")
 _UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -66,7 +68,9 @@ _VERSION_RULE = "letters, digits and ._+~^- only"
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
 """Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
-
+_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^:-]*")
+"""A name, perhaps with version, release and architecture, as dnf(8) and zypper(8) take it."""
+_REPOSITORY_URL = re.compile(r"(https?|file)://[^\s\"\\]+[^\s\"\\/]")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
 """Why a check about /data is not applicable to a fully stateless image."""
@@ -77,6 +81,15 @@ class Identity(StrEnum):
 
     KEPT = "kept"
     NEW_EACH_BOOT = "new-each-boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """The ``url`` of the folder with ``repodata``, in which the package manager replaces $releasever (the suite) and
+    $basearch. ``key`` is the file with the public keys that sign the packages, and the metadata."""
+
+    url: str
+    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +133,8 @@ class ImageDefinition:
     boot_s: int
     rootfs_mib: int
     initrd_mib: int
+    repositories: tuple[Repository, ...] = ()
+    """The sources of an RPM family; other distributions have their own archive."""
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
@@ -165,6 +180,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
         backports=build.take("backports", bool, "true", False),
         packages=_packages(build) if is_built else (),
+        repositories=_repositories(build),
         playbook=_playbook(build) if is_built else "",
         kernel_arguments=_kernel_arguments(build),
         disk=_disk(persist),
@@ -207,11 +223,41 @@ def check_version(version: str) -> str:
 
 def _packages(build: ConfigTable) -> tuple[str, ...]:
     names = build.strings("packages", '["openssh-server"]')
+    rule = _RPM_PACKAGE if build.content.get("distribution") in RPM_FAMILIES else _PACKAGE
     for name in names:
-        if not _PACKAGE.fullmatch(name):
+        if not rule.fullmatch(name):
             remedy = 'one name a string, for example "dracut"'
             raise build.error("packages", f"{name!r} is not a valid package name", remedy)
     return names
+
+
+def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
+    example = '[{ url = "https://mirror.example/$releasever/os", key = "RPM-GPG-KEY" }]'
+    rows = build.tables("repositories", example)
+    distribution = build.content.get("distribution")
+    if rows and distribution not in RPM_FAMILIES:
+        remedy = f"remove this key; bootproof build --mirror URL names another archive ({distribution} has its own)"
+        raise build.error("repositories", f"is for {', '.join(RPM_FAMILIES)}", remedy)
+    if not rows and distribution in RPM_FAMILIES:
+        remedy = f"name at least one, for example repositories = {example}"
+        raise build.error("repositories", f"is missing or empty, and {distribution} needs it", remedy)
+    if rows and build.content.get("backports"):
+        raise build.error("backports", f"does not apply to {distribution}", "name another one in build.repositories")
+    return tuple(map(_repository, rows))
+
+
+def _repository(row: ConfigTable) -> Repository:
+    url = row.matching(
+        "url",
+        _REPOSITORY_URL,
+        "https://mirror.example/$releasever/os",
+        "a URL of http, https or file, no slash at its end",
+    )
+    key = row.file.parent / str(row.take("key", str, '"RPM-GPG-KEY"'))
+    row.finish()
+    if not key.is_file():
+        raise row.error("key", f"{key.name} does not exist", f"put the file with the public keys beside {row.file}")
+    return Repository(url=url, key=key.resolve())
 
 
 def _kernel_arguments(build: ConfigTable) -> tuple[str, ...]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from harness.packages.apk import Apk
 from harness.packages.database import PackageDatabase
 from harness.packages.dpkg import Dpkg
+from harness.packages.pacman import Pacman
+from harness.packages.rpm import Rpm
 
-DATABASES: tuple[PackageDatabase, ...] = (Dpkg(),)
+DATABASES: tuple[PackageDatabase, ...] = (Dpkg(), Rpm(), Pacman(), Apk())
 
 
 def database_of(installed: Iterable[str]) -> PackageDatabase | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 
@@ -19,11 +19,11 @@ class PackageDatabase(Protocol):
 
     @property
     def list_command(self) -> tuple[str, ...]:
-        """The program that lists the installed packages, in a guest or in a tree."""
+        """The program that lists the installed packages of a guest."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that `read_files` needs."""
+        """The files, and the folders with files, that `read_files` needs; links to them are none."""
 
     @property
     def owner_files(self) -> str:
@@ -34,7 +34,10 @@ class PackageDatabase(Protocol):
         """A regular expression for files that change with every installation, though no package did."""
 
     def vendor(self, installed: Mapping[str, str]) -> str:
-        """The namespace of a package URL: the distribution."""
+        """The namespace of a package URL: the distribution, or empty if the packages do not show it."""
+
+    def purl_version(self, version: str) -> tuple[str, dict[str, str]]:
+        """The version and the qualifiers of a package URL."""
 
     def read_list(self, printed: str) -> dict[str, str]:
         """Name to version, from the output of `list_command`."""
@@ -47,3 +50,13 @@ class PackageDatabase(Protocol):
 
         ``links`` maps the links in the tree's first folder to their targets.
         """
+
+
+def owned(listed: Iterable[tuple[str, str]], links: Mapping[str, str]) -> dict[str, str]:
+    """`PackageDatabase.owners` of pairs of a package and a path; /bin/sh is usr/bin/sh if /bin is a link to usr/bin."""
+    owners = dict[str, str]()
+    for package, name in listed:
+        top, slash, rest = name.strip("/").partition("/")
+        path = f"{links.get(top, top) if slash else top}{slash}{rest}"
+        owners[path] = package if owners.get(path, package) == package else ""
+    return owners

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from harness.packages.database import owned
+
 _STATUS = "var/lib/dpkg/status"
 _LIST = re.compile(r"var/lib/dpkg/info/([^/:]+)(?::[^/]+)?\.list")
 
@@ -21,6 +23,9 @@ class Dpkg:
         """Each release has a base-files of its own; Ubuntu's versions say so: "14ubuntu3", Debian's are "13.8"."""
         return "ubuntu" if "ubuntu" in installed.get("base-files", "") else "debian"
 
+    def purl_version(self, version: str) -> tuple[str, dict[str, str]]:
+        return version, {}
+
     def read_list(self, printed: str) -> dict[str, str]:
         rows = [line.split() for line in printed.splitlines()]
         return {row[1]: row[2] for row in rows if row[0] == "installed"}
@@ -34,14 +39,7 @@ class Dpkg:
         return packages
 
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
-        """A list may have /bin/sh where /bin is a link to usr/bin: dpkg keeps the names from before folders were
-        merged."""
+        """dpkg keeps the names from before folders were merged."""
         lists = {found[1]: text for name, text in files.items() if (found := _LIST.fullmatch(name))}
-        owned = dict[str, str]()
-        for package, text in sorted(lists.items()):
-            for line in text.decode("utf-8", "surrogateescape").splitlines():
-                path = line.removeprefix("/")
-                top, slash, rest = path.partition("/")
-                path = f"{links.get(top, top) if slash else top}{slash}{rest}"
-                owned[path] = package if owned.get(path, package) == package else ""
-        return owned
+        paths = ((package, text.decode("utf-8", "surrogateescape")) for package, text in sorted(lists.items()))
+        return owned(((package, path) for package, text in paths for path in text.splitlines()), links)

@@ -346,7 +346,9 @@ def sbom(manifest: Manifest) -> bytes:
     kind, vendor = (database.purl_type, database.vendor(manifest.packages)) if database else ("generic", "")
 
     def package(name: str, version: str) -> Component:
-        return Component(name=name, version=version, purl=PackageURL(kind, vendor, name, version), bom_ref=name)
+        number, qualifiers = database.purl_version(version) if database else (version, {})
+        purl = PackageURL(kind, vendor, name, number, qualifiers)
+        return Component(name=name, version=version, purl=purl, bom_ref=name)
 
     image = Component(
         name=manifest.image, version=manifest.version, type=ComponentType.OPERATING_SYSTEM, bom_ref="image"

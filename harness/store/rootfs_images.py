@@ -1,9 +1,9 @@
-"""Root file systems in image files: their format, and single files in them, read without root and without mounting."""
+"""Root file systems in image files: their format, and some files in them, read without root and without mounting."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from harness.core import process
 from harness.core.debugfs import NOT_FOUND, debugfs
 from harness.core.errors import UsageError
 
-Read = Callable[[str], bytes | None]
-"""The bytes of a file by its path without the first slash; None if it does not exist. Links are not followed."""
+Read = Callable[[Sequence[str]], dict[str, bytes]]
+"""The bytes of the files with these paths, which have no first slash, and of all files below the folders among them.
+What does not exist is left out, and so are links."""
 
 _MAGICS = (
     # offset, bytes, format, source
@@ -21,8 +22,9 @@ _MAGICS = (
     (0, b"XFSB", "xfs"),  # Linux, fs/xfs/libxfs/xfs_format.h
     (0, b"\x1f\x8b", "tar"),  # RFC 1952: a gzip, in which we expect a tar
 )
-_NO_SUCH_FILE = 2
-"""unsquashfs(1): errors that are not fatal; a damaged file gives 1."""
+_NOT_FATAL = 2
+"""unsquashfs(1): errors that are not fatal, such as owners that only root can give; a damaged file gives 1."""
+_NOT_ROOT = ".*: Operation not permitted while changing ownership of .*"
 _LIVE = "LiveOS/rootfs.img"
 """The file system image inside the squashfs of Fedora's and Debian's live media."""
 
@@ -53,11 +55,12 @@ def reading(path: Path) -> Iterator[Read | None]:
                 raise UsageError(f"{path} is not a root file system: it is a gzip without rootfs.img in it")
             found.rename(image)
         elif kind == "squashfs":
-            yield lambda name: _from_squashfs(path, name)
+            yield lambda names: _from_squashfs(path, names, Path(scratch))
             return
         elif kind == "ext4":
             image = path
-        yield (lambda name: _from_ext4(image, name)) if image.exists() and format_of(image) == "ext4" else None
+        is_ext4 = image.exists() and format_of(image) == "ext4"
+        yield (lambda names: _from_ext4(image, names, Path(scratch))) if is_ext4 else None
 
 
 def _output(argv: list[str], path: Path) -> str:
@@ -69,23 +72,40 @@ def _output(argv: list[str], path: Path) -> str:
         raise _damaged(path, error) from error
 
 
-def _from_squashfs(path: Path, name: str) -> bytes | None:
-    try:
-        return process.output(["unsquashfs", "-cat", str(path), name]).encode()
-    except process.CommandFailed as error:
-        if error.status == _NO_SUCH_FILE:
-            return None
-        raise _damaged(path, error) from error
+def _from_squashfs(path: Path, names: Sequence[str], scratch: Path) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        target = Path(folder) / "tree"
+        argv = ["unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-dest", str(target), str(path), *names]
+        try:
+            process.output(argv)
+        except process.CommandFailed as error:
+            if error.status != _NOT_FATAL:
+                raise _damaged(path, error) from error
+        return _files(target)
 
 
-def _from_ext4(image: Path, name: str) -> bytes | None:
+def _from_ext4(image: Path, names: Sequence[str], scratch: Path) -> dict[str, bytes]:
     """debugfs follows no link, and reads the target of a link as the numbers of blocks."""
-    try:
-        if "Type: regular" not in debugfs(image, f'stat "/{name}"', ignored=NOT_FOUND):
-            return None
-        return debugfs(image, f'cat "/{name}"').encode() or None
-    except process.CommandFailed as error:
-        raise _damaged(image, error) from error
+    found = dict[str, bytes]()
+    for name in names:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            target = Path(folder) / name
+            try:
+                seen = debugfs(image, f'stat "/{name}"', ignored=NOT_FOUND)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if "Type: regular" in seen:
+                    debugfs(image, f'dump "/{name}" "{target}"')
+                elif "Type: directory" in seen:
+                    debugfs(image, f'rdump "/{name}" "{target.parent}"', ignored=_NOT_ROOT)
+            except process.CommandFailed as error:
+                raise _damaged(image, error) from error
+            found |= _files(Path(folder))
+    return found
+
+
+def _files(tree: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(tree)): path.read_bytes() for path in found}
 
 
 def _damaged(path: Path, error: process.CommandFailed) -> UsageError:

@@ -22,8 +22,8 @@ from harness.model.definition import DISTRIBUTIONS
 
 
 def for_builds() -> Iterator[HostCheck]:
-    for name in DISTRIBUTIONS:
-        yield from map(_check, distributions.of(name).host_needs())
+    needs = dict.fromkeys(need for name in DISTRIBUTIONS for need in distributions.of(name).host_needs())
+    yield from map(_check, needs)
     yield _ansible()
     ids = list(_subordinate_ids())
     yield from ids

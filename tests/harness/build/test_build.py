@@ -236,6 +236,12 @@ def test_nothing_starts_in_a_tree_that_is_worked_on(tmp_path: Path) -> None:
     assert "192.0.2.1" in (tmp_path / "etc/resolv.conf").read_text()
 
 
+def test_a_tree_before_its_first_package_gets_no_folder_that_a_package_may_have_as_a_link(tmp_path: Path) -> None:
+    tree_actions.entered(tmp_path, "nameserver 192.0.2.1")
+
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["etc", "resolv.conf"]
+
+
 def test_a_line_is_removed_and_the_others_stay(tmp_path: Path) -> None:
     _tree(tmp_path, {"etc/sources": "deb http://near.example/debian trixie main\ndeb-src x\n"})
 

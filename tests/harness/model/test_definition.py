@@ -81,7 +81,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('version = "2026.11"', 'version = "a b"', "version", "letters"),
         ("suite =", "suit =", "build.suite", "for example"),
         ("kernel_arguments", "kernel_argument", "build.kernel_argument", "kernel_arguments?"),
-        ('distribution = "debian"', 'distribution = "gentoo"', "build.distribution", "known: debian, ubuntu"),
+        ('distribution = "debian"', 'distribution = "gentoo"', "build.distribution", "not a supported distribution"),
         ('"systemd-sysv", "python3"', '"python3", "python3"', "build.packages", "once"),
         ('"systemd-sysv", "python3"', "3", "build.packages", "for example"),
         ("[build]", '[build]\nplaybook = "none.yml"', "build.playbook", "put it beside"),
@@ -117,6 +117,48 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
 
     assert caught.value.key == key
     assert caught.value.file == str(folder / "image.toml")
+    assert remedy in str(caught.value)
+
+
+RPM = """
+distribution = "fedora"
+repositories = [{ url = "https://near.example/$releasever/os", key = "KEY" }]
+"""
+
+
+def test_an_rpm_family_names_its_repositories_and_packages_of_any_case(folder: Path) -> None:
+    (folder / "KEY").touch()
+    old = 'distribution = "debian"\nsuite = "trixie"\npackages = ["systemd-sysv", "python3"]'
+
+    definition = load_definition(_changed(folder, old, f'{RPM}suite = "42"\npackages = ["NetworkManager", "perl_x"]'))
+
+    assert [(one.url, one.key) for one in definition.repositories] == [
+        ("https://near.example/$releasever/os", folder / "KEY")
+    ]
+    assert definition.packages == ("NetworkManager", "perl_x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "remedy"),
+    [
+        ('"fedora"', '"debian"', "build.repositories", "is for fedora, centos, opensuse"),
+        ('"KEY"', '"none"', "build.repositories[0].key", "put the file with the public keys beside"),
+        ('"KEY"', '"KEY", gpgcheck = false', "build.repositories[0].gpgcheck", "is not a known key"),
+        ("https:", "ftp:", "build.repositories[0].url", "a URL of http, https or file"),
+        ("/os", "/os/", "build.repositories[0].url", "no slash at its end"),
+        ("repositories", "backports = true\nrepositories", "build.backports", "name another one in build.repositories"),
+        (', key = "KEY"', "", "build.repositories[0].key", "is missing"),
+        ("[{", "[] #", "build.repositories", "is missing or empty, and fedora needs it; name at least one"),
+    ],
+)
+def test_a_repository_that_is_not_right_is_named(folder: Path, old: str, new: str, key: str, remedy: str) -> None:
+    (folder / "KEY").touch()
+    assert old in RPM
+
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(_changed(folder, 'distribution = "debian"', RPM.replace(old, new)))
+
+    assert caught.value.key == key
     assert remedy in str(caught.value)
 
 

@@ -10,6 +10,9 @@ import pytest
 from harness.core.errors import UsageError
 from harness.store.rootfs_images import reading
 
+BYTES = bytes(range(256)) * 32
+"""No text: databases of package managers are not."""
+
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
@@ -19,17 +22,33 @@ def image(tmp_path: Path) -> Path:
     (tree / "etc").mkdir()
     (tree / "usr/lib/os-release").write_text("ID=debian\n")
     (tree / "etc/os-release").symlink_to("../usr/lib/os-release")
+    (tree / "var/db/some").mkdir(parents=True)
+    (tree / "var/db/some/file").write_bytes(BYTES)
+    (tree / "var/db/empty").touch()
     image = tmp_path / "rootfs.ext4"
     subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-d", str(tree), str(image), "4M"], check=True)
     return image
 
 
-def test_a_file_is_read_and_a_link_a_folder_and_what_is_missing_are_nothing(image: Path) -> None:
+def test_a_file_is_read_and_a_link_and_what_is_missing_are_nothing(image: Path) -> None:
     with reading(image) as read:
         assert read is not None
-        found = {name: read(name) for name in ("usr/lib/os-release", "etc/os-release", "etc", "none")}
+        found = read(["usr/lib/os-release", "etc/os-release", "etc", "usr", "none"])
 
-    assert found == {"usr/lib/os-release": b"ID=debian\n", "etc/os-release": None, "etc": None, "none": None}
+    assert found == {"usr/lib/os-release": b"ID=debian\n"}
+
+
+@pytest.mark.parametrize("is_squashfs", [False, True])
+def test_all_files_below_a_folder_are_read_to_the_byte(image: Path, *, is_squashfs: bool, tmp_path: Path) -> None:
+    if is_squashfs:
+        image = tmp_path / "rootfs.squashfs"
+        subprocess.run(["mksquashfs", str(tmp_path / "tree"), str(image), "-quiet", "-no-progress"], check=True)
+
+    with reading(image) as read:
+        assert read is not None
+        found = read(["var/db", "var/none", "etc/os-release"])
+
+    assert found == {"var/db/some/file": BYTES, "var/db/empty": b""}
 
 
 def test_a_damaged_image_is_said_to_be_damaged(image: Path) -> None:
@@ -39,4 +58,4 @@ def test_a_damaged_image_is_said_to_be_damaged(image: Path) -> None:
     with reading(image) as read:
         assert read is not None
         with pytest.raises(UsageError, match="is damaged; copy it again"):
-            read("usr/lib/os-release")
+            read(["usr/lib/os-release"])

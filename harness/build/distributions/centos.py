@@ -1,0 +1,7 @@
+"""CentOS Stream."""
+
+from __future__ import annotations
+
+from harness.build.distributions.dnf import Dnf
+
+DISTRIBUTION = Dnf(title="CentOS", kernel_package="kernel-core", database_folder="var/lib/rpm")

@@ -1,0 +1,7 @@
+"""Fedora."""
+
+from __future__ import annotations
+
+from harness.build.distributions.dnf import Dnf
+
+DISTRIBUTION = Dnf(title="Fedora", kernel_package="kernel-core", database_folder="usr/lib/sysimage/rpm")

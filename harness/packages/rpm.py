@@ -1,0 +1,127 @@
+"""rpm's database, as on Fedora, CentOS and openSUSE: in SQLite, or in rpm's own format ndb.
+
+The Berkeley DB of rpm before 4.16 is not read.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
+from harness.core.errors import ImageError
+from harness.packages.database import owned
+
+_FOLDERS = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_FILES = ("rpmdb.sqlite", "Packages.db")
+_VENDORS = {
+    "fedora": r"fedora-release(-.+)?",
+    "centos": r"centos-(stream-)?release",
+    "opensuse": r"openSUSE-release|(Leap|openSUSE-.+)-release",
+    "redhat": r"redhat-release",
+    "suse": r"SLES?-release",
+}
+_KEYS = "gpg-pubkey"
+"""The packages under which rpm lists the keys that it trusts."""
+
+
+class Rpm:
+    manager = "rpm"
+    purl_type = "rpm"
+    list_command = (
+        "rpm", "--query", "--all", "--queryformat", "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n",
+    )  # fmt: skip
+    files = tuple(f"{folder}/{name}" for folder in _FOLDERS for name in _FILES)
+    owner_files = "|".join(map(re.escape, files))
+    caches = rf"({'|'.join(_FOLDERS)})/.*|var/lib/(dnf|zypp)/.*|usr/lib/sysimage/libdnf5/.*"
+
+    def vendor(self, installed: Mapping[str, str]) -> str:
+        """By the package with the release's name."""
+        return next((name for name, rule in _VENDORS.items() if any(re.fullmatch(rule, one) for one in installed)), "")
+
+    def purl_version(self, version: str) -> tuple[str, dict[str, str]]:
+        """The epoch is a qualifier (purl-spec, types/rpm)."""
+        epoch, _, rest = version.rpartition(":")
+        return rest, {"epoch": epoch} if epoch else {}
+
+    def read_list(self, printed: str) -> dict[str, str]:
+        rows = (line.split() for line in printed.splitlines())
+        return {row[0]: row[1] for row in rows if row[0] != _KEYS}
+
+    def read_files(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        packages = {header.name: header.version for header in _headers(files)}
+        packages.pop(_KEYS, None)
+        return packages
+
+    def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        return owned(((header.name, path) for header in _headers(files) for path in header.paths()), links)
+
+
+class _Header:
+    """A package's header: big-endian numbers of entries and of data bytes, 16 bytes an entry, then the data
+    (rpm, lib/header.c)."""
+
+    def __init__(self, blob: bytes) -> None:
+        entries, _ = struct.unpack_from(">II", blob)
+        rows = (struct.unpack_from(">IIII", blob, 8 + 16 * number) for number in range(entries))
+        self._entries = {tag: (at, count) for tag, _, at, count in rows}
+        self._data = blob[8 + 16 * entries :]
+
+    @property
+    def name(self) -> str:
+        return self._strings(1000)[0]
+
+    @property
+    def version(self) -> str:
+        """As the query ``list_command`` prints it: EPOCH:VERSION-RELEASE, or without epoch."""
+        (version,), (release,), epoch = self._strings(1001), self._strings(1002), self._numbers(1003)
+        return f"{epoch[0]}:{version}-{release}" if epoch else f"{version}-{release}"
+
+    def paths(self) -> Iterator[str]:
+        """From RPMTAG_DIRINDEXES, RPMTAG_BASENAMES and RPMTAG_DIRNAMES."""
+        folders = self._strings(1118)
+        for folder, name in zip(self._numbers(1116), self._strings(1117), strict=True):
+            yield folders[folder] + name
+
+    def _numbers(self, tag: int) -> tuple[int, ...]:
+        at, count = self._entries.get(tag, (0, 0))
+        return struct.unpack_from(f">{count}I", self._data, at)
+
+    def _strings(self, tag: int) -> list[str]:
+        at, count = self._entries.get(tag, (0, 0))
+        texts = self._data[at:].split(b"\0", count)[:count]
+        return [text.decode("utf-8", "surrogateescape") for text in texts]
+
+
+def _headers(files: Mapping[str, bytes]) -> list[_Header]:
+    """The packages of all databases; `ImageError` for a damaged one."""
+    readers = {b"SQLi": _from_sqlite, b"RpmP": _from_ndb}
+    headers = []
+    for name in Rpm.files:
+        content = files.get(name, b"")
+        try:
+            headers += [_Header(blob) for blob in readers[content[:4]](content)] if content else []
+        except (sqlite3.DatabaseError, struct.error, KeyError) as error:
+            raise ImageError(f"/{name}: rpm's database is damaged, or of an unknown format ({error!r})") from error
+    return headers
+
+
+def _from_sqlite(content: bytes) -> list[bytes]:
+    """SQLite opens no database in memory whose header (bytes 18 and 19) says that it has a write-ahead log."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(content[:18] + b"\1\1" + content[20:])
+        return [blob for (blob,) in database.execute("SELECT blob FROM Packages ORDER BY hnum")]
+
+
+def _from_ndb(content: bytes) -> Iterator[bytes]:
+    """Slots of 16 bytes in the first pages, from the third on: magic, number, and place in blocks of 16 bytes. A blob
+    has a head of 16 bytes, the last four of which are its length (rpm, lib/backend/ndb/rpmpkg.c)."""
+    pages = struct.unpack_from("<I", content, 12)[0]
+    for slot in range(32, pages * 4096, 16):
+        magic, number, block, _ = struct.unpack_from("<4sIII", content, slot)
+        if magic == b"Slot" and number and block:
+            at = block * 16
+            (size,) = struct.unpack_from("<I", content, at + 12)
+            yield content[at + 16 : at + 16 + size]

@@ -1,0 +1,137 @@
+"""RPM families: what is asked of dnf and zypper, and what their failures mean.
+
+``dnf.txt`` and ``zypper.txt`` are what dnf 4.14 and zypper 1.14 printed on Debian 12 for repositories with each fault,
+which `tests.system.rpm_repository` made; only hosts and folders have other names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.build import distributions
+from harness.build.bootstrap import layer_key
+from harness.build.distributions import FirstTree
+from harness.core.errors import BootproofError, HostError, ImageError, UsageError
+from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
+
+PROGRAMS = {"dnf": "fedora", "zypper": "opensuse"}
+NOT_SIGNED = "build.repositories: not signed by the key that is named there"
+DAMAGED = "a download does not have its digest"
+NO_NETWORK = "a repository cannot be reached; fix the network"
+
+
+@pytest.fixture
+def definition(definition: ImageDefinition, tmp_path: Path) -> ImageDefinition:
+    key = tmp_path / "KEY"
+    key.write_text("a key")
+    repositories = (Repository(url="https://near.example/$releasever", key=key),)
+    return replace(definition, distribution="fedora", suite="42", repositories=repositories)
+
+
+def first(definition: ImageDefinition, *, mirror: str | None = None) -> FirstTree:
+    folder = definition.folder
+    return FirstTree(definition=definition, folder=folder, downloads=folder / "downloads", mirror=mirror)
+
+
+def recorded(program: str) -> Iterator[tuple[str, str]]:
+    text = (Path(__file__).parent / f"{program}.txt").read_text()
+    parts = re.split(r"^##### (.*)\n", text, flags=re.MULTILINE)[1:]
+    yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+OUTPUTS = {(program, case): text for program in PROGRAMS for case, text in recorded(program)}
+MEANINGS = {
+    "no-package": (ImageError, "build.packages: not in the repositories of 42: no-such-package; correct or remove"),
+    "refused": (HostError, NO_NETWORK),
+    "no-name": (HostError, NO_NETWORK),
+    "no-release": (ImageError, "build.suite, build.repositories: no repository of '42' at https://near.example/"),
+    "unsigned": (ImageError, NOT_SIGNED),
+    "altered": (HostError, DAMAGED),
+    "altered-indexed": (BootproofError, ""),
+    "altered-header": (ImageError, NOT_SIGNED),
+    "metadata-altered": (ImageError, NOT_SIGNED),
+    "metadata-unsigned": (ImageError, NOT_SIGNED),
+    "primary-altered": (HostError, DAMAGED),
+    "package-missing": (HostError, NO_NETWORK),
+    "other-key": (ImageError, NOT_SIGNED),
+}
+
+
+@pytest.mark.parametrize(("program", "case"), OUTPUTS)
+def test_a_failure_names_who_must_act_and_quotes_the_program(
+    program: str, case: str, definition: ImageDefinition, tmp_path: Path
+) -> None:
+    distribution, log = distributions.of(PROGRAMS[program]), tmp_path / "log"
+    log.write_text(OUTPUTS[program, case])
+    kind, words = MEANINGS[case]
+
+    diagnosis = distribution.diagnose(first(definition), log, removed=[])
+
+    assert isinstance(diagnosis, kind)
+    assert words in str(diagnosis)
+    assert str(log) in str(diagnosis)
+    assert case == "no-package" or str(diagnosis).splitlines()[1] in log.read_text()
+
+
+def test_a_package_whose_payload_does_not_fit_its_signed_header_is_refused(
+    definition: ImageDefinition, tmp_path: Path
+) -> None:
+    """dnf tells only that it cannot be opened, zypper that a digest is bad."""
+    for program, words in (("dnf", NOT_SIGNED), ("zypper", DAMAGED)):
+        (tmp_path / "log").write_text(OUTPUTS[program, "altered-indexed"])
+
+        diagnosis = distributions.of(PROGRAMS[program]).diagnose(first(definition), tmp_path / "log", removed=[])
+
+        assert words in str(diagnosis)
+
+
+def test_another_failure_is_quoted(definition: ImageDefinition, tmp_path: Path) -> None:
+    said = "Error: \n Problem: conflicting requests\n  - nothing provides /bin/sh needed by kernel-core-6.12-1.x86_64\n"
+    (tmp_path / "log").write_text(said)
+
+    diagnosis = distributions.of("fedora").diagnose(first(definition), tmp_path / "log", removed=[])
+
+    assert type(diagnosis) is ImageError
+    assert "mine: dnf failed" in str(diagnosis)
+    assert "nothing provides /bin/sh" in str(diagnosis)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_playbook_that_needs_the_network_is_told_from_one_that_does_not(program: str) -> None:
+    distribution = distributions.of(PROGRAMS[program])
+
+    assert distribution.needs_network(OUTPUTS[program, "no-name"])
+    assert not distribution.needs_network(OUTPUTS[program, "no-package"])
+
+
+def test_repomd_files_are_known_by_their_urls_and_the_newest_file_is_the_date(tmp_path: Path) -> None:
+    name = "https%3A%2F%2Fnear.example%2F%24releasever%2Frepodata%2Frepomd.xml"
+    (tmp_path / name).write_text(
+        "<repomd><revision>7</revision><data><timestamp>1795994787</timestamp></data>"
+        "<data><timestamp>1795994790</timestamp></data></repomd>"
+    )
+
+    archive = distributions.of("fedora").read_archive(tmp_path)
+
+    assert list(archive.releases) == ["https://near.example/$releasever/repodata/repomd.xml"]
+    assert archive.epoch_s == 1795994790
+
+
+def test_the_first_layer_is_another_one_for_another_repository_or_key(definition: ImageDefinition) -> None:
+    elsewhere = replace(definition.repositories[0], url="https://far.example")
+    known = layer_key(definition)
+
+    assert layer_key(replace(definition, repositories=(elsewhere,))) != known
+    definition.repositories[0].key.write_text("another key")
+    assert layer_key(definition) != known
+
+
+def test_a_mirror_is_refused_because_the_definition_names_the_repositories(definition: ImageDefinition) -> None:
+    for name in RPM_FAMILIES:
+        with pytest.raises(UsageError, match=r"name the mirror in build\.repositories of "):
+            next(distributions.of(name).commands(first(definition, mirror="https://far.example")))
