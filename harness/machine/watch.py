@@ -167,6 +167,7 @@ class BootWatch:
             slowness=host_scale() if self.plan.spec.is_emulated else 1.0,
             alteration=self.context.doubt() or (self.context.lab.problem if seen.is_early else ""),
             emulator_fault=seen.emulator_fault.cause if seen.emulator_fault else "",
+            disks=len(self.plan.spec.disks),
         )
 
     @cached_property

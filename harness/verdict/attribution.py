@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from harness.core.cpu_use import CpuUse
@@ -35,6 +36,9 @@ _TIMED_OUT = re.compile(
 )
 """The last two: the role persist waits 30 s for a disk; Linux, arch/x86/kernel/apic/io_apic.c takes a timer for broken
 if too few of its interrupts come in 10 ticks."""
+_DISKS = re.compile(r"no disk for /data within .*; seen: (.+)")
+_UNFIT = re.compile(r"\) (is read-only|holds something else \((?!gpt|dos|partitions))")
+"""What the role persist says of a disk that no more time would make fit. Partitions may not be known yet."""
 _SLOW = 2.0
 LIMIT_S = 150.0
 """How long before a failure the wait for a unit can have begun: longer than systemd's limits of 90 and 120 s."""
@@ -51,6 +55,7 @@ class Circumstances:
     ``awaited`` is what became of the thing that a failed unit needed. ``alteration`` says how the template that the
     machine was cloned from was altered, ``emulator_fault`` what the emulator did wrong; both are usually empty.
     ``is_early`` until the machine is in user space; ``requests`` are lines about what it asked of the lab's servers.
+    The machine has that many ``disks``.
     """
 
     boot: CpuUse = field(default_factory=CpuUse)
@@ -61,6 +66,7 @@ class Circumstances:
     emulator_fault: str = ""
     is_early: bool = False
     requests: tuple[str, ...] = ()
+    disks: int = 0
 
     @property
     def doubt(self) -> str:
@@ -92,11 +98,12 @@ def _excused(finding: Finding, seen: Circumstances) -> Finding:
       busy all the time. The harness's own deadlines grow with ``slowness``; the image's do not.
     - A lockup of the kernel: the host starved or stopped the machine, or emulates it slowly.
 
-    The first two are refuted by what became of the awaited thing: see `_is_refuted`.
+    The first two are refuted by what became of the awaited thing: see `_is_refuted`; and if the image has seen that
+    none of the machine's disks is fit for /data.
     """
     if finding.id == "kernel-lockup":
         return _excused_lockup(finding, seen)
-    if _is_refuted(seen.awaited):
+    if _is_refuted(seen.awaited) or _are_all_unfit(finding.evidence, seen.disks):
         return finding
     has_timed_out = seen.awaited is Awaited.CAME_LATE or any(_TIMED_OUT.search(line) for line in finding.evidence)
     starved = next((use for use in (seen.recent, seen.boot) if use.is_starved), None)
@@ -116,6 +123,13 @@ def _is_refuted(awaited: Awaited) -> bool:
     """Whether the finding cannot come from a lack of time: a thing that is absent when the boot has ended did not come
     late, and a process that ended with a status of its own did not run out of time."""
     return awaited in (Awaited.ABSENT, Awaited.FAILED)
+
+
+def _are_all_unfit(evidence: Iterable[str], disks: int) -> bool:
+    """Whether the image looked at all disks and says of each why it cannot be used, which no time changes."""
+    found = next((found for line in evidence if (found := _DISKS.search(line))), None)
+    phrases = found[1].split("; ") if found else []
+    return 0 < disks <= len(phrases) and all(map(_UNFIT.search, phrases))
 
 
 def _excused_lockup(finding: Finding, seen: Circumstances) -> Finding:

@@ -88,6 +88,34 @@ def test_a_lack_of_time_excuses_what_it_is_proven_to_have_caused(
     assert outcome(one) is (Outcome.FAILED if blame is Blame.IMAGE else Outcome.INCONCLUSIVE)
 
 
+READ_ONLY = "/dev/sda (8192 MiB, serial BOOTPROOF-DATA) is read-only"
+FOREIGN = "/dev/sda (8192 MiB, serial FOREIGN) holds something else (ext4), left untouched"
+PARTITIONS = "/dev/sda (8192 MiB, serial BOOTPROOF-DATA) holds something else (gpt, PMBR), left untouched"
+OTHER = "/dev/sdb (16 MiB, serial unknown) does not match"
+
+
+@pytest.mark.parametrize(
+    ("phrases", "disks", "blame"),
+    [
+        ([READ_ONLY], 1, Blame.IMAGE),
+        ([FOREIGN], 1, Blame.IMAGE),
+        ([FOREIGN, READ_ONLY], 2, Blame.IMAGE),
+        ([FOREIGN], 2, Blame.HOST),
+        ([READ_ONLY], 0, Blame.HOST),
+        ([PARTITIONS], 1, Blame.HOST),
+        ([READ_ONLY, OTHER], 2, Blame.HOST),
+    ],
+)
+def test_more_time_makes_no_disk_fit_that_the_image_has_seen_and_cannot_use(
+    phrases: list[str], disks: int, blame: Blame
+) -> None:
+    line = f"[   61.1] persist: FAILED: no disk for /data within 30 s: wanted any; seen: {'; '.join(phrases)}"
+
+    one = attribute(finding("persist-failed", line), Circumstances(boot=STARVED, recent=STARVED, disks=disks))
+
+    assert one.blame is blame
+
+
 def test_a_host_that_starved_the_machine_either_lately_or_all_the_time_is_to_blame() -> None:
     for circumstances in (Circumstances(boot=STARVED, recent=GIVEN), Circumstances(boot=GIVEN, recent=STOPPED)):
         assert attribute(finding("boot-hangs"), circumstances).blame is Blame.HOST
