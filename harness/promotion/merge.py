@@ -149,20 +149,19 @@ def _check_part(part: PartRun, tests: Iterable[str]) -> None:
             raise NotVerified(f"{folder} is {part.part}, but has a result of {test}, which is of another part", RESTORE)
 
 
-def check_together(parts: Sequence[PartRun]) -> tuple[list[PartRun], list[str]]:
-    """The parts by number, each once, and a sentence for each run of a part that another one replaces.
+def check_together(parts: Sequence[PartRun]) -> tuple[list[PartRun], list[PartRun]]:
+    """The parts by number, each once, and the runs of parts that another one replaces.
 
     `NotVerified` unless all are of one plan, and each agrees with it. A run that is inconclusive is replaced by one
     that is not; two other runs of a part contradict each other.
     """
-    by_number, replaced = defaultdict[int, list[PartRun]](list), list[str]()
+    by_number, replaced = defaultdict[int, list[PartRun]](list), list[PartRun]()
     for part in parts:
         _check_plan(part, parts[0])
         by_number[part.part.number].append(part)
     for runs in by_number.values():
         ended = [run for run in runs if run.verdict.outcome is not Outcome.INCONCLUSIVE]
-        replaced += [f"{run.folder} is left out: {ended[0].folder} is the same part, and has a verdict about the image"
-                     for run in runs if ended and run not in ended]  # fmt: skip
+        replaced += [run for run in runs if ended and run not in ended]
         first, *others = runs[:] = ended or runs
         for other in others:
             if other.attested != first.attested:
@@ -202,18 +201,25 @@ def merge(
     if not by_image:
         raise UsageError("nothing to merge: " + "; ".join(unfinished))
     together = [check_together(parts) for _, parts in sorted(by_image.items())]
-    left_out = (*unfinished, *(sentence for _, replaced in together for sentence in replaced))
-    return [_merge_image(parts, parent, signer, policy, left_out) for parts, _ in together]
+    merging = [_merge_image(parts, replaced, parent, signer, policy) for parts, replaced in together]
+    return [replace(merged, left_out=(*unfinished, *merged.left_out)) for merged in merging]
 
 
 def _merge_image(
-    parts: Sequence[PartRun], parent: Path, signer: Any | None, policy: str, left_out: tuple[str, ...]
+    parts: Sequence[PartRun], replaced: Sequence[PartRun], parent: Path, signer: Any | None, policy: str
 ) -> Merged:
+    """Runs that were ``replaced`` are named in the events, and bound in what is attested."""
+    left_out = tuple(
+        f"{run.folder} is left out: {run.part} ran again, with a verdict about the image; here{_why(run.verdict)}"
+        for run in replaced
+    )
     image, plan = parts[0].verdict.image, parts[0].plan
     try:
         run = Run(new_run_folder(parent, f"{image}-merged"), "main")
         try:
             _unite(run, parts)
+            for sentence in left_out:
+                run.add_note(sentence)
         except NotVerified:
             shutil.rmtree(run.folder)
             raise
@@ -223,6 +229,7 @@ def _merge_image(
         verdict = _conclude(run, plan, parts, of)
         serialization.write(run.folder / _VERDICT, verdict)
         bound = {f"{PART}{part.part.number}": part.attested for part in parts}
+        bound |= {f"replaced-{place}": part.attested for place, part in enumerate(replaced, 1)}
         attest.write_all(run.folder, verdict, _artifacts(run.folder), signer, policy, bound)
         make_latest(run.folder)
     except OSError as error:

@@ -37,8 +37,9 @@ _TIMED_OUT = re.compile(
 """The last two: the role persist waits 30 s for a disk; Linux, arch/x86/kernel/apic/io_apic.c takes a timer for broken
 if too few of its interrupts come in 10 ticks."""
 _DISKS = re.compile(r"no disk for /data within .*; seen: (.+)")
-_UNFIT = re.compile(r"\) (is read-only|holds something else \((?!gpt|dos|partitions))")
-"""What the role persist says of a disk that no more time would make fit. Partitions may not be known yet."""
+_UNFIT = re.compile(r"\) (is read-only|holds something else \((?!.*\b(gpt|dos|partitions|unreadable)\b))")
+"""What the role persist says of a disk that no more time would make fit. Partitions may not be known yet, and the host
+may be why a disk cannot be read."""
 _SLOW = 2.0
 LIMIT_S = 150.0
 """How long before a failure the wait for a unit can have begun: longer than systemd's limits of 90 and 120 s."""

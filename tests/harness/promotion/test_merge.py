@@ -17,6 +17,7 @@ import pytest
 from harness.core import digest
 from harness.core.errors import UsageError
 from harness.model.artifacts import MANIFEST
+from harness.model.events import Note
 from harness.model.layout import ATTESTATION, EVENTS, PLAN, SBOM, STATEMENT
 from harness.model.verdict import Outcome, Verdict
 from harness.promotion import attest
@@ -208,8 +209,11 @@ def test_a_part_that_ran_again_elsewhere_replaces_the_one_whose_host_was_at_faul
         one = merged(tmp_path, *folders)
         assert one.verdict.outcome is Outcome.PASSED
         assert [sentence.partition(" is ")[2] for sentence in one.left_out] == [
-            f"left out: {again} is the same part, and has a verdict about the image"
+            "left out: part 1 of 4 ran again, with a verdict about the image; here: host: no memory [unit-failed]"
         ]
+        assert one.left_out[0] in [note.text for note in Run(one.folder, "main").of_kind(Note)]
+        attested = attest.unsigned((one.folder / STATEMENT).read_bytes(), "it")
+        assert attested.configuration["replaced-1"] == digest.of_file(slow / STATEMENT)
     assert so_far.verdict.outcome is Outcome.INCONCLUSIVE
     with pytest.raises(NotVerified, match="are both part 1 of 4, and differ"):
         merged(tmp_path, again, slow, failed)

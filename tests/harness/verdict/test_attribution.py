@@ -91,6 +91,8 @@ def test_a_lack_of_time_excuses_what_it_is_proven_to_have_caused(
 READ_ONLY = "/dev/sda (8192 MiB, serial BOOTPROOF-DATA) is read-only"
 FOREIGN = "/dev/sda (8192 MiB, serial FOREIGN) holds something else (ext4), left untouched"
 PARTITIONS = "/dev/sda (8192 MiB, serial BOOTPROOF-DATA) holds something else (gpt, PMBR), left untouched"
+SEVERAL = PARTITIONS.replace("gpt, PMBR", "btrfs, gpt, PMBR")
+UNREADABLE = PARTITIONS.replace("gpt, PMBR", "unreadable: wipefs: error: /dev/sda: Input/output error")
 OTHER = "/dev/sdb (16 MiB, serial unknown) does not match"
 
 
@@ -103,6 +105,8 @@ OTHER = "/dev/sdb (16 MiB, serial unknown) does not match"
         ([FOREIGN], 2, Blame.HOST),
         ([READ_ONLY], 0, Blame.HOST),
         ([PARTITIONS], 1, Blame.HOST),
+        ([SEVERAL], 1, Blame.HOST),
+        ([UNREADABLE], 1, Blame.HOST),
         ([READ_ONLY, OTHER], 2, Blame.HOST),
     ],
 )
