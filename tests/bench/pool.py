@@ -36,7 +36,8 @@ def measure(*, quick: bool) -> list[Figure]:
         (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
         alone_s = _run(["-m", "pytest", "-q", "-n", "8", *options], repository)
         alone = repository / "runs" / "latest"
-        with open_hosts(Path(name) / "net", count=_HOSTS, disk_mib=_DISK_MIB) as hosts:
+        slots = find_store().folder("slots")
+        with open_hosts(Path(name) / "net", count=_HOSTS, disk_mib=_DISK_MIB, slots=slots) as hosts:
             pooled = ["-P", "-m", "harness", "run", "--hosts", str(hosts.file), "-n", "4", "--", *options]
             pooled_s = _run(pooled, repository, inside=hosts.here())
             left = hosts.left(30)

@@ -176,11 +176,13 @@ def open_hosts(
     clocks: dict[int, int] | None = None,
     env: dict[int, str] | None = None,
     disk_mib: int = 64,
+    slots: Path | None = None,
 ) -> Iterator[Hosts]:
     """``count`` hosts until the block ends.
 
     ``clocks`` maps a host's number to the seconds that its clock is ahead, ``env`` to more variables of its shells.
-    Each has a store of ``disk_mib``.
+    Each has a store of ``disk_mib``. Hosts that boot machines share the cores and the memory of this one, by the folder
+    with its boot ``slots``.
     """
     Path("/run/sshd").mkdir(exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +197,8 @@ def open_hosts(
             "link set pool up",
         ):
             _run("nsenter", "-t", str(control), "--net", "ip", *words.split())
-        hosts = [stack.enter_context(_host(folder, number, control, key, disk_mib)) for number in range(1, count + 1)]
+        numbers = range(1, count + 1)
+        hosts = [stack.enter_context(_host(folder, number, control, key, disk_mib, slots)) for number in numbers]
         for number, host in enumerate(hosts, 1):
             ahead = [f"LD_PRELOAD={_library(host.folder, clocks[number])}"] if clocks and number in clocks else []
             host.more = " ".join([*ahead, (env or {}).get(number, "")])
@@ -226,7 +229,7 @@ def _namespaces(*options: str) -> Iterator[int]:
 
 
 @contextmanager
-def _host(folder: Path, number: int, control: int, key: Path, disk_mib: int) -> Iterator[Host]:
+def _host(folder: Path, number: int, control: int, key: Path, disk_mib: int, slots: Path | None) -> Iterator[Host]:
     name, place = f"host{number}", folder / f"host{number}"
     place.mkdir()
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "key"))
@@ -237,6 +240,9 @@ def _host(folder: Path, number: int, control: int, key: Path, disk_mib: int) -> 
         (place / "store").mkdir()
         host.call("mount", "-t", "tmpfs", "-o", f"size={disk_mib}m", "store", str(place / "store"))
         (host.store / "elsewhere").mkdir()
+        if slots:
+            (host.store / "slots").mkdir()
+            host.call("mount", "--bind", str(slots), str(place / "store" / "slots"))
         there = ["nsenter", "-t", str(control), "--net", "ip"]
         _run(*there, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         _run(*there, "link", "set", name, "master", "pool", "up")

@@ -15,6 +15,7 @@ import pytest
 from harness.core import serialization
 from harness.core.deadline import Deadline, poll
 from harness.model.verdict import Verdict
+from harness.store.store import find_store
 
 from .pool_faults import FAULTS, Pooled, inject, judge, start
 from .pool_hosts import Hosts, open_hosts
@@ -126,7 +127,7 @@ def test_base_boots_on_two_hosts_that_get_its_artifacts(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "images", repository / "images")
     (repository / "pytest.ini").write_text("[pytest]\n", "utf-8")
     suite = ["harness/suite/test_links.py", "harness/suite/test_ssh.py"]
-    with open_hosts(tmp_path / "net", count=2, disk_mib=4000) as hosts:
+    with open_hosts(tmp_path / "net", count=2, disk_mib=4000, slots=find_store().folder("slots")) as hosts:
         argv = [sys.executable, "-P", "-m", "harness", "run", "--hosts", str(hosts.file), "-n", "1"]
         options = ["--image", "base", "--boot-path", "direct", *suite]
 
