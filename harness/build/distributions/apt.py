@@ -127,9 +127,15 @@ class Apt:
     def diagnose(self, first: FirstTree, log: Path, *, removed: Sequence[str]) -> BootproofError:
         text, definition, mirror = log.read_text("utf-8", "replace"), first.definition, first.mirror
         file, suite = definition.folder / DEFINITION_FILE, definition.suite
-        missing = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
+        found = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
+        missing = sorted({one or other for one, other in found})
+        if missing == [self.keyring_package] and self.keyring_package not in definition.packages:
+            return HostError(
+                f"the archive has no {self.keyring_package}, and this host no {self.keyring}, which verifies "
+                f"{self.title}'s packages; copy that file from a host of {self.title}, or name another --mirror ({log})"
+            )
         if missing:
-            names = ", ".join(sorted({one or other for one, other in missing}))
+            names = ", ".join(missing)
             return ImageError(f"{file}: build.packages: not in {suite}: {names}; correct or remove them ({log})")
         errors = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "Err:", "dpkg: error")))
         errors = errors[-2000:] or text[-2000:]
@@ -149,9 +155,12 @@ class Apt:
                 f"packages in the store were damaged and are removed: {', '.join(removed)}; build again ({log})"
             )
         if re.search(r"40[034] +(Bad Request|Forbidden|Not Found)", text) and "Release" in errors:
+            named = re.search(r"The repository '\S+ (\S+) Release'", errors)
+            absent = named[1] if named else suite
             if mirror:
-                return UsageError(f"--mirror {mirror} has no {suite}; it must hold dists/{suite}/")
-            return ImageError(f"{file}: build.suite: the archive has no {suite!r} ({log})")
+                return UsageError(f"--mirror {mirror} has no {absent}; it must hold dists/{absent}/")
+            key = "backports" if absent.endswith("-backports") else "suite"
+            return ImageError(f"{file}: build.{key}: the archive has no {absent!r} ({log})")
         return ImageError(f"{definition.name}: mmdebstrap failed ({log}):\n{errors}")
 
     def needs_network(self, output: str) -> bool:
