@@ -9,24 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import chroot
-from harness.build.distributions.distribution import Archive, FirstTree, HostNeed
+from harness.build.distributions.distribution import Archive, FirstTree, HostNeed, says_no_network
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
 from harness.model.definition import DEFINITION_FILE
 from harness.packages.dpkg import Dpkg
 
 _SOURCES, _OPTIONS = "etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap"
-
-_NO_NETWORK = (
-    "Could not resolve",
-    "Temporary failure resolving",
-    "Could not connect",
-    "Unable to connect",
-    "Connection timed out",
-    "Connection failed",
-    "Network is unreachable",
-    "Hash Sum mismatch",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +153,7 @@ class Apt:
         return ImageError(f"{definition.name}: mmdebstrap failed ({log}):\n{errors}")
 
     def needs_network(self, output: str) -> bool:
-        return any(text in output for text in _NO_NETWORK)
+        return says_no_network(output) or "Hash Sum mismatch" in output
 
 
 def _backports(suite: str) -> list[str]:

@@ -46,13 +46,14 @@ class Dnf(RpmFamily):
     signs: ClassVar[Signs] = Signs(
         no_package=re.compile(r"^No match for argument: (\S+)$", re.MULTILINE),
         damaged=re.compile(r"checksum doesn't match"),
+        metadata_not_signed=re.compile(r"GPG signature verification error"),
         not_signed=re.compile(
-            r"^Package \S+ is not signed|^Problem opening package|^Public key for \S+ is not installed"
-            r"|GPG signature verification error",
+            r"^Package \S+ is not signed|^Problem opening package|^Public key for \S+ is not installed",
             re.MULTILINE,
         ),
-        no_repository=re.compile(r"(Status code: 40[0-9]|Curl error \(37\)).* for \S+/repomd\.xml"),
-        no_network=re.compile(r"Curl error \(\d+\)|Status code: \d+"),
+        no_repository=re.compile(r"(Status code: 40[34]|Curl error \(37\)).* for \S+/repomd\.xml"),
+        no_answer=re.compile(r"Curl error \(\d+\)|Status code: \d+"),
+        no_network=re.compile(r"Curl error \((?!37\))\d+\)|Status code: (?!40[034])\d+"),
     )
 
     def configure(self, first: FirstTree) -> None:

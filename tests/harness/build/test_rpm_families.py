@@ -6,6 +6,7 @@ which `tests.system.rpm_repository` made; only hosts and folders have other name
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
 
 PROGRAMS = {"dnf": "fedora", "zypper": "opensuse"}
 NOT_SIGNED = "build.repositories: not signed by the key that is named there"
+METADATA = "the metadata of a repository is not signed by the key that is named there"
 DAMAGED = "a download does not have its digest"
 NO_NETWORK = "a repository cannot be reached; fix the network"
 
@@ -54,11 +56,11 @@ MEANINGS = {
     "altered": (HostError, DAMAGED),
     "altered-indexed": (BootproofError, ""),
     "altered-header": (ImageError, NOT_SIGNED),
-    "metadata-altered": (ImageError, NOT_SIGNED),
-    "metadata-unsigned": (ImageError, NOT_SIGNED),
+    "metadata-altered": (HostError, METADATA),
+    "metadata-unsigned": (HostError, METADATA),
     "primary-altered": (HostError, DAMAGED),
     "package-missing": (HostError, NO_NETWORK),
-    "other-key": (ImageError, NOT_SIGNED),
+    "other-key": (HostError, METADATA),
 }
 
 
@@ -106,7 +108,28 @@ def test_a_playbook_that_needs_the_network_is_told_from_one_that_does_not(progra
     distribution = distributions.of(PROGRAMS[program])
 
     assert distribution.needs_network(OUTPUTS[program, "no-name"])
-    assert not distribution.needs_network(OUTPUTS[program, "no-package"])
+    assert distribution.needs_network(json.dumps(OUTPUTS[program, "refused"]))
+    for case in ("no-package", "no-release", "package-missing"):
+        assert not distribution.needs_network(json.dumps(OUTPUTS[program, case]))
+
+
+def test_zypper_in_a_playbook_is_read_in_ansibles_one_line() -> None:
+    said = json.dumps("Download (curl) error for 'http://near.example/x':\nError code: HTTP response: 502\n")
+
+    assert distributions.of("opensuse").needs_network(said)
+    assert not distributions.of("opensuse").needs_network(said.replace("502", "404"))
+
+
+@pytest.mark.parametrize("code", [401, 407, 408, 500])
+def test_only_an_answer_that_the_repository_is_not_there_is_the_definitions(
+    code: int, definition: ImageDefinition, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(OUTPUTS["dnf", "no-release"].replace("404", str(code)))
+
+    diagnosis = distributions.of("fedora").diagnose(first(definition), tmp_path / "log", removed=[])
+
+    assert type(diagnosis) is HostError
+    assert NO_NETWORK in str(diagnosis)
 
 
 def test_repomd_files_are_known_by_their_urls_and_the_newest_file_is_the_date(tmp_path: Path) -> None:
