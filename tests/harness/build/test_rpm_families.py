@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ import pytest
 from harness.build import distributions
 from harness.build.bootstrap import layer_key
 from harness.build.distributions import FirstTree
+from harness.build.distributions.fedora import DISTRIBUTION as FEDORA
+from harness.build.distributions.rpm import home
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
 from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
 
@@ -158,3 +163,52 @@ def test_a_mirror_is_refused_because_the_definition_names_the_repositories(defin
     for name in RPM_FAMILIES:
         with pytest.raises(UsageError, match=r"name the mirror in build\.repositories of "):
             next(distributions.of(name).commands(first(definition, mirror="https://far.example")))
+
+
+@contextmanager
+def answering(code: int) -> Iterator[str]:
+    """The URL of a server that answers everything with ``code``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/$releasever"
+        server.shutdown()
+        thread.join()
+
+
+def configured(definition: ImageDefinition, url: str) -> str:
+    """dnf's configuration for a repository at ``url``."""
+    made = first(replace(definition, repositories=(replace(definition.repositories[0], url=url),)))
+    home(made).mkdir(parents=True, exist_ok=True)
+    FEDORA.configure(made)
+    return (home(made) / "dnf.conf").read_text()
+
+
+@pytest.mark.parametrize(("code", "signed"), [(200, 1), (404, 0), (410, 0)])
+def test_dnf_verifies_metadata_unless_the_repository_has_no_signature(
+    code: int, signed: int, definition: ImageDefinition
+) -> None:
+    with answering(code) as url:
+        assert f"repo_gpgcheck={signed}\n" in configured(definition, url)
+
+
+@pytest.mark.parametrize("code", [401, 403, 407, 500, 503])
+def test_another_answer_about_the_signature_does_not_switch_it_off(code: int, definition: ImageDefinition) -> None:
+    with answering(code) as url, pytest.raises(HostError, match=rf"{NO_NETWORK}.*repomd\.xml\.asc: HTTP Error {code}"):
+        configured(definition, url)
+
+
+def test_dnf_verifies_metadata_of_a_folder_that_has_a_signature(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "repodata").mkdir()
+
+    assert "repo_gpgcheck=0\n" in configured(definition, tmp_path.as_uri())
+    (tmp_path / "repodata/repomd.xml.asc").touch()
+    assert "repo_gpgcheck=1\n" in configured(definition, tmp_path.as_uri())
