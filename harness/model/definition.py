@@ -68,8 +68,9 @@ _VERSION_RULE = "letters, digits and ._+~^- only"
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
 """Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
-_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^:-]*")
-"""A name, perhaps with version, release and architecture, as dnf(8) and zypper(8) take it."""
+_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^-]*(-\d+:[A-Za-z0-9_+.~^-]+)?(?<!\.rpm)")
+"""A name, perhaps with epoch, version, release and architecture, as dnf(8) and zypper(8) take it; no file, and none of
+zypper's kinds (``pattern:base``)."""
 _REPOSITORY_URL = re.compile(r"(https?|file)://[^\s\"\\]+[^\s\"\\/]")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"

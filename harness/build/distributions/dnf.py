@@ -24,6 +24,7 @@ plugins=0
 keepcache=1
 install_weak_deps=0
 best=1
+localpkg_gpgcheck=1
 retries=3
 """
 _REPOSITORY = """

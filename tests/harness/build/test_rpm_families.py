@@ -197,7 +197,11 @@ def test_dnf_verifies_metadata_unless_the_repository_has_no_signature(
     code: int, signed: int, definition: ImageDefinition
 ) -> None:
     with answering(code) as url:
-        assert f"repo_gpgcheck={signed}\n" in configured(definition, url)
+        config = configured(definition, url)
+
+    assert f"repo_gpgcheck={signed}\n" in config
+    assert "\ngpgcheck=1\n" in config
+    assert "\nlocalpkg_gpgcheck=1\n" in config
 
 
 @pytest.mark.parametrize("code", [401, 403, 407, 500, 503])

@@ -138,6 +138,25 @@ def test_an_rpm_family_names_its_repositories_and_packages_of_any_case(folder: P
     assert definition.packages == ("NetworkManager", "perl_x")
 
 
+@pytest.mark.parametrize("name", ["bash-0:5.2.26-3.fc42.x86_64", "libstdc++", "rpm", "x.rpms"])
+def test_an_rpm_may_have_an_epoch_and_a_version(folder: Path, name: str) -> None:
+    (folder / "KEY").touch()
+    new = f'{RPM}packages = ["{name}", "python3"]'
+    old = 'distribution = "debian"\nsuite = "trixie"\npackages = ["systemd-sysv", "python3"]'
+
+    assert load_definition(_changed(folder, old, f'{new}\nsuite = "42"')).packages[0] == name
+
+
+@pytest.mark.parametrize("name", ["payload.rpm", "pattern:base", "package:bash", "patch:x-1:2", "/tmp/x.rpm", "@core"])
+def test_a_file_or_a_group_is_not_the_name_of_an_rpm(folder: Path, name: str) -> None:
+    (folder / "KEY").touch()
+    new = f'{RPM}packages = ["{name}", "python3"]'
+    old = 'distribution = "debian"\nsuite = "trixie"\npackages = ["systemd-sysv", "python3"]'
+
+    with pytest.raises(DefinitionError, match="is not a valid package name"):
+        load_definition(_changed(folder, old, f'{new}\nsuite = "42"'))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "remedy"),
     [
