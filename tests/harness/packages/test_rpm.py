@@ -7,6 +7,9 @@ of ``tests/system/rpm_repository.py``; ``Packages.db.gz`` is the same in ndb, by
 from __future__ import annotations
 
 import gzip
+import sqlite3
+import struct
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,55 @@ def test_the_query_in_a_guest_gives_the_same_without_the_keys() -> None:
 def test_a_damaged_or_unknown_database_is_an_error_and_not_empty(content: bytes) -> None:
     with pytest.raises(ImageError, match=r"/var/lib/rpm/Packages\.db: rpm's database is damaged"):
         installed_by({"var/lib/rpm/Packages.db": content})
+
+
+def database(blob: object) -> dict[str, bytes]:
+    """The files of a database with that one package."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob)")
+        made.execute("INSERT INTO Packages (blob) VALUES (?)", (blob,))
+        made.commit()
+        return {"var/lib/rpm/rpmdb.sqlite": made.serialize()}
+
+
+def header(*entries: tuple[int, int, int], data: bytes) -> bytes:
+    """A header whose entries are a tag, a place in ``data``, and a count."""
+    rows = (struct.pack(">IIII", tag, 6, at, count) for tag, at, count in entries)
+    return struct.pack(">II", len(entries), len(data)) + b"".join(rows) + data
+
+
+NAME, VERSION, RELEASE = (1000, 0, 1), (1001, 2, 1), (1002, 4, 1)
+
+
+def test_a_header_is_read() -> None:
+    assert installed_by(database(header(NAME, VERSION, RELEASE, data=b"a\0b\0c\0"))) == {"a": "b-c"}
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        None,
+        "x" * 40,
+        b"",
+        header(data=b""),
+        header(NAME, data=b"a\0"),
+        header(NAME, VERSION, (1002, 4, 2), data=b"a\0b\0c\0d\0"),
+        header((1000, 90, 1), VERSION, RELEASE, data=b"a\0b\0c\0"),
+    ],
+    ids=["null", "text", "empty", "no name", "no version", "two releases", "a name outside"],
+)
+def test_a_package_that_cannot_be_read_is_an_error_and_no_crash(blob: object) -> None:
+    with pytest.raises(ImageError, match=r"/var/lib/rpm/rpmdb\.sqlite: rpm's database is damaged"):
+        installed_by(database(blob))
+
+
+@pytest.mark.parametrize(("folder", "files"), [(7, 1), (0, 2)])
+def test_paths_that_do_not_fit_together_are_an_error_and_no_crash(folder: int, files: int) -> None:
+    data = struct.pack(">I", folder) + b"a\0b\0c\0/usr/\0"
+    blob = header((1000, 4, 1), (1116, 0, 1), (1117, 6, files), (1118, 10, 1), data=data)
+
+    with pytest.raises(ImageError, match="rpm's database is damaged"):
+        owners(database(blob), {})
 
 
 @pytest.mark.parametrize(
