@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import ImageError
-from harness.packages import installed_by, owners
+from harness.packages import database_of, installed_by, owners
+from harness.packages.dpkg import Dpkg
 from harness.packages.rpm import Rpm
 
 INSTALLED = {"dash": "0.5.12-12", "setup": "1-1", "zlib1g": "1:1.3.dfsg+really1.3.1-1+deb13u1"}
@@ -119,6 +120,11 @@ def test_paths_that_do_not_fit_together_are_an_error_and_no_crash(folder: int, f
 )
 def test_the_vendor_is_that_of_the_release(package: str, vendor: str) -> None:
     assert Rpm().vendor({"bash": "5.2", package: "42-1"}) == vendor
+
+
+def test_an_image_may_have_the_package_manager_of_another_distribution() -> None:
+    assert isinstance(database_of(["dpkg", "fedora-release-common", "rpm"]), Rpm)
+    assert isinstance(database_of(["base-files", "dpkg", "lsb-release", "rpm"]), Dpkg)
 
 
 def test_the_epoch_is_a_qualifier_of_a_package_url() -> None:
