@@ -179,9 +179,11 @@ def answering(code: int) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/$releasever"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/$releasever"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def configured(definition: ImageDefinition, url: str) -> str:
