@@ -135,3 +135,11 @@ class ShardRun:
 def without_place(verdict: Verdict) -> Verdict:
     """The verdict without the paths of logs, which depend on where it was merged."""
     return replace(verdict, boots=tuple(replace(boot, console="") for boot in verdict.boots))
+
+
+def outcomes_of(folder: Path) -> dict[str, str]:
+    """The worst outcome of each test in a run's folder."""
+    outcomes: dict[str, str] = {}
+    for part in Run(folder, "main").of_kind(ReportedTest):
+        outcomes[part.test] = "failed" if "failed" in (part.outcome, outcomes.get(part.test)) else part.outcome
+    return outcomes

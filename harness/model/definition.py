@@ -42,9 +42,11 @@ initrd_mib = 80
 from __future__ import annotations
 
 import re
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from harness.core import digest
@@ -68,9 +70,16 @@ _VERSION_RULE = "letters, digits and ._+~^- only"
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
 """Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
-_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^:-]*")
-"""A name, perhaps with version, release and architecture, as dnf(8) and zypper(8) take it."""
-_REPOSITORY_URL = re.compile(r"(https?|file)://[^\s\"\\]+[^\s\"\\/]")
+_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^-]*(-\d+:[A-Za-z0-9_+.~^-]+)?(?<!\.rpm)")
+"""A name, perhaps with epoch, version, release and architecture, as dnf(8) and zypper(8) take it; no file, and none of
+zypper's kinds (``pattern:base``)."""
+_REPOSITORY_URL = re.compile(
+    r"(https?://([\w-]{1,63}(\.[\w-]{1,63})*|\[[0-9A-Fa-f:.]+\])(:[1-9]\d{0,4})?|file://(?=/))"
+    r"(/+([\w.~!&'()*+;=:@-]|%[0-9A-Fa-f]{2}|\$(releasever|basearch)\b)+)*",
+    re.ASCII,
+)
+"""Without credentials, and without a comma, which separates URLs in dnf's configuration; other variables than the two
+have values of the host."""
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
 """Why a check about /data is not applicable to a fully stateless image."""
@@ -247,17 +256,30 @@ def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
 
 
 def _repository(row: ConfigTable) -> Repository:
-    url = row.matching(
-        "url",
-        _REPOSITORY_URL,
-        "https://mirror.example/$releasever/os",
-        "a URL of http, https or file, no slash at its end",
+    example = "https://mirror.example/$releasever/os"
+    remedy = (
+        "a URL of http, https or file, no slash at its end; ASCII without credentials and commas, no variable but "
+        "$releasever and $basearch"
     )
-    key = row.file.parent / str(row.take("key", str, '"RPM-GPG-KEY"'))
+    url = row.matching("url", _REPOSITORY_URL, example, remedy)
+    if not _has_valid_address(url):
+        raise row.error("url", f"{url!r} is not valid", "correct its host or its port")
+    name = str(row.take("key", str, '"RPM-GPG-KEY"'))
+    key = row.file.parent / name
     row.finish()
-    if not key.is_file():
-        raise row.error("key", f"{key.name} does not exist", f"put the file with the public keys beside {row.file}")
+    if "/" in name or not key.is_file():
+        problem = f"{name} is not a file's name" if "/" in name else f"{name} does not exist"
+        raise row.error("key", problem, f"put the file with the public keys beside {row.file}")
     return Repository(url=url, key=key.resolve())
+
+
+def _has_valid_address(url: str) -> bool:
+    """Whether the port is one, and an IPv6 address too."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.port != 0 and (":" not in (parts.hostname or "") or bool(IPv6Address(parts.hostname)))
+    except ValueError:
+        return False
 
 
 def _kernel_arguments(build: ConfigTable) -> tuple[str, ...]:

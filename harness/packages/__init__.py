@@ -14,8 +14,13 @@ DATABASES: tuple[PackageDatabase, ...] = (Dpkg(), Rpm(), Pacman(), Apk())
 
 
 def database_of(installed: Iterable[str]) -> PackageDatabase | None:
-    """The database of the package manager that is among the names ``installed``; None for an unknown one."""
-    names = set(installed)
+    """The database of the package manager that is among the names ``installed``; None for an unknown one.
+
+    Distributions have each other's package managers too: rpm's is that of an image with a release of an RPM family.
+    """
+    names = dict.fromkeys(installed, "")
+    if Rpm.manager in names and Rpm().vendor(names):
+        return Rpm()
     return next((database for database in DATABASES if database.manager in names), None)
 
 

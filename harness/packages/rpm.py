@@ -5,14 +5,18 @@ The Berkeley DB of rpm before 4.16 is not read.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from typing import TypeVar
 
 from harness.core.errors import ImageError
 from harness.packages.database import owned
+
+T = TypeVar("T")
 
 _FOLDERS = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _FILES = ("rpmdb.sqlite", "Packages.db")
@@ -51,12 +55,13 @@ class Rpm:
         return {row[0]: row[1] for row in rows if row[0] != _KEYS}
 
     def read_files(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        packages = {header.name: header.version for header in _headers(files)}
+        packages = dict(_read(files, lambda header: (header.name, header.version)))
         packages.pop(_KEYS, None)
         return packages
 
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
-        return owned(((header.name, path) for header in _headers(files) for path in header.paths()), links)
+        listed = _read(files, lambda header: [(header.name, path) for path in header.paths()])
+        return owned(itertools.chain(*listed), links)
 
 
 class _Header:
@@ -91,21 +96,23 @@ class _Header:
 
     def _strings(self, tag: int) -> list[str]:
         at, count = self._entries.get(tag, (0, 0))
-        texts = self._data[at:].split(b"\0", count)[:count]
+        *texts, _ = self._data[at:].split(b"\0", count)
+        if len(texts) != count:
+            raise ValueError(f"tag {tag} has {len(texts)} texts, not {count}")
         return [text.decode("utf-8", "surrogateescape") for text in texts]
 
 
-def _headers(files: Mapping[str, bytes]) -> list[_Header]:
-    """The packages of all databases; `ImageError` for a damaged one."""
+def _read(files: Mapping[str, bytes], read: Callable[[_Header], T]) -> list[T]:
+    """What ``read`` returns for the packages of all databases; `ImageError` for a damaged one."""
     readers = {b"SQLi": _from_sqlite, b"RpmP": _from_ndb}
-    headers = []
+    values = []
     for name in Rpm.files:
         content = files.get(name, b"")
         try:
-            headers += [_Header(blob) for blob in readers[content[:4]](content)] if content else []
-        except (sqlite3.DatabaseError, struct.error, KeyError) as error:
+            values += [read(_Header(blob)) for blob in readers[content[:4]](content)] if content else []
+        except (sqlite3.Error, struct.error, LookupError, ValueError, TypeError) as error:
             raise ImageError(f"/{name}: rpm's database is damaged, or of an unknown format ({error!r})") from error
-    return headers
+    return values
 
 
 def _from_sqlite(content: bytes) -> list[bytes]:

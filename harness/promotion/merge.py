@@ -52,7 +52,7 @@ class PartRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """A merged run. ``left_out`` are sentences about folders that hold no finished part."""
+    """A merged run. ``left_out`` are sentences about unfinished and replaced parts."""
 
     folder: Path
     verdict: Verdict

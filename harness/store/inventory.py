@@ -217,7 +217,10 @@ def _judge_layers(found: list[StoreItem], builds: Sequence[Build], artifacts: Se
 
 
 def _packages(root: Path) -> Iterator[StoreItem]:
-    """The packages of each suite; apart, those with a newer version (files have the dates of the archive)."""
+    """The packages of each suite; apart, those with a newer version (files have the dates of the archive).
+
+    Those of RPM families are in a folder for each repository; apt's only folder there is for unfinished downloads.
+    """
     for folder in _children(root / "debs"):
         newest: dict[tuple[str, str], Path] = {}
         files = sorted(_children(folder, "*.deb"), key=_modified_s)
@@ -229,6 +232,10 @@ def _packages(root: Path) -> Iterator[StoreItem]:
         for paths, why_stale in ((sorted(current), ""), (old, "superseded")):
             if paths:
                 item = _item(StoreKind.PACKAGES, folder.name, paths, why_stale=why_stale)
+                yield replace(item, used_s=_modified_s(folder))
+        for repository in _children(folder):
+            if repository.is_dir() and repository.name != "partial":
+                item = _item(StoreKind.PACKAGES, f"{folder.name}/{repository.name}", [repository])
                 yield replace(item, used_s=_modified_s(folder))
 
 

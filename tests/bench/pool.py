@@ -14,11 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.core import serialization
-from harness.model.events import ReportedTest
 from harness.model.verdict import Verdict
-from harness.runs.folder import Run
 from harness.store.store import find_store
 
+from ..shard_runs import outcomes_of
 from .start import ROOT
 from .table import Figure, Limit
 
@@ -56,7 +55,7 @@ def _run(argv: list[str], repository: Path, inside: list[str] | None = None) -> 
 
 
 def _compared(alone: Path, merged: Path, left: int, samples: dict[str, list[float]]) -> list[Figure]:
-    one, many = _outcomes(alone), _outcomes(merged)
+    one, many = outcomes_of(alone), outcomes_of(merged)
     differing = [test for test in sorted(one | many) if one.get(test) != many.get(test)]
     for test in differing:
         print(f"  {test}: {one.get(test)} on one host, {many.get(test)} on {_HOSTS}", file=sys.stderr)
@@ -76,11 +75,3 @@ def _compared(alone: Path, merged: Path, left: int, samples: dict[str, list[floa
         Figure(row="pool", what=text, value=count, unit="of them", limit=limit, samples=samples)
         for text, count in counts.items()
     ]
-
-
-def _outcomes(folder: Path) -> dict[str, str]:
-    """The worst outcome of each test."""
-    outcomes: dict[str, str] = {}
-    for part in Run(folder, "main").of_kind(ReportedTest):
-        outcomes[part.test] = "failed" if "failed" in (part.outcome, outcomes.get(part.test)) else part.outcome
-    return outcomes

@@ -118,8 +118,10 @@ def _rename(tree: Path) -> None:
     text = (units / "ssh.service").read_text("utf-8")
     (units / "ssh.service").unlink()
     (units / "sshd.service").write_text(text.replace("Alias=sshd.service\n", ""), "utf-8")
-    for link in (tree / "etc/systemd/system").rglob("ssh*.service"):
-        link.unlink()
+    links = (tree / "etc/systemd/system").rglob("ssh*.service")
+    scripts = [tree / "etc/init.d/ssh", *tree.glob("etc/rc?.d/*ssh")]  # systemd would make ssh.service of it
+    for path in (*links, *scripts):
+        path.unlink()
     (tree / "etc/rpm").mkdir(exist_ok=True)
     (tree / "etc/rpm/macros.dbpath").write_text("%_dbpath /usr/lib/sysimage/rpm\n", "utf-8")
 

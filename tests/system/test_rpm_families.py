@@ -150,8 +150,8 @@ def other_key(repository: Repository) -> None:
 FAULTS = [
     (unsigned_package, ImageError, "build.repositories: not signed by the key that is named there"),
     (damaged_package, HostError, "a download does not have its digest"),
-    (changed_metadata, ImageError, "build.repositories: not signed by the key that is named there"),
-    (other_key, ImageError, "build.repositories: not signed by the key that is named there"),
+    (changed_metadata, HostError, "the metadata of a repository is not signed by the key that is named there"),
+    (other_key, HostError, "the metadata of a repository is not signed by the key that is named there"),
     (nothing, ImageError, "build.packages: not in the repositories of 42: no-such-package"),
 ]
 

@@ -16,12 +16,11 @@ import pytest
 from harness.core import serialization
 from harness.core.errors import Blame
 from harness.model.artifacts import INITRD, Artifacts, describe
-from harness.model.events import ReportedTest
 from harness.model.verdict import Coverage, Outcome, Verdict
 from harness.runs import history
-from harness.runs.folder import Run
 from harness.store.store import VARIABLE, Store, find_store
 
+from ..shard_runs import outcomes_of
 from .conftest import ROOT
 
 TESTS = ("tests/image/test_image.py", "tests/image/test_services.py", "tests/image/test_survival.py")
@@ -44,14 +43,6 @@ def command() -> Command:
     return run
 
 
-def results(folder: Path) -> dict[str, str]:
-    """The worst outcome of each test in a run's folder."""
-    outcomes: dict[str, str] = {}
-    for part in Run(folder, "main").of_kind(ReportedTest):
-        outcomes[part.test] = "failed" if "failed" in (part.outcome, outcomes.get(part.test)) else part.outcome
-    return outcomes
-
-
 def test_the_parts_of_two_hosts_prove_what_one_host_proves(command: Command, tmp_path: Path) -> None:
     plan, whole = tmp_path / "plan.json", tmp_path / "whole"
     assert command("pytest", "-q", "-n", "4", f"--run-dir={whole}", *OPTIONS, *TESTS).returncode == 75
@@ -72,7 +63,7 @@ def test_the_parts_of_two_hosts_prove_what_one_host_proves(command: Command, tmp
     one, both = (
         serialization.read(Verdict, place / "latest" / "verdict.json") for place in (whole, tmp_path / "merged")
     )
-    assert results(tmp_path / "merged" / "latest") == results(whole / "latest")
+    assert outcomes_of(tmp_path / "merged" / "latest") == outcomes_of(whole / "latest")
     assert (both.outcome, both.coverage, both.findings) == (one.outcome, one.coverage, one.findings)
     assert [part.outcome for part in both.parts] == ["passed"] * 2
     assert {boot.machine.partition("/")[0] for boot in both.boots} == {"part-1", "part-2"}
@@ -124,5 +115,5 @@ def test_a_host_that_cannot_boot_what_has_passed_runs_no_part(
     verdict = serialization.read(Verdict, tmp_path / "runs" / "latest" / "verdict.json")
     assert [(finding.id, finding.blame) for finding in verdict.findings] == [("host-unfit", Blame.HOST)]
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert not results(tmp_path / "runs" / "latest")
+    assert not outcomes_of(tmp_path / "runs" / "latest")
     assert json.loads(plan.read_text())["format"] == 1

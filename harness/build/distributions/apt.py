@@ -9,24 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import chroot
-from harness.build.distributions.distribution import Archive, FirstTree, HostNeed
+from harness.build.distributions.distribution import Archive, FirstTree, HostNeed, says_no_network
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
 from harness.model.definition import DEFINITION_FILE
 from harness.packages.dpkg import Dpkg
 
 _SOURCES, _OPTIONS = "etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap"
-
-_NO_NETWORK = (
-    "Could not resolve",
-    "Temporary failure resolving",
-    "Could not connect",
-    "Unable to connect",
-    "Connection timed out",
-    "Connection failed",
-    "Network is unreachable",
-    "Hash Sum mismatch",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +116,15 @@ class Apt:
     def diagnose(self, first: FirstTree, log: Path, *, removed: Sequence[str]) -> BootproofError:
         text, definition, mirror = log.read_text("utf-8", "replace"), first.definition, first.mirror
         file, suite = definition.folder / DEFINITION_FILE, definition.suite
-        missing = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
+        found = re.findall(r"Unable to locate package (\S+)|Package '([^']+)' has no installation", text)
+        missing = sorted({one or other for one, other in found})
+        if missing == [self.keyring_package] and self.keyring_package not in definition.packages:
+            return HostError(
+                f"the archive has no {self.keyring_package}, and this host no {self.keyring}, which verifies "
+                f"{self.title}'s packages; copy that file from a host of {self.title}, or name another --mirror ({log})"
+            )
         if missing:
-            names = ", ".join(sorted({one or other for one, other in missing}))
+            names = ", ".join(missing)
             return ImageError(f"{file}: build.packages: not in {suite}: {names}; correct or remove them ({log})")
         errors = "\n".join(line for line in text.splitlines() if line.startswith(("E:", "Err:", "dpkg: error")))
         errors = errors[-2000:] or text[-2000:]
@@ -149,13 +144,16 @@ class Apt:
                 f"packages in the store were damaged and are removed: {', '.join(removed)}; build again ({log})"
             )
         if re.search(r"40[034] +(Bad Request|Forbidden|Not Found)", text) and "Release" in errors:
+            named = re.search(r"The repository '\S+ (\S+) Release'", errors)
+            absent = named[1] if named else suite
             if mirror:
-                return UsageError(f"--mirror {mirror} has no {suite}; it must hold dists/{suite}/")
-            return ImageError(f"{file}: build.suite: the archive has no {suite!r} ({log})")
+                return UsageError(f"--mirror {mirror} has no {absent}; it must hold dists/{absent}/")
+            key = "backports" if absent.endswith("-backports") else "suite"
+            return ImageError(f"{file}: build.{key}: the archive has no {absent!r} ({log})")
         return ImageError(f"{definition.name}: mmdebstrap failed ({log}):\n{errors}")
 
     def needs_network(self, output: str) -> bool:
-        return any(text in output for text in _NO_NETWORK)
+        return says_no_network(output) or "Hash Sum mismatch" in output
 
 
 def _backports(suite: str) -> list[str]:

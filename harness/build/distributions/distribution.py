@@ -11,6 +11,19 @@ from harness.core.errors import BootproofError
 from harness.model.definition import ImageDefinition
 from harness.packages.database import PackageDatabase
 
+_NO_NETWORK = (
+    "Could not resolve",
+    "Couldn't resolve host",
+    "Temporary failure resolving",
+    "Temporary failure in name resolution",
+    "Could not connect",
+    "Couldn't connect to server",
+    "Unable to connect",
+    "Connection timed out",
+    "Connection failed",
+    "Network is unreachable",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
@@ -114,3 +127,8 @@ class Distribution(Protocol):
 
     def needs_network(self, output: str) -> bool:
         """Whether the output of a failed package manager, or of a similar program, is about the network."""
+
+
+def says_no_network(output: str) -> bool:
+    """Whether ``output``, of any program, says that a server could not be reached."""
+    return any(text in output for text in _NO_NETWORK)

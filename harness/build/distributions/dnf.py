@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.build.distributions.distribution import FirstTree
-from harness.build.distributions.rpm import RpmFamily, Signs, home, identity
+from harness.build.distributions.rpm import RpmFamily, Signs, home, identity, unreachable
 from harness.model.definition import Repository
 
 _CACHE = "var/cache/dnf"
@@ -24,6 +24,7 @@ plugins=0
 keepcache=1
 install_weak_deps=0
 best=1
+localpkg_gpgcheck=1
 retries=3
 """
 _REPOSITORY = """
@@ -36,6 +37,7 @@ repo_gpgcheck={signed}
 """
 _FORGET = 'rm -rf "$1"/*/repodata "$1"/*.solv "$1"/*.solvx'
 _ANSWER_S = 20
+_GONE = (404, 410)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +48,14 @@ class Dnf(RpmFamily):
     signs: ClassVar[Signs] = Signs(
         no_package=re.compile(r"^No match for argument: (\S+)$", re.MULTILINE),
         damaged=re.compile(r"checksum doesn't match"),
+        metadata_not_signed=re.compile(r"GPG signature verification error"),
         not_signed=re.compile(
-            r"^Package \S+ is not signed|^Problem opening package|^Public key for \S+ is not installed"
-            r"|GPG signature verification error",
+            r"^Package \S+ is not signed|^Problem opening package|^Public key for \S+ is not installed",
             re.MULTILINE,
         ),
-        no_repository=re.compile(r"(Status code: 40[0-9]|Curl error \(37\)).* for \S+/repomd\.xml"),
-        no_network=re.compile(r"Curl error \(\d+\)|Status code: \d+"),
+        no_repository=re.compile(r"(Status code: 40[34]|Curl error \(37\)).* for \S+/repomd\.xml"),
+        no_answer=re.compile(r"Curl error \(\d+\)|Status code: \d+"),
+        no_network=re.compile(r"Curl error \((?!37\))\d+\)|Status code: (?!40[034])\d+"),
     )
 
     def configure(self, first: FirstTree) -> None:
@@ -65,13 +68,16 @@ class Dnf(RpmFamily):
         (home(first) / "dnf.conf").write_text("".join([_CONFIG, *repositories]), "utf-8")
 
     def _is_signed(self, first: FirstTree, repository: Repository) -> bool:
-        """Whether the metadata is signed. If this cannot be asked, dnf will say why."""
-        url = repository.url.replace("$releasever", first.definition.suite).replace("$basearch", "x86_64")
+        """Whether the metadata is signed: it is not only if the repository is sure to have no signature."""
+        folder = repository.url.replace("$releasever", first.definition.suite).replace("$basearch", "x86_64")
+        url = f"{folder}/repodata/repomd.xml.asc"
         try:
-            with urllib.request.urlopen(f"{url}/repodata/repomd.xml.asc", timeout=_ANSWER_S):
+            with urllib.request.urlopen(url, timeout=_ANSWER_S):
                 return True
-        except (urllib.error.URLError, OSError):
-            return False
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "code", 0) in _GONE or isinstance(getattr(error, "reason", None), FileNotFoundError):
+                return False
+            raise unreachable(first.definition, f"({url}: {error})") from error
 
     def fetching(self, first: FirstTree) -> Iterator[list[str]]:
         """Metadata is always new: dnf would not notice that kept metadata was damaged."""

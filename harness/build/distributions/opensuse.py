@@ -35,11 +35,13 @@ class Zypper(RpmFamily):
     signs: ClassVar[Signs] = Signs(
         no_package=re.compile(r"^No provider of '([^']+)' found\.$", re.MULTILINE),
         damaged=re.compile(r"has wrong checksum|Payload SHA256 digest: BAD"),
-        not_signed=re.compile(
-            r"Signature verification failed|is signed with an unknown key|^File '.*' from repository .* is unsigned"
+        metadata_not_signed=re.compile(
+            r"Signature verification failed for|is signed with an unknown key|^File '.*' from repository .* is unsigned"
         ),
+        not_signed=re.compile(r"Signature verification failed"),
         no_repository=re.compile(r"Repository type can't be determined"),
-        no_network=re.compile(r"^Error code: |^Error message: |^File '.*' not found on medium", re.MULTILINE),
+        no_answer=re.compile(r"^Error code: |^Error message: |^File '.*' not found on medium"),
+        no_network=re.compile(r"Error code: (Curl error|HTTP response: (?!40[034]))"),
     )
 
     def configure(self, first: FirstTree) -> None:

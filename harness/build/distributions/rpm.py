@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.build import chroot
-from harness.build.distributions.distribution import Archive, FirstTree, HostNeed
+from harness.build.distributions.distribution import Archive, FirstTree, HostNeed, says_no_network
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
-from harness.model.definition import DEFINITION_FILE, Repository
+from harness.model.definition import DEFINITION_FILE, ImageDefinition, Repository
 from harness.packages.rpm import Rpm
 
 _METADATA = "repodata/repomd.xml"
@@ -29,13 +29,16 @@ cannot get the owners of a package's folders."""
 class Signs:
     """What a program prints when it fails, each in one line; the group of ``no_package`` is the package's name.
 
-    They are looked for in this order: a program that gets nothing prints more than one.
+    They are looked for in this order: a program that gets nothing prints more than one. ``no_network`` is for the
+    output of a playbook's task, in which Ansible writes all lines as one.
     """
 
     no_package: re.Pattern[str]
     damaged: re.Pattern[str]
+    metadata_not_signed: re.Pattern[str]
     not_signed: re.Pattern[str]
     no_repository: re.Pattern[str]
+    no_answer: re.Pattern[str]
     no_network: re.Pattern[str]
 
 
@@ -147,6 +150,11 @@ class RpmFamily(ABC):
                 "a download does not have its digest: it was damaged on the way or on the mirror, or the mirror is "
                 f"being updated; build again, or name another mirror in build.repositories of {file} ({log}):\n{lines}"
             )
+        if lines := _lines(signs.metadata_not_signed, text):
+            return HostError(
+                "the metadata of a repository is not signed by the key that is named there, or was changed afterwards; "
+                f"build again, or name another mirror or its key in build.repositories of {file} ({log}):\n{lines}"
+            )
         if lines := _lines(signs.not_signed, text):
             return ImageError(
                 f"{file}: build.repositories: not signed by the key that is named there, or changed afterwards; "
@@ -157,20 +165,24 @@ class RpmFamily(ABC):
             return ImageError(
                 f"{file}: build.suite, build.repositories: no repository of {suite!r} at {urls} ({log}):\n{lines}"
             )
-        if lines := _lines(signs.no_network, text):
-            return HostError(
-                f"a repository cannot be reached; fix the network (or http_proxy), or build.repositories of {file} "
-                f"({log}):\n{lines}"
-            )
+        if lines := _lines(signs.no_answer, text):
+            return unreachable(definition, f"({log}):\n{lines}")
         return ImageError(f"{definition.name}: {self.program} failed ({log}):\n{text[-2000:]}")
 
     def needs_network(self, output: str) -> bool:
-        return bool(self.signs.no_network.search(output))
+        return says_no_network(output) or bool(self.signs.no_network.search(output))
 
 
 def _lines(sign: re.Pattern[str], text: str) -> str:
     """The lines in which ``sign`` occurs, each once, no more than ten."""
     return "\n".join([line for line in dict.fromkeys(text.splitlines()) if sign.search(line)][:10])
+
+
+def unreachable(definition: ImageDefinition, seen: str) -> HostError:
+    file = definition.folder / DEFINITION_FILE
+    return HostError(
+        f"a repository cannot be reached; fix the network (or http_proxy), or build.repositories of {file} {seen}"
+    )
 
 
 def home(first: FirstTree) -> Path:

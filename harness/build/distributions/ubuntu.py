@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.build.distributions.apt import Apt
 from harness.build.distributions.distribution import FirstTree, HostNeed
-from harness.core import digest
+from harness.core import digest, process
 from harness.core.errors import HostError
 
 _KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
@@ -63,12 +63,12 @@ class Ubuntu(Apt):
         if seen != self.keyring_sha256:
             raise HostError(
                 f"the keyring in the archive's {self.keyring_package} is not the known one: its SHA-256 is {seen}, not "
-                f"{self.keyring_sha256}; install a keyring that you trust as {self.keyring}",
-                remedy=f"apt-get install {self.keyring_package}",
+                f"{self.keyring_sha256}; install a keyring that you trust as {self.keyring}"
             )
 
     def _fetching(self, first: FirstTree, folder: Path) -> list[str]:
         """Nothing verifies this download but `check_keyring`, so one file of the package is read, and none unpacked."""
+        process.require("mmdebstrap", "mmdebstrap")
         package, suite = self.keyring_package, first.definition.suite
         download = f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download {package}'
         read = f"dpkg-deb --fsys-tarfile {package}_*.deb | tar --extract --to-stdout ./{_KEYRING}"

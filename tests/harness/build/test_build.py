@@ -15,7 +15,7 @@ from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, ImageError
 from harness.core.namespaces import prefix
-from harness.model.definition import ImageDefinition
+from harness.model.definition import DISTRIBUTIONS, ImageDefinition
 from harness.model.kernel_image import kernel_version
 
 # What is made again, and what is not
@@ -45,13 +45,36 @@ def test_the_second_layer_depends_on_the_first_and_on_the_folder(definition: Ima
 # The playbook's failures, variables and output
 
 
-def test_a_playbook_without_network_is_the_hosts_fault(definition: ImageDefinition, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text('TASK [x] ***\nfatal: [mine]: FAILED! => {"msg": "Temporary failure resolving"}\n')
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Temporary failure resolving",
+        "curl: (6) Could not resolve host: near.example",
+        "curl: (7) Failed to connect to near.example port 80 after 0 ms: Couldn't connect to server",
+        "Request failed: <urlopen error [Errno -3] Temporary failure in name resolution>",
+    ],
+)
+def test_a_playbook_without_network_is_the_hosts_fault(
+    distribution: str, said: str, definition: ImageDefinition, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(f'TASK [x] ***\nfatal: [mine]: FAILED! => {{"msg": "{said}"}}\n')
 
-    diagnosis = configure.diagnose(definition, tmp_path / "log")
+    diagnosis = configure.diagnose(replace(definition, distribution=distribution), tmp_path / "log")
 
     assert type(diagnosis) is HostError
-    assert "Temporary failure resolving" in str(diagnosis)
+    assert said in str(diagnosis)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_a_playbook_that_asks_for_a_file_that_is_not_there_is_the_images_fault(
+    distribution: str, definition: ImageDefinition, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(
+        'TASK [x] ***\nfatal: [mine]: FAILED! => {"msg": "Status code: 404 for http://near.example/x"}\n'
+    )
+
+    assert type(configure.diagnose(replace(definition, distribution=distribution), tmp_path / "log")) is ImageError
 
 
 def test_a_playbook_gets_the_paths_and_the_disk_as_variables(definition: ImageDefinition) -> None:

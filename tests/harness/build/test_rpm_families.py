@@ -6,9 +6,13 @@ which `tests.system.rpm_repository` made; only hosts and folders have other name
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,11 +20,14 @@ import pytest
 from harness.build import distributions
 from harness.build.bootstrap import layer_key
 from harness.build.distributions import FirstTree
+from harness.build.distributions.fedora import DISTRIBUTION as FEDORA
+from harness.build.distributions.rpm import home
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
 from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
 
 PROGRAMS = {"dnf": "fedora", "zypper": "opensuse"}
 NOT_SIGNED = "build.repositories: not signed by the key that is named there"
+METADATA = "the metadata of a repository is not signed by the key that is named there"
 DAMAGED = "a download does not have its digest"
 NO_NETWORK = "a repository cannot be reached; fix the network"
 
@@ -54,11 +61,11 @@ MEANINGS = {
     "altered": (HostError, DAMAGED),
     "altered-indexed": (BootproofError, ""),
     "altered-header": (ImageError, NOT_SIGNED),
-    "metadata-altered": (ImageError, NOT_SIGNED),
-    "metadata-unsigned": (ImageError, NOT_SIGNED),
+    "metadata-altered": (HostError, METADATA),
+    "metadata-unsigned": (HostError, METADATA),
     "primary-altered": (HostError, DAMAGED),
     "package-missing": (HostError, NO_NETWORK),
-    "other-key": (ImageError, NOT_SIGNED),
+    "other-key": (HostError, METADATA),
 }
 
 
@@ -106,7 +113,28 @@ def test_a_playbook_that_needs_the_network_is_told_from_one_that_does_not(progra
     distribution = distributions.of(PROGRAMS[program])
 
     assert distribution.needs_network(OUTPUTS[program, "no-name"])
-    assert not distribution.needs_network(OUTPUTS[program, "no-package"])
+    assert distribution.needs_network(json.dumps(OUTPUTS[program, "refused"]))
+    for case in ("no-package", "no-release", "package-missing"):
+        assert not distribution.needs_network(json.dumps(OUTPUTS[program, case]))
+
+
+def test_zypper_in_a_playbook_is_read_in_ansibles_one_line() -> None:
+    said = json.dumps("Download (curl) error for 'http://near.example/x':\nError code: HTTP response: 502\n")
+
+    assert distributions.of("opensuse").needs_network(said)
+    assert not distributions.of("opensuse").needs_network(said.replace("502", "404"))
+
+
+@pytest.mark.parametrize("code", [401, 407, 408, 500])
+def test_only_an_answer_that_the_repository_is_not_there_is_the_definitions(
+    code: int, definition: ImageDefinition, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(OUTPUTS["dnf", "no-release"].replace("404", str(code)))
+
+    diagnosis = distributions.of("fedora").diagnose(first(definition), tmp_path / "log", removed=[])
+
+    assert type(diagnosis) is HostError
+    assert NO_NETWORK in str(diagnosis)
 
 
 def test_repomd_files_are_known_by_their_urls_and_the_newest_file_is_the_date(tmp_path: Path) -> None:
@@ -135,3 +163,58 @@ def test_a_mirror_is_refused_because_the_definition_names_the_repositories(defin
     for name in RPM_FAMILIES:
         with pytest.raises(UsageError, match=r"name the mirror in build\.repositories of "):
             next(distributions.of(name).commands(first(definition, mirror="https://far.example")))
+
+
+@contextmanager
+def answering(code: int) -> Iterator[str]:
+    """The URL of a server that answers everything with ``code``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/$releasever"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def configured(definition: ImageDefinition, url: str) -> str:
+    """dnf's configuration for a repository at ``url``."""
+    made = first(replace(definition, repositories=(replace(definition.repositories[0], url=url),)))
+    home(made).mkdir(parents=True, exist_ok=True)
+    FEDORA.configure(made)
+    return (home(made) / "dnf.conf").read_text()
+
+
+@pytest.mark.parametrize(("code", "signed"), [(200, 1), (404, 0), (410, 0)])
+def test_dnf_verifies_metadata_unless_the_repository_has_no_signature(
+    code: int, signed: int, definition: ImageDefinition
+) -> None:
+    with answering(code) as url:
+        config = configured(definition, url)
+
+    assert f"repo_gpgcheck={signed}\n" in config
+    assert "\ngpgcheck=1\n" in config
+    assert "\nlocalpkg_gpgcheck=1\n" in config
+
+
+@pytest.mark.parametrize("code", [401, 403, 407, 500, 503])
+def test_another_answer_about_the_signature_does_not_switch_it_off(code: int, definition: ImageDefinition) -> None:
+    with answering(code) as url, pytest.raises(HostError, match=rf"{NO_NETWORK}.*repomd\.xml\.asc: HTTP Error {code}"):
+        configured(definition, url)
+
+
+def test_dnf_verifies_metadata_of_a_folder_that_has_a_signature(definition: ImageDefinition, tmp_path: Path) -> None:
+    (tmp_path / "repodata").mkdir()
+
+    assert "repo_gpgcheck=0\n" in configured(definition, tmp_path.as_uri())
+    (tmp_path / "repodata/repomd.xml.asc").touch()
+    assert "repo_gpgcheck=1\n" in configured(definition, tmp_path.as_uri())

@@ -24,7 +24,19 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def test_a_tree_without_labels_is_refused(tree: Path, definition: ImageDefinition) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        ENFORCING,
+        "SELINUX=Enforcing\n",
+        "SELINUX= enforcing\n",
+        "SELINUX=enforcing # on\n",
+        "SELINUX=enforcing\nSELINUX=disabled\n",
+    ],
+)
+def test_a_tree_without_labels_is_refused(config: str, tree: Path, definition: ImageDefinition) -> None:
+    (tree / "etc/selinux/config").write_text(config)
+
     with pytest.raises(ImageError, match="the files of its root file system have no labels"):
         check_labels(definition, tree)
 
@@ -40,7 +52,9 @@ def test_data_without_labels_is_refused_and_labels_of_a_stateless_image_are_enou
     check_labels(replace(definition, persistent_paths=()), tree)
 
 
-@pytest.mark.parametrize("config", [None, "SELINUX=permissive\n", "#SELINUX=enforcing\nSELINUX=disabled\n"])
+@pytest.mark.parametrize(
+    "config", [None, "SELINUX=permissive\n", "#SELINUX=enforcing\nSELINUX=Disabled\nSELINUX=enforcing\n"]
+)
 def test_where_selinux_does_not_enforce_labels_are_not_needed(
     config: str | None, tree: Path, definition: ImageDefinition
 ) -> None:

@@ -138,11 +138,75 @@ def test_an_rpm_family_names_its_repositories_and_packages_of_any_case(folder: P
     assert definition.packages == ("NetworkManager", "perl_x")
 
 
+_URLS = [
+    "http://192.0.2.1:8080/a//b/%20x",
+    "http://[2001:db8::1]:80/$basearch/$releasever-x",
+    "file:///srv/mirror/$releasever",
+    "https://near.example",
+]
+_BAD_URLS = [
+    "https://user:secret@near.example/x",
+    "https://near.example/x,http://far.example/y",
+    "https://near.example/ü",
+    "https://nür.example/x",
+    "http://[x/y",
+    "http://[1:2]/y",
+    "http:///x",
+    "https://a..example/x",
+    "http://near.example:port/x",
+    "http://near.example:65536/x",
+    "http://near.example/a%zz",
+    "http://near.example/$arch",
+    "http://near.example/$releasever_major",
+    "http://near.example/${releasever}",
+    "file://near.example/x",
+]
+
+
+@pytest.mark.parametrize("url", _URLS)
+def test_a_repository_may_be_at_any_url_with_the_two_variables(folder: Path, url: str) -> None:
+    (folder / "KEY").touch()
+    new = RPM.replace("https://near.example/$releasever/os", url)
+
+    assert load_definition(_changed(folder, 'distribution = "debian"', new)).repositories[0].url == url
+
+
+@pytest.mark.parametrize("url", _BAD_URLS)
+def test_a_url_that_dnf_or_zypper_would_take_otherwise_is_refused(folder: Path, url: str) -> None:
+    (folder / "KEY").touch()
+    new = RPM.replace("https://near.example/$releasever/os", url)
+
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(_changed(folder, 'distribution = "debian"', new))
+
+    assert caught.value.key == "build.repositories[0].url"
+
+
+@pytest.mark.parametrize("name", ["bash-0:5.2.26-3.fc42.x86_64", "libstdc++", "rpm", "x.rpms"])
+def test_an_rpm_may_have_an_epoch_and_a_version(folder: Path, name: str) -> None:
+    (folder / "KEY").touch()
+    new = f'{RPM}packages = ["{name}", "python3"]'
+    old = 'distribution = "debian"\nsuite = "trixie"\npackages = ["systemd-sysv", "python3"]'
+
+    assert load_definition(_changed(folder, old, f'{new}\nsuite = "42"')).packages[0] == name
+
+
+@pytest.mark.parametrize("name", ["payload.rpm", "pattern:base", "package:bash", "patch:x-1:2", "/tmp/x.rpm", "@core"])
+def test_a_file_or_a_group_is_not_the_name_of_an_rpm(folder: Path, name: str) -> None:
+    (folder / "KEY").touch()
+    new = f'{RPM}packages = ["{name}", "python3"]'
+    old = 'distribution = "debian"\nsuite = "trixie"\npackages = ["systemd-sysv", "python3"]'
+
+    with pytest.raises(DefinitionError, match="is not a valid package name"):
+        load_definition(_changed(folder, old, f'{new}\nsuite = "42"'))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "remedy"),
     [
         ('"fedora"', '"debian"', "build.repositories", "is for fedora, centos, opensuse"),
         ('"KEY"', '"none"', "build.repositories[0].key", "put the file with the public keys beside"),
+        ('"KEY"', '"../mine/KEY"', "build.repositories[0].key", "put the file with the public keys beside"),
         ('"KEY"', '"KEY", gpgcheck = false', "build.repositories[0].gpgcheck", "is not a known key"),
         ("https:", "ftp:", "build.repositories[0].url", "a URL of http, https or file"),
         ("/os", "/os/", "build.repositories[0].url", "no slash at its end"),

@@ -7,12 +7,16 @@ of ``tests/system/rpm_repository.py``; ``Packages.db.gz`` is the same in ndb, by
 from __future__ import annotations
 
 import gzip
+import sqlite3
+import struct
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import ImageError
-from harness.packages import installed_by, owners
+from harness.packages import database_of, installed_by, owners
+from harness.packages.dpkg import Dpkg
 from harness.packages.rpm import Rpm
 
 INSTALLED = {"dash": "0.5.12-12", "setup": "1-1", "zlib1g": "1:1.3.dfsg+really1.3.1-1+deb13u1"}
@@ -55,6 +59,55 @@ def test_a_damaged_or_unknown_database_is_an_error_and_not_empty(content: bytes)
         installed_by({"var/lib/rpm/Packages.db": content})
 
 
+def database(blob: object) -> dict[str, bytes]:
+    """The files of a database with that one package."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob)")
+        made.execute("INSERT INTO Packages (blob) VALUES (?)", (blob,))
+        made.commit()
+        return {"var/lib/rpm/rpmdb.sqlite": made.serialize()}
+
+
+def header(*entries: tuple[int, int, int], data: bytes) -> bytes:
+    """A header whose entries are a tag, a place in ``data``, and a count."""
+    rows = (struct.pack(">IIII", tag, 6, at, count) for tag, at, count in entries)
+    return struct.pack(">II", len(entries), len(data)) + b"".join(rows) + data
+
+
+NAME, VERSION, RELEASE = (1000, 0, 1), (1001, 2, 1), (1002, 4, 1)
+
+
+def test_a_header_is_read() -> None:
+    assert installed_by(database(header(NAME, VERSION, RELEASE, data=b"a\0b\0c\0"))) == {"a": "b-c"}
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        None,
+        "x" * 40,
+        b"",
+        header(data=b""),
+        header(NAME, data=b"a\0"),
+        header(NAME, VERSION, (1002, 4, 2), data=b"a\0b\0c\0d\0"),
+        header((1000, 90, 1), VERSION, RELEASE, data=b"a\0b\0c\0"),
+    ],
+    ids=["null", "text", "empty", "no name", "no version", "two releases", "a name outside"],
+)
+def test_a_package_that_cannot_be_read_is_an_error_and_no_crash(blob: object) -> None:
+    with pytest.raises(ImageError, match=r"/var/lib/rpm/rpmdb\.sqlite: rpm's database is damaged"):
+        installed_by(database(blob))
+
+
+@pytest.mark.parametrize(("folder", "files"), [(7, 1), (0, 2)])
+def test_paths_that_do_not_fit_together_are_an_error_and_no_crash(folder: int, files: int) -> None:
+    data = struct.pack(">I", folder) + b"a\0b\0c\0/usr/\0"
+    blob = header((1000, 4, 1), (1116, 0, 1), (1117, 6, files), (1118, 10, 1), data=data)
+
+    with pytest.raises(ImageError, match="rpm's database is damaged"):
+        owners(database(blob), {})
+
+
 @pytest.mark.parametrize(
     ("package", "vendor"),
     [
@@ -67,6 +120,11 @@ def test_a_damaged_or_unknown_database_is_an_error_and_not_empty(content: bytes)
 )
 def test_the_vendor_is_that_of_the_release(package: str, vendor: str) -> None:
     assert Rpm().vendor({"bash": "5.2", package: "42-1"}) == vendor
+
+
+def test_an_image_may_have_the_package_manager_of_another_distribution() -> None:
+    assert isinstance(database_of(["dpkg", "fedora-release-common", "rpm"]), Rpm)
+    assert isinstance(database_of(["base-files", "dpkg", "lsb-release", "rpm"]), Dpkg)
 
 
 def test_the_epoch_is_a_qualifier_of_a_package_url() -> None:

@@ -191,6 +191,26 @@ def test_older_versions_of_a_package_are_removed(store: Store) -> None:
     assert sorted(path.name for path in debs.iterdir()) == ["bash-doc_5.2-1_all.deb", "bash_5.2-10_amd64.deb", "lock"]
 
 
+def test_packages_of_an_rpm_family_are_listed_and_removed_with_their_repository(store: Store) -> None:
+    debs = store.packages("42")
+    for name in ("repository-1/packages/bash.rpm", "repository-1/repodata/repomd.xml", "repository-2/x86_64/dash.rpm"):
+        (debs / name).parent.mkdir(parents=True)
+        (debs / name).write_bytes(os.urandom(8192))
+    (debs / "partial").mkdir()
+    age(debs, 9 * DAY_S)
+
+    found = survey(store).items
+    gone = prune(store, Rules(older_than_s=8 * DAY_S))
+
+    assert [(item.kind, item.name) for item in found] == [
+        (StoreKind.PACKAGES, "42/repository-1"),
+        (StoreKind.PACKAGES, "42/repository-2"),
+    ]
+    assert found[0].size_bytes > found[1].size_bytes >= 8192
+    assert removed(gone) == {"42/repository-1", "42/repository-2"}
+    assert [path.name for path in debs.iterdir()] == ["partial"]
+
+
 def test_work_of_dead_builds_is_removed_and_files_being_written_stay(store: Store) -> None:
     add(store, "one")
     (store.root / "tmp" / "dead" / "tree").mkdir(parents=True)
