@@ -141,18 +141,25 @@ class Machine(GuestVerbs):
                 f"{self.name}: QEMU wrote no screenshot to {path} ({error}); check that its folder exists and has room"
             ) from error
 
-    def power_on(self, artifacts: Artifacts | None = None, uuid: UUID | None = None, *, entry: int = 0) -> None:
-        """Boot and wait until ready; ``artifacts`` and ``uuid`` change from this boot on.
+    def power_on(
+        self,
+        artifacts: Artifacts | None = None,
+        uuid: UUID | None = None,
+        *,
+        boot_path: BootPath | None = None,
+        entry: int = 0,
+    ) -> None:
+        """Boot and wait until ready; ``artifacts``, ``uuid`` and ``boot_path`` change from this boot on.
 
         On the boot path ``grub`` this boot starts the ``entry``-th of the menu, 1 being the version before. A boot that
         the emulator broke is repeated once; both are in the verdict. One that cannot continue from a machine that was
         frozen in its initrd is made from power-on; a note says so.
         """
         self._check_off()
-        start = None if artifacts or uuid else self._start_from
+        start = None if artifacts or uuid or boot_path else self._start_from
         self._start_from = None
+        self.spec = replace(self.spec, uuid=uuid or self.spec.uuid, boot_path=boot_path or self.spec.boot_path)
         self._deploy(artifacts, entry)
-        self.spec = replace(self.spec, uuid=uuid or self.spec.uuid)
         try:
             self._boot_once(start)
         except CannotFreeze as error:
@@ -287,8 +294,12 @@ class Machine(GuestVerbs):
         """Shut down cleanly; returns when the machine is off."""
         self._shut_down("poweroff")
 
-    def reboot(self, into: Artifacts | None = None, uuid: UUID | None = None) -> None:
+    def reboot(
+        self, into: Artifacts | None = None, uuid: UUID | None = None, boot_path: BootPath | None = None
+    ) -> None:
         """Reboot cleanly, into other artifacts if given: an upgrade of a stateless machine.
+
+        With another ``uuid`` or ``boot_path`` its disks are in another board from then on.
 
         On the boot path ``grub`` they become the first entry of its menu and the previous ones the second; on ``kexec``
         the running system starts them itself.
@@ -297,7 +308,7 @@ class Machine(GuestVerbs):
             self.kexec(into)
             return
         self._shut_down("reboot")
-        self.power_on(into, uuid)
+        self.power_on(into, uuid, boot_path=boot_path)
 
     def reboot_previous(self) -> None:
         """Reboot cleanly and pick the second entry of GRUB's menu, the version before, for this boot only."""

@@ -40,6 +40,11 @@ class BootPath(StrEnum):
             return Firmware.UEFI
         return Firmware.BIOS if self is BootPath.IPXE_BIOS else None
 
+    def is_uefi(self, firmware: Firmware | None = None) -> bool:
+        """Whether a board boots by it with UEFI; ``firmware`` is the board's, None for one that has both."""
+        default = Firmware.UEFI if self is BootPath.PXE_CHAIN else Firmware.BIOS
+        return (firmware or self.firmware or default) is Firmware.UEFI
+
     @property
     def chains(self) -> bool:
         """Whether the firmware fetches iPXE over the network."""
@@ -224,8 +229,7 @@ class MachineSpec:
 
     @property
     def is_uefi(self) -> bool:
-        default = Firmware.UEFI if self.boot_path is BootPath.PXE_CHAIN else Firmware.BIOS
-        return (self.firmware or self.boot_path.firmware or default) is Firmware.UEFI
+        return self.boot_path.is_uefi(self.firmware)
 
     @property
     def has_plain_rom(self) -> bool:

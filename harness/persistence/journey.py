@@ -1,4 +1,4 @@
-"""The files of one machine over its boots, and the state ``rebooted``, in which they have been through a reboot."""
+"""The files of one machine over its boots."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import secrets
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from uuid import uuid4
 
-from harness.core.errors import ImageError
 from harness.machine.machine import Machine
-from harness.machine.states import BOOTED, Versions, state
-from harness.persistence.identity import identity
 from harness.persistence.locations import find_locations
 from harness.qemu.ext4 import open_ext4
-
-REBOOTED = "rebooted"
-IDENTITY = "identity"
-"""Of `Machine.notes` in the state ``rebooted``: the machine's identity before the reboot, empty if not readable."""
 
 _NONCE = "bootproof-nonce"
 _ELSEWHERE = ("/root", "/etc", "/var/lib")
@@ -33,18 +25,6 @@ class Journey:
     on_disk: dict[str, str] = field(default_factory=dict)
     scratch: tuple[str, ...] = ()
     losses: list[str] = field(default_factory=list)
-
-    @classmethod
-    def resumed(cls, machine: Machine) -> Journey:
-        """That of a machine in the state ``rebooted``."""
-        notes = machine.notes
-        return cls(machine, dict(notes["nonces"]), dict(notes["on_disk"]), tuple(notes["scratch"]))
-
-    def note(self) -> None:
-        """Leave it to the tests that ask for the state that the machine is being brought to."""
-        self.machine.notes |= {
-            "nonces": self.nonces, "on_disk": self.on_disk, "scratch": dict.fromkeys(self.scratch, ""),
-        }  # fmt: skip
 
     def write(self, stage: str) -> None:
         """Write a nonce below each persistent path, synced with its folder (fsync(2)), and scratch files elsewhere."""
@@ -86,16 +66,3 @@ class Journey:
                 seen = data.read(self.on_disk[file]).decode()
                 if seen != nonce:
                     yield f"on the raw disk: {file} has {seen!r}, expected {nonce}"
-
-
-@state(REBOOTED, on=BOOTED, boots=1)
-def _rebooted(machine: Machine, _: Versions) -> None:
-    """Files of the first boot, then a clean reboot with another board's UUID, which an identity must not follow."""
-    journey = Journey(machine)
-    journey.write("first")
-    journey.note()
-    try:
-        machine.notes[IDENTITY] = identity(machine)
-    except ImageError:  # the test of the identity asks again, and is the one that fails
-        machine.notes[IDENTITY] = {}
-    machine.reboot(uuid=uuid4())

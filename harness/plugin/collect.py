@@ -74,7 +74,7 @@ def _values(name: str, options: RunOptions, image: str) -> Sequence[object]:
     if name == "order":
         return orders(options.definitions[image], options.seed)
     if name == "other_boot_path":
-        return [path.value for path in options.paths_of(image) if path is not options.default_path_of(image)]
+        return [path.value for path in options.other_paths_of(image)]
     return list(getattr(options.definitions[image], _LISTS[name]))
 
 
@@ -136,24 +136,25 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
 
 def _boots(item: pytest.Item, options: RunOptions) -> int:
     """How many boots the test makes itself, without those of the templates that it needs."""
-    mark, path = item.get_closest_marker("boots"), _params(item).get(private("other_boot_path"))
+    mark, path = item.get_closest_marker("boots"), _other_path(item)
     boots = int(mark.args[0]) if mark and mark.args else 0
     if path is None:
         return boots
     goes_back = path in (BootPath.GRUB, BootPath.KEXEC)
-    is_cloned = path in (BootPath.KEXEC, options.second_path_of(image_of(item) or ""))
+    image = image_of(item) or ""
+    is_cloned = path == options.second_path_of(image) or options.is_upgraded_to(image, path)
     return boots + goes_back - is_cloned
 
 
 def _templates(item: pytest.Item, options: RunOptions) -> Iterator[str]:
     """A name for each boot of the templates that a test needs: see `PlannedTest.templates`."""
-    names, path = set(getattr(item, "fixturenames", ())), _params(item).get(private("other_boot_path"))
+    names, path = set(getattr(item, "fixturenames", ())), _other_path(item)
     image, repeat = image_of(item) or "", _params(item).get(_REPEAT, "")
     states = [BOOTED] if names & _FROM_BOOTED else []
     if _OWN in names:
         mark = item.get_closest_marker("state")
         states.append(str(mark.args[0]) if mark and mark.args else BOOTED)
-    if path == BootPath.KEXEC:
+    if path is not None and options.is_upgraded_to(image, path):
         states.append(PREVIOUS)
     second = [BOOTED] if _SECOND in names else []
     if path is not None and path == options.second_path_of(image):
@@ -164,6 +165,11 @@ def _templates(item: pytest.Item, options: RunOptions) -> Iterator[str]:
             name = BOOTED if state.name == PREVIOUS and not options.previous else state.name
             for number in range(state.boots):
                 yield " ".join(filter(None, [image, name, label, repeat, str(number) if number else ""]))
+
+
+def _other_path(item: pytest.Item) -> BootPath | None:
+    path = _params(item).get(private("other_boot_path"))
+    return BootPath(str(path)) if path else None
 
 
 def _known_path(name: str) -> Sequence[State]:

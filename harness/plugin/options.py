@@ -146,10 +146,29 @@ class RunOptions:
         return default_boot_path(self.paths_of(image))
 
     def second_path_of(self, image: str) -> BootPath:
-        """The boot path of a second machine: another than the default, if the run has one that powers a machine on."""
+        """The boot path of a second machine: another than the default, if the run has one that powers a machine on.
+
+        Best is ``direct``, on which no test but those of the second machine needs a boot: see `other_paths_of`.
+        """
         default = self.default_path_of(image)
-        others = (path for path in self.paths_of(image) if path not in (default, BootPath.KEXEC))
-        return next(others, default)
+        others = [path for path in self.paths_of(image) if path not in (default, BootPath.KEXEC)]
+        return BootPath.DIRECT if BootPath.DIRECT in others else next(iter(others), default)
+
+    def other_paths_of(self, image: str) -> tuple[BootPath, ...]:
+        """The boot paths whose upgrade has a test of its own. Not ``direct``, on which the image has no part in the
+        choice of the next version: QEMU loads other files."""
+        default = self.default_path_of(image)
+        return tuple(path for path in self.paths_of(image) if path not in (default, BootPath.DIRECT))
+
+    def is_upgraded_to(self, image: str, path: BootPath) -> bool:
+        """Whether the test of ``path`` upgrades a machine of the default boot path, which boots by ``path`` from then
+        on. ``grub`` boots what is on its disk; and the first path of the other firmware takes a blank disk into use."""
+        if path is BootPath.KEXEC or path in (BootPath.GRUB, self.second_path_of(image)):
+            return path is BootPath.KEXEC
+        firmware = self.hardware.firmware if self.hardware else None
+        paths = (self.default_path_of(image), self.second_path_of(image), *self.paths_of(image))
+        blank = next(one for one in paths if one.is_uefi(firmware) == path.is_uefi(firmware))
+        return path is not blank
 
 
 def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:

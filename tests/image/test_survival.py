@@ -1,12 +1,11 @@
-"""Data on /data survives reboots, power cuts and upgrades; data elsewhere does not survive a reboot.
+"""Data and identity survive upgrades, rollbacks and power cuts; data that is not on /data survives none of them.
 
 An image without persistent paths makes the same boots, and nothing may survive them; then its check is not applicable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from uuid import uuid4
 
 import pytest
 
@@ -14,7 +13,7 @@ from harness import BootPath, ImageDefinition, Machine, Versions, not_applicable
 from harness.machine.states import PREVIOUS
 from harness.model.definition import KEEPS_NOTHING
 from harness.persistence.identity import changes, identity
-from harness.persistence.journey import REBOOTED, Journey
+from harness.persistence.journey import Journey
 from harness.persistence.workloads import failures, make_workloads, workloads_of
 
 
@@ -37,18 +36,22 @@ def go_back(machine: Machine, versions: Versions) -> bool:
     return True
 
 
-@pytest.mark.cause("state was written to RAM, or fsync did not bring it to the disk")
-@pytest.mark.state(REBOOTED)
+@pytest.mark.cause("state was written to RAM, fsync did not bring it to the disk, or the identity follows the board")
 @pytest.mark.boots(1)
 @pytest.mark.check("survival")
-def test_data_survives_reboot_and_power_cut(machine: Machine, definition: ImageDefinition) -> None:
-    journey = Journey.resumed(machine)
-    journey.check("after a reboot")
-    journey.write("rebooted")
+@pytest.mark.check("identity")
+def test_data_and_identity_survive_a_power_cut_in_another_board(
+    second_machine: Machine, definition: ImageDefinition
+) -> None:  # fmt: skip
+    machine = second_machine
+    journey = Journey(machine)
+    before = identity(machine)
+    journey.write("first")
 
     machine.kill()
-    machine.power_on()
+    machine.power_on(uuid=uuid4())
     journey.check("after a power cut")
+    journey.losses += changes(definition, before, identity(machine))
     end(journey, definition)
 
 
@@ -83,24 +86,21 @@ def test_data_survives_upgrade_and_rollback(
 @pytest.mark.cause("this boot path boots another image, or none, or does not find /data")
 @pytest.mark.boots(2)
 def test_a_machine_boots_and_upgrades_on_its_other_boot_paths(
-    boot_otherwise: Callable[[str], AbstractContextManager[Machine]],
-    versions: Versions,
-    other_boot_path: str,
-    definition: ImageDefinition,
+    machine_to_upgrade: Machine, versions: Versions, other_boot_path: str, definition: ImageDefinition
 ) -> None:
-    with boot_otherwise(other_boot_path) as machine:
-        journey = Journey(machine)
-        journey.write("first")
-        before = identity(machine)
+    machine = machine_to_upgrade
+    journey = Journey(machine)
+    journey.write("first")
+    before = identity(machine)
 
-        if other_boot_path == BootPath.KEXEC:
-            machine.kexec(versions.new)
-        else:
-            machine.reboot(into=versions.new)
-        journey.check("after the upgrade")
-        journey.losses += changes(definition, before, identity(machine))
+    if other_boot_path == BootPath.KEXEC:
+        machine.kexec(versions.new)
+    else:
+        machine.reboot(into=versions.new, boot_path=BootPath(other_boot_path))
+    journey.check("after the upgrade")
+    journey.losses += changes(definition, before, identity(machine))
 
-        if go_back(machine, versions):
-            journey.check("after going back")
-        machine.power_off()
-        assert not journey.losses, "\n".join(journey.losses)
+    if go_back(machine, versions):
+        journey.check("after going back")
+    machine.power_off()
+    assert not journey.losses, "\n".join(journey.losses)

@@ -11,6 +11,7 @@ import pytest
 
 from harness.fixtures.naming import private
 from harness.model.definition import load_definition
+from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath
 from harness.model.prepared import TestDurations as Durations
 from harness.plugin import collect
@@ -53,12 +54,21 @@ def test_a_test_repeats_unless_it_is_thorough() -> None:
     assert generated(Metafunc("image", marks=("thorough",)), repeats=2) == {"image": ["base"]}
 
 
-def test_the_default_boot_path_is_not_among_the_others() -> None:
-    paths = (BootPath.DIRECT, BootPath.IPXE_BIOS)
-    given = generated(Metafunc("image", "other_boot_path"), boot_paths=paths)
-
-    default = RunOptions(definitions={"base": BASE}, boot_paths=paths).default_path_of("base")
-    assert given["other_boot_path"] == [path.value for path in paths if path is not default]
+@pytest.mark.parametrize(
+    ("paths", "others"),
+    [
+        ((BootPath.DIRECT, BootPath.IPXE_BIOS), []),
+        ((BootPath.DIRECT, BootPath.IPXE_UEFI), ["ipxe-uefi"]),
+        ((BootPath.IPXE_BIOS, BootPath.GRUB), ["grub"]),
+        (tuple(BootPath), ["ipxe-uefi", "pxe-chain", "uefi-http", "grub", "kexec"]),
+    ],
+)
+def test_boot_paths_but_the_default_and_direct_have_a_test_of_their_upgrade(
+    paths: tuple[BootPath, ...], others: list[str]
+) -> None:
+    assert generated(Metafunc("image", "other_boot_path"), boot_paths=paths) == {
+        "image": ["base"], "other_boot_path": others,
+    }  # fmt: skip
 
 
 def test_a_test_does_not_run_for_the_entries_of_another_image() -> None:
@@ -165,14 +175,34 @@ def test_tests_share_the_boots_of_their_templates() -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("direct", (1, ("base booted second",))),
-        ("uefi-http", (2, ())),
+        ("ipxe-uefi", (2, ())),
+        ("pxe-chain", (1, ("base booted",))),
+        ("uefi-http", (1, ("base booted",))),
         ("grub", (3, ())),
         ("kexec", (2, ("base booted",))),
     ],
 )
-def test_another_boot_path_is_booted_upgraded_and_may_go_back(path: str, expected: tuple[int, tuple[str, ...]]) -> None:
+def test_a_boot_path_is_upgraded_to_or_boots_a_blank_disk_first_and_may_go_back(
+    path: str, expected: tuple[int, tuple[str, ...]]
+) -> None:
+    """base has all boot paths: the machines that are booted for many tests have a BIOS."""
     assert boots_of(Item("other[base]", other_boot_path=path, boots=2)) == expected
+
+
+def test_the_path_of_the_second_machine_is_upgraded_on_it() -> None:
+    paths = (BootPath.IPXE_BIOS, BootPath.IPXE_UEFI, BootPath.UEFI_HTTP)
+
+    second = boots_of(Item("other[base]", other_boot_path="ipxe-uefi", boots=2), boot_paths=paths)
+    third = boots_of(Item("other[base]", other_boot_path="uefi-http", boots=2), boot_paths=paths)
+
+    assert (second, third) == ((1, ("base booted second",)), (1, ("base booted",)))
+
+
+def test_a_board_with_uefi_only_needs_no_blank_disk_for_another_path() -> None:
+    paths = (BootPath.IPXE_UEFI, BootPath.DIRECT, BootPath.UEFI_HTTP, BootPath.KEXEC)
+    run = RunOptions(definitions={"base": BASE}, boot_paths=paths, hardware=find_profile("nvme-uefi"))
+
+    assert [path for path in run.other_paths_of("base") if run.is_upgraded_to("base", path)] == [*paths[2:]]
 
 
 def test_a_second_machine_has_another_boot_path_if_the_run_has_one_that_powers_machines_on() -> None:
@@ -180,5 +210,6 @@ def test_a_second_machine_has_another_boot_path_if_the_run_has_one_that_powers_m
         return RunOptions(definitions={"base": BASE}, boot_paths=paths).second_path_of("base")
 
     assert second(BootPath.IPXE_BIOS, BootPath.KEXEC, BootPath.GRUB) is BootPath.GRUB
+    assert second(BootPath.IPXE_BIOS, BootPath.IPXE_UEFI, BootPath.DIRECT) is BootPath.DIRECT
     assert second(BootPath.DIRECT, BootPath.KEXEC) is BootPath.DIRECT
     assert second(BootPath.GRUB) is BootPath.GRUB

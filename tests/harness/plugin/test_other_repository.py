@@ -25,7 +25,7 @@ def test_the_suite_and_the_repositorys_own_tests_are_collected(run_pytest: RunPy
     status, text = run_pytest(*COLLECT, cwd=repository)
 
     assert status == 0, text
-    assert "harness/suite/test_survival.py::test_data_survives" in text
+    assert "harness/suite/test_survival.py::test_data_" in text
     assert "tests/image/test_own.py::test_own[theirs]" in text
     assert "test_unit" not in text
 

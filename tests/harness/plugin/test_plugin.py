@@ -15,7 +15,7 @@ def test_image_without_a_path_collects_the_suite(run_pytest: RunPytest) -> None:
     status, text = run_pytest("--collect-only", "-q", "--image", "base")
 
     assert status == 0, text
-    assert "tests/image/test_survival.py::test_data_survives" in text
+    assert "tests/image/test_survival.py::test_data_" in text
     assert "tests/harness" not in text
 
 
@@ -45,8 +45,8 @@ def test_boot_path_limits_what_is_collected(run_pytest: RunPytest) -> None:
     _, every = run_pytest("--collect-only", "-q", "--image", "base", module)
     _, one = run_pytest("--collect-only", "-q", "--image", "base", "--boot-path", "ipxe-bios", module)
 
-    assert "other_boot_paths[base-direct]" in every
-    assert "test_data_survives_reboot_and_power_cut[base]" in one
+    assert "other_boot_paths[base-grub]" in every
+    assert "test_data_and_identity_survive_a_power_cut_in_another_board[base]" in one
     assert "other_boot_paths[base-" not in one
 
 
