@@ -142,7 +142,7 @@ def _boots(item: pytest.Item, options: RunOptions) -> int:
         return boots
     goes_back = path in (BootPath.GRUB, BootPath.KEXEC)
     image = image_of(item) or ""
-    is_cloned = path == options.second_path_of(image) or options.is_upgraded_to(image, path)
+    is_cloned = path == options.second_path_of(image) or options.moves_to(image, path)
     return boots + goes_back - is_cloned
 
 
@@ -154,7 +154,7 @@ def _templates(item: pytest.Item, options: RunOptions) -> Iterator[str]:
     if _OWN in names:
         mark = item.get_closest_marker("state")
         states.append(str(mark.args[0]) if mark and mark.args else BOOTED)
-    if path is not None and options.is_upgraded_to(image, path):
+    if path is not None and options.moves_to(image, path):
         states.append(PREVIOUS)
     second = [BOOTED] if _SECOND in names else []
     if path is not None and path == options.second_path_of(image):

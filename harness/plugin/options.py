@@ -160,8 +160,8 @@ class RunOptions:
         default = self.default_path_of(image)
         return tuple(path for path in self.paths_of(image) if path not in (default, BootPath.DIRECT))
 
-    def is_upgraded_to(self, image: str, path: BootPath) -> bool:
-        """Whether the test of ``path`` upgrades a machine of the default boot path, which boots by ``path`` from then
+    def moves_to(self, image: str, path: BootPath) -> bool:
+        """Whether the test of ``path`` takes a machine of the default boot path, which boots by ``path`` from then
         on. ``grub`` boots what is on its disk; and the first path of the other firmware takes a blank disk into use."""
         if path is BootPath.KEXEC or path in (BootPath.GRUB, self.second_path_of(image)):
             return path is BootPath.KEXEC

@@ -18,11 +18,13 @@ from harness.build import configure
 from harness.build.pipeline import build
 from harness.core.namespaces import prefix
 from harness.model.definition import ImageDefinition, load_definition
+from harness.store import rootfs_images
 from harness.store.store import Store, find_store
 
 from .start import ROOT, command_s, seconds
 from .table import Figure, Limit, compared
 
+_UBUNTU_KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 _SCRIPT = Path(__file__).with_name("by-hand.sh")
 _CHANGE = """
   tasks:
@@ -53,7 +55,23 @@ def measure(*, quick: bool) -> list[Figure]:
         compared("build", "build with a changed playbook", changed, "cold", cold, unit="s", limit=Limit(most=0.5)),
         compared("build", "build of another version", another, "cold", cold, unit="s", limit=Limit(most=0.25)),
         *_unchanged(definition, store, quick=quick),
+        _of_ubuntu(store),
     ]
+
+
+def _of_ubuntu(store: Store) -> Figure:
+    definition = load_definition(ROOT / "images" / "base-ubuntu")
+    artifacts = build(definition, store)
+    with TemporaryDirectory(dir=store.folder("bench")) as folder:
+        keyring = Path(folder) / "keyring.gpg"
+        with rootfs_images.reading(artifacts.rootfs) as read:
+            assert read is not None
+            keyring.write_bytes(read([_UBUNTU_KEYRING])[_UBUNTU_KEYRING])
+        options = ["--components=main,universe", f"--keyring={keyring}"]
+        by_hand = [_by_hand(definition, Path(folder) / "hand", *options)]
+        with _fresh_store(Path(folder) / "store") as fresh:
+            cold = [_build(definition, fresh)]
+    return compared("build", "cold build of base-ubuntu", cold, "by hand", by_hand, unit="s", limit=Limit(most=1.3))
 
 
 def _unchanged(definition: ImageDefinition, store: Store, *, quick: bool) -> Iterator[Figure]:
@@ -98,12 +116,13 @@ def _changed(definition: ImageDefinition, images: Path) -> ImageDefinition:
     return load_definition(images / definition.name)
 
 
-def _by_hand(definition: ImageDefinition, folder: Path) -> float:
+def _by_hand(definition: ImageDefinition, folder: Path, *options: str) -> float:
+    """``options`` are further ones of mmdebstrap(1)."""
     _copy_packages(folder / "debs")
     variables = folder / "variables.json"
     variables.write_text(json.dumps(configure.variables(definition)), "utf-8")
     places = [definition.folder, folder / "debs" / definition.suite, folder / "out", sys.executable, variables]
-    script = ["sh", str(_SCRIPT), *map(str, places), definition.suite, ",".join(definition.packages)]
+    script = ["sh", str(_SCRIPT), *map(str, places), definition.suite, ",".join(definition.packages), *options]
     os.sync()
     # The namespace ensures that nothing stays mounted; without root it is needed anyway.
     taken_s = command_s([*prefix(), *script])

@@ -2,9 +2,10 @@
 # An image as a person with experience makes it: the tools that Bootproof uses, one after the other, with the
 # same settings and the same downloaded packages, and nothing kept for the next time.
 # Run it as root, or in a user namespace with subordinate ids, in a mount namespace of its own.
-# by-hand.sh IMAGE-FOLDER DEBS OUT PYTHON VARIABLES SUITE PACKAGES,…
+# by-hand.sh IMAGE-FOLDER DEBS OUT PYTHON VARIABLES SUITE PACKAGES,… [MMDEBSTRAP-OPTION…]
 set -eu
 image=$1 debs=$2 out=$3 python=$4 variables=$5 suite=$6 packages=$7
+shift 7
 mkdir -p "$out"
 work=$(mktemp -d "$out/work.XXXXXX")
 tree=$work/tree
@@ -17,7 +18,7 @@ TMPDIR=$work mmdebstrap --quiet --variant=apt --mode=root --skip=download/empty 
     --setup-hook='mkdir -p "$1"/var/cache/apt/archives' \
     --setup-hook='mount --bind "$DEBS" "$1"/var/cache/apt/archives' \
     --customize-hook='umount "$1"/var/cache/apt/archives' \
-    --include="$packages" "$suite" "$tree"
+    --include="$packages" "$@" "$suite" "$tree"
 
 mount -t proc proc "$tree/proc"
 mount --rbind /sys "$tree/sys"

@@ -89,14 +89,16 @@ def test_a_machine_boots_and_upgrades_on_its_other_boot_paths(
     machine_to_upgrade: Machine, versions: Versions, other_boot_path: str, definition: ImageDefinition
 ) -> None:
     machine = machine_to_upgrade
+    has_booted_so = machine.spec.boot_path == other_boot_path
     journey = Journey(machine)
     journey.write("first")
     before = identity(machine)
 
     if other_boot_path == BootPath.KEXEC:
         machine.kexec(versions.new)
-    else:
-        machine.reboot(into=versions.new, boot_path=BootPath(other_boot_path))
+    else:  # the version under test must boot by this path
+        into = versions.new if has_booted_so else versions.under_test
+        machine.reboot(into, boot_path=BootPath(other_boot_path))
     journey.check("after the upgrade")
     journey.losses += changes(definition, before, identity(machine))
 

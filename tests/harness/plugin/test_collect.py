@@ -182,7 +182,7 @@ def test_tests_share_the_boots_of_their_templates() -> None:
         ("kexec", (2, ("base booted",))),
     ],
 )
-def test_a_boot_path_is_upgraded_to_or_boots_a_blank_disk_first_and_may_go_back(
+def test_a_boot_path_moves_to_or_boots_a_blank_disk_first_and_may_go_back(
     path: str, expected: tuple[int, tuple[str, ...]]
 ) -> None:
     """base has all boot paths: the machines that are booted for many tests have a BIOS."""
@@ -202,7 +202,7 @@ def test_a_board_with_uefi_only_needs_no_blank_disk_for_another_path() -> None:
     paths = (BootPath.IPXE_UEFI, BootPath.DIRECT, BootPath.UEFI_HTTP, BootPath.KEXEC)
     run = RunOptions(definitions={"base": BASE}, boot_paths=paths, hardware=find_profile("nvme-uefi"))
 
-    assert [path for path in run.other_paths_of("base") if run.is_upgraded_to("base", path)] == [*paths[2:]]
+    assert [path for path in run.other_paths_of("base") if run.moves_to("base", path)] == [*paths[2:]]
 
 
 def test_a_second_machine_has_another_boot_path_if_the_run_has_one_that_powers_machines_on() -> None:
