@@ -48,6 +48,7 @@ SYSTEMS = {
     "focal": System(name="ubuntu-20.04", kernel=_UBUNTU),
     "jammy": System(name="ubuntu-22.04", kernel=_UBUNTU, initrd="dracut"),
     "noble": System(name="ubuntu-24.04", kernel=_UBUNTU),
+    "resolute": System(name="ubuntu-26.04", kernel=_UBUNTU, initrd="dracut"),
     "bullseye": System(name="debian-11", kernel=_DEBIAN, initrd="dracut"),
     "bookworm": System(name="debian-12", kernel=_DEBIAN),
     "trixie": System(name="debian-13", kernel=_DEBIAN, initrd="dracut"),
