@@ -84,7 +84,7 @@ FAULTS = {
     "crash": Fault(arguments="systemd.wants=crash.service"),
     "out-of-memory": Fault(arguments="systemd.wants=eats.service", memory_mib=384),
     "disk-error": Fault(arguments="systemd.wants=ext4.service"),
-    "initrd-timeout": Fault(root="root=LABEL=nowhere", arguments="rootdelay=8 rd.retry=8"),
+    "initrd-timeout": Fault(root="root=LABEL=nowhere", arguments="rootdelay=8 rd.retry=8 rd.timeout=20"),
     "initrd-corrupt": Fault(initrd_share=0.6),
     "kernel-panic": Fault(initrd_share=0.0, root="root=/dev/nowhere"),
 }
