@@ -26,7 +26,7 @@ from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_version
 from harness.store.store import Store, disk_full
 
-_FORMAT = 2
+_FORMAT = 3
 """A new number makes every store pack again."""
 
 _EARLIEST_S = 1735689600
@@ -226,7 +226,7 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
     _make_boot_files(task, base, folder)
     with _step(task, "stamp", f"IMAGE_VERSION {task.version}") as log:
-        contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive, log=log)
+        contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive)
         chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
         chroot.run(chroot.tree_action(tree, "anonymous", epoch, *task.distribution.traces), log=log)
     with _step(task, "pack", "") as log:
