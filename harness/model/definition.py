@@ -252,7 +252,11 @@ def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
         raise build.error("repositories", f"is missing or empty, and {distribution} needs it", remedy)
     if rows and build.content.get("backports"):
         raise build.error("backports", f"does not apply to {distribution}", "name another one in build.repositories")
-    return tuple(map(_repository, rows))
+    repositories = tuple(map(_repository, rows))
+    urls = [one.url for one in repositories]
+    if twice := next((url for url in urls if urls.count(url) > 1), ""):
+        raise build.error("repositories", f"{twice} is listed twice", "list it once")
+    return repositories
 
 
 def _repository(row: ConfigTable) -> Repository:

@@ -1,4 +1,4 @@
-"""Package databases: what is installed in a tree, in an image and in a guest. Pure: nothing is opened here."""
+"""Package databases: what is installed in a tree, in an image and in a guest, by the contents of files."""
 
 from __future__ import annotations
 

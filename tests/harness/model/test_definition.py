@@ -212,6 +212,12 @@ def test_a_file_or_a_group_is_not_the_name_of_an_rpm(folder: Path, name: str) ->
         ("/os", "/os/", "build.repositories[0].url", "no slash at its end"),
         ("repositories", "backports = true\nrepositories", "build.backports", "name another one in build.repositories"),
         (', key = "KEY"', "", "build.repositories[0].key", "is missing"),
+        (
+            "[{",
+            '[{ url = "https://near.example/$releasever/os", key = "KEY" }, {',
+            "build.repositories",
+            "is listed twice",
+        ),
         ("[{", "[] #", "build.repositories", "is missing or empty, and fedora needs it; name at least one"),
     ],
 )
