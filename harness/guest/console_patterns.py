@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.core import ext4_features
 from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import Blame
-from harness.guest import ext4_features
 from harness.guest.regex_words import whole_words, words_of
 
 

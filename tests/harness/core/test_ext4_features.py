@@ -10,7 +10,7 @@ import pytest
 from harness.core import process
 from harness.core.debugfs import debugfs
 from harness.guest.console_patterns import patterns_in
-from harness.guest.ext4_features import _NAMES, names, refused, uncommon
+from harness.core.ext4_features import _NAMES, names, refused, uncommon
 
 
 def test_each_bit_has_the_name_that_e2fsprogs_gives_it(tmp_path: Path) -> None:
