@@ -55,7 +55,7 @@ def owners(machine: GuestVerbs, files: Sequence[str]) -> Owners:
 
 
 def strangers(before: Owners, after: Owners) -> Iterator[str]:
-    """A sentence for each file whose user or group is another one by name: pure. A number without a name is nobody's."""
+    """A sentence for each file whose user or group has another name now: pure. A number without a name is nobody's."""
     for path, kinds in before.items():
         for kind, (number, name) in kinds.items() if path in after else ():
             now, other = after[path][kind]
