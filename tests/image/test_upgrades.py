@@ -11,7 +11,7 @@ from harness import BootFailed, ImageDefinition, Machine, Versions, not_applicab
 from harness.guest.console import Console
 from harness.machine.states import BOOTED, PREVIOUS
 from harness.model.verdict import Finding
-from harness.persistence import databases, file_systems, owners
+from harness.persistence import databases, file_systems, network_cards, owners
 from harness.persistence.databases import changed_formats
 from harness.persistence.file_survey import FileSurvey
 from harness.persistence.identity import changes, identity
@@ -58,6 +58,7 @@ class OperatorData:
     survey: FileSurvey
     identity: dict[str, str] = field(default_factory=dict)
     owners: owners.Owners = field(default_factory=dict)
+    cards: dict[str, str] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     changed_formats: tuple[str, ...] = ()
@@ -67,6 +68,7 @@ class OperatorData:
         self.identity = identity(self.machine)
         self.survey.record(self.machine)
         self.owners = owners.sample(self.machine, self.machine.definition.persistent_paths)
+        self.cards = network_cards.names(self.machine)
         self.missing = missing(self.machine)
         self.formats = self._formats()
 
@@ -75,6 +77,7 @@ class OperatorData:
         self.survey.compare(self.machine, stage)
         losses = list(changes(self.machine.definition, self.identity, identity(self.machine)))
         losses += owners.strangers(self.owners, owners.owners(self.machine, tuple(self.owners)))
+        losses += network_cards.renamed(self.cards, network_cards.names(self.machine))
         losses += failures(self.machine, workloads_of(self.machine.definition))
         losses += [f"a default did not reach the host: {one}" for one in sorted(missing(self.machine) - self.missing)]
         self.losses += [f"{stage}: {loss}" for loss in losses]

@@ -16,7 +16,7 @@ OLD = {
     "group": "root:x:0:\nkvm:x:995:kvm-guest\nresolve:x:993:\ntss:x:102:\nusers:x:1000:\n",
 }
 NEW = {
-    "passwd": "root:x:0:0:root:/root:/bin/bash\nkvm-guest:x:64055:993::/x:/bin/sh\nbus:x:101:102::/:/bin/sh\ntss:x:990:990::/:\n",
+    "passwd": "root:x:0:0:root:/root:/bin/bash\nkvm-guest:x:64055:993::/x:/bin/sh\nbus:x:101:102::/:\ntss:x:990:990::/:\n",
     "group": "root:x:0:\nkvm:x:993:kvm-guest\nresolve:x:991:\nbus:x:102:a,b\ntss:x:990:\nusers:x:1000:\n",
 }
 
@@ -63,7 +63,7 @@ def test_another_release_gets_the_recorded_numbers_and_newcomers_free_ones(boot:
     now = accounts(tmp_path)
     assert now["passwd"].splitlines()[1:] == [
         "kvm-guest:x:64055:995::/x:/bin/sh",
-        "bus:x:999:999::/:/bin/sh",
+        "bus:x:999:999::/:",
         "tss:x:101:102::/:",
     ]
     assert now["group"] == "root:x:0:\nkvm:x:995:kvm-guest\nresolve:x:993:\nbus:x:999:a,b\ntss:x:102:\nusers:x:1000:\n"

@@ -9,8 +9,8 @@ import pytest
 
 from harness.core import process
 from harness.core.debugfs import debugfs
-from harness.guest.console_patterns import patterns_in
 from harness.core.ext4_features import _NAMES, names, refused, uncommon
+from harness.guest.console_patterns import patterns_in
 
 
 def test_each_bit_has_the_name_that_e2fsprogs_gives_it(tmp_path: Path) -> None:
