@@ -16,7 +16,7 @@ OLD = {
     "group": "root:x:0:\nkvm:x:995:kvm-guest\nresolve:x:993:\ntss:x:102:\nusers:x:1000:\n",
 }
 NEW = {
-    "passwd": "root:x:0:0:root:/root:/bin/bash\nkvm-guest:x:64055:993::/x:/bin/sh\nbus:x:101:102::/:\ntss:x:990:990::/:\n",
+    "passwd": "root:x:0:0:root:/root:\nkvm-guest:x:64055:993::/x:/bin/sh\nbus:x:101:102::/:\ntss:x:990:990::/:\n",
     "group": "root:x:0:\nkvm:x:993:kvm-guest\nresolve:x:991:\nbus:x:102:a,b\ntss:x:990:\nusers:x:1000:\n",
 }
 
