@@ -90,7 +90,7 @@ def test_the_features_that_the_next_release_makes_by_default_are_accepted(
     _plant(disk, "orphan_file,metadata_csum_seed")
 
     with _older(release, spec, lab, run) as machine:
-        assert machine.check("findmnt --noheadings --output FSTYPE,OPTIONS /data").startswith("ext4 rw,")
+        assert machine.check("findmnt --raw --noheadings --output FSTYPE,OPTIONS /data").startswith("ext4 rw,")
 
 
 def _older(release: str, spec: MachineSpec, lab: Lab, run: Run) -> AbstractContextManager[Machine]:
