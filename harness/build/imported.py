@@ -36,14 +36,20 @@ _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 
 
 def take_in(
-    folder: Path, definition: ImageDefinition, store: Store, *, kernel_arguments: Sequence[str] | None = None
+    folder: Path,
+    definition: ImageDefinition,
+    store: Store,
+    *,
+    kernel_arguments: Sequence[str] | None = None,
+    is_previous: bool = False,
 ) -> Artifacts:
     """Copy the artifacts in ``folder`` to the store.
 
     With a manifest, every file must match it, to the byte. Without one, a manifest is made: the kernel is the file in
     bzImage format, the initrd the one named ``initrd*`` or ``initramfs*``, the root file system the one named
     ``rootfs*``, or else the only one in a root file system's format. ``kernel_arguments`` take precedence over the
-    file ``cmdline``, and that over the definition. Raises `UsageError` for missing, ambiguous or damaged files.
+    file ``cmdline``, and that over the definition. A previous version may have another name, such as an image of an
+    older release. Raises `UsageError` for missing, ambiguous or damaged files.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; name a folder with a kernel, an initrd and a root file system")
@@ -53,7 +59,7 @@ def take_in(
                 f"{folder} has a {MANIFEST} with kernel arguments; leave out the manifest, or the arguments"
             )
         found = load_artifacts(folder)
-        if found.manifest.image != definition.name:
+        if found.manifest.image != definition.name and not is_previous:
             raise UsageError(
                 f"{folder} holds artifacts of {found.manifest.image} by its {MANIFEST}, not of {definition.name}"
             )

@@ -73,6 +73,8 @@ def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_pat
 
     with pytest.raises(UsageError, match=r"holds artifacts of kvm by its manifest\.json, not of base"):
         take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"))
+    previous = take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"), is_previous=True)
+    assert previous.manifest.image == "kvm", "an upgrade from an image with another name"
 
 
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
