@@ -69,7 +69,7 @@ mv ../vmlinuz ../initrd "$2"
 def make_live_medium(folder: Path, store: Store) -> None:
     """Put kernel, initrd and ISO into ``folder``, as Ubuntu publishes them for netboot."""
     ubuntu = load_definition(_ROOT / "images" / "base-ubuntu")
-    packages = {*ubuntu.packages} - _DRACUT | {"casper", "initramfs-tools", "openssl"}
+    packages = {*ubuntu.packages} - _DRACUT | {"casper", "initramfs-tools", "openssl", "ca-certificates"}
     with store.workfolder(remove=remove) as work:
         with store.locked(f"debs-{ubuntu.suite}"):
             definition = replace(ubuntu, packages=tuple(packages))
