@@ -25,7 +25,9 @@ from harness.model.artifacts import (
 from harness.model.definition import ImageDefinition, sources_digest
 from harness.model.kernel_image import kernel_version
 from harness.packages import DATABASES, installed_by
+from harness.qemu.kernel_arguments import ROOTFS_DISK, URL_PLACEHOLDER
 from harness.store import rootfs_images
+from harness.store.initrds import own_arguments
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
@@ -87,10 +89,9 @@ def find_files(folder: Path) -> dict[str, Path]:
     others = [path for path in others if path != kernel]
     formats = {path: rootfs_images.format_of(path) for path in others}
     candidates = [path for path, kind in formats.items() if kind and path.name.startswith("rootfs")]
-    candidates = candidates or [path for path, kind in formats.items() if kind in ("squashfs", "ext4", "xfs")]
-    root = _only(
-        candidates, folder, "root file system", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img"
-    )
+    candidates = candidates or [path for path, kind in formats.items() if kind not in (None, "tar")]
+    wanted = "a squashfs, an ext4 or xfs image, a live medium *.iso, or a gzipped tar rootfs.img"
+    root = _only(candidates, folder, "root file system", wanted)
     return {KERNEL: kernel, INITRD: initrd, ROOTFS_NAMES[str(formats[root])]: root}
 
 
@@ -116,7 +117,8 @@ def _describe(
 ) -> Manifest:
     """The manifest of another builder's artifacts, as far as their files show."""
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
-    with rootfs_images.reading(image) as read:
+    arguments = _arguments(folder, files[INITRD], definition, kernel_arguments)
+    with rootfs_images.reading(image, arguments) as read:
         names = (*_OS_RELEASES, *(name for database in DATABASES for name in database.files))
         found = read(names) if read else {}
     release = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
@@ -125,7 +127,7 @@ def _describe(
         image=definition.name,
         version=version[1] if version else "",
         kernel_version=kernel_version(files[KERNEL]),
-        kernel_arguments=_arguments(folder, definition, kernel_arguments),
+        kernel_arguments=arguments,
         files={name: describe(path) for name, path in files.items()},
         packages=installed_by(found),
         dracut_modules=(),
@@ -136,8 +138,13 @@ def _describe(
     )
 
 
-def _arguments(folder: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:
-    if given is not None:
-        return tuple(given)
+def _arguments(folder: Path, initrd: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:
+    """The kernel arguments, with those that the initrd needs; a key that is given is not added."""
     file = folder / CMDLINE
-    return tuple(file.read_text("utf-8").split()) if file.is_file() else definition.kernel_arguments
+    if given is None:
+        given = file.read_text("utf-8").split() if file.is_file() else definition.kernel_arguments
+    if any(URL_PLACEHOLDER in argument for argument in given):
+        return tuple(given)
+    keys = {argument.partition("=")[0] for argument in given}
+    own = own_arguments(initrd, ROOTFS_DISK)
+    return (*given, *(argument for argument in own if argument.partition("=")[0] not in keys))

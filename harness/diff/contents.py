@@ -85,7 +85,7 @@ def _whole(artifacts: Artifacts) -> Image:
 
 def _parts(artifacts: Artifacts) -> Image:
     """Read single files of a file system image."""
-    with rootfs_images.reading(artifacts.rootfs) as read:
+    with rootfs_images.reading(artifacts.rootfs, artifacts.manifest.kernel_arguments) as read:
         name = artifacts.manifest.rootfs
         if read is None:
             return Image(unread=f"no program here reads {name}")

@@ -55,6 +55,7 @@ from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
+from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
 DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
@@ -149,6 +150,11 @@ class ImageDefinition:
     identity: Identity = Identity.KEPT
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
+
+    @property
+    def may_wait(self) -> tuple[str, ...]:
+        """The units of ``waiting``, by all their names."""
+        return tuple(name for unit in self.waiting for name in same_service(unit))
 
     @property
     def can_be_built(self) -> bool:

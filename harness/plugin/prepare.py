@@ -23,6 +23,7 @@ from harness.plugin.options import RunOptions
 from harness.promotion.bring import bring
 from harness.qemu import grub, program
 from harness.qemu.devices import check_nics
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs import history
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
@@ -81,9 +82,11 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
     check_nics(hardware.nics if hardware else ())
     network = choose_network(options, run)
     versions = choose_versions(source, options, run)
-    if BootPath.GRUB in options.paths_of(source.definition.name):
-        for artifacts in (versions.old, versions.new, versions.newest):
-            grub.check(artifacts.manifest)
+    for manifest in (versions.old.manifest, versions.new.manifest, versions.newest.manifest):
+        for path in options.paths_of(source.definition.name):
+            if path is BootPath.GRUB:
+                grub.check(manifest)
+            kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, "")
     choice = accelerator.take(options.accelerator, versions.under_test, store, qemu=options.qemu)
     slowness = accelerator.slowness(choice, versions.under_test.kernel, qemu=program.in_use())
     return PreparedImage(
