@@ -21,7 +21,7 @@ from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.verdict import Outcome, Verdict
 from harness.store.store import Store, find_store
 
-from .conftest import PLANTED
+from .conftest import ROOT
 from .live_medium import make_live_medium
 
 Judge = Callable[..., tuple[int, Verdict]]
@@ -121,7 +121,9 @@ def test_a_live_medium_of_casper_is_described_and_judged(judge: Judge, live_medi
     """Its definition demands sshd.service, which is ssh.service on Ubuntu."""
     tests = ("tests/image/test_image.py", "tests/image/test_services.py")
 
-    _, verdict = judge("ubuntu-live", f"--artifacts={live_medium}", f"--boot-path={path}", *tests, images=PLANTED)
+    _, verdict = judge(
+        "ubuntu-live", f"--artifacts={live_medium}", f"--boot-path={path}", *tests, images=ROOT / "tests/system/images"
+    )
 
     assert not verdict.findings
     assert {"image", "services", f"boot:{path}"} <= set(verdict.coverage.passed)
