@@ -37,6 +37,7 @@ _TIMED_OUT = re.compile(
 """The last two: the role persist waits 30 s for a disk; Linux, arch/x86/kernel/apic/io_apic.c takes a timer for broken
 if too few of its interrupts come in 10 ticks."""
 _DISKS = re.compile(r"no disk for /data within .*; seen: (.+)")
+_NONE = "no disk at all"
 _UNFIT = re.compile(r"\) (is read-only|holds something else \((?!.*\b(gpt|dos|partitions|unreadable)\b))")
 """What the role persist says of a disk that no more time would make fit. Partitions may not be known yet, and the host
 may be why a disk cannot be read."""
@@ -127,10 +128,10 @@ def _is_refuted(awaited: Awaited) -> bool:
 
 
 def _are_all_unfit(evidence: Iterable[str], disks: int) -> bool:
-    """Whether the image looked at all disks and says of each why it cannot be used, which no time changes."""
+    """Whether the image saw what there was: it says of all disks why it cannot use them, or that there is none."""
     found = next((found for line in evidence if (found := _DISKS.search(line))), None)
     phrases = found[1].split("; ") if found else []
-    return 0 < disks <= len(phrases) and all(map(_UNFIT.search, phrases))
+    return phrases == [_NONE] if disks == 0 else disks <= len(phrases) and all(map(_UNFIT.search, phrases))
 
 
 def _excused_lockup(finding: Finding, seen: Circumstances) -> Finding:

@@ -80,7 +80,7 @@ NETWORK = "[FAILED] Failed to start systemd-networkd-w… Wait for Network to be
 def test_a_lack_of_time_excuses_what_it_is_proven_to_have_caused(
     finding_id: str, evidence: str, use: CpuUse, slowness: float, awaited: Awaited, blame: Blame
 ) -> None:
-    circumstances = Circumstances(boot=use, recent=use, slowness=slowness, awaited=awaited)
+    circumstances = Circumstances(boot=use, recent=use, slowness=slowness, awaited=awaited, disks=1)
 
     one = attribute(finding(finding_id, evidence), circumstances)
 
@@ -104,6 +104,8 @@ OTHER = "/dev/sdb (16 MiB, serial unknown) does not match"
         ([FOREIGN, READ_ONLY], 2, Blame.IMAGE),
         ([FOREIGN], 2, Blame.HOST),
         ([READ_ONLY], 0, Blame.HOST),
+        (["no disk at all"], 0, Blame.IMAGE),
+        (["no disk at all"], 1, Blame.HOST),
         ([PARTITIONS], 1, Blame.HOST),
         ([SEVERAL], 1, Blame.HOST),
         ([UNREADABLE], 1, Blame.HOST),
