@@ -57,9 +57,9 @@ def test_each_initrd_has_its_own_arguments(files: dict[str, bytes], arguments: s
     assert own_arguments(initrd, "DISK") == tuple(arguments.split())
 
 
-@pytest.mark.parametrize("before", [b"", MICROCODE, MICROCODE * 2])
+@pytest.mark.parametrize("before", [b"", MICROCODE, MICROCODE * 2], ids=["", "microcode", "microcode-twice"])
 @pytest.mark.parametrize("compress", [bytes, zstd, gzip.compress, bz2.compress, lzma.compress])
-@pytest.mark.parametrize("after", [b"", gzip.compress(cpio({"usr/lib/initrd-release": b""}))])
+@pytest.mark.parametrize("after", [b"", gzip.compress(cpio({"usr/lib/initrd-release": b""}))], ids=["", "version"])
 def test_archives_of_all_kinds_are_read_one_after_the_other(
     before: bytes, compress: Callable[[bytes], bytes], after: bytes, tmp_path: Path
 ) -> None:
@@ -69,7 +69,9 @@ def test_archives_of_all_kinds_are_read_one_after_the_other(
     assert own_arguments(initrd, "DISK") == ("boot=live",)
 
 
-@pytest.mark.parametrize("whole", [zstd(cpio(CASPER)), MICROCODE, gzip.compress(cpio({"a": bytes(5000)}))])
+@pytest.mark.parametrize(
+    "whole", [zstd(cpio(CASPER)), MICROCODE, gzip.compress(cpio({"a": bytes(5000)}))], ids=["zstd", "cpio", "gzip"]
+)
 def test_a_damaged_initrd_is_said_to_be_damaged(whole: bytes, tmp_path: Path) -> None:
     initrd = tmp_path / "initrd.img"
     initrd.write_bytes(whole[: len(whole) // 2])
