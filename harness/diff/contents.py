@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from harness.core.errors import BootproofError
-from harness.diff.tree import TreeFile, read_tree
+from harness.store.squashfs_tree import TreeFile, read_tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.verdict import BootResult, RuntimeProfile, Verdict
 from harness.packages import DATABASES, owners

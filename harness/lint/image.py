@@ -1,0 +1,136 @@
+"""Everything that lint knows about an image, as one value, and its one read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from harness.core.errors import BootproofError, UsageError
+from harness.lint.tree import Look, Tree
+from harness.model.artifacts import Artifacts, Manifest
+from harness.model.definition import ImageDefinition
+from harness.model.kernel_image import kernel_banner
+from harness.packages import owners, sums
+from harness.store import rootfs_images
+from harness.store.initrd_tree import visit_initrd
+from harness.store.squashfs_tree import TreeFile, read_names, visit_tree
+
+_COMPRESSIONS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
+"""Linux, fs/squashfs/squashfs_fs.h."""
+_USERS = ("etc/passwd", "etc/group")
+_MOST_OWN_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Previous:
+    """The version before: its files' names and sizes, and the numbers of its users and groups."""
+
+    version: str
+    manifest: Manifest
+    files: Mapping[str, TreeFile]
+    users: str
+    groups: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """``initrd`` is None while only the names of the root were read. ``owners`` maps a path to its package, and ``sums``
+    to the MD5 that the package gave it; ``own`` are the MD5s of the definition's own files. ``compression`` is the
+    root's."""
+
+    root: Tree
+    manifest: Manifest
+    initrd: Tree | None = None
+    definition: ImageDefinition | None = None
+    kernel_banner: str = ""
+    kernel_md5: str = ""
+    compression: str = ""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, str] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
+    previous: Previous | None = None
+
+    @cached_property
+    def trees(self) -> tuple[Tree, ...]:
+        return (self.root, self.initrd) if self.initrd else (self.root,)
+
+    def is_original(self, path: str) -> bool:
+        """Whether the file ``path`` of the root is as its package brought it."""
+        file = self.root.files.get(path)
+        return file is not None and bool(file.content) and self.sums.get(path) == file.content
+
+
+def read_image(
+    artifacts: Artifacts,
+    definition: ImageDefinition | None,
+    previous: Artifacts | None = None,
+    show_names: Callable[[Image], None] = lambda _: None,
+) -> Image:
+    """Read kernel, initrd and root file system once. ``show_names`` gets the image as soon as the names of its files are
+    known, long before their contents.
+
+    `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
+    """
+    manifest = artifacts.manifest
+    kind = rootfs_images.format_of(artifacts.rootfs)
+    if kind != "squashfs":
+        raise UsageError(f"no program here reads {manifest.rootfs} file by file: lint needs a squashfs")
+    with artifacts.rootfs.open("rb") as file:
+        compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
+    own = _own_files(definition) if definition else frozenset()
+    look = Look(lambda files: show_names(Image(root=Tree(_with_root(files)), manifest=manifest, definition=definition, own=own)))
+    files = visit_tree(artifacts.rootfs, look, algorithm="md5")
+    root = look.tree(_with_root(files))
+    links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}
+    look = Look()
+    return Image(
+        root=root,
+        initrd=look.tree(visit_initrd(artifacts.initrd, look, algorithm="md5"), "initrd:"),
+        manifest=manifest,
+        definition=definition,
+        kernel_banner=_banner(artifacts.kernel),
+        kernel_md5=hashlib.md5(artifacts.kernel.read_bytes()).hexdigest(),  # noqa: S324  # as package databases do
+        compression=compression,
+        owners=owners(root.texts, links),
+        sums=sums(root.texts, links),
+        own=own,
+        previous=_previous(previous) if previous else None,
+    )
+
+
+def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
+    """unsquashfs calls the root "/"."""
+    return {path.strip("/"): file for path, file in files.items()}
+
+
+def _banner(kernel: Path) -> str:
+    try:
+        return kernel_banner(kernel)
+    except (BootproofError, ValueError):
+        return ""
+
+
+def _own_files(definition: ImageDefinition) -> frozenset[str]:
+    """The MD5s of all files in the definition's folder and in the shared roles, which the playbook may have copied."""
+    paths = [path for folder in (definition.folder, definition.roles) if folder.is_dir() for path in folder.rglob("*")]
+    small = [path for path in paths if path.is_file() and path.stat().st_size <= _MOST_OWN_BYTES]
+    return frozenset(hashlib.md5(path.read_bytes()).hexdigest() for path in small)  # noqa: S324
+
+
+def _previous(artifacts: Artifacts) -> Previous | None:
+    """None for a root file system that is not a squashfs."""
+    if rootfs_images.format_of(artifacts.rootfs) != "squashfs":
+        return None
+    with rootfs_images.reading(artifacts.rootfs) as read:
+        texts = read(_USERS) if read else {}
+    users, groups = (texts.get(name, b"").decode("utf-8", "replace") for name in _USERS)
+    return Previous(
+        version=artifacts.manifest.version,
+        manifest=artifacts.manifest,
+        files=read_names(artifacts.rootfs),
+        users=users,
+        groups=groups,
+    )

@@ -1,0 +1,120 @@
+"""What the builder left behind: identities, names, settings and traces of the machine that built the image."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from harness.core import serialization
+from harness.lint.finding import LintFinding, fails, warns
+from harness.lint.image import Image
+from harness.lint.tree import Tree
+
+_FILE = Path(__file__).with_name("leftovers.toml")
+_DEFAULTS = "usr/share/persist/"
+_RESOLVERS = {  # the folder in /run of a link from /etc/resolv.conf: the program that fills it
+    "run/systemd/resolve": "usr/lib/systemd/systemd-resolved", "run/NetworkManager": "usr/sbin/NetworkManager",
+    "run/resolvconf": "usr/sbin/resolvconf", "run/connman": "usr/sbin/connmand", "run/dhcpcd": "usr/sbin/dhcpcd",
+}  # fmt: skip
+_UTC = re.compile(r".*/(Etc/)?(UTC|UCT|Universal|Zulu|GMT|Greenwich)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A row of ``leftovers.toml``, which says what the fields mean."""
+
+    id: str
+    path: str
+    what: str
+    text: str = ""
+    warns: bool = False
+    original: bool = False
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    rule: Rule
+    path: re.Pattern[str]
+    text: re.Pattern[str]
+
+
+@cache
+def rules() -> tuple[_Compiled, ...]:
+    with _FILE.open("rb") as file:
+        rows = [serialization.load(Rule, row) for row in tomllib.load(file)["rule"]]
+    return tuple(_Compiled(row, re.compile(row.path, re.DOTALL), re.compile(row.text, re.MULTILINE)) for row in rows)
+
+
+def files(image: Image) -> Iterator[LintFinding]:
+    """The rules of ``leftovers.toml``, over all files."""
+    anything = re.compile("|".join(f"(?:{one.rule.path})" for one in rules()), re.DOTALL)
+    for tree in image.trees:
+        for path, file in tree.files.items():
+            name = path.removeprefix(_DEFAULTS)
+            if file.kind == "file" and anything.fullmatch(name):
+                for one in rules():
+                    if one.path.fullmatch(name) and not (image.is_original(path) and not one.rule.original and not tree.place):
+                        yield from _apply(one, tree, path)
+
+
+def _apply(one: _Compiled, tree: Tree, path: str) -> Iterator[LintFinding]:
+    rule, evidence = one.rule, list[str]()
+    if not (tree.files[path].size_bytes or rule.empty):
+        return
+    if rule.text:
+        text = tree.texts.get(path, b"").decode("utf-8", "replace")
+        evidence = [line for line in text.splitlines() if one.text.search(line)]
+        if not evidence:
+            return
+    hides = rule.id in ("builder-credentials", "builder-identity")
+    shown = ["(the line is not shown: it may hold a secret)"] if hides and evidence else evidence
+    yield (warns if rule.warns else fails)(rule.id, tree.named(path), rule.what, *shown)
+
+
+def resolver(image: Image) -> Iterator[LintFinding]:
+    """/etc/resolv.conf is a link to the file of a resolver that is in the image."""
+    tree, path = image.root, "etc/resolv.conf"
+    file = tree.files.get(path)
+    if file is None:
+        yield warns("builder-dns", path, "it is missing: names are resolved by a server on this machine only")
+        return
+    if file.kind == "file":
+        servers = [line for line in (tree.text(path) or "").splitlines() if re.match(r"\s*(nameserver|search|domain)\s", line)]
+        if servers:
+            yield fails("builder-dns", path, "it has the servers of the build", *servers)
+        if file.mode != 0o644:
+            yield fails("builder-dns", path, f"its mode is {file.mode:04o}, with which not every service reads it")
+    elif file.kind == "link" and tree.find(path) is None:
+        target = re.sub(r"^(\.\./)+|^/", "", file.target)
+        program = next((program for folder, program in _RESOLVERS.items() if target.startswith(f"{folder}/")), None)
+        if program is None:
+            yield fails("builder-dns", path, f"it leads to {file.target}, which nothing makes")
+        elif tree.find(program) is None:
+            yield fails("builder-dns", path, f"it leads to {file.target}, and {program.rpartition('/')[2]}, which makes it, is not in the image")
+
+
+def time_zone(image: Image) -> Iterator[LintFinding]:
+    file = image.root.files.get("etc/localtime")
+    if file is None:
+        return
+    if file.kind == "link" and image.root.find("etc/localtime") is None:
+        yield fails("clock-not-utc", "etc/localtime", f"it leads to {file.target}, which is not there")
+    elif file.kind == "link" and not _UTC.fullmatch(file.target):
+        yield warns("clock-not-utc", "etc/localtime", f"the time zone is {file.target.partition('zoneinfo/')[2] or file.target}")
+
+
+def core_files(image: Image) -> Iterator[LintFinding]:
+    """Memory dumps under any name."""
+    for tree in image.trees:
+        for path, program in tree.programs.items():
+            if program.is_core:
+                yield fails("core-file", tree.named(path), "a memory dump of a program: it may hold secrets")
+
+
+BY_NAMES = ()
+BY_CONTENTS = (files, resolver, time_zone, core_files)
