@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,19 +64,14 @@ def _lint(options: argparse.Namespace) -> int:
 
 def _definition(artifacts: Artifacts, images: Path | None) -> ImageDefinition | None:
     """The definition of the image's name; None if there is none here, unless a folder is named."""
-    from harness.core.errors import DefinitionError, UsageError
-    from harness.model.definition import find_definition, find_images
+    from harness.core.errors import UsageError
+    from harness.model.definition import DEFINITION_FILE, find_images, load_definition
 
-    name = artifacts.manifest.image
-    if images:
-        return find_definition(name, images)
-    with suppress(UsageError):
-        folder = find_images(Path.cwd())
-        try:
-            return find_definition(name, folder)
-        except DefinitionError:
-            raise
-    return None
+    try:
+        folder = (images or find_images(Path.cwd())) / artifacts.manifest.image
+    except UsageError:
+        return None
+    return load_definition(folder) if images or (folder / DEFINITION_FILE).is_file() else None
 
 
 def _ignore(finding: LintFinding) -> None: ...

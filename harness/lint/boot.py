@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -238,28 +238,30 @@ def _kmod(tree: Tree) -> Findings:
 def programs(image: Image) -> Findings:
     """Programs are whole, of the right architecture, and have their dynamic loader and all libraries."""
     for tree in image.trees:
-        machine = _machine(tree)
-        folders = _search_folders(tree)
-        names = {PurePosixPath(path).name for path in tree.files}
+        machine, folders = _machine(tree), _search_folders(tree)
+        loaded, sonames = set[str](), set[str]()
         for path, program in tree.programs.items():
-            report = fails if _IN_THE_WAY.fullmatch(path) or tree.place else warns
-            if program.is_core:
-                continue
-            if program.damage:
+            for library in program.needed:
+                if found := _find_library(tree, library, program, folders, path):
+                    loaded.add(found)
+                    sonames.add(library)
+        for path, program in tree.programs.items():
+            is_in_the_way = _IN_THE_WAY.fullmatch(path) is not None
+            report = fails if is_in_the_way or tree.place else warns
+            if program.damage and not program.is_core:
                 yield report("program-damaged", tree.named(path), program.damage)
-            elif machine and program.machine != machine[0]:
-                if _IN_THE_WAY.fullmatch(path):
-                    what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
-                    yield report("wrong-architecture", tree.named(path), what)
-            elif machine and program.bits == machine[1]:
-                yield from _loads(tree, path, program, folders, names)
+            elif machine and program.machine != machine[0] and is_in_the_way:
+                what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
+                yield report("wrong-architecture", tree.named(path), what)
+            elif machine == (program.machine, program.bits) and (program.interpreter or is_in_the_way or path in loaded):
+                yield from _loads(tree, path, program, folders, set() if program.interpreter else sonames)
         yield from _empty(tree)
 
 
 def _machine(tree: Tree) -> tuple[str, int] | None:
     for path in ("usr/lib/systemd/systemd", *_INITS, "usr/bin/bash", "usr/bin/busybox"):
         found = tree.resolve(path)
-        if found in tree.programs and not tree.programs[found].damage:
+        if found and found in tree.programs and not tree.programs[found].damage:
             return tree.programs[found].machine, tree.programs[found].bits
     return None
 
@@ -278,26 +280,24 @@ def _search_folders(tree: Tree) -> tuple[str, ...]:
     return tuple(dict.fromkeys(folder for folder in found if folder is not None))
 
 
-def _loads(tree: Tree, path: str, program: Program, folders: tuple[str, ...], names: set[str]) -> Findings:
-    is_needed = _IN_THE_WAY.fullmatch(path) is not None or bool(tree.place)
-    report = fails if is_needed else warns
+def _loads(tree: Tree, path: str, program: Program, folders: tuple[str, ...], loaded: Set[str]) -> Findings:
+    """``loaded`` are libraries that whoever loads this library has found in folders of its own."""
+    report = fails if _IN_THE_WAY.fullmatch(path) or tree.place else warns
     if program.interpreter and not tree.find(program.interpreter):
         yield report("interpreter-missing", tree.named(path), f"its dynamic loader {program.interpreter} is missing")
-    if not (program.interpreter or is_needed):
-        folders = (*folders, str(PurePosixPath(path).parent))  # a plugin's library is often loaded by its program
     for library in program.needed:
-        if not _find_library(tree, library, program, folders, path):
-            if not (program.interpreter or library not in names):
-                continue  # a plugin, whose program has already loaded the library
+        if library not in loaded and not _find_library(tree, library, program, folders, path):
             yield report("library-missing", tree.named(path), f"its library {library} is missing")
 
 
-def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str, ...], path: str = "") -> bool:
-    origin = str(PurePosixPath(path).parent)
-    own = [folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in program.search if folder]
+def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str, ...], path: str = "") -> str | None:
+    """The path of a library that ``program`` at ``path`` needs."""
     if "/" in library:
-        return tree.find(library) is not None
-    return any(tree.find(f"{folder}{more}/{library}") for folder in (*own, *folders) for more in _CAPABILITY_FOLDERS)
+        return tree.resolve(library)
+    origin = path.rpartition("/")[0]
+    own = (folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in program.search if folder)
+    places = (f"{folder}{more}/{library}" for folder in (*own, *folders) for more in _CAPABILITY_FOLDERS)
+    return next((found for place in places if (found := tree.resolve(place))), None)
 
 
 def scripts(image: Image) -> Findings:

@@ -48,7 +48,7 @@ def _read(content: bytes) -> Program:
     program_size, programs, section_size, sections = struct.unpack_from(f"{order}HHHH", content, sizes_at)
     segments = list(_segments(content, order, is_64, program_at, program_size, programs))
     end = max([section_at + section_size * sections, *(offset + size for _, offset, _, size in segments)])
-    interpreter, needed, search = "", (), ()
+    interpreter, needed, search = "", tuple[str, ...](), tuple[str, ...]()
     for segment, offset, _, size in segments:
         if segment == _INTERPRETER:
             interpreter = _text(content, offset, offset + size)

@@ -34,6 +34,7 @@ class Rule:
     warns: bool = False
     original: bool = False
     empty: bool = False
+    root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,10 @@ def files(image: Image) -> Iterator[LintFinding]:
         for path, file in tree.files.items():
             name = path.removeprefix(_DEFAULTS)
             if file.kind == "file" and anything.fullmatch(name):
+                is_original = tree is image.root and image.is_original(path)
                 for one in rules():
-                    if one.path.fullmatch(name) and not (image.is_original(path) and not one.rule.original and not tree.place):
+                    is_exempt = (is_original and not one.rule.original) or (tree.place and one.rule.root)
+                    if one.path.fullmatch(name) and not is_exempt:
                         yield from _apply(one, tree, path)
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from harness.lint.elf import MAGIC, Program, read_program
 from harness.packages import DATABASES
@@ -35,23 +34,31 @@ _DRIVERS_OF_ROOT = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/fs/squashfs/squa
 _OPENS = re.compile(rb"lib(?:lzma|zstd|z)\.so\.[0-9.]+(?=[\0\"])")
 _LIBRARY = re.compile(r".*\.so(\.[0-9.]+)*")
 _SCANNED_BYTES = 1 * _MIB
-_PROGRAM_NAMES = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/local/", "usr/lib/", "usr/libexec/", "lib/", "opt/")
 
-SECRETS: Mapping[str, tuple[bytes, re.Pattern[bytes]]] = {
-    # form: bytes that it contains, and its whole form; a PEM file needs more than its first line
-    "a private key": (b"PRIVATE KEY-----", re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{60,}")),
-    "a private key of PuTTY": (b"PuTTY-User-Key-File", re.compile(rb"^PuTTY-User-Key-File-\d", re.MULTILINE)),
-    "a key of age": (b"AGE-SECRET-KEY-1", re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
-    "a private key of PGP": (b"PGP PRIVATE KEY BLOCK", re.compile(rb"^-----BEGIN PGP PRIVATE KEY BLOCK-----", re.MULTILINE)),
-    "a key of AWS": (b"AKIA", re.compile(rb"(?<![A-Za-z0-9])AKIA[0-9A-Z]{16}(?![A-Za-z0-9])")),
-    "a token of GitHub": (b"gh", re.compile(rb"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})(?!\w)")),
-    "a token of GitLab": (b"gl", re.compile(rb"(?<![A-Za-z0-9])gl(?:pat|dt|rt)-[A-Za-z0-9_-]{20,}")),
-    "a token of Slack": (b"xox", re.compile(rb"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{20,}")),
-    "a token of PyPI": (b"pypi-AgE", re.compile(rb"pypi-AgE[\w-]{50,}")),
-    "a token of Vault": (b"hvs.", re.compile(rb"(?<![A-Za-z0-9])hvs\.[A-Za-z0-9_-]{24,}")),
-    "a JSON Web Token": (b"eyJ", re.compile(rb"(?<![A-Za-z0-9])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}")),
-    "a key of Google Cloud": (b'"private_key_id"', re.compile(rb'"private_key_id"\s*:\s*"[0-9a-f]{40}"')),
+SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
+    # form: one of these parts is in it, which is quick to see, and its whole form
+    "a private key": ((b"PRIVATE KEY-----",), r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{60,}"),
+    "a private key of PuTTY": ((b"PuTTY-User-Key-File",), r"(?m)^PuTTY-User-Key-File-\d"),
+    "a private key of PGP": ((b"PGP PRIVATE KEY BLOCK",), r"(?m)^-----BEGIN PGP PRIVATE KEY BLOCK-----"),
+    "a key of age": ((b"AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+    "a key of AWS": ((b"AKIA", b"ASIA"), r"(?<![A-Za-z0-9])A[KS]IA[0-9A-Z]{16}(?![A-Za-z0-9])"),
+    "a token of GitHub": (
+        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})(?!\w)",
+    ),
+    "a token of GitLab": ((b"glpat-", b"gldt-", b"glrt-"), r"(?<![A-Za-z0-9])gl(?:pat|dt|rt)-[\w-]{20,}"),
+    "a token of Slack": ((b"xoxb-", b"xoxp-", b"xoxa-", b"xoxr-", b"xoxs-"), r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{20,}"),
+    "a token of PyPI": ((b"pypi-AgE",), r"pypi-AgE[\w-]{50,}"),
+    "a token of Vault": ((b"hvs.",), r"(?<!\w)hvs\.[\w-]{24,}"),
+    "a JSON Web Token": ((b"eyJ",), r"(?<!\w)eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
+    "a key of Google Cloud": ((b'"private_key_id"',), r'"private_key_id"\s*:\s*"[0-9a-f]{40}"'),
 }  # fmt: skip
+
+
+def secrets_in(content: bytes) -> tuple[str, ...]:
+    """The forms of `SECRETS` in a file."""
+    near = (form for form, (parts, _) in SECRETS.items() if any(part in content for part in parts))
+    return tuple(form for form in near if re.search(SECRETS[form][1].encode(), content))
 
 
 @dataclass(frozen=True)
@@ -164,9 +171,9 @@ class Look:
             self._texts[path] = content
             self._texts_bytes += len(content)
         if self._may_hold_secrets(path, file, content):
-            seen = [form for form, (part, whole) in SECRETS.items() if part in content and whole.search(content)]
+            seen = secrets_in(content)
             if seen:
-                self._secrets[path] = tuple(seen)
+                self._secrets[path] = seen
 
     def _is_text(self, path: str, file: TreeFile) -> bool:
         most = 64 * _MIB if _LARGE_TEXTS.fullmatch(path) else 1 * _MIB
@@ -177,11 +184,11 @@ class Look:
         return 0 < file.size_bytes <= _SCANNED_BYTES and b"\0" not in head[:512] and not path.endswith(".pyc")
 
     def _add_program(self, path: str, file: TreeFile, content: bytes) -> None:
-        name = PurePosixPath(path).name
+        name = path.rpartition("/")[2]
         program = read_program(content)
         if not (file.mode & 0o111 or _LIBRARY.fullmatch(name) or program.is_core):
             return
         if name.startswith("libkmod.so"):
             mentions = tuple(sorted({found.decode() for found in _OPENS.findall(content)}))
-            program = Program(**{**{key: getattr(program, key) for key in Program.__slots__}, "mentions": mentions})
+            program = replace(program, mentions=mentions)
         self._programs[path] = program
