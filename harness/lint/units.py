@@ -61,7 +61,7 @@ _CACHE: dict[int, tuple[Tree, Units]] = {}
 """The units of the tree that is being examined: several checks look at them."""
 
 
-def _in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
+def in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
     """The units that a boot starts, by name, each with the unit that pulls it in, and how."""
     units = _units_of(image)
     return {name: (unit, by) for name, by in units.reachable().items() if (unit := units.find(name)) and not unit.is_masked}
@@ -73,7 +73,7 @@ def _place(unit: Unit, setting: Setting | None = None) -> str:
 
 def programs(image: Image) -> Findings:
     """Each command of a unit that a boot starts is there, and executable."""
-    for unit, _ in _in_boot(image).values():
+    for unit, _ in in_boot(image).values():
         conditions = [word.lstrip("!|") for key in ("ConditionPathExists", "ConditionFileIsExecutable") for word in unit.words(key)]
         for setting in (one for key in _COMMANDS for one in unit.all(key)):
             prefix, command = re.fullmatch(r"([-@:+!|]*)\s*(.*)", setting.value, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
@@ -96,7 +96,7 @@ def users(image: Image) -> Findings:
     made = [words for path in _effective(image.root, "sysusers.d") for words in _rows(image.root, path)]
     known["User"] |= {words[1] for words in made if words[0].rstrip("!") in ("u",) and len(words) > 1}
     known["Group"] |= {words[1] for words in made if words[0].rstrip("!") in ("u", "g") and len(words) > 1}
-    for unit, _ in _in_boot(image).values():
+    for unit, _ in in_boot(image).values():
         if unit.last("DynamicUser") not in ("", *_OFF):
             continue
         for key, names in (("User", known["User"]), ("Group", known["Group"]), ("SocketUser", known["User"]), ("SocketGroup", known["Group"]), ("SupplementaryGroups", known["Group"])):
@@ -115,7 +115,7 @@ def dependencies(image: Image) -> Findings:
     """What units pull in exists: in a boot for Requires, for Wants in files that are not as their package brought them,
     and for each enabled unit."""
     units = _units_of(image)
-    started = _in_boot(image)
+    started = in_boot(image)
     for name, (unit, _) in started.items():
         for kind, other, file in units.wanted(unit, name):
             found = units.find(other)
@@ -159,7 +159,7 @@ def demanded(image: Image) -> Findings:
 
 def cycles(image: Image) -> Findings:
     """Units that a boot starts, each of which is ordered after the next."""
-    started = _in_boot(image)
+    started = in_boot(image)
     units = _units_of(image)
     after = {name: set[str]() for name in started}
     for name, (unit, _) in started.items():
@@ -172,6 +172,7 @@ def cycles(image: Image) -> Findings:
         for other in _default_order(unit, name):
             if other in started:
                 after[name].add(other)
+    for name, (unit, _) in started.items():  # at last, because a target is not after what is ordered after it
         if name.endswith(".target") and unit.last("DefaultDependencies") not in _OFF:
             for _, other, _ in units.wanted(unit, name):
                 other_unit = started.get(other)
@@ -268,7 +269,7 @@ def malformed(image: Image) -> Findings:
 
 def restarts(image: Image) -> Findings:
     """Services that systemd starts again without end."""
-    for unit, _ in _in_boot(image).values():
+    for unit, _ in in_boot(image).values():
         limit = unit.last("StartLimitIntervalSec") or unit.last("StartLimitInterval")
         if unit.last("Restart") in _RESTARTS and re.fullmatch(r"0\s*\w*", limit):
             setting = next(one for one in unit.settings if one.key.startswith("StartLimitInterval"))
@@ -278,7 +279,7 @@ def restarts(image: Image) -> Findings:
 
 def timers(image: Image) -> Findings:
     units = _units_of(image)
-    for name, (unit, _) in _in_boot(image).items():
+    for name, (unit, _) in in_boot(image).items():
         if not name.endswith(".timer"):
             continue
         if not any(True for key in _TRIGGERS for _ in unit.all(key)):
