@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from harness.lint import boot, declared, leftovers, secrets, sizes, units
-from harness.lint.finding import LintFinding, Severity, warns
+from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.lint.image import Image, read_image
 from harness.model.artifacts import Artifacts
 from harness.model.definition import Allowance, ImageDefinition
 
-__all__ = ["LintFinding", "LintReport", "Severity", "check", "lint"]
+__all__ = ["LintFailed", "LintFinding", "LintReport", "Severity", "check", "lint"]
 
 Check = Callable[[Image], Iterator[LintFinding]]
 

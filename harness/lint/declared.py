@@ -24,7 +24,7 @@ _CLOCK_UNITS = (
 _UPLOADERS = ("systemd-journal-upload.service", "rsyslog.service", "syslog-ng.service", "fluent-bit.service", "vector.service",
               "promtail.service", "filebeat.service", "td-agent.service", "alloy.service", "fluentd.service")  # fmt: skip
 _MICROCODE = re.compile(r"kernel/x86/microcode/(GenuineIntel|AuthenticAMD)\.bin|(usr/)?lib/firmware/(intel|amd)-ucode/.+")
-_BARE_METAL = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/drivers/net/ethernet/(intel|broadcom|mellanox)/.+")
+_BARE_METAL = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/drivers/(net/ethernet/broadcom|scsi/(megaraid|mpt3sas|smartpqi))/.+")
 _JOURNAL_FILES = ("etc/systemd/journald.conf.d", "usr/local/lib/systemd/journald.conf.d", "usr/lib/systemd/journald.conf.d")
 
 

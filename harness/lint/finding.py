@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.core.errors import ImageError
 from harness.core.text import escaped
 from harness.model.finding_catalog import explanations, next_step
 from harness.model.verdict import Finding
 
 _MOST_EVIDENCE = 6
 _MOST_CHARACTERS = 200
+
+
+class LintFailed(ImageError):
+    """Lint found something that fails: ``finding`` is the first."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding)
+        self.finding = finding
+
+    def __str__(self) -> str:
+        return f"{self.finding.what} [{self.finding.id}]"
 
 
 class Severity(StrEnum):

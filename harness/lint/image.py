@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from harness.packages import owners, sums
 from harness.store import rootfs_images
 from harness.store.initrd_tree import visit_initrd
 from harness.store.squashfs_tree import TreeFile, read_names, visit_tree
+from harness.store.squashfs_xattrs import read_attributes
 
 _COMPRESSIONS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 """Linux, fs/squashfs/squashfs_fs.h."""
@@ -83,7 +84,7 @@ def read_image(
     own = _own_files(definition) if definition else frozenset()
     look = Look(lambda files: show_names(Image(root=Tree(_with_root(files)), manifest=manifest, definition=definition, own=own)))
     files = visit_tree(artifacts.rootfs, look, algorithm="md5")
-    root = look.tree(_with_root(files))
+    root = replace(look.tree(_with_root(files)), capabilities=_capabilities(artifacts.rootfs))
     links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}
     look = Look()
     return Image(
@@ -104,6 +105,32 @@ def read_image(
 def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
     """unsquashfs calls the root "/"."""
     return {path.strip("/"): file for path, file in files.items()}
+
+
+_CAPABILITIES = (
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
+    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin "
+    "sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override "
+    "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
+).split()
+"""In the order of their numbers: Linux, include/uapi/linux/capability.h."""
+
+
+def _capabilities(rootfs: Path) -> dict[str, tuple[str, ...]] | None:
+    """The permitted capabilities of programs (struct vfs_cap_data in the same file)."""
+    attributes = read_attributes(rootfs)
+    if attributes is None:
+        return None
+    values = {path: found["security.capability"] for path, found in attributes.items() if "security.capability" in found}
+    return {path: tuple(_names_of(value)) for path, value in values.items()}
+
+
+def _names_of(value: bytes) -> Iterator[str]:
+    """Permitted bits 0 to 31 are in the second word, 32 to 63 in the fourth."""
+    permitted = int.from_bytes(value[4:8], "little") | int.from_bytes(value[12:16], "little") << 32
+    for bit in range(permitted.bit_length()):
+        if permitted >> bit & 1:
+            yield f"cap_{_CAPABILITIES[bit]}" if bit < len(_CAPABILITIES) else f"capability {bit}"
 
 
 def _banner(kernel: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,17 +21,28 @@ _SYSTEM = ("usr/", "etc/", "boot/", "bin/", "sbin/", "lib/", "lib64/", "opt/")
 _FILE = Path(__file__).with_name("setid.toml")
 
 
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """The tables of ``setid.toml``, by the names of programs."""
+
+    needed: Mapping[str, int]
+    possible: Mapping[str, int]
+    capable: Mapping[str, frozenset[str]]
+    need_capabilities: frozenset[str]
+
+
 @cache
-def _known_setid() -> Mapping[str, Mapping[str, int]]:
-    """The programs that packages bring with setuid or setgid: those that need it, and those that may have it."""
+def _known() -> _Rights:
     with _FILE.open("rb") as file:
-        return {name: {path: int(mode, 8) for path, mode in rows.items()} for name, rows in tomllib.load(file).items()}
+        tables = tomllib.load(file)
+    needed, possible = ({name: int(mode, 8) for name, mode in tables[key].items()} for key in ("needed", "possible"))
+    capable = {name: frozenset(found) for name, found in tables["capable"].items()}
+    return _Rights(needed, {**needed, **possible}, capable, frozenset(tables["needs_capabilities"]))
 
 
 def setid(image: Image) -> Findings:
     """setuid and setgid that no package brought, and those that a package brought and that are lost."""
-    needed, possible = _known_setid()["needed"], _known_setid()["possible"]
-    known = {**needed, **possible}
+    needed, known = _known().needed, _known().possible
     for path, file in image.root.files.items():
         bits = file.mode & (_SETUID | _SETGID)
         if file.kind == "file":
@@ -41,6 +53,22 @@ def setid(image: Image) -> Findings:
                 yield fails("setid-unexpected", path, f"it is {word}, which no package is known to bring", f"mode {file.mode:04o}, owner {file.uid}:{file.gid}")
             if name in needed and path.startswith(("usr/", "bin/", "sbin/")) and needed[name] & ~bits and not _is_shadowed(image, path):
                 yield fails("setid-lost", path, f"it needs mode {needed[name] | 0o755:04o}, and has {file.mode:04o}")
+
+
+def capabilities(image: Image) -> Findings:
+    """Capabilities that no package is known to bring, and those that are lost."""
+    given = image.root.capabilities
+    if given is None:
+        return
+    for path, found in given.items():
+        name = path.rpartition("/")[2]
+        if extra := set(found) - _known().capable.get(name, frozenset()):
+            yield fails("setid-unexpected", path, f"it has {', '.join(sorted(extra))}, which no package is known to bring")
+    for path, file in image.root.files.items():
+        name = path.rpartition("/")[2]
+        if name in _known().need_capabilities and file.kind == "file" and file.mode & 0o111 and path in image.owners:
+            if path not in given and not file.mode & _SETUID:
+                yield fails("setid-lost", path, f"it needs {', '.join(sorted(_known().capable[name]))}, and has no capabilities")
 
 
 def _is_shadowed(image: Image, path: str) -> bool:
@@ -226,4 +254,4 @@ def sockets(image: Image) -> Findings:
 
 
 BY_NAMES = (setid, writable, owners)
-BY_CONTENTS = (unknown_owners, keys, passwords, sshd, sudo, polkit, sockets)
+BY_CONTENTS = (unknown_owners, capabilities, keys, passwords, sshd, sudo, polkit, sockets)

@@ -1,4 +1,4 @@
-"""What grew since the previous version, and by which package; and what exceeds the budget."""
+"""What grew since the previous version, and by which package. A run compares sizes with the definition's budget."""
 
 from __future__ import annotations
 
@@ -29,25 +29,24 @@ def growth(image: Image) -> Iterator[LintFinding]:
             yield warns("image-grew", f"artifacts:{name}", what, *by)
 
 
-def budget(image: Image) -> Iterator[LintFinding]:
-    """Files of the artifacts that are larger than the definition's budget."""
-    definition, files = image.definition, image.manifest.files
-    limits = {image.manifest.rootfs: definition.rootfs_mib, INITRD: definition.initrd_mib} if definition else {}
-    for name, limit in limits.items():
-        if files[name].size_bytes > limit << 20:
-            what = f"it has {size(files[name].size_bytes)}, and the budget is {limit} MiB"
-            yield warns("image-grew", f"artifacts:{name}", what, *_by_package({}, image) if name != INITRD else ())
-
-
 def _by_package(old: Mapping[str, TreeFile], image: Image) -> list[str]:
     """The packages whose files grew most, before compression; files of no package count for their folder."""
     grown = Counter[str]()
-    for path, file in image.root.files.items():
+    for path, file in _once(image.root.files):
         grown[_of(path, image)] += file.size_bytes - (old[path].size_bytes if path in old else 0)
-    for path, file in old.items():
+    for path, file in _once(old):
         if path not in image.root.files:
             grown[_of(path, image)] -= file.size_bytes
     return [f"{name}: +{size(count)}" for name, count in grown.most_common(_SHOWN) if count >= 1 << 20]
+
+
+def _once(files: Mapping[str, TreeFile]) -> Iterator[tuple[str, TreeFile]]:
+    """A file with several names is one value in a tree, and takes its bytes once."""
+    seen = set[int]()
+    for path, file in files.items():
+        if id(file) not in seen:
+            seen.add(id(file))
+            yield path, file
 
 
 def _of(path: str, image: Image) -> str:
@@ -55,4 +54,4 @@ def _of(path: str, image: Image) -> str:
 
 
 BY_NAMES = ()
-BY_CONTENTS = (growth, budget)
+BY_CONTENTS = (growth,)

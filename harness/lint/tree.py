@@ -64,8 +64,8 @@ def secrets_in(content: bytes) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Tree:
     """``files`` are by their paths without the first slash, and the root has the path "". ``scripts`` maps a program
-    to the words of its first line behind "#!", ``secrets`` a file to the forms of `SECRETS` in it. ``complete`` is false
-    for a tree of which only the names were read yet. ``place`` is the prefix of its paths in findings."""
+    to the words of its first line behind "#!", ``secrets`` a file to the forms of `SECRETS` in it. ``place`` is
+    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read."""
 
     files: Mapping[str, TreeFile]
     texts: Mapping[str, bytes] = field(default_factory=dict)
@@ -73,6 +73,7 @@ class Tree:
     scripts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     place: str = ""
+    capabilities: Mapping[str, tuple[str, ...]] | None = None
 
     def named(self, path: str) -> str:
         """How findings name ``path``."""
