@@ -92,11 +92,9 @@ def _show(finding: LintFinding) -> None:
 
 
 def _summarize(report: LintReport) -> None:
-    from harness.lint import Severity
-
     counts = {
         "fail": len(report.failing),
-        "warn": sum(one.severity is Severity.WARNS and not one.allowed for one in report.findings),
+        "warn": len(report.warning),
         "are allowed": sum(bool(one.allowed) for one in report.findings),
     }
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing found"

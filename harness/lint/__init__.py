@@ -40,6 +40,10 @@ class LintReport:
     def failing(self) -> tuple[LintFinding, ...]:
         return tuple(finding for finding in self.findings if finding.does_fail)
 
+    @property
+    def warning(self) -> tuple[LintFinding, ...]:
+        return tuple(one for one in self.findings if one.severity is Severity.WARNS and not one.allowed)
+
 
 @dataclass
 class _Collector:
@@ -56,10 +60,9 @@ class _Collector:
     def run(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
             for finding in one(image):
-                self.add(finding)
+                self.add(self._allowed(finding))
 
     def add(self, finding: LintFinding) -> None:
-        finding = self._allowed(finding)
         key = (finding.id, finding.path, finding.what)
         if key in self.seen:
             return

@@ -88,10 +88,16 @@ def _modules_of(tree: Tree, version: str, indexes: tuple[str, ...]) -> Findings:
     found = {PurePosixPath(path).name for path in tree.inside(folder)}
     if version not in found:
         what = f"there are no modules of the kernel {version}"
-        yield fails("modules-of-another-kernel", tree.named(folder), what, f"there are: {', '.join(sorted(found)) or 'none'}")
+        yield fails(
+            "modules-of-another-kernel", tree.named(folder), what, f"there are: {', '.join(sorted(found)) or 'none'}"
+        )
     for other in sorted(found - {version}):
         if any(_MODULE.fullmatch(path) for path in tree.files if f"modules/{other}/" in path):
-            yield warns("modules-of-another-kernel", tree.named(f"{folder}/{other}"), f"modules of a kernel that is not {version}")
+            yield warns(
+                "modules-of-another-kernel",
+                tree.named(f"{folder}/{other}"),
+                f"modules of a kernel that is not {version}",
+            )
     for name in indexes if version in found else ():
         index = tree.find(f"{folder}/{version}/{name}")
         if index is None or not index.size_bytes:
@@ -110,8 +116,15 @@ def modules_indexed(image: Image) -> Findings:
         if folder is None or listed_text is None:
             continue
         listed = {line.partition(":")[0] for line in listed_text.splitlines() if line}
-        there = {path.removeprefix(f"{folder}/") for path in tree.files if path.startswith(f"{folder}/") and _MODULE.fullmatch(path)}
-        for what, names in (("lists modules that are not there", listed - there), ("lacks modules that are there", there - listed)):
+        there = {
+            path.removeprefix(f"{folder}/")
+            for path in tree.files
+            if path.startswith(f"{folder}/") and _MODULE.fullmatch(path)
+        }
+        for what, names in (
+            ("lists modules that are not there", listed - there),
+            ("lacks modules that are there", there - listed),
+        ):
             if names:
                 first = sorted(names)
                 text = f"it {what}: {len(names):,}"
@@ -157,10 +170,14 @@ def initrd(image: Image) -> Findings:
 
 def _same_systemd(initrd: Tree, root: Tree) -> Findings:
     pattern = re.compile(r".*/libsystemd-shared-(.+)\.so")
-    versions = [{found[1]: path for path in tree.files if (found := pattern.fullmatch(path))} for tree in (initrd, root)]
+    versions = [
+        {found[1]: path for path in tree.files if (found := pattern.fullmatch(path))} for tree in (initrd, root)
+    ]
     if all(versions) and not versions[0].keys() & versions[1].keys():
         path, other = next(iter(versions[0].values())), next(iter(versions[1].values()))
-        yield fails("initrd-of-another-build", initrd.named(path), f"the root file system has {PurePosixPath(other).name}")
+        yield fails(
+            "initrd-of-another-build", initrd.named(path), f"the root file system has {PurePosixPath(other).name}"
+        )
 
 
 def _release(tree: Tree, path: str) -> dict[str, str]:
@@ -198,7 +215,9 @@ def _squashfs(image: Image) -> Findings:
         option = {"gzip": "ZLIB"}.get(image.compression, image.compression.upper())
         if "CONFIG_SQUASHFS=" in config and f"CONFIG_SQUASHFS_{option}=y" not in config:
             what = f"the root file system is compressed with {image.compression}, which this kernel does not read"
-            yield fails("compression-unreadable", f"boot/config-{version}", what, f"CONFIG_SQUASHFS_{option} is not set")
+            yield fails(
+                "compression-unreadable", f"boot/config-{version}", what, f"CONFIG_SQUASHFS_{option} is not set"
+            )
         return
     for tree in image.trees[::-1]:
         for path, content in tree.texts.items():
@@ -230,9 +249,17 @@ def _kmod(tree: Tree) -> Findings:
         for suffix in suffixes:
             soname, name = _MODULE_READERS[suffix]
             if soname not in (*program.needed, *program.mentions):
-                yield fails("compression-unreadable", tree.named(path), f"it does not read modules compressed with {name} ({suffix})")
+                yield fails(
+                    "compression-unreadable",
+                    tree.named(path),
+                    f"it does not read modules compressed with {name} ({suffix})",
+                )
             elif not _find_library(tree, soname, program, _search_folders(tree)):
-                yield fails("compression-unreadable", tree.named(path), f"{soname} is missing, which reads modules compressed with {name}")
+                yield fails(
+                    "compression-unreadable",
+                    tree.named(path),
+                    f"{soname} is missing, which reads modules compressed with {name}",
+                )
 
 
 def programs(image: Image) -> Findings:
@@ -253,7 +280,9 @@ def programs(image: Image) -> Findings:
             elif machine and program.machine != machine[0] and is_in_the_way:
                 what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
                 yield report("wrong-architecture", tree.named(path), what)
-            elif machine == (program.machine, program.bits) and (program.interpreter or is_in_the_way or path in loaded):
+            elif machine == (program.machine, program.bits) and (
+                program.interpreter or is_in_the_way or path in loaded
+            ):
                 yield from _loads(tree, path, program, folders, set() if program.interpreter else sonames)
         yield from _empty(tree)
 
@@ -310,11 +339,21 @@ def scripts(image: Image) -> Findings:
             name, rest = (words[0] if words else ""), words[1:]
             report = warns if tree.place else fails
             if not name or not tree.find(name):
-                yield report("interpreter-missing", tree.named(path), f"its interpreter {name or '(none)'} is missing", f"#!{' '.join(words)}")
+                yield report(
+                    "interpreter-missing",
+                    tree.named(path),
+                    f"its interpreter {name or '(none)'} is missing",
+                    f"#!{' '.join(words)}",
+                )
             elif PurePosixPath(name).name == "env":
                 program = next((word for word in rest if not word.startswith("-") and "=" not in word), "")
                 if program and not tree.program(program):
-                    yield report("interpreter-missing", tree.named(path), f"its interpreter {program} is missing", f"#!{' '.join(words)}")
+                    yield report(
+                        "interpreter-missing",
+                        tree.named(path),
+                        f"its interpreter {program} is missing",
+                        f"#!{' '.join(words)}",
+                    )
 
 
 _NOT_INSTALLED = re.compile(r"usr/share/(doc|man|info|locale|lintian|help|gnome/help|bug|doc-base|menu|omf|linda)/.*")
@@ -338,7 +377,9 @@ def packages(image: Image) -> Findings:
                 what = f"it is empty, and {package} brought contents"
             yield fails("package-file-changed", path, what, f"MD5 {file.content}, by the package {digest}")
     for package, paths in missing.items():
-        what = f"{package} brought it, and it is missing" + (f", as {len(paths) - 1:,} more of its files" if paths[1:] else "")
+        what = f"{package} brought it, and it is missing" + (
+            f", as {len(paths) - 1:,} more of its files" if paths[1:] else ""
+        )
         yield fails("package-file-changed", paths[0], what, *paths[1:])
 
 

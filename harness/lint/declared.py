@@ -23,9 +23,17 @@ _CLOCK_UNITS = (
 )  # fmt: skip
 _UPLOADERS = ("systemd-journal-upload.service", "rsyslog.service", "syslog-ng.service", "fluent-bit.service", "vector.service",
               "promtail.service", "filebeat.service", "td-agent.service", "alloy.service", "fluentd.service")  # fmt: skip
-_MICROCODE = re.compile(r"kernel/x86/microcode/(GenuineIntel|AuthenticAMD)\.bin|(usr/)?lib/firmware/(intel|amd)-ucode/.+")
-_BARE_METAL = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/drivers/(net/ethernet/broadcom|scsi/(megaraid|mpt3sas|smartpqi))/.+")
-_JOURNAL_FILES = ("etc/systemd/journald.conf.d", "usr/local/lib/systemd/journald.conf.d", "usr/lib/systemd/journald.conf.d")
+_MICROCODE = re.compile(
+    r"kernel/x86/microcode/(GenuineIntel|AuthenticAMD)\.bin|(usr/)?lib/firmware/(intel|amd)-ucode/.+"
+)
+_BARE_METAL = re.compile(
+    r"(usr/)?lib/modules/[^/]+/kernel/drivers/(net/ethernet/broadcom|scsi/(megaraid|mpt3sas|smartpqi))/.+"
+)
+_JOURNAL_FILES = (
+    "etc/systemd/journald.conf.d",
+    "usr/local/lib/systemd/journald.conf.d",
+    "usr/lib/systemd/journald.conf.d",
+)
 
 
 def boot_paths(image: Image) -> Findings:
@@ -33,14 +41,18 @@ def boot_paths(image: Image) -> Findings:
     for path in image.definition.boot_paths if image.definition else ():
         for name, why in _PROGRAMS.get(path, ()):
             if image.root.program(name) is None:
-                yield fails("boot-path-program-missing", f"usr/sbin/{name}", f"the boot path {path} needs {name}: {why}")
+                yield fails(
+                    "boot-path-program-missing", f"usr/sbin/{name}", f"the boot path {path} needs {name}: {why}"
+                )
 
 
 def time_synchronisation(image: Image) -> Findings:
     started = in_boot(image)
     if "usr/lib/systemd/systemd" in image.root.files and not any(name in started for name in _CLOCK_UNITS):
         what = "no service that sets the clock by the network is started"
-        yield warns("clock-not-set", "etc/systemd/timesyncd.conf", what, f"looked for: {', '.join(_CLOCK_UNITS[:4])}, …")
+        yield warns(
+            "clock-not-set", "etc/systemd/timesyncd.conf", what, f"looked for: {', '.join(_CLOCK_UNITS[:4])}, …"
+        )
 
 
 def journal(image: Image) -> Findings:
@@ -54,9 +66,17 @@ def journal(image: Image) -> Findings:
             if not isinstance(setting, str) and setting.key == "Storage":
                 storage, place = setting.value, path
     persistent = image.definition.persistent_paths if image.definition else ()
-    is_kept = any("var/log/journal".startswith(path.lstrip("/")) for path in persistent) and storage in ("auto", "persistent")
+    is_kept = any("var/log/journal".startswith(path.lstrip("/")) for path in persistent) and storage in (
+        "auto",
+        "persistent",
+    )
     if not is_kept and not any(name in in_boot(image) for name in _UPLOADERS):
-        yield warns("journal-lost", place, "no boot leaves a journal behind: it is in RAM, and nothing sends it elsewhere", f"Storage={storage}")
+        yield warns(
+            "journal-lost",
+            place,
+            "no boot leaves a journal behind: it is in RAM, and nothing sends it elsewhere",
+            f"Storage={storage}",
+        )
 
 
 def microcode(image: Image) -> Findings:
@@ -64,11 +84,26 @@ def microcode(image: Image) -> Findings:
     if not any(_BARE_METAL.fullmatch(path) for path in image.root.files):
         return
     if not any(_MICROCODE.fullmatch(path) for tree in image.trees for path in tree.files):
-        yield warns("firmware-missing", "usr/lib/firmware", "there is no microcode for CPUs, and the kernel has drivers for real servers")
+        yield warns(
+            "firmware-missing",
+            "usr/lib/firmware",
+            "there is no microcode for CPUs, and the kernel has drivers for real servers",
+        )
     elif image.initrd and not any(path.startswith("kernel/x86/microcode/") for path in image.initrd.files):
-        yield warns("firmware-missing", "initrd:kernel/x86/microcode", "the initrd does not load the microcode that the root file system has")
-    if not any(path.startswith(("usr/lib/firmware/", "lib/firmware/")) and file.kind == "file" for path, file in image.root.files.items()):
-        yield warns("firmware-missing", "usr/lib/firmware", "there are no firmware files, and the kernel has drivers that need them")
+        yield warns(
+            "firmware-missing",
+            "initrd:kernel/x86/microcode",
+            "the initrd does not load the microcode that the root file system has",
+        )
+    if not any(
+        path.startswith(("usr/lib/firmware/", "lib/firmware/")) and file.kind == "file"
+        for path, file in image.root.files.items()
+    ):
+        yield warns(
+            "firmware-missing",
+            "usr/lib/firmware",
+            "there are no firmware files, and the kernel has drivers that need them",
+        )
 
 
 def persistent_paths(image: Image) -> Findings:
@@ -91,7 +126,11 @@ def persistent_paths(image: Image) -> Findings:
         elif file.target.rstrip("/") != f"/data{path}":
             yield fails("persistent-path-wrong", name, f"it leads to {file.target}, not to /data{path}")
         elif f"usr/share/persist{path}" not in tree.files:
-            yield warns("persistent-path-wrong", name, "it has no defaults in /usr/share/persist: a new host finds nothing there")
+            yield warns(
+                "persistent-path-wrong",
+                name,
+                "it has no defaults in /usr/share/persist: a new host finds nothing there",
+            )
     for path, file in tree.files.items():
         if path.startswith("data/"):
             yield fails("persistent-path-wrong", path, "the disk of the host is mounted over it: this content is lost")
@@ -108,9 +147,17 @@ def numbers(image: Image) -> Findings:
         holder = {number: name for name, number in new.items()}
         for name, number in old.items():
             if name in new and new[name] != number:
-                yield fails("number-drifts", path, f"the {what} {name} has the number {new[name]}, and had {number} in {previous.version}")
+                yield fails(
+                    "number-drifts",
+                    path,
+                    f"the {what} {name} has the number {new[name]}, and had {number} in {previous.version}",
+                )
             elif name not in new and number in holder and holder[number] not in old:
-                yield fails("number-drifts", path, f"the {what} {holder[number]} has the number {number}, which {name} had in {previous.version}")
+                yield fails(
+                    "number-drifts",
+                    path,
+                    f"the {what} {holder[number]} has the number {number}, which {name} had in {previous.version}",
+                )
 
 
 def _numbers(text: str) -> dict[str, str]:
@@ -125,7 +172,9 @@ def accounts(image: Image) -> Findings:
 
 def _twice(tree: Tree, path: str, what: str) -> Findings:
     seen = dict[str, str]()
-    for name, number in ((row[0], row[2]) for line in (tree.text(path) or "").splitlines() if len(row := line.split(":")) > 2):
+    for name, number in (
+        (row[0], row[2]) for line in (tree.text(path) or "").splitlines() if len(row := line.split(":")) > 2
+    ):
         other = seen.setdefault(number, name)
         if other != name and number != "0":
             yield fails("number-drifts", path, f"the {what}s {other} and {name} have one number, {number}")

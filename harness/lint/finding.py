@@ -51,7 +51,9 @@ class LintFinding:
         return self.severity is Severity.FAILS and not self.allowed
 
     def as_verdict_finding(self) -> Finding:
-        return Finding(id=self.id, what=f"{self.path}: {self.what}", where=self.path, evidence=self.evidence, cause=self.cause)
+        return Finding(
+            id=self.id, what=f"{self.path}: {self.what}", where=self.path, evidence=self.evidence, cause=self.cause
+        )
 
 
 def fails(name: str, path: str, what: str, *evidence: str, cause: str = "") -> LintFinding:
@@ -64,9 +66,7 @@ def warns(name: str, path: str, what: str, *evidence: str, cause: str = "") -> L
     return _finding(Severity.WARNS, name, path, what, evidence, cause)
 
 
-def _finding(
-    severity: Severity, name: str, path: str, what: str, evidence: tuple[str, ...], cause: str
-) -> LintFinding:
+def _finding(severity: Severity, name: str, path: str, what: str, evidence: tuple[str, ...], cause: str) -> LintFinding:
     known = explanations().get(name)
     return LintFinding(
         id=name,

@@ -82,7 +82,9 @@ def read_image(
     with artifacts.rootfs.open("rb") as file:
         compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
     own = _own_files(definition) if definition else frozenset()
-    look = Look(lambda files: show_names(Image(root=Tree(_with_root(files)), manifest=manifest, definition=definition, own=own)))
+    look = Look(
+        lambda files: show_names(Image(root=Tree(_with_root(files)), manifest=manifest, definition=definition, own=own))
+    )
     files = visit_tree(artifacts.rootfs, look, algorithm="md5")
     root = replace(look.tree(_with_root(files)), capabilities=_capabilities(artifacts.rootfs))
     links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}
@@ -93,7 +95,7 @@ def read_image(
         manifest=manifest,
         definition=definition,
         kernel_banner=_banner(artifacts.kernel),
-        kernel_md5=hashlib.md5(artifacts.kernel.read_bytes()).hexdigest(),  # noqa: S324  # as package databases do
+        kernel_md5=hashlib.md5(artifacts.kernel.read_bytes()).hexdigest(),  # as package databases do
         compression=compression,
         owners=owners(root.texts, links),
         sums=sums(root.texts, links),
@@ -107,12 +109,7 @@ def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
     return {path.strip("/"): file for path, file in files.items()}
 
 
-_CAPABILITIES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
-    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin "
-    "sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override "
-    "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
-).split()
+_CAPABILITIES = ["chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"]
 """In the order of their numbers: Linux, include/uapi/linux/capability.h."""
 
 
@@ -121,7 +118,9 @@ def _capabilities(rootfs: Path) -> dict[str, tuple[str, ...]] | None:
     attributes = read_attributes(rootfs)
     if attributes is None:
         return None
-    values = {path: found["security.capability"] for path, found in attributes.items() if "security.capability" in found}
+    values = {
+        path: found["security.capability"] for path, found in attributes.items() if "security.capability" in found
+    }
     return {path: tuple(_names_of(value)) for path, value in values.items()}
 
 
@@ -144,7 +143,7 @@ def _own_files(definition: ImageDefinition) -> frozenset[str]:
     """The MD5s of all files in the definition's folder and in the shared roles, which the playbook may have copied."""
     paths = [path for folder in (definition.folder, definition.roles) if folder.is_dir() for path in folder.rglob("*")]
     small = [path for path in paths if path.is_file() and path.stat().st_size <= _MOST_OWN_BYTES]
-    return frozenset(hashlib.md5(path.read_bytes()).hexdigest() for path in small)  # noqa: S324
+    return frozenset(hashlib.md5(path.read_bytes()).hexdigest() for path in small)
 
 
 def _previous(artifacts: Artifacts) -> Previous | None:

@@ -87,7 +87,9 @@ def resolver(image: Image) -> Iterator[LintFinding]:
         yield warns("builder-dns", path, "it is missing: names are resolved by a server on this machine only")
         return
     if file.kind == "file":
-        servers = [line for line in (tree.text(path) or "").splitlines() if re.match(r"\s*(nameserver|search|domain)\s", line)]
+        servers = [
+            line for line in (tree.text(path) or "").splitlines() if re.match(r"\s*(nameserver|search|domain)\s", line)
+        ]
         if servers:
             yield fails("builder-dns", path, "it has the servers of the build", *servers)
         if file.mode != 0o644:
@@ -98,7 +100,11 @@ def resolver(image: Image) -> Iterator[LintFinding]:
         if program is None:
             yield fails("builder-dns", path, f"it leads to {file.target}, which nothing makes")
         elif tree.find(program) is None:
-            yield fails("builder-dns", path, f"it leads to {file.target}, and {program.rpartition('/')[2]}, which makes it, is not in the image")
+            yield fails(
+                "builder-dns",
+                path,
+                f"it leads to {file.target}, and {program.rpartition('/')[2]}, which makes it, is not in the image",
+            )
 
 
 def time_zone(image: Image) -> Iterator[LintFinding]:
@@ -108,7 +114,9 @@ def time_zone(image: Image) -> Iterator[LintFinding]:
     if file.kind == "link" and image.root.find("etc/localtime") is None:
         yield fails("clock-not-utc", "etc/localtime", f"it leads to {file.target}, which is not there")
     elif file.kind == "link" and not _UTC.fullmatch(file.target):
-        yield warns("clock-not-utc", "etc/localtime", f"the time zone is {file.target.partition('zoneinfo/')[2] or file.target}")
+        yield warns(
+            "clock-not-utc", "etc/localtime", f"the time zone is {file.target.partition('zoneinfo/')[2] or file.target}"
+        )
 
 
 def core_files(image: Image) -> Iterator[LintFinding]:

@@ -50,8 +50,18 @@ def setid(image: Image) -> Findings:
             extra = bits & ~known.get(name, 0)
             if extra:
                 word = " and ".join(word for bit, word in ((_SETUID, "setuid"), (_SETGID, "setgid")) if extra & bit)
-                yield fails("setid-unexpected", path, f"it is {word}, which no package is known to bring", f"mode {file.mode:04o}, owner {file.uid}:{file.gid}")
-            if name in needed and path.startswith(("usr/", "bin/", "sbin/")) and needed[name] & ~bits and not _is_shadowed(image, path):
+                yield fails(
+                    "setid-unexpected",
+                    path,
+                    f"it is {word}, which no package is known to bring",
+                    f"mode {file.mode:04o}, owner {file.uid}:{file.gid}",
+                )
+            if (
+                name in needed
+                and path.startswith(("usr/", "bin/", "sbin/"))
+                and needed[name] & ~bits
+                and not _is_shadowed(image, path)
+            ):
                 yield fails("setid-lost", path, f"it needs mode {needed[name] | 0o755:04o}, and has {file.mode:04o}")
 
 
@@ -63,12 +73,16 @@ def capabilities(image: Image) -> Findings:
     for path, found in given.items():
         name = path.rpartition("/")[2]
         if extra := set(found) - _known().capable.get(name, frozenset()):
-            yield fails("setid-unexpected", path, f"it has {', '.join(sorted(extra))}, which no package is known to bring")
+            yield fails(
+                "setid-unexpected", path, f"it has {', '.join(sorted(extra))}, which no package is known to bring"
+            )
     for path, file in image.root.files.items():
         name = path.rpartition("/")[2]
         if name in _known().need_capabilities and file.kind == "file" and file.mode & 0o111 and path in image.owners:
             if path not in given and not file.mode & _SETUID:
-                yield fails("setid-lost", path, f"it needs {', '.join(sorted(_known().capable[name]))}, and has no capabilities")
+                yield fails(
+                    "setid-lost", path, f"it needs {', '.join(sorted(_known().capable[name]))}, and has no capabilities"
+                )
 
 
 def _is_shadowed(image: Image, path: str) -> bool:
@@ -82,38 +96,83 @@ def writable(image: Image) -> Findings:
         if file.kind == "link" or not path:
             continue
         if file.mode & _OTHERS_WRITE and file.kind in ("file", "folder", "block device", "character device"):
-            if file.kind == "folder" and file.mode & _STICKY and path in ("tmp", "var/tmp", "var/lock", "dev/shm", "run/lock", "var/crash"):
+            if (
+                file.kind == "folder"
+                and file.mode & _STICKY
+                and path in ("tmp", "var/tmp", "var/lock", "dev/shm", "run/lock", "var/crash")
+            ):
                 continue
-            if file.kind == "character device" and path in ("dev/null", "dev/zero", "dev/full", "dev/random", "dev/urandom", "dev/tty", "dev/ptmx"):
+            if file.kind == "character device" and path in (
+                "dev/null",
+                "dev/zero",
+                "dev/full",
+                "dev/random",
+                "dev/urandom",
+                "dev/tty",
+                "dev/ptmx",
+            ):
                 continue
             yield fails("world-writable", path, f"everybody may write this {file.kind}", f"mode {file.mode:04o}")
-        elif file.mode & _GROUP_WRITES and file.gid and path.startswith(("etc/systemd/", "usr/lib/systemd/", "lib/systemd/", "etc/cron", "etc/sudoers", "usr/bin/", "usr/sbin/")):
-            yield fails("world-writable", path, f"the group {file.gid} may write this {file.kind}, and root runs it", f"mode {file.mode:04o}")
+        elif (
+            file.mode & _GROUP_WRITES
+            and file.gid
+            and path.startswith(
+                ("etc/systemd/", "usr/lib/systemd/", "lib/systemd/", "etc/cron", "etc/sudoers", "usr/bin/", "usr/sbin/")
+            )
+        ):
+            yield fails(
+                "world-writable",
+                path,
+                f"the group {file.gid} may write this {file.kind}, and root runs it",
+                f"mode {file.mode:04o}",
+            )
 
 
 def owners(image: Image) -> Findings:
     """Files of the system that others than root own, and owners that passwd(5) does not know."""
     for path, file in image.root.files.items():
-        if file.uid and path.startswith(("usr/", "bin/", "sbin/", "lib/", "lib64/", "boot/")) and not path.startswith("usr/share/persist/"):
-            yield fails("owner-wrong", path, f"the user {file.uid} owns this {file.kind} of the system", f"mode {file.mode:04o}")
-        elif file.uid and path.startswith(("etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so")):
-            yield fails("owner-wrong", path, f"the user {file.uid} owns these settings of root's programs", f"mode {file.mode:04o}")
+        if (
+            file.uid
+            and path.startswith(("usr/", "bin/", "sbin/", "lib/", "lib64/", "boot/"))
+            and not path.startswith("usr/share/persist/")
+        ):
+            yield fails(
+                "owner-wrong", path, f"the user {file.uid} owns this {file.kind} of the system", f"mode {file.mode:04o}"
+            )
+        elif file.uid and path.startswith(
+            ("etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so")
+        ):
+            yield fails(
+                "owner-wrong",
+                path,
+                f"the user {file.uid} owns these settings of root's programs",
+                f"mode {file.mode:04o}",
+            )
 
 
 def unknown_owners(image: Image) -> Findings:
     tree = image.root
-    users, groups = ({line.split(":")[2] for line in (tree.text(file) or "").splitlines() if line.count(":") > 2} for file in ("etc/passwd", "etc/group"))
+    users, groups = (
+        {line.split(":")[2] for line in (tree.text(file) or "").splitlines() if line.count(":") > 2}
+        for file in ("etc/passwd", "etc/group")
+    )
     if users and groups:
         for path, file in tree.files.items():
             if str(file.uid) not in users or str(file.gid) not in groups:
-                yield fails("owner-wrong", path, f"its owner {file.uid}:{file.gid} has no name: whoever gets this number owns it")
+                yield fails(
+                    "owner-wrong",
+                    path,
+                    f"its owner {file.uid}:{file.gid} has no name: whoever gets this number owns it",
+                )
 
 
 def keys(image: Image) -> Findings:
     """Private keys and tokens, by their form; examples in files of packages are as the package brought them."""
     for tree in image.trees:
         for path, forms in tree.secrets.items():
-            if tree is image.root and (image.is_original(path) or (path in image.owners and image.owners[path] and path.startswith("usr/"))):
+            if tree is image.root and (
+                image.is_original(path) or (path in image.owners and image.owners[path] and path.startswith("usr/"))
+            ):
                 continue
             for form in forms:
                 yield fails("secret-in-file", tree.named(path), f"it holds {form}", "(the text is not shown)")
@@ -133,13 +192,24 @@ def passwords(image: Image) -> Findings:
                     if password in ("x", "*", "!"):
                         continue
                 if password == "" and file != "etc/gshadow":
-                    yield fails("password-open", tree.named(file), f"{name} has an empty password")
+                    report = warns if tree.place else fails  # nobody logs in to an initrd, but for its emergency shell
+                    yield report("password-open", tree.named(file), f"{name} has an empty password")
                 elif password.startswith(("$", "_")) or re.fullmatch(r"[A-Za-z0-9./]{13}", password):
-                    yield fails("password-open", tree.named(file), f"{name} has a password, the same on all machines", "(the hash is not shown)")
+                    yield fails(
+                        "password-open",
+                        tree.named(file),
+                        f"{name} has a password, the same on all machines",
+                        "(the hash is not shown)",
+                    )
         shadow = tree.files.get("etc/shadow")
         if shadow and shadow.mode & 0o027 and not tree.place:
             if shadow.mode & 0o007 or (shadow.mode & 0o020):
-                yield fails("password-open", tree.named("etc/shadow"), "others than root may read or write it", f"mode {shadow.mode:04o}")
+                yield fails(
+                    "password-open",
+                    tree.named("etc/shadow"),
+                    "others than root may read or write it",
+                    f"mode {shadow.mode:04o}",
+                )
 
 
 _SSHD_DEFAULTS = {"permitrootlogin": "prohibit-password", "passwordauthentication": "yes", "permitemptypasswords": "no",
@@ -153,17 +223,25 @@ def sshd(image: Image) -> Findings:
         return
     first, matched, wrong = dict[str, tuple[str, str]](), list[tuple[str, str, str]](), list[tuple[str, str]]()
     _read_sshd(tree, "etc/ssh/sshd_config", first, matched, wrong, [], 0)
-    value = {key: first.get(key, (default, "etc/ssh/sshd_config"))[0].lower() for key, default in _SSHD_DEFAULTS.items()}
+    value = {
+        key: first.get(key, (default, "etc/ssh/sshd_config"))[0].lower() for key, default in _SSHD_DEFAULTS.items()
+    }
     place = {key: first.get(key, ("", "etc/ssh/sshd_config"))[1] for key in _SSHD_DEFAULTS}
     takes_passwords = value["passwordauthentication"] == "yes" or value["kbdinteractiveauthentication"] == "yes"
     if value["permitrootlogin"] == "yes" and takes_passwords:
         yield fails("sshd-open", place["permitrootlogin"], "root may log in with a password", "PermitRootLogin yes")
     if value["permitemptypasswords"] == "yes":
-        yield fails("sshd-open", place["permitemptypasswords"], "an empty password is enough", "PermitEmptyPasswords yes")
+        yield fails(
+            "sshd-open", place["permitemptypasswords"], "an empty password is enough", "PermitEmptyPasswords yes"
+        )
     if value["hostbasedauthentication"] == "yes":
-        yield fails("sshd-open", place["hostbasedauthentication"], "a host's word is enough", "HostbasedAuthentication yes")
+        yield fails(
+            "sshd-open", place["hostbasedauthentication"], "a host's word is enough", "HostbasedAuthentication yes"
+        )
     if value["strictmodes"] == "no":
-        yield warns("sshd-open", place["strictmodes"], "keys in files that others may write are taken", "StrictModes no")
+        yield warns(
+            "sshd-open", place["strictmodes"], "keys in files that others may write are taken", "StrictModes no"
+        )
     for key, text, file in matched:
         if (key, text.lower()) in (("permitrootlogin", "yes"), ("permitemptypasswords", "yes")):
             yield fails("sshd-open", file, f"in a Match block: {key} {text}")
@@ -214,7 +292,9 @@ def sudo(image: Image) -> Findings:
         if path.startswith("etc/sudoers.d/") and ("." in name or name.endswith("~")):
             yield warns("sudo-open", path, "sudo skips a file with a dot in its name")
         if file.mode & 0o022 or file.uid:
-            yield fails("sudo-open", path, "others than root may write it, and sudo refuses it", f"mode {file.mode:04o}")
+            yield fails(
+                "sudo-open", path, "others than root may write it, and sudo refuses it", f"mode {file.mode:04o}"
+            )
         for line in (image.root.text(path) or "").splitlines():
             if line.lstrip().startswith(("#", "Defaults", "@")):
                 continue
@@ -230,10 +310,21 @@ _ALLOWS = re.compile(r"polkit\.Result\.YES|^\s*Result(Any|Inactive|Active)\s*=\s
 def polkit(image: Image) -> Findings:
     """Rules of polkit(8) that packages did not bring, and that allow something without asking."""
     for path in image.root.texts:
-        if re.fullmatch(r"(etc|usr/share|usr/local/share)/polkit-1/rules\.d/.*\.rules|(etc|var/lib)/polkit-1/localauthority/.*\.pkla", path):
+        if re.fullmatch(
+            r"(etc|usr/share|usr/local/share)/polkit-1/rules\.d/.*\.rules|(etc|var/lib)/polkit-1/localauthority/.*\.pkla",
+            path,
+        ):
             text = image.root.text(path) or ""
-            if not image.is_original(path) and not (image.owners.get(path) and not path.startswith("etc/")) and _ALLOWS.search(text):
-                lines = [line.strip() for line in text.splitlines() if "action.id" in line or "isInGroup" in line or _ALLOWS.search(line)]
+            if (
+                not image.is_original(path)
+                and not (image.owners.get(path) and not path.startswith("etc/"))
+                and _ALLOWS.search(text)
+            ):
+                lines = [
+                    line.strip()
+                    for line in text.splitlines()
+                    if "action.id" in line or "isInGroup" in line or _ALLOWS.search(line)
+                ]
                 yield warns("polkit-open", path, "it allows something without a password", *lines)
 
 
@@ -250,7 +341,12 @@ def sockets(image: Image) -> Findings:
                 address = setting.value
                 is_listening = _ON_NETWORK.fullmatch(address) and not _LOCAL.fullmatch(address)
                 if is_listening and name not in demanded and f"{name.rpartition('.')[0]}.service" not in demanded:
-                    yield warns("socket-on-network", setting.file, f"{name} listens on the network, and the definition does not demand it", f"{key}={address}")
+                    yield warns(
+                        "socket-on-network",
+                        setting.file,
+                        f"{name} listens on the network, and the definition does not demand it",
+                        f"{key}={address}",
+                    )
 
 
 BY_NAMES = (setid, writable, owners)

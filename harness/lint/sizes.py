@@ -23,7 +23,11 @@ def growth(image: Image) -> Iterator[LintFinding]:
         return
     for name in (manifest.rootfs, INITRD):
         old, new = previous.manifest.files.get(name), manifest.files[name]
-        if old and new.size_bytes > old.size_bytes * (1 + _MOST_GROWTH) and new.size_bytes - old.size_bytes >= _LEAST_BYTES:
+        if (
+            old
+            and new.size_bytes > old.size_bytes * (1 + _MOST_GROWTH)
+            and new.size_bytes - old.size_bytes >= _LEAST_BYTES
+        ):
             what = f"it grew from {size(old.size_bytes)} to {size(new.size_bytes)} since {previous.version}"
             by = _by_package(previous.files, image) if name == manifest.rootfs else []
             yield warns("image-grew", f"artifacts:{name}", what, *by)

@@ -132,7 +132,11 @@ class Tree:
         for name in self.folders.get(found, ()) if found is not None else ():
             yield f"{found}/{name}" if found else name
 
-    def program(self, name: str, folders: tuple[str, ...] = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")) -> str | None:
+    def program(
+        self,
+        name: str,
+        folders: tuple[str, ...] = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"),
+    ) -> str | None:
         """The path of a program by its full path or, as in PATH, by its name."""
         if "/" in name:
             return self.resolve(name)

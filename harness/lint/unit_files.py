@@ -80,7 +80,9 @@ class Units:
         """What ``unit``, under any of its ``names``, pulls in: kind, name, and the file that says so."""
         for kind in ("Wants", "Requires", "BindsTo", "Requisite", "Upholds"):
             for setting in unit.all(kind):
-                yield from ((kind, _instance(word, names or (unit.name,)), setting.file) for word in setting.value.split())
+                yield from (
+                    (kind, _instance(word, names or (unit.name,)), setting.file) for word in setting.value.split()
+                )
         for name in dict.fromkeys((unit.name, *names)):
             yield from self.links.get(name, ())
 
@@ -93,11 +95,17 @@ class Units:
             unit = self.find(name)
             if unit is None or unit.is_masked:
                 continue
-            implied = [("Requires", "sysinit.target", ""), ("Requires", "basic.target", "")] if _has_defaults(unit, name) else []
+            implied = (
+                [("Requires", "sysinit.target", ""), ("Requires", "basic.target", "")]
+                if _has_defaults(unit, name)
+                else []
+            )
             if name.endswith(".timer"):
                 implied.append(("Wants", timer_unit(unit, name), ""))
             if name.endswith((".socket", ".path")):
-                implied.append(("Wants", unit.last("Unit") or unit.last("Service") or f"{name.rpartition('.')[0]}.service", ""))
+                implied.append(
+                    ("Wants", unit.last("Unit") or unit.last("Service") or f"{name.rpartition('.')[0]}.service", "")
+                )
             for kind, other, _ in [*self.wanted(unit, name), *implied]:
                 if other not in found:
                     found[other] = (name, kind)
@@ -111,7 +119,12 @@ def _instance(word: str, names: tuple[str, ...]) -> str:
 
 
 def _has_defaults(unit: Unit, name: str) -> bool:
-    return name.endswith((".service", ".socket", ".timer", ".path")) and unit.last("DefaultDependencies") not in ("no", "false", "0", "off")
+    return name.endswith((".service", ".socket", ".timer", ".path")) and unit.last("DefaultDependencies") not in (
+        "no",
+        "false",
+        "0",
+        "off",
+    )
 
 
 def timer_unit(unit: Unit, name: str) -> str:
@@ -131,15 +144,22 @@ def read_units(tree: Tree) -> Units:
             file = tree.files[path]
             stem, _, kind = name.rpartition(".")
             if file.kind == "folder" and kind in _LINKS:
-                links.setdefault(stem, []).extend((_LINKS[kind], link.rpartition("/")[2], link) for link in tree.inside(path))
+                links.setdefault(stem, []).extend(
+                    (_LINKS[kind], link.rpartition("/")[2], link) for link in tree.inside(path)
+                )
             elif file.kind == "folder" and kind == "d":
                 for drop_in in tree.inside(path):
                     drop_ins.setdefault(stem, {}).setdefault(drop_in.rpartition("/")[2], drop_in)
             elif _NAME.fullmatch(name) and name not in files and name not in aliases and name not in masked:
                 target = tree.resolve(path)
-                if file.kind == "link" and file.target == "/dev/null" or (file.kind == "file" and not file.size_bytes):
+                if (file.kind == "link" and file.target == "/dev/null") or (file.kind == "file" and not file.size_bytes):
                     masked.add(name)
-                elif file.kind == "link" and target and target.rpartition("/")[2] != name and _NAME.fullmatch(target.rpartition("/")[2]):
+                elif (
+                    file.kind == "link"
+                    and target
+                    and target.rpartition("/")[2] != name
+                    and _NAME.fullmatch(target.rpartition("/")[2])
+                ):
                     aliases[name] = target.rpartition("/")[2]
                 elif target:
                     files[name] = target
@@ -167,7 +187,14 @@ def _read(tree: Tree, name: str, file: str, is_masked: bool, drop_ins: Mapping[s
                 settings.append(setting)
             else:
                 strange.append((path, setting))
-    return Unit(name=name, file=file, is_masked=is_masked, drop_ins=tuple(ordered), settings=tuple(settings), strange=tuple(strange))
+    return Unit(
+        name=name,
+        file=file,
+        is_masked=is_masked,
+        drop_ins=tuple(ordered),
+        settings=tuple(settings),
+        strange=tuple(strange),
+    )
 
 
 def parse(text: str, file: str) -> Iterator[Setting | str]:

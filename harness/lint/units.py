@@ -16,35 +16,44 @@ Findings = Iterator[LintFinding]
 
 _COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
 _OFF = ("no", "false", "0", "off")
-_TRIGGERS = ("OnActiveSec", "OnBootSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec", "OnCalendar", "OnClockChange", "OnTimezoneChange")
-_LISTENS = ("ListenStream", "ListenDatagram", "ListenSequentialPacket", "ListenFIFO", "ListenSpecial", "ListenNetlink", "ListenMessageQueue", "ListenUSBFunction")
+_TRIGGERS = (
+    "OnActiveSec",
+    "OnBootSec",
+    "OnStartupSec",
+    "OnUnitActiveSec",
+    "OnUnitInactiveSec",
+    "OnCalendar",
+    "OnClockChange",
+    "OnTimezoneChange",
+)
+_LISTENS = (
+    "ListenStream",
+    "ListenDatagram",
+    "ListenSequentialPacket",
+    "ListenFIFO",
+    "ListenSpecial",
+    "ListenNetlink",
+    "ListenMessageQueue",
+    "ListenUSBFunction",
+)
 _MADE_AT_BOOT = re.compile(
     r".*\.(device|mount|swap|scope|slice|automount)|dbus-.*|-\.|systemd-(fsck|cryptsetup|veritysetup|growfs|backlight|rfkill|volatile).*"
     r"|.*%.*|(serial-getty|getty|user|user-runtime-dir|modprobe|systemd-fsck|autovt|container-getty)@.*"
 )
 """Generators make these, or the kernel does; or the name has a specifier."""
-_OPTIONAL = frozenset({"syslog.service", "display-manager.service", "rescue.service", "emergency.service", "syslog.socket", "dracut-shutdown.service"})
+_OPTIONAL = frozenset(
+    {
+        "syslog.service",
+        "display-manager.service",
+        "rescue.service",
+        "emergency.service",
+        "syslog.socket",
+        "dracut-shutdown.service",
+    }
+)
 """Names that systemd's own units mention for programs that an image need not have."""
 _KNOWN_KEYS = frozenset(
-    """Description Documentation Wants Requires Requisite BindsTo PartOf Upholds Conflicts Before After OnFailure OnSuccess
-    PropagatesReloadTo ReloadPropagatedFrom JoinsNamespaceOf RequiresMountsFor WantsMountsFor DefaultDependencies Alias
-    WantedBy RequiredBy UpheldBy Also DefaultInstance Type ExecStart ExecStartPre ExecStartPost ExecReload ExecStop
-    ExecStopPost ExecCondition Restart RestartSec RestartSteps RestartMaxDelaySec TimeoutSec TimeoutStartSec TimeoutStopSec
-    RemainAfterExit PIDFile BusName GuessMainPID NotifyAccess WatchdogSec SuccessExitStatus RestartPreventExitStatus User
-    Group SupplementaryGroups DynamicUser WorkingDirectory RootDirectory Environment EnvironmentFile PassEnvironment
-    StandardInput StandardOutput StandardError SyslogIdentifier LimitNOFILE LimitNPROC LimitMEMLOCK LimitCORE UMask
-    Nice OOMScoreAdjust KillMode KillSignal SendSIGKILL FinalKillSignal RuntimeDirectory StateDirectory CacheDirectory
-    LogsDirectory ConfigurationDirectory ReadWritePaths ReadOnlyPaths InaccessiblePaths ExecPaths NoExecPaths BindPaths
-    BindReadOnlyPaths TemporaryFileSystem PrivateTmp PrivateDevices PrivateNetwork PrivateUsers ProtectSystem ProtectHome
-    ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock ProtectHostname
-    NoNewPrivileges CapabilityBoundingSet AmbientCapabilities SystemCallFilter SystemCallArchitectures RestrictNamespaces
-    RestrictAddressFamilies RestrictRealtime RestrictSUIDSGID LockPersonality MemoryDenyWriteExecute Delegate Slice
-    CPUQuota CPUWeight IOWeight MemoryMax MemoryHigh MemoryLow TasksMax DeviceAllow DevicePolicy LoadCredential
-    SetCredential ImportCredential ListenStream ListenDatagram SocketUser SocketGroup SocketMode Accept Service OnCalendar
-    OnBootSec OnActiveSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec Persistent AccuracySec RandomizedDelaySec Unit
-    WakeSystem StartLimitIntervalSec StartLimitBurst StartLimitAction FailureAction SuccessAction JobTimeoutSec
-    RefuseManualStart RefuseManualStop AllowIsolate IgnoreOnIsolate StopWhenUnneeded What Where Options PathExists
-    PathChanged PathModified DirectoryNotEmpty MakeDirectory""".split()
+    ["Description", "Documentation", "Wants", "Requires", "Requisite", "BindsTo", "PartOf", "Upholds", "Conflicts", "Before", "After", "OnFailure", "OnSuccess", "PropagatesReloadTo", "ReloadPropagatedFrom", "JoinsNamespaceOf", "RequiresMountsFor", "WantsMountsFor", "DefaultDependencies", "Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance", "Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition", "Restart", "RestartSec", "RestartSteps", "RestartMaxDelaySec", "TimeoutSec", "TimeoutStartSec", "TimeoutStopSec", "RemainAfterExit", "PIDFile", "BusName", "GuessMainPID", "NotifyAccess", "WatchdogSec", "SuccessExitStatus", "RestartPreventExitStatus", "User", "Group", "SupplementaryGroups", "DynamicUser", "WorkingDirectory", "RootDirectory", "Environment", "EnvironmentFile", "PassEnvironment", "StandardInput", "StandardOutput", "StandardError", "SyslogIdentifier", "LimitNOFILE", "LimitNPROC", "LimitMEMLOCK", "LimitCORE", "UMask", "Nice", "OOMScoreAdjust", "KillMode", "KillSignal", "SendSIGKILL", "FinalKillSignal", "RuntimeDirectory", "StateDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "PrivateTmp", "PrivateDevices", "PrivateNetwork", "PrivateUsers", "ProtectSystem", "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabilities", "SystemCallFilter", "SystemCallArchitectures", "RestrictNamespaces", "RestrictAddressFamilies", "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "Delegate", "Slice", "CPUQuota", "CPUWeight", "IOWeight", "MemoryMax", "MemoryHigh", "MemoryLow", "TasksMax", "DeviceAllow", "DevicePolicy", "LoadCredential", "SetCredential", "ImportCredential", "ListenStream", "ListenDatagram", "SocketUser", "SocketGroup", "SocketMode", "Accept", "Service", "OnCalendar", "OnBootSec", "OnActiveSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec", "Persistent", "AccuracySec", "RandomizedDelaySec", "Unit", "WakeSystem", "StartLimitIntervalSec", "StartLimitBurst", "StartLimitAction", "FailureAction", "SuccessAction", "JobTimeoutSec", "RefuseManualStart", "RefuseManualStop", "AllowIsolate", "IgnoreOnIsolate", "StopWhenUnneeded", "What", "Where", "Options", "PathExists", "PathChanged", "PathModified", "DirectoryNotEmpty", "MakeDirectory"]
 )
 _RESTARTS = ("always", "on-failure", "on-abnormal", "on-success", "on-abort", "on-watchdog")
 
@@ -64,7 +73,9 @@ _CACHE: dict[int, tuple[Tree, Units]] = {}
 def in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
     """The units that a boot starts, by name, each with the unit that pulls it in, and how."""
     units = _units_of(image)
-    return {name: (unit, by) for name, by in units.reachable().items() if (unit := units.find(name)) and not unit.is_masked}
+    return {
+        name: (unit, by) for name, by in units.reachable().items() if (unit := units.find(name)) and not unit.is_masked
+    }
 
 
 def _place(unit: Unit, setting: Setting | None = None) -> str:
@@ -74,7 +85,11 @@ def _place(unit: Unit, setting: Setting | None = None) -> str:
 def programs(image: Image) -> Findings:
     """Each command of a unit that a boot starts is there, and executable."""
     for unit, _ in in_boot(image).values():
-        conditions = [word.lstrip("!|") for key in ("ConditionPathExists", "ConditionFileIsExecutable") for word in unit.words(key)]
+        conditions = [
+            word.lstrip("!|")
+            for key in ("ConditionPathExists", "ConditionFileIsExecutable")
+            for word in unit.words(key)
+        ]
         for setting in (one for key in _COMMANDS for one in unit.all(key)):
             prefix, command = re.fullmatch(r"([-@:+!|]*)\s*(.*)", setting.value, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
             name = command.split()[0].strip("\"'") if command.split() else ""
@@ -85,9 +100,19 @@ def programs(image: Image) -> Findings:
             report = warns if "-" in prefix or not setting.key.startswith("ExecStart") else fails
             if file is None:
                 if not (report is warns and image.is_original(setting.file)):
-                    yield report("unit-program-missing", _place(unit, setting), f"{setting.key}: there is no program {name}", f"{setting.key}={setting.value}")
+                    yield report(
+                        "unit-program-missing",
+                        _place(unit, setting),
+                        f"{setting.key}: there is no program {name}",
+                        f"{setting.key}={setting.value}",
+                    )
             elif file.kind != "file" or not file.mode & 0o111:
-                yield report("unit-program-missing", _place(unit, setting), f"{setting.key}: {name} is not an executable file", f"mode {file.mode:04o}")
+                yield report(
+                    "unit-program-missing",
+                    _place(unit, setting),
+                    f"{setting.key}: {name} is not an executable file",
+                    f"mode {file.mode:04o}",
+                )
 
 
 def users(image: Image) -> Findings:
@@ -99,7 +124,13 @@ def users(image: Image) -> Findings:
     for unit, _ in in_boot(image).values():
         if unit.last("DynamicUser") not in ("", *_OFF):
             continue
-        for key, names in (("User", known["User"]), ("Group", known["Group"]), ("SocketUser", known["User"]), ("SocketGroup", known["Group"]), ("SupplementaryGroups", known["Group"])):
+        for key, names in (
+            ("User", known["User"]),
+            ("Group", known["Group"]),
+            ("SocketUser", known["User"]),
+            ("SocketGroup", known["Group"]),
+            ("SupplementaryGroups", known["Group"]),
+        ):
             for setting in unit.all(key):
                 for name in setting.value.split():
                     if name not in names and not name.isdecimal() and "%" not in name:
@@ -133,10 +164,21 @@ def dependencies(image: Image) -> Findings:
         if units.find(name) is None and not _MADE_AT_BOOT.fullmatch(name):
             for _, other, file in links:
                 if file.startswith("etc/") and units.find(other):
-                    yield fails("unit-missing", file, f"{other} is enabled for {name}, and there is no such unit", cause="WantedBy= in its file is misspelt, or the package with this target is missing")
-    default = image.root.resolve("etc/systemd/system/default.target") or image.root.resolve("usr/lib/systemd/system/default.target")
+                    yield fails(
+                        "unit-missing",
+                        file,
+                        f"{other} is enabled for {name}, and there is no such unit",
+                        cause="WantedBy= in its file is misspelt, or the package with this target is missing",
+                    )
+    default = image.root.resolve("etc/systemd/system/default.target") or image.root.resolve(
+        "usr/lib/systemd/system/default.target"
+    )
     if default is None and units.units:
-        yield fails("unit-missing", "etc/systemd/system/default.target", "there is no default target: a boot ends in emergency mode")
+        yield fails(
+            "unit-missing",
+            "etc/systemd/system/default.target",
+            "there is no default target: a boot ends in emergency mode",
+        )
 
 
 def demanded(image: Image) -> Findings:
@@ -150,10 +192,16 @@ def demanded(image: Image) -> Findings:
         unit = units.find(name)
         own = units.aliases.get(name, name)
         if unit is None:
-            yield fails("unit-missing", f"etc/systemd/system/{name}", "the definition demands this unit, and there is none")
+            yield fails(
+                "unit-missing", f"etc/systemd/system/{name}", "the definition demands this unit, and there is none"
+            )
         elif unit.is_masked:
-            yield fails("unit-masked", f"etc/systemd/system/{name}", "the definition demands this unit, and it is masked")
-        elif name not in started and own not in started and not any(units.aliases.get(other) == own for other in started):
+            yield fails(
+                "unit-masked", f"etc/systemd/system/{name}", "the definition demands this unit, and it is masked"
+            )
+        elif (
+            name not in started and own not in started and not any(units.aliases.get(other) == own for other in started)
+        ):
             yield fails("unit-not-enabled", _place(unit), f"the definition demands {name}, and no boot starts it")
 
 
@@ -176,20 +224,37 @@ def cycles(image: Image) -> Findings:
         if name.endswith(".target") and unit.last("DefaultDependencies") not in _OFF:
             for _, other, _ in units.wanted(unit, name):
                 other_unit = started.get(other)
-                if other_unit and other_unit[0].last("DefaultDependencies") not in _OFF and name not in after.get(other, ()):
+                if (
+                    other_unit
+                    and other_unit[0].last("DefaultDependencies") not in _OFF
+                    and name not in after.get(other, ())
+                ):
                     after[name].add(other)
     for cycle in _strongly_connected(after):
         names = sorted(cycle)
-        own = next((name for name in names if not image.is_original(_place(started[name][0])) or started[name][0].drop_ins), names[0])
+        own = next(
+            (name for name in names if not image.is_original(_place(started[name][0])) or started[name][0].drop_ins),
+            names[0],
+        )
         lines = [f"{name} is after {', '.join(sorted(after[name] & cycle))}" for name in names]
-        yield fails("ordering-cycle", _place(started[own][0]), f"an ordering cycle of {', '.join(names[:4])}: systemd leaves one of them out", *lines)
+        yield fails(
+            "ordering-cycle",
+            _place(started[own][0]),
+            f"an ordering cycle of {', '.join(names[:4])}: systemd leaves one of them out",
+            *lines,
+        )
 
 
 def _default_order(unit: Unit, name: str) -> tuple[str, ...]:
     """systemd.service(5), systemd.socket(5), systemd.timer(5): default dependencies."""
     if unit.last("DefaultDependencies") in _OFF:
         return ()
-    return {"service": ("sysinit.target", "basic.target"), "socket": ("sysinit.target",), "timer": ("sysinit.target",), "path": ("sysinit.target",)}.get(name.rpartition(".")[2], ())
+    return {
+        "service": ("sysinit.target", "basic.target"),
+        "socket": ("sysinit.target",),
+        "timer": ("sysinit.target",),
+        "path": ("sysinit.target",),
+    }.get(name.rpartition(".")[2], ())
 
 
 def _strongly_connected(after: Mapping[str, set[str]]) -> Iterator[set[str]]:
@@ -236,14 +301,23 @@ def drop_ins(image: Image) -> Findings:
                 continue
             for file in image.root.inside(path):
                 if not file.endswith(".conf") and image.root.files[file].kind == "file":
-                    yield warns("drop-in-for-nothing", file, "its name does not end with .conf, so systemd does not read it")
+                    yield warns(
+                        "drop-in-for-nothing", file, "its name does not end with .conf, so systemd does not read it"
+                    )
             own = [file for file in image.root.inside(path) if file not in image.owners]
             is_pattern = "." not in name or name.endswith("-") or "-." in name or "@" in name
             found = units.find(name)
-            if own and not is_pattern and not _MADE_AT_BOOT.fullmatch(name) and (found is None or not (found.file or found.is_masked)):
+            if (
+                own
+                and not is_pattern
+                and not _MADE_AT_BOOT.fullmatch(name)
+                and (found is None or not (found.file or found.is_masked))
+            ):
                 near = difflib.get_close_matches(name, units.units, 1)
                 cause = f"did you mean {near[0]}?" if near and near[0] != name else ""
-                yield warns("drop-in-for-nothing", own[0], f"there is no unit {name}, which it would change", cause=cause)
+                yield warns(
+                    "drop-in-for-nothing", own[0], f"there is no unit {name}, which it would change", cause=cause
+                )
 
 
 def malformed(image: Image) -> Findings:
@@ -251,19 +325,36 @@ def malformed(image: Image) -> Findings:
     for unit in _units_of(image).units.values():
         for path, line in unit.strange:
             if not image.is_original(path):
-                yield fails("unit-malformed", path, "a line is neither a section nor a setting, or is in no section", line)
+                yield fails(
+                    "unit-malformed", path, "a line is neither a section nor a setting, or is in no section", line
+                )
         for setting in unit.settings:
-            if setting.key in _KNOWN_KEYS or setting.key.startswith(("X-", "Condition", "Assert")) or image.is_original(setting.file):
+            if (
+                setting.key in _KNOWN_KEYS
+                or setting.key.startswith(("X-", "Condition", "Assert"))
+                or image.is_original(setting.file)
+            ):
                 continue
             near = difflib.get_close_matches(setting.key, _KNOWN_KEYS, 1, 0.85)
             if near:
-                yield fails("unit-malformed", setting.file, f"line {setting.number}: {setting.key} is not known", f"{setting.key}={setting.value}", cause=f"did you mean {near[0]}?")
+                yield fails(
+                    "unit-malformed",
+                    setting.file,
+                    f"line {setting.number}: {setting.key} is not known",
+                    f"{setting.key}={setting.value}",
+                    cause=f"did you mean {near[0]}?",
+                )
         if unit.file and unit.name.endswith(".service") and not image.is_original(unit.file) and not unit.is_masked:
             if not any(unit.all("ExecStart")) and not any(unit.all("ExecStop")) and not any(unit.all("SuccessAction")):
                 yield fails("unit-malformed", unit.file, "it has no ExecStart")
             elif len(list(unit.all("ExecStart"))) > 1 and unit.last("Type") not in ("oneshot",):
                 yield fails("unit-malformed", unit.file, "it has several ExecStart, and is not of Type=oneshot")
-        if unit.file and unit.name.endswith(".socket") and not image.is_original(unit.file) and not any(one for key in _LISTENS for one in unit.all(key)):
+        if (
+            unit.file
+            and unit.name.endswith(".socket")
+            and not image.is_original(unit.file)
+            and not any(one for key in _LISTENS for one in unit.all(key))
+        ):
             yield fails("unit-malformed", unit.file, "it listens to nothing")
 
 
@@ -274,7 +365,13 @@ def restarts(image: Image) -> Findings:
         if unit.last("Restart") in _RESTARTS and re.fullmatch(r"0\s*\w*", limit):
             setting = next(one for one in unit.settings if one.key.startswith("StartLimitInterval"))
             if not image.is_original(setting.file):
-                yield warns("restarts-forever", setting.file, f"{unit.name} is started again without a limit", f"Restart={unit.last('Restart')}", f"{setting.key}={limit}")
+                yield warns(
+                    "restarts-forever",
+                    setting.file,
+                    f"{unit.name} is started again without a limit",
+                    f"Restart={unit.last('Restart')}",
+                    f"{setting.key}={limit}",
+                )
 
 
 def timers(image: Image) -> Findings:
@@ -287,13 +384,36 @@ def timers(image: Image) -> Findings:
         other = timer_unit(unit, name)
         found = units.find(other)
         if found is None or found.is_masked:
-            yield fails("timer-wrong", _place(unit), f"it starts {other}, {'which is masked' if found else 'and there is no such unit'}")
+            yield fails(
+                "timer-wrong",
+                _place(unit),
+                f"it starts {other}, {'which is masked' if found else 'and there is no such unit'}",
+            )
         for setting in unit.all("OnCalendar"):
             if not _is_calendar(setting.value):
-                yield fails("timer-wrong", _place(unit, setting), "OnCalendar is not a time of systemd.time(7)", f"OnCalendar={setting.value}")
+                yield fails(
+                    "timer-wrong",
+                    _place(unit, setting),
+                    "OnCalendar is not a time of systemd.time(7)",
+                    f"OnCalendar={setting.value}",
+                )
 
 
-_CALENDAR_WORDS = ("minutely", "hourly", "daily", "monthly", "weekly", "yearly", "quarterly", "semiannually", "annually", "anually", "biannually", "bi-annually", "semi-annually")
+_CALENDAR_WORDS = (
+    "minutely",
+    "hourly",
+    "daily",
+    "monthly",
+    "weekly",
+    "yearly",
+    "quarterly",
+    "semiannually",
+    "annually",
+    "anually",
+    "biannually",
+    "bi-annually",
+    "semi-annually",
+)
 _CALENDAR = re.compile(
     r"((mon|tue|wed|thu|fri|sat|sun)[a-z]*([,-]|\.\.|\s|$))*\s*([\d*,./~]+(-[\d*,./~]+){1,2})?\s*([\d*,./]+(:[\d*,./]+){1,2})?(\s+[A-Za-z/_+-]+\d*)?",
     re.IGNORECASE,
@@ -306,10 +426,14 @@ def _is_calendar(text: str) -> bool:
 
 def generators(image: Image) -> Findings:
     """Generators run before everything else: they are executable, and their interpreter is there."""
-    for folder in ("etc/systemd/system-generators", "usr/local/lib/systemd/system-generators", "usr/lib/systemd/system-generators"):
+    for folder in (
+        "etc/systemd/system-generators",
+        "usr/local/lib/systemd/system-generators",
+        "usr/lib/systemd/system-generators",
+    ):
         for path in image.root.inside(folder):
             file = image.root.files[path]
-            if file.kind == "link" and file.target == "/dev/null" or (file.kind == "file" and not file.size_bytes):
+            if (file.kind == "link" and file.target == "/dev/null") or (file.kind == "file" and not file.size_bytes):
                 continue
             target = image.root.find(path)
             if target is None:
@@ -317,8 +441,16 @@ def generators(image: Image) -> Findings:
             elif target.kind == "file" and not target.mode & 0o111:
                 yield fails("generator-cannot-run", path, f"it is not executable (mode {target.mode:04o})")
             elif (words := image.root.scripts.get(path)) is not None and (not words or not image.root.find(words[0])):
-                yield fails("generator-cannot-run", path, f"its interpreter {words[0] if words else '(none)'} is missing")
-            elif image.root.programs and path not in image.root.programs and words is None and target.kind == "file" and image.root.resolve(path) == path:
+                yield fails(
+                    "generator-cannot-run", path, f"its interpreter {words[0] if words else '(none)'} is missing"
+                )
+            elif (
+                image.root.programs
+                and path not in image.root.programs
+                and words is None
+                and target.kind == "file"
+                and image.root.resolve(path) == path
+            ):
                 yield fails("generator-cannot-run", path, "it is neither a program nor a script that begins with #!")
 
 
@@ -357,13 +489,29 @@ def tmpfiles(image: Image) -> Findings:
             kind, name = words[0], words[1].rstrip("/")
             for word, known, what in ((words[3:4], users, "user"), (words[4:5], groups, "group")):
                 owner = word[0].lstrip(":!") if word else "-"
-                if owner not in ("-", "") and not owner.isdecimal() and owner not in known and "%" not in owner and not image.is_original(path):
+                if (
+                    owner not in ("-", "")
+                    and not owner.isdecimal()
+                    and owner not in known
+                    and "%" not in owner
+                    and not image.is_original(path)
+                ):
                     yield fails("tmpfiles-conflict", path, f"{name}: there is no {what} {owner}", " ".join(words))
             if kind[0] not in "fdDLpqQvcb" or kind.endswith("-"):
                 continue
             first = seen.setdefault((name, ""), (path, words))
-            if first[0] != path and (first[1][0][0], *first[1][2:5]) != (kind[0], *words[2:5]) and not (image.is_original(path) and image.is_original(first[0])):
-                yield warns("tmpfiles-conflict", path, f"{name} is made differently in /{first[0]}, which counts", " ".join(words), " ".join(first[1]))
+            if (
+                first[0] != path
+                and (first[1][0][0], *first[1][2:5]) != (kind[0], *words[2:5])
+                and not (image.is_original(path) and image.is_original(first[0]))
+            ):
+                yield warns(
+                    "tmpfiles-conflict",
+                    path,
+                    f"{name} is made differently in /{first[0]}, which counts",
+                    " ".join(words),
+                    " ".join(first[1]),
+                )
 
 
 def sysusers(image: Image) -> Findings:
@@ -385,7 +533,9 @@ def sysusers(image: Image) -> Findings:
                 yield warns("sysusers-conflict", path, what, " ".join(words))
             other, file = seen.setdefault((kind, number), (name, path))
             if other != name and not (image.is_original(path) and image.is_original(file)):
-                yield warns("sysusers-conflict", path, f"{name} has the number {number} of {other} in /{file}", " ".join(words))
+                yield warns(
+                    "sysusers-conflict", path, f"{name} has the number {number} of {other} in /{file}", " ".join(words)
+                )
 
 
 _MODULE_OF_SETTING = {
@@ -401,8 +551,10 @@ def _has_module(image: Image, name: str) -> bool | None:
     listed = [image.root.text(f"{folder}/{index}") if folder else None for index in ("modules.dep", "modules.builtin")]
     if listed[0] is None:
         return None
-    wanted = re.compile(rf"(^|/){re.escape(name).replace('_', '[-_]').replace('-', '[-_]') if '_' in name or '-' in name else re.escape(name)}\.ko", re.MULTILINE)
-    return any(wanted.search(text) for text in listed if text)
+    names = (
+        re.fullmatch(r"(?:[^:]*/)?([^/:]+)\.ko\b.*", line) for text in listed if text for line in text.splitlines()
+    )
+    return name.replace("-", "_") in {found[1].replace("-", "_") for found in names if found}
 
 
 def _loaded_at_boot(image: Image) -> dict[str, str]:
@@ -430,9 +582,19 @@ def sysctl(image: Image) -> Findings:
                 continue
             module = next((module for pattern, module in _MODULE_OF_SETTING.items() if fnmatchcase(key, pattern)), None)
             if module and _has_module(image, module) is False:
-                yield fails("sysctl-without-module", path, f"{key} is a setting of the module {module}, which the kernel lacks", line)
+                yield fails(
+                    "sysctl-without-module",
+                    path,
+                    f"{key} is a setting of the module {module}, which the kernel lacks",
+                    line,
+                )
             elif module and module not in loaded and not _is_built_in(image, module):
-                yield warns("sysctl-without-module", path, f"{key} is a setting of the module {module}, which nothing loads before", line)
+                yield warns(
+                    "sysctl-without-module",
+                    path,
+                    f"{key} is a setting of the module {module}, which nothing loads before",
+                    line,
+                )
 
 
 def _is_built_in(image: Image, name: str) -> bool:

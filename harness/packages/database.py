@@ -55,7 +55,6 @@ class PackageDatabase(Protocol):
         ``links`` maps the links in the tree's first folder to their targets.
         """
 
-
     def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         """The MD5 in hex of each file as its package brought it, from files whose paths match `owner_files` or `sum_files`;
         ``links`` as above. Empty for a database that has other digests."""

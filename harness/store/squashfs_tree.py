@@ -176,7 +176,9 @@ def _visit(header: bytes, data: _Data, visitor: Visitor, algorithm: str) -> dict
     files, same = _files(header)
     total_bytes = sum(file.size_bytes for file in files.values())
     if total_bytes > _MOST_BYTES:
-        raise ValueError(f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read")
+        raise ValueError(
+            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
+        )
     visitor.names({**files, **{name: files[other] for name, other in same.items() if other in files}})
     for name, file in files.items():
         if file.kind == "file":

@@ -42,7 +42,9 @@ def read_attributes(image: Path) -> Attributes | None:
             with_attributes, listed = _inodes(tables.read(inodes, folders)[0], block_bytes)
             parents = _parents(*tables.read(folders, end), folders, listed)
             values = _values(tables, xattrs)
-            return {_path(inode, parents): values[index] for inode, index in with_attributes.items() if inode in parents}
+            return {
+                _path(inode, parents): values[index] for inode, index in with_attributes.items() if inode in parents
+            }
     except (struct.error, IndexError, KeyError, ValueError, zlib.error, lzma.LZMAError, process.CommandFailed) as error:
         raise ImageError(f"{image} is damaged: its tables cannot be read ({error})") from error
 
@@ -149,7 +151,9 @@ def _blocks(size: int, fragment: int, block_bytes: int) -> int:
     return size // block_bytes if fragment != _NONE else -(-size // block_bytes)
 
 
-def _parents(table: bytes, starts: dict[int, int], begin: int, folders: dict[int, _Folder]) -> dict[int, tuple[int, str]]:
+def _parents(
+    table: bytes, starts: dict[int, int], begin: int, folders: dict[int, _Folder]
+) -> dict[int, tuple[int, str]]:
     """The folder and the name of each inode; the root is in none."""
     parents = dict[int, tuple[int, str]]()
     for folder, (block, offset, size) in folders.items():

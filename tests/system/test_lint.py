@@ -146,11 +146,15 @@ class Trees:
         self._log = folder / "log"
         self.modules = f"/usr/lib/modules/{good.manifest.kernel_version}"
 
-    def plant(self, name: str, *plants: Plant, options: tuple[str, ...] = ("-comp", "zstd", "-Xcompression-level", "1")) -> Artifacts:
+    def plant(
+        self, name: str, *plants: Plant, options: tuple[str, ...] = ("-comp", "zstd", "-Xcompression-level", "1")
+    ) -> Artifacts:
         folder = self.folder / name
         folder.mkdir()
         tree, rootfs = folder / "tree", folder / "rootfs.squashfs"
-        script = "\n".join([f"set -e; cd {tree}", UNIT, *(plant.shell.replace("{modules}", self.modules) for plant in plants)])
+        script = "\n".join(
+            [f"set -e; cd {tree}", UNIT, *(plant.shell.replace("{modules}", self.modules) for plant in plants)]
+        )
         unpack = f"unsquashfs -no-progress -quiet -dest {tree} {self.good.rootfs}"
         pack = f"mksquashfs {tree} {rootfs} -noappend -no-progress -quiet -xattrs {' '.join(options)}"
         chroot.run(["bash", "-c", f"{unpack} && ( {script}\n ) && {pack} && rm -rf {tree}"], log=self._log)
@@ -194,10 +198,18 @@ def test_the_reasons_of_the_good_image_are_needed(artifacts: Artifacts, base: Im
 
 
 @pytest.mark.parametrize(("name", "plants"), [("many", MANY), ("few", FEW)])
-def test_each_planted_fault_is_found_and_named(name: str, plants: tuple[Plant, ...], trees: Trees, found_in: Found) -> None:
+def test_each_planted_fault_is_found_and_named(
+    name: str, plants: tuple[Plant, ...], trees: Trees, found_in: Found
+) -> None:
     found = found_in(trees.plant(name, *plants))
 
-    planted = [(plant.id, plant.path.replace("{modules}", trees.modules).replace("{version}", trees.good.manifest.kernel_version)) for plant in plants]
+    planted = [
+        (
+            plant.id,
+            plant.path.replace("{modules}", trees.modules).replace("{version}", trees.good.manifest.kernel_version),
+        )
+        for plant in plants
+    ]
     assert [one for one in planted if one not in found] == []
     assert all(finding.cause and finding.next for finding in found.values())
 
