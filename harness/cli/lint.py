@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Say from the files of a build, before any boot, what is wrong with it: what keeps it from booting, units that cannot
-start, what the builder left behind, secrets and open doors, what the definition demands and the build lacks, and growth.
+start, what the builder left behind, secrets and open doors, what the definition demands and the build lacks, growth.
 Nothing of the image is run, and root is not needed.
 """
 _EPILOG = """\
@@ -47,6 +47,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _lint(options: argparse.Namespace) -> int:
+    from harness.core.errors import ImageError, UsageError
     from harness.lint import lint
     from harness.promotion.select import select
 
@@ -54,7 +55,10 @@ def _lint(options: argparse.Namespace) -> int:
         artifacts = select(options.build, options.tree, stack).artifacts
         previous = select(options.previous, options.tree, stack).artifacts if options.previous else None
         definition = _definition(artifacts, options.images_dir)
-        report = lint(artifacts, definition, previous=previous, show=_ignore if options.json else _show)
+        try:
+            report = lint(artifacts, definition, previous=previous, show=_ignore if options.json else _show)
+        except ImageError as error:  # here a damaged file is bad input: nothing was found out about the image
+            raise UsageError(str(error)) from error
     if options.json:
         print_json(report)
     else:

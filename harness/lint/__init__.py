@@ -6,9 +6,9 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 
-from harness.lint import boot, declared, leftovers, secrets, sizes, units
+from harness.lint import boot, declared, leftovers, secrets, settings, sizes, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.lint.image import Image, read_image
 from harness.model.artifacts import Artifacts
@@ -18,7 +18,7 @@ __all__ = ["LintFailed", "LintFinding", "LintReport", "Severity", "check", "lint
 
 Check = Callable[[Image], Iterator[LintFinding]]
 
-_CLASSES = (boot, units, leftovers, secrets, declared, sizes)
+_CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
 BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
 """They need the names, modes and owners of the root's files only, so they come first."""
 BY_CONTENTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_CONTENTS)
@@ -100,7 +100,9 @@ def lint(
 
     `UsageError` for a root file system that is not a squashfs, `ImageError` for a damaged one.
     """
-    collector = _Collector(definition.lint_allow if definition else (), today or date.today(), show)
+    collector = _Collector(
+        definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
+    )
     image = read_image(artifacts, definition, previous, lambda names: collector.run(BY_NAMES, names))
     collector.run(BY_CONTENTS, image)
     for number, allowance in enumerate(collector.allow):
@@ -119,7 +121,7 @@ def lint(
 
 def check(image: Image) -> list[LintFinding]:
     """All findings about a value; nothing is read."""
-    collector = _Collector((), date.today(), lambda _: None)
+    collector = _Collector((), date.max, lambda _: None)
     collector.run(BY_NAMES, image)
     collector.run(BY_CONTENTS, image)
     return collector.found

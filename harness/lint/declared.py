@@ -21,8 +21,10 @@ _CLOCK_UNITS = (
     "systemd-timesyncd.service", "chrony.service", "chronyd.service", "ntp.service", "ntpd.service", "ntpsec.service",
     "openntpd.service", "ptp4l.service", "phc2sys.service", "linuxptp.service", "timemaster.service",
 )  # fmt: skip
-_UPLOADERS = ("systemd-journal-upload.service", "rsyslog.service", "syslog-ng.service", "fluent-bit.service", "vector.service",
-              "promtail.service", "filebeat.service", "td-agent.service", "alloy.service", "fluentd.service")  # fmt: skip
+_UPLOADERS = (
+    "systemd-journal-upload.service", "rsyslog.service", "syslog-ng.service", "fluent-bit.service", "vector.service",
+    "promtail.service", "filebeat.service", "td-agent.service", "alloy.service", "fluentd.service",
+)  # fmt: skip
 _MICROCODE = re.compile(
     r"kernel/x86/microcode/(GenuineIntel|AuthenticAMD)\.bin|(usr/)?lib/firmware/(intel|amd)-ucode/.+"
 )
@@ -131,7 +133,7 @@ def persistent_paths(image: Image) -> Findings:
                 name,
                 "it has no defaults in /usr/share/persist: a new host finds nothing there",
             )
-    for path, file in tree.files.items():
+    for path in tree.files:
         if path.startswith("data/"):
             yield fails("persistent-path-wrong", path, "the disk of the host is mounted over it: this content is lost")
             return

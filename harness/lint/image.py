@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.core.errors import BootproofError, UsageError
+from harness.lint.known import known
 from harness.lint.tree import Look, Tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
@@ -38,8 +39,8 @@ class Previous:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """``initrd`` is None while only the names of the root were read. ``owners`` maps a path to its package, and ``sums``
-    to the MD5 that the package gave it; ``own`` are the MD5s of the definition's own files. ``compression`` is the
+    """``initrd`` is None while only the names of the root were read. ``owners`` maps a path to its package, ``sums`` to
+    the MD5 that the package gave it; ``own`` are the MD5s of the definition's own files. ``compression`` is the
     root's."""
 
     root: Tree
@@ -70,8 +71,8 @@ def read_image(
     previous: Artifacts | None = None,
     show_names: Callable[[Image], None] = lambda _: None,
 ) -> Image:
-    """Read kernel, initrd and root file system once. ``show_names`` gets the image as soon as the names of its files are
-    known, long before their contents.
+    """Read kernel, initrd and root file system once. ``show_names`` gets the image as soon as the names of its files
+    are known, long before their contents.
 
     `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
     """
@@ -109,8 +110,7 @@ def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
     return {path.strip("/"): file for path, file in files.items()}
 
 
-_CAPABILITIES = ["chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"]
-"""In the order of their numbers: Linux, include/uapi/linux/capability.h."""
+_CAPABILITIES = known("capabilities").split()
 
 
 def _capabilities(rootfs: Path) -> dict[str, tuple[str, ...]] | None:

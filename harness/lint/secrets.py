@@ -60,7 +60,7 @@ def setid(image: Image) -> Findings:
                 name in needed
                 and path.startswith(("usr/", "bin/", "sbin/"))
                 and needed[name] & ~bits
-                and not _is_shadowed(image, path)
+                and not _is_shadowed(path)
             ):
                 yield fails("setid-lost", path, f"it needs mode {needed[name] | 0o755:04o}, and has {file.mode:04o}")
 
@@ -78,14 +78,13 @@ def capabilities(image: Image) -> Findings:
             )
     for path, file in image.root.files.items():
         name = path.rpartition("/")[2]
-        if name in _known().need_capabilities and file.kind == "file" and file.mode & 0o111 and path in image.owners:
-            if path not in given and not file.mode & _SETUID:
-                yield fails(
-                    "setid-lost", path, f"it needs {', '.join(sorted(_known().capable[name]))}, and has no capabilities"
-                )
+        is_candidate = name in _known().need_capabilities and file.kind == "file" and path in image.owners
+        if is_candidate and file.mode & 0o111 and not file.mode & _SETUID and path not in given:
+            wanted = ", ".join(sorted(_known().capable[name]))
+            yield fails("setid-lost", path, f"it needs {wanted}, and has no capabilities")
 
 
-def _is_shadowed(image: Image, path: str) -> bool:
+def _is_shadowed(path: str) -> bool:
     """Files of this name in places from which nobody runs them."""
     return path.startswith(("usr/share/", "usr/lib/modules/", "usr/src/"))
 
@@ -202,18 +201,19 @@ def passwords(image: Image) -> Findings:
                         "(the hash is not shown)",
                     )
         shadow = tree.files.get("etc/shadow")
-        if shadow and shadow.mode & 0o027 and not tree.place:
-            if shadow.mode & 0o007 or (shadow.mode & 0o020):
-                yield fails(
-                    "password-open",
-                    tree.named("etc/shadow"),
-                    "others than root may read or write it",
-                    f"mode {shadow.mode:04o}",
-                )
+        if shadow and shadow.mode & 0o027 and not tree.place and (shadow.mode & 0o007 or (shadow.mode & 0o020)):
+            yield fails(
+                "password-open",
+                tree.named("etc/shadow"),
+                "others than root may read or write it",
+                f"mode {shadow.mode:04o}",
+            )
 
 
-_SSHD_DEFAULTS = {"permitrootlogin": "prohibit-password", "passwordauthentication": "yes", "permitemptypasswords": "no",
-                  "kbdinteractiveauthentication": "yes", "hostbasedauthentication": "no", "strictmodes": "yes"}  # fmt: skip
+_SSHD_DEFAULTS = {
+    "permitrootlogin": "prohibit-password", "passwordauthentication": "yes", "permitemptypasswords": "no",
+    "kbdinteractiveauthentication": "yes", "hostbasedauthentication": "no", "strictmodes": "yes",
+}  # fmt: skip
 
 
 def sshd(image: Image) -> Findings:
@@ -249,8 +249,11 @@ def sshd(image: Image) -> Findings:
         yield fails("sshd-open", file, "sshd does not start: it does not know a line", line)
 
 
-_SSHD_VALUES = {"permitrootlogin": {"yes", "no", "prohibit-password", "without-password", "forced-commands-only"},
-                **dict.fromkeys(("passwordauthentication", "permitemptypasswords", "pubkeyauthentication", "usepam", "strictmodes"), {"yes", "no"})}  # fmt: skip
+_YES_OR_NO = ("passwordauthentication", "permitemptypasswords", "pubkeyauthentication", "usepam", "strictmodes")
+_SSHD_VALUES = {
+    **dict.fromkeys(_YES_OR_NO, ("yes", "no")),
+    "permitrootlogin": ("yes", "no", "prohibit-password", "without-password", "forced-commands-only"),
+}
 
 
 def _read_sshd(

@@ -37,7 +37,10 @@ _SCANNED_BYTES = 1 * _MIB
 
 SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
     # form: one of these parts is in it, which is quick to see, and its whole form
-    "a private key": ((b"PRIVATE KEY-----",), r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{60,}"),
+    "a private key": (
+        (b"PRIVATE KEY-----",),
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{60,}",
+    ),
     "a private key of PuTTY": ((b"PuTTY-User-Key-File",), r"(?m)^PuTTY-User-Key-File-\d"),
     "a private key of PGP": ((b"PGP PRIVATE KEY BLOCK",), r"(?m)^-----BEGIN PGP PRIVATE KEY BLOCK-----"),
     "a key of age": ((b"AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),

@@ -31,8 +31,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """``file`` is empty for a unit of which there are only drop-ins or links; ``strange`` are lines that are no settings,
-    as pairs of a file and a line."""
+    """``file`` is empty for a unit of which there are only drop-ins or links; ``strange`` are lines that are no
+    settings, as pairs of a file and a line."""
 
     name: str
     file: str = ""
@@ -152,7 +152,9 @@ def read_units(tree: Tree) -> Units:
                     drop_ins.setdefault(stem, {}).setdefault(drop_in.rpartition("/")[2], drop_in)
             elif _NAME.fullmatch(name) and name not in files and name not in aliases and name not in masked:
                 target = tree.resolve(path)
-                if (file.kind == "link" and file.target == "/dev/null") or (file.kind == "file" and not file.size_bytes):
+                if (file.kind == "link" and file.target == "/dev/null") or (
+                    file.kind == "file" and not file.size_bytes
+                ):
                     masked.add(name)
                 elif (
                     file.kind == "link"

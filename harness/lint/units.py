@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
+from harness.lint.known import known
+from harness.lint.settings import effective, names_in, rows
 from harness.lint.tree import Tree
 from harness.lint.unit_files import FOLDERS, Setting, Unit, Units, read_units, timer_unit
 
@@ -52,9 +53,7 @@ _OPTIONAL = frozenset(
     }
 )
 """Names that systemd's own units mention for programs that an image need not have."""
-_KNOWN_KEYS = frozenset(
-    ["Description", "Documentation", "Wants", "Requires", "Requisite", "BindsTo", "PartOf", "Upholds", "Conflicts", "Before", "After", "OnFailure", "OnSuccess", "PropagatesReloadTo", "ReloadPropagatedFrom", "JoinsNamespaceOf", "RequiresMountsFor", "WantsMountsFor", "DefaultDependencies", "Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance", "Type", "ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition", "Restart", "RestartSec", "RestartSteps", "RestartMaxDelaySec", "TimeoutSec", "TimeoutStartSec", "TimeoutStopSec", "RemainAfterExit", "PIDFile", "BusName", "GuessMainPID", "NotifyAccess", "WatchdogSec", "SuccessExitStatus", "RestartPreventExitStatus", "User", "Group", "SupplementaryGroups", "DynamicUser", "WorkingDirectory", "RootDirectory", "Environment", "EnvironmentFile", "PassEnvironment", "StandardInput", "StandardOutput", "StandardError", "SyslogIdentifier", "LimitNOFILE", "LimitNPROC", "LimitMEMLOCK", "LimitCORE", "UMask", "Nice", "OOMScoreAdjust", "KillMode", "KillSignal", "SendSIGKILL", "FinalKillSignal", "RuntimeDirectory", "StateDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "PrivateTmp", "PrivateDevices", "PrivateNetwork", "PrivateUsers", "ProtectSystem", "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "NoNewPrivileges", "CapabilityBoundingSet", "AmbientCapabilities", "SystemCallFilter", "SystemCallArchitectures", "RestrictNamespaces", "RestrictAddressFamilies", "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "Delegate", "Slice", "CPUQuota", "CPUWeight", "IOWeight", "MemoryMax", "MemoryHigh", "MemoryLow", "TasksMax", "DeviceAllow", "DevicePolicy", "LoadCredential", "SetCredential", "ImportCredential", "ListenStream", "ListenDatagram", "SocketUser", "SocketGroup", "SocketMode", "Accept", "Service", "OnCalendar", "OnBootSec", "OnActiveSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec", "Persistent", "AccuracySec", "RandomizedDelaySec", "Unit", "WakeSystem", "StartLimitIntervalSec", "StartLimitBurst", "StartLimitAction", "FailureAction", "SuccessAction", "JobTimeoutSec", "RefuseManualStart", "RefuseManualStop", "AllowIsolate", "IgnoreOnIsolate", "StopWhenUnneeded", "What", "Where", "Options", "PathExists", "PathChanged", "PathModified", "DirectoryNotEmpty", "MakeDirectory"]
-)
+_KNOWN_KEYS = frozenset(known("unit_settings").split())
 _RESTARTS = ("always", "on-failure", "on-abnormal", "on-success", "on-abort", "on-watchdog")
 
 
@@ -117,8 +116,8 @@ def programs(image: Image) -> Findings:
 
 def users(image: Image) -> Findings:
     """Users and groups of units exist, or systemd-sysusers makes them."""
-    known = {"User": _names(image.root, "etc/passwd"), "Group": _names(image.root, "etc/group")}
-    made = [words for path in _effective(image.root, "sysusers.d") for words in _rows(image.root, path)]
+    known = {"User": names_in(image.root, "etc/passwd"), "Group": names_in(image.root, "etc/group")}
+    made = [words for path in effective(image.root, "sysusers.d") for words in rows(image.root, path)]
     known["User"] |= {words[1] for words in made if words[0].rstrip("!") in ("u",) and len(words) > 1}
     known["Group"] |= {words[1] for words in made if words[0].rstrip("!") in ("u", "g") and len(words) > 1}
     for unit, _ in in_boot(image).values():
@@ -136,10 +135,6 @@ def users(image: Image) -> Findings:
                     if name not in names and not name.isdecimal() and "%" not in name:
                         what = f"{key}: there is no {'user' if 'User' in key else 'group'} {name}"
                         yield fails("unit-user-missing", _place(unit, setting), what, f"{key}={setting.value}")
-
-
-def _names(tree: Tree, path: str) -> set[str]:
-    return {line.partition(":")[0] for line in (tree.text(path) or "").splitlines()}
 
 
 def dependencies(image: Image) -> Findings:
@@ -454,156 +449,7 @@ def generators(image: Image) -> Findings:
                 yield fails("generator-cannot-run", path, "it is neither a program nor a script that begins with #!")
 
 
-# tmpfiles, sysusers, sysctl, modules
-
-
-def _effective(tree: Tree, name: str) -> list[str]:
-    """The files of a folder such as tmpfiles.d that count: /etc before /usr, by name."""
-    found = dict[str, str]()
-    for folder in (f"etc/{name}", f"usr/local/lib/{name}", f"usr/lib/{name}", f"lib/{name}"):
-        for path in tree.inside(folder):
-            if path.endswith(".conf"):
-                found.setdefault(path.rpartition("/")[2], path)
-    return [found[base] for base in sorted(found)]
-
-
-def _rows(tree: Tree, path: str) -> Iterator[list[str]]:
-    for line in (tree.text(path) or "").splitlines():
-        words = line.split()
-        if words and not words[0].startswith(("#", ";")):
-            yield words
-
-
-def tmpfiles(image: Image) -> Findings:
-    """Two files that make one path differently, and owners that do not exist."""
-    tree = image.root
-    users, groups = _names(tree, "etc/passwd"), _names(tree, "etc/group")
-    made = [words for path in _effective(tree, "sysusers.d") for words in _rows(tree, path)]
-    users |= {words[1] for words in made if words[0].startswith("u") and len(words) > 1}
-    groups |= {words[1] for words in made if words[0][0] in "ug" and len(words) > 1}
-    seen = dict[tuple[str, str], tuple[str, list[str]]]()
-    for path in _effective(tree, "tmpfiles.d"):
-        for words in _rows(tree, path):
-            if len(words) < 2:
-                continue
-            kind, name = words[0], words[1].rstrip("/")
-            for word, known, what in ((words[3:4], users, "user"), (words[4:5], groups, "group")):
-                owner = word[0].lstrip(":!") if word else "-"
-                if (
-                    owner not in ("-", "")
-                    and not owner.isdecimal()
-                    and owner not in known
-                    and "%" not in owner
-                    and not image.is_original(path)
-                ):
-                    yield fails("tmpfiles-conflict", path, f"{name}: there is no {what} {owner}", " ".join(words))
-            if kind[0] not in "fdDLpqQvcb" or kind.endswith("-"):
-                continue
-            first = seen.setdefault((name, ""), (path, words))
-            if (
-                first[0] != path
-                and (first[1][0][0], *first[1][2:5]) != (kind[0], *words[2:5])
-                and not (image.is_original(path) and image.is_original(first[0]))
-            ):
-                yield warns(
-                    "tmpfiles-conflict",
-                    path,
-                    f"{name} is made differently in /{first[0]}, which counts",
-                    " ".join(words),
-                    " ".join(first[1]),
-                )
-
-
-def sysusers(image: Image) -> Findings:
-    """Two names with one number, or a number that passwd(5) gives to another name."""
-    tree = image.root
-    given = {kind: {row[0]: row[2] for line in (tree.text(file) or "").splitlines() if len(row := line.split(":")) > 2}
-             for kind, file in (("u", "etc/passwd"), ("g", "etc/group"))}  # fmt: skip
-    seen = dict[tuple[str, str], tuple[str, str]]()
-    for path in _effective(tree, "sysusers.d"):
-        for words in _rows(tree, path):
-            kind, number = words[0].rstrip("!"), (words[2].partition(":")[0] if len(words) > 2 else "-")
-            if kind not in given or not number.isdecimal():
-                continue
-            name = words[1]
-            has = given[kind].get(name)
-            holder = next((other for other, value in given[kind].items() if value == number and other != name), None)
-            if (has and has != number) or (holder and not has):
-                what = f"{name} shall have the number {number}, " + (f"and has {has}" if has else f"which {holder} has")
-                yield warns("sysusers-conflict", path, what, " ".join(words))
-            other, file = seen.setdefault((kind, number), (name, path))
-            if other != name and not (image.is_original(path) and image.is_original(file)):
-                yield warns(
-                    "sysusers-conflict", path, f"{name} has the number {number} of {other} in /{file}", " ".join(words)
-                )
-
-
-_MODULE_OF_SETTING = {
-    "net.bridge.bridge-nf-*": "br_netfilter", "net.netfilter.nf_conntrack*": "nf_conntrack", "net.nf_conntrack*": "nf_conntrack",
-    "net.ipv4.vs.*": "ip_vs", "net.mpls.*": "mpls_router", "net.sctp.*": "sctp", "net.rds.*": "rds", "sunrpc.*": "sunrpc",
-    "fs.nfs.*": "lockd", "fs.fuse.*": "fuse", "dev.parport.*": "parport", "net.dccp.*": "dccp", "net.tipc.*": "tipc", "net.x25.*": "x25",
-}  # fmt: skip
-
-
-def _has_module(image: Image, name: str) -> bool | None:
-    """Whether the kernel has the module, built in or as a file; None if that is unknown."""
-    folder = image.root.resolve(f"lib/modules/{image.manifest.kernel_version}")
-    listed = [image.root.text(f"{folder}/{index}") if folder else None for index in ("modules.dep", "modules.builtin")]
-    if listed[0] is None:
-        return None
-    names = (
-        re.fullmatch(r"(?:[^:]*/)?([^/:]+)\.ko\b.*", line) for text in listed if text for line in text.splitlines()
-    )
-    return name.replace("-", "_") in {found[1].replace("-", "_") for found in names if found}
-
-
-def _loaded_at_boot(image: Image) -> dict[str, str]:
-    files = [*_effective(image.root, "modules-load.d"), "etc/modules"]
-    return {words[0]: path for path in files for words in _rows(image.root, path)}
-
-
-def modules_to_load(image: Image) -> Findings:
-    """modules-load.d(5) names modules that are there: systemd-modules-load.service fails otherwise."""
-    for name, path in _loaded_at_boot(image).items():
-        if _has_module(image, name) is False:
-            yield fails("module-to-load-missing", path, f"the kernel has no module {name}", name)
-
-
-def sysctl(image: Image) -> Findings:
-    """Settings of modules that are not there, or that nothing loads before they are set."""
-    loaded = {name.replace("-", "_") for name in _loaded_at_boot(image)}
-    for path in [*_effective(image.root, "sysctl.d"), "etc/sysctl.conf"]:
-        if image.is_original(path):
-            continue
-        for line in (image.root.text(path) or "").splitlines():
-            key, equals, _ = line.partition("=")
-            key = key.strip().lstrip("-").replace("/", ".")
-            if not equals or key.startswith(("#", ";")):
-                continue
-            module = next((module for pattern, module in _MODULE_OF_SETTING.items() if fnmatchcase(key, pattern)), None)
-            if module and _has_module(image, module) is False:
-                yield fails(
-                    "sysctl-without-module",
-                    path,
-                    f"{key} is a setting of the module {module}, which the kernel lacks",
-                    line,
-                )
-            elif module and module not in loaded and not _is_built_in(image, module):
-                yield warns(
-                    "sysctl-without-module",
-                    path,
-                    f"{key} is a setting of the module {module}, which nothing loads before",
-                    line,
-                )
-
-
-def _is_built_in(image: Image, name: str) -> bool:
-    text = image.root.text(f"lib/modules/{image.manifest.kernel_version}/modules.builtin") or ""
-    return f"/{name}.ko" in text or f"/{name.replace('_', '-')}.ko" in text
-
-
 BY_NAMES = ()
 BY_CONTENTS = (
-    programs, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers, generators, tmpfiles,
-    sysusers, modules_to_load, sysctl,
+    programs, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers, generators,
 )  # fmt: skip

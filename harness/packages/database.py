@@ -56,8 +56,8 @@ class PackageDatabase(Protocol):
         """
 
     def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
-        """The MD5 in hex of each file as its package brought it, from files whose paths match `owner_files` or `sum_files`;
-        ``links`` as above. Empty for a database that has other digests."""
+        """The MD5 in hex of each file as its package brought it, from files whose paths match `owner_files` or
+        `sum_files`; ``links`` as above. Empty for a database that has other digests."""
 
 
 NO_FILES = r"(?!)"

@@ -119,7 +119,7 @@ def looks(item: pytest.Item) -> bool:
 
 
 def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> None:
-    """Before anything is deselected: drop tests without an entry, group and sort the others: lint, then the longest first.
+    """Before anything is deselected: drop tests without an entry, group and sort the others, lint and then the longest.
 
     ``prepared`` has the durations of earlier runs.
     """

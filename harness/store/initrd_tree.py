@@ -216,7 +216,7 @@ def _entries(data: _Bytes, files: dict[str, TreeFile], visitor: Visitor, algorit
         header = data.take(110)
         if header[:6] not in _NEWC:
             raise ValueError(f"{header[:6]!r} begins no file of an archive")
-        ino, mode, uid, gid, links, mtime, size = (int(header[at : at + 8], 16) for at in range(6, 62, 8))
+        _, mode, uid, gid, links, mtime, size = (int(header[at : at + 8], 16) for at in range(6, 62, 8))
         major, minor, name_bytes = (int(header[at : at + 8], 16) for at in (78, 86, 94))
         if name_bytes > _MOST_NAME_BYTES or len(files) > _MOST_FILES:
             raise ValueError(f"it has a name of {name_bytes:,} bytes, or more than {_MOST_FILES:,} files")

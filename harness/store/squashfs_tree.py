@@ -45,8 +45,8 @@ _MOST_BYTES = 64 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
-    """``content`` is a SHA-256, or another digest that was asked for, in hex; ``target`` is that of a link, or the device
-    number; ``mode`` has no type bits."""
+    """``content`` is a SHA-256, or another digest that was asked for, in hex; ``target`` is that of a link, or the
+    device number; ``mode`` has no type bits."""
 
     kind: str
     mode: int

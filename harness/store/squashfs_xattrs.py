@@ -1,5 +1,6 @@
-"""The extended attributes of a squashfs, which unsquashfs 4.5 does not print: Linux, Documentation/filesystems/squashfs.rst
-and fs/squashfs/squashfs_fs.h. Only the tables are read, never the contents of files.
+"""The extended attributes of a squashfs, which unsquashfs 4.5 does not print. Only tables are read, no file's contents.
+
+The format is that of Linux, Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h.
 """
 
 from __future__ import annotations

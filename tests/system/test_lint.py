@@ -4,6 +4,8 @@ Each plant is a small change by a shell in the unpacked root file system. Those 
 different trees.
 """
 
+# ruff: noqa: E501  # a plant is one line of a shell
+
 from __future__ import annotations
 
 import gzip
@@ -268,7 +270,7 @@ def test_hostile_trees_are_one_sentence(trees: Trees, capsys: pytest.CaptureFixt
     with (broken / "rootfs.squashfs").open("r+b") as file:
         file.seek(4)
         file.write((50_000_000).to_bytes(4, "little"))
-    assert main(["lint", str(broken)]) in (1, 4)
+    assert main(["lint", str(broken)]) == 4
     printed = capsys.readouterr()
     assert "50,000,000 files" in printed.err
     assert len(printed.err.splitlines()) == 1
