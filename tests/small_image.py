@@ -40,7 +40,9 @@ Content = str | bytes | tuple[str, str] | None
 
 PROGRAMS = ("bash", "true", "curl", "kexec", "mount", "sshd", "su", "find", "python3")
 GOOD: Mapping[str, Content] = {
-    **{f"{folder}/": "" for folder in ("proc", "sys", "dev", "run", "etc", "usr", "var", "root", "data", "var/log/journal")},
+    **{f"{folder}/": "" for folder in ("proc", "sys", "dev", "run", "etc", "usr", "var", "root", "data")},
+    "var/log/journal": ("->", "/data/var/log/journal"),
+    "usr/share/persist/var/log/journal/": "",
     "tmp/": "",
     "var/tmp/": "",
     **{name: ("->", f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")},

@@ -111,7 +111,8 @@ def _modules_of(tree: Tree, version: str, indexes: tuple[str, ...]) -> Findings:
 def modules_indexed(image: Image) -> Findings:
     """modules.dep lists exactly the modules that are there."""
     for tree in image.trees:
-        folder = tree.resolve(f"lib/modules/{image.manifest.kernel_version}")
+        places = (tree.resolve(f"{folder}/{image.manifest.kernel_version}") for folder in _MODULES)
+        folder = next(filter(None, places), None)
         listed_text = tree.text(f"{folder}/modules.dep") if folder else None
         if folder is None or listed_text is None:
             continue

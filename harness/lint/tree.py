@@ -28,7 +28,8 @@ _TEXTS = re.compile(
     r"|(usr/(local/)?)?lib/(tmpfiles|sysusers|modules-load|sysctl|modprobe|environment|binfmt)\.d/.*"
     r"|usr/lib/(os-release|initrd-release|persist/config)|usr/share/polkit-1/rules\.d/.*"
     r"|(usr/)?lib/modules/[^/]+/modules\.(dep|builtin|order|softdep)"
-    r"|(root|home/[^/]+)/.*|var/spool/cron/.*|var/lib/polkit-1/.*|boot/config-.*|boot/loader/.*"
+    r"|(var/lib/(dbus|systemd)/)?machine-id|(.*/)?\.ssh/authorized_keys2?|(.*/)?\.(netrc|pypirc|git-credentials)"
+    r"|(.*/)?\.(aws|docker|kube|config/gh)/[^/]+|(root|home/[^/]+)/.*|var/spool/cron/.*|var/lib/polkit-1/.*|boot/config-.*|boot/loader/.*"
 )
 _DRIVERS_OF_ROOT = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/fs/squashfs/squashfs\.ko(\.\w+)?")
 _OPENS = re.compile(rb"lib(?:lzma|zstd|z)\.so\.[0-9.]+(?=[\0\"])")

@@ -62,7 +62,7 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("unit-masked", f"/{UNITS}/ssh.service", {f"{UNITS}/ssh.service": ("->", "/dev/null")}),
     ("unit-masked", f"/{UNITS}/a.service", {**enabled("a.service", "[Unit]\nRequires=b.service\n[Service]\nExecStart=/bin/true\n"), f"{UNITS}/b.service": ""}),
     ("unit-not-enabled", "/usr/lib/systemd/system/ssh.service", {f"{WANTS}/ssh.service": None}),
-    ("ordering-cycle", f"/{UNITS}/a.service", {**enabled("a.service", "[Unit]\nAfter=b.service\n[Service]\nExecStart=/bin/true\n"), **enabled("b.service", "[Unit]\nBefore=sysinit.target\n[Service]\nExecStart=/bin/true\n")}),
+    ("ordering-cycle", f"/{UNITS}/b.service", {**enabled("a.service", "[Unit]\nAfter=b.service\n[Service]\nExecStart=/bin/true\n"), **enabled("b.service", "[Unit]\nBefore=sysinit.target\n[Service]\nExecStart=/bin/true\n")}),
     ("drop-in-for-nothing", f"/{UNITS}/b.service.d/x.conf", {f"{UNITS}/b.service.d/x.conf": "[Unit]\n"}),
     ("drop-in-for-nothing", f"/{UNITS}/ssh.service.d/x.cfg", {f"{UNITS}/ssh.service.d/x.cfg": "[Unit]\n"}),
     ("unit-malformed", f"/{UNITS}/a.service", enabled("a.service", "[Service]\nExecStart=/bin/true\nRestrat=always\n")),
