@@ -1,5 +1,7 @@
 """A small good image as a value of lint, and the same with changes: no file is written or read."""
 
+# ruff: noqa: E501  # a file is one line
+
 from __future__ import annotations
 
 import hashlib
@@ -30,7 +32,9 @@ def elf(needed: tuple[str, ...] = (), *, interpreter: str = "/lib64/ld.so", mach
     dynamic = b"".join(struct.pack("<qQ", *entry) for entry in [*entries, (5, strings_at), (0, 0)])
     size = dynamic_at + len(dynamic)
     segments = [(1, 0, size), (3 if interpreter else 4, loader_at, len(loader)), (2, dynamic_at, len(dynamic))]
-    head = b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
+    head = (
+        b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
+    )
     table = b"".join(struct.pack("<IIQQQQQQ", one, 5, at, at, at, length, length, 1) for one, at, length in segments)
     return head + table + names + loader + dynamic
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from harness.lint import boot, declared, leftovers, secrets, settings, sizes, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.lint.image import Image, read_image
+from harness.lint.tree import Stage
 from harness.model.artifacts import Artifacts
 from harness.model.definition import Allowance, ImageDefinition
 
@@ -21,7 +22,10 @@ Check = Callable[[Image], Iterator[LintFinding]]
 _CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
 BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
 """They need the names, modes and owners of the root's files only, so they come first."""
+BY_ETC: tuple[Check, ...] = (leftovers.settings, leftovers.resolver, secrets.passwords, secrets.sshd)
+"""They need the texts of /etc besides, which come long before most of the others; what they find is found once."""
 BY_CONTENTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_CONTENTS)
+_EARLY = {Stage.NAMES: BY_NAMES, Stage.ETC: BY_ETC}
 _MOST_OF_ONE_KIND = 50
 """Further findings with one id are counted: a hostile image could have millions."""
 
@@ -103,7 +107,7 @@ def lint(
     collector = _Collector(
         definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
     )
-    image = read_image(artifacts, definition, previous, lambda names: collector.run(BY_NAMES, names))
+    image = read_image(artifacts, definition, previous, lambda stage, early: collector.run(_EARLY[stage], early))
     collector.run(BY_CONTENTS, image)
     for number, allowance in enumerate(collector.allow):
         if number not in collector.used:

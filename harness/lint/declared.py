@@ -182,5 +182,5 @@ def _twice(tree: Tree, path: str, what: str) -> Findings:
             yield fails("number-drifts", path, f"the {what}s {other} and {name} have one number, {number}")
 
 
-BY_NAMES = ()
-BY_CONTENTS = (boot_paths, time_synchronisation, journal, microcode, persistent_paths, numbers, accounts)
+BY_NAMES = (boot_paths, persistent_paths)
+BY_CONTENTS = (time_synchronisation, journal, microcode, numbers, accounts)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.core.errors import BootproofError, UsageError
 from harness.lint.known import known
-from harness.lint.tree import Look, Tree
+from harness.lint.tree import Look, Stage, Tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_banner
@@ -69,10 +69,9 @@ def read_image(
     artifacts: Artifacts,
     definition: ImageDefinition | None,
     previous: Artifacts | None = None,
-    show_names: Callable[[Image], None] = lambda _: None,
+    show: Callable[[Stage, Image], None] = lambda *_: None,
 ) -> Image:
-    """Read kernel, initrd and root file system once. ``show_names`` gets the image as soon as the names of its files
-    are known, long before their contents.
+    """Read kernel, initrd and root file system once. ``show`` gets the image at each stage, before all is known.
 
     `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
     """
@@ -83,9 +82,7 @@ def read_image(
     with artifacts.rootfs.open("rb") as file:
         compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
     own = _own_files(definition) if definition else frozenset()
-    look = Look(
-        lambda files: show_names(Image(root=Tree(_with_root(files)), manifest=manifest, definition=definition, own=own))
-    )
+    look = Look(lambda stage, tree: show(stage, Image(root=tree, manifest=manifest, definition=definition, own=own)))
     files = visit_tree(artifacts.rootfs, look, algorithm="md5")
     root = replace(look.tree(_with_root(files)), capabilities=_capabilities(artifacts.rootfs))
     links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 
 from harness.lint.elf import MAGIC, Program, read_program
@@ -15,6 +16,8 @@ from harness.packages import DATABASES
 from harness.store.squashfs_tree import TreeFile
 
 _KIB, _MIB = 1 << 10, 1 << 20
+_BEHIND_ETC = "etc0"
+"""The first path behind those below /etc, in the order of a squashfs."""
 _MOST_LINKS = 40
 """path_resolution(7)."""
 _TEXTS_BYTES = 256 * _MIB
@@ -63,6 +66,13 @@ def secrets_in(content: bytes) -> tuple[str, ...]:
     """The forms of `SECRETS` in a file."""
     near = (form for form, (parts, _) in SECRETS.items() if any(part in content for part in parts))
     return tuple(form for form in near if re.search(SECRETS[form][1].encode(), content))
+
+
+class Stage(Enum):
+    """How much of a root file system is known while it is read: the names of all files, then also the texts of /etc."""
+
+    NAMES = "names"
+    ETC = "etc"
 
 
 @dataclass(frozen=True)
@@ -150,8 +160,9 @@ class Tree:
 class Look:
     """Collects a `Tree` while its files are read: `squashfs_tree.Visitor`."""
 
-    def __init__(self, show_names: Callable[[Mapping[str, TreeFile]], None] = lambda _: None) -> None:
-        self._show_names = show_names
+    def __init__(self, show: Callable[[Stage, Tree], None] = lambda *_: None) -> None:
+        self._show = show
+        self._files: Mapping[str, TreeFile] | None = None
         self._texts = dict[str, bytes]()
         self._texts_bytes = 0
         self._programs = dict[str, Program]()
@@ -162,9 +173,13 @@ class Look:
         return Tree(files, self._texts, self._programs, self._scripts, self._secrets, place)
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
-        self._show_names(files)
+        self._files = {path.strip("/"): file for path, file in files.items()}
+        self._show(Stage.NAMES, self.tree(self._files))
 
     def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
+        if self._files is not None and path > _BEHIND_ETC:
+            self._show(Stage.ETC, self.tree(self._files))
+            self._files = None
         if head.startswith(b"#!") and file.mode & 0o111:
             self._scripts[path] = tuple(head[2:].split(b"\n", 1)[0].decode("utf-8", "replace").split())
         if head.startswith(MAGIC):

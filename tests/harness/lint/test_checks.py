@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a plant is one line
 """Each check sees the fault that is planted in a small good image, and nothing in the good one."""
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import pytest
 
 from harness.lint import check
 from harness.lint.image import Previous
-from tests.small_image import GOOD, MODULES, Content, elf, image, record, tree
+
+from ...small_image import GOOD, MODULES, Content, elf, image, record, tree
 
 UNITS = "etc/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.wants"
@@ -27,7 +29,7 @@ def found(**changes: Any) -> set[tuple[str, str]]:
 
 
 def test_the_good_image_has_no_finding() -> None:
-    assert [finding for finding in check(image())] == []
+    assert check(image()) == []
 
 
 ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
@@ -132,7 +134,9 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "path", "changed"), ROOT_FILES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "path", "changed"), ROOT_FILES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_fault_in_the_files_is_found(name: str, path: str, changed: Mapping[str, Content]) -> None:
     uids = {"usr/lib/libc.so.6": 100} if name == "owner-wrong" else {}
     modes = {"etc/sudoers.d/x": 0o440}
