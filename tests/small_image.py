@@ -82,6 +82,7 @@ GOOD: Mapping[str, Content] = {
     "etc/systemd/system/multi-user.target.wants/ssh.service": ("->", "/usr/lib/systemd/system/ssh.service"),
     "usr/lib/systemd/system/systemd-timesyncd.service": "[Service]\nExecStart=/usr/bin/true\n",
     "usr/lib/systemd/system/sysinit.target.wants/systemd-timesyncd.service": ("->", "../systemd-timesyncd.service"),
+    "usr/lib/tmpfiles.d/good.conf": "d /run/good 0755 root root\n",
     "usr/share/persist/etc/site/": "",
     "etc/site": ("->", "/data/etc/site"),
 }  # fmt: skip

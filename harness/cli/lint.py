@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.cli.options import Commands, add_command, add_images_dir, add_json, add_tree, print_json
 
 if TYPE_CHECKING:
+    from harness.diff import Side
     from harness.lint import LintFinding, LintReport
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
@@ -40,7 +41,11 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     summary = "say from the files of a build what is wrong with it"
     parser = add_command(commands, "lint", _lint, summary, _DESCRIPTION, _EPILOG)
     parser.add_argument("build", metavar="BUILD", help="the build to examine")
-    parser.add_argument("--previous", metavar="BUILD", help="the version before, to compare sizes and numbers with")
+    parser.add_argument(
+        "--previous",
+        metavar="BUILD",
+        help="the version before, to compare sizes and numbers with (default: what stable points to)",
+    )
     add_tree(parser)
     add_images_dir(parser)
     add_json(parser, "the findings")
@@ -49,14 +54,22 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 def _lint(options: argparse.Namespace) -> int:
     from harness.core.errors import ImageError, UsageError
     from harness.lint import lint
-    from harness.promotion.select import select
+    from harness.promotion.select import select, select_promoted
 
     with ExitStack() as stack:
         artifacts = select(options.build, options.tree, stack).artifacts
-        previous = select(options.previous, options.tree, stack).artifacts if options.previous else None
+        if options.previous:
+            before: Side | None = select(options.previous, options.tree, stack)
+        else:
+            before = select_promoted(options.tree, artifacts.manifest.image, "stable", stack)
         definition = _definition(artifacts, options.images_dir)
         try:
-            report = lint(artifacts, definition, previous=previous, show=_ignore if options.json else _show)
+            report = lint(
+                artifacts,
+                definition,
+                previous=before.artifacts if before else None,
+                show=_ignore if options.json else _show,
+            )
         except ImageError as error:  # here a damaged file is bad input: nothing was found out about the image
             raise UsageError(str(error)) from error
     if options.json:

@@ -324,10 +324,15 @@ def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str
     """The path of a library that ``program`` at ``path`` needs."""
     if "/" in library:
         return tree.resolve(library)
+
+    def fits(found: str) -> bool:
+        other = tree.programs.get(found)
+        return other is None or (other.machine, other.bits) == (program.machine, program.bits)
+
     origin = path.rpartition("/")[0]
     own = (folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in program.search if folder)
     places = (f"{folder}{more}/{library}" for folder in (*own, *folders) for more in _CAPABILITY_FOLDERS)
-    return next((found for place in places if (found := tree.resolve(place))), None)
+    return next((found for place in places if (found := tree.resolve(place)) and fits(found)), None)
 
 
 def scripts(image: Image) -> Findings:

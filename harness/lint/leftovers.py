@@ -138,5 +138,13 @@ def core_files(image: Image) -> Iterator[LintFinding]:
                 yield fails("core-file", tree.named(path), "a memory dump of a program: it may hold secrets")
 
 
+def copied_time_zone(image: Image) -> Iterator[LintFinding]:
+    """The last line of a file of tzfile(5) is the rule for times to come: "UTC0"."""
+    lines = image.root.texts.get("etc/localtime", b"").rstrip(b"\n").rsplit(b"\n", 1)
+    rule = lines[-1].decode("ascii", "replace")
+    if len(lines) > 1 and rule not in ("UTC0", "GMT0", "<+00>0"):
+        yield warns("clock-not-utc", "etc/localtime", "the time zone is not UTC", rule)
+
+
 BY_NAMES = (time_zone,)
-BY_CONTENTS = (files, resolver, core_files)
+BY_CONTENTS = (files, resolver, copied_time_zone, core_files)

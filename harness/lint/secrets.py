@@ -18,6 +18,7 @@ Findings = Iterator[LintFinding]
 
 _SETUID, _SETGID, _STICKY, _OTHERS_WRITE, _GROUP_WRITES = 0o4000, 0o2000, 0o1000, 0o002, 0o020
 _SYSTEM = ("usr/", "etc/", "boot/", "bin/", "sbin/", "lib/", "lib64/", "opt/")
+_OF_PACKAGES = ("usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "bin/", "sbin/", "lib/")
 _FILE = Path(__file__).with_name("setid.toml")
 
 
@@ -47,7 +48,7 @@ def setid(image: Image) -> Findings:
         bits = file.mode & (_SETUID | _SETGID)
         if file.kind == "file":
             name = path.rpartition("/")[2]
-            extra = bits & ~known.get(name, 0)
+            extra = bits & ~(known.get(name, 0) if path.startswith(_OF_PACKAGES) else 0)
             if extra:
                 word = " and ".join(word for bit, word in ((_SETUID, "setuid"), (_SETGID, "setgid")) if extra & bit)
                 yield fails(
@@ -155,6 +156,9 @@ def unknown_owners(image: Image) -> Findings:
         {line.split(":")[2] for line in (tree.text(file) or "").splitlines() if line.count(":") > 2}
         for file in ("etc/passwd", "etc/group")
     )
+    for path, file in tree.files.items():
+        if file.uid and path.startswith("etc/") and path not in image.owners and image.owners:
+            yield fails("owner-wrong", path, f"the user {file.uid} owns these settings, and no package brought them")
     if users and groups:
         for path, file in tree.files.items():
             if str(file.uid) not in users or str(file.gid) not in groups:
@@ -169,9 +173,8 @@ def keys(image: Image) -> Findings:
     """Private keys and tokens, by their form; examples in files of packages are as the package brought them."""
     for tree in image.trees:
         for path, forms in tree.secrets.items():
-            if tree is image.root and (
-                image.is_original(path) or (path in image.owners and image.owners[path] and path.startswith("usr/"))
-            ):
+            is_example = image.is_original(path) or (not image.sums and path in image.owners)
+            if tree is image.root and is_example:
                 continue
             for form in forms:
                 yield fails("secret-in-file", tree.named(path), f"it holds {form}", "(the text is not shown)")
@@ -299,9 +302,9 @@ def sudo(image: Image) -> Findings:
                 "sudo-open", path, "others than root may write it, and sudo refuses it", f"mode {file.mode:04o}"
             )
         for line in (image.root.text(path) or "").splitlines():
-            if line.lstrip().startswith(("#", "Defaults", "@")):
+            if line.lstrip().startswith(("#", "@")):
                 continue
-            if "NOPASSWD" in line:
+            if "NOPASSWD" in line or "!authenticate" in line:
                 yield fails("sudo-open", path, "somebody becomes root without a password", line)
             elif re.match(r"\s*ALL\s+ALL\s*=", line):
                 yield fails("sudo-open", path, "everybody becomes root", line)

@@ -42,7 +42,7 @@ def tmpfiles(image: Image) -> Findings:
     made = [words for path in effective(tree, "sysusers.d") for words in rows(tree, path)]
     users |= {words[1] for words in made if words[0].startswith("u") and len(words) > 1}
     groups |= {words[1] for words in made if words[0][0] in "ug" and len(words) > 1}
-    seen = dict[tuple[str, str], tuple[str, list[str]]]()
+    seen = dict[str, tuple[str, list[str]]]()
     for path in effective(tree, "tmpfiles.d"):
         for words in rows(tree, path):
             if len(words) < 2:
@@ -60,19 +60,13 @@ def tmpfiles(image: Image) -> Findings:
                     yield fails("tmpfiles-conflict", path, f"{name}: there is no {what} {owner}", " ".join(words))
             if kind[0] not in "fdDLpqQvcb" or kind.endswith("-"):
                 continue
-            first = seen.setdefault((name, ""), (path, words))
-            if (
-                first[0] != path
-                and (first[1][0][0], *first[1][2:5]) != (kind[0], *words[2:5])
-                and not (image.is_original(path) and image.is_original(first[0]))
-            ):
-                yield warns(
-                    "tmpfiles-conflict",
-                    path,
-                    f"{name} is made differently in /{first[0]}, which counts",
-                    " ".join(words),
-                    " ".join(first[1]),
-                )
+            first, its = seen.setdefault(name, (path, words))
+            is_same = (its[0][0], *its[2:5]) == (kind[0], *words[2:5])
+            if first == path or is_same or (image.is_original(path) and image.is_original(first)):
+                continue
+            own, other = (first, path) if image.is_original(path) else (path, first)
+            what = f"{name} is made differently in /{other}; what is in /{first} counts"
+            yield warns("tmpfiles-conflict", own, what, " ".join(its), " ".join(words))
 
 
 def sysusers(image: Image) -> Findings:

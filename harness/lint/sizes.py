@@ -11,13 +11,13 @@ from harness.lint.image import Image
 from harness.model.artifacts import INITRD
 from harness.store.squashfs_tree import TreeFile
 
-_MOST_GROWTH = 0.10
+_MOST_GROWTH = 0.05
 _LEAST_BYTES = 4 << 20
 _SHOWN = 5
 
 
 def growth(image: Image) -> Iterator[LintFinding]:
-    """Files of the artifacts that are a tenth larger than in the previous version."""
+    """Files of the artifacts that are more than a twentieth larger than in the previous version."""
     previous, manifest = image.previous, image.manifest
     if previous is None:
         return

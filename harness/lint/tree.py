@@ -55,6 +55,11 @@ SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
     ),
     "a token of GitLab": ((b"glpat-", b"gldt-", b"glrt-"), r"(?<![A-Za-z0-9])gl(?:pat|dt|rt)-[\w-]{20,}"),
     "a token of Slack": ((b"xoxb-", b"xoxp-", b"xoxa-", b"xoxr-", b"xoxs-"), r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{20,}"),
+    "a key of Google": ((b"AIza",), r"(?<!\w)AIza[\w-]{35}(?![\w-])"),
+    "a token of npm": ((b"npm_",), r"(?<!\w)npm_[A-Za-z0-9]{36}(?!\w)"),
+    "a key of Stripe": ((b"sk_live_",), r"(?<!\w)sk_live_[A-Za-z0-9]{20,}"),
+    "a token of Docker": ((b"dckr_pat_",), r"(?<!\w)dckr_pat_[\w-]{20,}"),
+    "a token of DigitalOcean": ((b"dop_v1_",), r"(?<!\w)dop_v1_[0-9a-f]{64}"),
     "a token of PyPI": ((b"pypi-AgE",), r"pypi-AgE[\w-]{50,}"),
     "a token of Vault": ((b"hvs.",), r"(?<!\w)hvs\.[\w-]{24,}"),
     "a JSON Web Token": ((b"eyJ",), r"(?<!\w)eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
@@ -181,7 +186,9 @@ class Look:
             self._show(Stage.ETC, self.tree(self._files))
             self._files = None
         if head.startswith(b"#!") and file.mode & 0o111:
-            self._scripts[path] = tuple(head[2:].split(b"\n", 1)[0].decode("utf-8", "replace").split())
+            self._scripts[path] = tuple(
+                filter(None, re.split("[ \t]+", head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")))
+            )
         if head.startswith(MAGIC):
             return True
         return self._is_text(path, file) or self._may_hold_secrets(path, file, head)

@@ -57,7 +57,7 @@ _KNOWN_KEYS = frozenset(known("unit_settings").split())
 _RESTARTS = ("always", "on-failure", "on-abnormal", "on-success", "on-abort", "on-watchdog")
 
 
-def _units_of(image: Image) -> Units:
+def units_of(image: Image) -> Units:
     found = _CACHE.get(id(image.root))
     if found is None or found[0] is not image.root:
         _CACHE.clear()
@@ -71,7 +71,7 @@ _CACHE: dict[int, tuple[Tree, Units]] = {}
 
 def in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
     """The units that a boot starts, by name, each with the unit that pulls it in, and how."""
-    units = _units_of(image)
+    units = units_of(image)
     return {
         name: (unit, by) for name, by in units.reachable().items() if (unit := units.find(name)) and not unit.is_masked
     }
@@ -114,6 +114,31 @@ def programs(image: Image) -> Findings:
                 )
 
 
+_MADE_LATER = ("/run/", "/var/", "/data/", "/tmp/", "/dev/", "/proc/", "/sys/")
+
+
+def files(image: Image) -> Findings:
+    """Files that a service cannot start without, unless something makes them at boot."""
+    for unit, _ in in_boot(image).values():
+        for setting in (one for key in ("EnvironmentFile", "WorkingDirectory") for one in unit.all(key)):
+            path = setting.value
+            is_fixed = path.startswith("/") and not path.startswith(_MADE_LATER) and not set(path) & set("%*?[$")
+            if is_fixed and image.root.find(path) is None:
+                yield fails("unit-program-missing", _place(unit, setting), f"{setting.key}: there is no {path}")
+
+
+def activated(image: Image) -> Findings:
+    """The service that a socket starts is there."""
+    units = units_of(image)
+    for name, (unit, _) in in_boot(image).items():
+        if name.endswith(".socket"):
+            stem = name.rpartition(".")[0]
+            is_each = unit.last("Accept") not in ("", *_OFF)
+            other = unit.last("Service") or (f"{stem}@.service" if is_each else f"{stem}.service")
+            if units.find(other) is None:
+                yield fails("unit-missing", _place(unit), f"{name} starts {other}, and there is no such unit")
+
+
 def users(image: Image) -> Findings:
     """Users and groups of units exist, or systemd-sysusers makes them."""
     known = {"User": names_in(image.root, "etc/passwd"), "Group": names_in(image.root, "etc/group")}
@@ -140,7 +165,7 @@ def users(image: Image) -> Findings:
 def dependencies(image: Image) -> Findings:
     """What units pull in exists: in a boot for Requires, for Wants in files that are not as their package brought them,
     and for each enabled unit."""
-    units = _units_of(image)
+    units = units_of(image)
     started = in_boot(image)
     for name, (unit, _) in started.items():
         for kind, other, file in units.wanted(unit, name):
@@ -181,7 +206,7 @@ def demanded(image: Image) -> Findings:
     definition = image.definition
     if definition is None:
         return
-    units = _units_of(image)
+    units = units_of(image)
     started = units.reachable()
     for name in (*definition.services, *definition.sockets, *definition.waiting):
         unit = units.find(name)
@@ -203,7 +228,7 @@ def demanded(image: Image) -> Findings:
 def cycles(image: Image) -> Findings:
     """Units that a boot starts, each of which is ordered after the next."""
     started = in_boot(image)
-    units = _units_of(image)
+    units = units_of(image)
     after = {name: set[str]() for name in started}
     for name, (unit, _) in started.items():
         for key in ("After", "Before"):
@@ -288,7 +313,7 @@ def _strongly_connected(after: Mapping[str, set[str]]) -> Iterator[set[str]]:
 
 def drop_ins(image: Image) -> Findings:
     """Drop-ins of units that do not exist, and files that systemd does not read because of their names."""
-    units = _units_of(image)
+    units = units_of(image)
     for folder in dict.fromkeys(filter(None, map(image.root.resolve, FOLDERS))):
         for path in image.root.inside(folder):
             name, dot, kind = path.rpartition("/")[2].rpartition(".")
@@ -317,7 +342,7 @@ def drop_ins(image: Image) -> Findings:
 
 def malformed(image: Image) -> Findings:
     """Lines that systemd does not understand, in files that are not as their package brought them."""
-    for unit in _units_of(image).units.values():
+    for unit in units_of(image).units.values():
         for path, line in unit.strange:
             if not image.is_original(path):
                 yield fails(
@@ -370,7 +395,7 @@ def restarts(image: Image) -> Findings:
 
 
 def timers(image: Image) -> Findings:
-    units = _units_of(image)
+    units = units_of(image)
     for name, (unit, _) in in_boot(image).items():
         if not name.endswith(".timer"):
             continue
@@ -451,5 +476,6 @@ def generators(image: Image) -> Findings:
 
 BY_NAMES = ()
 BY_CONTENTS = (
-    programs, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers, generators,
+    programs, files, activated, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers,
+    generators,
 )  # fmt: skip

@@ -49,12 +49,22 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("interpreter-missing", "/usr/bin/tool", {"usr/bin/tool": elf(interpreter="/lib/ld-musl.so")}),
     ("interpreter-missing", "/usr/bin/tool", {"usr/bin/tool": "#!/usr/bin/perl\n"}),
     ("interpreter-missing", "/usr/bin/tool", {"usr/bin/tool": "#!/usr/bin/env -S ruby -w\n"}),
+    ("interpreter-missing", "/usr/bin/tool", {"usr/bin/tool": "#!/bin/sh\r\n"}),
+    ("library-missing", "/usr/bin/bash", {"usr/lib/libc.so.6": elf(machine=183)}),
+    ("setid-unexpected", "/usr/local/bin/su", {"usr/local/bin/su": "x"}),
+    ("clock-not-utc", "/etc/localtime", {"etc/localtime": "TZif2\nx\nCET-1CEST\n"}),
+    ("builder-proxy", "/etc/apt/apt.conf", {"etc/apt/apt.conf": 'Acquire {\n http {\n  Proxy "http://10.0.0.1:3142";\n };\n};\n'}),
+    ("sudo-open", "/etc/sudoers.d/x", {"etc/sudoers.d/x": "Defaults:x !authenticate\n"}),
+    ("tmpfiles-conflict", "/etc/tmpfiles.d/00.conf", {"etc/tmpfiles.d/00.conf": "d /run/good 0700 root root\n"}),
+    ("secret-in-file", "/usr/bin/true", {"usr/bin/true": KEY}),
     ("wrong-architecture", "/usr/bin/tool", {"usr/bin/tool": elf(machine=183)}),
     ("program-damaged", "/usr/bin/tool", {"usr/bin/tool": elf(("libc.so.6",))[:-20]}),
     ("package-file-changed", "/usr/bin/true", {"usr/bin/true": elf(("libc.so.6", "libc.so.6"))}),
     ("package-file-changed", "/usr/bin/true", {"usr/bin/true": None}),
     ("unit-program-missing", f"/{UNITS}/a.service", enabled("a.service", "[Service]\nExecStart=-/opt/none\nExecStart=/opt/a --x\n")),
     ("unit-program-missing", f"/{UNITS}/a.service", {**enabled("a.service", "[Service]\nExecStart=/opt/a\n"), "opt/a": "x"}),
+    ("unit-program-missing", f"/{UNITS}/a.service", enabled("a.service", "[Service]\nExecStart=/bin/true\nEnvironmentFile=/etc/default/a\n")),
+    ("unit-missing", f"/{UNITS}/a.socket", enabled("a.socket", "[Socket]\nListenStream=/run/a\n")),
     ("unit-user-missing", f"/{UNITS}/a.service", enabled("a.service", "[Service]\nExecStart=/bin/true\nGroup=none\n")),
     ("unit-missing", f"/{WANTS}/gone.service", {f"{WANTS}/gone.service": ("->", "/usr/lib/systemd/system/gone.service")}),
     ("unit-missing", f"/{UNITS}/a.service", enabled("a.service", "[Unit]\nRequires=b.service\n[Service]\nExecStart=/bin/true\n")),
@@ -139,7 +149,7 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
 )
 def test_a_fault_in_the_files_is_found(name: str, path: str, changed: Mapping[str, Content]) -> None:
     uids = {"usr/lib/libc.so.6": 100} if name == "owner-wrong" else {}
-    modes = {"etc/sudoers.d/x": 0o440}
+    modes = {"etc/sudoers.d/x": 0o440, "usr/local/bin/su": 0o4755}
 
     assert (name, path) in found(changed=changed, uids=uids, modes=modes)
 
