@@ -21,9 +21,13 @@ import pytest
 
 from harness.build import chroot
 from harness.cli.main import main
+from harness.core import serialization
 from harness.lint import LintFinding, lint
-from harness.model.artifacts import INITRD, KERNEL, Artifacts, describe
+from harness.model.artifacts import INITRD, KERNEL, MANIFEST, Artifacts, describe
 from harness.model.definition import Allowance, ImageDefinition
+from harness.model.verdict import Outcome
+
+from .conftest import Judge
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,18 @@ def test_kernel_and_initrd_of_other_builds_are_found(trees: Trees, found_in: Fou
         ("initrd-of-another-build", "initrd:/usr/lib/initrd-release"),
         ("authorized-keys", "initrd:/root/.ssh/authorized_keys"),
     }
+
+
+def test_the_gate_fails_before_a_machine_is_powered_on(trees: Trees, judge: Judge) -> None:
+    planted = trees.plant("gate", Plant("folder-wrong", "/tmp", "chmod 0755 tmp"))
+    serialization.write(planted.folder / MANIFEST, planted.manifest)
+
+    status, verdict = judge("base", "-n0", f"--artifacts={planted.folder}", "tests/image/test_lint.py")
+
+    assert (status, verdict.outcome, verdict.coverage.failed, verdict.boots) == (1, Outcome.FAILED, ("lint",), ())
+    assert [(finding.id, finding.where, len(finding.tests)) for finding in verdict.findings] == [
+        ("folder-wrong", "/tmp", 1)
+    ]
 
 
 def test_an_allowance_that_is_not_needed_is_found(artifacts: Artifacts, base: ImageDefinition) -> None:
