@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -225,7 +226,13 @@ def sshd(image: Image) -> Findings:
     if not tree.program("sshd") and "etc/ssh/sshd_config" not in tree.files:
         return
     first, matched, wrong = dict[str, tuple[str, str]](), list[tuple[str, str, str]](), list[tuple[str, str]]()
-    _read_sshd(tree, "etc/ssh/sshd_config", first, matched, wrong, [], 0)
+    for path, key, rest, inside in _sshd_lines(tree, "etc/ssh/sshd_config", []):
+        if inside:
+            matched.append((key, " ".join(rest), path))
+        elif not rest or (key in _SSHD_VALUES and rest[0].lower() not in _SSHD_VALUES[key]):
+            wrong.append((path, " ".join([key, *rest])))
+        else:
+            first.setdefault(key, (rest[0], path))
     value = {
         key: first.get(key, (default, "etc/ssh/sshd_config"))[0].lower() for key, default in _SSHD_DEFAULTS.items()
     }
@@ -252,6 +259,7 @@ def sshd(image: Image) -> Findings:
         yield fails("sshd-open", file, "sshd does not start: it does not know a line", line)
 
 
+_MOST_INCLUDES = 500
 _YES_OR_NO = ("passwordauthentication", "permitemptypasswords", "pubkeyauthentication", "usepam", "strictmodes")
 _SSHD_VALUES = {
     **dict.fromkeys(_YES_OR_NO, ("yes", "no")),
@@ -259,33 +267,31 @@ _SSHD_VALUES = {
 }
 
 
-def _read_sshd(
-    tree: Tree, path: str, first: dict[str, tuple[str, str]], matched: list[tuple[str, str, str]],
-    wrong: list[tuple[str, str]], match: list[bool], depth: int,
-) -> None:  # fmt: skip
-    """Include is read where it stands; a Match block lasts to the next, or to the end of its file."""
-    inside = bool(match)
+_Line = tuple[str, str, list[str], bool]
+
+
+def _sshd_lines(tree: Tree, path: str, included: list[str], inside: bool = False) -> Iterator[_Line]:
+    """File, keyword, values, and whether it is in a Match block: it lasts to the next one, or to the end of its file.
+
+    Include is read where it stands; ``included`` are the files that were read.
+    """
+    included.append(path)
     for line in (tree.text(path) or "").splitlines():
-        words = line.strip().replace("=", " ", 1).replace('"', "").split()
+        words = line[:1000].strip().replace("=", " ", 1).replace('"', "").split()
         if not words or words[0].startswith("#"):
             continue
         key, rest = words[0].lower(), words[1:]
-        if key == "include" and depth < 16:
-            for pattern in rest:
-                full = pattern.lstrip("/") if pattern.startswith("/") else f"etc/ssh/{pattern}"
-                folder, _, base = full.rpartition("/")
-                rule = re.compile(re.escape(base).replace(r"\*", ".*").replace(r"\?", "."))
-                for other in tree.inside(folder):
-                    if rule.fullmatch(other.rpartition("/")[2]):
-                        _read_sshd(tree, other, first, matched, wrong, [True] if inside else [], depth + 1)
-        elif key == "match":
+        if key == "match":
             inside = [word.lower() for word in rest] != ["all"]
-        elif inside:
-            matched.append((key, " ".join(rest), path))
-        elif not rest or (key in _SSHD_VALUES and rest[0].lower() not in _SSHD_VALUES[key]):
-            wrong.append((path, line.strip()))
+        elif key == "include":
+            for pattern in rest:
+                folder, _, base = (pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}").rpartition("/")
+                for other in tree.inside(folder):
+                    is_meant = fnmatchcase(other.rpartition("/")[2], base)
+                    if is_meant and len(included) < _MOST_INCLUDES and other not in included:
+                        yield from _sshd_lines(tree, other, included, inside)
         else:
-            first.setdefault(key, (rest[0], path))
+            yield path, key, rest, inside
 
 
 def sudo(image: Image) -> Findings:

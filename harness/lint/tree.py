@@ -43,7 +43,7 @@ SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
     # form: one of these parts is in it, which is quick to see, and its whole form
     "a private key": (
         (b"PRIVATE KEY-----",),
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{60,}",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n(?:[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=\s]{60,}",
     ),
     "a private key of PuTTY": ((b"PuTTY-User-Key-File",), r"(?m)^PuTTY-User-Key-File-\d"),
     "a private key of PGP": ((b"PGP PRIVATE KEY BLOCK",), r"(?m)^-----BEGIN PGP PRIVATE KEY BLOCK-----"),

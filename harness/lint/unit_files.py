@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from harness.lint.tree import Tree
 
 FOLDERS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 """The first counts."""
 TYPES = ("service", "socket", "target", "timer", "mount", "automount", "path", "slice", "swap", "scope", "device")
+_MOST_UNITS = 5_000
+"""A template can want another instance of itself without end."""
 _NAME = re.compile(rf"[^/]+\.({'|'.join(TYPES)})")
 _LINKS = {"wants": "Wants", "requires": "Requires", "upholds": "Wants"}
 
@@ -86,11 +89,12 @@ class Units:
         for name in dict.fromkeys((unit.name, *names)):
             yield from self.links.get(name, ())
 
-    def reachable(self, start: str = "default.target") -> dict[str, tuple[str, str]]:
+    @cached_property
+    def started(self) -> Mapping[str, tuple[str, str]]:
         """The units that a boot pulls in: each with the unit that did, and the kind."""
-        found = {start: ("", "")}
-        todo = [start]
-        while todo:
+        found = {"default.target": ("", "")}
+        todo = list(found)
+        while todo and len(found) < _MOST_UNITS:
             name = todo.pop()
             unit = self.find(name)
             if unit is None or unit.is_masked:
@@ -201,17 +205,17 @@ def _read(tree: Tree, name: str, file: str, is_masked: bool, drop_ins: Mapping[s
 
 def parse(text: str, file: str) -> Iterator[Setting | str]:
     """Settings, and the lines that are none (systemd.syntax(7))."""
-    section, continued, begun = "", "", 0
+    section, continued, begun = "", list[str](), 0
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         if line.startswith(("#", ";")) or (not line and not continued):
             continue
         begun = begun if continued else number
-        line = f"{continued} {line}".strip() if continued else line
-        continued = ""
         if line.endswith("\\"):
-            continued = line[:-1].strip() or " "
+            continued.append(line[:-1].strip())
             continue
+        line = " ".join([*continued, line]).strip()
+        continued = []
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
             continue

@@ -72,9 +72,7 @@ _CACHE: dict[int, tuple[Tree, Units]] = {}
 def in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
     """The units that a boot starts, by name, each with the unit that pulls it in, and how."""
     units = units_of(image)
-    return {
-        name: (unit, by) for name, by in units.reachable().items() if (unit := units.find(name)) and not unit.is_masked
-    }
+    return {name: (unit, by) for name, by in units.started.items() if (unit := units.find(name)) and not unit.is_masked}
 
 
 def _place(unit: Unit, setting: Setting | None = None) -> str:
@@ -207,7 +205,7 @@ def demanded(image: Image) -> Findings:
     if definition is None:
         return
     units = units_of(image)
-    started = units.reachable()
+    started = units.started
     for name in (*definition.services, *definition.sockets, *definition.waiting):
         unit = units.find(name)
         own = units.aliases.get(name, name)

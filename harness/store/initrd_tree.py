@@ -182,31 +182,36 @@ class _Bytes:
     """Bytes that come in chunks; ``taken`` counts those that were read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._begun, self.taken = chunks, b"", 0
+        self._chunks, self._chunk, self._at, self.taken = chunks, b"", 0, 0
 
     def chunks(self, size_bytes: int) -> Iterator[bytes]:
         self.taken += size_bytes
         if self.taken > _MOST_BYTES:
             raise ValueError(f"it unpacks to more than {_MOST_BYTES >> 30} GiB")
         while size_bytes:
-            self._begun = self._begun or next(self._chunks, b"")
-            if not self._begun:
+            if not self._has_more():
                 raise EOFError("it ends within a file")
-            part, self._begun = self._begun[:size_bytes], self._begun[size_bytes:]
+            part = self._chunk[self._at : self._at + size_bytes]
+            self._at += len(part)
             size_bytes -= len(part)
             yield part
+
+    def _has_more(self) -> bool:
+        if self._at == len(self._chunk):
+            self._chunk, self._at = next(self._chunks, b""), 0
+        return bool(self._chunk)
 
     def take(self, size_bytes: int) -> bytes:
         return b"".join(self.chunks(size_bytes))
 
     def skip_zeros(self) -> bool:
         """Whether something other than zeros is left."""
-        while True:
-            rest = self._begun.lstrip(b"\0")
-            self.taken += len(self._begun) - len(rest)
-            self._begun = rest or next(self._chunks, b"")
-            if rest or not self._begun:
-                return bool(rest)
+        while self._has_more():
+            begin, self._at = self._at, len(self._chunk) - len(self._chunk[self._at :].lstrip(b"\0"))
+            self.taken += self._at - begin
+            if self._at < len(self._chunk):
+                return True
+        return False
 
 
 def _entries(data: _Bytes, files: dict[str, TreeFile], visitor: Visitor, algorithm: str) -> int:

@@ -260,3 +260,20 @@ def test_secrets_themselves_are_not_shown() -> None:
     files = {"opt/x": KEY, "root/.netrc": "machine x password hunter2\n", "etc/shadow": "root:$6$hunter2:1::::::\n"}
 
     assert "hunter2" not in "".join(str(finding) for finding in check(image(files)))
+
+
+def test_what_has_no_end_is_read_to_a_bound() -> None:
+    """A file that includes itself, a template that wants ever more instances, and lines that no person wrote."""
+    hostile = {
+        "etc/ssh/sshd_config.d/a.conf": "Include /etc/ssh/sshd_config.d/*\n" * 100,
+        "etc/ssh/sshd_config.d/b.conf": "Include /etc/ssh/sshd_config.d/*\nPermitEmptyPasswords yes\n",
+        f"{UNITS}/x@.service": "[Unit]\nWants=x@%ia.service x@%ib.service\n[Service]\nExecStart=/bin/true\n",
+        f"{WANTS}/x@1.service": ("->", "../x@.service"),
+        f"{UNITS}/long.service": "[Service]\nExecStart=/bin/true " + "\\\n" * 200_000,
+        "etc/long": "a" * 900_000,
+        "etc/key": "-----BEGIN PRIVATE KEY-----\n" + "a: " * 300_000,
+        "etc/loop": ("->", "loop"),
+        "etc/out": ("->", "../../../../../../etc/shadow"),
+    }
+
+    assert ("sshd-open", "/etc/ssh/sshd_config.d/b.conf") in found(changed=hostile)
