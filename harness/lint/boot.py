@@ -70,6 +70,8 @@ def init(image: Image) -> Findings:
     found = next((path for path in _INITS if image.root.find(path)), None)
     if found is None:
         yield fails("init-missing", "sbin/init", "there is no program for process 1", f"searched: {', '.join(_INITS)}")
+    elif image.root.find("sbin/init") is None:
+        yield fails("init-missing", "sbin/init", f"it is missing, or leads to nothing, beside /{found}")
     elif not (image.root.find(found) or image.root.files[""]).mode & 0o111:
         yield fails("init-missing", found, "the program for process 1 is not executable")
 
@@ -192,6 +194,8 @@ def os_release(image: Image) -> Findings:
     if not found.get("ID"):
         yield fails("os-release-wrong", "usr/lib/os-release", "it is missing, or has no ID")
         return
+    if image.root.find("etc/os-release") is None:
+        yield fails("os-release-wrong", "etc/os-release", "it is missing, or leads to nothing")
     manifest = image.manifest
     wanted = {"IMAGE_ID": manifest.image, "IMAGE_VERSION": manifest.version} if manifest.is_ours else {}
     for key, value in wanted.items():

@@ -100,10 +100,7 @@ def resolver(image: Image) -> Iterator[LintFinding]:
         yield warns("builder-dns", path, "it is missing: names are resolved by a server on this machine only")
         return
     if file.kind == "file":
-        servers = [
-            line for line in (tree.text(path) or "").splitlines() if re.match(r"\s*(nameserver|search|domain)\s", line)
-        ]
-        if servers:
+        if servers := _servers(tree):
             yield fails("builder-dns", path, "it has the servers of the build", *servers)
         if file.mode != 0o644:
             yield fails("builder-dns", path, f"its mode is {file.mode:04o}, with which not every service reads it")
@@ -118,6 +115,17 @@ def resolver(image: Image) -> Iterator[LintFinding]:
                 path,
                 f"it leads to {file.target}, and {program.rpartition('/')[2]}, which makes it, is not in the image",
             )
+
+
+def _servers(tree: Tree) -> list[str]:
+    lines = (tree.text("etc/resolv.conf") or "").splitlines()
+    return [line for line in lines if re.match(r"\s*(nameserver|search|domain)\s", line)]
+
+
+def resolver_of_initrd(image: Image) -> Iterator[LintFinding]:
+    """The initrd gets its name servers by DHCP."""
+    if image.initrd and (servers := _servers(image.initrd)):
+        yield fails("builder-dns", image.initrd.named("etc/resolv.conf"), "it has the servers of the build", *servers)
 
 
 def time_zone(image: Image) -> Iterator[LintFinding]:
@@ -149,4 +157,4 @@ def copied_time_zone(image: Image) -> Iterator[LintFinding]:
 
 
 BY_NAMES = (time_zone,)
-BY_CONTENTS = (files, resolver, copied_time_zone, core_files)
+BY_CONTENTS = (files, resolver, resolver_of_initrd, copied_time_zone, core_files)

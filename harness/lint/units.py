@@ -377,19 +377,15 @@ def malformed(image: Image) -> Findings:
 
 
 def restarts(image: Image) -> Findings:
-    """Services that systemd starts again without end."""
+    """Services that systemd starts again without end: a limit of 0 is none (systemd.unit(5))."""
     for unit, _ in in_boot(image).values():
-        limit = unit.last("StartLimitIntervalSec") or unit.last("StartLimitInterval")
-        if unit.last("Restart") in _RESTARTS and re.fullmatch(r"0\s*\w*", limit):
-            setting = next(one for one in unit.settings if one.key.startswith("StartLimitInterval"))
-            if not image.is_original(setting.file):
-                yield warns(
-                    "restarts-forever",
-                    setting.file,
-                    f"{unit.name} is started again without a limit",
-                    f"Restart={unit.last('Restart')}",
-                    f"{setting.key}={limit}",
-                )
+        limits = [list(unit.all(key)) for key in ("StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst")]
+        for setting in (found[-1] for found in limits if found):
+            is_off = re.fullmatch(r"0\s*\w*", setting.value) is not None
+            if is_off and unit.last("Restart") in _RESTARTS and not image.is_original(setting.file):
+                what = f"{unit.name} is started again without a limit"
+                lines = (f"Restart={unit.last('Restart')}", f"{setting.key}={setting.value}")
+                yield warns("restarts-forever", setting.file, what, *lines)
 
 
 def timers(image: Image) -> Findings:

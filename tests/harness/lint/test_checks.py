@@ -34,6 +34,10 @@ def test_the_good_image_has_no_finding() -> None:
 
 ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("folder-wrong", "/proc", {"proc/": None}),
+    ("init-missing", "/sbin/init", {"usr/sbin/init": None}),
+    ("os-release-wrong", "/etc/os-release", {"etc/os-release": None}),
+    ("builder-mounts", f"/{UNITS}/srv.mount", {f"{UNITS}/srv.mount": "[Mount]\nWhat=/dev/sdb1\nWhere=/srv\n"}),
+    ("restarts-forever", f"/{UNITS}/ssh.service.d/x.conf", {f"{UNITS}/ssh.service.d/x.conf": "[Unit]\nStartLimitBurst=0\n[Service]\nRestart=on-failure\n"}),
     ("usr-not-merged", "/sbin", {"sbin": None, "sbin/": "", "sbin/x": "x"}),
     ("usr-not-merged", "/bin", {"bin": ("->", "usr/sbin")}),
     ("init-missing", "/sbin/init", {"usr/sbin/init": None, "usr/lib/systemd/systemd": None}),
@@ -181,6 +185,7 @@ def test_a_wrong_mode_is_found(name: str, path: str, mode: int) -> None:
         ("initrd-of-another-build", "initrd:/usr/lib/initrd-release", {"usr/lib/initrd-release": "IMAGE_VERSION=0\n"}),
         ("modules-not-indexed", f"initrd:/{MODULES}/modules.dep", {f"{MODULES}/kernel/fs/b.ko": "x"}),
         ("builder-identity", "initrd:/etc/machine-id", {"etc/machine-id": "0123456789abcdef\n"}),
+        ("builder-dns", "initrd:/etc/resolv.conf", {"etc/resolv.conf": "nameserver 10.0.0.1\n"}),
         ("library-missing", "initrd:/usr/bin/x", {"usr/bin/x": elf(("libnone.so",), interpreter="")}),
         ("secret-in-file", "initrd:/etc/x", {"etc/x": KEY}),
     ],
