@@ -31,7 +31,7 @@ BUILD is one of:
 examples:
   bootproof lint base
   bootproof lint nova-kvm --previous nova-kvm@stable --tree /srv/images   also what grew, and numbers that drift
-  bootproof lint out/ --json | jq '.findings[] | .path'
+  bootproof lint out/ --json                                              the findings for scripts
 
 exit status: 0 no finding that fails; 1 findings that fail; 4 no such build, or one that is not read
 """

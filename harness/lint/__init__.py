@@ -61,7 +61,7 @@ class _Collector:
     counts: Counter[str] = field(default_factory=Counter)
     used: set[int] = field(default_factory=set)
 
-    def run(self, checks: tuple[Check, ...], image: Image) -> None:
+    def examine(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
             for finding in one(image):
                 self.add(self._allowed(finding))
@@ -107,8 +107,8 @@ def lint(
     collector = _Collector(
         definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
     )
-    image = read_image(artifacts, definition, previous, lambda stage, early: collector.run(_EARLY[stage], early))
-    collector.run(BY_CONTENTS, image)
+    image = read_image(artifacts, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early))
+    collector.examine(BY_CONTENTS, image)
     for number, allowance in enumerate(collector.allow):
         if number not in collector.used:
             what = "the definition allows findings about this path, and there are none"
@@ -126,8 +126,8 @@ def lint(
 def check(image: Image) -> list[LintFinding]:
     """All findings about a value; nothing is read."""
     collector = _Collector((), date.max, lambda _: None)
-    collector.run(BY_NAMES, image)
-    collector.run(BY_CONTENTS, image)
+    collector.examine(BY_NAMES, image)
+    collector.examine(BY_CONTENTS, image)
     return collector.found
 
 
