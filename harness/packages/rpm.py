@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from harness.core.errors import ImageError
-from harness.packages.database import owned
+from harness.packages.database import NO_FILES, owned
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Rpm:
     )  # fmt: skip
     files = tuple(f"{folder}/{name}" for folder in _FOLDERS for name in (*_FILES, f"{_FILES[0]}{_LOG}"))
     owner_files = "|".join(map(re.escape, files))
+    sum_files = NO_FILES
     caches = rf"({'|'.join(_FOLDERS)})/.*|var/lib/(dnf|zypp)/.*|usr/lib/sysimage/libdnf5/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:
@@ -67,6 +68,9 @@ class Rpm:
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         listed = _read(files, lambda header: [(header.name, path) for path in header.paths()])
         return owned(itertools.chain(*listed), links)
+
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # it has digests of other kinds
 
 
 class _Header:
