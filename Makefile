@@ -13,7 +13,7 @@ PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmde
 	grub-efi-amd64-bin mtools nftables parallel swtpm curl
 # Needed only by the harness's own tests.
 TEST_PACKAGES := chromium createrepo-c dnf gcc jq libc6-dev munge openssh-server rclone rpm slurm-client slurmctld slurmd tcpdump \
-	zypper
+	xorriso zypper
 
 .PHONY: help setup test verify faults bench schemas hardware-scan clean
 help: ## list the targets

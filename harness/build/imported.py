@@ -25,7 +25,9 @@ from harness.model.artifacts import (
 from harness.model.definition import ImageDefinition, sources_digest
 from harness.model.kernel_image import kernel_version
 from harness.packages import DATABASES, installed_by
+from harness.qemu.kernel_arguments import ROOTFS_DISK, URL_PLACEHOLDER
 from harness.store import rootfs_images
+from harness.store.initrds import own_arguments
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
@@ -36,14 +38,20 @@ _INITRDS = ("initrd*", "initramfs*", "*.initrd")
 
 
 def take_in(
-    folder: Path, definition: ImageDefinition, store: Store, *, kernel_arguments: Sequence[str] | None = None
+    folder: Path,
+    definition: ImageDefinition,
+    store: Store,
+    *,
+    kernel_arguments: Sequence[str] | None = None,
+    is_previous: bool = False,
 ) -> Artifacts:
     """Copy the artifacts in ``folder`` to the store.
 
     With a manifest, every file must match it, to the byte. Without one, a manifest is made: the kernel is the file in
     bzImage format, the initrd the one named ``initrd*`` or ``initramfs*``, the root file system the one named
     ``rootfs*``, or else the only one in a root file system's format. ``kernel_arguments`` take precedence over the
-    file ``cmdline``, and that over the definition. Raises `UsageError` for missing, ambiguous or damaged files.
+    file ``cmdline``, and that over the definition. A previous version may have another name, such as an image of an
+    older release. Raises `UsageError` for missing, ambiguous or damaged files.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; name a folder with a kernel, an initrd and a root file system")
@@ -53,7 +61,7 @@ def take_in(
                 f"{folder} has a {MANIFEST} with kernel arguments; leave out the manifest, or the arguments"
             )
         found = load_artifacts(folder)
-        if found.manifest.image != definition.name:
+        if found.manifest.image != definition.name and not is_previous:
             raise UsageError(
                 f"{folder} holds artifacts of {found.manifest.image} by its {MANIFEST}, not of {definition.name}"
             )
@@ -81,10 +89,9 @@ def find_files(folder: Path) -> dict[str, Path]:
     others = [path for path in others if path != kernel]
     formats = {path: rootfs_images.format_of(path) for path in others}
     candidates = [path for path, kind in formats.items() if kind and path.name.startswith("rootfs")]
-    candidates = candidates or [path for path, kind in formats.items() if kind in ("squashfs", "ext4", "xfs")]
-    root = _only(
-        candidates, folder, "root file system", "a squashfs, an ext4 or xfs image, or a gzipped tar rootfs.img"
-    )
+    candidates = candidates or [path for path, kind in formats.items() if kind not in (None, "tar")]
+    wanted = "a squashfs, an ext4 or xfs image, a live medium *.iso, or a gzipped tar rootfs.img"
+    root = _only(candidates, folder, "root file system", wanted)
     return {KERNEL: kernel, INITRD: initrd, ROOTFS_NAMES[str(formats[root])]: root}
 
 
@@ -110,7 +117,8 @@ def _describe(
 ) -> Manifest:
     """The manifest of another builder's artifacts, as far as their files show."""
     image = files[next(name for name in files if name in ROOTFS_NAMES.values())]
-    with rootfs_images.reading(image) as read:
+    arguments = _arguments(folder, files[INITRD], definition, kernel_arguments)
+    with rootfs_images.reading(image, arguments) as read:
         names = (*_OS_RELEASES, *(name for database in DATABASES for name in database.files))
         found = read(names) if read else {}
     release = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
@@ -119,7 +127,7 @@ def _describe(
         image=definition.name,
         version=version[1] if version else "",
         kernel_version=kernel_version(files[KERNEL]),
-        kernel_arguments=_arguments(folder, definition, kernel_arguments),
+        kernel_arguments=arguments,
         files={name: describe(path) for name, path in files.items()},
         packages=installed_by(found),
         dracut_modules=(),
@@ -130,8 +138,13 @@ def _describe(
     )
 
 
-def _arguments(folder: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:
-    if given is not None:
-        return tuple(given)
+def _arguments(folder: Path, initrd: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:
+    """The kernel arguments, with those that the initrd needs; a key that is given is not added."""
     file = folder / CMDLINE
-    return tuple(file.read_text("utf-8").split()) if file.is_file() else definition.kernel_arguments
+    if given is None:
+        given = file.read_text("utf-8").split() if file.is_file() else definition.kernel_arguments
+    if any(URL_PLACEHOLDER in argument for argument in given):
+        return tuple(given)
+    keys = {argument.partition("=")[0] for argument in given}
+    own = own_arguments(initrd, ROOTFS_DISK)
+    return (*given, *(argument for argument in own if argument.partition("=")[0] not in keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,18 +20,7 @@ from harness.model.kernel_image import kernel_version
 CONTENTS = "contents.json"
 """The file beside kernel and initrd that has the `Initrd`."""
 
-_STAMP = """
-set -eu
-image=$1 version=$2 epoch=$3 initrd=$4
-cd "$(mktemp -d)"
-mkdir -p usr/lib
-lsinitrd -f usr/lib/initrd-release "$initrd" | grep -v '^IMAGE_' >usr/lib/initrd-release
-printf 'IMAGE_ID="%s"\\nIMAGE_VERSION="%s"\\n' "$image" "$version" >>usr/lib/initrd-release
-find usr -exec touch -d "@$epoch" {} +
-find usr | sort | cpio --create --format=newc --reproducible --owner=0:0 --quiet | gzip -9n >>"$initrd"
-"""
-"""The kernel unpacks the archives of an initrd in order, so the last one has the file that counts
-(Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
+_RELEASE = "usr/lib/initrd-release"
 
 _MODULE = re.compile(r"\blib/modules/([^/\s]+)/\S*?([^/\s]+)\.ko(?:\.(?:xz|zst|gz))?(?:\s|$)")
 
@@ -66,15 +56,37 @@ def make_initrd(definition: ImageDefinition, folder: Path, *, archive: Archive, 
     serialization.write(out / CONTENTS, contents)
 
 
-def stamp(definition: ImageDefinition, version: str, folder: Path, *, archive: Archive, log: Path) -> Initrd:
+def stamp(definition: ImageDefinition, version: str, folder: Path, *, archive: Archive) -> Initrd:
     """Write the image's name and ``version`` into the initrd in ``folder/out``, by an archive at its end; the contents,
-    which then are in no file any more."""
+    which then are in no file any more.
+
+    The kernel unpacks the archives of an initrd in order, so the last one has the file that counts
+    (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+    """
     tree, out = folder / "tree", folder / "out"
-    arguments = [definition.name, version, str(archive.epoch_s), f"/mnt/{INITRD}"]
-    chroot.run(chroot.entering(tree, ["chroot", str(tree), "sh", "-c", _STAMP, "stamp", *arguments], out=out), log=log)
+    release = ["chroot", str(tree), "lsinitrd", "-f", _RELEASE, f"/mnt/{INITRD}"]
+    lines = chroot.output(chroot.entering(tree, release, out=out)).splitlines()
+    kept = [line for line in lines if not line.startswith("IMAGE_")]
+    text = "\n".join([*kept, f'IMAGE_ID="{definition.name}"', f'IMAGE_VERSION="{version}"', ""])
+    with (out / INITRD).open("ab") as initrd:
+        initrd.write(gzip.compress(cpio(_RELEASE, text.encode(), archive.epoch_s), mtime=0))
     contents = serialization.read(Initrd, out / CONTENTS)
     (out / CONTENTS).unlink()
     return contents
+
+
+def cpio(name: str, content: bytes, epoch_s: int) -> bytes:
+    """An archive with that file and its folders, in the format newc, which Linux unpacks; a tree may lack cpio(1)."""
+    folders = [str(folder) for folder in reversed(Path(name).parents)][1:]
+    entries = [(folder, 0o040755, b"") for folder in folders]
+    entries += [(name, 0o100644, content), ("TRAILER!!!", 0, b"")]
+    archive = b""
+    for number, (path, mode, data) in enumerate(entries):
+        # inode, mode, owner, group, links, time, size, two device numbers of two parts, size of the name, no checksum
+        fields = (number, mode, 0, 0, 1, epoch_s, len(data), 0, 0, 0, 0, len(path) + 1, 0)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + path.encode() + b"\0"
+        archive += head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+    return archive
 
 
 def module_version(tree: Path, distribution: Distribution) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,11 +26,14 @@ from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, check_version
 from harness.store.store import Store, disk_full
 
-_FORMAT = 2
+_FORMAT = 3
 """A new number makes every store pack again."""
 
 _EARLIEST_S = 1735689600
 """2025-01-01: there was no Bootproof before."""
+_MOST_AHEAD_S = 86400
+_LAST_S = 253402300799
+"""9999-12-31."""
 
 _LEAST_BYTES = 1 << 20
 _DISK_FULL = ("No space left on device", "have enough free space")
@@ -130,16 +133,30 @@ def build(
             return found
         # One lock for all versions of an image: they share the log files, and usually the second layer.
         with _alone(task, f"image-{definition.name}"), store.workfolder(remove=remove) as folder:
-            check_clock(time.time(), base.archive.epoch_s if base else _EARLIEST_S)
+            check_clock(time.time(), base.archive.epoch_s if base else 0)
             _check_mount(folder)
             return _make(task, folder, refresh=refresh)
 
 
-def check_clock(now_s: float, earliest_s: int) -> None:
-    """`HostError` if the clock is wrong: signatures would not be valid, and new files older than the archive's."""
-    if now_s < earliest_s:
-        now, earliest = (datetime.fromtimestamp(moment, UTC).date() for moment in (now_s, earliest_s))
-        raise HostError(f"this host's clock says {now}, but it is at least {earliest}: timedatectl set-ntp true")
+def check_clock(now_s: float, archive_s: int) -> None:
+    """`HostError` if the clock is wrong: signatures would not be valid, and new files older than the archive's.
+
+    ``archive_s`` is the date of the package archive, 0 if it is not known yet.
+    """
+    if now_s < _EARLIEST_S:
+        raise HostError(
+            f"this host's clock says {_date(now_s)}, but it is at least {_date(_EARLIEST_S)}: timedatectl set-ntp true"
+        )
+    if now_s + _MOST_AHEAD_S < archive_s:
+        raise HostError(
+            f"the package archive has the date {_date(archive_s)}, but this host's clock says {_date(now_s)}; correct "
+            "the clock (timedatectl set-ntp true), or the archive's metadata if the clock is right"
+        )
+
+
+def _date(moment_s: float) -> date:
+    """In UTC; the last one that Python knows for those after it."""
+    return datetime.fromtimestamp(min(moment_s, _LAST_S), UTC).date()
 
 
 def _check_mount(folder: Path) -> None:
@@ -180,6 +197,7 @@ def _bootstrapped(task: _Build, folder: Path, *, refresh: bool) -> _Base:
             _step(task, "bootstrap", f"{task.definition.distribution} {task.definition.suite}") as log,
         ):
             archive = bootstrap.bootstrap(task.definition, task.store, folder, mirror=task.mirror, log=log)
+            check_clock(time.time(), archive.epoch_s)
             packages = pack.packages(folder / "tree", task.distribution.database)
         base = known if known and known.packages == packages else _Base(packages=packages, archive=archive)
         if held and base == known:
@@ -208,7 +226,7 @@ def _finish(task: _Build, base: _Base, folder: Path) -> Manifest:
     tree, epoch = folder / "tree", str(base.archive.epoch_s)
     _make_boot_files(task, base, folder)
     with _step(task, "stamp", f"IMAGE_VERSION {task.version}") as log:
-        contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive, log=log)
+        contents = initrd.stamp(task.definition, task.version, folder, archive=base.archive)
         chroot.run(chroot.tree_action(tree, "stamped", task.definition.name, task.version), log=log)
         chroot.run(chroot.tree_action(tree, "anonymous", epoch, *task.distribution.traces), log=log)
     with _step(task, "pack", "") as log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,7 @@ _SIMPLE: dict[Any, Plain] = {
     type(None): {"type": "null"},
     Path: {"type": "string"},
     UUID: {"type": "string", "format": "uuid"},
+    date: {"type": "string", "format": "date"},
     Any: {},
 }
 

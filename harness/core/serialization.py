@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -83,9 +84,11 @@ def _converter() -> JsonConverter:
     converter = make_converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
     converter.register_unstructure_hook(UUID, str)
+    converter.register_unstructure_hook(date, date.isoformat)
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(Path, lambda text, _: Path(text))
     converter.register_structure_hook(UUID, lambda text, _: UUID(text))
+    converter.register_structure_hook(date, lambda text, _: date.fromisoformat(text))
 
     def upgrading(kind: Any) -> Callable[[Any, Any], Any]:
         structure, format_ = converter.gen_structure_attrs_fromdict(kind), kind.FORMAT

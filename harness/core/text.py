@@ -6,7 +6,7 @@ import re
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48 control sequences: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # operating system commands: titles, links
+    r"|\x1b[]PX^_][^\x07\x1b\n]*(\x07|\x1b\\)"  # its strings: titles, links, questions to the terminal (systemd 259)
     r"|\x1b[ -/]*[0-~]|[\r\x00\x07\x0f]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 
 from harness.core.errors import BootproofError
-from harness.diff.tree import TreeFile, read_tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.verdict import BootResult, RuntimeProfile, Verdict
 from harness.packages import DATABASES, owners
 from harness.store import rootfs_images
+from harness.store.squashfs_tree import TreeFile, read_tree
 
 _USERS, _GROUPS = "etc/passwd", "etc/group"
 _CONFIGS = ("boot/config-{}", "usr/lib/modules/{}/config", "lib/modules/{}/config")
@@ -85,7 +85,7 @@ def _whole(artifacts: Artifacts) -> Image:
 
 def _parts(artifacts: Artifacts) -> Image:
     """Read single files of a file system image."""
-    with rootfs_images.reading(artifacts.rootfs) as read:
+    with rootfs_images.reading(artifacts.rootfs, artifacts.manifest.kernel_arguments) as read:
         name = artifacts.manifest.rootfs
         if read is None:
             return Image(unread=f"no program here reads {name}")

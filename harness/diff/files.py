@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
 from harness.diff.contents import Image
-from harness.diff.tree import TreeFile
 from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 from harness.packages import DATABASES
+from harness.store.squashfs_tree import TreeFile
 
 _CACHES = re.compile(
     r"(.*/)?__pycache__(/.*)?|.*\.pyc"

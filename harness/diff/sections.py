@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from harness.diff.contents import Facts
 from harness.diff.files import compare_files
-from harness.diff.tree import TreeFile
 from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 from harness.model.artifacts import INITRD, KERNEL
 from harness.model.verdict import BootResult, is_like
+from harness.store.squashfs_tree import TreeFile
 
 T = TypeVar("T")
 

@@ -104,7 +104,7 @@ class _Boot:
         pattern = hit.pattern
         may_recover = pattern.is_retried or pattern.is_per_nic or (not pattern.is_final and self.stage >= READY)
         return Seen(
-            id=pattern.id, what=pattern.what, cause=pattern.cause, blame=pattern.blame, quote=hit.quote,
+            id=pattern.id, what=pattern.says(hit.quote.text), cause=pattern.cause, blame=pattern.blame, quote=hit.quote,
             context=hit.context, following=hit.following, count=hit.count, is_final=pattern.is_final,
             is_recovered=may_recover and self.stage > hit.stage,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.core import ext4_features
 from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import Blame
 from harness.guest.regex_words import whole_words, words_of
@@ -54,6 +55,11 @@ class ConsolePattern:
         """Whether the pattern matches ``line``, with or without the time stamps of printk, syslog or the journal."""
         text = unstamped(line)
         return any(_search(regex)(text) for regex in self.any_of) and not self.is_excluded(text)
+
+    def says(self, line: str) -> str:
+        """``what`` of a ``line`` that matches, with the features of ext4 that the line is about."""
+        features = ext4_features.refused(line)
+        return f"{self.what}: {', '.join(features)}" if features else self.what
 
     def is_excluded(self, text: str) -> bool:
         """Whether ``text``, a line without time stamps, is one that the pattern must not match."""

@@ -93,7 +93,7 @@ def _restarted(text: str) -> tuple[str, ...]:
 def suspects(health: GuestHealth, definition: ImageDefinition) -> tuple[str, ...]:
     """The units that failed or were restarted and may not."""
     restarted = (row.partition(" ")[0] for row in health.restarted_units)
-    known = (*definition.waiting, *_RESTARTED_BY_DESIGN)
+    known = (*definition.may_wait, *_RESTARTED_BY_DESIGN)
     return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in known)
 
 
@@ -114,16 +114,16 @@ def judge_health(
             where=where,
             cause="an old local copy started, or kernel, initrd and root file system are of different builds",
         )
-    explained = list(failed_units(survey, definition.waiting, where)) if survey else []
+    explained = list(failed_units(survey, definition.may_wait, where)) if survey else []
     yield from explained
     for unit in health.failed_units if not explained else ():
-        if unit not in definition.waiting:
+        if unit not in definition.may_wait:
             yield Finding(
                 id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder"
             )
     for row in health.restarted_units:
         unit, _, count = row.partition(" ")
-        if unit not in (*definition.waiting, *_RESTARTED_BY_DESIGN):
+        if unit not in (*definition.may_wait, *_RESTARTED_BY_DESIGN):
             finding = Finding(
                 id="unit-flapping",
                 what=f"{unit} was restarted {count} times before the machine was ready",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-
 from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, ChannelTimeout, Completed
+from harness.guest.unit_names import UNIT_NAME, word
 from harness.model.definition import ImageDefinition
 
 _SLICE_S, _INACTIVE_S = 30, 15
 _BUSY = 3
 _WAIT_UNTIL_READY = """
-demanded={demanded}
+{unit_name}demanded={demanded}
 waiting=" {waiting} "
 now() {{ read -r up _ </proc/uptime; echo "${{up%.*}}"; }}
 end=$(($(now) + {slice_s})) idle_until=
@@ -83,8 +82,9 @@ def wait_until_ready(machine: str, channel: Channel, definition: ImageDefinition
     `StillStarting` if it is not ready by the deadline, `ChannelTimeout` if it does not answer by then.
     """
     script = _WAIT_UNTIL_READY.format(
-        demanded=shlex.quote(" ".join([*definition.services, *definition.sockets])),
-        waiting=" ".join(definition.waiting),
+        unit_name=UNIT_NAME,
+        demanded="' '".join(map(word, [*definition.services, *definition.sockets])) or "''",
+        waiting=" ".join(definition.may_wait),
         slice_s=_SLICE_S,
         inactive_s=_INACTIVE_S,
         not_ready=_NOT_READY,

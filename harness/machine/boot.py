@@ -141,7 +141,7 @@ class RunningBoot:
         survey = self._survey([asked] if asked else units_on(finding.evidence))
         self.keep_evidence()
         survey = survey or survey_of_log(evidence.kept_journal(self.plan.folder) or self.watch.observe().lines)
-        return explain(finding, survey, self.plan.definition.waiting, asked)
+        return explain(finding, survey, self.plan.definition.may_wait, asked)
 
     def _survey(self, asked: Sequence[str]) -> UnitSurvey | None:
         """The state of the guest's units; None if the guest does not answer."""

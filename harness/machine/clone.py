@@ -77,7 +77,7 @@ def make_template(machine: Machine, state: str, work: Path, place: Path) -> Temp
 
 
 def _become_quiet(machine: Machine, state: str) -> Quiet:
-    context, waiting = machine.context, machine.definition.waiting
+    context, waiting = machine.context, machine.definition.may_wait
     quiet = wait_until_quiet(machine.channel, waiting, Deadline(context.timeouts.quiet_s), scale=host_scale())
     if note := note_if_busy(quiet, state):
         context.run.add_note(note)

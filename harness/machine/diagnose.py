@@ -92,10 +92,9 @@ def shutdown_hangs(seen: Observed, waited_s: float, expected: str) -> Finding:
 
 def pattern_finding(match: PatternMatch, where: str) -> Finding:
     """The finding that a console pattern stands for."""
-    pattern = match.pattern
-    return Finding(
-        id=pattern.id, what=pattern.what, where=where, blame=pattern.blame, evidence=match.evidence, cause=pattern.cause
-    )
+    pattern, evidence = match.pattern, match.evidence
+    what = pattern.says(evidence[-1])
+    return Finding(id=pattern.id, what=what, where=where, blame=pattern.blame, evidence=evidence, cause=pattern.cause)
 
 
 def late_findings(seen: Observed, alteration: str) -> Iterator[Finding]:

@@ -93,7 +93,7 @@ def _followed(
 ) -> Iterator[Console]:
     """The machine's console; the plan's choice is made at GRUB's menu when it appears."""
     watcher = PatternWatcher(
-        ignored=plan.definition.waiting, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
+        ignored=plan.definition.may_wait, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
     )
     on_phase = partial(context.run.add_phase, plan.spec.name, plan.number)
     with follow(wire, plan.folder / "console.log", changes, on_phase, watcher) as console:

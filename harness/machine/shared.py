@@ -17,6 +17,7 @@ from harness.guest.testinfra_host import Facts, Host, open_guest
 from harness.lab import Lab, OpenLab
 from harness.machine.machine import Machine
 from harness.model.events import Resumed
+from harness.model.unit_names import same_service
 from harness.qemu.qmp import QmpError
 
 _MOST_NAMED = 5
@@ -198,7 +199,8 @@ def _come_and_go(machine: Machine, units: Sequence[str]) -> list[str]:
 
     systemd.service(5): a bus name, a socket or a timer starts them. Units that the definition demands do not count.
     """
-    demanded = (*machine.definition.services, *machine.definition.sockets)
+    definition = machine.definition
+    demanded = {name for unit in (*definition.services, *definition.sockets) for name in same_service(unit)}
     asked = [unit for unit in units if unit not in demanded]
     return triggered_units(machine.channel, asked) if asked else []
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from harness.core.deadline import Deadline
 from harness.guest import waiting
 from harness.guest.channel import Channel, Completed
+from harness.guest.unit_names import name_in_guest
 
 
 class GuestVerbs(ABC):
@@ -41,7 +42,11 @@ class GuestVerbs(ABC):
 
     def wait_for_unit(self, unit: str, deadline: Deadline | None = None) -> None:
         """Wait until the systemd unit is active. Fails at once when it is ``failed``."""
-        waiting.wait(self.name, self.channel, waiting.unit_is_active(unit), deadline)
+        waiting.wait(self.name, self.channel, waiting.unit_is_active(self.unit_name(unit)), deadline)
+
+    def unit_name(self, unit: str) -> str:
+        """The guest's name for ``unit``: ``sshd.service`` for ``ssh.service`` on Fedora."""
+        return name_in_guest(self.name, self.channel, unit)
 
     def wait_for_open_port(self, port: int, address: str = "127.0.0.1", deadline: Deadline | None = None) -> None:
         """Wait until a TCP connection from inside the guest to ``port`` of ``address`` succeeds."""

@@ -15,8 +15,15 @@ KERNEL, INITRD, ROOTFS, MANIFEST = "vmlinuz", "initrd.img", "rootfs.squashfs", "
 FILES = (KERNEL, INITRD, ROOTFS)
 """The files that our builder makes. Another builder's root file system has the name of its format in `ROOTFS_NAMES`."""
 
-ROOTFS_NAMES = {"squashfs": ROOTFS, "ext4": "rootfs.ext4", "xfs": "rootfs.xfs", "tar": "rootfs.img"}
-"""``tar`` is a gzipped tar with a file system image ``rootfs.img`` in it; a squashfs may hold ``LiveOS/rootfs.img``."""
+ROOTFS_NAMES = {
+    "squashfs": ROOTFS,
+    "ext4": "rootfs.ext4",
+    "xfs": "rootfs.xfs",
+    "tar": "rootfs.img",
+    "iso": "rootfs.iso",
+}
+"""``tar`` is a gzipped tar with a file system image ``rootfs.img`` in it; a squashfs may hold ``LiveOS/rootfs.img``;
+``iso`` is a live medium with one or more squashfs images, layers of one root file system."""
 
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

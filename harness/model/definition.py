@@ -33,6 +33,11 @@ hardware = ["sata-bios", …]      # hardware profiles on which the image must b
 memory_mib = 2048
 cpus = 2
 
+[[lint.allow]]                   # findings of lint about a path that this image may have
+path = "/etc/hosts"              # as lint prints it; * stands for any text
+reason = "…"
+until = 2027-03-01               # optional: findings again from then on
+
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
 rootfs_mib = 700
@@ -45,6 +50,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -55,6 +61,7 @@ from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
+from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
 DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
@@ -81,6 +88,9 @@ _REPOSITORY_URL = re.compile(
 """Without credentials, and without a comma, which separates URLs in dnf's configuration; other variables than the two
 have values of the host."""
 
+_LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
+_NOT_BLANK = re.compile(r".*\S.*")
+
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
 """Why a check about /data is not applicable to a fully stateless image."""
 
@@ -99,6 +109,16 @@ class Repository:
 
     url: str
     key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Findings of lint about ``path``, in which * stands for any text, are allowed for a ``reason``, to the day
+    ``until``."""
+
+    path: str
+    reason: str
+    until: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +167,14 @@ class ImageDefinition:
     redact: tuple[str, ...] = ()
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
+    lint_allow: tuple[Allowance, ...] = ()
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
+
+    @property
+    def may_wait(self) -> tuple[str, ...]:
+        """The units of ``waiting``, by all their names."""
+        return tuple(name for unit in self.waiting for name in same_service(unit))
 
     @property
     def can_be_built(self) -> bool:
@@ -178,8 +204,8 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    tables = [top.table(name) for name in ("build", "persist", "network", "expect", "boot", "budget")]
-    build, persist, network, expect, boot, budget = tables
+    tables = [top.table(name) for name in ("build", "persist", "network", "expect", "boot", "lint", "budget")]
+    build, persist, network, expect, boot, lint, budget = tables
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -208,6 +234,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         hardware=_hardware(boot),
         memory_mib=boot.take("memory_mib", int, "2048"),
         cpus=boot.take("cpus", int, "2", 2),
+        lint_allow=tuple(map(_allowance, lint.tables("allow"))),
         boot_s=budget.take("boot_s", int, "120"),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
@@ -252,7 +279,11 @@ def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
         raise build.error("repositories", f"is missing or empty, and {distribution} needs it", remedy)
     if rows and build.content.get("backports"):
         raise build.error("backports", f"does not apply to {distribution}", "name another one in build.repositories")
-    return tuple(map(_repository, rows))
+    repositories = tuple(map(_repository, rows))
+    urls = [one.url for one in repositories]
+    if twice := next((url for url in urls if urls.count(url) > 1), ""):
+        raise build.error("repositories", f"{twice} is listed twice", "list it once")
+    return repositories
 
 
 def _repository(row: ConfigTable) -> Repository:
@@ -388,6 +419,16 @@ def _hardware(boot: ConfigTable) -> tuple[str, ...]:
         except UsageError as error:
             raise boot.error("hardware", error.problem, error.remedy) from None
     return names
+
+
+def _allowance(row: ConfigTable) -> Allowance:
+    allowance = Allowance(
+        path=row.matching("path", _LINT_PATH, "/etc/hosts", "a path as lint prints it, such as /etc/hosts"),
+        reason=row.matching("reason", _NOT_BLANK, "the lab resolves it", "write the reason in a sentence"),
+        until=row.take("until", date, "2027-03-01, without quotes", None),
+    )
+    row.finish()
+    return allowance
 
 
 def find_images(start: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Package databases: what is installed in a tree, in an image and in a guest. Pure: nothing is opened here."""
+"""Package databases: what is installed in a tree, in an image and in a guest, by the contents of files."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def installed_by(files: Mapping[str, bytes]) -> dict[str, str]:
 def owners(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
     """The package of each path, by all databases: see `PackageDatabase.owners`."""
     return {path: package for database in DATABASES for path, package in database.owners(files, links).items()}
+
+
+def sums(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+    """The MD5 of each file as its package brought it, by all databases: see `PackageDatabase.sums`."""
+    return {path: digest for database in DATABASES for path, digest in database.sums(files, links).items()}

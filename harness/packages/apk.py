@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from harness.packages.database import owned
+from harness.packages.database import NO_FILES, owned
 
 _INSTALLED = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 
@@ -16,6 +16,7 @@ class Apk:
     list_command = ("apk", "info", "--verbose")
     files = _INSTALLED
     owner_files = "|".join(_INSTALLED)
+    sum_files = NO_FILES
     caches = r"(usr/)?lib/apk/db/.*|etc/apk/world"
 
     def vendor(self, installed: Mapping[str, str]) -> str:  # noqa: ARG002  # only one distribution has it
@@ -34,6 +35,9 @@ class Apk:
 
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         return owned((pair for paragraph in _paragraphs(files) for pair in _files(paragraph)), links)
+
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # it has digests of other kinds
 
 
 def _paragraphs(files: Mapping[str, bytes]) -> Iterator[list[tuple[str, str]]]:

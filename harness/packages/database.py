@@ -30,6 +30,10 @@ class PackageDatabase(Protocol):
         """A regular expression for the files that `owners` needs."""
 
     @property
+    def sum_files(self) -> str:
+        """A regular expression for the files that `sums` needs besides; it matches none if there are no sums."""
+
+    @property
     def caches(self) -> str:
         """A regular expression for files that change with every installation, though no package did."""
 
@@ -51,12 +55,25 @@ class PackageDatabase(Protocol):
         ``links`` maps the links in the tree's first folder to their targets.
         """
 
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        """The MD5 in hex of each file as its package brought it, from files whose paths match `owner_files` or
+        `sum_files`; ``links`` as above. Empty for a database that has other digests."""
+
+
+NO_FILES = r"(?!)"
+"""A regular expression that matches nothing."""
+
+
+def merged(name: str, links: Mapping[str, str]) -> str:
+    """The path of ``name`` in a tree: usr/bin/sh for /bin/sh if /bin is a link to usr/bin."""
+    top, slash, rest = name.strip("/").partition("/")
+    return f"{links.get(top, top) if slash else top}{slash}{rest}"
+
 
 def owned(listed: Iterable[tuple[str, str]], links: Mapping[str, str]) -> dict[str, str]:
     """`PackageDatabase.owners` of pairs of a package and a path; /bin/sh is usr/bin/sh if /bin is a link to usr/bin."""
     owners = dict[str, str]()
     for package, name in listed:
-        top, slash, rest = name.strip("/").partition("/")
-        path = f"{links.get(top, top) if slash else top}{slash}{rest}"
+        path = merged(name, links)
         owners[path] = package if owners.get(path, package) == package else ""
     return owners

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from harness.packages.database import owned
+from harness.packages.database import merged, owned
 
 _STATUS = "var/lib/dpkg/status"
+_DIVERSIONS = "var/lib/dpkg/diversions"
+_SUMS = re.compile(r"var/lib/dpkg/info/([^/:]+)(?::[^/]+)?\.md5sums")
+_CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})$", re.MULTILINE)
 _LIST = re.compile(r"var/lib/dpkg/info/([^/:]+)(?::[^/]+)?\.list")
 
 
@@ -17,6 +20,7 @@ class Dpkg:
     list_command = ("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\\n")
     files = (_STATUS,)
     owner_files = _LIST.pattern
+    sum_files = rf"{_SUMS.pattern}|{_DIVERSIONS}|{_STATUS}"
     caches = r"var/lib/(apt|dpkg|ucf|systemd/deb-systemd-[^/]*|update-notifier)/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:
@@ -43,3 +47,17 @@ class Dpkg:
         lists = {found[1]: text for name, text in files.items() if (found := _LIST.fullmatch(name))}
         paths = ((package, text.decode("utf-8", "surrogateescape")) for package, text in sorted(lists.items()))
         return owned(((package, path) for package, text in paths for path in text.splitlines()), links)
+
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        """Conffiles have theirs in the status. A file that another package diverts has another name."""
+        lines = files.get(_DIVERSIONS, b"").decode("utf-8", "surrogateescape").splitlines()
+        diverted = {at: (to, by) for at, to, by in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+        status = files.get(_STATUS, b"").decode("utf-8", "surrogateescape")
+        found = {merged(path, links): digest for path, digest in _CONFFILE.findall(status)}
+        for name, text in files.items():
+            if package := _SUMS.fullmatch(name):
+                for line in text.decode("utf-8", "surrogateescape").splitlines():
+                    digest, _, path = line.partition("  ")
+                    to, by = diverted.get(f"/{path}", (path, package[1]))
+                    found[merged(path if by == package[1] else to, links)] = digest
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from harness.packages.database import owned
+from harness.packages.database import NO_FILES, owned
 
 _LOCAL = "var/lib/pacman/local"
 _DESC = re.compile(rf"{_LOCAL}/[^/]+/desc")
@@ -19,6 +19,7 @@ class Pacman:
     list_command = ("pacman", "--query")
     files = (_LOCAL,)
     owner_files = _OWNED.pattern
+    sum_files = NO_FILES
     caches = r"var/lib/pacman/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:  # noqa: ARG002  # only one distribution has it
@@ -38,6 +39,9 @@ class Pacman:
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         texts = {found[1]: _sections(text) for name, text in files.items() if (found := _OWNED.fullmatch(name))}
         return owned(((name, path) for name, text in texts.items() for path in text.get("FILES", [])), links)
+
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # it has digests of other kinds
 
 
 def _sections(content: bytes) -> dict[str, list[str]]:

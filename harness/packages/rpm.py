@@ -11,15 +11,20 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from harness.core.errors import ImageError
-from harness.packages.database import owned
+from harness.packages.database import NO_FILES, owned
 
 T = TypeVar("T")
 
-_FOLDERS = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_FOLDERS = ("usr/lib/sysimage/rpm", "var/lib/rpm", "usr/share/rpm")
+"""Of new releases, of older ones (Fedora 35, CentOS 9), and of rpm-ostree; where two exist, one is a link."""
 _FILES = ("rpmdb.sqlite", "Packages.db")
+_LOG = "-wal"
+"""SQLite's write-ahead log beside a database: what a program that was killed wrote last is only there."""
 _VENDORS = {
     "fedora": r"fedora-release(-.+)?",
     "centos": r"centos-(stream-)?release",
@@ -37,8 +42,9 @@ class Rpm:
     list_command = (
         "rpm", "--query", "--all", "--queryformat", "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n",
     )  # fmt: skip
-    files = tuple(f"{folder}/{name}" for folder in _FOLDERS for name in _FILES)
+    files = tuple(f"{folder}/{name}" for folder in _FOLDERS for name in (*_FILES, f"{_FILES[0]}{_LOG}"))
     owner_files = "|".join(map(re.escape, files))
+    sum_files = NO_FILES
     caches = rf"({'|'.join(_FOLDERS)})/.*|var/lib/(dnf|zypp)/.*|usr/lib/sysimage/libdnf5/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:
@@ -62,6 +68,9 @@ class Rpm:
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         listed = _read(files, lambda header: [(header.name, path) for path in header.paths()])
         return owned(itertools.chain(*listed), links)
+
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # it has digests of other kinds
 
 
 class _Header:
@@ -106,23 +115,26 @@ def _read(files: Mapping[str, bytes], read: Callable[[_Header], T]) -> list[T]:
     """What ``read`` returns for the packages of all databases; `ImageError` for a damaged one."""
     readers = {b"SQLi": _from_sqlite, b"RpmP": _from_ndb}
     values = []
-    for name in Rpm.files:
-        content = files.get(name, b"")
+    for name in (f"{folder}/{name}" for folder in _FOLDERS for name in _FILES):
+        content, log = files.get(name, b""), files.get(f"{name}{_LOG}", b"")
         try:
-            values += [read(_Header(blob)) for blob in readers[content[:4]](content)] if content else []
+            values += [read(_Header(blob)) for blob in readers[content[:4]](content, log)] if content else []
         except (sqlite3.Error, struct.error, LookupError, ValueError, TypeError) as error:
             raise ImageError(f"/{name}: rpm's database is damaged, or of an unknown format ({error!r})") from error
     return values
 
 
-def _from_sqlite(content: bytes) -> list[bytes]:
-    """SQLite opens no database in memory whose header (bytes 18 and 19) says that it has a write-ahead log."""
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.deserialize(content[:18] + b"\1\1" + content[20:])
-        return [blob for (blob,) in database.execute("SELECT blob FROM Packages ORDER BY hnum")]
+def _from_sqlite(content: bytes, log: bytes) -> list[bytes]:
+    """SQLite reads a log only beside a file."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / _FILES[0]
+        file.write_bytes(content)
+        file.with_name(f"{file.name}{_LOG}").write_bytes(log)
+        with closing(sqlite3.connect(file)) as database:
+            return [blob for (blob,) in database.execute("SELECT blob FROM Packages ORDER BY hnum")]
 
 
-def _from_ndb(content: bytes) -> Iterator[bytes]:
+def _from_ndb(content: bytes, _log: bytes) -> Iterator[bytes]:
     """Slots of 16 bytes in the first pages, from the third on: magic, number, and place in blocks of 16 bytes. A blob
     has a head of 16 bytes, the last four of which are its length (rpm, lib/backend/ndb/rpmpkg.c)."""
     pages = struct.unpack_from("<I", content, 12)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from harness.model.definition import ImageDefinition
+from harness.model.unit_names import same_service
 
 DELAY_S = 10
 _DRAWS, _TOGETHER = 3, 3
@@ -21,4 +22,5 @@ def orders(definition: ImageDefinition, seed: int) -> list[str]:
 def delays(order: str) -> dict[str, str]:
     """The systemd credentials (systemd.system-credentials(7)) that delay these units."""
     drop_in = f"[Service]\nExecStartPre=-+/bin/sleep {DELAY_S}\n"
-    return {f"systemd.unit-dropin.{unit}~late": drop_in for unit in order.split("+")}
+    names = (name for unit in order.split("+") for name in same_service(unit))
+    return {f"systemd.unit-dropin.{name}~late": drop_in for name in names}

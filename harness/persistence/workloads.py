@@ -48,6 +48,8 @@ Address=192.0.2.1/24
 LinkLocalAddressing=no
 """
 _NETWORKD = "/etc/systemd/network"
+_AS_SECRET = f"chgrp systemd-network {_NETWORKD}/10-bootproof.netdev && chmod 640 {_NETWORKD}/10-bootproof.netdev"
+"""As systemd.netdev(5) says for files with keys: whether networkd may read it depends on the number of its group."""
 
 WORKLOADS = (
     Workload(
@@ -70,7 +72,7 @@ WORKLOADS = (
     Workload(
         name="a network that systemd-networkd makes at boot",
         needs=(_NETWORKD,),
-        make=f"printf %s {shlex.quote(_NETDEV)} >{_NETWORKD}/10-bootproof.netdev && "
+        make=f"printf %s {shlex.quote(_NETDEV)} >{_NETWORKD}/10-bootproof.netdev && {_AS_SECRET} && "
         f"printf %s {shlex.quote(_NETWORK)} >{_NETWORKD}/10-bootproof.network && sync",
         starts="ip -4 -br address show bootproof0 | grep -q 192.0.2.1",
         starts_within_s=20.0,

@@ -14,6 +14,7 @@ import pytest
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError, HostError, ImageError, is_claim
 from harness.guest.channel import Completed
+from harness.lint.finding import LintFailed
 from harness.machine.errors import BootFailed, by_hand
 from harness.machine.machine import Machine
 from harness.machine.shared import SharedMachine
@@ -82,7 +83,7 @@ def classify(
 def cause_of(error: BaseException, *, is_setup: bool) -> Finding | None:
     """The finding about a boot, a state or the host because of which a test failed or did not run; None if the test
     itself failed. ``is_setup``: the test has not begun."""
-    if isinstance(error, BootFailed):
+    if isinstance(error, BootFailed | LintFailed):
         return error.finding
     if isinstance(error, StateFailed):
         return error.finding or _not_reached(error.reason, f"state {error.state}", error.blame)

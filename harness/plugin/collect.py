@@ -119,7 +119,7 @@ def looks(item: pytest.Item) -> bool:
 
 
 def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> None:
-    """Before anything is deselected: drop tests without an entry, group and sort the others, longest first.
+    """Before anything is deselected: drop tests without an entry, group and sort the others, lint and then the longest.
 
     ``prepared`` has the durations of earlier runs.
     """
@@ -131,7 +131,13 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     for item in items:
         group = _group(item, image_of(item))
         took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""))
-    items.sort(key=lambda item: took_s[_group(item, image_of(item))], reverse=True)
+    items.sort(key=lambda item: (_is_told_from_files(item), took_s[_group(item, image_of(item))]), reverse=True)
+
+
+def _is_told_from_files(item: pytest.Item) -> bool:
+    """Whether the test is of the check ``lint``, which comes before any boot."""
+    mark = item.get_closest_marker("check")
+    return mark is not None and "lint" in mark.args
 
 
 def _boots(item: pytest.Item, options: RunOptions) -> int:

@@ -43,7 +43,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("--kernel-arguments", metavar="TEXT",
         help="With --artifacts without manifest.json (default: the file DIR/cmdline, else the definition's).")
     add("--previous", metavar="DIR|TREE@DIGEST",
-        help="Artifacts to upgrade from (default: upgrade to a second build).")
+        help="Artifacts to upgrade from; DIR may have those of another image (default: upgrade to a second build).")
     # how machines are booted
     add("--boot-path", action="append", default=[], choices=[path.value for path in BootPath],
         help="Use only this boot path (repeatable; default: all boot paths of the definition).")

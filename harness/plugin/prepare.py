@@ -23,6 +23,7 @@ from harness.plugin.options import RunOptions
 from harness.promotion.bring import bring
 from harness.qemu import grub, program
 from harness.qemu.devices import check_nics
+from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs import history
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
@@ -47,14 +48,18 @@ class Source:
             lambda: build(definition, store, version=version, verify=True, progress=self.progress), self.until
         )
 
-    def take(self, place: Path | InTree, arguments: Sequence[str] | None = None) -> Artifacts:
+    def take(
+        self, place: Path | InTree, arguments: Sequence[str] | None = None, *, is_previous: bool = False
+    ) -> Artifacts:
         """Take in what another builder made, or bring what a tree has; ``arguments`` are the kernel's, if a folder has
-        no manifest."""
+        no manifest. A folder with a previous version may be that of an image with another name."""
         definition, store = self.definition, self.store
         if isinstance(place, InTree):
             return store.hold(lambda: bring(place, definition.name, store, self.progress), self.until)
         folder = place
-        return store.hold(lambda: take_in(folder, definition, store, kernel_arguments=arguments), self.until)
+        return store.hold(
+            lambda: take_in(folder, definition, store, kernel_arguments=arguments, is_previous=is_previous), self.until
+        )
 
     def find(self, digest: str, tree: str) -> Artifacts | None:
         """The artifacts with that digest, brought from ``tree`` if the store lacks them; None if there is no tree."""
@@ -77,9 +82,11 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
     check_nics(hardware.nics if hardware else ())
     network = choose_network(options, run)
     versions = choose_versions(source, options, run)
-    if BootPath.GRUB in options.paths_of(source.definition.name):
-        for artifacts in (versions.old, versions.new, versions.newest):
-            grub.check(artifacts.manifest)
+    for manifest in (versions.old.manifest, versions.new.manifest, versions.newest.manifest):
+        for path in options.paths_of(source.definition.name):
+            if path is BootPath.GRUB:
+                grub.check(manifest)
+            kernel_arguments(manifest.kernel_arguments, manifest.rootfs, path, "")
     choice = accelerator.take(options.accelerator, versions.under_test, store, qemu=options.qemu)
     slowness = accelerator.slowness(choice, versions.under_test.kernel, qemu=program.in_use())
     return PreparedImage(
@@ -137,7 +144,7 @@ def _own_versions(source: Source, options: RunOptions) -> Versions:
     under_test = source.take(options.artifacts, options.kernel_arguments) if options.artifacts else source.build()
     old, new = under_test, under_test
     if options.previous:
-        old = source.take(options.previous)
+        old = source.take(options.previous, is_previous=True)
     elif not options.artifacts:
         new = source.build(source.definition.version + NEXT)
     is_third_built = options.is_thorough and not (options.artifacts or options.previous)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from harness.core import process
+from harness.core import ext4_features, process
 from harness.core.debugfs import CORRECTED, NOT_FOUND, debugfs
 from harness.core.errors import HostError, ImageError
 from harness.core.process import CommandFailed
@@ -96,7 +96,7 @@ def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder:
     """The ext4 in a partition (see `find_partition`) of a disk that no machine uses, while the block lasts.
 
     ``disk`` is a machine's disk or a raw image. The copy is made in ``folder``, by default that of the image. Raises
-    `DamagedFileSystem` if the journal cannot be replayed.
+    `DamagedFileSystem` if the journal cannot be replayed, `HostError` if the host's e2fsprogs are too old.
     """
     path = disk if isinstance(disk, Path) else disk.path
     with tempfile.TemporaryDirectory(prefix=".look.", dir=folder or path.parent) as scratch:
@@ -110,6 +110,10 @@ def open_ext4(disk: Path | DiskSpec, which: int | UUID | None = None, *, folder:
         try:
             _e2fsck("-p", copy)
         except CommandFailed as error:
+            if features := ext4_features.refused(error.tail):
+                raise HostError(
+                    f"{where}: this host's e2fsprogs do not know {', '.join(features)}; use newer ones"
+                ) from error
             if error.status > CORRECTED:
                 raise DamagedFileSystem(where, error.tail) from error
         yield Ext4(copy, where)

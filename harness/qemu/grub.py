@@ -21,7 +21,7 @@ from harness.core.errors import HostError, UsageError
 from harness.model.artifacts import INITRD, KERNEL, ROOTFS, Artifacts, Manifest
 from harness.model.machine_spec import BOOT_LABEL, DiskBus, DiskFormat, DiskSpec
 from harness.qemu import disk_images
-from harness.qemu.kernel_arguments import URL_PLACEHOLDER
+from harness.qemu.kernel_arguments import names_url
 
 SERIAL = "BOOTPROOF-BOOT"
 DISK, CONFIGURATION = "boot-disk.img", "grub.cfg"
@@ -75,7 +75,9 @@ def check(manifest: Manifest) -> None:
     arguments = manifest.kernel_arguments
     if manifest.rootfs != ROOTFS:
         raise UsageError(f"boot path grub: dracut cannot boot {manifest.rootfs} from BOOT; pack a {ROOTFS}")
-    if any(URL_PLACEHOLDER in given or given.startswith("root=") for given in arguments):
+    if names_url(arguments):
+        raise UsageError("boot path grub: only dracut's initrd finds its root file system on BOOT; use another path")
+    if any(given.startswith("root=") for given in arguments):
         raise UsageError("boot path grub: the kernel arguments name a root file system; remove root=")
 
 

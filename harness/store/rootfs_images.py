@@ -21,26 +21,33 @@ _MAGICS = (
     (0x438, b"\x53\xef", "ext4"),  # Linux, Documentation/filesystems/ext4/super.rst
     (0, b"XFSB", "xfs"),  # Linux, fs/xfs/libxfs/xfs_format.h
     (0, b"\x1f\x8b", "tar"),  # RFC 1952: a gzip, in which we expect a tar
+    (0x8001, b"CD001", "iso"),  # ECMA-119, 8.4: the primary volume descriptor
 )
 _NOT_FATAL = 2
 """unsquashfs(1): errors that are not fatal, such as owners that only root can give; a damaged file gives 1."""
 _NOT_ROOT = ".*: Operation not permitted while changing ownership of .*"
+_PACKAGES = {"unsquashfs": "squashfs-tools", "tar": "tar", "grub-fstest": "grub-common"}
 _LIVE = "LiveOS/rootfs.img"
 """The file system image inside the squashfs of Fedora's and Debian's live media."""
+_MEDIA = {"casper": ".squashfs", "live": ".squashfs", "LiveOS": "squashfs.img"}
+"""The folder of a live medium with its squashfs images, and the ends of their names: casper(7), live-boot(7),
+dracut.cmdline(7)."""
+_LAYER = "layerfs-path="
+"""casper(7): the uppermost layer. The layers of ``a.b.squashfs`` are ``a.squashfs`` and ``a.b.squashfs``."""
 
 
 def format_of(path: Path) -> str | None:
-    """``squashfs``, ``ext4``, ``xfs``, ``tar`` (gzipped), or None for any other format."""
+    """``squashfs``, ``ext4``, ``xfs``, ``tar`` (gzipped), ``iso`` or None for any other format."""
     with path.open("rb") as file:
-        head = file.read(0x440)
+        head = file.read(0x8006)
     return next((kind for at, magic, kind in _MAGICS if head[at : at + len(magic)] == magic), None)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Read | None]:
+def reading(path: Path, arguments: Sequence[str] = ()) -> Iterator[Read | None]:
     """A function that reads files of the root file system at ``path``; None for a format that no program here reads.
 
-    Raises `UsageError` if the file is damaged.
+    The kernel ``arguments`` may choose among the layers of a live medium. Raises `UsageError` if the file is damaged.
     """
     kind = format_of(path)
     with tempfile.TemporaryDirectory(prefix="bootproof-") as scratch:
@@ -57,6 +64,10 @@ def reading(path: Path) -> Iterator[Read | None]:
         elif kind == "squashfs":
             yield lambda names: _from_squashfs(path, names, Path(scratch))
             return
+        elif kind == "iso":
+            layers = [_from_iso(path, name, Path(scratch)) for name in _layers(path, arguments)]
+            yield lambda names: _from_layers(layers, names, Path(scratch))
+            return
         elif kind == "ext4":
             image = path
         is_ext4 = image.exists() and format_of(image) == "ext4"
@@ -65,7 +76,7 @@ def reading(path: Path) -> Iterator[Read | None]:
 
 def _output(argv: list[str], path: Path) -> str:
     """The output of a program that reads ``path``; `UsageError` if it fails."""
-    process.require(argv[0], "squashfs-tools" if argv[0] == "unsquashfs" else argv[0])
+    process.require(argv[0], _PACKAGES[argv[0]])
     try:
         return process.output(argv)
     except process.CommandFailed as error:
@@ -87,6 +98,41 @@ def _from_squashfs(path: Path, names: Sequence[str], scratch: Path) -> dict[str,
                 if error.status != _NOT_FATAL:
                     raise _damaged(path, error) from error
             found |= _files(target)
+    return found
+
+
+def _layers(iso: Path, arguments: Sequence[str]) -> list[str]:
+    """The paths of the squashfs images of a live medium that are its root file system, the lowest first."""
+    folders = {name.strip("/") for name in _list(iso, "")}
+    folder = next((name for name in _MEDIA if name in folders), None)
+    images = sorted(name for name in _list(iso, f"{folder}/") if name.endswith(_MEDIA[folder])) if folder else []
+    if not images:
+        raise UsageError(f"{iso} is not a live medium: it has no squashfs in {', '.join(_MEDIA)}")
+    top = next((word.removeprefix(_LAYER) for word in arguments if word.startswith(_LAYER)), None)
+    if top:
+        parts = top.removesuffix(".squashfs").split(".")
+        wanted = [".".join(parts[:n]) + ".squashfs" for n in range(1, len(parts) + 1)]
+        if missing := [name for name in wanted if name not in images]:
+            raise UsageError(f"{iso} lacks {folder}/{missing[0]}, a layer of {_LAYER}{top}")
+        images = wanted
+    return [f"{folder}/{name}" for name in images]
+
+
+def _list(iso: Path, folder: str) -> list[str]:
+    return _output(["grub-fstest", str(iso), "ls", f"(loop0)/{folder}"], iso).split()
+
+
+def _from_iso(iso: Path, name: str, scratch: Path) -> Path:
+    target = scratch / name.replace("/", "-")
+    _output(["grub-fstest", str(iso), "cp", f"(loop0)/{name}", str(target)], iso)
+    return target
+
+
+def _from_layers(layers: Sequence[Path], names: Sequence[str], scratch: Path) -> dict[str, bytes]:
+    """A file of a higher layer replaces that of a lower one. Files that a higher layer removes are still read."""
+    found = dict[str, bytes]()
+    for layer in layers:
+        found |= _from_squashfs(layer, names, scratch)
     return found
 
 

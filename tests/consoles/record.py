@@ -48,6 +48,7 @@ SYSTEMS = {
     "focal": System(name="ubuntu-20.04", kernel=_UBUNTU),
     "jammy": System(name="ubuntu-22.04", kernel=_UBUNTU, initrd="dracut"),
     "noble": System(name="ubuntu-24.04", kernel=_UBUNTU),
+    "resolute": System(name="ubuntu-26.04", kernel=_UBUNTU, initrd="dracut"),
     "bullseye": System(name="debian-11", kernel=_DEBIAN, initrd="dracut"),
     "bookworm": System(name="debian-12", kernel=_DEBIAN),
     "trixie": System(name="debian-13", kernel=_DEBIAN, initrd="dracut"),
@@ -83,7 +84,7 @@ FAULTS = {
     "crash": Fault(arguments="systemd.wants=crash.service"),
     "out-of-memory": Fault(arguments="systemd.wants=eats.service", memory_mib=384),
     "disk-error": Fault(arguments="systemd.wants=ext4.service"),
-    "initrd-timeout": Fault(root="root=LABEL=nowhere", arguments="rootdelay=8 rd.retry=8"),
+    "initrd-timeout": Fault(root="root=LABEL=nowhere", arguments="rootdelay=8 rd.retry=8 rd.timeout=20"),
     "initrd-corrupt": Fault(initrd_share=0.6),
     "kernel-panic": Fault(initrd_share=0.0, root="root=/dev/nowhere"),
 }
@@ -154,16 +155,17 @@ def _boot(folder: Path, fault: Fault, *, is_good: bool) -> list[str]:
 
 
 def _wait(qemu: subprocess.Popen[bytes], log: Path, *, is_good: bool) -> None:
-    """Until it has said what it should, and then nothing for a while."""
+    """Until it has said what it should, and then nothing for a while, or as much as is kept."""
     began_s = seen_s = time.monotonic()
-    size, is_over = 0, False
+    size, is_over, is_full = 0, False, False
     while qemu.poll() is None and time.monotonic() - began_s < _ENOUGH_S:
         time.sleep(0.5)
         if log.stat().st_size != size:
             size, seen_s = log.stat().st_size, time.monotonic()
             lines = _lines(log)
             is_over = " login:" in lines[-1] if is_good else any(any(patterns_in(line)) for line in lines)
-        if is_over and time.monotonic() - seen_s > _QUIET_S:
+            is_full = not is_good and len(_around_the_first_pattern(lines)) == _LINES
+        if is_over and (is_full or time.monotonic() - seen_s > _QUIET_S):
             break
 
 

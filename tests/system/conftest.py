@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness.lab import Lab, open_lab
 from harness.machine.boot_plan import BootContext
 from harness.machine.machine import Machine, boot
 from harness.model.artifacts import Artifacts
-from harness.model.definition import ImageDefinition, load_definition
+from harness.model.definition import DEFINITION_FILE, ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, DiskSpec, MachineSpec
 from harness.model.timeouts import Timeouts
 from harness.model.verdict import Verdict
@@ -26,8 +27,8 @@ from harness.qemu.disk_images import make_disk
 from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
+from . import shares
 from .shares import (  # noqa: F401  # pytest finds hooks by their names in a conftest
-    pytest_addoption,
     pytest_collection_modifyitems,
     pytest_report_collectionfinish,
     pytest_runtest_protocol,
@@ -35,9 +36,23 @@ from .shares import (  # noqa: F401  # pytest finds hooks by their names in a co
 )
 
 ROOT = Path(__file__).parents[2]
-PLANTED = Path(__file__).parent / "images"
 
 Judge = Callable[..., tuple[int, Verdict]]
+MakeImage = Callable[[str, str, tuple[str, str]], Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    shares.pytest_addoption(parser)
+    parser.addoption(
+        "--base", default="base", metavar="IMAGE", help="the definition that faults are planted in (default: base)"
+    )
+
+
+def faults(names: Iterable[str], *also_on_ubuntu: str) -> pytest.MarkDecorator:
+    """Parameters ``base`` and ``name``: each fault in the definition of ``--base``, some in base-ubuntu too."""
+    rows = [pytest.param(None, name, id=name) for name in names]
+    rows += [pytest.param("base-ubuntu", name, id=f"{name}-base-ubuntu") for name in also_on_ubuntu]
+    return pytest.mark.parametrize(("base", "name"), rows, indirect=["base"])
 
 
 @pytest.fixture
@@ -56,8 +71,28 @@ def judge(tmp_path: Path) -> Judge:
 
 
 @pytest.fixture(scope="session")
-def base() -> ImageDefinition:
-    return load_definition(ROOT / "images" / "base")
+def base(request: pytest.FixtureRequest) -> ImageDefinition:
+    """The definition that a test's parameter names, else ``--base``."""
+    name = getattr(request, "param", None) or request.config.getoption("--base")
+    return load_definition(ROOT / "images" / name)
+
+
+@pytest.fixture
+def make_image(base: ImageDefinition, tmp_path: Path) -> MakeImage:
+    """``make_image(name, playbook, (old, new))`` makes a folder of images, with one that is ``base`` but for a text of
+    its definition and for its playbook, which imports that of ``base`` as ``base.yml``."""
+
+    def make(name: str, playbook: str, changed: tuple[str, str]) -> Path:
+        images, definition = tmp_path / "images", (base.folder / DEFINITION_FILE).read_text("utf-8")
+        shutil.copytree(base.folder, images / name)
+        (images / "roles").symlink_to(base.roles)
+        (images / name / base.playbook).rename(images / name / "base.yml")
+        (images / name / base.playbook).write_text(playbook, "utf-8")
+        assert changed[0] in definition
+        (images / name / DEFINITION_FILE).write_text(definition.replace(*changed), "utf-8")
+        return images
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,11 @@ class Repository:
 
     def index(self) -> None:
         """Describe the RPMs that are in the folder now, and sign the description."""
-        repomd = self.folder / "repodata" / "repomd.xml"
         _run("createrepo_c", "--quiet", "--general-compress-type=gz", str(self.folder))
+        self.sign_index()
+
+    def sign_index(self) -> None:
+        repomd = self.folder / "repodata" / "repomd.xml"
         repomd.with_name("repomd.xml.asc").unlink(missing_ok=True)
         _run("gpg", "--homedir", str(self.home), "--batch", "--detach-sign", "--armor", str(repomd))
 

@@ -1,20 +1,16 @@
 """Images with a fault in their data persistence: each is built, and its verdict must be failed and name the fault.
 
-The good image is base, with a location of many files; a fault is what a shell command changes in its tree.
+The good image is `base`, with a location of many files; a fault is what a shell command changes in its tree.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-import pytest
 
 from harness.model.verdict import Outcome
 
-from .conftest import ROOT, Judge
+from .conftest import Judge, MakeImage, faults
 from .test_planted_images import text_of
 
 SITE = "/etc/site"
@@ -26,13 +22,13 @@ PLAYBOOK = """
       ansible.builtin.shell: |
         mkdir {site} && for n in $(seq 40); do yes $n | head -c 20000 >{site}/$n; done; chown daemon {site}/1
 
-- import_playbook: {root}/images/base/playbook.yml
+- import_playbook: base.yml
 
 - hosts: all
   gather_facts: false
   tasks:
     - name: What the initrd does, changed
-      ansible.builtin.copy: {{ src: persist, dest: /root/persist }}
+      ansible.builtin.copy: {{ content: {persist}, dest: /root/persist }}
     - name: After all that it defines, before it does anything
       ansible.builtin.shell: |
         grep -q '^# --- main ---' /usr/lib/persist/persist || exit 1
@@ -128,35 +124,15 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def broken_image(tmp_path: Path) -> Callable[[str], Path]:
-    """Makes a folder of images with the one that has the fault of that name, which is the image's name too."""
-
-    def make(name: str) -> Path:
-        images = tmp_path / "images"
-        folder = images / name
-        folder.mkdir(parents=True)
-        (images / "roles").symlink_to(ROOT / "images" / "roles")
-        definition = (ROOT / "images" / "base" / "image.toml").read_text("utf-8")
-        assert '"/var/local"]' in definition
-        (folder / "image.toml").write_text(definition.replace('"/var/local"]', f'"/var/local", "{SITE}"]'), "utf-8")
-        fault = FAULTS[name]
-        (folder / "persist").write_text(fault.persist + "\n", "utf-8")
-        (folder / "playbook.yml").write_text(
-            PLAYBOOK.format(site=SITE, root=ROOT, tree=json.dumps(fault.tree)), "utf-8"
-        )
-        return images
-
-    return make
-
-
-@pytest.mark.parametrize("name", FAULTS)
+@faults(FAULTS, "wrong-link", "machine-id-in-ram")
 def test_a_fault_in_what_keeps_data_fails_the_image_and_is_named(
-    judge: Judge, broken_image: Callable[[str], Path], name: str
+    judge: Judge, make_image: MakeImage, name: str
 ) -> None:
     fault = FAULTS[name]
+    playbook = PLAYBOOK.format(site=SITE, persist=json.dumps(fault.persist + "\n"), tree=json.dumps(fault.tree))
+    images = make_image(name, playbook, ('"/var/local"]', f'"/var/local", "{SITE}"]'))
 
-    status, verdict = judge(name, "-n2", *fault.suite, images=broken_image(name))
+    status, verdict = judge(name, "-n2", *fault.suite, images=images)
 
     found = [finding for finding in verdict.findings if finding.id == fault.id]
     assert (status, verdict.outcome) == (1, Outcome.FAILED)

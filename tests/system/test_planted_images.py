@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import dataclass
+from pathlib import Path
 
 from harness.model.verdict import Finding, Outcome
 
-from .conftest import PLANTED, Judge
+from .conftest import Judge, MakeImage, faults
+
+PLAYBOOKS = Path(__file__).parent / "playbooks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What the playbook of that name plants: the finding ``id`` must say ``named``; ``expects`` is one more service."""
+
+    id: str
+    named: str
+    expects: str = ""
+
 
 FAULTS = {
-    # planted image: finding id, and text that the finding must contain
-    "failing-service": ("unit-failed", "fails.service"),
-    "flapping-service": ("unit-flapping", "flaps.service"),
-    "real-folder": ("persist-failed", "/var/local"),
-    "no-persist": ("persist-failed", "/data"),
+    "failing-service": Fault(id="unit-failed", named="fails.service", expects='"fails.service", '),
+    "flapping-service": Fault(id="unit-flapping", named="flaps.service", expects='"flaps.service", '),
+    "real-folder": Fault(id="persist-failed", named="/var/local"),
+    "no-persist": Fault(id="persist-failed", named="/data"),
 }
 
 
@@ -21,11 +33,15 @@ def text_of(finding: Finding) -> str:
     return "\n".join((finding.what, *finding.evidence))
 
 
-@pytest.mark.parametrize("image", FAULTS)
-def test_fault_in_an_image_fails_it_with_a_finding_that_names_it(judge: Judge, image: str) -> None:
-    finding_id, named = FAULTS[image]
+@faults(FAULTS, "flapping-service")
+def test_fault_in_an_image_fails_it_with_a_finding_that_names_it(
+    judge: Judge, make_image: MakeImage, name: str
+) -> None:
+    fault = FAULTS[name]
+    playbook = (PLAYBOOKS / f"{name}.yml").read_text("utf-8")
+    images = make_image(name, playbook, ("services = [", f"services = [{fault.expects}"))
 
-    status, verdict = judge(image, "tests/image/test_image.py", images=PLANTED)
+    status, verdict = judge(name, "tests/image/test_image.py", images=images)
 
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
-    assert any(finding.id == finding_id and named in text_of(finding) for finding in verdict.findings)
+    assert any(finding.id == fault.id and fault.named in text_of(finding) for finding in verdict.findings)

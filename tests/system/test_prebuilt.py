@@ -21,6 +21,9 @@ from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.verdict import Outcome, Verdict
 from harness.store.store import Store, find_store
 
+from .conftest import ROOT
+from .live_medium import make_live_medium
+
 Judge = Callable[..., tuple[int, Verdict]]
 Booting = Callable[..., AbstractContextManager[Machine]]
 
@@ -104,6 +107,29 @@ def test_a_manifest_that_came_along_is_checked_to_the_byte(
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(UsageError, match=r"rootfs\.squashfs was changed"):
         take_in(copy, base, find_store())
+
+
+@pytest.fixture(scope="module")
+def live_medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("medium")
+    make_live_medium(folder, find_store())
+    return folder
+
+
+@pytest.mark.parametrize("path", ["direct", "ipxe-bios"])
+def test_a_live_medium_of_casper_is_described_and_judged(judge: Judge, live_medium: Path, path: str) -> None:
+    """Its definition demands sshd.service, which is ssh.service on Ubuntu."""
+    tests = ("tests/image/test_image.py", "tests/image/test_services.py")
+
+    _, verdict = judge(
+        "ubuntu-live", f"--artifacts={live_medium}", f"--boot-path={path}", *tests, images=ROOT / "tests/system/images"
+    )
+
+    assert not verdict.findings
+    assert {"image", "services", f"boot:{path}"} <= set(verdict.coverage.passed)
+    (boot,) = verdict.boots
+    assert boot.added_arguments[0].startswith("url=http://")
+    assert boot.added_arguments[0].endswith("/rootfs.iso")
 
 
 def test_an_older_system_is_judged_over_ssh_and_what_that_leaves_unseen_is_named(judge: Judge) -> None:

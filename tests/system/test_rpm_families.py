@@ -140,6 +140,12 @@ def changed_metadata(repository: Repository) -> None:
     repomd.write_text(repomd.read_text().replace("<revision>", "<revision>1"))
 
 
+def metadata_of_the_future(repository: Repository) -> None:
+    repomd = repository.folder / "repodata" / "repomd.xml"
+    repomd.write_text(re.sub(r"<timestamp>\d+", "<timestamp>99999999999999", repomd.read_text()))
+    repository.sign_index()
+
+
 def other_key(repository: Repository) -> None:
     home = make_key(repository.folder.with_name(f"{repository.folder.name}-key"))
     sign(home, *repository.folder.glob("*.rpm"))
@@ -151,6 +157,7 @@ FAULTS = [
     (unsigned_package, ImageError, "build.repositories: not signed by the key that is named there"),
     (damaged_package, HostError, "a download does not have its digest"),
     (changed_metadata, HostError, "the metadata of a repository is not signed by the key that is named there"),
+    (metadata_of_the_future, HostError, "the package archive has the date 9999-12-31, but this host's clock says "),
     (other_key, HostError, "the metadata of a repository is not signed by the key that is named there"),
     (nothing, ImageError, "build.packages: not in the repositories of 42: no-such-package"),
 ]

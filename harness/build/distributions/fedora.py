@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from harness.build.distributions.dnf import Dnf
 
-DISTRIBUTION = Dnf(title="Fedora", kernel_package="kernel-core", database_folder="usr/lib/sysimage/rpm")
+DISTRIBUTION = Dnf(title="Fedora", kernel_package="kernel-core", first_with_usr=36)

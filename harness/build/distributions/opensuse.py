@@ -68,4 +68,4 @@ class Zypper(RpmFamily):
         return ["zypper", "--non-interactive", *options, "--releasever", first.definition.suite]
 
 
-DISTRIBUTION = Zypper(title="openSUSE", kernel_package="kernel-default", database_folder="usr/lib/sysimage/rpm")
+DISTRIBUTION = Zypper(title="openSUSE", kernel_package="kernel-default")

@@ -46,12 +46,12 @@ class Signs:
 class RpmFamily(ABC):
     """A distribution of this family; the subclasses are the two programs that make trees.
 
-    ``database_folder`` is where its own rpm looks for its database.
+    ``first_with_usr`` is the first release whose own rpm has its database in /usr; older ones have it in /var/lib/rpm.
     """
 
     title: str
     kernel_package: str
-    database_folder: str
+    first_with_usr: int = 0
 
     program: ClassVar[str]
     trees: ClassVar[str]
@@ -87,7 +87,9 @@ class RpmFamily(ABC):
         for name in (self.program, "rpm"):
             process.require(name, name)
         home(first).mkdir()
-        (home(first) / ".rpmmacros").write_text(_MACROS.format(database=self.database_folder), "utf-8")
+        (home(first) / ".rpmmacros").write_text(
+            _MACROS.format(database=self.database_folder(definition.suite)), "utf-8"
+        )
         self.configure(first)
         yield ["mkdir", "-p", *(str(first.tree / name) for name in _MOUNTED)]
         yield ["mkdir", "-m", "1777", str(first.tree / "tmp")]
@@ -97,6 +99,12 @@ class RpmFamily(ABC):
             shutil.copyfile(self.metadata(first, repository), first.releases / name)
         date = f"SOURCE_DATE_EPOCH={self.read_archive(first.releases).epoch_s}"
         yield from (self._in_tree(first, date, *command) for command in self.installing(first))
+
+    def database_folder(self, suite: str) -> str:
+        """Where rpm of that release looks for its database; a suite without a number (rawhide) is newer than others."""
+        release = re.match(r"\d+", suite)
+        is_old = release and int(release[0]) < self.first_with_usr
+        return "var/lib/rpm" if is_old else "usr/lib/sysimage/rpm"
 
     @abstractmethod
     def configure(self, first: FirstTree) -> None:

@@ -156,6 +156,24 @@ def test_kernel_modules_and_initrd_of_different_versions_are_refused(
         initrd.check_kernel("mine", kernel, modules, contents)
 
 
+def test_the_archive_behind_an_initrd_has_the_file_and_its_folders() -> None:
+    """As Linux reads it: Documentation/driver-api/early-userspace/buffer-format.rst."""
+    archive, found, at = initrd.cpio("usr/lib/initrd-release", b"ID=x\n", 1_795_000_000), [], 0
+    while at < len(archive):
+        fields = [int(archive[at + 6 + 8 * number :][:8], 16) for number in range(13)]
+        mode, modified_s, size, name_size = fields[1], fields[5], fields[6], fields[11]
+        name, data = archive[at + 110 :][: name_size - 1].decode(), -(-(at + 110 + name_size) // 4) * 4
+        found.append((archive[at : at + 6], name, f"{mode:o}", modified_s, archive[data : data + size]))
+        at = -(-(data + size) // 4) * 4
+
+    assert found == [
+        (b"070701", "usr", "40755", 1_795_000_000, b""),
+        (b"070701", "usr/lib", "40755", 1_795_000_000, b""),
+        (b"070701", "usr/lib/initrd-release", "100644", 1_795_000_000, b"ID=x\n"),
+        (b"070701", "TRAILER!!!", "0", 1_795_000_000, b""),
+    ]
+
+
 def test_a_tree_needs_exactly_one_kernel_and_a_dracut(tmp_path: Path) -> None:
     modules, boot = tmp_path / "usr/lib/modules", tmp_path / "boot"
     with pytest.raises(ImageError, match="no kernel modules"):

@@ -15,9 +15,13 @@ from harness.model.definition import load_definition
 from harness.model.kernel_image import kernel_version
 from harness.store.rootfs_images import format_of, reading
 from harness.store.store import Store
+from tests.harness.store.test_initrds import cpio
+from tests.harness.store.test_rootfs_images import make_medium, needs_xorriso
 
 IMAGES = Path(__file__).parents[3] / "images"
 SQUASHFS, XFS = b"hsqs".ljust(0x440, b"\0"), b"XFSB".ljust(0x440, b"\0")
+ISO = bytes(0x8001) + b"CD001"
+STATUS = "Package: bash\nStatus: install ok installed\nVersion: 5.3-1\n"
 EXT4 = bytes(0x438) + b"\x53\xef".ljust(8, b"\0")
 
 
@@ -45,6 +49,7 @@ def folder(tmp_path: Path) -> Path:
         ("rootfs.img", SQUASHFS, "rootfs.squashfs"),
         ("root.ext4", EXT4, "rootfs.ext4"),
         ("root", XFS, "rootfs.xfs"),
+        ("ubuntu-26.04-live-server-amd64.iso", ISO, "rootfs.iso"),
         ("rootfs.img", gzip.compress(b"x", mtime=0), "rootfs.img"),
     ],
 )
@@ -73,6 +78,8 @@ def test_artifacts_that_are_another_images_by_their_manifest_are_refused(tmp_pat
 
     with pytest.raises(UsageError, match=r"holds artifacts of kvm by its manifest\.json, not of base"):
         take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"))
+    previous = take_in(made, load_definition(IMAGES / "base"), Store(tmp_path / "store"), is_previous=True)
+    assert previous.manifest.image == "kvm", "an upgrade from an image with another name"
 
 
 def test_a_gzip_that_is_not_named_rootfs_is_none(folder: Path) -> None:
@@ -106,7 +113,8 @@ def test_missing_and_ambiguous_files_are_named(
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [(SQUASHFS, "squashfs"), (EXT4, "ext4"), (XFS, "xfs"), (b"\x1f\x8b", "tar"), (b"", None)]
+    ("content", "kind"),
+    [(SQUASHFS, "squashfs"), (EXT4, "ext4"), (XFS, "xfs"), (ISO, "iso"), (b"\x1f\x8b", "tar"), (b"", None)],
 )
 def test_a_format_is_recognised_by_its_magic(tmp_path: Path, content: bytes, kind: str | None) -> None:
     file = tmp_path / "file"
@@ -130,3 +138,46 @@ def test_a_format_that_no_program_here_reads_is_not_read(tmp_path: Path) -> None
 
     with reading(file) as read:
         assert read is None
+
+
+@pytest.mark.parametrize(
+    ("initrd", "given", "arguments"),
+    [
+        ("scripts/live", None, "quiet boot=live"),
+        ("scripts/live", "splash", "splash boot=live"),
+        ("scripts/live", "boot=live-custom", "boot=live-custom"),
+        ("scripts/live", "x={rootfs}", "x={rootfs}"),
+        ("scripts/local", None, "quiet root=/dev/disk/by-id/virtio-rootfs"),
+        ("scripts/local", "root=LABEL=root", "root=LABEL=root"),
+        ("usr/lib/dracut/modules.txt", None, "quiet"),
+    ],
+)
+def test_the_manifest_has_the_kernel_arguments_that_the_initrd_needs(
+    folder: Path, tmp_path: Path, initrd: str, given: str | None, arguments: str
+) -> None:
+    (folder / "rootfs.xfs").write_bytes(XFS)
+    (folder / "cmdline").write_text("quiet\n")
+    (folder / "initramfs-6.1.0-1-amd64.img").write_bytes(cpio({initrd: b""}))
+    definition = load_definition(IMAGES / "base")
+
+    words = None if given is None else given.split()
+    taken = take_in(folder, definition, Store(tmp_path / "store"), kernel_arguments=words)
+
+    assert taken.manifest.kernel_arguments == tuple(arguments.split())
+
+
+@needs_xorriso
+def test_a_live_medium_of_casper_is_described_by_the_layers_that_its_initrd_mounts(
+    folder: Path, tmp_path: Path
+) -> None:
+    layers = {"minimal": {"usr/lib/os-release": "IMAGE_VERSION=1\n"}, "minimal.live": {"var/lib/dpkg/status": STATUS}}
+    made = make_medium(tmp_path / "medium", {**layers, "minimal.live.hwe": {"var/lib/dpkg/status": ""}})
+    made.rename(folder / "ubuntu.iso")
+    conf = {"conf/conf.d/default-layer.conf": b"LAYERFS_PATH=minimal.live.squashfs\n"}
+    (folder / "initramfs-6.1.0-1-amd64.img").write_bytes(cpio({"scripts/casper": b"", **conf}))
+
+    manifest = take_in(folder, load_definition(IMAGES / "base"), Store(tmp_path / "store")).manifest
+
+    assert manifest.kernel_arguments[-2:] == ("boot=casper", "layerfs-path=minimal.live.squashfs")
+    assert manifest.rootfs == "rootfs.iso"
+    assert (manifest.version, manifest.packages) == ("1", {"bash": "5.3-1"})

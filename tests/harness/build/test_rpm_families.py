@@ -20,8 +20,10 @@ import pytest
 from harness.build import distributions
 from harness.build.bootstrap import layer_key
 from harness.build.distributions import FirstTree
+from harness.build.distributions.centos import DISTRIBUTION as CENTOS
 from harness.build.distributions.fedora import DISTRIBUTION as FEDORA
-from harness.build.distributions.rpm import home
+from harness.build.distributions.opensuse import DISTRIBUTION as OPENSUSE
+from harness.build.distributions.rpm import RpmFamily, home
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
 from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
 
@@ -148,6 +150,22 @@ def test_repomd_files_are_known_by_their_urls_and_the_newest_file_is_the_date(tm
 
     assert list(archive.releases) == ["https://near.example/$releasever/repodata/repomd.xml"]
     assert archive.epoch_s == 1795994790
+
+
+@pytest.mark.parametrize(
+    ("family", "suite", "folder"),
+    [
+        (CENTOS, "9-stream", "var/lib/rpm"),
+        (CENTOS, "10-stream", "usr/lib/sysimage/rpm"),
+        (FEDORA, "35", "var/lib/rpm"),
+        (FEDORA, "36", "usr/lib/sysimage/rpm"),
+        (FEDORA, "rawhide", "usr/lib/sysimage/rpm"),
+        (OPENSUSE, "15.6", "usr/lib/sysimage/rpm"),
+    ],
+    ids=lambda value: getattr(value, "title", None),
+)
+def test_rpms_database_is_where_the_release_looks_for_it(family: RpmFamily, suite: str, folder: str) -> None:
+    assert family.database_folder(suite) == folder
 
 
 def test_the_first_layer_is_another_one_for_another_repository_or_key(definition: ImageDefinition) -> None:

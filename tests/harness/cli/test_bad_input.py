@@ -64,6 +64,11 @@ def images(tmp_path: Path) -> Path:
 
 MISTAKES = {
     "misspelt": ("kernel_arguments =", "kernel_argument =", "build.kernel_argument: is not a known key; did you mean"),
+    "an unknown distribution": (
+        '"debian"',
+        '"debain"',
+        "'debain' is not a supported distribution; did you mean debian?",
+    ),
     "missing": ('suite = "trixie"', "", "build.suite: is missing; for example"),
     "contradicting": ("minimum_gib = 4", 'minimum_gib = 4, serial = "x"', "persist.disk: 2 keys given; exactly one"),
     "not TOML": ("[build]", "[build", "syntax: Expected ']'"),
@@ -327,6 +332,12 @@ def test_a_definition_is_the_same_in_every_locale(images: Path) -> None:
 
 
 def test_a_clock_in_1970_is_the_hosts_fault_and_named() -> None:
-    check_clock(1_800_000_000, 1_795_000_000)
-    with pytest.raises(HostError, match=r"says 1970-01-01, but it is at least 2026-11-18: timedatectl"):
-        check_clock(3600, 1_795_000_000)
+    with pytest.raises(HostError, match=r"says 1970-01-01, but it is at least 2025-01-01: timedatectl"):
+        check_clock(3600, 0)
+
+
+@pytest.mark.parametrize(("archive_s", "date"), [(1_900_000_000, "2030-03-17"), (10**14, "9999-12-31")])
+def test_an_archive_of_the_future_is_named_with_the_clock(archive_s: int, date: str) -> None:
+    check_clock(1_800_000_000, 1_800_003_600)
+    with pytest.raises(HostError, match=rf"archive has the date {date}, but this host's clock says 2027-01-15; corr"):
+        check_clock(1_800_000_000, archive_s)

@@ -25,6 +25,10 @@ def test_colours_titles_and_carriage_returns_are_removed() -> None:
     assert plain("\x1b[0;1;31m[FAILED]\x1b[0m x\r\x1b]104\x07") == "[FAILED] x"
 
 
+def test_questions_to_the_terminal_are_removed_and_hide_no_line_if_they_do_not_end() -> None:
+    assert plain("\x1bP+q6E616D65\x1b\\\n[FAILED] x\x1bP+q\n[FAILED] y\x07") == "\n[FAILED] x+q\n[FAILED] y"
+
+
 def test_controls_and_halves_of_characters_are_removed_but_lines_stay() -> None:
     assert clean("a\x1b[1mb\x08\x7f\nc\ud800") == "ab\nc?"
 

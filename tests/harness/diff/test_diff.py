@@ -13,9 +13,9 @@ import pytest
 
 from harness.core import process, serialization
 from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_text, compare
-from harness.diff.tree import read_tree
 from harness.model.artifacts import Artifacts, Manifest, describe
 from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Unit, Verdict
+from harness.store.squashfs_tree import read_tree
 
 Make = Callable[..., Artifacts]
 

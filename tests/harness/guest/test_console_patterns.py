@@ -249,6 +249,8 @@ BEGINS: dict[str, list[tuple[str, ...]]] = {
     "crash": [("kernel-panic",), ("kernel-oops",)],  # sysrq's c wrote to address 0 until Linux 5.2
     "kernel-panic": [("rootfs-not-found", "kernel-panic")],  # the kernel finds no root device, and panics
     "initrd-corrupt": [("initrd-corrupt",), ("kernel-oops",)],  # Linux 5.4's unlz4 reads beyond the end of a cut one
+    # dracut 110 has no queue in an initrd for a local disk: systemd waits, and names sysroot.mount
+    "initrd-timeout": [("initrd-timeout",), ("unit-dependency-failed", "emergency-mode")],
     "unit-dependency-failed": [("unit-failed", "unit-dependency-failed")],
 }
 """The first patterns that a recorded console may show, where that is not just the one in its name."""

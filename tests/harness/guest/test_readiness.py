@@ -23,6 +23,7 @@ SYSTEMCTL = """#!/bin/sh
 case $1 in
     list-jobs) {jobs} ;;
     is-active) {state} ;;
+    show) [ "$6" = "{missing}" ] && echo not-found || echo loaded ;;
 esac
 """
 
@@ -30,9 +31,9 @@ esac
 class LocalShell(Channel):
     """The script ends after a second instead of half a minute, and has no patience with an inactive unit."""
 
-    def __init__(self, folder: Path, *, jobs: str = ":", state: str = "echo active") -> None:
+    def __init__(self, folder: Path, *, jobs: str = ":", state: str = "echo active", missing: str = "") -> None:
         self._folder, self.runs = folder, 0
-        (folder / "systemctl").write_text(SYSTEMCTL.format(jobs=jobs, state=state))
+        (folder / "systemctl").write_text(SYSTEMCTL.format(jobs=jobs, state=state, missing=missing))
         (folder / "systemctl").chmod(0o755)
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
@@ -63,6 +64,13 @@ def test_a_guest_without_jobs_whose_demanded_units_are_active_is_ready(tmp_path:
 def test_of_several_demanded_units_the_one_that_is_not_active_is_named(state: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(NotReady, match=f"^m: {said}$"):
         wait(LocalShell(tmp_path, state=state), definition=TWO)
+
+
+def test_a_unit_with_another_name_in_the_guest_is_demanded_by_that_name(tmp_path: Path) -> None:
+    only_sshd = '[ "$3" = sshd.service ] && echo active || echo inactive'
+    wait(LocalShell(tmp_path, state=only_sshd, missing="ssh.service"))
+    with pytest.raises(NotReady, match=r"^m: ssh\.service must be active but is inactive$"):
+        wait(LocalShell(tmp_path, state=only_sshd))
 
 
 def test_an_image_that_demands_no_unit_is_ready_without_jobs(tmp_path: Path) -> None:

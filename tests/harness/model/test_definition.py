@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from harness.core import serialization
 from harness.core.errors import DefinitionError, UsageError
 from harness.model.definition import (
+    Allowance,
     DiskSelector,
     Identity,
     ImageDefinition,
@@ -212,6 +215,12 @@ def test_a_file_or_a_group_is_not_the_name_of_an_rpm(folder: Path, name: str) ->
         ("/os", "/os/", "build.repositories[0].url", "no slash at its end"),
         ("repositories", "backports = true\nrepositories", "build.backports", "name another one in build.repositories"),
         (', key = "KEY"', "", "build.repositories[0].key", "is missing"),
+        (
+            "[{",
+            '[{ url = "https://near.example/$releasever/os", key = "KEY" }, {',
+            "build.repositories",
+            "is listed twice",
+        ),
         ("[{", "[] #", "build.repositories", "is missing or empty, and fedora needs it; name at least one"),
     ],
 )
@@ -291,3 +300,30 @@ def test_only_without_persistent_paths_the_identity_may_be_new_at_each_boot(fold
         load_definition(_changed(folder, "[expect]", '[expect]\nidentity = "new-each-boot"'))
     with pytest.raises(DefinitionError, match=r"expect\.identity: 'new' is not a rule for the identity"):
         load_definition(_changed(folder, "[expect]", '[expect]\nidentity = "new"'))
+
+
+ALLOW = '[[lint.allow]]\npath = "/etc/hosts"\nreason = "the lab"\nuntil = 2027-03-01\n\n[budget]'
+
+
+def test_findings_of_lint_are_allowed_by_path_reason_and_day(folder: Path) -> None:
+    definition = load_definition(_changed(folder, "[budget]", ALLOW))
+
+    assert definition.lint_allow == (Allowance(path="/etc/hosts", reason="the lab", until=date(2027, 3, 1)),)
+    assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('"/etc/hosts"', '"etc/hosts"', "lint.allow[0].path"),
+        ('reason = "the lab"\n', "", "lint.allow[0].reason"),
+        ('"the lab"', '" "', "lint.allow[0].reason"),
+        ("2027-03-01", '"2027-03-01"', "lint.allow[0].until"),
+        ("until", "expires", "lint.allow[0].expires"),
+    ],
+)
+def test_a_mistake_in_an_allowance_is_named(old: str, new: str, key: str, folder: Path) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(_changed(folder, "[budget]", ALLOW.replace(old, new)))
+
+    assert caught.value.key == key

@@ -31,6 +31,7 @@ def recorded(name: str) -> bytes:
     [
         ("rpmdb.sqlite", "usr/lib/sysimage/rpm"),
         ("rpmdb.sqlite", "var/lib/rpm"),
+        ("rpmdb.sqlite", "usr/share/rpm"),
         ("Packages.db", "usr/lib/sysimage/rpm"),
     ],
 )
@@ -43,6 +44,20 @@ def test_packages_and_owners_are_read_from_both_formats(name: str, place: str) -
     assert found["etc/passwd"] == "setup"
     assert found["usr/bin/sh"] == "dash"
     assert found["usr/lib/x86_64-linux-gnu/libz.so.1"] == "zlib1g"
+
+
+def test_what_is_only_in_the_write_ahead_log_is_read_too(tmp_path: Path) -> None:
+    file, place = tmp_path / "rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite"
+    file.write_bytes(recorded("rpmdb.sqlite"))
+    with closing(sqlite3.connect(file)) as base:
+        assert base.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        base.execute("DELETE FROM Packages WHERE hnum = (SELECT max(hnum) FROM Packages)")
+        base.commit()
+        files = {place: file.read_bytes(), f"{place}-wal": file.with_name("rpmdb.sqlite-wal").read_bytes()}
+
+    assert set(files) <= set(Rpm.files)
+    assert len(installed_by(files)) == len(INSTALLED) - 1
+    assert installed_by({place: files[place]}) == INSTALLED
 
 
 def test_the_query_in_a_guest_gives_the_same_without_the_keys() -> None:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from harness.core.errors import ImageError
+from harness.core.debugfs import debugfs
+from harness.core.errors import HostError, ImageError
 from harness.model.definition import load_definition
 from harness.model.machine_spec import DiskFormat, DiskSpec
 from harness.qemu import disk_images
@@ -131,6 +132,16 @@ def test_a_wiped_file_system_is_damaged(image: Path) -> None:
         file.write(bytes(64 * MIB))
 
     with pytest.raises(DamagedFileSystem, match="partition 2: e2fsck finds it damaged"), open_ext4(image, 2):
+        pass
+
+
+def test_a_file_system_that_is_too_new_for_the_host_is_not_damaged(image: Path, tmp_path: Path) -> None:
+    partition = disk_images.find_partition(image, 2)
+    disk_images.copy_partition(image, partition, tmp_path / "ext4")
+    debugfs(tmp_path / "ext4", "feature FEATURE_I30", writes=True)
+    disk_images.put_partition(tmp_path / "ext4", image, partition)
+
+    with pytest.raises(HostError, match="this host's e2fsprogs do not know FEATURE_I30"), open_ext4(image, 2):
         pass
 
 

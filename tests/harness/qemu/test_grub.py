@@ -65,6 +65,9 @@ def test_only_a_squashfs_that_dracut_finds_by_itself_can_be_on_the_boot_disk(tmp
 
     with pytest.raises(UsageError, match="root="):
         grub.check(rooted.manifest)
+    downloads = samples.artifacts(tmp_path / "downloads", "1", kernel_arguments=("boot=live",))
+    with pytest.raises(UsageError, match="only dracut's initrd"):
+        grub.check(downloads.manifest)
 
 
 @pytest.fixture

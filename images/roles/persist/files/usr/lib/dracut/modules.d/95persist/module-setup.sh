@@ -14,8 +14,9 @@ installkernel() {
 }
 
 install() {
-    inst_multiple cat chroot cp dd e2fsck flock lsblk mkdir mkfs.ext4 mkfs.vfat mount mv od readlink rm sleep sync \
-        systemd-repart tr udevadm umount wipefs /etc/mke2fs.conf
+    inst_multiple cat chroot cp dd dmesg e2fsck flock lsblk mkdir mkfs.ext4 mkfs.vfat mount mv od readlink rm sleep sync \
+        systemd-repart tr udevadm umount wipefs
+    inst_simple /usr/lib/persist/mke2fs.conf /etc/mke2fs.conf
     inst_multiple /usr/lib/persist/persist /usr/lib/persist/config /usr/lib/persist/repart.d/*.conf
     inst_simple /usr/lib/systemd/system/persist.service
     # shellcheck disable=SC2154 # dracut sets both

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
+from typing import Protocol
 
 from harness.core import process
 from harness.core.errors import ImageError
@@ -32,13 +34,19 @@ _KINDS = {b"D": "folder", b"R": "file", b"S": "link", b"B": "block device", b"C"
 _QUEUES = ("-data-queue", "32", "-frag-queue", "32")
 """In MiB. As quick as the default of 256 each, with 80 MiB of memory instead of 530."""
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 4096
 _TEXT_BYTES = 256 << 20
-"""No user database, kernel configuration or database of a package manager is longer."""
+"""No user database, kernel configuration, program or database of a package manager is longer."""
+_MOST_NAMES_BYTES = 256 << 20
+_MOST_FILES = 1_000_000
+_MOST_BYTES = 64 << 30
+"""A root file system is downloaded into RAM; what is larger was made to exhaust a reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
-    """``content`` is a SHA-256 in hex, ``target`` that of a link, or the device number; ``mode`` has no type bits."""
+    """``content`` is a SHA-256, or another digest that was asked for, in hex; ``target`` is that of a link, or the
+    device number; ``mode`` has no type bits."""
 
     kind: str
     mode: int
@@ -58,20 +66,76 @@ class FileTree:
     texts: dict[str, bytes]
 
 
+class Visitor(Protocol):
+    """Sees the files while they are read, in the order of the image; a link has no contents."""
+
+    def names(self, files: Mapping[str, TreeFile]) -> None:
+        """All files of the tree, before any of their bytes: ``content`` is empty yet."""
+
+    def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
+        """Whether `contents` shall be called with all bytes of the file, which begin with ``head`` (4 KiB)."""
+
+    def contents(self, path: str, file: TreeFile, content: bytes) -> None: ...
+
+
+class _Wanted:
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.texts = dict[str, bytes]()
+
+    def names(self, files: Mapping[str, TreeFile]) -> None: ...
+
+    def wants(self, path: str, file: TreeFile, head: bytes) -> bool:  # noqa: ARG002  # its name decides
+        return self._pattern.fullmatch(path) is not None
+
+    def contents(self, path: str, file: TreeFile, content: bytes) -> None:  # noqa: ARG002
+        self.texts[path] = content
+
+
 def read_tree(image: Path, wanted: re.Pattern[str]) -> FileTree:
     """Read the squashfs ``image``: about 5 s for 1.2 GB of files.
 
     The bytes of files that match ``wanted`` are kept. `ImageError` if it is damaged, or unsquashfs is too old.
     """
-    program = process.require("unsquashfs", "squashfs-tools")
-    argv = [program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)]
+    visitor = _Wanted(wanted)
+    return FileTree(visit_tree(image, visitor), visitor.texts)
+
+
+def visit_tree(image: Path, visitor: Visitor, *, algorithm: str = "sha256") -> dict[str, TreeFile]:
+    """Read the squashfs ``image`` and show its files to ``visitor``, which keeps what it needs.
+
+    The digests are of hashlib's ``algorithm``. `ImageError` if it is damaged or too large to be a root file system, or
+    unsquashfs is too old.
+    """
     try:
-        with process.reading(argv) as printed:
+        with _printing(image) as printed:
             header, begun = _header(printed)
-            data = _Data(begun, printed)
-            return _tree(header, data, wanted)
+            return _visit(header, _Data(begun, printed), visitor, algorithm)
     except (process.CommandFailed, ValueError) as error:
         raise ImageError(f"{image} is damaged, or unsquashfs older than 4.5.1: {error}") from error
+
+
+def read_names(image: Path) -> dict[str, TreeFile]:
+    """The files of the squashfs ``image`` without their contents, which are not read; errors as of `visit_tree`."""
+    try:
+        with _printing(image) as printed:
+            return _files(_header(printed)[0])[0]
+    except (process.CommandFailed, ValueError) as error:
+        raise ImageError(f"{image} is damaged, or unsquashfs older than 4.5.1: {error}") from error
+
+
+def _printing(image: Path) -> AbstractContextManager[BufferedReader]:
+    program = process.require("unsquashfs", "squashfs-tools")
+    _check_count(image)
+    return process.reading([program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)])
+
+
+def _check_count(image: Path) -> None:
+    """The second number of the superblock counts the inodes (Linux, fs/squashfs/squashfs_fs.h)."""
+    with image.open("rb") as file:
+        count = int.from_bytes(file.read(8)[4:], "little")
+    if count > _MOST_FILES:
+        raise ImageError(f"{image} has {count:,} files; a root file system has at most {_MOST_FILES:,}")
 
 
 def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
@@ -80,6 +144,8 @@ def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
     while chunk := printed.read1(_CHUNK_BYTES):
         searched = max(0, len(seen) - len(_BEGIN))
         seen += chunk
+        if len(seen) > _MOST_NAMES_BYTES:
+            raise ValueError("the names of its files take more than 256 MiB")
         at = seen.find(b"\n" + _BEGIN, searched)
         if at >= 0:
             return bytes(seen[: at + 1]), bytes(seen[at + 1 + len(_BEGIN) :])
@@ -106,28 +172,50 @@ class _Data:
         return not self._begun and not self._printed.read1(1)
 
 
-def _tree(header: bytes, data: _Data, wanted: re.Pattern[str]) -> FileTree:
-    files, texts, same = dict[str, TreeFile](), dict[str, bytes](), dict[str, str]()
+def _visit(header: bytes, data: _Data, visitor: Visitor, algorithm: str) -> dict[str, TreeFile]:
+    files, same = _files(header)
+    total_bytes = sum(file.size_bytes for file in files.values())
+    if total_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
+        )
+    visitor.names({**files, **{name: files[other] for name, other in same.items() if other in files}})
+    for name, file in files.items():
+        if file.kind == "file":
+            files[name] = replace(file, content=_show(name, file, data, visitor, hashlib.new(algorithm)))
+    if not data.is_at_end:
+        raise ValueError("it has more bytes than its files")
+    return files | {name: files[other] for name, other in same.items() if other in files}
+
+
+def _show(name: str, file: TreeFile, data: _Data, visitor: Visitor, hashed: hashlib._Hash) -> str:
+    """Hash a file's bytes, and show them to ``visitor`` if it wants them."""
+    chunks, head = data.take(file.size_bytes), bytearray()
+    while len(head) < min(_HEAD_BYTES, file.size_bytes):
+        head += next(chunks)
+    is_wanted = file.size_bytes <= _TEXT_BYTES and visitor.wants(name, file, bytes(head[:_HEAD_BYTES]))
+    hashed.update(head)
+    for chunk in chunks:
+        hashed.update(chunk)
+        if is_wanted:
+            head += chunk
+    if is_wanted:
+        visitor.contents(name, file, bytes(head))
+    return hashed.hexdigest()
+
+
+def _files(header: bytes) -> tuple[dict[str, TreeFile], dict[str, str]]:
+    """The files in the order of their bytes, and further names of files: each with its first name."""
+    files, same = dict[str, TreeFile](), dict[str, str]()
     for record, rest in _records(header):
+        if len(files) > _MOST_FILES:
+            raise ValueError(f"it has more than {_MOST_FILES:,} files")
         name = _name(record["name"])
         if record["other"] == b"L":
             same[name] = _name(rest)
         elif record["kind"]:
-            file = _file(record, rest)
-            keep = file.kind == "file" and file.size_bytes <= _TEXT_BYTES and wanted.fullmatch(name) is not None
-            kept = bytearray()
-            hashed = hashlib.sha256()
-            for chunk in data.take(file.size_bytes):
-                hashed.update(chunk)
-                if keep:
-                    kept += chunk
-            if keep:
-                texts[name] = bytes(kept)
-            files[name] = replace(file, content=hashed.hexdigest()) if file.kind == "file" else file
-    if not data.is_at_end:
-        raise ValueError("it has more bytes than its files")
-    files |= {name: files[other] for name, other in same.items() if other in files}
-    return FileTree(files, texts)
+            files[name] = _file(record, rest)
+    return files, same
 
 
 def _records(header: bytes) -> Iterator[tuple[re.Match[bytes], bytes]]:

@@ -1,0 +1,140 @@
+"""Says from an image's files, before any boot, what is wrong with it: ``bootproof lint`` and the required check."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from harness.lint import boot, declared, leftovers, secrets, settings, sizes, units
+from harness.lint.finding import LintFailed, LintFinding, Severity, warns
+from harness.lint.image import Image, read_image
+from harness.lint.tree import Stage
+from harness.model.artifacts import Artifacts
+from harness.model.definition import Allowance, ImageDefinition
+
+__all__ = ["LintFailed", "LintFinding", "LintReport", "Severity", "check", "lint"]
+
+Check = Callable[[Image], Iterator[LintFinding]]
+
+_CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
+BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
+"""They need the names, modes and owners of the root's files only, so they come first."""
+BY_ETC: tuple[Check, ...] = (leftovers.settings, leftovers.resolver, secrets.passwords, secrets.sshd)
+"""They need the texts of /etc besides, which come long before most of the others; what they find is found once."""
+BY_CONTENTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_CONTENTS)
+_EARLY = {Stage.NAMES: BY_NAMES, Stage.ETC: BY_ETC}
+_MOST_OF_ONE_KIND = 50
+"""Further findings with one id are counted: a hostile image could have millions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintReport:
+    """``unchecked`` has a sentence for each thing that could not be examined."""
+
+    image: str
+    version: str
+    artifacts: str
+    findings: tuple[LintFinding, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def failing(self) -> tuple[LintFinding, ...]:
+        return tuple(finding for finding in self.findings if finding.does_fail)
+
+    @property
+    def warning(self) -> tuple[LintFinding, ...]:
+        return tuple(one for one in self.findings if one.severity is Severity.WARNS and not one.allowed)
+
+
+@dataclass
+class _Collector:
+    """Applies allowances, and drops repetitions and what exceeds the bound of one kind."""
+
+    allow: tuple[Allowance, ...]
+    today: date
+    show: Callable[[LintFinding], None]
+    found: list[LintFinding] = field(default_factory=list)
+    seen: set[tuple[str, str, str]] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+    used: set[int] = field(default_factory=set)
+
+    def examine(self, checks: tuple[Check, ...], image: Image) -> None:
+        for one in checks:
+            for finding in one(image):
+                self.add(self._allowed(finding))
+
+    def add(self, finding: LintFinding) -> None:
+        key = (finding.id, finding.path, finding.what)
+        if key in self.seen:
+            return
+        self.counts[finding.id] += 1
+        if self.counts[finding.id] > _MOST_OF_ONE_KIND:
+            return
+        self.seen.add(key)
+        self.found.append(finding)
+        self.show(finding)
+
+    def _allowed(self, finding: LintFinding) -> LintFinding:
+        for number, allowance in enumerate(self.allow):
+            if fnmatch.fnmatchcase(finding.path, allowance.path):
+                self.used.add(number)
+                if not allowance.until or self.today <= allowance.until:
+                    return replace(finding, allowed=allowance.reason)
+                return replace(finding, cause=f"it was allowed until {allowance.until}: {allowance.reason}")
+        return finding
+
+    def unchecked(self) -> Iterator[str]:
+        for name, count in self.counts.items():
+            if count > _MOST_OF_ONE_KIND:
+                yield f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
+
+
+def lint(
+    artifacts: Artifacts,
+    definition: ImageDefinition | None = None,
+    *,
+    previous: Artifacts | None = None,
+    today: date | None = None,
+    show: Callable[[LintFinding], None] = lambda _: None,
+) -> LintReport:
+    """Examine ``artifacts``; ``show`` gets each finding as soon as it is made.
+
+    `UsageError` for a root file system that is not a squashfs, `ImageError` for a damaged one.
+    """
+    collector = _Collector(
+        definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
+    )
+    image = read_image(artifacts, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early))
+    collector.examine(BY_CONTENTS, image)
+    for number, allowance in enumerate(collector.allow):
+        if number not in collector.used:
+            what = "the definition allows findings about this path, and there are none"
+            collector.add(warns("allowance-unused", allowance.path, what))
+    manifest = artifacts.manifest
+    return LintReport(
+        image=manifest.image,
+        version=manifest.version,
+        artifacts=artifacts.digest,
+        findings=tuple(collector.found),
+        unchecked=(*collector.unchecked(), *_unchecked(image)),
+    )
+
+
+def check(image: Image) -> list[LintFinding]:
+    """All findings about a value; nothing is read."""
+    collector = _Collector((), date.max, lambda _: None)
+    collector.examine(BY_NAMES, image)
+    collector.examine(BY_CONTENTS, image)
+    return collector.found
+
+
+def _unchecked(image: Image) -> Iterator[str]:
+    if not image.definition:
+        yield "what the definition demands: no definition of this image was found"
+    if not image.previous:
+        yield "growth, and the numbers of users and groups: there is no previous version to compare with"
+    if not image.sums:
+        yield "files that differ from their packages: this package database has no MD5 sums"

@@ -1,0 +1,79 @@
+"""What lint found: a value for each observation, and the makers that the checks use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.core.errors import ImageError
+from harness.core.text import escaped
+from harness.model.finding_catalog import explanations, next_step
+from harness.model.verdict import Finding
+
+_MOST_EVIDENCE = 6
+_MOST_CHARACTERS = 200
+
+
+class LintFailed(ImageError):
+    """Lint found something that fails: ``finding`` is the first."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding)
+        self.finding = finding
+
+    def __str__(self) -> str:
+        return f"{self.finding.what} [{self.finding.id}]"
+
+
+class Severity(StrEnum):
+    FAILS = "fails"
+    WARNS = "warns"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintFinding:
+    """One observation about a ``path`` of the root file system; those of the initrd begin with "initrd:".
+
+    ``allowed`` is the reason that the definition gives for it; empty if it gives none. All texts are printable.
+    """
+
+    id: str
+    path: str
+    what: str
+    severity: Severity
+    evidence: tuple[str, ...] = ()
+    cause: str = ""
+    next: str = ""
+    allowed: str = ""
+
+    @property
+    def does_fail(self) -> bool:
+        return self.severity is Severity.FAILS and not self.allowed
+
+    def as_verdict_finding(self) -> Finding:
+        return Finding(
+            id=self.id, what=f"{self.path}: {self.what}", where=self.path, evidence=self.evidence, cause=self.cause
+        )
+
+
+def fails(name: str, path: str, what: str, *evidence: str, cause: str = "") -> LintFinding:
+    """A finding that hosts notice. ``path`` has no first slash, as in a tree."""
+    return _finding(Severity.FAILS, name, path, what, evidence, cause)
+
+
+def warns(name: str, path: str, what: str, *evidence: str, cause: str = "") -> LintFinding:
+    """A finding that is a risk, or a matter of taste."""
+    return _finding(Severity.WARNS, name, path, what, evidence, cause)
+
+
+def _finding(severity: Severity, name: str, path: str, what: str, evidence: tuple[str, ...], cause: str) -> LintFinding:
+    known = explanations().get(name)
+    return LintFinding(
+        id=name,
+        path=escaped(path if ":" in path.partition("/")[0] else f"/{path.lstrip('/')}"),
+        what=escaped(what[: 2 * _MOST_CHARACTERS]),
+        severity=severity,
+        evidence=tuple(escaped(line[:_MOST_CHARACTERS]) for line in evidence[:_MOST_EVIDENCE] if line),
+        cause=escaped(cause) or (known.usual[0] if known else ""),
+        next=next_step(name),
+    )

@@ -1,0 +1,225 @@
+"""One file system as lint knows it: names, modes, owners, MD5 sums, headers of programs, and the text of settings.
+
+All of it comes from one read, in bounded memory. Links are followed inside the tree only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+
+from harness.lint.elf import MAGIC, Program, read_program
+from harness.packages import DATABASES
+from harness.store.squashfs_tree import TreeFile
+
+_KIB, _MIB = 1 << 10, 1 << 20
+_BEHIND_ETC = "etc0"
+"""The first path behind those below /etc, in the order of a squashfs."""
+_MOST_LINKS = 40
+"""path_resolution(7)."""
+_TEXTS_BYTES = 256 * _MIB
+"""In all. The package lists of nova-kvm have 9 MB."""
+_LARGE_TEXTS = re.compile(
+    "|".join(pattern for database in DATABASES for pattern in (database.owner_files, database.sum_files))
+)
+_TEXTS = re.compile(
+    r"etc/.*|usr/etc/.*|usr/share/persist/etc/.*"
+    r"|(usr/(local/)?)?lib/systemd/.*\.(conf|service|socket|target|timer|mount|automount|path|slice|swap|preset|network)"
+    r"|(usr/(local/)?)?lib/(tmpfiles|sysusers|modules-load|sysctl|modprobe|environment|binfmt)\.d/.*"
+    r"|usr/lib/(os-release|initrd-release|persist/config)|usr/share/polkit-1/rules\.d/.*"
+    r"|(usr/)?lib/modules/[^/]+/modules\.(dep|builtin|order|softdep)"
+    r"|(var/lib/(dbus|systemd)/)?machine-id|(.*/)?\.ssh/authorized_keys2?|(.*/)?\.(netrc|pypirc|git-credentials)"
+    r"|(.*/)?\.(aws|docker|kube|config/gh)/[^/]+|(root|home/[^/]+)/.*|var/spool/cron/.*|var/lib/polkit-1/.*|boot/config-.*|boot/loader/.*"
+)
+_DRIVERS_OF_ROOT = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/fs/squashfs/squashfs\.ko(\.\w+)?")
+_OPENS = re.compile(rb"lib(?:lzma|zstd|z)\.so\.[0-9.]+(?=[\0\"])")
+_LIBRARY = re.compile(r".*\.so(\.[0-9.]+)*")
+_SCANNED_BYTES = 1 * _MIB
+
+SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
+    # form: one of these parts is in it, which is quick to see, and its whole form
+    "a private key": (
+        (b"PRIVATE KEY-----",),
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n(?:[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=\s]{60,}",
+    ),
+    "a private key of PuTTY": ((b"PuTTY-User-Key-File",), r"(?m)^PuTTY-User-Key-File-\d"),
+    "a private key of PGP": ((b"PGP PRIVATE KEY BLOCK",), r"(?m)^-----BEGIN PGP PRIVATE KEY BLOCK-----"),
+    "a key of age": ((b"AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+    "a key of AWS": ((b"AKIA", b"ASIA"), r"(?<![A-Za-z0-9])A[KS]IA[0-9A-Z]{16}(?![A-Za-z0-9])"),
+    "a token of GitHub": (
+        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})(?!\w)",
+    ),
+    "a token of GitLab": ((b"glpat-", b"gldt-", b"glrt-"), r"(?<![A-Za-z0-9])gl(?:pat|dt|rt)-[\w-]{20,}"),
+    "a token of Slack": ((b"xoxb-", b"xoxp-", b"xoxa-", b"xoxr-", b"xoxs-"), r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{20,}"),
+    "a key of Google": ((b"AIza",), r"(?<!\w)AIza[\w-]{35}(?![\w-])"),
+    "a token of npm": ((b"npm_",), r"(?<!\w)npm_[A-Za-z0-9]{36}(?!\w)"),
+    "a key of Stripe": ((b"sk_live_",), r"(?<!\w)sk_live_[A-Za-z0-9]{20,}"),
+    "a token of Docker": ((b"dckr_pat_",), r"(?<!\w)dckr_pat_[\w-]{20,}"),
+    "a token of DigitalOcean": ((b"dop_v1_",), r"(?<!\w)dop_v1_[0-9a-f]{64}"),
+    "a token of PyPI": ((b"pypi-AgE",), r"pypi-AgE[\w-]{50,}"),
+    "a token of Vault": ((b"hvs.",), r"(?<!\w)hvs\.[\w-]{24,}"),
+    "a JSON Web Token": ((b"eyJ",), r"(?<!\w)eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
+    "a key of Google Cloud": ((b'"private_key_id"',), r'"private_key_id"\s*:\s*"[0-9a-f]{40}"'),
+}  # fmt: skip
+
+
+def secrets_in(content: bytes) -> tuple[str, ...]:
+    """The forms of `SECRETS` in a file."""
+    near = (form for form, (parts, _) in SECRETS.items() if any(part in content for part in parts))
+    return tuple(form for form in near if re.search(SECRETS[form][1].encode(), content))
+
+
+class Stage(Enum):
+    """How much of a root file system is known while it is read: the names of all files, then also the texts of /etc."""
+
+    NAMES = "names"
+    ETC = "etc"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """``files`` are by their paths without the first slash, and the root has the path "". ``scripts`` maps a program
+    to the words of its first line behind "#!", ``secrets`` a file to the forms of `SECRETS` in it. ``place`` is
+    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read."""
+
+    files: Mapping[str, TreeFile]
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    programs: Mapping[str, Program] = field(default_factory=dict)
+    scripts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    place: str = ""
+    capabilities: Mapping[str, tuple[str, ...]] | None = None
+
+    def named(self, path: str) -> str:
+        """How findings name ``path``."""
+        return f"{self.place}/{path}" if self.place else path
+
+    def resolve(self, path: str, *, follow: bool = True) -> str | None:
+        """The path of the file that ``path`` leads to through links; None if there is none. With ``follow`` false, a
+        link at its end is the file."""
+        todo, done, links = path.strip("/").split("/")[::-1], list[str](), 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del done[-1:]
+                continue
+            here = "/".join([*done, part])
+            file = self.files.get(here)
+            if file is None:
+                return None
+            if file.kind == "link" and (todo or follow):
+                links += 1
+                if links > _MOST_LINKS:
+                    return None
+                if file.target.startswith("/"):
+                    done = []
+                todo += file.target.split("/")[::-1]
+            else:
+                done.append(part)
+        return "/".join(done)
+
+    def find(self, path: str) -> TreeFile | None:
+        """The file that ``path`` leads to."""
+        found = self.resolve(path)
+        return self.files.get(found) if found is not None else None
+
+    def text(self, path: str) -> str | None:
+        """The text of the file that ``path`` leads to; None if there is none, or if its text was not kept."""
+        found = self.resolve(path)
+        content = self.texts.get(found) if found is not None else None
+        return None if content is None else content.decode("utf-8", "replace")
+
+    @cached_property
+    def folders(self) -> Mapping[str, tuple[str, ...]]:
+        """The names in each folder."""
+        inside = dict[str, list[str]]()
+        for path in self.files:
+            if path:
+                folder, _, name = path.rpartition("/")
+                inside.setdefault(folder, []).append(name)
+        return {folder: tuple(sorted(names)) for folder, names in inside.items()}
+
+    def inside(self, folder: str) -> Iterator[str]:
+        """The paths of the files in the folder that ``folder`` leads to, under that folder's own name."""
+        found = self.resolve(folder)
+        for name in self.folders.get(found, ()) if found is not None else ():
+            yield f"{found}/{name}" if found else name
+
+    def program(
+        self,
+        name: str,
+        folders: tuple[str, ...] = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"),
+    ) -> str | None:
+        """The path of a program by its full path or, as in PATH, by its name."""
+        if "/" in name:
+            return self.resolve(name)
+        return next((found for folder in folders if (found := self.resolve(f"{folder}/{name}"))), None)
+
+
+class Look:
+    """Collects a `Tree` while its files are read: `squashfs_tree.Visitor`."""
+
+    def __init__(self, show: Callable[[Stage, Tree], None] = lambda *_: None) -> None:
+        self._show = show
+        self._files: Mapping[str, TreeFile] | None = None
+        self._texts = dict[str, bytes]()
+        self._texts_bytes = 0
+        self._programs = dict[str, Program]()
+        self._scripts = dict[str, tuple[str, ...]]()
+        self._secrets = dict[str, tuple[str, ...]]()
+
+    def tree(self, files: Mapping[str, TreeFile], place: str = "") -> Tree:
+        return Tree(files, self._texts, self._programs, self._scripts, self._secrets, place)
+
+    def names(self, files: Mapping[str, TreeFile]) -> None:
+        self._files = {path.strip("/"): file for path, file in files.items()}
+        self._show(Stage.NAMES, self.tree(self._files))
+
+    def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
+        if self._files is not None and path > _BEHIND_ETC:
+            self._show(Stage.ETC, self.tree(self._files))
+            self._files = None
+        if head.startswith(b"#!") and file.mode & 0o111:
+            self._scripts[path] = tuple(
+                filter(None, re.split("[ \t]+", head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")))
+            )
+        if head.startswith(MAGIC):
+            return True
+        return self._is_text(path, file) or self._may_hold_secrets(path, file, head)
+
+    def contents(self, path: str, file: TreeFile, content: bytes) -> None:
+        if content.startswith(MAGIC):
+            self._add_program(path, file, content)
+            if not _DRIVERS_OF_ROOT.fullmatch(path):
+                return
+        if self._is_text(path, file):
+            self._texts[path] = content
+            self._texts_bytes += len(content)
+        if self._may_hold_secrets(path, file, content):
+            seen = secrets_in(content)
+            if seen:
+                self._secrets[path] = seen
+
+    def _is_text(self, path: str, file: TreeFile) -> bool:
+        most = 64 * _MIB if _LARGE_TEXTS.fullmatch(path) else 1 * _MIB
+        wanted = _TEXTS.fullmatch(path) or _LARGE_TEXTS.fullmatch(path) or _DRIVERS_OF_ROOT.fullmatch(path)
+        return bool(wanted) and file.size_bytes <= min(most, _TEXTS_BYTES - self._texts_bytes)
+
+    def _may_hold_secrets(self, path: str, file: TreeFile, head: bytes) -> bool:
+        return 0 < file.size_bytes <= _SCANNED_BYTES and b"\0" not in head[:512] and not path.endswith(".pyc")
+
+    def _add_program(self, path: str, file: TreeFile, content: bytes) -> None:
+        name = path.rpartition("/")[2]
+        program = read_program(content)
+        if not (file.mode & 0o111 or _LIBRARY.fullmatch(name) or program.is_core):
+            return
+        if name.startswith("libkmod.so"):
+            mentions = tuple(sorted({found.decode() for found in _OPENS.findall(content)}))
+            program = replace(program, mentions=mentions)
+        self._programs[path] = program
