@@ -7,6 +7,7 @@
     │   └── NewerFormat                  a file of a newer Bootproof                core.serialization
     ├── ImageError                   the image did not build, boot or work      exit 1
     │   ├── BootFailed                   a boot ended badly; has the finding        machine.errors
+    │   ├── UnknownArchive               nothing reads a part of the initrd         store.initrd_tree
     │   ├── LintFailed                   its files do not hold together             lint.finding
     │   ├── NotReady                     a demanded unit is not active              guest.readiness
     │   ├── StillStarting                jobs have not ended in time                guest.readiness

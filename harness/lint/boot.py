@@ -315,7 +315,7 @@ def _search_folders(tree: Tree) -> tuple[str, ...]:
 
 
 def _loads(tree: Tree, path: str, program: Program, folders: tuple[str, ...], loaded: Set[str]) -> Findings:
-    """``loaded`` are libraries that whoever loads this library has found in folders of its own."""
+    """``loaded`` are libraries that the loading program or library has found in its own folders."""
     report = fails if _IN_THE_WAY.fullmatch(path) or tree.place else warns
     if program.interpreter and not tree.find(program.interpreter):
         yield report("interpreter-missing", tree.named(path), f"its dynamic loader {program.interpreter} is missing")

@@ -166,7 +166,7 @@ def unknown_owners(image: Image) -> Findings:
                 yield fails(
                     "owner-wrong",
                     path,
-                    f"its owner {file.uid}:{file.gid} has no name: whoever gets this number owns it",
+                    f"its owner {file.uid}:{file.gid} has no name: the next user with this number owns it",
                 )
 
 

@@ -29,14 +29,17 @@ _FILES = Probe(
 while read -r _ place type options _; do
     if [ "$place $type" = "/ overlay" ]; then upper=${options#*upperdir=} upper=${upper%%,*}; fi
 done </proc/mounts || exit
+files=$upper
+[ -z "$upper" ] || [ -d "$upper" ] || files=/ upper=
 data=/data
 [ -e $data ] || data=
-find /proc/mounts ${upper:+"$upper"} $data -xdev -ignore_readdir_race \
+find /proc/mounts ${files:+"$files"} $data -xdev -ignore_readdir_race \
     ! -type d ! -path '*/log/*' ! -path '*/systemd/timesync/*' -printf '%p %C@ %s\n' || exit
 echo "upper=$upper"
 """,
 )
 """The files in the overlay's upper folder and on /data, without logs, each with its ctime and size; then that folder.
+All files of the root file system where that folder is not mounted: casper hides it.
 The first line is about /proc/mounts, and shows that find(1) could look."""
 _UNITS = Probe("units", "systemctl list-units --state=active,failed --plain --no-legend --type=service,socket,mount")
 

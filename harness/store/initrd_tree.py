@@ -43,6 +43,13 @@ _KINDS = {
 }
 
 
+class UnknownArchive(ImageError):
+    """Nothing here reads what follows in the initrd; the files before it were shown to the visitor."""
+
+
+class _Unknown(ValueError): ...
+
+
 class _Gzip:
     """zlib's decompressor with the methods of those of lzma and bz2."""
 
@@ -76,8 +83,9 @@ _PROGRAMS = {b"\x02\x21\x4c\x18": "lz4", _ZSTD: "zstd"}
 
 
 def visit_initrd(initrd: Path, visitor: Visitor, *, algorithm: str = "sha256") -> dict[str, TreeFile]:
-    """Show the files of ``initrd`` to ``visitor``, as `squashfs_tree.visit_tree` does; `ImageError` if it is damaged.
+    """Show the files of ``initrd`` to ``visitor``, as `squashfs_tree.visit_tree` does.
 
+    `ImageError` if it is damaged, `UnknownArchive` at a part that is compressed in an unknown way.
     `Visitor.names` is not called, because the names stand between the contents.
     """
     files = dict[str, TreeFile]()
@@ -87,6 +95,10 @@ def visit_initrd(initrd: Path, visitor: Visitor, *, algorithm: str = "sha256") -
             while at := _next_archive(file, size_bytes):
                 file.seek(at - 1)
                 _archive(file, at - 1, size_bytes, files, visitor, algorithm)
+        except _Unknown as error:
+            raise UnknownArchive(
+                f"{initrd} is damaged, or compressed in a way that is not known here: {error}"
+            ) from error
         except (process.CommandFailed, ValueError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             said = str(error).splitlines()[0] if str(error) else "it ends early"
             raise ImageError(f"{initrd} is damaged, or compressed in a way that is not known here: {said}") from error
@@ -121,7 +133,7 @@ def _archive(
             return
     program = next((name for known, name in _PROGRAMS.items() if magic.startswith(known)), "")
     if not program:
-        raise ValueError(f"at byte {at:,} is {magic.hex()}, which begins no archive")
+        raise _Unknown(f"at byte {at:,} is {magic.hex()}, which begins no archive")
     end = _end_of_zstd(file, at) if program == "zstd" else size_bytes
     with ExitStack() as stack:
         packed = stack.enter_context(tempfile.NamedTemporaryFile(prefix="bootproof-"))

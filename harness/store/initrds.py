@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from io import BufferedReader
+from collections.abc import Mapping
 from pathlib import Path
 
-from harness.core import process
-from harness.core.errors import UsageError
-
-_HEAD_BYTES, _LAST = 110, "TRAILER!!!"
-"""cpio(5), "new ASCII format", in which the kernel takes an initrd."""
-_MAGIC_BYTES = 6
-_PROGRAMS = {
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dcq"),
-    b"\x1f\x8b": ("gzip", "gzip -dcq"),
-    b"\xfd7zXZ": ("xz-utils", "xz -dcq"),
-    b"\x5d\x00\x00": ("xz-utils", "xz -dcq --format=lzma"),
-    b"\x02\x21\x4c\x18": ("lz4", "lz4 -dcq"),
-    b"BZh": ("bzip2", "bzip2 -dcq"),
-}
-"""The first bytes of an archive that is compressed (Linux, lib/decompress.c): the Debian package and the command."""
+from harness.core.errors import ImageError, UsageError
+from harness.store.initrd_tree import UnknownArchive, visit_initrd
+from harness.store.squashfs_tree import TreeFile
 
 _CASPER = "boot=casper"
 _OWN = {
@@ -37,52 +23,34 @@ _LAYERS = re.compile(rb"^(?:export )?LAYERFS_PATH=\"?([^\s\"]+)", re.MULTILINE)
 """The default of casper's layerfs-path=, in a file that initramfs-tools' init reads."""
 
 
+class _Names:
+    """The files of an initrd by their names, and the default of casper's layers."""
+
+    def __init__(self) -> None:
+        self.found, self.layers = set[str](), ""
+
+    def names(self, files: Mapping[str, TreeFile]) -> None: ...
+
+    def wants(self, path: str, file: TreeFile, head: bytes) -> bool:  # noqa: ARG002  # its name decides
+        self.found.add(path)
+        return path.startswith("conf/conf.d/")
+
+    def contents(self, path: str, file: TreeFile, content: bytes) -> None:  # noqa: ARG002  # any of the folder
+        if found := _LAYERS.search(content):
+            self.layers = f"layerfs-path={found[1].decode()}"
+
+
 def own_arguments(initrd: Path, disk: str) -> tuple[str, ...]:
     """The kernel arguments that name the program in ``initrd`` and its files; empty for dracut's, and if unknown.
 
     An initrd that downloads nothing mounts the block device ``disk``. `UsageError` if the initrd is damaged.
     """
-    names, layers = set[str](), ""
-    for name, content in _members(initrd):
-        names.add(name)
-        if name.startswith("conf/conf.d/") and (found := _LAYERS.search(content)):
-            layers = f"layerfs-path={found[1].decode()}"
-    argument = next((_OWN[name] for name in _OWN if name in names), "").format(disk=disk)
-    return tuple(filter(None, [argument, layers if argument == _CASPER else ""]))
-
-
-def _members(initrd: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file up to the end of the first compressed archive: before it come the processor's
-    microcode and firmware, and after it what a builder appends."""
+    names = _Names()
     try:
-        with initrd.open("rb") as file:
-            while head := file.read(_MAGIC_BYTES):
-                padding = len(head) - len(head.lstrip(b"\0"))
-                file.seek(padding - len(head), os.SEEK_CUR)
-                if head.startswith(b"0707"):
-                    yield from _archive(file)
-                elif not padding:
-                    break
-            at = file.tell()
-        compressed = next((program for magic, program in _PROGRAMS.items() if head.startswith(magic)), None)
-        if compressed:
-            package, command = compressed
-            process.require(command.split()[0], package)
-            script = f'tail -c "+$1" "$2" | {command}'
-            with process.reading(["sh", "-c", script, "decompress", str(at + 1), str(initrd)]) as printed:
-                yield from _archive(printed)
-    except (ValueError, process.CommandFailed) as error:
+        visit_initrd(initrd, names)
+    except UnknownArchive:  # the kernel may know it: what came before counts
+        pass
+    except ImageError as error:
         raise UsageError(f"{initrd} is damaged; copy it again ({error})") from error
-
-
-def _archive(file: BufferedReader) -> Iterator[tuple[str, bytes]]:
-    while True:
-        head = file.read(_HEAD_BYTES)
-        if len(head) < _HEAD_BYTES or not head.startswith(b"07070"):
-            raise ValueError("its archive ends too early")
-        size, name_size = int(head[54:62], 16), int(head[94:102], 16)
-        name = file.read(name_size + -(_HEAD_BYTES + name_size) % 4)[: name_size - 1].decode("utf-8", "replace")
-        if name == _LAST:
-            return
-        content = file.read(size + -size % 4)[:size]
-        yield name.removeprefix("./"), content
+    argument = next((_OWN[name] for name in _OWN if name in names.found), "").format(disk=disk)
+    return tuple(filter(None, [argument, names.layers if argument == _CASPER else ""]))

@@ -56,6 +56,7 @@ _CUTS = ("--thorough", "--power-cuts=4000", "tests/image/test_power_cuts.py")
 _DISKS = ("--thorough", "tests/image/test_disk_faults.py", "-k")
 _LINKS = ("tests/image/test_links.py",)
 _IDENTITY = ("tests/image/test_identity.py",)
+_ANOTHER_BOARD = ("tests/image/test_survival.py", "-k", "another_board")
 _NEVER_MOUNTED = """
     mount_data() { mkdir -p $root/data; }
     find_partition() { :; }"""
@@ -110,7 +111,7 @@ FAULTS = {
         persist="content() { :; }", suite=(*_DISKS, "foreign and not first"), id="check-failed", named="foreign disk",
     ),
     "machine-id-in-ram": Fault(
-        persist="set_machine_id() { :; }", suite=_IDENTITY, id="check-failed", named="machine-id",
+        persist="set_machine_id() { :; }", suite=_ANOTHER_BOARD, id="check-failed", named="machine-id",
     ),
     "host-keys-baked-in": Fault(
         tree="ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/baked && "

@@ -39,7 +39,8 @@ def test_an_identity_that_is_new_at_each_boot_fails_unless_the_definition_says_s
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not line.startswith("identity")))
 
-    _, verdict = judge("base-stateless", "--boot-path=direct", "tests/image/test_identity.py", images=images)
+    tests = ("tests/image/test_survival.py", "-k", "another_board")
+    _, verdict = judge("base-stateless", "--boot-path=direct", *tests, images=images)
 
     (finding,) = verdict.findings
     assert (finding.id, verdict.outcome) == ("check-failed", Outcome.FAILED)

@@ -56,7 +56,9 @@ def read(content: bytes, folder: Path) -> tuple[dict[str, TreeFile], dict[str, b
     return visit_initrd(folder / "initrd", kept, algorithm="md5"), kept.texts
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, "zstd", bytes], ids=str)
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lzma.compress, "zstd", bytes], ids=["gzip", "bzip2", "xz", "zstd", "plain"]
+)
 def test_a_later_archive_counts_whatever_compresses_each(pack: Callable[[bytes], bytes] | str, tmp_path: Path) -> None:
     first = archive(entry("kernel/x86/microcode/GenuineIntel.bin", b"early"))
     main = archive(
@@ -93,6 +95,7 @@ def test_several_names_of_a_file_have_its_contents(tmp_path: Path) -> None:
         (archive(entry("x" * 70_000)), "a name of 70,001 bytes"),
         (entry("x") + b"0707" + b"9" * 200, "begins no file"),
     ],
+    ids=["no-archive", "cut-file", "cut-gzip", "damaged-zstd", "long-name", "no-file"],
 )
 def test_a_damaged_one_is_a_sentence(content: bytes, said: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=said):
