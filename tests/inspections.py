@@ -7,7 +7,7 @@ from typing import Any
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
-from harness.guest.runtime_profile import read_boot, read_profile
+from harness.guest.runtime_profile import read_profile
 from harness.machine.shared import take_snapshot, triggered_units
 from harness.persistence.databases import formats
 from harness.persistence.identity import identity
@@ -24,7 +24,6 @@ def inspections(machine: Any) -> Inspections:
     return {
         "health": lambda: inspect_guest(channel),
         "runtime profile": lambda: read_profile(channel, paths),
-        "boot": lambda: read_boot(channel),
         "boot profile": lambda: read_use(channel),
         "identity": lambda: identity(machine),
         "locations": lambda: find_locations(channel, paths),

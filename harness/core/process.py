@@ -179,7 +179,7 @@ def private_mib(pid: int) -> int | None:
     return None
 
 
-def lower_priority(pid: int, nice: int = 5) -> None:
+def lower_priority(pid: int, nice: int = 10) -> None:
     """Let programs of ordinary priority go first: all threads of the process ``pid``, and those that they start.
 
     setpriority(2) is about one thread. A thread or process that has ended meanwhile is left alone.
