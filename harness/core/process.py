@@ -182,12 +182,16 @@ def private_mib(pid: int) -> int | None:
 def lower_priority(pid: int, nice: int = 10) -> None:
     """Let programs of ordinary priority go first: all threads of the process ``pid``, and those that they start.
 
-    setpriority(2) is about one thread. A thread or process that has ended meanwhile is left alone.
+    setpriority(2) is about one thread, and where the kernel makes a group of each session (sched(7), autogroup), it
+    counts only within the session; then the session of ``pid`` is lowered, too, unless it is the caller's own. A thread
+    or process that has ended meanwhile is left alone.
     """
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+        if os.getsid(pid) != os.getsid(0):
+            Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n", "ascii")
 
 
 @contextmanager
