@@ -13,7 +13,7 @@ from harness.guest.probes import Probe, ask, read
 from harness.guest.runtime_profile import MEMORY, used_mib
 from harness.guest.serial_shell import SHELL_UNIT
 from harness.guest.unit_findings import about_unit, failed_units
-from harness.guest.unit_states import BEGIN, UNITS, read_failed, read_restarted, read_started
+from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_failed, read_restarted, read_started
 from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
@@ -59,7 +59,7 @@ def inspect_guest(channel: Channel) -> GuestHealth:
 
     `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, UNITS, *fingerprint.PROBES)
+    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
     answers = ask(channel, probes)
     release = read(answers, _RELEASE, _release)
     return GuestHealth(

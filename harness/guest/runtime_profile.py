@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
-from harness.guest.unit_states import BEGIN, UNITS, read_started
+from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_started
 from harness.model.verdict import RuntimeProfile
 
 MEMORY = Probe("memory in use", "cat /proc/meminfo")
@@ -35,7 +35,7 @@ _READ_S = 60.0
 def probes(paths: Sequence[str]) -> tuple[Probe, ...]:
     """The commands that `read_profile` runs; ``paths`` are the persistent paths."""
     links = [_links_probe(paths)] if paths else []
-    return (MEMORY, BEGIN, UNITS, _SOCKETS, _USERS, _GROUPS, *links)
+    return (MEMORY, BEGIN, SERVICES, OTHER_UNITS, _SOCKETS, _USERS, _GROUPS, *links)
 
 
 def _links_probe(paths: Sequence[str]) -> Probe:

@@ -12,13 +12,17 @@ from harness.guest.probes import Probe, read
 from harness.model.verdict import Unit
 
 BEGIN = Probe("start of user space", "systemctl show -p UserspaceTimestampMonotonic --value")
-UNITS = Probe(
-    "units",
-    "systemctl show '*.service' '*.socket' '*.timer' '*.path' '*.mount' '*.automount' '*.swap' '*.scope' '*.target' "
-    "-p Id -p ActiveState -p NRestarts -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic",
+_PROPERTIES = "-p Id -p ActiveState -p NRestarts -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic"
+SERVICES = Probe("services", f"systemctl show '*.service' {_PROPERTIES}")
+"""All that are loaded: one that has ended may have been started again. systemctl(1): a pattern stands for loaded units,
+so that no unit's name, as ``-.mount``, is taken for an option."""
+
+OTHER_UNITS = Probe(
+    "other units",
+    f"systemctl show '*' {_PROPERTIES} --type=socket,timer,path,mount,automount,swap,scope,target "
+    "--state=active,activating,failed",
 )
-"""systemctl(1): a pattern stands for loaded units, so that no unit's name, as ``-.mount``, is taken for an option.
-Devices and slices cannot fail, and nobody waits for their start."""
+"""Those that do something. Devices and slices cannot fail, and nobody waits for their start."""
 
 _STARTED = ("active", "failed", "activating")
 _SHOWN = (".service", ".socket", ".timer", ".mount", ".target")
@@ -27,23 +31,32 @@ _US = 1_000_000
 
 def read_failed(answers: Mapping[str, str]) -> tuple[str, ...]:
     """The units that failed. `ImageError`, here and below, for an answer that is not as expected."""
-    return read(answers, UNITS, lambda text: tuple(row["Id"] for row in _rows(text) if row["ActiveState"] == "failed"))
+    return tuple(
+        unit
+        for probe in (SERVICES, OTHER_UNITS)
+        for unit in read(
+            answers, probe, lambda text: [row["Id"] for row in _rows(text) if row["ActiveState"] == "failed"]
+        )
+    )
 
 
 def read_restarted(answers: Mapping[str, str]) -> tuple[str, ...]:
     """The services that systemd started again, and how often, as "ssh.service 2"."""
-    return read(answers, UNITS, lambda text: tuple(_restarted(text)))
+    return read(answers, SERVICES, lambda text: tuple(_restarted(text)))
 
 
 def read_started(answers: Mapping[str, str]) -> dict[str, Unit]:
     """The services, sockets, timers, mounts and targets that were started, with their seconds of user space."""
     begin_us = read(answers, BEGIN, int)
-    return read(answers, UNITS, lambda text: dict(_started(text, begin_us)))
+    services, others = (
+        read(answers, probe, lambda text: dict(_started(text, begin_us))) for probe in (SERVICES, OTHER_UNITS)
+    )
+    return services | others
 
 
 def _restarted(text: str) -> Iterator[str]:
     for row in _rows(text):
-        if row["Id"].endswith(".service") and int(row["NRestarts"]):
+        if int(row["NRestarts"]):
             yield f"{row['Id']} {row['NRestarts']}"
 
 
