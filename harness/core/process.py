@@ -179,7 +179,7 @@ def private_mib(pid: int) -> int | None:
     return None
 
 
-def lower_priority(pid: int, nice: int = 10) -> None:
+def lower_priority(pid: int, nice: int = 5) -> None:
     """Let programs of ordinary priority go first: all threads of the process ``pid``, and those that they start.
 
     setpriority(2) is about one thread, and where the kernel makes a group of each session (sched(7), autogroup), it
