@@ -88,16 +88,16 @@ def _read(artifacts: Artifacts) -> ImageDrivers:
     version = manifest.kernel_version
     with suppress(BootproofError, ValueError):
         version = version or kernel_version(artifacts.kernel)
-    with _Look() as root:
+    with Look() as root:
         root_files = visit_tree(artifacts.rootfs, root, algorithm="md5")
-    with _Look() as initrd:
+    with Look() as initrd:
         initrd_files = visit_initrd(artifacts.initrd, initrd, algorithm="md5")
-    seen = (_Seen.of(root_files, root, version), _Seen.of(initrd_files, initrd, version))
+    seen = (Seen.of(root_files, root, version), Seen.of(initrd_files, initrd, version))
     return image_drivers(manifest, version, *seen, head)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
+class Seen:
     """What was read of one file system. ``modules`` are by path, those of the image's kernel only."""
 
     files: Mapping[str, TreeFile]
@@ -107,7 +107,7 @@ class _Seen:
     version: str = ""
 
     @classmethod
-    def of(cls, files: Mapping[str, TreeFile], look: _Look, version: str) -> _Seen:
+    def of(cls, files: Mapping[str, TreeFile], look: Look, version: str) -> Seen:
         own = {
             path: info
             for path, info in look.modules().items()
@@ -130,7 +130,7 @@ class _Seen:
         return None
 
 
-def image_drivers(manifest: Manifest, version: str, root: _Seen, initrd: _Seen, kernel: bytes) -> ImageDrivers:
+def image_drivers(manifest: Manifest, version: str, root: Seen, initrd: Seen, kernel: bytes) -> ImageDrivers:
     """Pure; ``kernel`` are the first 4 KiB of the kernel's file."""
     config = _config(root, version)
     builtin, aliases, knows = _builtin(root, initrd)
@@ -159,13 +159,13 @@ def image_drivers(manifest: Manifest, version: str, root: _Seen, initrd: _Seen, 
     )
 
 
-def _config(root: _Seen, version: str) -> str | None:
+def _config(root: Seen, version: str) -> str | None:
     named = [content for path, content in root.texts.items() if path == f"boot/config-{version}"]
     content = named[0] if named else root.raw("config")
     return None if content is None else content.decode("utf-8", "replace")
 
 
-def _builtin(*trees: _Seen) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], bool]:
+def _builtin(*trees: Seen) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], bool]:
     """The drivers in the kernel's file with their firmware, their aliases, and whether these are all aliases.
 
     Before Linux 6.18 the tables of devices are not in modules.builtin.modinfo, only what MODULE_ALIAS names.
@@ -197,7 +197,7 @@ def _blacklisted(arguments: tuple[str, ...], *, in_initrd: bool) -> dict[str, st
     }
 
 
-def _data_in(manifest: Manifest, root: _Seen, initrd: _Seen) -> str:
+def _data_in(manifest: Manifest, root: Seen, initrd: Seen) -> str:
     """Where /data is mounted. The initrds of role persist do it, others' root file systems do."""
     if "persist" in manifest.dracut_modules or _PERSIST in initrd.files:
         return "initrd"
@@ -208,7 +208,7 @@ def _data_in(manifest: Manifest, root: _Seen, initrd: _Seen) -> str:
 
 
 def _tree(
-    seen: _Seen, builtin: frozenset[str], suffixes: tuple[str, ...], blacklisted: Mapping[str, str]
+    seen: Seen, builtin: frozenset[str], suffixes: tuple[str, ...], blacklisted: Mapping[str, str]
 ) -> DriverTree:
     modules = {name: info.get("firmware", ()) for path, info in seen.modules.items() if (name := module_name(path))}
     listed = seen.text("modules.alias")
@@ -233,7 +233,7 @@ def _own_aliases(modules: Mapping[str, Info]) -> Iterator[str]:
             yield from (f"{underscored_pattern(pattern)} {name}" for pattern in info.get("alias", ()))
 
 
-def _softdeps(seen: _Seen) -> dict[str, tuple[str, ...]]:
+def _softdeps(seen: Seen) -> dict[str, tuple[str, ...]]:
     if (text := seen.text("modules.softdep")) is not None:
         return read_softdeps(text)
     lines = (
@@ -245,7 +245,7 @@ def _softdeps(seen: _Seen) -> dict[str, tuple[str, ...]]:
     return read_softdeps("\n".join(lines))
 
 
-def _absent(seen: _Seen, there: frozenset[str] | set[str]) -> dict[str, str]:
+def _absent(seen: Seen, there: frozenset[str] | set[str]) -> dict[str, str]:
     """Modules that need one which is not there."""
     text = seen.text("modules.dep")
     if text is not None:
@@ -304,7 +304,7 @@ def _named_firmware(files: Mapping[str, TreeFile]) -> Iterator[tuple[str, str]]:
 
 
 @dataclass
-class _Look:
+class Look:
     """Keeps what is needed of the files while they are read: `squashfs_tree.Visitor`. Modules are unpacked meanwhile."""
 
     texts: dict[str, bytes] = field(default_factory=dict)
@@ -317,7 +317,7 @@ class _Look:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS))
     _free: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4 * _THREADS))
 
-    def __enter__(self) -> _Look:
+    def __enter__(self) -> Look:
         return self
 
     def __exit__(self, *_: object) -> None:
