@@ -96,12 +96,16 @@ def _show(report: FleetReport) -> None:
         print(f"{report.not_shown:,} more are not shown")
     said = ", ".join(f"{count} {effect}" for effect in Effect if (count := report.count(effect)))
     against = f", against {report.previous}" if report.previous else ""
-    print(f"{report.image} {report.version} ({report.artifacts[:12]}), {report.hosts} hosts{against}: {said or 'all fit'}")
+    build = f"{report.image} {report.version} ({report.artifacts[:12]})"
+    print(f"{build}, {_hosts(report.hosts)}{against}: {said or ('all fit' if report.hosts else 'none was judged')}")
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'' if count == 1 else 's'}"
 
 
 def _show_reason(reason: Reason) -> None:
-    count = f"{reason.hosts} host{'s' if reason.hosts > 1 else ''}"
-    print(f"\n{reason.effect}, {count}: {reason.device}: {reason.what} [{reason.id}]")
+    print(f"\n{reason.effect}, {_hosts(reason.hosts)}: {reason.device}: {reason.what} [{reason.id}]")
     for line in reason.evidence:
         print(f"    | {line}")
     if reason.cause:

@@ -45,6 +45,15 @@ class DriverTree:
         return AliasIndex(self.aliases)
 
     @cached_property
+    def _buses(self) -> frozenset[tuple[str, str]]:
+        lines = (line.rpartition(" ") for line in self.aliases)
+        return frozenset((module, pattern.partition(":")[0].rstrip("*")) for pattern, _, module in lines)
+
+    def lists_devices(self, module: str, modalias: str) -> bool:
+        """Whether the module has aliases of the bus of that modalias: then these are all devices that it drives."""
+        return (module, modalias.partition(":")[0]) in self._buses
+
+    @cached_property
     def _firmware(self) -> frozenset[str]:
         return frozenset(self.firmware)
 

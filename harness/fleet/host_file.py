@@ -94,7 +94,7 @@ def find_files(places: Iterable[Path]) -> Iterator[Path | BadHostFile]:
     A place without any is an error. Links to folders are not followed.
     """
     for place in places:
-        if not place.is_dir():
+        if not os.path.isdir(place):  # False where it cannot be looked at
             yield place
             continue
         count = 0

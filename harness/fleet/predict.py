@@ -103,19 +103,22 @@ class Predictor:
             ("host", host.firmware, host.secure_boot, host.cpu_level, host.schema),
             lambda: (*_about_cpu(drivers, host), *_about_firmware(drivers, host), *_about_file(host)),
         )
-        decided = set[int]()
+        decided = dict[int, set[str]]()
         if drivers.is_netbooted:
             found += self._about_boot(host, "nic", decided)
         if drivers.data_in:
             found += self._about_boot(host, "disk", decided)
         for number, device in enumerate(host.devices):
-            if number not in decided:
-                found += self._once(_kind(device), lambda device=device: tuple(_about_device(drivers, device)))  # type: ignore[misc]  # a default binds it now
+            said, before = self._device(device), decided.get(number, set())
+            found += [one for one in said if one.id not in before and "*" not in before] if before else said
             if device.interfaces and device.names:
                 found += _about_names(drivers, host, device)
         order = {effect: place for place, effect in enumerate(Effect)}
         unique = dict.fromkeys(found)
         return tuple(replace(one, host=host.name) for one in sorted(unique, key=lambda one: order[one.effect]))
+
+    def _device(self, device: Device) -> tuple[Prediction, ...]:
+        return self._once(_kind(device), lambda: tuple(_about_device(self._drivers, device)))
 
     def _once(self, key: Any, say: Callable[[], tuple[Prediction, ...]]) -> tuple[Prediction, ...]:
         found = self._said.get(key)
@@ -125,10 +128,10 @@ class Predictor:
             found = self._said[key] = say()
         return found
 
-    def _about_boot(self, host: FleetHost, role: str, decided: set[int]) -> Iterator[Prediction]:
+    def _about_boot(self, host: FleetHost, role: str, decided: dict[int, set[str]]) -> Iterator[Prediction]:
         """The devices between the board and the card or the disk: each needs its driver before the root starts.
 
-        Adds to ``decided`` those about which nothing more is to be said.
+        Adds to ``decided`` what was said of which device: "*" if nothing more is to be said.
         """
         found = False
         for end in host.devices:
@@ -140,8 +143,9 @@ class Predictor:
                 if is_end or (device.path and end.path.startswith(f"{device.path}/")):
                     key = (role, is_end, _kind(device))
                     said = self._once(key, lambda: tuple(_on_the_way(self._drivers, device, role, is_end)))  # noqa: B023  # called at once
-                    if any(one.effect is Effect.WILL_NOT_BOOT for one in said):
-                        decided.add(number)
+                    if said:
+                        is_all = any(one.effect is Effect.WILL_NOT_BOOT for one in said)
+                        decided.setdefault(number, set()).update({"*"} if is_all else {one.id for one in said})
                     yield from said
         if not found:
             what = {
@@ -239,8 +243,9 @@ def _unknown(device: Device, trees: tuple[DriverTree, ...]) -> str:
         return "its subsystem is not in the file"
     if device.driver and not device.module:
         return f"{device.driver} is built into the host's kernel, which names no module for it"
-    if device.module and any(tree.loads(device.module) for tree in trees):
-        return f"the image has {device.module}, and none of its aliases is of this device: a rule or a quirk may bind it"
+    trees = tuple(tree for tree in trees if tree.loads(device.module))
+    if trees and not any(tree.lists_devices(device.module, device.modalias) for tree in trees):
+        return f"the image has {device.module}, and no alias of it is of this bus: a rule or a quirk may bind it"
     return ""
 
 
@@ -330,10 +335,9 @@ def _about_early_files(
 ) -> Iterator[Prediction]:
     in_initrd = role == "nic" or drivers.data_in == "initrd"
     trees = (drivers.initrd,) if in_initrd else (drivers.initrd, drivers.root)
-    if problem := _problem(drivers, device, modules, trees):
-        place = "the initrd" if in_initrd else "the image"
-        report = lacks if problem.is_optional else will_not_boot
-        yield _told(problem, device, place, report, "it starts without" if problem.is_optional else why)
+    problem = _problem(drivers, device, modules, trees)
+    if problem and not problem.is_optional:
+        yield _told(problem, device, "the initrd" if in_initrd else "the image", will_not_boot, why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def _tree(
     listed = seen.text("modules.alias")
     rules = read_rules({path: text.decode("utf-8", "replace") for path, text in seen.texts.items()})
     aliases = read_aliases(listed) if listed is not None else tuple(_own_aliases(seen.modules))
-    firmware, unusable = _firmware(seen.files, suffixes)
+    firmware, unusable = _firmware(seen, suffixes)
     return DriverTree(
         modules=modules,
         aliases=tuple(dict.fromkeys(filter(_DRIVEN.match, (*rules.aliases, *aliases)))),
@@ -261,10 +261,14 @@ def _absent(seen: Seen, there: frozenset[str] | set[str]) -> dict[str, str]:
     }
 
 
-def _firmware(files: Mapping[str, TreeFile], suffixes: tuple[str, ...]) -> tuple[set[str], dict[str, str]]:
-    """The firmware that the kernel can load, and what it cannot load with the reason."""
-    usable, unusable = set[str](), dict[str, str]()
-    for name, path in _named_firmware(files):
+def _firmware(seen: Seen, suffixes: tuple[str, ...]) -> tuple[set[str], dict[str, str]]:
+    """The firmware that the kernel can load, and what it cannot load with the reason.
+
+    It looks below updates/VERSION, updates, VERSION and in the folder itself (drivers/base/firmware_loader/main.c).
+    """
+    usable, unusable, files = set[str](), dict[str, str](), seen.files
+    for named, path in _named_firmware(files):
+        name = named.removeprefix(f"{seen.version}/") if seen.version else named
         suffix = next((end for end in _COMPRESSED if name.endswith(end)), "")
         plain = name.removesuffix(suffix)
         target = resolve(files, path)

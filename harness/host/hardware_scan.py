@@ -38,8 +38,6 @@ _PRIVATE = re.compile(
     re.IGNORECASE,
 )
 _SEEN_BUSES = ("pci", "usb", "virtio", "vmbus", "xen", "mmc", "acpi", "platform")
-_UPPER_BUSES = ("scsi",)
-"""Of disks: their drivers are the same for every controller, so they are noted with the controller."""
 _LEVELS = (
     ("lm",),
     ("cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"),
@@ -335,32 +333,33 @@ def _device_lines(root: Path, disks: list[_Disk], cards: list[_Card], log: _Kern
     behind another if its path begins with that one's.
     """
     top = (root / "sys/devices").resolve()
-    behind = _disks_behind(root, disks, top)
-    for bus in _SEEN_BUSES:
-        for entry in sorted((root / "sys/bus" / bus / "devices").glob("*")):
-            place = entry.resolve()
-            if not _is_of_interest(bus, entry):
-                continue
-            path = str(place.relative_to(top)) if top in place.parents else ""
-            below = behind.get(place, [])
-            known = {
-                **_numbers(bus, entry),
-                "driver": (entry / "driver").resolve().name if (entry / "driver").exists() else "",
-                "module": _module(entry),
-                "out_of_tree": "yes" if "O" in _read(entry / "driver/module/taint") else "",
-                "interface": ",".join(card.name for card in cards if card.place == place),
-                "names": ",".join(name for card in cards if card.place == place for name in _names(root, card.name)),
-                "disks": ",".join(disk.name for disk, _ in below),
-                "upper": ",".join(sorted({upper for _, upper in below if upper})),
-                "firmware": ",".join(dict.fromkeys(log.loaded.get(entry.name, []))),
-                "no_firmware": ",".join(dict.fromkeys(log.failed.get(entry.name, []))),
-                "path": path,
-                "modalias": _read(entry / "modalias"),
-            }
-            words = [f"{key}={quote(value, safe=_SAFE)}" for key, value in known.items() if value]
-            words += ["boot"] if any(card.place == place and card.has_dhcp for card in cards) else []
-            words += ["data"] if any(disk.role is DiskRole.DATA for disk, _ in below) else []
-            yield " ".join([bus, quote(entry.name, safe=_SAFE), *words])
+    entries = [
+        (bus, entry, entry.resolve())
+        for bus in _SEEN_BUSES
+        for entry in sorted((root / "sys/bus" / bus / "devices").glob("*"))
+        if _is_of_interest(bus, entry)
+    ]
+    behind = _disks_behind(root, disks, {place for _, _, place in entries})
+    for bus, entry, place in entries:
+        here, below = [card for card in cards if card.place == place], behind.get(place, [])
+        known = {
+            **_numbers(bus, entry),
+            "driver": (entry / "driver").resolve().name if (entry / "driver").exists() else "",
+            "module": _module(entry),
+            "out_of_tree": "yes" if "O" in _read(entry / "driver/module/taint") else "",
+            "interface": ",".join(card.name for card in here),
+            "names": ",".join(name for card in here for name in _names(root, card.name)),
+            "disks": ",".join(disk.name for disk, _ in below),
+            "upper": ",".join(sorted({upper for _, upper in below if upper})),
+            "firmware": ",".join(dict.fromkeys(log.loaded.get(entry.name, []))),
+            "no_firmware": ",".join(dict.fromkeys(log.failed.get(entry.name, []))),
+            "path": str(place.relative_to(top)) if top in place.parents else "",
+            "modalias": _read(entry / "modalias"),
+        }
+        words = [f"{key}={quote(value, safe=_SAFE)}" for key, value in known.items() if value]
+        words += ["boot"] if any(card.has_dhcp for card in here) else []
+        words += ["data"] if any(disk.role is DiskRole.DATA for disk, _ in below) else []
+        yield " ".join([bus, quote(entry.name, safe=_SAFE), *words])
 
 
 _SAFE = ":/*,.-_+?[]()"
@@ -398,21 +397,18 @@ def _module(device: Path) -> str:
     return link.resolve().name.replace("-", "_") if link.exists() else ""
 
 
-def _disks_behind(root: Path, disks: Iterable[_Disk], top: Path) -> dict[Path, list[tuple[_Disk, str]]]:
-    """The disks of each controller, with the modalias of the disk's own driver; a controller is the nearest device above
-    a disk that has a line."""
+def _disks_behind(root: Path, disks: Iterable[_Disk], places: set[Path]) -> dict[Path, list[tuple[_Disk, str]]]:
+    """The disks of each controller, which is the nearest of ``places`` above a disk, with the modalias of the disk's own
+    driver: that is the same for every controller of SCSI, so it is noted with the controller."""
     found: dict[Path, list[tuple[_Disk, str]]] = {}
     for disk in disks:
         upper = ""
         for path in _above(root / "sys/block" / disk.name):
-            bus = (path / "subsystem").resolve().name if (path / "subsystem").exists() else ""
-            if bus in _UPPER_BUSES:
-                upper = upper or _read(path / "modalias")
-            elif (path / "modalias").exists() or bus in _SEEN_BUSES:
+            if path in places:
                 found.setdefault(path, []).append((disk, upper))
                 break
-            if path == top:
-                break
+            modalias = _read(path / "modalias")
+            upper = upper or (modalias if modalias.startswith("scsi:") else "")
     return found
 
 

@@ -81,7 +81,7 @@ def test_hosts_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: 
 
     assert main(["fits", str(good), str(fleet / "r0.toml")]) == 0
 
-    assert capsys.readouterr().out.splitlines()[-1].endswith("1 hosts: all fit")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 host: all fit")
 
 
 def test_only_losses_against_a_previous_build(

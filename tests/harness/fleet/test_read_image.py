@@ -48,7 +48,6 @@ def test_damaged_modules_and_programs_say_nothing() -> None:
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             module_info(bytes(damaged))
             isa_level(bytes(damaged))
-    assert unpacked(lzma.compress(good)[:-10]) is None or unpacked(lzma.compress(good)[:-10]) != good
     assert unpacked(b"\xfd7zXZ\0nothing") is None
 
 
