@@ -54,7 +54,7 @@ _MOST_FIRMWARE = 100_000
 _BATCH_BYTES = 64 << 20
 _THREADS = 2
 """lzma and zlib release Python's lock."""
-_DRIVEN = re.compile(r"(?:pci|usb|virtio|vmbus|xen|mmc|acpi\*?|platform|scsi|hid|pnp|input|sdio|pcmcia|serio|ssb|bcma):")
+_DRIVEN = re.compile(r"(?:pci|usb|virtio|vmbus|xen|mmc|acpi\*?|platform|scsi):")
 """What may be the modalias of a device that a hardware profile lists."""
 _PERSIST = "usr/lib/persist/config"
 
@@ -309,7 +309,8 @@ def _named_firmware(files: Mapping[str, TreeFile]) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Look:
-    """Keeps what is needed of the files while they are read: `squashfs_tree.Visitor`. Modules are unpacked meanwhile."""
+    """Keeps what is needed of the files while they are read: `squashfs_tree.Visitor`. Modules are unpacked
+    meanwhile."""
 
     texts: dict[str, bytes] = field(default_factory=dict)
     levels: set[int] = field(default_factory=set)

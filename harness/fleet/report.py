@@ -166,8 +166,8 @@ def _losses(new: Predictor, old: Predictor) -> Callable[[FleetHost], list[Predic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetChange:
-    """What a fleet loses by an image: a value for decisions. ``problem`` is a sentence if the fleet could not be judged.
-    ``unused`` are the drivers that were dropped and that no host uses."""
+    """What a fleet loses by an image: a value for decisions. ``problem`` is a sentence if the fleet could not be
+    judged. ``unused`` are the drivers that were dropped and that no host uses."""
 
     problem: str = ""
     hosts: int = 0

@@ -1,4 +1,5 @@
-"""One image against a fleet: counts by model, each reason once, losses against another version, bad files at the end."""
+"""One image against a fleet: counts by model, each reason once, losses against another version, bad files at the
+end."""
 
 from __future__ import annotations
 

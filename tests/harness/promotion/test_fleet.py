@@ -1,4 +1,5 @@
-"""A fleet in a policy: what hosts lose refuses a promotion, what no host has is a note, what cannot be read has not passed."""
+"""A fleet in a policy: what hosts lose refuses a promotion, what no host has is a note, what cannot be read has not
+passed."""
 
 from __future__ import annotations
 
