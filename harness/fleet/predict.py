@@ -112,7 +112,7 @@ class Predictor:
             said, before = self._device(device), decided.get(number, set())
             found += [one for one in said if one.id not in before and "*" not in before] if before else said
             if device.interfaces and device.names:
-                found += _about_names(drivers, host, device)
+                found += _about_names(drivers, device)
         order = {effect: place for place, effect in enumerate(Effect)}
         unique = dict.fromkeys(found)
         return tuple(replace(one, host=host.name) for one in sorted(unique, key=lambda one: order[one.effect]))
@@ -428,7 +428,7 @@ def _same(printed: str, name: str) -> bool:
 # Names of interfaces
 
 
-def _about_names(drivers: ImageDrivers, host: FleetHost, device: Device) -> Iterator[Prediction]:
+def _about_names(drivers: ImageDrivers, device: Device) -> Iterator[Prediction]:
     """Names by the default policy of udev: on board, by slot, by path (systemd.net-naming-scheme(7))."""
     by_place = dict(device.names)
     expected = by_place.get("onboard") or by_place.get("slot") or by_place.get("path") or ""

@@ -103,7 +103,12 @@ def test_a_fleet_that_is_not_judged_refuses_also_the_first_build(proven: Proven,
     with pytest.raises(NotPromoted) as error:
         promoted(proven, "1")
 
-    wanted = {"missing": "is not a folder", "empty": "has no file *.toml", "unreadable": "is not a text", "image": "needs a squashfs"}
+    wanted = {
+        "missing": "is not a folder",
+        "empty": "has no file *.toml",
+        "unreadable": "is not a text",
+        "image": "needs a squashfs",
+    }
     assert wanted[fault] in str(error.value)
 
 
