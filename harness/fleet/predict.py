@@ -95,9 +95,16 @@ class Predictor:
     def __init__(self, drivers: ImageDrivers) -> None:
         self._drivers = drivers
         self._said = dict[Any, tuple[Prediction, ...]]()
+        self._of_device = dict[int, tuple[Device, tuple[Prediction, ...]]]()
 
     def about(self, host: FleetHost) -> tuple[Prediction, ...]:
         """All predictions, the gravest first, each once."""
+        order = {effect: place for place, effect in enumerate(Effect)}
+        found = sorted(self.kinds(host), key=lambda one: order[one.effect])
+        return tuple(replace(one, host=host.name) for one in found)
+
+    def kinds(self, host: FleetHost) -> tuple[Prediction, ...]:
+        """As `about`, without the host's name and in no order: the same objects for hosts of the same kind."""
         drivers, found = self._drivers, list[Prediction]()
         found += self._once(
             ("host", host.firmware, host.secure_boot, host.cpu_level, host.schema),
@@ -109,16 +116,27 @@ class Predictor:
         if drivers.data_in:
             found += self._about_boot(host, "disk", decided)
         for number, device in enumerate(host.devices):
-            said, before = self._device(device), decided.get(number, set())
-            found += [one for one in said if one.id not in before and "*" not in before] if before else said
+            said = self._device(device)
+            if before := decided.get(number):
+                found += [one for one in said if one.id not in before and "*" not in before]
+            else:
+                found += said
             if device.interfaces and device.names:
-                found += _about_names(drivers, device)
-        order = {effect: place for place, effect in enumerate(Effect)}
-        unique = dict.fromkeys(found)
-        return tuple(replace(one, host=host.name) for one in sorted(unique, key=lambda one: order[one.effect]))
+                found += self._once(
+                    ("names", device.title, device.interfaces, device.names),
+                    lambda device=device: tuple(_about_names(drivers, device)),  # type: ignore[misc]  # a default binds it now
+                )
+        return tuple({id(one): one for one in found}.values())
 
     def _device(self, device: Device) -> tuple[Prediction, ...]:
-        return self._once(_kind(device), lambda: tuple(_about_device(self._drivers, device)))
+        """Lines that are the same are one object (`parse_device`), by which most answers are found."""
+        known = self._of_device.get(id(device))
+        if known is None or known[0] is not device:
+            if len(self._of_device) >= _MOST_REMEMBERED:
+                self._of_device.clear()
+            said = self._once(_kind(device), lambda: tuple(_about_device(self._drivers, device)))
+            known = self._of_device[id(device)] = (device, said)
+        return known[1]
 
     def _way(self, device: Device, role: str, is_end: bool) -> tuple[Prediction, ...]:
         key = (role, is_end, _kind(device))
@@ -154,7 +172,7 @@ class Predictor:
                 "nic": "the file does not say by which network card the host boots",
                 "disk": "the file does not say which controller the disk for /data hangs on",
             }[role]
-            yield not_told("host-not-told", "host", what)
+            yield from self._once(("end", role), lambda: (not_told("host-not-told", "host", what),))
 
 
 def _kind(device: Device) -> Any:

@@ -294,11 +294,11 @@ def test_a_host_that_does_not_say_how_it_boots_cannot_be_told() -> None:
 GPU = Device(
     bus="pci", id="10de:1eb8", driver="nvidia", module="nvidia", modalias=pci_modalias(0x10DE, 0x1EB8, class_=0x0302)
 )
-NOUVEAU = {
+NOUVEAU: Mapping[str, Content] = {
     f"{KO}/nouveau.ko": module(),
     f"{MODULES}/modules.alias": ALIASES + "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n",
 }
-NVIDIA = {
+NVIDIA: Mapping[str, Content] = {
     f"{KO}/nvidia.ko": module(),
     f"{MODULES}/modules.alias": ALIASES + small_fleet.alias(0x10DE, 0x1EB8, "nvidia"),
 }
