@@ -13,13 +13,12 @@ from functools import cached_property
 
 from harness.lint.elf import MAGIC, Program, read_program
 from harness.packages import DATABASES
+from harness.store import links
 from harness.store.squashfs_tree import TreeFile
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _BEHIND_ETC = "etc0"
 """The first path behind those below /etc, in the order of a squashfs."""
-_MOST_LINKS = 40
-"""path_resolution(7)."""
 _TEXTS_BYTES = 256 * _MIB
 """In all. The package lists of nova-kvm have 9 MB."""
 _LARGE_TEXTS = re.compile(
@@ -101,28 +100,7 @@ class Tree:
     def resolve(self, path: str, *, follow: bool = True) -> str | None:
         """The path of the file that ``path`` leads to through links; None if there is none. With ``follow`` false, a
         link at its end is the file."""
-        todo, done, links = path.strip("/").split("/")[::-1], list[str](), 0
-        while todo:
-            part = todo.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                del done[-1:]
-                continue
-            here = "/".join([*done, part])
-            file = self.files.get(here)
-            if file is None:
-                return None
-            if file.kind == "link" and (todo or follow):
-                links += 1
-                if links > _MOST_LINKS:
-                    return None
-                if file.target.startswith("/"):
-                    done = []
-                todo += file.target.split("/")[::-1]
-            else:
-                done.append(part)
-        return "/".join(done)
+        return links.resolve(self.files, path, follow=follow)
 
     def find(self, path: str) -> TreeFile | None:
         """The file that ``path`` leads to."""

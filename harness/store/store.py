@@ -4,6 +4,7 @@
     builds/<key>.json       the artifacts made from a build's inputs, and the layers between
     layers/<key>.tar, .json  trees between the steps of a build, and their notes
     debs/<suite>/           downloaded packages
+    drivers/<digest>.json   what the files of artifacts say about drivers
     incoming/<digest>/      what was received so far of artifacts that another host made; locked while they are received
     history/                earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps

@@ -24,6 +24,7 @@ from . import (
     clones,
     emulator,
     explain,
+    fits,
     gate,
     idle_clones,
     initrd_starts,
@@ -63,6 +64,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "promote": promote.measure,
     "report": reports.measure,
     "explain": explain.measure,
+    "fits": fits.measure,
     "replays": replays.measure,
     "shards": shards.measure,
 }

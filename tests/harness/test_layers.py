@@ -15,7 +15,7 @@ LAYERS = (
     ("model",),
     ("qemu", "guest", "store", "packages"),
     ("lab", "build", "runs", "diff"),
-    ("verdict", "report", "host", "lint"),
+    ("verdict", "report", "host", "lint", "fleet"),
     ("machine", "promotion"),
     ("persistence", "replay", "pool"),
     ("cli", "plugin"),
