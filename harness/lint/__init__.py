@@ -134,6 +134,11 @@ def check(image: Image) -> list[LintFinding]:
 def _unchecked(image: Image) -> Iterator[str]:
     if not image.definition:
         yield "what the definition demands: no definition of this image was found"
+    if not image.manifest.is_ours:
+        yield (
+            "whether os-release has the name and version of the build, and persistent paths are links: "
+            "another builder made it"
+        )
     if not image.previous:
         yield "growth, and the numbers of users and groups: there is no previous version to compare with"
     if not image.sums:
