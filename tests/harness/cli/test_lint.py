@@ -146,9 +146,10 @@ def test_a_name_is_the_build_of_the_definitions_version(
         manifest = serialization.read(Manifest, copy / MANIFEST)
         Store(tmp_path / "store").add_artifacts(copy, replace(manifest, image="base", version=other))
 
-    main(["lint", "base", "--images-dir", str(IMAGES)])
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"base {version} (")
-
     monkeypatch.chdir(tmp_path)
+
     main(["lint", "base"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("base 1999.01 (")
+
+    main(["lint", "base", "--images-dir", str(IMAGES)])
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"base {version} (")
