@@ -22,10 +22,13 @@ Check = Callable[[Image], Iterator[LintFinding]]
 _CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
 BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
 """They need the names, modes and owners of the root's files only, so they come first."""
-BY_ETC: tuple[Check, ...] = (leftovers.settings, leftovers.resolver, secrets.passwords, secrets.sshd)
-"""They need the texts of /etc besides, which come long before most of the others; what they find is found once."""
+BY_TEXTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_TEXTS)
+"""They need the texts of settings, units and package databases besides, which are read ahead."""
 BY_CONTENTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_CONTENTS)
-_EARLY = {Stage.NAMES: BY_NAMES, Stage.ETC: BY_ETC}
+"""They need all files, or the initrd."""
+IN_PASSING: tuple[Check, ...] = (boot.scripts, boot.programs, boot.packages, secrets.keys)
+"""Those of them that find a part of it among the files so far."""
+_EARLY = {Stage.NAMES: BY_NAMES, Stage.TEXTS: BY_TEXTS, Stage.PASSING: IN_PASSING}
 _MOST_OF_ONE_KIND = 50
 """Further findings with one id are counted: a hostile image could have millions."""
 
@@ -59,23 +62,26 @@ class _Collector:
     found: list[LintFinding] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    more: dict[tuple[str, str], int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
 
     def examine(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
-            for finding in one(image):
-                self.add(self._allowed(finding))
+            more = Counter(finding.id for finding in one(image) if not self.add(self._allowed(finding)))
+            self.more.update({(one.__name__, name): count for name, count in more.items()})
 
-    def add(self, finding: LintFinding) -> None:
+    def add(self, finding: LintFinding) -> bool:
+        """False for one more of a kind than are shown."""
         key = (finding.id, finding.path, finding.what)
         if key in self.seen:
-            return
+            return True
+        if self.counts[finding.id] >= _MOST_OF_ONE_KIND:
+            return False
         self.counts[finding.id] += 1
-        if self.counts[finding.id] > _MOST_OF_ONE_KIND:
-            return
         self.seen.add(key)
         self.found.append(finding)
         self.show(finding)
+        return True
 
     def _allowed(self, finding: LintFinding) -> LintFinding:
         for number, allowance in enumerate(self.allow):
@@ -87,9 +93,10 @@ class _Collector:
         return finding
 
     def unchecked(self) -> Iterator[str]:
-        for name, count in self.counts.items():
-            if count > _MOST_OF_ONE_KIND:
-                yield f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
+        more = Counter[str]()
+        for (_, name), count in self.more.items():
+            more[name] += count
+        yield from (f"{count:,} more findings {name} are not shown" for name, count in more.items())
 
 
 def lint(
@@ -126,8 +133,7 @@ def lint(
 def check(image: Image) -> list[LintFinding]:
     """All findings about a value; nothing is read."""
     collector = _Collector((), date.max, lambda _: None)
-    collector.examine(BY_NAMES, image)
-    collector.examine(BY_CONTENTS, image)
+    collector.examine((*BY_NAMES, *BY_TEXTS, *BY_CONTENTS), image)
     return collector.found
 
 
@@ -142,4 +148,4 @@ def _unchecked(image: Image) -> Iterator[str]:
     if not image.previous:
         yield "growth, and the numbers of users and groups: there is no previous version to compare with"
     if not image.sums:
-        yield "files that differ from their packages: this package database has no MD5 sums"
+        yield "files that differ from their packages: no package database with digests was found"

@@ -142,7 +142,7 @@ def kernel(image: Image) -> Findings:
         yield fails("kernel-differs", "kernel:vmlinuz", what, image.kernel_banner)
         return
     packaged = image.sums.get(f"boot/vmlinuz-{version}")
-    if packaged and packaged != image.kernel_md5:
+    if packaged and packaged != image.kernel_digest:
         package = image.owners.get(f"boot/vmlinuz-{version}", "its package")
         what = f"it is not the kernel that {package} brought with the modules"
         yield fails("kernel-differs", "kernel:vmlinuz", what, image.kernel_banner)
@@ -286,7 +286,7 @@ def programs(image: Image) -> Findings:
                 what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
                 yield report("wrong-architecture", tree.named(path), what)
             elif machine == (program.machine, program.bits) and (
-                program.interpreter or is_in_the_way or path in loaded
+                program.interpreter or (image.is_whole and (is_in_the_way or path in loaded))
             ):
                 yield from _loads(tree, path, program, folders, set() if program.interpreter else sonames)
         yield from _empty(tree)
@@ -343,7 +343,7 @@ def scripts(image: Image) -> Findings:
     """The interpreter of each script that a boot may run is there."""
     for tree in image.trees:
         for path, words in tree.scripts.items():
-            is_own = path.startswith(("etc/", "usr/libexec/", "opt/")) and not image.is_original(path)
+            is_own = path.startswith(("etc/", "usr/libexec/", "opt/")) and not image.may_be_original(path)
             if not (_IN_THE_WAY.fullmatch(path) or is_own):
                 continue
             name, rest = (words[0] if words else ""), words[1:]
@@ -381,11 +381,11 @@ def packages(image: Image) -> Findings:
         package = image.owners.get(path, "a package")
         if file is None:
             missing.setdefault(package, []).append(path)
-        elif file.kind == "file" and file.content != digest and file.content not in image.own:
+        elif file.kind == "file" and file.content and file.content != digest and file.content not in image.own:
             what = f"it is not the file that {package} brought"
             if file.size_bytes == 0:
                 what = f"it is empty, and {package} brought contents"
-            yield fails("package-file-changed", path, what, f"MD5 {file.content}, by the package {digest}")
+            yield fails("package-file-changed", path, what, f"digest {file.content}, by the package {digest}")
     for package, paths in missing.items():
         what = f"{package} brought it, and it is missing" + (
             f", as {len(paths) - 1:,} more of its files" if paths[1:] else ""
@@ -394,4 +394,5 @@ def packages(image: Image) -> Findings:
 
 
 BY_NAMES = (folders, merged_usr, init, modules_of_the_kernel)
-BY_CONTENTS = (kernel, initrd, os_release, modules_indexed, compressions, programs, scripts, packages)
+BY_TEXTS = (kernel, os_release, modules_indexed, packages)
+BY_CONTENTS = (initrd, modules_indexed, compressions, programs, scripts, packages)

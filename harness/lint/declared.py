@@ -205,4 +205,5 @@ def _twice(tree: Tree, path: str, what: str) -> Findings:
 
 
 BY_NAMES = (boot_paths, persistent_paths)
-BY_CONTENTS = (time_synchronisation, journal, microcode, numbers, accounts)
+BY_TEXTS = (time_synchronisation, journal, accounts)
+BY_CONTENTS = (microcode, numbers)

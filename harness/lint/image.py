@@ -14,14 +14,16 @@ from harness.lint.tree import Look, Stage, Tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_banner
-from harness.packages import owners, sums
+from harness.packages import DATABASES, owners, rights, sum_algorithm, sums
+from harness.packages.database import Rights
 from harness.store import rootfs_images
 from harness.store.initrd_tree import visit_initrd
-from harness.store.squashfs_tree import TreeFile, read_names, visit_tree
+from harness.store.squashfs_tree import TreeFile, read_files, read_names, visit_tree
 from harness.store.squashfs_xattrs import read_attributes
 
 _COMPRESSIONS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 """Linux, fs/squashfs/squashfs_fs.h."""
+_LIVE = "LiveOS/rootfs.img"
 _USERS = ("etc/passwd", "etc/group")
 _MOST_OWN_BYTES = 16 << 20
 
@@ -39,21 +41,31 @@ class Previous:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """``initrd`` is None while only the names of the root were read. ``owners`` maps a path to its package, ``sums`` to
-    the MD5 that the package gave it; ``own`` are the MD5s of the definition's own files. ``compression`` is the
-    root's."""
+    """``initrd`` is None until all of the root was read. ``owners`` maps a path to its package, ``sums`` to the digest
+    that the package gave it, ``rights`` to its mode and owner; ``own`` are the digests of the definition's own files.
+    ``compression`` is the root's."""
 
     root: Tree
     manifest: Manifest
     initrd: Tree | None = None
     definition: ImageDefinition | None = None
     kernel_banner: str = ""
-    kernel_md5: str = ""
+    kernel_digest: str = ""
     compression: str = ""
     owners: Mapping[str, str] = field(default_factory=dict)
     sums: Mapping[str, str] = field(default_factory=dict)
+    rights: Mapping[str, Rights] = field(default_factory=dict)
     own: frozenset[str] = frozenset()
     previous: Previous | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all files were read."""
+        return self.initrd is not None
+
+    def may_be_original(self, path: str) -> bool:
+        """Whether `is_original` is true, or will be when the file is read."""
+        return self.is_original(path) or (path in self.sums and not self.root.files[path].content)
 
     @cached_property
     def trees(self) -> tuple[Tree, ...]:
@@ -71,7 +83,7 @@ def read_image(
     previous: Artifacts | None = None,
     show: Callable[[Stage, Image], None] = lambda *_: None,
 ) -> Image:
-    """Read kernel, initrd and root file system once. ``show`` gets the image at each stage, before all is known.
+    """Read kernel, initrd and root file system once, and some texts of it before. ``show`` gets the image at each stage, before all is known.
 
     `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
     """
@@ -81,24 +93,48 @@ def read_image(
         raise UsageError(f"no program here reads {manifest.rootfs} file by file: lint needs a squashfs")
     with artifacts.rootfs.open("rb") as file:
         compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
-    own = _own_files(definition) if definition else frozenset()
-    look = Look(lambda stage, tree: show(stage, Image(root=tree, manifest=manifest, definition=definition, own=own)))
-    files = visit_tree(artifacts.rootfs, look, algorithm="md5")
-    root = replace(look.tree(_with_root(files)), capabilities=_capabilities(artifacts.rootfs))
-    links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}
-    look = Look()
-    return Image(
-        root=root,
-        initrd=look.tree(visit_initrd(artifacts.initrd, look, algorithm="md5"), "initrd:"),
+    image = Image(
+        root=Tree({}),
         manifest=manifest,
         definition=definition,
         kernel_banner=_banner(artifacts.kernel),
-        kernel_md5=hashlib.md5(artifacts.kernel.read_bytes()).hexdigest(),  # as package databases do
         compression=compression,
-        owners=owners(root.texts, links),
-        sums=sums(root.texts, links),
-        own=own,
+        own=_own_files(definition) if definition else frozenset(),
+    )
+
+    capabilities: dict[str, tuple[str, ...]] | None = None
+
+    def add(stage: Stage, tree: Tree) -> None:
+        nonlocal image, capabilities
+        if stage is Stage.NAMES and _LIVE in tree.files:
+            raise UsageError(f"{manifest.rootfs} holds {_LIVE}, a file system in a file, which no program here reads")
+        if stage is Stage.TEXTS:
+            image = _with_packages(image, tree, artifacts)
+            capabilities = _capabilities(artifacts.rootfs)
+        show(stage, replace(image, root=replace(tree, capabilities=capabilities)))
+
+    look = Look(add, lambda sizes: read_files(artifacts.rootfs, sizes))
+    files = _with_root(visit_tree(artifacts.rootfs, look, algorithm=sum_algorithm))
+    root = replace(look.tree(files), capabilities=capabilities)
+    look = Look()
+    return replace(
+        image,
+        root=root,
+        initrd=look.tree(visit_initrd(artifacts.initrd, look, algorithm=sum_algorithm(files)), "initrd:"),
         previous=_previous(previous) if previous else None,
+    )
+
+
+def _with_packages(image: Image, tree: Tree, artifacts: Artifacts) -> Image:
+    """``image`` with what the package databases say, whose texts ``tree`` has."""
+    algorithm = sum_algorithm(tree.files)
+    links = {name: file.target for name, file in tree.files.items() if file.kind == "link" and "/" not in name}
+    return replace(
+        image,
+        owners=owners(tree.texts, links),
+        sums=sums(tree.texts, links, algorithm),
+        rights=rights(tree.texts, links),
+        kernel_digest=hashlib.new(algorithm, artifacts.kernel.read_bytes()).hexdigest(),
     )
 
 
@@ -137,10 +173,12 @@ def _banner(kernel: Path) -> str:
 
 
 def _own_files(definition: ImageDefinition) -> frozenset[str]:
-    """The MD5s of all files in the definition's folder and in the shared roles, which the playbook may have copied."""
+    """The digests of all files in the definition's folder and in the shared roles, which the playbook may have copied,
+    by each algorithm that package databases have."""
     paths = [path for folder in (definition.folder, definition.roles) if folder.is_dir() for path in folder.rglob("*")]
     small = [path for path in paths if path.is_file() and path.stat().st_size <= _MOST_OWN_BYTES]
-    return frozenset(hashlib.md5(path.read_bytes()).hexdigest() for path in small)
+    algorithms = {database.sum_algorithm for database in DATABASES}
+    return frozenset(hashlib.new(name, path.read_bytes()).hexdigest() for path in small for name in algorithms)
 
 
 def _previous(artifacts: Artifacts) -> Previous | None:

@@ -60,22 +60,11 @@ def files(image: Image) -> Iterator[LintFinding]:
         for path, file in tree.files.items():
             name = path.removeprefix(_DEFAULTS)
             if file.kind == "file" and anything.fullmatch(name):
-                is_original = tree is image.root and image.is_original(path)
+                is_original = tree is image.root and image.may_be_original(path)
                 for one in rules():
                     is_exempt = (is_original and not one.rule.original) or (tree.place and one.rule.root)
                     if one.path.fullmatch(name) and not is_exempt:
                         yield from _apply(one, tree, path)
-
-
-_OF_NO_PACKAGE = ("builder-identity", "builder-hostname", "builder-mounts")
-
-
-def settings(image: Image) -> Iterator[LintFinding]:
-    """The rules about files of /etc that no package brings, so that its sums need not be known."""
-    for path, file in image.root.files.items():
-        for one in rules() if path.startswith("etc/") and file.kind == "file" else ():
-            if one.rule.id in _OF_NO_PACKAGE and one.path.fullmatch(path):
-                yield from _apply(one, image.root, path)
 
 
 def _apply(one: _Compiled, tree: Tree, path: str) -> Iterator[LintFinding]:
@@ -157,4 +146,5 @@ def copied_time_zone(image: Image) -> Iterator[LintFinding]:
 
 
 BY_NAMES = (time_zone,)
-BY_CONTENTS = (files, resolver, resolver_of_initrd, copied_time_zone, core_files)
+BY_TEXTS = (files, resolver, copied_time_zone)
+BY_CONTENTS = (files, resolver_of_initrd, core_files)

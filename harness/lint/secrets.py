@@ -174,7 +174,7 @@ def keys(image: Image) -> Findings:
     """Private keys and tokens, by their form; examples in files of packages are as the package brought them."""
     for tree in image.trees:
         for path, forms in tree.secrets.items():
-            is_example = image.is_original(path) or (not image.sums and path in image.owners)
+            is_example = image.may_be_original(path) or (not image.sums and path in image.owners)
             if tree is image.root and is_example:
                 continue
             for form in forms:
@@ -361,5 +361,6 @@ def sockets(image: Image) -> Findings:
                     )
 
 
-BY_NAMES = (setid, writable, owners)
-BY_CONTENTS = (unknown_owners, capabilities, keys, passwords, sshd, sudo, polkit, sockets)
+BY_NAMES = (writable, owners)
+BY_TEXTS = (setid, unknown_owners, capabilities, package_rights, passwords, sshd, sudo, doas, pam, polkit, sockets)
+BY_CONTENTS = (keys, passwords)

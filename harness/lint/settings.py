@@ -154,4 +154,5 @@ def _is_built_in(image: Image, name: str) -> bool:
 
 
 BY_NAMES = ()
-BY_CONTENTS = (tmpfiles, sysusers, modules_to_load, sysctl)
+BY_TEXTS = (tmpfiles, sysusers, modules_to_load, sysctl)
+BY_CONTENTS = ()

@@ -58,4 +58,5 @@ def _of(path: str, image: Image) -> str:
 
 
 BY_NAMES = ()
+BY_TEXTS = ()
 BY_CONTENTS = (growth,)

@@ -5,19 +5,20 @@ All of it comes from one read, in bounded memory. Links are followed inside the 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from time import monotonic
 
 from harness.lint.elf import MAGIC, Program, read_program
-from harness.packages import DATABASES
+from harness.packages import DATABASES, sum_algorithm
 from harness.store.squashfs_tree import TreeFile
 
 _KIB, _MIB = 1 << 10, 1 << 20
-_BEHIND_ETC = "etc0"
-"""The first path behind those below /etc, in the order of a squashfs."""
+_SHOWN_EACH_S = 2.0
 _MOST_LINKS = 40
 """path_resolution(7)."""
 _TEXTS_BYTES = 256 * _MIB
@@ -74,10 +75,12 @@ def secrets_in(content: bytes) -> tuple[str, ...]:
 
 
 class Stage(Enum):
-    """How much of a root file system is known while it is read: the names of all files, then also the texts of /etc."""
+    """How much of a root file system is known while it is read: the names of all files; then also the texts of
+    settings, units and package databases, which are read ahead; then, again and again, also the files so far."""
 
     NAMES = "names"
-    ETC = "etc"
+    TEXTS = "texts"
+    PASSING = "passing"
 
 
 @dataclass(frozen=True)
@@ -163,11 +166,19 @@ class Tree:
 
 
 class Look:
-    """Collects a `Tree` while its files are read: `squashfs_tree.Visitor`."""
+    """Collects a `Tree` while its files are read: `squashfs_tree.Visitor`.
 
-    def __init__(self, show: Callable[[Stage, Tree], None] = lambda *_: None) -> None:
-        self._show = show
+    ``ahead`` reads the texts of files with known sizes before the others; ``show`` gets what is known at each stage.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Stage, Tree], None] = lambda *_: None,
+        ahead: Callable[[Mapping[str, int]], Mapping[str, bytes]] | None = None,
+    ) -> None:
+        self._show, self._ahead = show, ahead
         self._files: Mapping[str, TreeFile] | None = None
+        self._shown_s = 0.0
         self._texts = dict[str, bytes]()
         self._texts_bytes = 0
         self._programs = dict[str, Program]()
@@ -178,13 +189,35 @@ class Look:
         return Tree(files, self._texts, self._programs, self._scripts, self._secrets, place)
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
-        self._files = {path.strip("/"): file for path, file in files.items()}
-        self._show(Stage.NAMES, self.tree(self._files))
+        self._show(Stage.NAMES, self._so_far(files))
+        if self._ahead:
+            self._files = files
+            self._read_ahead(files, self._ahead)
+            self._shown_s = monotonic()
+
+    def _read_ahead(
+        self, files: Mapping[str, TreeFile], ahead: Callable[[Mapping[str, int]], Mapping[str, bytes]]
+    ) -> None:
+        wanted = dict[str, int]()
+        for path, file in files.items():
+            if file.kind == "file" and self._is_text(path, file):
+                wanted[path] = file.size_bytes
+                self._texts_bytes += file.size_bytes
+        self._texts.update(ahead(wanted))
+        algorithm = sum_algorithm(files)
+        known = {
+            path: replace(files[path], content=hashlib.new(algorithm, text).hexdigest())
+            for path, text in self._texts.items()
+        }
+        self._show(Stage.TEXTS, self._so_far({**files, **known}))
+
+    def _so_far(self, files: Mapping[str, TreeFile]) -> Tree:
+        return self.tree({path.strip("/"): file for path, file in files.items()})
 
     def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
-        if self._files is not None and path > _BEHIND_ETC:
-            self._show(Stage.ETC, self.tree(self._files))
-            self._files = None
+        if self._files is not None and monotonic() - self._shown_s > _SHOWN_EACH_S:
+            self._show(Stage.PASSING, self._so_far(self._files))
+            self._shown_s = monotonic()
         if head.startswith(b"#!") and file.mode & 0o111:
             self._scripts[path] = tuple(
                 filter(None, re.split("[ \t]+", head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")))
@@ -198,7 +231,7 @@ class Look:
             self._add_program(path, file, content)
             if not _DRIVERS_OF_ROOT.fullmatch(path):
                 return
-        if self._is_text(path, file):
+        if path not in self._texts and self._is_text(path, file):
             self._texts[path] = content
             self._texts_bytes += len(content)
         if self._may_hold_secrets(path, file, content):

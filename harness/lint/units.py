@@ -469,7 +469,7 @@ def generators(image: Image) -> Findings:
 
 
 BY_NAMES = ()
-BY_CONTENTS = (
+BY_TEXTS = (
     programs, files, activated, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers,
-    generators,
 )  # fmt: skip
+BY_CONTENTS = (generators,)

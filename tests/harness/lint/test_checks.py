@@ -197,8 +197,8 @@ def test_a_fault_in_the_initrd_is_found(name: str, path: str, changed: Mapping[s
 def test_a_kernel_of_another_version_or_build_is_found() -> None:
     assert ("kernel-differs", "kernel:vmlinuz") in found(kernel_banner="5.10.0 (x) #1")
     sums = {"boot/vmlinuz-6.12.1-test": "1" * 32}
-    assert ("kernel-differs", "kernel:vmlinuz") in found(sums=sums, kernel_md5="2" * 32)
-    assert not found(sums=sums, kernel_md5="1" * 32)
+    assert ("kernel-differs", "kernel:vmlinuz") in found(sums=sums, kernel_digest="2" * 32)
+    assert not found(sums=sums, kernel_digest="1" * 32)
 
 
 def test_capabilities_that_are_unknown_or_lost_are_found() -> None:
