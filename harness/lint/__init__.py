@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from harness.lint import boot, declared, leftovers, secrets, settings, sizes, units
+from harness.lint import boot, declared, leftovers, secrets, settings, sizes, unit_settings, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.lint.image import Image, read_image
 from harness.lint.tree import Stage
@@ -19,7 +19,7 @@ __all__ = ["LintFailed", "LintFinding", "LintReport", "Severity", "check", "lint
 
 Check = Callable[[Image], Iterator[LintFinding]]
 
-_CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
+_CLASSES = (boot, units, unit_settings, settings, leftovers, secrets, declared, sizes)
 BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
 """They need the names, modes and owners of the root's files only, so they come first."""
 BY_TEXTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_TEXTS)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import lzma
 import re
-import zlib
 from collections.abc import Iterator, Set
-from contextlib import suppress
 from pathlib import PurePosixPath
 
 from harness.lint.elf import Program
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
 from harness.lint.tree import Tree
+from harness.lint.unpacked import unpacked
 
 Findings = Iterator[LintFinding]
 
@@ -22,6 +20,7 @@ _FOLDERS = {
     "etc": 0o755, "usr": 0o755, "var": 0o755, "root": None,
 }  # fmt: skip
 _OPTIONAL = {"var/tmp"}
+_LINKS = {"var/run": "run", "var/lock": "run/lock"}
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _MODULES = ("usr/lib/modules", "lib/modules")
 _MODULE = re.compile(r".*\.ko(\.(?:xz|zst|gz))?")
@@ -31,6 +30,7 @@ _LIBRARY_FOLDERS = ("lib", "usr/lib", "lib64", "usr/lib64", "lib/x86_64-linux-gn
 _CAPABILITY_FOLDERS = ("", "/glibc-hwcaps/x86-64-v2", "/glibc-hwcaps/x86-64-v3")
 _IN_THE_WAY = re.compile(r"(usr/)?(local/)?s?bin/.*|(usr/)?lib/(systemd|udev|dracut)/.*|(usr/)?lib/[^/]*/?security/.*")
 """Programs that a boot may run; all others are told of as warnings."""
+_OF_NO_PACKAGE = ("opt/", "srv/", "usr/local/")
 _READERS = {  # what the squashfs driver takes from the kernel for each compression: Linux, fs/squashfs/*_wrapper.c
     "gzip": b"zlib_inflate", "lzo": b"lzo1x_decompress_safe", "xz": b"xz_dec_run", "lz4": b"LZ4_decompress_safe",
     "zstd": b"zstd_",
@@ -53,6 +53,10 @@ def folders(image: Image) -> Findings:
         elif file.uid or (mode is not None and file.mode != mode):
             wanted = f"owner 0 and mode {mode or file.mode:04o}"
             yield fails("folder-wrong", path, f"it has owner {file.uid} and mode {file.mode:04o}, not {wanted}")
+    for path, target in _LINKS.items():
+        file = image.root.files.get(path)
+        if file and file.kind == "folder":
+            yield fails("folder-wrong", path, f"it is a folder, not a link to /{target}: what one boot leaves there, the next finds")
 
 
 def merged_usr(image: Image) -> Findings:
@@ -226,7 +230,7 @@ def _squashfs(image: Image) -> Findings:
         return
     for tree in image.trees[::-1]:
         for path, content in tree.texts.items():
-            driver = _unpacked(content) if "/squashfs.ko" in path else None
+            driver = unpacked(content) if "/squashfs.ko" in path else None
             if driver is None or reader is None:
                 continue
             if reader not in driver:
@@ -235,16 +239,25 @@ def _squashfs(image: Image) -> Findings:
             return
 
 
-def _unpacked(content: bytes) -> bytes | None:
-    """The bytes of a module; None for a compression that is not read here."""
-    with suppress(lzma.LZMAError, zlib.error, EOFError):
-        if content[:6] == b"\xfd7zXZ\0":
-            return lzma.LZMADecompressor(memlimit=64 << 20).decompress(content, 16 << 20)
-        if content[:2] == b"\x1f\x8b":
-            return zlib.decompressobj(31).decompress(content, 16 << 20)
-        if content[:4] == b"\x7fELF":
-            return content
-    return None
+def driver_of_root(image: Image) -> Findings:
+    """The initrd has the driver of the root file system, unless the kernel has it built in."""
+    version, tree = image.manifest.kernel_version, image.initrd
+    listed = image.root.text(f"lib/modules/{version}/modules.builtin")
+    if tree is None or listed is None or re.search(r"/squashfs\.ko", listed):
+        return
+    is_there = any("/squashfs.ko" in path for path in image.root.files)
+    if is_there and not any("/squashfs.ko" in path for path in tree.files):
+        what = f"it lacks the module squashfs of {version}, without which it cannot mount the root file system"
+        yield fails("driver-missing", tree.named(f"usr/lib/modules/{version}"), what)
+
+
+def modules_of_this_kernel(image: Image) -> Findings:
+    """Modules that were made for another kernel, in the folder of this one: modprobe refuses them (modinfo, vermagic)."""
+    version = image.manifest.kernel_version
+    for tree in image.trees:
+        for path, made_for in tree.made_for.items():
+            if version and f"/modules/{version}/" in path and made_for != version:
+                yield fails("modules-of-another-kernel", tree.named(path), f"it was made for the kernel {made_for}")
 
 
 def _kmod(tree: Tree) -> Findings:
@@ -282,7 +295,7 @@ def programs(image: Image) -> Findings:
             report = fails if is_in_the_way or tree.place else warns
             if program.damage and not program.is_core:
                 yield report("program-damaged", tree.named(path), program.damage)
-            elif machine and program.machine != machine[0] and is_in_the_way:
+            elif machine and program.machine != machine[0] and (is_in_the_way or path.startswith(_OF_NO_PACKAGE)):
                 what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
                 yield report("wrong-architecture", tree.named(path), what)
             elif machine == (program.machine, program.bits) and (
@@ -331,6 +344,8 @@ def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str
 
     def fits(found: str) -> bool:
         other = tree.programs.get(found)
+        if other is None and found in tree.files and not tree.files[found].size_bytes:
+            return False
         return other is None or (other.machine, other.bits) == (program.machine, program.bits)
 
     origin = path.rpartition("/")[0]
@@ -395,4 +410,6 @@ def packages(image: Image) -> Findings:
 
 BY_NAMES = (folders, merged_usr, init, modules_of_the_kernel)
 BY_TEXTS = (kernel, os_release, modules_indexed, packages)
-BY_CONTENTS = (initrd, modules_indexed, compressions, programs, scripts, packages)
+BY_CONTENTS = (
+    initrd, modules_indexed, compressions, driver_of_root, modules_of_this_kernel, programs, scripts, packages,
+)  # fmt: skip

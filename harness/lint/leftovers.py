@@ -88,14 +88,17 @@ def resolver(image: Image) -> Iterator[LintFinding]:
     if file is None:
         yield warns("builder-dns", path, "it is missing: names are resolved by a server on this machine only")
         return
-    if file.kind == "file":
+    target = tree.find(path)
+    if target and target.kind == "file":
         if servers := _servers(tree):
             yield fails("builder-dns", path, "it has the servers of the build", *servers)
-        if file.mode != 0o644:
-            yield fails("builder-dns", path, f"its mode is {file.mode:04o}, with which not every service reads it")
+        if target.mode != 0o644:
+            yield fails("builder-dns", path, f"its mode is {target.mode:04o}, with which not every service reads it")
+    elif target:
+        yield fails("builder-dns", path, f"it is, or leads to, a {target.kind}")
     elif file.kind == "link" and tree.find(path) is None:
-        target = re.sub(r"^(\.\./)+|^/", "", file.target)
-        program = next((program for folder, program in _RESOLVERS.items() if target.startswith(f"{folder}/")), None)
+        place = re.sub(r"^(\.\./)+|^/", "", file.target)
+        program = next((program for folder, program in _RESOLVERS.items() if place.startswith(f"{folder}/")), None)
         if program is None:
             yield fails("builder-dns", path, f"it leads to {file.target}, which nothing makes")
         elif tree.find(program) is None:

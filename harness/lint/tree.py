@@ -14,6 +14,7 @@ from functools import cached_property
 from time import monotonic
 
 from harness.lint.elf import MAGIC, Program, read_program
+from harness.lint.unpacked import unpacked
 from harness.packages import DATABASES, sum_algorithm
 from harness.store.squashfs_tree import TreeFile
 
@@ -30,12 +31,16 @@ _TEXTS = re.compile(
     r"etc/.*|usr/etc/.*|usr/share/persist/etc/.*"
     r"|(usr/(local/)?)?lib/systemd/.*\.(conf|service|socket|target|timer|mount|automount|path|slice|swap|preset|network)"
     r"|(usr/(local/)?)?lib/(tmpfiles|sysusers|modules-load|sysctl|modprobe|environment|binfmt)\.d/.*"
-    r"|usr/lib/(os-release|initrd-release|persist/config)|usr/share/polkit-1/rules\.d/.*"
+    r"|usr/lib/(os-release|initrd-release|persist/config)|usr/(local/)?share/polkit-1/(rules\.d|actions)/.*"
+    r"|(usr/(local/)?)?lib/credstore(\.encrypted)?/.*|boot/grub2?/.*\.cfg"
     r"|(usr/)?lib/modules/[^/]+/modules\.(dep|builtin|order|softdep)"
     r"|(var/lib/(dbus|systemd)/)?machine-id|(.*/)?\.ssh/authorized_keys2?|(.*/)?\.(netrc|pypirc|git-credentials)"
     r"|(.*/)?\.(aws|docker|kube|config/gh)/[^/]+|(root|home/[^/]+)/.*|var/spool/cron/.*|var/lib/polkit-1/.*|boot/config-.*|boot/loader/.*"
 )
 _DRIVERS_OF_ROOT = re.compile(r"(usr/)?lib/modules/[^/]+/kernel/fs/squashfs/squashfs\.ko(\.\w+)?")
+_OWN_MODULE = re.compile(r"(usr/)?lib/modules/[^/]+/(updates|extra|misc|dkms|weak-updates)/.*\.ko(\.\w+)?")
+"""Modules that no distribution's kernel package brings."""
+_VERMAGIC = re.compile(rb"\0vermagic=([^\0 ]{1,128}) ")
 _OPENS = re.compile(rb"lib(?:lzma|zstd|z)\.so\.[0-9.]+(?=[\0\"])")
 _LIBRARY = re.compile(r".*\.so(\.[0-9.]+)*")
 _SCANNED_BYTES = 1 * _MIB
@@ -44,7 +49,7 @@ SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
     # form: one of these parts is in it, which is quick to see, and its whole form
     "a private key": (
         (b"PRIVATE KEY-----",),
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n(?:[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=\s]{60,}",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\r?\n|\\n)(?:[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=\s\\]{60,}",
     ),
     "a private key of PuTTY": ((b"PuTTY-User-Key-File",), r"(?m)^PuTTY-User-Key-File-\d"),
     "a private key of PGP": ((b"PGP PRIVATE KEY BLOCK",), r"(?m)^-----BEGIN PGP PRIVATE KEY BLOCK-----"),
@@ -65,6 +70,26 @@ SECRETS: Mapping[str, tuple[tuple[bytes, ...], str]] = {
     "a token of Vault": ((b"hvs.",), r"(?<!\w)hvs\.[\w-]{24,}"),
     "a JSON Web Token": ((b"eyJ",), r"(?<!\w)eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
     "a key of Google Cloud": ((b'"private_key_id"',), r'"private_key_id"\s*:\s*"[0-9a-f]{40}"'),
+    "a secret key of AWS": (
+        (b"secret_access_key", b"SECRET_ACCESS_KEY", b"SecretAccessKey"),
+        r"(?i)secret_?access_?key[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
+    ),
+    "a key of Azure": ((b"AccountKey=", b"SharedAccessKey="), r"(?:Account|SharedAccess)Key=[A-Za-z0-9+/]{40,}={0,2}"),
+    "a key of Ceph": ((b"key = AQ", b"key: AQ", b'key": "AQ'), r"key\"?\s*[=:]\s*\"?AQ[A-Za-z0-9+/]{36,}={0,2}"),
+    "a key of Kubernetes": ((b"client-key-data",), r"client-key-data\s*:\s*[\"']?[A-Za-z0-9+/=]{100,}"),
+    "a key of WireGuard": (
+        (b"PrivateKey", b"PresharedKey"), r"(?m)^\s*(?:PrivateKey|PresharedKey)\s*=\s*[A-Za-z0-9+/]{43}=",
+    ),
+    "a token of a web hook": ((b"hooks.slack.com/services/",), r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}"),
+    "a token of Hugging Face": ((b"hf_",), r"(?<!\w)hf_[A-Za-z0-9]{34,}(?!\w)"),
+    "a key of SendGrid": ((b"SG.",), r"(?<!\w)SG\.[\w-]{22}\.[\w-]{43}(?![\w-])"),
+    "a token of Grafana": ((b"glsa_",), r"(?<!\w)glsa_[A-Za-z0-9]{32}_[0-9a-f]{8}"),
+    "a token of Terraform": ((b".atlasv1.",), r"(?<!\w)[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
+    "the hash of a password": (
+        (b"$6$", b"$5$", b"$y$", b"$2b$", b"$2y$", b"$2a$"),
+        r"\$[56]\$(?:rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{43,86}"
+        r"|\$y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43}|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}",
+    ),
 }  # fmt: skip
 
 
@@ -87,7 +112,8 @@ class Stage(Enum):
 class Tree:
     """``files`` are by their paths without the first slash, and the root has the path "". ``scripts`` maps a program
     to the words of its first line behind "#!", ``secrets`` a file to the forms of `SECRETS` in it. ``place`` is
-    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read."""
+    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read. ``made_for`` maps
+    modules that are not compressed, or by xz or gzip and of no distribution's folder, to the kernel they were made for."""
 
     files: Mapping[str, TreeFile]
     texts: Mapping[str, bytes] = field(default_factory=dict)
@@ -96,6 +122,7 @@ class Tree:
     secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     place: str = ""
     capabilities: Mapping[str, tuple[str, ...]] | None = None
+    made_for: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, path: str) -> str:
         """How findings name ``path``."""
@@ -184,9 +211,12 @@ class Look:
         self._programs = dict[str, Program]()
         self._scripts = dict[str, tuple[str, ...]]()
         self._secrets = dict[str, tuple[str, ...]]()
+        self._made_for = dict[str, str]()
 
     def tree(self, files: Mapping[str, TreeFile], place: str = "") -> Tree:
-        return Tree(files, self._texts, self._programs, self._scripts, self._secrets, place)
+        return Tree(
+            files, self._texts, self._programs, self._scripts, self._secrets, place, made_for=self._made_for
+        )
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
         self._show(Stage.NAMES, self._so_far(files))
@@ -222,11 +252,15 @@ class Look:
             self._scripts[path] = tuple(
                 filter(None, re.split("[ \t]+", head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")))
             )
-        if head.startswith(MAGIC):
+        if head.startswith(MAGIC) or _OWN_MODULE.fullmatch(path):
             return True
         return self._is_text(path, file) or self._may_hold_secrets(path, file, head)
 
     def contents(self, path: str, file: TreeFile, content: bytes) -> None:
+        if _OWN_MODULE.fullmatch(path) or (content.startswith(MAGIC) and path.endswith(".ko")):
+            found = _VERMAGIC.search(unpacked(content) or b"")
+            if found:
+                self._made_for[path] = found[1].decode("ascii", "replace")
         if content.startswith(MAGIC):
             self._add_program(path, file, content)
             if not _DRIVERS_OF_ROOT.fullmatch(path):
