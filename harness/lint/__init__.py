@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from harness.lint import boot, declared, leftovers, secrets, settings, sizes, unit_settings, units
+from harness.lint import boot, declared, leftovers, own_programs, secrets, settings, sizes, unit_settings, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.lint.image import Image, read_image
 from harness.lint.tree import Stage
@@ -67,8 +67,12 @@ class _Collector:
 
     def examine(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
-            more = Counter(finding.id for finding in one(image) if not self.add(self._allowed(finding)))
+            more = self.add_all(one(image))
             self.more.update({(one.__name__, name): count for name, count in more.items()})
+
+    def add_all(self, findings: Iterable[LintFinding]) -> Counter[str]:
+        """How many of each kind are more than are shown."""
+        return Counter(finding.id for finding in findings if not self.add(self._allowed(finding)))
 
     def add(self, finding: LintFinding) -> bool:
         """False for one more of a kind than are shown."""
@@ -116,6 +120,8 @@ def lint(
     )
     image = read_image(artifacts, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early))
     collector.examine(BY_CONTENTS, image)
+    said = own_programs.examine(image, artifacts.rootfs, collector.found)
+    collector.add_all(said.findings)
     for number, allowance in enumerate(collector.allow):
         if number not in collector.used:
             what = "the definition allows findings about this path, and there are none"
@@ -126,7 +132,7 @@ def lint(
         version=manifest.version,
         artifacts=artifacts.digest,
         findings=tuple(collector.found),
-        unchecked=(*collector.unchecked(), *_unchecked(image)),
+        unchecked=(*collector.unchecked(), *said.unchecked, *_unchecked(image)),
     )
 
 

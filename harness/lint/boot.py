@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from harness.lint.elf import Program
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
+from harness.lint.libraries import find_library, search_folders
 from harness.lint.tree import Tree
 from harness.lint.unpacked import unpacked
 
@@ -26,8 +27,6 @@ _MODULES = ("usr/lib/modules", "lib/modules")
 _MODULE = re.compile(r".*\.ko(\.(?:xz|zst|gz))?")
 _INDEXES = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
 _INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd")
-_LIBRARY_FOLDERS = ("lib", "usr/lib", "lib64", "usr/lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-_CAPABILITY_FOLDERS = ("", "/glibc-hwcaps/x86-64-v2", "/glibc-hwcaps/x86-64-v3")
 _IN_THE_WAY = re.compile(r"(usr/)?(local/)?s?bin/.*|(usr/)?lib/(systemd|udev|dracut)/.*|(usr/)?lib/[^/]*/?security/.*")
 """Programs that a boot may run; all others are told of as warnings."""
 _OF_NO_PACKAGE = ("opt/", "srv/", "usr/local/")
@@ -272,7 +271,7 @@ def _kmod(tree: Tree) -> Findings:
                     tree.named(path),
                     f"it does not read modules compressed with {name} ({suffix})",
                 )
-            elif not _find_library(tree, soname, program, _search_folders(tree)):
+            elif not find_library(tree, soname, program, search_folders(tree)):
                 yield fails(
                     "compression-unreadable",
                     tree.named(path),
@@ -283,11 +282,11 @@ def _kmod(tree: Tree) -> Findings:
 def programs(image: Image) -> Findings:
     """Programs are whole, of the right architecture, and have their dynamic loader and all libraries."""
     for tree in image.trees:
-        machine, folders = _machine(tree), _search_folders(tree)
+        machine, folders = _machine(tree), search_folders(tree)
         loaded, sonames = set[str](), set[str]()
         for path, program in tree.programs.items():
             for library in program.needed:
-                if found := _find_library(tree, library, program, folders, path):
+                if found := find_library(tree, library, program, folders, path):
                     loaded.add(found)
                     sonames.add(library)
         for path, program in tree.programs.items():
@@ -319,39 +318,14 @@ def _empty(tree: Tree) -> Findings:
             yield fails("program-damaged", tree.named(path), "it is executable, and empty")
 
 
-def _search_folders(tree: Tree) -> tuple[str, ...]:
-    """The folders of ld.so(8), from ld.so.conf and the built-in ones."""
-    texts = [tree.text(path) or "" for path in ("etc/ld.so.conf", *sorted(tree.inside("etc/ld.so.conf.d")))]
-    listed = [line.strip("/ \t") for text in texts for line in text.splitlines() if line.startswith("/")]
-    found = [tree.resolve(folder) for folder in (*listed, *_LIBRARY_FOLDERS)]
-    return tuple(dict.fromkeys(folder for folder in found if folder is not None))
-
-
 def _loads(tree: Tree, path: str, program: Program, folders: tuple[str, ...], loaded: Set[str]) -> Findings:
     """``loaded`` are libraries that the loading program or library has found in its own folders."""
     report = fails if _IN_THE_WAY.fullmatch(path) or tree.place else warns
     if program.interpreter and not tree.find(program.interpreter):
         yield report("interpreter-missing", tree.named(path), f"its dynamic loader {program.interpreter} is missing")
     for library in program.needed:
-        if library not in loaded and not _find_library(tree, library, program, folders, path):
+        if library not in loaded and not find_library(tree, library, program, folders, path):
             yield report("library-missing", tree.named(path), f"its library {library} is missing")
-
-
-def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str, ...], path: str = "") -> str | None:
-    """The path of a library that ``program`` at ``path`` needs."""
-    if "/" in library:
-        return tree.resolve(library)
-
-    def fits(found: str) -> bool:
-        other = tree.programs.get(found)
-        if other is None and found in tree.files and not tree.files[found].size_bytes:
-            return False
-        return other is None or (other.machine, other.bits) == (program.machine, program.bits)
-
-    origin = path.rpartition("/")[0]
-    own = (folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in program.search if folder)
-    places = (f"{folder}{more}/{library}" for folder in (*own, *folders) for more in _CAPABILITY_FOLDERS)
-    return next((found for place in places if (found := tree.resolve(place)) and fits(found)), None)
 
 
 def scripts(image: Image) -> Findings:
