@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
+from hashlib import sha1
 from pathlib import PurePosixPath
 
 from harness.lint.elf import Program
@@ -367,6 +368,8 @@ def packages(image: Image) -> Findings:
         if _MADE_ANEW.fullmatch(path) or _NOT_INSTALLED.fullmatch(path):
             continue
         file = image.root.find(path)
+        if _is_link_of(image.root, path, digest):
+            continue
         package = image.owners.get(path, "a package")
         if file is None:
             missing.setdefault(package, []).append(path)
@@ -380,6 +383,13 @@ def packages(image: Image) -> Findings:
             f", as {len(paths) - 1:,} more of its files" if paths[1:] else ""
         )
         yield fails("package-file-changed", paths[0], what, *paths[1:])
+
+
+def _is_link_of(tree: Tree, path: str, digest: str) -> bool:
+    """apk has the SHA-1 of a link's target as the digest of the link."""
+    name = tree.resolve(path, follow=False)
+    link = tree.files.get(name) if name is not None else None
+    return link is not None and link.kind == "link" and sha1(link.target.encode()).hexdigest() == digest
 
 
 BY_NAMES = (folders, merged_usr, init, modules_of_the_kernel)

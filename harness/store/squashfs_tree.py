@@ -39,7 +39,7 @@ _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 4096
 _TEXT_BYTES = 256 << 20
 """No user database, kernel configuration, program or database of a package manager is longer."""
-_MOST_NAMES_BYTES = 256 << 20
+_MOST_NAMES_BYTES = 128 << 20
 _MOST_FILES = 1_000_000
 _MOST_BYTES = 64 << 30
 """A root file system is downloaded into RAM; what is larger was made to exhaust a reader."""
@@ -173,10 +173,12 @@ def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
         searched = max(0, len(seen) - len(_BEGIN))
         seen += chunk
         if len(seen) > _MOST_NAMES_BYTES:
-            raise ValueError("the names of its files take more than 256 MiB")
+            raise ValueError("the names of its files take more than 128 MiB")
         at = seen.find(b"\n" + _BEGIN, searched)
         if at >= 0:
-            return bytes(seen[: at + 1]), bytes(seen[at + 1 + len(_BEGIN) :])
+            begun = bytes(seen[at + 1 + len(_BEGIN) :])
+            del seen[at + 1 :]
+            return bytes(seen), begun
     raise ValueError("it printed no files")
 
 
