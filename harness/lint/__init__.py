@@ -10,7 +10,7 @@ from datetime import date, datetime
 
 from harness.lint import boot, declared, leftovers, own_programs, secrets, settings, sizes, unit_settings, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
-from harness.lint.image import Image, read_image
+from harness.lint.image import Image, opened_root, read_image
 from harness.lint.tree import Stage
 from harness.model.artifacts import Artifacts
 from harness.model.definition import Allowance, ImageDefinition
@@ -113,14 +113,17 @@ def lint(
 ) -> LintReport:
     """Examine ``artifacts``; ``show`` gets each finding as soon as it is made.
 
-    `UsageError` for a root file system that is not a squashfs, `ImageError` for a damaged one.
+    `UsageError` for a root file system that is not read file by file, `ImageError` for a damaged one.
     """
     collector = _Collector(
         definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
     )
-    image = read_image(artifacts, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early))
-    collector.examine(BY_CONTENTS, image)
-    said = own_programs.examine(image, artifacts.rootfs, collector.found)
+    with opened_root(artifacts) as root:
+        image = read_image(
+            artifacts, root, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early)
+        )
+        collector.examine(BY_CONTENTS, image)
+        said = own_programs.examine(image, root.read_files, collector.found)
     collector.add_all(said.findings)
     for number, allowance in enumerate(collector.allow):
         if number not in collector.used:

@@ -243,7 +243,7 @@ def driver_of_root(image: Image) -> Findings:
     """The initrd has the driver of the root file system, unless the kernel has it built in."""
     version, tree = image.manifest.kernel_version, image.initrd
     listed = image.root.text(f"lib/modules/{version}/modules.builtin")
-    if tree is None or listed is None or re.search(r"/squashfs\.ko", listed):
+    if tree is None or listed is None or not image.compression or re.search(r"/squashfs\.ko", listed):
         return
     is_there = any("/squashfs.ko" in path for path in image.root.files)
     if is_there and not any("/squashfs.ko" in path for path in tree.files):

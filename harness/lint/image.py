@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,10 @@ from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_banner
 from harness.packages import DATABASES, owners, rights, sum_algorithm, sums
 from harness.packages.database import Rights
-from harness.store import rootfs_images
 from harness.store.initrd_tree import visit_initrd
-from harness.store.squashfs_tree import TreeFile, read_files, read_names, visit_tree
-from harness.store.squashfs_xattrs import read_attributes
+from harness.store.rootfs_tree import RootTree, root_tree
+from harness.store.squashfs_tree import TreeFile
 
-_COMPRESSIONS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
-"""Linux, fs/squashfs/squashfs_fs.h."""
-_LIVE = "LiveOS/rootfs.img"
 _USERS = ("etc/passwd", "etc/group")
 _MOST_OWN_BYTES = 16 << 20
 
@@ -77,28 +74,35 @@ class Image:
         return file is not None and bool(file.content) and self.sums.get(path) == file.content
 
 
+@contextmanager
+def opened_root(artifacts: Artifacts) -> Iterator[RootTree]:
+    """The root file system; `UsageError` for one that is not read file by file."""
+    with root_tree(artifacts.rootfs, artifacts.manifest.kernel_arguments) as found:
+        if found is None:
+            raise UsageError(
+                f"no program here reads {artifacts.manifest.rootfs} file by file: lint needs a squashfs or an ext4"
+            )
+        yield found
+
+
 def read_image(
     artifacts: Artifacts,
+    rootfs: RootTree,
     definition: ImageDefinition | None,
     previous: Artifacts | None = None,
     show: Callable[[Stage, Image], None] = lambda *_: None,
 ) -> Image:
     """Read kernel, initrd and root file system once, and some texts of it before. ``show`` gets the image at each stage, before all is known.
 
-    `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
+    `ImageError` for a root file system that is damaged.
     """
     manifest = artifacts.manifest
-    kind = rootfs_images.format_of(artifacts.rootfs)
-    if kind != "squashfs":
-        raise UsageError(f"no program here reads {manifest.rootfs} file by file: lint needs a squashfs")
-    with artifacts.rootfs.open("rb") as file:
-        compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
     image = Image(
         root=Tree({}),
         manifest=manifest,
         definition=definition,
         kernel_banner=_banner(artifacts.kernel),
-        compression=compression,
+        compression=rootfs.compression,
         own=_own_files(definition) if definition else frozenset(),
     )
 
@@ -106,15 +110,13 @@ def read_image(
 
     def add(stage: Stage, tree: Tree) -> None:
         nonlocal image, capabilities
-        if stage is Stage.NAMES and _LIVE in tree.files:
-            raise UsageError(f"{manifest.rootfs} holds {_LIVE}, a file system in a file, which no program here reads")
         if stage is Stage.TEXTS:
             image = _with_packages(image, tree, artifacts)
-            capabilities = _capabilities(artifacts.rootfs)
+            capabilities = _capabilities(rootfs)
         show(stage, replace(image, root=replace(tree, capabilities=capabilities)))
 
-    look = Look(add, lambda sizes: read_files(artifacts.rootfs, sizes))
-    files = _with_root(visit_tree(artifacts.rootfs, look, algorithm=sum_algorithm))
+    look = Look(add, rootfs.read_files)
+    files = _with_root(rootfs.visit(look, algorithm=sum_algorithm))
     root = replace(look.tree(files), capabilities=capabilities)
     look = Look()
     return replace(
@@ -146,9 +148,9 @@ def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
 _CAPABILITIES = known("capabilities").split()
 
 
-def _capabilities(rootfs: Path) -> dict[str, tuple[str, ...]] | None:
-    """The permitted capabilities of programs (struct vfs_cap_data in the same file)."""
-    attributes = read_attributes(rootfs)
+def _capabilities(rootfs: RootTree) -> dict[str, tuple[str, ...]] | None:
+    """The permitted capabilities of programs: Linux, include/uapi/linux/capability.h, struct vfs_cap_data."""
+    attributes = rootfs.read_attributes()
     if attributes is None:
         return None
     values = {
@@ -182,16 +184,14 @@ def _own_files(definition: ImageDefinition) -> frozenset[str]:
 
 
 def _previous(artifacts: Artifacts) -> Previous | None:
-    """None for a root file system that is not a squashfs."""
-    if rootfs_images.format_of(artifacts.rootfs) != "squashfs":
-        return None
-    with rootfs_images.reading(artifacts.rootfs) as read:
-        texts = read(_USERS) if read else {}
+    """None for a root file system that is not read file by file."""
+    with root_tree(artifacts.rootfs, artifacts.manifest.kernel_arguments) as rootfs:
+        if rootfs is None:
+            return None
+        files = rootfs.read_names()
+        sizes = {name: files[name].size_bytes for name in _USERS if name in files and files[name].kind == "file"}
+        texts = rootfs.read_files(sizes)
     users, groups = (texts.get(name, b"").decode("utf-8", "replace") for name in _USERS)
     return Previous(
-        version=artifacts.manifest.version,
-        manifest=artifacts.manifest,
-        files=read_names(artifacts.rootfs),
-        users=users,
-        groups=groups,
+        version=artifacts.manifest.version, manifest=artifacts.manifest, files=files, users=users, groups=groups
     )

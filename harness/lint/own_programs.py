@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,9 @@ from harness.lint.libraries import find_library, search_folders
 from harness.lint.tree import Tree
 from harness.lint.unit_files import TYPES
 from harness.lint.units import in_boot, units_of
-from harness.store.squashfs_tree import read_files
+
+ReadFiles = Callable[[Mapping[str, int]], Mapping[str, bytes]]
+"""The bytes of files of the root file system, by their sizes."""
 
 _FILE = Path(__file__).with_name("own_programs.toml")
 _MOST_LIBRARIES = 300
@@ -76,14 +78,14 @@ class Said:
     unchecked: tuple[str, ...] = ()
 
 
-def examine(image: Image, rootfs: Path, found: Sequence[LintFinding]) -> Said:
+def examine(image: Image, read_files: ReadFiles, found: Sequence[LintFinding]) -> Said:
     """Ask the image's own programs. ``found`` are the findings of lint itself, which are not repeated."""
     asked = [(check, path, words) for check in checks() if (path := _program(image, check))
              and (words := _words(image, check))]  # fmt: skip
     if not asked:
         return Said()
     try:
-        tree = _small_tree(image, rootfs, [(check, path) for check, path, _ in asked])
+        tree = _small_tree(image, read_files, [(check, path) for check, path, _ in asked])
         ended = sandbox.run(tree, [[f"/{path}", *words] for _, path, words in asked])
     except (HostError, ImageError, OSError) as error:
         names = ", ".join(check.name for check, _, _ in asked)
@@ -184,7 +186,7 @@ def _own_units(image: Image) -> list[str]:
     return own
 
 
-def _small_tree(image: Image, rootfs: Path, programs: Sequence[tuple[Check, str]]) -> sandbox.SmallTree:
+def _small_tree(image: Image, read_files: ReadFiles, programs: Sequence[tuple[Check, str]]) -> sandbox.SmallTree:
     """The programs with their libraries, all settings, and the names of programs and links: what they read."""
     tree = image.root
     needed = dict.fromkeys(path for check, program in programs for path in _closure(tree, program, check.opens))
@@ -197,7 +199,7 @@ def _small_tree(image: Image, rootfs: Path, programs: Sequence[tuple[Check, str]
     if len(empty) + len(links) > _MOST_FILES:
         raise ImageError(f"the image has {len(empty) + len(links):,} programs and links")
     return sandbox.SmallTree(
-        files={**settings, **read_files(rootfs, sizes)},
+        files={**settings, **read_files(sizes)},
         programs=frozenset(needed),
         empty=frozenset(empty),
         links=links,

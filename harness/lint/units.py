@@ -10,6 +10,7 @@ from harness.lint.image import Image
 from harness.lint.settings import effective, names_in, rows
 from harness.lint.tree import Tree
 from harness.lint.unit_files import FOLDERS, Setting, Unit, Units, read_units
+from harness.model.unit_names import same_service
 
 Findings = Iterator[LintFinding]
 
@@ -202,7 +203,8 @@ def demanded(image: Image) -> Findings:
         return
     units = units_of(image)
     started = units.started
-    for name in (*definition.services, *definition.sockets, *definition.waiting):
+    for demanded_name in (*definition.services, *definition.sockets, *definition.waiting):
+        name = next((one for one in same_service(demanded_name) if units.find(one)), demanded_name)
         unit = units.find(name)
         own = units.aliases.get(name, name)
         if unit is None:

@@ -204,26 +204,33 @@ class _Data:
 
 def _visit(header: bytes, data: _Data, visitor: Visitor, algorithm: Algorithm) -> dict[str, TreeFile]:
     files, same = _files(header)
-    total_bytes = sum(file.size_bytes for file in files.values())
-    if total_bytes > _MOST_BYTES:
-        raise ValueError(
-            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
-        )
+    check_bytes(file.size_bytes for file in files.values())
     chosen = algorithm if isinstance(algorithm, str) else algorithm(files)
     every = {**files, **{name: files[other] for name, other in same.items() if other in files}}
     visitor.names(every)
     for name, file in files.items():
         if file.kind == "file":
-            content = _show(name, file, data, visitor, hashlib.new(chosen))
+            content = show_contents(name, file, data.take(file.size_bytes), visitor, hashlib.new(chosen))
             files[name] = every[name] = replace(file, content=content)
     if not data.is_at_end:
         raise ValueError("it has more bytes than its files")
     return files | {name: files[other] for name, other in same.items() if other in files}
 
 
-def _show(name: str, file: TreeFile, data: _Data, visitor: Visitor, hashed: hashlib._Hash) -> str:
-    """Hash a file's bytes, and show them to ``visitor`` if it wants them."""
-    chunks, head = data.take(file.size_bytes), bytearray()
+def check_bytes(sizes: Iterable[int]) -> None:
+    """`ValueError` for files that are more than a root file system's in all."""
+    total_bytes = sum(sizes)
+    if total_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
+        )
+
+
+def show_contents(
+    name: str, file: TreeFile, chunks: Iterator[bytes], visitor: Visitor, hashed: hashlib._Hash
+) -> str:
+    """The digest of a file's bytes, which ``visitor`` is shown if it wants them."""
+    head = bytearray()
     while len(head) < min(_HEAD_BYTES, file.size_bytes):
         head += next(chunks)
     is_wanted = file.size_bytes <= _TEXT_BYTES and visitor.wants(name, file, bytes(head[:_HEAD_BYTES]))

@@ -40,6 +40,8 @@ class Plant:
 
 
 UNITS = "/etc/systemd/system"
+RPM_DATABASE = Path(__file__).parents[1] / "harness" / "packages" / "rpmdb.sqlite.gz"
+"""Of dash and others: it has modes, which dpkg's has not."""
 UNIT = r"""unit() { printf "$2" > etc/systemd/system/$1; ln -s ../$1 etc/systemd/system/multi-user.target.wants/$1; }
 """
 
@@ -180,6 +182,7 @@ MORE = (
           f"printf '[Service]\\nExecStart=\\nExecStart=-/sbin/agetty --autologin root %%I\\n' > .{UNITS}/serial-getty@ttyS0.service.d/login.conf"),
     Plant("setid-unexpected", "/usr/local/bin/ping", "cp usr/bin/true usr/local/bin/ping; setcap cap_net_raw+ep usr/local/bin/ping"),
     Plant("setid-lost", "/usr/sbin/unix_chkpwd", "chmod g-s usr/sbin/unix_chkpwd"),
+    Plant("package-rights-changed", "/usr/bin/dash", f"mkdir -p usr/lib/sysimage/rpm; zcat {RPM_DATABASE} > usr/lib/sysimage/rpm/rpmdb.sqlite; chmod 775 usr/bin/dash"),
     Plant("owner-wrong", "/usr/local", "chown 1000 usr/local"),
     Plant("password-open", "/etc/pam.d/sshd", "sed -i '1i auth sufficient pam_permit.so' etc/pam.d/sshd"),
     Plant("config-refused", "/etc/ssh/sshd_config.d/site.conf", "echo 'PermitRoot no' > etc/ssh/sshd_config.d/site.conf"),
@@ -297,6 +300,15 @@ def test_kernel_and_initrd_of_other_builds_are_found(trees: Trees, found_in: Fou
         ("initrd-of-another-build", "initrd:/usr/lib/initrd-release"),
         ("authorized-keys", "initrd:/root/.ssh/authorized_keys"),
     }
+
+
+def test_an_initrd_that_cannot_mount_the_root_is_found(trees: Trees, found_in: Found) -> None:
+    folder = trees.folder / "driverless"
+    folder.mkdir()
+    initrd, modules = folder / INITRD, trees.modules.lstrip("/")
+    initrd.write_bytes(gzip.compress(archive({"init": b"#!/bin/sh\n", f"{modules}/modules.dep.bin": b"x"})))
+
+    assert ("driver-missing", f"initrd:{trees.modules}") in found_in(trees.around(folder, initrd=initrd))
 
 
 def test_the_gate_fails_before_a_machine_is_powered_on(trees: Trees, judge: Judge) -> None:

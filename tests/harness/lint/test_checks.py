@@ -411,6 +411,7 @@ def test_numbers_that_hosts_keep_are_a_warning(
         {"etc/apt/apt.conf": 'Acquire::http::Proxy "DIRECT";\n'},
         {"etc/nova/nova.conf": "#password = x\npassword = $pass\n[x]\nlock_path = /x\n"},
         {"etc/pam.d/common-auth": "auth required pam_permit.so\n"},
+        {"usr/lib/systemd/system/ssh.service": None, f"{WANTS}/ssh.service": None, **enabled("sshd.service", "[Service]\nExecStart=/bin/true\n")},
         {"etc/resolv.conf": ("->", "resolv.conf.real"), "etc/resolv.conf.real": "options edns0\n"},
         {**enabled("a.timer", "[Timer]\nUnit=ssh.service\nOnCalendar=*-*-1..7 0/2:30\n")},
     ],
