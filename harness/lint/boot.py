@@ -367,9 +367,11 @@ def packages(image: Image) -> Findings:
     for path, digest in image.sums.items():
         if _MADE_ANEW.fullmatch(path) or _NOT_INSTALLED.fullmatch(path):
             continue
-        file = image.root.find(path)
-        if _is_link_of(image.root, path, digest):
-            continue
+        file = image.root.files.get(path)
+        if file is None or file.kind == "link":
+            file = image.root.find(path)
+            if _is_link_of(image.root, path, digest):
+                continue
         package = image.owners.get(path, "a package")
         if file is None:
             missing.setdefault(package, []).append(path)

@@ -37,6 +37,7 @@ _UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
 _PATH = re.compile(r"/[^\s:,;'\"()]+")
 _NOT_STARTED = (126, 127)
 _KILLED = (137, 124)
+_MOST_SIGNALS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ def why_not_run(check: Check, end: sandbox.Ended) -> str:
         return f"it does not start in the sandbox ({first})"
     if check.absent and re.search(check.absent, end.printed):
         return "this release of it cannot"
-    if end.status > 128:
+    if 128 < end.status <= 128 + _MOST_SIGNALS:
         return f"it crashed in the sandbox (status {end.status})"
     return ""
 
@@ -141,7 +142,7 @@ def _place(image: Image, check: Check, line: str) -> str:
     candidates = [path for path in paths if path and image.root.files[path].kind == "file" and _SETTINGS.fullmatch(path)]
     for unit in named:
         candidates += [path for path in (*unit.drop_ins[::-1], unit.file) if path]
-    own = [path for path in candidates if not image.is_original(path)]
+    own = [path for path in candidates if not check.speaks or not image.is_original(path)]
     if candidates or check.speaks:
         return own[0] if own else ""
     return check.about

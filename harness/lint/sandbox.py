@@ -57,9 +57,9 @@ while [ $# -gt 0 ]; do
         setpriv --no-new-privs chroot --userspec=+65534:+65534 --groups= \"\$tree\" $command" \
         > "$work/output" 2>&1 < /dev/null || status=$?
     shift "$count"
-    length=$(wc -c < "$work/output")
-    printf '%s %s\n' "$status" "$length"
-    cat "$work/output"
+    head -c "$most" "$work/output" > "$work/shown"
+    printf '%s %s\n' "$status" "$(wc -c < "$work/shown")"
+    cat "$work/shown"
 done
 """
 """Each command is a count and its words. After chroot(2) and setuid(2) a program has no capability with which it could
@@ -96,7 +96,7 @@ def run(tree: SmallTree, commands: Sequence[Sequence[str]]) -> list[Ended]:
         _pack(tree, packed)
         alone = ["unshare", "--net", "--ipc", "--uts", "--"]
         script = ["sh", "-c", _SCRIPT, "sandbox", str(work), str(packed), str(_EACH_S), str(_MOST_OUTPUT_BYTES)]
-        argv = ["timeout", "--signal", "KILL", str(_ALL_S), *prefix(), *alone, *script, *words]
+        argv = [*prefix(), "timeout", "--signal", "KILL", str(_ALL_S), *alone, *script, *words]
         with process.reading(argv, env=environment()) as printed:
             content = printed.read(len(commands) * (_MOST_OUTPUT_BYTES + 64))
     ended = list(_ended(content))
