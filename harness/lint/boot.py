@@ -56,7 +56,7 @@ def folders(image: Image) -> Findings:
     for path, target in _LINKS.items():
         file = image.root.files.get(path)
         if file and file.kind == "folder":
-            yield fails("folder-wrong", path, f"it is a folder, not a link to /{target}: what one boot leaves there, the next finds")
+            yield fails("folder-wrong", path, f"it is a folder, not a link to /{target}: services look in both")
 
 
 def merged_usr(image: Image) -> Findings:
@@ -252,7 +252,7 @@ def driver_of_root(image: Image) -> Findings:
 
 
 def modules_of_this_kernel(image: Image) -> Findings:
-    """Modules that were made for another kernel, in the folder of this one: modprobe refuses them (modinfo, vermagic)."""
+    """Modules that were made for another kernel, in the folder of this one: modprobe refuses them (vermagic)."""
     version = image.manifest.kernel_version
     for tree in image.trees:
         for path, made_for in tree.made_for.items():

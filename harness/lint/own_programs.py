@@ -30,7 +30,8 @@ _MOST_LIBRARIES = 300
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 60_000
 _SETTINGS = re.compile(
-    r"(usr/)?etc/(?!g?shadow).*|(usr/(local/)?)?lib/(systemd|tmpfiles\.d|sysusers\.d|udev/rules\.d)/.*|usr/lib/os-release"
+    r"(usr/)?etc/(?!g?shadow).*|(usr/(local/)?)?lib/(systemd|tmpfiles\.d|sysusers\.d|udev/rules\.d)/.*"
+    r"|usr/lib/os-release"
 )
 _LINKS = re.compile(r"(?!usr/(share|src|include)/|(usr/)?lib/(modules|firmware|python[^/]*)/).*")
 _UNIT = re.compile(rf"[\w@:.\\-]+\.(?:{'|'.join(TYPES)})\b")
@@ -139,7 +140,8 @@ def _place(image: Image, check: Check, line: str) -> str:
     units = units_of(image)
     paths = [image.root.resolve(name, follow=False) for name in _PATH.findall(line)]
     named = [unit for name in _UNIT.findall(line) if (unit := units.find(name))] if check.speaks else []
-    candidates = [path for path in paths if path and image.root.files[path].kind == "file" and _SETTINGS.fullmatch(path)]
+    files = [path for path in paths if path and image.root.files[path].kind == "file"]
+    candidates = [path for path in files if _SETTINGS.fullmatch(path)]
     for unit in named:
         candidates += [path for path in (*unit.drop_ins[::-1], unit.file) if path]
     own = [path for path in candidates if not check.speaks or not image.is_original(path)]
@@ -162,8 +164,8 @@ def _words(image: Image, check: Check) -> list[str]:
             case "{units}":
                 found = _own_units(image)
             case "{rules}":
-                found = [f"/{path}" for path in image.root.inside("etc/udev/rules.d")
-                         if path.endswith(".rules") and path in image.root.texts and not image.is_original(path)]  # fmt: skip
+                rules = [path for path in image.root.inside("etc/udev/rules.d") if path.endswith(".rules")]
+                found = [f"/{path}" for path in rules if path in image.root.texts and not image.is_original(path)]
             case _:
                 found = [argument]
         if not found:
@@ -220,5 +222,6 @@ def _closure(tree: Tree, program: str, opens: Sequence[str]) -> Iterator[str]:
         seen.add(path)
         yield path
         loader = tree.resolve(tree.programs[path].interpreter) if tree.programs[path].interpreter else None
-        libraries = (find_library(tree, name, tree.programs[path], folders, path) for name in tree.programs[path].needed)
+        own = tree.programs[path]
+        libraries = (find_library(tree, name, own, folders, path) for name in own.needed)
         todo += [found for found in (loader, *libraries) if found]

@@ -53,7 +53,8 @@ while [ $# -gt 0 ]; do
         command="$command \"\${$i}\""
     done
     status=0
-    eval "timeout --signal KILL $each_s env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/ SYSTEMD_LOG_TARGET=console \
+    eval "timeout --signal KILL $each_s \
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/ SYSTEMD_LOG_TARGET=console \
         setpriv --no-new-privs chroot --userspec=+65534:+65534 --groups= \"\$tree\" $command" \
         > "$work/output" 2>&1 < /dev/null || status=$?
     shift "$count"

@@ -46,7 +46,8 @@ def tmpfiles(image: Image) -> Findings:
     for path in effective(tree, "tmpfiles.d"):
         for words in rows(tree, path):
             if (wrong := _is_no_line(words, _TMPFILES)) and not image.is_original(path):
-                yield fails("tmpfiles-conflict", path, f"systemd-tmpfiles does not know a line: {wrong}", " ".join(words))
+                what = f"systemd-tmpfiles does not know a line: {wrong}"
+                yield fails("tmpfiles-conflict", path, what, " ".join(words))
             if len(words) < 2:
                 continue
             kind, name = words[0], words[1].rstrip("/")
@@ -96,7 +97,8 @@ def sysusers(image: Image) -> Findings:
     for path in effective(tree, "sysusers.d"):
         for words in rows(tree, path):
             if (wrong := _is_no_line(words, _SYSUSERS)) and not image.is_original(path):
-                yield fails("sysusers-conflict", path, f"systemd-sysusers does not know a line: {wrong}", " ".join(words))
+                what = f"systemd-sysusers does not know a line: {wrong}"
+                yield fails("sysusers-conflict", path, what, " ".join(words))
             if len(words) < 2:
                 continue
             kind, number = words[0].rstrip("!"), (words[2].partition(":")[0] if len(words) > 2 else "-")

@@ -112,8 +112,8 @@ class Stage(Enum):
 class Tree:
     """``files`` are by their paths without the first slash, and the root has the path "". ``scripts`` maps a program
     to the words of its first line behind "#!", ``secrets`` a file to the forms of `SECRETS` in it. ``place`` is
-    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read. ``made_for`` maps
-    modules that are not compressed, or by xz or gzip and of no distribution's folder, to the kernel they were made for."""
+    the prefix of its paths in findings. ``capabilities`` of programs are None if they were not read. ``made_for``
+    maps modules to their kernels: those that are not compressed, or by xz or gzip and in no distribution's folder."""
 
     files: Mapping[str, TreeFile]
     texts: Mapping[str, bytes] = field(default_factory=dict)

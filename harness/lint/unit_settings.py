@@ -81,9 +81,9 @@ def malformed(image: Image) -> Findings:
                 line = f"{setting.key}={setting.value}"
                 yield fails("unit-malformed", setting.file, f"line {setting.number}: {what}", line)
         if unit.name.endswith((".mount", ".automount")) and unit.file and not image.is_original(unit.file):
-            where = unit.last("Where")
-            if "%" not in where and where.startswith("/") and (named := _escaped_path(where)) != unit.name.rpartition(".")[0]:
-                what = f"systemd refuses it: with Where={where}, its name must begin with {named}"
+            where, stem = unit.last("Where"), unit.name.rpartition(".")[0]
+            if "%" not in where and where.startswith("/") and _escaped_path(where) != stem:
+                what = f"systemd refuses it: with Where={where}, its name must begin with {_escaped_path(where)}"
                 yield fails("unit-malformed", unit.file, what)
     for unit in units_of(image).units.values():
         for path, line in unit.strange:

@@ -153,7 +153,8 @@ class _Volume:
             target = self._target(inode).decode("utf-8", "surrogateescape")
         elif inode.kind.endswith("device"):
             old, new = struct.unpack_from("<II", inode.block)
-            target = f"{old >> 8 & 0xFF},{old & 0xFF}" if old else f"{new >> 8 & 0xFFF},{new & 0xFF | new >> 12 & 0xFFF00}"
+            numbers = (old >> 8 & 0xFF, old & 0xFF) if old else (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00)
+            target = f"{numbers[0]},{numbers[1]}"
         return TreeFile(
             kind=inode.kind,
             mode=inode.mode,
