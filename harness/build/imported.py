@@ -30,6 +30,7 @@ from harness.packages import DATABASES, installed_by
 from harness.qemu.kernel_arguments import ROOTFS_DISK, URL_PLACEHOLDER
 from harness.store import rootfs_images
 from harness.store.initrds import own_arguments
+from harness.store.rootfs_tree import root_tree
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
@@ -91,8 +92,7 @@ def in_place(folder: Path, until: ExitStack, *, image: str = "") -> Artifacts:
     place = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
     for name, path in files.items():
         (place / name).symlink_to(path.absolute())
-    with rootfs_images.reading(next(files[name] for name in files if name in ROOTFS_NAMES.values())) as read:
-        release = _release(read(_OS_RELEASES) if read else {})
+    release = _release(_read_in_place(next(files[name] for name in files if name in ROOTFS_NAMES.values())))
     manifest = Manifest(
         image=image or release.get("IMAGE_ID") or folder.resolve().name,
         version=release.get("IMAGE_VERSION", ""),
@@ -107,6 +107,17 @@ def in_place(folder: Path, until: ExitStack, *, image: str = "") -> Artifacts:
         builder={},
     )
     return Artifacts(folder=place, manifest=manifest)
+
+
+def _read_in_place(image: Path) -> dict[str, bytes]:
+    """os-release, if the format of ``image`` is read file by file; `UsageError` if it is damaged."""
+    try:
+        with root_tree(image) as tree:
+            files = tree.read_names() if tree else {}
+            names = [name for name in _OS_RELEASES if name in files and files[name].kind == "file"]
+            return tree.read_files({name: files[name].size_bytes for name in names[:1]}) if tree else {}
+    except ImageError as error:
+        raise UsageError(str(error)) from error
 
 
 def find_files(folder: Path) -> dict[str, Path]:

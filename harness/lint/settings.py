@@ -79,7 +79,8 @@ _SYSUSERS = "ugmr"
 
 def _is_no_line(words: list[str], letters: str) -> str:
     """What is wrong with the first two words of a line; empty if nothing is."""
-    if words[0].strip("\"'")[:1] not in letters:
+    kind = words[0].strip("\"'")
+    if not re.fullmatch(rf"[{letters}][+!=~^$-]*", kind):
         return f"there is no type {words[0]}"
     if len(words) < 2:
         return "it has one word"

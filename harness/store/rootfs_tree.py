@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.errors import ImageError, UsageError
 from harness.store import ext4_tree, squashfs_tree
 from harness.store.rootfs_images import format_of, layers
 from harness.store.squashfs_tree import Algorithm, TreeFile, Visitor
@@ -123,7 +124,13 @@ class _Layer:
 def root_tree(rootfs: Path, arguments: Sequence[str] = ()) -> Iterator[RootTree | None]:
     """The files of the root file system at ``rootfs``; None for a format that is not read file by file.
 
-    ``arguments`` and `UsageError` are as in `rootfs_images.reading`.
+    The kernel ``arguments`` are as in `rootfs_images.reading`. `ImageError` for one that is damaged or too large.
     """
-    with layers(rootfs, arguments) as found:
+    with ExitStack() as stack:
+        if format_of(rootfs) == "squashfs":
+            squashfs_tree.check_count(rootfs)
+        try:
+            found = stack.enter_context(layers(rootfs, arguments))
+        except UsageError as error:
+            raise ImageError(str(error)) from error
         yield RootTree(tuple(found)) if found else None

@@ -154,12 +154,15 @@ def read_files(image: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
 
 def _printing(image: Path) -> AbstractContextManager[BufferedReader]:
     program = process.require("unsquashfs", "squashfs-tools")
-    _check_count(image)
+    check_count(image)
     return process.reading([program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)])
 
 
-def _check_count(image: Path) -> None:
-    """The second number of the superblock counts the inodes (Linux, fs/squashfs/squashfs_fs.h)."""
+def check_count(image: Path) -> None:
+    """`ImageError` if its superblock promises more files than are read.
+
+    Its second number counts the inodes (Linux, fs/squashfs/squashfs_fs.h).
+    """
     with image.open("rb") as file:
         count = int.from_bytes(file.read(8)[4:], "little")
     if count > _MOST_FILES:

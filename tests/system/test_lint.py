@@ -186,9 +186,10 @@ MORE = (
     Plant("owner-wrong", "/usr/local", "chown 1000 usr/local"),
     Plant("password-open", "/etc/pam.d/sshd", "sed -i '1i auth sufficient pam_permit.so' etc/pam.d/sshd"),
     Plant("config-refused", "/etc/ssh/sshd_config.d/site.conf", "echo 'PermitRoot no' > etc/ssh/sshd_config.d/site.conf"),
-    Plant("socket-on-network", f"{UNITS}/ssh.socket.d/all.conf",
-          f"mkdir -p .{UNITS}/ssh.socket.d .{UNITS}/sockets.target.wants; printf '[Socket]\\nListenStream=0.0.0.0:2323\\n' > .{UNITS}/ssh.socket.d/all.conf;"
-          f"ln -sf /usr/lib/systemd/system/ssh.socket .{UNITS}/sockets.target.wants/ssh.socket"),
+    Plant("socket-on-network", f"{UNITS}/local.socket.d/all.conf",
+          f"mkdir -p .{UNITS}/local.socket.d .{UNITS}/sockets.target.wants; printf '[Socket]\\nListenStream=/run/local\\n' > .{UNITS}/local.socket;"
+          f"printf '[Service]\\nExecStart=/usr/bin/true\\n' > .{UNITS}/local.service; ln -s ../local.socket .{UNITS}/sockets.target.wants/local.socket;"
+          f"printf '[Socket]\\nListenStream=[::]:2323\\n' > .{UNITS}/local.socket.d/all.conf"),
     # what was declared
     Plant("persistent-path-wrong", "/data/x", "echo x > data/x"),
     Plant("number-drifts", "/etc/group", "sed -i 's/^sshd:x:[0-9]*/sshd:x:776/; s/^systemd-network:x:[0-9]*/systemd-network:x:775/' etc/group"),

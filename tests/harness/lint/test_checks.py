@@ -14,7 +14,7 @@ from harness.lint import check
 from harness.lint.image import Previous
 from harness.packages.database import Rights
 
-from ...small_image import GOOD, MODULES, Content, elf, image, record, tree
+from ...small_image import GOOD, MODULES, Content, definition, elf, image, record, tree
 
 UNITS = "etc/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.wants"
@@ -151,7 +151,7 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("folder-wrong", "/proc", {"proc/": None, "proc": "x"}),
     ("library-missing", "/usr/bin/true", {"usr/lib/libc.so.6": ""}),
     ("wrong-architecture", "/opt/agent/agent", {"opt/agent/agent": elf(machine=183)}),
-    ("modules-of-another-kernel", f"/{MODULES}/updates/dkms/zfs.ko", {f"{MODULES}/updates/dkms/zfs.ko": b"\0vermagic=6.1.0-9-test SMP \0", f"{MODULES}/modules.dep": "kernel/fs/a.ko:\nkernel/net/br_netfilter.ko:\nupdates/dkms/zfs.ko:\n"}),
+    ("modules-of-another-kernel", f"/{MODULES}/updates/dkms/zfs.ko", {f"{MODULES}/updates/dkms/zfs.ko": b"\x7fELF\0vermagic=6.1.0-9-test SMP \0", f"{MODULES}/modules.dep": "kernel/fs/a.ko:\nkernel/net/br_netfilter.ko:\nupdates/dkms/zfs.ko:\n"}),
     ("driver-missing", f"initrd:/{MODULES}", {f"{MODULES}/modules.builtin": "", f"{MODULES}/kernel/fs/squashfs/squashfs.ko": "x"}),
     ("unit-missing", f"/{UNITS}/a.path", enabled("a.path", "[Path]\nPathExists=/run/a\n")),
     ("unit-malformed", f"/{UNITS}/a.path", enabled("a.path", "[Path]\nUnit=ssh.service\n")),
@@ -219,7 +219,7 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("polkit-open", "/etc/polkit-1/rules.d/x.rules", {"etc/polkit-1/rules.d/x.rules": 'polkit.addRule(function() { return "yes"; });\n'}),
     ("owner-wrong", "/opt/x", {"opt/x": "x"}),
     ("owner-wrong", "/usr/local", {"usr/local/": ""}),
-    ("socket-on-network", f"/{UNITS}/ssh.socket.d/x.conf", {f"{UNITS}/a.socket": "[Socket]\nListenStream=/run/a\n", f"{UNITS}/sockets.target.wants/ssh.socket": ("->", "../ssh.socket"), f"{UNITS}/ssh.socket": "[Socket]\nListenStream=/run/ssh\nService=true.service\n", f"{UNITS}/true.service": "[Service]\nExecStart=/bin/true\n", f"{UNITS}/ssh.socket.d/x.conf": "[Socket]\nListenStream=0.0.0.0:2323\n"}),
+    ("socket-on-network", f"/{UNITS}/a.socket.d/x.conf", {f"{UNITS}/a.socket": "[Socket]\nListenStream=/run/a\n", f"{UNITS}/sockets.target.wants/a.socket": ("->", "../a.socket"), f"{UNITS}/a.service": "[Service]\nExecStart=/bin/true\n", f"{UNITS}/a.socket.d/x.conf": "[Socket]\nListenStream=0.0.0.0:2323\n"}),
     ("journal-lost", "/etc/systemd/journald.conf.d/x.conf", {"usr/lib/systemd/systemd-journald": elf(("libc.so.6",)), "etc/systemd/journald.conf.d/x.conf": "[Journal]\nStorage=none\n"}),
 ]  # fmt: skip
 
@@ -327,6 +327,13 @@ def test_what_a_package_gave_a_file_is_compared() -> None:
     }
 
 
+def test_a_service_is_known_by_its_name_in_other_distributions() -> None:
+    assert found(definition=replace(definition(), services=("sshd.service",))) == set()
+    assert ("unit-missing", f"/{UNITS}/chronyd.service") in found(
+        definition=replace(definition(), services=("chronyd.service",))
+    )
+
+
 def test_a_kernel_argument_that_opens_a_shell_is_found() -> None:
     manifest = replace(image().manifest, kernel_arguments=("quiet", "systemd.debug_shell"))
 
@@ -411,7 +418,6 @@ def test_numbers_that_hosts_keep_are_a_warning(
         {"etc/apt/apt.conf": 'Acquire::http::Proxy "DIRECT";\n'},
         {"etc/nova/nova.conf": "#password = x\npassword = $pass\n[x]\nlock_path = /x\n"},
         {"etc/pam.d/common-auth": "auth required pam_permit.so\n"},
-        {"usr/lib/systemd/system/ssh.service": None, f"{WANTS}/ssh.service": None, **enabled("sshd.service", "[Service]\nExecStart=/bin/true\n")},
         {"etc/resolv.conf": ("->", "resolv.conf.real"), "etc/resolv.conf.real": "options edns0\n"},
         {**enabled("a.timer", "[Timer]\nUnit=ssh.service\nOnCalendar=*-*-1..7 0/2:30\n")},
     ],
