@@ -68,7 +68,9 @@ def journal(image: Image) -> Findings:
             if not isinstance(setting, str) and setting.key == "Storage":
                 storage, place = setting.value, path
     if storage == "none":
-        yield warns("journal-lost", place, "nothing is kept in the journal, not even while the host runs", "Storage=none")
+        yield warns(
+            "journal-lost", place, "nothing is kept in the journal, not even while the host runs", "Storage=none"
+        )
         return
     persistent = image.definition.persistent_paths if image.definition else ()
     is_kept = any("var/log/journal".startswith(path.lstrip("/")) for path in persistent) and storage in (

@@ -62,7 +62,8 @@ class Image:
 
     def may_be_original(self, path: str) -> bool:
         """Whether `is_original` is true, or will be when the file is read."""
-        return self.is_original(path) or (path in self.sums and not self.root.files[path].content)
+        file = self.root.files.get(path)
+        return self.is_original(path) or (path in self.sums and file is not None and not file.content)
 
     @cached_property
     def trees(self) -> tuple[Tree, ...]:

@@ -42,7 +42,9 @@ mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=4m tmpfs "$tree/run"
 mkdir "$tree/run/sshd"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=16m tmpfs "$tree/tmp"
 mount -o remount,ro,nosuid,nodev "$tree"
-ulimit -c 0 -f $((most / 512)) -v 2097152
+ulimit -c 0
+ulimit -f $((most / 512))
+ulimit -v 2097152
 while [ $# -gt 0 ]; do
     count=$1
     shift

@@ -286,9 +286,7 @@ def sshd(image: Image) -> Findings:
             wrong.append((path, " ".join([key, *rest])))
         else:
             first.setdefault(key, (rest[0], path))
-    value = {
-        key: first.get(key, (default, main))[0].lower() for key, default in _SSHD_DEFAULTS.items()
-    }
+    value = {key: first.get(key, (default, main))[0].lower() for key, default in _SSHD_DEFAULTS.items()}
     place = {key: first.get(key, ("", main))[1] for key in _SSHD_DEFAULTS}
     takes_passwords = value["passwordauthentication"] == "yes" or value["kbdinteractiveauthentication"] == "yes"
     if value["permitrootlogin"] == "yes" and takes_passwords:

@@ -32,6 +32,7 @@ _TEXTS = re.compile(
     r"|(usr/(local/)?)?lib/systemd/.*\.(conf|service|socket|target|timer|mount|automount|path|slice|swap|preset|network)"
     r"|(usr/(local/)?)?lib/(tmpfiles|sysusers|modules-load|sysctl|modprobe|environment|binfmt)\.d/.*"
     r"|usr/lib/(os-release|initrd-release|persist/config)|usr/(local/)?share/polkit-1/(rules\.d|actions)/.*"
+    r"|usr/lib/dracut/modules\.d/[^/]+/[^/]+\.(service|socket|target|timer|path)"
     r"|(usr/(local/)?)?lib/credstore(\.encrypted)?/.*|boot/grub2?/.*\.cfg"
     r"|(usr/)?lib/modules/[^/]+/modules\.(dep|builtin|order|softdep)"
     r"|(var/lib/(dbus|systemd)/)?machine-id|(.*/)?\.ssh/authorized_keys2?|(.*/)?\.(netrc|pypirc|git-credentials)"
@@ -214,9 +215,7 @@ class Look:
         self._made_for = dict[str, str]()
 
     def tree(self, files: Mapping[str, TreeFile], place: str = "") -> Tree:
-        return Tree(
-            files, self._texts, self._programs, self._scripts, self._secrets, place, made_for=self._made_for
-        )
+        return Tree(files, self._texts, self._programs, self._scripts, self._secrets, place, made_for=self._made_for)
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
         self._show(Stage.NAMES, self._so_far(files))

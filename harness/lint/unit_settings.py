@@ -69,7 +69,7 @@ def drop_ins(image: Image) -> Findings:
 def _is_prefix_of_some(name: str, units: Units) -> bool:
     """Whether a drop-in of ``name`` reaches units whose names begin with it (systemd.unit(5)): "a-.service"."""
     stem, _, kind = name.rpartition(".")
-    known = (*units.units, *units.aliases, *units.started)
+    known = (*(one for one, unit in units.units.items() if unit.file), *units.aliases, *units.started)
     return stem.endswith("-") and any(one.startswith(stem) and one.endswith(f".{kind}") for one in known)
 
 
@@ -77,17 +77,17 @@ def malformed(image: Image) -> Findings:
     """Lines that systemd does not understand, in files that are not as their package brought them."""
     for unit in units_of(image).units.values():
         for setting in unit.settings:
-            if not image.is_original(setting.file) and (what := _misplaced(setting, unit)):
+            if not image.may_be_original(setting.file) and (what := _misplaced(setting, unit)):
                 line = f"{setting.key}={setting.value}"
                 yield fails("unit-malformed", setting.file, f"line {setting.number}: {what}", line)
-        if unit.name.endswith((".mount", ".automount")) and unit.file and not image.is_original(unit.file):
+        if unit.name.endswith((".mount", ".automount")) and unit.file and not image.may_be_original(unit.file):
             where, stem = unit.last("Where"), unit.name.rpartition(".")[0]
             if "%" not in where and where.startswith("/") and _escaped_path(where) != stem:
                 what = f"systemd refuses it: with Where={where}, its name must begin with {_escaped_path(where)}"
                 yield fails("unit-malformed", unit.file, what)
     for unit in units_of(image).units.values():
         for path, line in unit.strange:
-            if not image.is_original(path):
+            if not image.may_be_original(path):
                 yield fails(
                     "unit-malformed", path, "a line is neither a section nor a setting, or is in no section", line
                 )
@@ -95,7 +95,7 @@ def malformed(image: Image) -> Findings:
             if (
                 setting.key in _KNOWN_KEYS
                 or setting.key.startswith(("X-", "Condition", "Assert"))
-                or image.is_original(setting.file)
+                or image.may_be_original(setting.file)
             ):
                 continue
             near = difflib.get_close_matches(setting.key, _KNOWN_KEYS, 1, 0.85)
@@ -107,7 +107,7 @@ def malformed(image: Image) -> Findings:
                     f"{setting.key}={setting.value}",
                     cause=f"did you mean {near[0]}?",
                 )
-        if unit.file and unit.name.endswith(".service") and not image.is_original(unit.file) and not unit.is_masked:
+        if unit.file and unit.name.endswith(".service") and not image.may_be_original(unit.file) and not unit.is_masked:
             if not any(unit.all("ExecStart")) and not any(unit.all("ExecStop")) and not any(unit.all("SuccessAction")):
                 yield fails("unit-malformed", unit.file, "it has no ExecStart")
             elif len(list(unit.all("ExecStart"))) > 1 and unit.last("Type") not in ("oneshot",):
@@ -115,7 +115,7 @@ def malformed(image: Image) -> Findings:
         if (
             unit.file
             and unit.name.endswith(".socket")
-            and not image.is_original(unit.file)
+            and not image.may_be_original(unit.file)
             and not any(one for key in _LISTENS for one in unit.all(key))
         ):
             yield fails("unit-malformed", unit.file, "it listens to nothing")
@@ -162,9 +162,7 @@ def _misplaced(setting: Setting, unit: Unit) -> str:
 def _escaped_path(path: str) -> str:
     """As systemd-escape(1) --path."""
     plain = "/".join(filter(None, path.split("/"))) or "-"
-    kept = re.sub(
-        r"[^A-Za-z0-9:_./]|^\.", lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), plain
-    )
+    kept = re.sub(r"[^A-Za-z0-9:_./]|^\.", lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), plain)
     return "-" if plain == "-" else kept.replace("/", "-")
 
 
@@ -175,7 +173,7 @@ def restarts(image: Image) -> Findings:
         limits = [list(unit.all(key)) for key in ("StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst")]
         for setting in (found[-1] for found in limits if found):
             is_off = re.fullmatch(r"0\s*\w*", setting.value) is not None
-            if is_off and unit.last("Restart") in RESTARTS and not image.is_original(setting.file):
+            if is_off and unit.last("Restart") in RESTARTS and not image.may_be_original(setting.file):
                 what = f"{unit.name} is started again without a limit"
                 lines = (f"Restart={unit.last('Restart')}", f"{setting.key}={setting.value}")
                 yield warns("restarts-forever", setting.file, what, *lines)
@@ -206,7 +204,7 @@ def consoles(image: Image) -> Findings:
                 yield fails("console-open", setting.file, what, f"ExecStart={setting.value}")
     for unit in units_of(image).units.values():
         for setting in unit.all("Environment"):
-            if "SYSTEMD_SULOGIN_FORCE=1" in setting.value and not image.is_original(setting.file):
+            if "SYSTEMD_SULOGIN_FORCE=1" in setting.value and not image.may_be_original(setting.file):
                 what = "the emergency shell asks for no password"
                 yield warns("console-open", setting.file, what, f"Environment={setting.value}")
     for word in image.manifest.kernel_arguments:

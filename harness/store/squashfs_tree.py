@@ -229,9 +229,7 @@ def check_bytes(sizes: Iterable[int]) -> None:
         )
 
 
-def show_contents(
-    name: str, file: TreeFile, chunks: Iterator[bytes], visitor: Visitor, hashed: hashlib._Hash
-) -> str:
+def show_contents(name: str, file: TreeFile, chunks: Iterator[bytes], visitor: Visitor, hashed: hashlib._Hash) -> str:
     """The digest of a file's bytes, which ``visitor`` is shown if it wants them."""
     head = bytearray()
     while len(head) < min(_HEAD_BYTES, file.size_bytes):

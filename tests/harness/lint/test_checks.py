@@ -303,7 +303,10 @@ def test_a_copy_of_a_known_program_may_not_have_its_rights() -> None:
 
 
 def test_debians_programs_need_the_bits_that_debian_gives_them() -> None:
-    changed = {"usr/bin/chsh": elf(("libc.so.6",)), "usr/lib/os-release": "ID=x\nID_LIKE=debian\nIMAGE_ID=base\nIMAGE_VERSION=1\n"}
+    changed = {
+        "usr/bin/chsh": elf(("libc.so.6",)),
+        "usr/lib/os-release": "ID=x\nID_LIKE=debian\nIMAGE_ID=base\nIMAGE_VERSION=1\n",
+    }
 
     assert ("setid-lost", "/usr/bin/chsh") in found(changed=changed)
     assert ("setid-lost", "/usr/bin/chsh") not in found(changed=changed, modes={"usr/bin/chsh": 0o4755})
@@ -317,7 +320,9 @@ def test_what_a_package_gave_a_file_is_compared() -> None:
     rights["usr/bin/true"] = replace(as_it_is, capabilities=frozenset({"cap_net_raw"}))
     rights["usr/bin/su"] = replace(as_it_is, mode=0o4755)
 
-    seen = {(one.id, one.path, one.does_fail) for one in check(replace(value, rights=rights)) if one.id != "owner-wrong"}
+    seen = {
+        (one.id, one.path, one.does_fail) for one in check(replace(value, rights=rights)) if one.id != "owner-wrong"
+    }
 
     assert seen == {
         ("package-rights-changed", "/usr/bin/curl", True),
@@ -416,6 +421,7 @@ def test_numbers_that_hosts_keep_are_a_warning(
         {f"{UNITS}/srv-a\\x2db.mount": "[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=/srv/a-b\n"},
         {"etc/hosts": "127.0.0.1 localhost localhost.localdomain # builder\n::1 localhost ip6-localhost ip6-loopback\n"},
         {"etc/apt/apt.conf": 'Acquire::http::Proxy "DIRECT";\n'},
+        {"etc/proxies": "proxy:x:13:\n"},
         {"etc/nova/nova.conf": "#password = x\npassword = $pass\n[x]\nlock_path = /x\n"},
         {"etc/pam.d/common-auth": "auth required pam_permit.so\n"},
         {"etc/resolv.conf": ("->", "resolv.conf.real"), "etc/resolv.conf.real": "options edns0\n"},

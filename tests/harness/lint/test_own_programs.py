@@ -75,7 +75,9 @@ def test_the_tables_name_findings_that_are_explained() -> None:
 
     for check in checks():
         assert {check.id, *check.covered.values()} <= set(explanations())
-        assert [re.compile(pattern) for pattern in (*check.covered, *(noise.line for noise in check.noise), check.absent)]
+        assert [
+            re.compile(pattern) for pattern in (*check.covered, *(noise.line for noise in check.noise), check.absent)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,13 @@ def test_a_tree_that_leads_out_is_unpacked_inside(tmp_path: Path) -> None:
 
     (ended,) = run(
         "cat /etc/x",
-        **{"proc": str(tmp_path), "dev": str(tmp_path), "run": str(tmp_path), "lib/up": "../../../../.." + str(tmp_path), "../out": "x"},
+        **{
+            "proc": str(tmp_path),
+            "dev": str(tmp_path),
+            "run": str(tmp_path),
+            "lib/up": "../../../../.." + str(tmp_path),
+            "../out": "x",
+        },
     )
 
     assert ended == Ended(0, "here")
