@@ -42,9 +42,6 @@ mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=4m tmpfs "$tree/run"
 mkdir "$tree/run/sshd"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=16m tmpfs "$tree/tmp"
 mount -o remount,ro,nosuid,nodev "$tree"
-ulimit -c 0
-ulimit -f $((most / 512))
-ulimit -v 2097152
 while [ $# -gt 0 ]; do
     count=$1
     shift
@@ -55,10 +52,10 @@ while [ $# -gt 0 ]; do
         command="$command \"\${$i}\""
     done
     status=0
-    eval "timeout --signal KILL $each_s \
+    ( eval "ulimit -c 0; ulimit -f $((most / 512)); ulimit -v 2097152; exec timeout --signal KILL $each_s \
         env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/ SYSTEMD_LOG_TARGET=console \
         setpriv --no-new-privs chroot --userspec=+65534:+65534 --groups= \"\$tree\" $command" \
-        > "$work/output" 2>&1 < /dev/null || status=$?
+        > "$work/output" 2>&1 < /dev/null ) || status=$?
     shift "$count"
     head -c "$most" "$work/output" > "$work/shown"
     printf '%s %s\n' "$status" "$(wc -c < "$work/shown")"

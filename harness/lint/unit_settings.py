@@ -10,7 +10,7 @@ from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
 from harness.lint.known import known
 from harness.lint.unit_files import FOLDERS, Setting, Unit, Units, parse, timer_unit
-from harness.lint.units import COMMANDS, MADE_AT_BOOT, OFF, RESTARTS, in_boot, place_of, units_of
+from harness.lint.units import COMMANDS, MADE_AT_BOOT, RESTARTS, in_boot, place_of, units_of
 
 Findings = Iterator[LintFinding]
 

@@ -37,8 +37,10 @@ def owners(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, st
 
 def sum_algorithm(names: Iterable[str]) -> str:
     """The algorithm of the digests in the package databases of a tree with these ``names``."""
-    found = {database for database in DATABASES for name in names if re.fullmatch(database.owner_files, name)}
-    return next((database.sum_algorithm for database in DATABASES if database in found), "md5")
+    listed = list(names)
+    patterns = ((database, re.compile(database.owner_files)) for database in DATABASES)
+    found = (database for database, pattern in patterns if any(map(pattern.fullmatch, listed)))
+    return next((database.sum_algorithm for database in found), "md5")
 
 
 def sums(files: Mapping[str, bytes], links: Mapping[str, str], algorithm: str) -> dict[str, str]:

@@ -315,7 +315,7 @@ def test_debians_programs_need_the_bits_that_debian_gives_them() -> None:
 def test_what_a_package_gave_a_file_is_compared() -> None:
     value = image(modes={"usr/bin/curl": 0o700, "usr/bin/find": 0o775}, uids={"usr/bin/sshd": 100})
     as_it_is = Rights(mode=0o755, user="root", group="root")
-    rights = {path: as_it_is for path in ("usr/bin/curl", "usr/bin/find", "usr/bin/sshd", "usr/bin/true")}
+    rights = dict.fromkeys(("usr/bin/curl", "usr/bin/find", "usr/bin/sshd", "usr/bin/true"), as_it_is)
     rights["usr/bin/mount"] = replace(as_it_is, mode=0o4755)
     rights["usr/bin/true"] = replace(as_it_is, capabilities=frozenset({"cap_net_raw"}))
     rights["usr/bin/su"] = replace(as_it_is, mode=0o4755)
