@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Say from the files of a build, before any boot, what is wrong with it: what keeps it from booting, units that cannot
 start, what the builder left behind, secrets and open doors, what the definition demands and the build lacks, growth.
-Root is not needed. The image's own systemd-analyze, sshd -t and visudo -c are run in namespaces without a network, where
-this host allows that.
+Root is not needed. The image's own systemd-analyze, sshd -t and visudo -c are run in namespaces without a network,
+where this host allows that.
 """
 _EPILOG = """\
 BUILD is one of:

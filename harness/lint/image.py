@@ -93,8 +93,8 @@ def read_image(
     previous: Artifacts | None = None,
     show: Callable[[Stage, Image], None] = lambda *_: None,
 ) -> Image:
-    """Read kernel, initrd and root file system once, and some texts of it before. ``show`` gets the image at each stage,
-    before all is known.
+    """Read kernel, initrd and root file system once, and some texts of it before. ``show`` gets the image at each
+    stage, before all is known.
 
     `ImageError` for a root file system that is damaged.
     """

@@ -94,11 +94,11 @@ def examine(image: Image, read_files: ReadFiles, found: Sequence[LintFinding]) -
         why = (str(error).splitlines() or [""])[0]
         return Said(unchecked=(f"what the image's own programs say of its settings ({names}): {why}",))
     findings, unchecked = list[LintFinding](), list[str]()
-    for (check, _, words), end in zip(asked, ended, strict=True):
+    for (check, _, _), end in zip(asked, ended, strict=True):
         if why := why_not_run(check, end):
             unchecked.append(f"what {check.name} of the image says: {why}")
         else:
-            findings += judge(image, check, words, end, found)
+            findings += judge(image, check, end, found)
     return Said(tuple(findings), tuple(unchecked))
 
 
@@ -116,9 +116,7 @@ def why_not_run(check: Check, end: sandbox.Ended) -> str:
     return ""
 
 
-def judge(
-    image: Image, check: Check, words: Sequence[str], end: sandbox.Ended, found: Sequence[LintFinding]
-) -> Iterator[LintFinding]:
+def judge(image: Image, check: Check, end: sandbox.Ended, found: Sequence[LintFinding]) -> Iterator[LintFinding]:
     """The findings in what a program printed: one for each file, with the lines about it."""
     if not end.status and not check.speaks:
         return

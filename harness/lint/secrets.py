@@ -20,6 +20,14 @@ Findings = Iterator[LintFinding]
 _SETUID, _SETGID, _STICKY, _OTHERS_WRITE, _GROUP_WRITES = 0o4000, 0o2000, 0o1000, 0o002, 0o020
 _SYSTEM = ("usr/", "etc/", "boot/", "bin/", "sbin/", "lib/", "lib64/", "opt/")
 _OF_PACKAGES = ("usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "bin/", "sbin/", "lib/")
+_OF_ROOT_TO_RUN = (
+    "etc/systemd/", "etc/cron", "etc/sudoers", "etc/pam.d/", "etc/ld.so", "etc/passwd", "etc/shadow",
+    "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/", "boot/",
+)  # fmt: skip
+_OF_ROOT = (
+    "etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so", "etc/passwd",
+    "etc/shadow", "etc/group", "etc/gshadow", "opt/",
+)  # fmt: skip
 _FILE = Path(__file__).with_name("setid.toml")
 
 
@@ -162,14 +170,7 @@ def writable(image: Image) -> Findings:
             ):
                 continue
             yield fails("world-writable", path, f"everybody may write this {file.kind}", f"mode {file.mode:04o}")
-        elif (
-            file.mode & _GROUP_WRITES
-            and file.gid
-            and path.startswith(
-                ("etc/systemd/", "etc/cron", "etc/sudoers", "etc/pam.d/", "etc/ld.so", "etc/passwd", "etc/shadow")
-                + ("usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/", "boot/")
-            )
-        ):
+        elif file.mode & _GROUP_WRITES and file.gid and path.startswith(_OF_ROOT_TO_RUN):
             yield fails(
                 "world-writable",
                 path,
@@ -189,10 +190,7 @@ def owners(image: Image) -> Findings:
             yield fails(
                 "owner-wrong", path, f"the user {file.uid} owns this {file.kind} of the system", f"mode {file.mode:04o}"
             )
-        elif file.uid and path.startswith(
-            ("etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so")
-            + ("etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "opt/")
-        ):
+        elif file.uid and path.startswith(_OF_ROOT):
             yield fails(
                 "owner-wrong",
                 path,

@@ -21,7 +21,7 @@ _REMOVED = "0,0"
 
 @dataclass(frozen=True)
 class RootTree:
-    """A root file system whose images are ``layers``, the lowest first. Methods raise `ImageError` for a damaged one."""
+    """A root file system whose images are ``layers``, the lowest first. Methods raise `ImageError` if it is damaged."""
 
     layers: tuple[Path, ...]
 

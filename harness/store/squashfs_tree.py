@@ -72,8 +72,8 @@ class Visitor(Protocol):
     """Sees the files while they are read, in the order of the image; a link has no contents."""
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
-        """All files of the tree, before any of their bytes. ``files`` changes while they are read: ``content``, which is
-        empty yet, is there behind a file, under the first of its names."""
+        """All files of the tree, before any of their bytes. ``files`` changes while they are read: ``content`` is empty
+        until a file was read, and is under the first of its names."""
 
     def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
         """Whether `contents` shall be called with all bytes of the file, which begin with ``head`` (4 KiB)."""

@@ -16,10 +16,10 @@ from harness.lint.finding import LintFinding, fails
 from harness.lint.own_programs import checks, judge, why_not_run
 from harness.lint.sandbox import Ended, SmallTree
 
-from ...small_image import image
+from ...small_image import Content, image
 
 UNITS = "etc/systemd/system"
-OWN = {
+OWN: dict[str, Content] = {
     f"{UNITS}/a.service": "[Service]\nExecStart=/bin/true\nFoo=1\n",
     f"{UNITS}/multi-user.target.wants/a.service": ("->", "../a.service"),
     f"{UNITS}/ssh.service.d/x.conf": "[Service]\nFoo=1\n",
@@ -30,7 +30,7 @@ CHECKS = {check.program: check for check in checks()}
 
 
 def judged(program: str, printed: str, *found: LintFinding, status: int = 1) -> list[tuple[str, str]]:
-    findings = judge(image(OWN), CHECKS[program], [], Ended(status, printed), found)
+    findings = judge(image(OWN), CHECKS[program], Ended(status, printed), found)
     return [(finding.path, finding.what.partition(" of the image: ")[2]) for finding in findings]
 
 
@@ -55,7 +55,10 @@ def test_what_lint_says_itself_about_a_file_is_not_repeated() -> None:
 
 
 def test_settings_that_a_program_refuses_are_a_finding_about_the_file_that_it_names() -> None:
-    sshd = "/etc/ssh/sshd_config: line 1: Bad configuration option: Foo\n/etc/ssh/sshd_config: terminating, 1 bad configuration options\n"
+    sshd = (
+        "/etc/ssh/sshd_config: line 1: Bad configuration option: Foo\n"
+        "/etc/ssh/sshd_config: terminating, 1 bad configuration options\n"
+    )
 
     assert judged("sshd", sshd, status=255) == [
         ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config: line 1: Bad configuration option: Foo")

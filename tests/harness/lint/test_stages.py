@@ -62,7 +62,7 @@ def test_texts_are_read_ahead_and_their_digests_are_known() -> None:
         return {path: contents[path] for path in sizes}
 
     unread = {path: replace(file, content="") for path, file in value.root.files.items()}
-    Look(lambda stage, tree: seen.setdefault(stage, tree), ahead).names(unread)
+    Look(seen.__setitem__, ahead).names(unread)
 
     assert list(seen) == [Stage.NAMES, Stage.TEXTS]
     assert {"etc/machine-id", f"{UNITS}/ssh.service.d/x.conf", "usr/lib/systemd/system/ssh.service"} <= asked.keys()

@@ -96,7 +96,8 @@ def test_a_digest_of_a_file_that_may_differ_is_left_out() -> None:
     digests = b"".join(str(number).encode() * 64 + b"\0" for number in range(4))
     users, capable = b"root\0" * 4, b"\0\0cap_net_raw,cap_net_admin=ep\0\0"
     parts = [  # the numbers first, so that they are aligned
-        ((1037, 4), flags), ((1116, 4), bytes(16)), ((5011, 1), struct.pack(">I", 8)), ((1030, 4), modes), ((1029, 4), states),
+        ((1037, 4), flags), ((1116, 4), bytes(16)), ((5011, 1), struct.pack(">I", 8)), ((1030, 4), modes),
+        ((1029, 4), states),
         ((1000, 1), b"a\0"), ((1117, 4), names), ((1118, 1), b"/usr/\0"), ((1035, 4), digests), ((1039, 4), users),
         ((1040, 4), users), ((5010, 4), capable),
     ]  # fmt: skip
