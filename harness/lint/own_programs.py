@@ -113,6 +113,8 @@ def why_not_run(check: Check, end: sandbox.Ended) -> str:
         return "this release of it cannot"
     if 128 < end.status <= 128 + _MOST_SIGNALS:
         return f"it crashed in the sandbox (status {end.status})"
+    if check.speaks and end.status and not _UNIT.search(end.printed):
+        return f"it failed before it came to a unit ({first})"
     return ""
 
 

@@ -40,6 +40,7 @@ done
 mount -t proc -o ro,nosuid,nodev,noexec proc "$tree/proc" || :
 mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=4m tmpfs "$tree/run"
 mkdir "$tree/run/sshd"
+mkdir -m 777 "$tree/run/systemd"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=16m tmpfs "$tree/tmp"
 mount -o remount,ro,nosuid,nodev "$tree"
 while [ $# -gt 0 ]; do

@@ -193,7 +193,7 @@ MORE = (
     # what was declared
     Plant("persistent-path-wrong", "/data/x", "echo x > data/x"),
     Plant("number-drifts", "/etc/group", "sed -i 's/^sshd:x:[0-9]*/sshd:x:776/; s/^systemd-network:x:[0-9]*/systemd-network:x:775/' etc/group"),
-    Plant("journal-lost", "/etc/systemd/journald.conf.d/site.conf", "mkdir -p etc/systemd/journald.conf.d; printf '[Journal]\\nStorage=none\\n' > etc/systemd/journald.conf.d/site.conf"),
+    Plant("journal-lost", "/etc/systemd/journald.conf.d/zz-site.conf", "mkdir -p etc/systemd/journald.conf.d; printf '[Journal]\\nStorage=none\\n' > etc/systemd/journald.conf.d/zz-site.conf"),
 )  # fmt: skip
 FEW = (
     Plant("init-missing", "/sbin/init", "rm usr/sbin/init usr/lib/systemd/systemd"),

@@ -91,7 +91,8 @@ def test_the_tables_name_findings_that_are_explained() -> None:
         (Ended(127, "x: error while loading shared libraries: y"), "it does not start"),
         (Ended(139, ""), "it crashed"),
         (Ended(1, "Unknown command verb verify."), "this release of it cannot"),
-        (Ended(1, "/etc/x: wrong"), ""),
+        (Ended(1, "Failed to create directory"), "it failed before"),
+        (Ended(1, "x.service: wrong"), ""),
     ],
     ids=lambda value: str(value.status) if isinstance(value, Ended) else "",
 )
