@@ -30,7 +30,7 @@ _MOST_LIBRARIES = 300
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 60_000
 _SETTINGS = re.compile(
-    r"(usr/)?etc/(?!g?shadow).*|(usr/(local/)?)?lib/(systemd|tmpfiles\.d|sysusers\.d|udev/rules\.d)/.*"
+    r"(usr/)?etc/(?!g?shadow).*|(usr/(local/)?)?lib/(systemd|tmpfiles\.d|sysusers\.d|udev/rules\.d|dracut/modules\.d)/.*"
     r"|usr/lib/os-release"
 )
 _LINKS = re.compile(r"(?!usr/(share|src|include)/|(usr/)?lib/(modules|firmware|python[^/]*)/).*")
