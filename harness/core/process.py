@@ -124,12 +124,12 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
 
 
 @contextmanager
-def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
+def reading(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[BufferedReader]:
     """Standard output of ``argv`` as a stream, for output that is too large for memory.
 
     `CommandFailed` after the block for any status but 0, if all was read. A block that ends earlier ends the program.
     """
-    with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno()) as child:
+    with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno(), env=env) as child:
         assert isinstance(child.stdout, BufferedReader)
         with child.stdout as printed:
             yield printed
