@@ -203,7 +203,7 @@ def _small_tree(image: Image, read_files: ReadFiles, programs: Sequence[tuple[Ch
         raise ImageError(f"the image has {len(empty) + len(links):,} programs and links")
     return sandbox.SmallTree(
         files={**settings, **read_files(sizes)},
-        programs=frozenset(needed),
+        programs=frozenset({*needed, *(path for path in settings if tree.files[path].mode & 0o111)}),
         empty=frozenset(empty),
         links=links,
     )

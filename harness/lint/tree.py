@@ -20,7 +20,8 @@ from harness.store import links
 from harness.store.squashfs_tree import TreeFile
 
 _KIB, _MIB = 1 << 10, 1 << 20
-_SHOWN_EACH_S = 2.0
+_SHOWN_EACH_S, _LEAST_PAUSE = 2.0, 10
+"""Between two views of the files so far: seconds, and how often the time that the last one took."""
 _TEXTS_BYTES = 256 * _MIB
 """In all. The package lists of nova-kvm have 9 MB."""
 _LARGE_TEXTS = re.compile(
@@ -184,7 +185,7 @@ class Look:
     ) -> None:
         self._show, self._ahead = show, ahead
         self._files: Mapping[str, TreeFile] | None = None
-        self._shown_s = 0.0
+        self._next_s = 0.0
         self._texts = dict[str, bytes]()
         self._texts_bytes = 0
         self._programs = dict[str, Program]()
@@ -200,7 +201,7 @@ class Look:
         if self._ahead:
             self._files = files
             self._read_ahead(files, self._ahead)
-            self._shown_s = monotonic()
+            self._next_s = monotonic() + _SHOWN_EACH_S
 
     def _read_ahead(
         self, files: Mapping[str, TreeFile], ahead: Callable[[Mapping[str, int]], Mapping[str, bytes]]
@@ -222,9 +223,10 @@ class Look:
         return self.tree({path.strip("/"): file for path, file in files.items()})
 
     def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
-        if self._files is not None and monotonic() - self._shown_s > _SHOWN_EACH_S:
+        if self._files is not None and monotonic() > self._next_s:
+            began_s = monotonic()
             self._show(Stage.PASSING, self._so_far(self._files))
-            self._shown_s = monotonic()
+            self._next_s = monotonic() + max(_SHOWN_EACH_S, _LEAST_PAUSE * (monotonic() - began_s))
         if head.startswith(b"#!") and file.mode & 0o111:
             self._scripts[path] = tuple(
                 filter(None, re.split("[ \t]+", head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")))
