@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from harness.core.errors import UsageError
-from harness.core.serialization import NewerFormat
 from harness.core.text import escaped
+from harness.fleet.plain_profile import read_plain
 from harness.model.hardware import check_schema
 
 _MOST_BYTES = 4 << 20
@@ -130,7 +130,8 @@ def read_host(file: Path) -> FleetHost:
 def parse_host(content: bytes, name: str) -> FleetHost:
     """The host that ``content`` describes; errors as of `read_host`."""
     try:
-        plain = tomllib.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        plain = read_plain(text) or tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise BadHostFile(f"{name} is not a text") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -256,6 +257,3 @@ def _older_devices(rows: Any) -> Iterator[Device]:
             driver=name,
             is_exact=False,
         )
-
-
-__all__ = ["BadHostFile", "Device", "FleetHost", "NewerFormat", "find_files", "parse_host", "pci_modalias", "read_host"]
