@@ -115,7 +115,7 @@ def differences(placed: Iterable[Placed], numbers: Mapping[str, PciNumbers], tru
 
 
 def _of_parts(device: Emulated, seen: list[str]) -> Iterator[str]:
-    """A guest without a driver for the PCI function sees nothing behind it, and MMC's devices have no such file."""
+    """A guest without a driver for the PCI function sees nothing behind it."""
     for part in device.parts:
-        if part.bus != "mmc" and any(one.startswith(f"{part.bus}:") for one in seen) and part.modalias not in seen:
+        if any(one.startswith(f"{part.bus}:") for one in seen) and part.modalias not in seen:
             yield f"{device.name}: {part.modalias}, seen {', '.join(seen)}"

@@ -25,7 +25,7 @@ for bus in pci usb virtio scsi mmc; do
     for device in /sys/bus/$bus/devices/*; do
         [ -e "$device" ] || continue
         modalias=-
-        [ -e "$device/modalias" ] && read -r modalias <"$device/modalias"
+        while read -r line; do case "$line" in MODALIAS=*) modalias=${{line#*=}} ;; esac; done <"$device/uevent"
         echo "truth device $bus $(place "$device") $(name "$device/driver") $(name "$device/driver/module") $modalias"
     done
 done
