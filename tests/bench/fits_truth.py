@@ -1,9 +1,10 @@
 """Predictions of `bootproof fits` against truth: every network card, disk controller and CPU model that QEMU offers.
 
-Only on request, as it takes long (``BENCH_IMAGES``, default: base nova-kvm and a nova-kvm that was cut). All devices are
-in one machine. Its PCI numbers are read while it is paused, and the predictions are written down; then the image boots,
-and tells from within its initrd and its root file system which devices made disks and interfaces. Of CPUs, the truth is
-whether the initrd's process 1 runs. A few machines boot by one card over the network, or with /data behind one controller. The table of all pairs is in runs/fits-truth.json and runs/fits-truth.txt.
+Only on request, as it takes long (``BENCH_IMAGES``, default: base nova-kvm cut; "cut" is nova-kvm with fewer drivers
+and more firmware). All devices are in one machine. Its PCI numbers are read while it is paused, and predictions are made
+from them; then the image boots, and tells from its initrd and from its root file system which devices made disks and
+interfaces. Of CPUs, the truth is whether the initrd's process 1 runs. A few machines boot by one card, or
+have /data behind one controller. The table of all pairs is in runs/fits-truth.json and runs/fits-truth.txt.
 """
 
 from __future__ import annotations
@@ -118,5 +119,5 @@ def figures(pairs: list[Pair], problems: list[str]) -> list[Figure]:
         Figure(row=_ROW, what="wrong 'will drive'", value=wrong_drive, unit="pairs", limit=none),
         Figure(row=_ROW, what="wrong 'will not'", value=wrong_not, unit="pairs", limit=none),
         Figure(row=_ROW, what="not told", value=sum(pair.predicted == "not told" for pair in tried), unit="pairs"),
-        Figure(row=_ROW, what="predicted of another device than was booted", value=len(problems), unit="devices", limit=none),
+        Figure(row=_ROW, what="devices that are not as predicted", value=len(problems), unit="devices", limit=none),
     ]

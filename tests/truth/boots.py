@@ -24,12 +24,13 @@ from .usb_card import CARD, USB_CARD, usb_card
 
 
 def specify(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> MachineSpec:
-    """A machine of the image, with a blank disk for /data."""
+    """A machine of the image, with a blank disk for /data. A second CPU would be emulated in the same thread."""
     return MachineSpec(
         name="bare",
         uuid=uuid.uuid4(),
         boot_path=BootPath.DIRECT,
         accelerator=accelerator.take("auto", artifacts, find_store()).accelerator,
+        cpus=1,
         memory_mib=definition.memory_mib,
         disks=(make_disk(folder / "data.raw"),),
     )

@@ -1,4 +1,4 @@
-"""The network cards, disk controllers and CPUs that QEMU offers, each with what a kernel that has all drivers makes of it.
+"""The network cards, disk controllers and CPUs that QEMU offers, and what a kernel that has all drivers makes of them.
 
 Numbers of PCI devices are not here: they are read from QEMU. Devices behind a PCI function are, as QEMU's monitor does
 not show them.
@@ -13,7 +13,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_SLOTS = range(0x04, 0x1D)
+_SLOTS = range(0x08, 0x1D)
 """Of the root bus. The others have the machine's own devices."""
 _DISK_MIB = 64
 """Too small for /data, so that images take them for strangers' disks. SD cards need a power of two."""
@@ -109,15 +109,15 @@ def groups(devices: Iterable[Emulated]) -> Iterator[tuple[Emulated, ...]]:
     yield from ((one,) for one in alone[1:])
 
 
-def _card(name: str, module: str, driver: str = "", *parts: Part, **options: Any) -> Emulated:
-    qemu = {"driver": name, "romfile": "", **options}
+def _card(name: str, module: str, driver: str = "", *parts: Part, options: Json | None = None) -> Emulated:
+    qemu = {"driver": name, "romfile": "", **(options or {})}
     return Emulated(name=name, kind="nic", driver=driver or module, module=module, parts=parts, qemu=(qemu,))
 
 
-def _scsi(name: str, module: str, driver: str = "", *parts: Part, **options: Any) -> Emulated:
+def _scsi(name: str, module: str, driver: str = "", *parts: Part) -> Emulated:
     """A controller with a disk of SCSI."""
     disk = {"driver": "scsi-hd", "bus": "{id}.0", "drive": "{disk}", "serial": "{id}"}
-    qemu = ({"driver": name, "romfile": "", **options}, disk)
+    qemu = ({"driver": name, "romfile": ""}, disk)
     return Emulated(
         name=name, kind="disk", driver=driver or module, module=module, parts=parts, is_scsi=True, qemu=qemu
     )
@@ -173,7 +173,7 @@ DEVICES = (
     _card("rtl8139", "8139cp"),
     _card("tulip", "tulip"),
     _card("vmxnet3", "vmxnet3"),
-    _card("rocker", "rocker", name="{id}", ports=["{net}"]),
+    _card("rocker", "rocker", options={"name": "{id}", "ports": ["{net}"]}),
     *(_card(f"virtio-net-pci{kind}", "virtio_pci", "virtio-pci", _virtio(1, "virtio_net")) for kind in _KINDS),
     _on_usb("usb-net", "qemu-xhci", *_XHCI, _USB_NET, {"driver": "usb-net", "bus": "{id}.0", "netdev": "{net}"}),
     *(
@@ -202,7 +202,8 @@ DEVICES = (
              parts=(Part(bus="mmc", modalias="mmc:block", driver="mmcblk", module="mmc_block"),),
              qemu=({"driver": "sdhci-pci", "romfile": ""}, {"driver": "sd-card", "bus": "sd-bus", "drive": "{disk}"})),
     Emulated(name="ufs", kind="disk", driver="ufshcd", module="ufshcd_pci", is_scsi=True,
-             qemu=({"driver": "ufs", "romfile": "", "serial": "{id}"}, {"driver": "ufs-lu", "drive": "{disk}", "lun": 0})),
+             qemu=({"driver": "ufs", "romfile": "", "serial": "{id}"},
+                   {"driver": "ufs-lu", "drive": "{disk}", "lun": 0})),
     _on_usb("usb-storage", "qemu-xhci", *_XHCI, _STORAGE, _STICK),
     _on_usb("usb-storage on nec-usb-xhci", "nec-usb-xhci", *_XHCI, _STORAGE, _STICK),
     _on_usb("usb-storage on usb-ehci", "usb-ehci", "ehci-pci", "ehci_pci", _STORAGE, _STICK),
@@ -220,11 +221,12 @@ NOT_TRIED = {
          "sd-card", "sd-card-spi", "emmc", "ufs-lu", "cxl-type3"),
         "not a controller",
     ),
-    **dict.fromkeys(("usb-mtp",), "no disk: files, for programs"),
+    **dict.fromkeys(("usb-mtp", "nvdimm"), "no disk behind a controller"),
     "igbvf": "made by an igb, when its driver is told to",
+    "xen-net-device": "needs Xen",
 }  # fmt: skip
 """Others of the same sections of ``-device help``, with the reason."""
-_NEEDS_A_PROGRAM = re.compile(r"vhost-|virtio-9p|virtio-pmem|virtio-(?:net|blk|scsi)-device|.*-(?:ccw|device)$")
+_NEEDS_A_PROGRAM = re.compile(r"vhost-|virtio-9p|virtio-pmem|virtio-.*-device$")
 """vhost-user needs a program at its other end; the guest sees the same virtio device."""
 
 

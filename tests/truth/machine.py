@@ -93,7 +93,7 @@ class Paused:
         return str(self.ask("human-monitor-command", **{"command-line": line}))
 
     def cpu_levels(self, models: Iterable[str]) -> dict[str, int]:
-        """The level of x86-64 that each CPU model has here, without what this accelerator leaves out; 0 without 64 bits.
+        """The level of x86-64 that each CPU model has here, without what the accelerator lacks; 0 without 64 bits.
 
         Models that this QEMU does not have are left out.
         """
@@ -170,7 +170,9 @@ def wait_for_truth(child: subprocess.Popen[bytes], folder: Path) -> str:
     return told
 
 
-def wait_for_console(child: subprocess.Popen[bytes], folder: Path, pattern: str, within_s: float) -> re.Match[str] | None:
+def wait_for_console(
+    child: subprocess.Popen[bytes], folder: Path, pattern: str, within_s: float
+) -> re.Match[str] | None:
     """The first match on the console; None if there is none within that many seconds of the reference machine."""
     _wait(child, folder, "console", lambda text: re.search(pattern, text) is not None, Deadline(within_s))
     return re.search(pattern, _read(folder / "console"))

@@ -100,7 +100,7 @@ def compared(pair: Pair, placed: Placed, truth: Mapping[str, Truth]) -> Pair:
 
 
 def differences(placed: Iterable[Placed], numbers: Mapping[str, PciNumbers], truth: Truth) -> list[str]:
-    """Where a guest sees another modalias than the prediction was made of: then the prediction was of another device."""
+    """Where a guest sees another modalias than that of the prediction, which then was about another device."""
     found = list[str]()
     for one in placed:
         path = f"pci0000:00/0000:00:{one.address}"

@@ -71,9 +71,7 @@ def _boot(spec: MachineSpec, artifacts: Artifacts, definition: ImageDefinition, 
     make_key(run, find_store())
     (folder / "lab").mkdir()
     with open_lab(folder / "lab") as lab:
-        context = BootContext(
-            lab=lab, run=run, slots=find_store().folder("slots"), timeouts=Timeouts(boot_s=_BOOT_S)
-        )
+        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"), timeouts=Timeouts(boot_s=_BOOT_S))
         try:
             with boot(spec, artifacts, definition, context=context):
                 return "ready"

@@ -9,12 +9,11 @@ INITRD, ROOT = "initrd", "root"
 PLACES = (INITRD, ROOT)
 
 _SCRIPT = f"""\
-place() {{ (cd -P "$1" && pwd -P); }}
-name() {{ (cd -P "$1" 2>/dev/null && where=$(pwd -P) && echo "${{where##*/}}") || echo -; }}
+find() {{ cd -P "$1" 2>/dev/null && found=$PWD || found=-; cd /; }}
 udevadm settle --timeout=120
 before= calm=0
 until [ $calm -ge 5 ]; do
-    now=$(echo /sys/class/block/* /sys/class/net/* /sys/bus/usb/devices/* /sys/bus/scsi/devices/* /sys/bus/mmc/devices/*)
+    now=$(echo /sys/class/block/* /sys/class/net/* /sys/bus/usb/devices/* /sys/bus/scsi/devices/*)
     [ "$now" = "$before" ] && calm=$((calm + 1)) || calm=0
     before=$now
     sleep 2
@@ -26,12 +25,16 @@ for bus in pci usb virtio scsi mmc; do
         [ -e "$device" ] || continue
         modalias=-
         while read -r line; do case "$line" in MODALIAS=*) modalias=${{line#*=}} ;; esac; done <"$device/uevent"
-        echo "truth device $bus $(place "$device") $(name "$device/driver") $(name "$device/driver/module") $modalias"
+        find "$device"; place=$found
+        find "$device/driver"; driver=${{found##*/}}
+        find "$device/driver/module"
+        echo "truth device $bus $place $driver ${{found##*/}} $modalias"
     done
 done
 for kind in net block; do
     for device in /sys/class/$kind/*; do
-        [ -e "$device" ] && echo "truth $kind $(place "$device")"
+        find "$device"
+        echo "truth $kind $found"
     done
 done
 dmesg | while read -r line; do
@@ -39,8 +42,8 @@ dmesg | while read -r line; do
 done
 echo "{END} $1"
 """
-"""Needs what an initrd of dracut has. Controllers look for their disks in the background: it waits until nothing new has
-come for ten seconds."""
+"""Needs what an initrd of dracut has; forks little. Controllers look for their disks in the background: it waits until
+nothing new has come for ten seconds."""
 
 _UNIT = """\
 [Unit]
