@@ -46,7 +46,7 @@ def boot_and_compare(
     """The pairs of all ``devices``, which are in one machine; and what makes them no pairs of the same device."""
     rows = tuple(devices)
     placed = place(rows)
-    argv = argv_of(specify(definition, artifacts, folder), artifacts, folder, devices_argv(placed))
+    argv = argv_of(replace(specify(definition, artifacts, folder), disks=()), artifacts, folder, devices_argv(placed))
     with ExitStack() as stack:
         chardevs = {USB_CARD: stack.enter_context(usb_card())} if CARD in rows else {}
         child, paused = stack.enter_context(started(argv, folder, chardevs))

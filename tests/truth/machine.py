@@ -24,7 +24,7 @@ from harness.qemu.kernel_arguments import kernel_arguments
 from harness.qemu.qmp import Qmp, open_qmp
 
 from .devices import Placed
-from .survey import END, TRUTH_CREDENTIALS
+from .survey import END, TRUTH_ARGUMENTS, TRUTH_CREDENTIALS
 
 _BOOT_S = 600.0
 _ASK_S = 30.0
@@ -149,7 +149,7 @@ def argv_of(
     arguments = kernel_arguments(manifest.kernel_arguments, manifest.rootfs, BootPath.DIRECT, base_url="")
     direct = command_line.DirectBoot(
         kernel=artifacts.kernel, initrd=artifacts.initrd, rootfs=artifacts.rootfs if has_root else None,
-        arguments=arguments,
+        arguments=(*arguments, *TRUTH_ARGUMENTS),
     )  # fmt: skip
     spec = replace(spec, credentials=TRUTH_CREDENTIALS)
     sockets = command_line.QemuSockets(netdevs=("user,id=net0",))

@@ -93,7 +93,7 @@ def predicted(image: ImageDrivers, placed: Placed, numbers: PciNumbers) -> Itera
 def compared(pair: Pair, placed: Placed, truth: Mapping[str, Truth]) -> Pair:
     """The pair with what the guest told of the device."""
     seen, path = truth[pair.place], f"pci0000:00/0000:00:{placed.address}"
-    drivers = (f"{bound.bus}:{bound.driver}" for bound in seen.below(path).values())
+    drivers = (bound.driver for bound in seen.below(path).values() if bound.driver not in ("-", "sd"))
     made = seen.made(path, is_disk=placed.device.is_disk)
     log = (line for line in seen.log if placed.address in line)
     return replace(pair, is_driven=bool(made), seen=(*dict.fromkeys(drivers), *made, *log))

@@ -59,15 +59,18 @@ TimeoutStartSec=infinity
 ExecStart=/bin/sh -c '/bin/sh /run/credentials/@system/truth.survey {place} >/dev/ttyS1 2>&1'
 """
 _IN_INITRD = "After=sysroot.mount\nBefore=initrd-root-fs.target initrd-parse-etc.service\nConflicts=emergency.target"
-_IN_ROOT = "After=systemd-udev-trigger.service systemd-modules-load.service systemd-udevd.service"
+_OF_UDEV = "systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service"
+_IN_ROOT = f"Wants={_OF_UDEV}\nAfter={_OF_UDEV}"
 
 TRUTH_CREDENTIALS = {
     "truth.survey": _SCRIPT,
     "systemd.extra-unit.truth-initrd.service": _UNIT.format(place=INITRD, condition="", order=_IN_INITRD),
     "systemd.extra-unit.truth-root.service": _UNIT.format(place=ROOT, condition="!", order=_IN_ROOT),
     "systemd.unit-dropin.initrd-root-fs.target~truth": "[Unit]\nWants=truth-initrd.service\n",
-    "systemd.unit-dropin.sysinit.target~truth": "[Unit]\nWants=truth-root.service\n",
+    "systemd.unit-dropin.persist.service~truth": "[Service]\nExecStart=\nExecStart=/bin/sh -c :\n",
 }
+TRUTH_ARGUMENTS = ("systemd.unit=truth-root.service",)
+"""A boot leaves out /data, and all units of the root file system that drivers do not need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
