@@ -354,7 +354,7 @@ def _device_lines(root: Path, disks: list[_Disk], cards: list[_Card], log: _Kern
             "firmware": ",".join(dict.fromkeys(log.loaded.get(entry.name, []))),
             "no_firmware": ",".join(dict.fromkeys(log.failed.get(entry.name, []))),
             "path": str(place.relative_to(top)) if top in place.parents else "",
-            "modalias": _read(entry / "modalias"),
+            "modalias": _modalias(entry),
         }
         words = [f"{key}={quote(value, safe=_SAFE)}" for key, value in known.items() if value]
         words += ["boot"] if any(card.has_dhcp for card in here) else []
@@ -389,6 +389,12 @@ def _numbers(bus: str, entry: Path) -> dict[str, str]:
         pair = [_read(entry.resolve().parent / name) for name in ("idVendor", "idProduct")]
         return {"id": ":".join(pair) if all(pair) else "", "class": _read(entry / "bInterfaceClass")}
     return {}
+
+
+def _modalias(entry: Path) -> str:
+    """Devices of MMC have no such file, and name it in their events."""
+    found = re.search(r"^MODALIAS=(.+)$", _read(entry / "uevent"), re.MULTILINE)
+    return _read(entry / "modalias") or (found[1] if found else "")
 
 
 def _module(device: Path) -> str:

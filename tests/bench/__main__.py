@@ -25,6 +25,7 @@ from . import (
     emulator,
     explain,
     fits,
+    fits_truth,
     gate,
     idle_clones,
     initrd_starts,
@@ -70,6 +71,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
 }
 ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {
     "emulator": emulator.measure,
+    "fits-truth": fits_truth.measure,
     "kvm": kvm.measure,
     "pool": pool.measure,
 }

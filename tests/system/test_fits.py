@@ -1,17 +1,24 @@
 # ruff: noqa: E501  # a plant is one line
 """Planted hosts against the files of `base`: `bootproof fits` names each fault, and nothing on a host that boots it.
 
-Nothing is booted. Planted images are values: what is known of `base`, with changes.
+Planted images are values: what is known of `base`, with changes. Nothing is booted but what compares predictions with
+the truth.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.fleet import Device, Effect, FleetHost, ImageDrivers, pci_modalias, predict, read_drivers
 from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition
+from tests.truth import cpus
+from tests.truth.boots import boot_and_compare
+from tests.truth.devices import DEVICES
+from tests.truth.pairs import NOT_TOLD
 
 PCI = "pci0000:00/0000:00:02.0"
 BRIDGE = Device(
@@ -93,3 +100,28 @@ def test_effects_follow_from_where_a_driver_is_missing(drivers: ImageDrivers) ->
     found = predict(drivers, with_devices(replace(IGB, is_boot=True), RAID))
 
     assert [one.effect for one in found] == [Effect.WILL_NOT_BOOT] * 2
+
+
+def test_predictions_come_true_in_the_initrd_and_in_the_root(
+    base: ImageDefinition, artifacts: Artifacts, drivers: ImageDrivers, tmp_path: Path
+) -> None:
+    """One boot with devices that the cloud kernel drives, and others that it has no drivers for."""
+    names = {"virtio-net-pci", "e1000e", "i82559er", "usb-net", "virtio-blk-pci", "nvme", "megasas", "usb-storage"}
+    devices = [one for one in DEVICES if one.name in names]
+
+    pairs, problems = boot_and_compare(base, artifacts, drivers, devices, tmp_path)
+
+    assert problems == []
+    assert [pair for pair in pairs if pair.is_wrong or pair.predicted == NOT_TOLD] == []
+    assert {pair.is_driven for pair in pairs} == {True, False}
+    assert len(pairs) == 2 * len(names)
+
+
+@pytest.mark.parametrize("model", ["coreduo", "Nehalem"])
+def test_a_cpu_without_64_bits_is_refused_as_predicted(
+    base: ImageDefinition, artifacts: Artifacts, drivers: ImageDrivers, model: str
+) -> None:
+    (pair,) = cpus.pairs(base, artifacts, drivers, [model])
+
+    assert pair.is_driven is (model == "Nehalem")
+    assert not pair.is_wrong

@@ -236,6 +236,18 @@ def test_the_disks_driver_is_noted_with_the_controller(host: Host) -> None:
     assert (device.disks, device.upper, device.has_data) == (("sda",), ("scsi:t-0x00",), True)
 
 
+def test_a_device_of_mmc_names_its_modalias_in_its_events(host: Host) -> None:
+    card = f"{host.pci('0000:02:00.0', 'sdhci-pci')}/mmc_host/mmc0/mmc0:0001"
+    host.put(f"{card}/uevent", "DRIVER=mmcblk\nMMC_TYPE=MMC\nMODALIAS=mmc:block\n")
+    host.put("sys/bus/mmc/drivers/mmcblk/uevent", "")
+    host.link(f"{card}/driver", "sys/bus/mmc/drivers/mmcblk")
+    host.link("sys/bus/mmc/devices/mmc0:0001", card)
+
+    devices = parse_host(host.profile()[1].encode(), "rack").devices
+
+    assert [device.modalias for device in devices if device.bus == "mmc"] == ["mmc:block"]
+
+
 def test_a_disk_of_nvme_is_found_behind_its_subsystem(host: Host) -> None:
     ssd = host.pci("0000:05:00.0", "nvme", "0108 144d:a808")
     host.put(f"{ssd}/modalias", "pci:v0000144Dd0000A808sv0000144Dsd0000A801bc01sc08i02\n")
