@@ -1,9 +1,9 @@
 """Predictions of `bootproof fits` against truth: every network card, disk controller and CPU model that QEMU offers.
 
 Only on request, as it takes long (``BENCH_IMAGES``, default: base nova-kvm cut; "cut" is nova-kvm with fewer drivers
-and more firmware). All devices are in one machine. Its PCI numbers are read while it is paused, and predicted from; then
-the image boots, and tells from its initrd and from its root file system which devices made disks and interfaces. Of
-CPUs, the truth is whether the initrd's process 1 runs. A few machines boot by one card, or have /data behind one
+and more firmware). All devices are in one machine. Its PCI numbers are read while it is paused, and predicted from;
+then the image boots, and tells from its initrd and from its root file system which devices made disks and interfaces.
+Of CPUs, the truth is whether the initrd's process 1 runs. A few machines boot by one card, or have /data behind one
 controller. The table of all pairs is in runs/fits-truth.json and runs/fits-truth.txt.
 """
 
