@@ -37,7 +37,7 @@ _NOT_OF_THE_IMAGE = (
     "ConditionSecurity", "ConditionCPUFeature", "ConditionArchitecture", "ConditionMemory", "ConditionCPUs",
 )  # fmt: skip
 """Conditions about the machine or the moment: another host meets them."""
-_GENERATOR = re.compile(r"/(system|user)-(environment-)?generators/(?P<name>\S+?),? (failed|terminated|exited|died)\b.*")
+GENERATOR = re.compile(r"/(system|user)-(environment-)?generators/(?P<name>\S+?),? (failed|terminated|exited|died)\b.*")
 _LEAST_FILES, _LEAST_TASKS, _MOST_SHARE = 1024, 64, 0.7
 """The kernel's own limit of open files (INR_OPEN_CUR), a number of tasks that any service with workers needs, and the
 part of a limit that an idle service may use."""
@@ -132,7 +132,7 @@ def judge(
             what = f"it is still being started ({row.sub}), and the host counts as ready"
             yield fails("unit-never-ready", f"unit:{row.id}", what, *[line for line in messages if row.id in line][-3:])
     for line in messages:
-        if found := _GENERATOR.search(line):
+        if found := GENERATOR.search(line):
             what = "it failed, so units that it should have made are missing"
             yield fails("generator-failed", f"generator:{found['name']}", what, line)
 
