@@ -131,7 +131,7 @@ def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[Lint
         elif inside and "nosuid" in max(enumerate(inside), key=lambda one: (len(one[1].place), one[0]))[1].options:
             yield fails("setid-lost", path, "it needs setuid, and its file system is mounted nosuid")
     for path in access.gained:
-        yield fails("setid-gained", path, "it has setuid or setgid since this boot, and the image's file has not")
+        yield fails("setid-unexpected", path, "it has setuid or setgid since this boot, and the image's file has not")
 
 
 def unchecked(access: AccessReading) -> Iterator[str]:
