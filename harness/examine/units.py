@@ -34,7 +34,7 @@ _SKIPPED = re.compile(r"(?P<unit>\S+\.\w+)\b.* (?:was )?skipped because .*\((?P<
 """systemd ≥ 249, src/core/unit.c; the description of the unit comes behind its name."""
 _NOT_OF_THE_IMAGE = (
     "ConditionFirstBoot", "ConditionNeedsUpdate", "ConditionVirtualization", "ConditionACPower", "ConditionFirmware",
-    "ConditionSecurity", "ConditionCPUFeature", "ConditionArchitecture", "ConditionMemory", "ConditionCPUs",
+    "ConditionCPUFeature", "ConditionArchitecture", "ConditionMemory", "ConditionCPUs",
 )  # fmt: skip
 """Conditions about the machine or the moment: another host meets them."""
 GENERATOR = re.compile(r"/(system|user)-(environment-)?generators/(?P<name>\S+?),? (failed|terminated|exited|died)\b.*")
