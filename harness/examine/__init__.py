@@ -14,12 +14,12 @@ from harness.guest.channel import Channel
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.model.definition import Allowance, ImageDefinition
 
-__all__ = ["HostReading", "HostReport", "HostUnfit", "examine", "judge", "read_host"]
+__all__ = ["HostReading", "HostReport", "HostFaulty", "examine", "judge", "read_host"]
 
 _MOST_OF_ONE_KIND = 50
 
 
-class HostUnfit(LintFailed):
+class HostFaulty(LintFailed):
     """A ready host has something that fails: ``finding`` is the first."""
 
 

@@ -12,4 +12,7 @@ from harness.persistence.identity import duplicates, identity
 @pytest.mark.check("identity")
 def test_two_machines_differ(second_machine: Machine, machine: Machine) -> None:
     same = list(duplicates(identity(machine), identity(second_machine)))
+    name = machine.check("cat /proc/sys/kernel/hostname")
+    if name == second_machine.check("cat /proc/sys/kernel/hostname"):
+        same.append(f"the host name is the same on both machines: {name}")
     assert not same, "; ".join(same)
