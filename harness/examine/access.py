@@ -73,8 +73,9 @@ def gained_probe(mounts: Sequence[Mount]) -> list[Probe]:
     folder = next((mount.value("upperdir") for mount in mounts if mount.place == "/" and mount.kind == "overlay"), "")
     if not folder:
         return []
-    command = f"[ -d {shlex.quote(folder)} ] || {{ echo absent; exit; }}\necho look\n"
-    return [Probe("new files with setuid", f"{command}find {shlex.quote(folder)} -xdev -type f -perm /6000")]
+    place = shlex.quote(folder)
+    command = f"find {place} -xdev '(' -path {place} -o -type f -perm /6000 ')'"
+    return [Probe("new files with setuid", f"[ -d {place} ] || {{ echo absent; exit; }}\n{command}")]
 
 
 def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
@@ -90,16 +91,28 @@ def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
         set_uid=read(
             answers, programs, lambda text: {line.split(" ", 1)[1]: line[0] == "s" for line in lines_of(text)}
         ),
-        ping=answers[PING.name],
+        ping=read(answers, PING, _ping),
         gained=read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else (),
     )
 
 
 def _gained(text: str, mounts: Sequence[Mount]) -> Iterator[str]:
+    """find(1) prints the folder itself first."""
     if text == "absent":
         return
     folder = next(mount.value("upperdir") for mount in mounts if mount.place == "/")
-    yield from (line.removeprefix(folder) for line in lines_of(text))
+    first, *found = text.splitlines()
+    if first != folder:
+        raise ValueError(f"not {folder} but {first!r}")
+    yield from (line.removeprefix(folder) for line in found)
+
+
+def _ping(text: str) -> str:
+    """A status from 126 on is a program that did not run."""
+    status, _, said = text.partition("\n")
+    if not text.startswith("absent ") and (int(status.removeprefix("status ")) > 125 or "ping" not in said.lower()):
+        raise ValueError("ping did not run")
+    return text
 
 
 def judge(

@@ -53,7 +53,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
     facts |= ask(channel, journal.PROBES, most_bytes=_MOST_BYTES)
     facts |= ask(channel, settings.PROBES, most_bytes=_MOST_BYTES)
     mounts, texts = storage.parse_mounts(facts), settings.parse_texts(facts)
-    question = [network.resolve_probe(resolves)] if resolves else []
+    question = network.resolve_probe(resolves) if resolves else None
     facts |= ask(
         channel,
         [
@@ -61,7 +61,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
             *settings.state_probes(texts),
             *access.gained_probe(mounts),
             access.PING,
-            *question,
+            *((question,) if question else ()),
         ],
     )
     return HostReading(
@@ -74,9 +74,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
         swaps=storage.parse_swaps(facts),
         superblocks=storage.parse_superblocks(facts, mounts),
         clock=clock.parse(facts, asked_s),
-        network=network.parse(
-            facts, settings.network_files(texts), resolved=facts[question[0].name] if question else ""
-        ),
+        network=network.parse(facts, settings.network_files(texts), question),
         access=access.parse(facts, mounts),
         texts=texts,
         state=settings.parse_state(facts),

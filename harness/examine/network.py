@@ -87,8 +87,8 @@ def resolve_probe(name: str) -> Probe:
     return Probe("a name of the network", f"said=$({question} 2>&1)\necho \"status $?\"\necho \"$said\"")
 
 
-def parse(answers: Mapping[str, str], files: Mapping[str, Sequence[str]], resolved: str = "") -> NetworkReading:
-    """`ImageError` for an answer that is not as expected."""
+def parse(answers: Mapping[str, str], files: Mapping[str, Sequence[str]], question: Probe | None = None) -> NetworkReading:
+    """``question`` is a `resolve_probe`, if it was asked. `ImageError` for an answer that is not as expected."""
     mode, text = read(answers, _RESOLVER, _resolver)
     return NetworkReading(
         name=answers[_NAME.name].strip(),
@@ -98,9 +98,17 @@ def parse(answers: Mapping[str, str], files: Mapping[str, Sequence[str]], resolv
         leases=read(answers, _LEASES, lambda text: by_file(lines_of(text))),
         resolver=text,
         resolver_mode=mode,
-        resolved=resolved,
+        resolved=read(answers, question, _resolved) if question else "",
         files=files,
     )
+
+
+def _resolved(text: str) -> str:
+    """getent(1) ends with 2 for a name that is not found, and prints addresses of others."""
+    status, _, said = text.partition("\n")
+    if (number := int(status.removeprefix("status "))) > 125 or (number == 0 and not said.strip()):
+        raise ValueError("getent did not run")
+    return text
 
 
 def _own_name(lines: Sequence[str]) -> str:

@@ -205,7 +205,7 @@ def machine(base: ImageDefinition, tmp_path_factory: pytest.TempPathFactory) -> 
         cpus=base.cpus,
         memory_mib=base.memory_mib,
         disks=(make_disk(folder / "data.raw"),),
-        nics=(NicSpec(), NicSpec()),
+        nics=(NicSpec(), NicSpec(has_dhcp=False)),
     )
     (folder / "lab").mkdir()
     with open_lab(folder / "lab") as lab:

@@ -22,7 +22,7 @@ ANSWERS = {
     "nologin": "look",
     "programs with setuid": "look\nsetuid /usr/bin/su\nplain /usr/bin/mount",
     "ping by an unprivileged user": "status 0\nPING 127.0.0.1",
-    "new files with setuid": "look\n/run/overlayfs/usr/bin/odd",
+    "new files with setuid": "/run/overlayfs\n/run/overlayfs/usr/bin/odd",
 }
 
 
@@ -37,8 +37,12 @@ def test_access_is_read() -> None:
     assert read.set_uid == {"/usr/bin/su": True, "/usr/bin/mount": False}
     assert read.gained == ("/usr/bin/odd",)
     assert read.flaws == {"mds": "Not affected"}
-    with pytest.raises(ImageError, match="setuid"):
-        access.parse({**ANSWERS, "programs with setuid": "sorry"}, (ROOT,))
+
+
+@pytest.mark.parametrize("name", ["programs with setuid", "new files with setuid", "ping by an unprivileged user"])
+def test_another_answer_is_an_error(name: str) -> None:
+    with pytest.raises(ImageError, match=name):
+        access.parse({**ANSWERS, name: "sorry"}, (ROOT,))
 
 
 def test_a_usual_host_is_in_order() -> None:

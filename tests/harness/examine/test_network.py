@@ -49,7 +49,8 @@ def found(reading: NetworkReading, *arguments: str) -> list[tuple[str, str]]:
 
 
 def test_the_network_is_read() -> None:
-    read = network.parse(ANSWERS, {}, "status 0")
+    question = network.resolve_probe("lab.test")
+    read = network.parse({**ANSWERS, question.name: "status 0\n10.77.0.1 STREAM lab.test"}, {}, question)
 
     assert (read.name, read.own_name, read.resolver_mode) == ("machine-0", "machine-0", 0o644)
     assert read.interfaces == (replace(ENS3, assigned="4"),)
