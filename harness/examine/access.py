@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 from harness.examine.known import known
 from harness.examine.storage import Mount
-from harness.examine.texts import by_file, lines_of, some
+from harness.examine.texts import lines_of
 from harness.examine.units import UnitRow
 from harness.guest.probes import Probe, read
 from harness.lint.finding import LintFinding, fails
 
 _ARGUMENTS = Probe("kernel arguments", "cat /proc/cmdline")
-_FLAWS = Probe("flaws of the CPU", some("grep -aH '' /sys/devices/system/cpu/vulnerabilities/*"))
 _NOLOGIN = Probe(
     "nologin", "echo look\nfor file in /run/nologin /etc/nologin; do [ ! -e $file ] || echo $file; done"
 )
@@ -53,7 +52,6 @@ class AccessReading:
     ``gained`` are files of the RAM overlay with setuid or setgid."""
 
     arguments: tuple[str, ...] = ()
-    flaws: Mapping[str, str] = field(default_factory=dict)
     nologin: tuple[str, ...] = ()
     set_uid: Mapping[str, bool] = field(default_factory=dict)
     ping: str = "status 0"
@@ -61,7 +59,7 @@ class AccessReading:
 
 
 def probes() -> tuple[Probe, ...]:
-    return (_ARGUMENTS, _FLAWS, _NOLOGIN, _programs_probe())
+    return (_ARGUMENTS, _NOLOGIN, _programs_probe())
 
 
 def _programs_probe() -> Probe:
@@ -83,10 +81,6 @@ def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
     gained = gained_probe(mounts)
     return AccessReading(
         arguments=tuple(answers[_ARGUMENTS.name].split()),
-        flaws={
-            path.rpartition("/")[2]: rows[0]
-            for path, rows in read(answers, _FLAWS, lambda text: by_file(lines_of(text))).items()
-        },
         nologin=read(answers, _NOLOGIN, lambda text: tuple(lines_of(text))),
         set_uid=read(
             answers, programs, lambda text: {line.split(" ", 1)[1]: line[0] == "s" for line in lines_of(text)}

@@ -18,7 +18,6 @@ GOOD = AccessReading(arguments=("quiet",), set_uid={"/usr/bin/su": True})
 GETTY = UnitRow(id="getty@tty1.service")
 ANSWERS = {
     "kernel arguments": "console=ttyS0 quiet",
-    "flaws of the CPU": "look\n/sys/devices/system/cpu/vulnerabilities/mds:Not affected",
     "nologin": "look",
     "programs with setuid": "look\nsetuid /usr/bin/su\nplain /usr/bin/mount",
     "ping by an unprivileged user": "status 0\nPING 127.0.0.1",
@@ -36,7 +35,6 @@ def test_access_is_read() -> None:
 
     assert read.set_uid == {"/usr/bin/su": True, "/usr/bin/mount": False}
     assert read.gained == ("/usr/bin/odd",)
-    assert read.flaws == {"mds": "Not affected"}
 
 
 @pytest.mark.parametrize("name", ["programs with setuid", "new files with setuid", "ping by an unprivileged user"])
