@@ -14,7 +14,7 @@ from harness.guest.channel import Channel
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
 from harness.model.definition import Allowance, ImageDefinition
 
-__all__ = ["HostReading", "HostReport", "HostFaulty", "examine", "judge", "read_host"]
+__all__ = ["HostFaulty", "HostReading", "HostReport", "examine", "judge", "read_host"]
 
 _MOST_OF_ONE_KIND = 50
 

@@ -15,9 +15,7 @@ from harness.guest.probes import Probe, read
 from harness.lint.finding import LintFinding, fails
 
 _ARGUMENTS = Probe("kernel arguments", "cat /proc/cmdline")
-_NOLOGIN = Probe(
-    "nologin", "echo look\nfor file in /run/nologin /etc/nologin; do [ ! -e $file ] || echo $file; done"
-)
+_NOLOGIN = Probe("nologin", "echo look\nfor file in /run/nologin /etc/nologin; do [ ! -e $file ] || echo $file; done")
 _PROGRAMS = """\
 echo look
 for name in NAMES; do

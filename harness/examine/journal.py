@@ -34,7 +34,10 @@ _DENIALS = (
 )
 """Linux, include/uapi/linux/audit.h: AUDIT_SECCOMP is 1326, AUDIT_LANDLOCK_ACCESS 1423."""
 _VARIES = re.compile(r"\d+(\.\d+)?|0x[0-9a-f]+")
-_LOST = re.compile(r"Suppressed \d+ messages|Missed \d+ kernel messages|corrupted or uncleanly shut down|Failed to (write|open|rotate)|No space left")
+_LOST = re.compile(
+    r"Suppressed \d+ messages|Missed \d+ kernel messages|corrupted or uncleanly shut down"
+    r"|Failed to (write|open|rotate)|No space left"
+)
 _MOST_SAME = 4
 
 

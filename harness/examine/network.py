@@ -84,10 +84,12 @@ class NetworkReading:
 def resolve_probe(name: str) -> Probe:
     """A question for the address of ``name``."""
     question = f"getent ahosts {shlex.quote(name)}"
-    return Probe("a name of the network", f"said=$({question} 2>&1)\necho \"status $?\"\necho \"$said\"")
+    return Probe("a name of the network", f'said=$({question} 2>&1)\necho "status $?"\necho "$said"')
 
 
-def parse(answers: Mapping[str, str], files: Mapping[str, Sequence[str]], question: Probe | None = None) -> NetworkReading:
+def parse(
+    answers: Mapping[str, str], files: Mapping[str, Sequence[str]], question: Probe | None = None
+) -> NetworkReading:
     """``question`` is a `resolve_probe`, if it was asked. `ImageError` for an answer that is not as expected."""
     mode, text = read(answers, _RESOLVER, _resolver)
     return NetworkReading(

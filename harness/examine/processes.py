@@ -62,9 +62,7 @@ def parse(answers: Mapping[str, str]) -> dict[int, Process]:
             group=groups[pid],
             program=programs.get(pid, ""),
             open_files=len(open_files.get(pid, ())),
-            sockets=frozenset(
-                int(target[8:-1]) for target in open_files.get(pid, ()) if target.startswith("socket:[")
-            ),
+            sockets=frozenset(int(target[8:-1]) for target in open_files.get(pid, ()) if target.startswith("socket:[")),
         )
         for pid in groups
         if pid in names and pid in parents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from harness.examine.texts import by_file, lines_of, some
@@ -28,7 +28,11 @@ PROBES = (_NAMES, _TEXTS, _IDS)
 
 _MADE = "dDvqQfFLpcbzZ"
 _MODE = re.compile(r"[:~]*([0-7]{3,4})")
-_ENV = re.compile(r"%(.)")
+_SPECIFIER = re.compile(r"%(.)")
+_FOLDER_OF = {
+    "%": "%", "t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "T": "/tmp", "V": "/var/tmp",
+}  # fmt: skip
+"""tmpfiles.d(5): specifiers that are the same on all hosts."""
 _MODULE = re.compile(r"[\w-]+")
 _RULE = re.compile(r'(?P<key>[A-Z_]+(?:\{[^}]*\})?)\s*(?P<operator>==|!=|\+=|:=|=)\s*"(?P<value>[^"]*)"')
 _MOST = 400
@@ -145,8 +149,7 @@ def _modules(texts: Texts) -> Iterator[tuple[str, str]]:
 
 def _tmpfiles(texts: Texts) -> Iterator[Wanted]:
     """The lines that make a path which has neither a pattern nor a specifier that only systemd knows."""
-    specifiers = dict(zip("mbv", texts.ids, strict=False)) | {"%": "%", "t": "/run", "S": "/var/lib", "C": "/var/cache",
-                                                              "L": "/var/log", "T": "/tmp", "V": "/var/tmp"}  # fmt: skip
+    specifiers = dict(zip("mbv", texts.ids, strict=False)) | _FOLDER_OF
     seen = set[str]()
     for file, line in texts.rows("tmpfiles.d"):
         try:
@@ -156,9 +159,9 @@ def _tmpfiles(texts: Texts) -> Iterator[Wanted]:
         if len(words) < 2 or words[0][0] not in _MADE or "-" in words[0] or "?" in words[0] or "$" in words[0]:
             continue
         kind, path = words[0][0], words[1]
-        if set(_ENV.findall(path)) - set(specifiers) or any(letter in path for letter in "*?["):
+        if set(_SPECIFIER.findall(path)) - set(specifiers) or any(letter in path for letter in "*?["):
             continue
-        path = _ENV.sub(lambda found: specifiers[found[1]].replace("-", ""), path).rstrip("/")
+        path = _SPECIFIER.sub(lambda found: specifiers[found[1]].replace("-", ""), path).rstrip("/")
         if path in seen and kind not in "zZ":
             continue
         seen.add(path)
@@ -175,16 +178,23 @@ def _tmpfiles(texts: Texts) -> Iterator[Wanted]:
         )
 
 
+def _changed(wanted: Wanted, change: Wanted) -> Wanted:
+    return replace(
+        change,
+        kind=wanted.kind,
+        mode=wanted.mode if change.mode is None else change.mode,
+        user=change.user or wanted.user,
+        group=change.group or wanted.group,
+    )
+
+
 def _wanted(texts: Texts) -> dict[str, Wanted]:
     """By path; z and Z change what other lines made."""
     found = dict[str, Wanted]()
     for one in _tmpfiles(texts):
         if one.kind in "zZ" and one.path not in found:
             continue
-        found[one.path] = one if one.kind not in "zZ" else Wanted(
-            path=one.path, kind=found[one.path].kind, mode=one.mode if one.mode is not None else found[one.path].mode,
-            user=one.user or found[one.path].user, group=one.group or found[one.path].group, line=one.line, file=one.file,
-        )  # fmt: skip
+        found[one.path] = _changed(found[one.path], one) if one.kind in "zZ" else one
     return found
 
 
@@ -324,9 +334,7 @@ def _wrong_file(wanted: Wanted, state: FileState | None) -> Iterator[str]:
         yield f"it belongs to the group {state.group}, and by tmpfiles.d to {wanted.group}"
 
 
-def _wrong_device(
-    rule: _Rule, devices: Mapping[str, FileState], interfaces: Mapping[str, str]
-) -> Iterator[str]:
+def _wrong_device(rule: _Rule, devices: Mapping[str, FileState], interfaces: Mapping[str, str]) -> Iterator[str]:
     """What of a device is not as its rule makes it; none if there is no such device, or the rule has other conditions
     than its name."""
     address, name = rule.value("ATTR{address}", "==").lower(), rule.value("NAME", "=", ":=")

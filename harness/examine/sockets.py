@@ -98,7 +98,7 @@ def judge(
         if matching or socket.is_local or _is_client(socket, program):
             continue
         what = "it takes packets from the network, and the definition does not declare it"
-        yield fails("listener-undeclared", f"socket:{name}", what, f'unit: {unit}', f'listens = ["{name}"]')
+        yield fails("listener-undeclared", f"socket:{name}", what, f"unit: {unit}", f'listens = ["{name}"]')
     for one in declared:
         if one not in used:
             yield warns("listener-missing", f"socket:{one}", "the definition declares it, and nothing listens so")

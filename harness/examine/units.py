@@ -30,7 +30,9 @@ _WANTED = Probe(
 )  # fmt: skip
 PROBES = (_UNITS, _WANTED)
 
-_SKIPPED = re.compile(r"(?P<unit>\S+\.\w+)\b.* (?:was )?skipped because .*\((?P<condition>Condition\w+)=(?P<value>.*)\)")
+_SKIPPED = re.compile(
+    r"(?P<unit>\S+\.\w+)\b.* (?:was )?skipped because .*\((?P<condition>Condition\w+)=(?P<value>.*)\)"
+)
 """systemd ≥ 249, src/core/unit.c; the description of the unit comes behind its name."""
 _NOT_OF_THE_IMAGE = (
     "ConditionFirstBoot", "ConditionNeedsUpdate", "ConditionVirtualization", "ConditionACPower", "ConditionFirmware",

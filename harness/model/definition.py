@@ -26,7 +26,7 @@ services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
 waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
-listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network: protocol, address, program; * is any text
+listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
 [[expect.errors]]                # errors in the journal that this image may have
 message = "…"                    # a regular expression for a part of the message

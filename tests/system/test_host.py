@@ -1,4 +1,4 @@
-"""Faults in a running host, all planted in one machine: the check ``host`` finds and names each, and finds none before."""
+"""Faults in a running host, all planted in one machine: the check ``host`` names each, and finds none before."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def _unit(name: str, text: str, start: str) -> str:
 
 FAULTS = {
     "a service for everybody": Fault(
-        "systemd-run --unit=report python3 -m http.server 8000", "listener-undeclared", "socket:tcp 0.0.0.0:8000 python3"
+        "systemd-run --unit=report python3 -m http.server 8000",
+        "listener-undeclared",
+        "socket:tcp 0.0.0.0:8000 python3",
     ),
     "a service of UDP": Fault(
-        "systemd-run --unit=answers python3 -c 'import socket, time; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM);"
+        "systemd-run --unit=answers python3 -c 'import socket, time; s = socket.socket(socket.AF_INET6, 2);"
         ' s.bind(("::", 7007)); time.sleep(9999)\'',
         "listener-undeclared",
         "socket:udp [::]:7007 python3",
@@ -119,8 +121,9 @@ FAULTS = {
         "journal-not-kept",
         "journal:systemd-journald",
     ),
-    "sysctl": Fault("sysctl -w kernel.kptr_restrict=0 kernel.pid_max=40000", "setting-not-in-force",
-                    "sysctl:kernel.pid_max"),
+    "sysctl": Fault(
+        "sysctl -w kernel.kptr_restrict=0 kernel.pid_max=40000", "setting-not-in-force", "sysctl:kernel.pid_max"
+    ),
     "a file of sysctl.d": Fault(
         "echo 'kernel.panic = 77' >/etc/sysctl.d/99-site.conf", "setting-not-in-force", "sysctl:kernel.panic"
     ),
@@ -132,7 +135,7 @@ FAULTS = {
     ),
     "a mode of tmpfiles.d": Fault("chmod 0777 /run/lock", "setting-not-in-force", "/run/lock"),
     "a rule of udev": Fault(
-        "mkdir -p /etc/udev/rules.d; echo 'KERNEL==\"null\", MODE=\"0640\"' >/etc/udev/rules.d/99-site.rules",
+        'mkdir -p /etc/udev/rules.d; echo \'KERNEL=="null", MODE="0640"\' >/etc/udev/rules.d/99-site.rules',
         "setting-not-in-force",
         "/etc/udev/rules.d/99-site.rules",
     ),

@@ -69,7 +69,9 @@ def test_lost_and_new_rights_are_found() -> None:
 
 
 def test_a_refused_ping_is_found_and_a_missing_one_is_said() -> None:
-    assert found(replace(GOOD, ping="status 2\nping: socket: Operation not permitted")) == ["ping-refused /usr/bin/ping"]
+    assert found(replace(GOOD, ping="status 2\nping: socket: Operation not permitted")) == [
+        "ping-refused /usr/bin/ping"
+    ]
     assert found(replace(GOOD, ping="absent ping")) == []
     assert list(access.unchecked(replace(GOOD, ping="absent ping")))
 

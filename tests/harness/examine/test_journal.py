@@ -21,7 +21,7 @@ APPARMOR = (
     'audit: type=1400 audit(1.5:7): apparmor="DENIED" operation="open" class="file" profile="libvirtd" '
     'name="/data/x" pid=9 comm="libvirtd" requested_mask="r" denied_mask="r" fsuid=0 ouid=0'
 )
-SECCOMP = 'audit: type=1326 audit(1.5:8): auid=4294967295 uid=0 gid=0 ses=1 subj=x pid=9 comm="worker" exe="/usr/bin/w" sig=31'
+SECCOMP = 'audit: type=1326 audit(1.5:8): auid=4294967295 uid=0 pid=9 comm="worker" exe="/usr/bin/w" sig=31'
 SELINUX = 'audit: type=1400 audit(1.5:9): avc:  denied  { read } for  pid=9 comm="sshd" name="x" dev="sda2" ino=7'
 
 

@@ -98,7 +98,9 @@ def test_names_that_do_not_resolve_are_found(bad: NetworkReading) -> None:
 
 def test_a_second_address_is_found_unless_it_is_configured() -> None:
     second = replace(ENS3, addresses=("10.77.0.10/24", "10.77.0.99/24"))
-    given = {"/etc/systemd/network/10.network": ["[Match]", "Name=ens3", "Address=10.77.0.10/24", "Address = 10.77.0.99/24"]}
+    given = {
+        "/etc/systemd/network/10.network": ["[Match]", "Name=ens3", "Address=10.77.0.10/24", "Address = 10.77.0.99/24"]
+    }
 
     assert found(replace(GOOD, interfaces=(second,))) == [("network-ambiguous", "interface:ens3")]
     assert found(replace(GOOD, interfaces=(second,), files=given)) == []

@@ -9,14 +9,16 @@ from harness.examine import processes
 from harness.examine.processes import Process
 
 ANSWERS = {
-    "control groups": "look\n/proc/1/cgroup:0::/init.scope\n/proc/2/cgroup:0::/\n/proc/70/cgroup:0::/system.slice/a.service"
+    "control groups": "look\n/proc/1/cgroup:0::/init.scope\n/proc/2/cgroup:0::/\n"
+    "/proc/70/cgroup:0::/system.slice/a.service"
     "\n/proc/71/cgroup:1:name=systemd:/system.slice/b.service\n/proc/71/cgroup:0::/",
     "names of processes": "look\n/proc/1/comm:systemd\n/proc/2/comm:kthreadd\n/proc/70/comm:a\n/proc/71/comm:b",
     "parents of processes": "look\n/proc/1/status:PPid:\t0\n/proc/2/status:PPid:\t0\n/proc/70/status:PPid:\t1\n"
     "/proc/71/status:PPid:\t1",
     "programs of processes": "look\nlrwxrwxrwx 1 0 0 0 Nov 30 10:00 /proc/1/exe -> /usr/lib/systemd/systemd\n"
     "lrwxrwxrwx 1 0 0 0 Nov 30 10:00 /proc/70/exe -> /usr/bin/a b",
-    "open files": "look\n/proc/1/fd:\ntotal 0\nlrwx------ 1 0 0 64 Nov 30 10:00 0 -> /dev/null\n\n/proc/70/fd:\ntotal 0\n"
+    "open files": "look\n/proc/1/fd:\ntotal 0\nlrwx------ 1 0 0 64 Nov 30 10:00 0 -> /dev/null\n\n"
+    "/proc/70/fd:\ntotal 0\n"
     "lrwx------ 1 0 0 64 Nov 30 10:00 3 -> socket:[501]\nlrwx------ 1 0 0 64 Nov 30 10:00 4 -> anon_inode:[eventpoll]",
 }  # fmt: skip
 

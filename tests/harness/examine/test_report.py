@@ -35,7 +35,8 @@ def test_what_fails_fails_and_names_itself(definition: ImageDefinition) -> None:
     (finding,) = report(SWAPS, definition, TODAY).failing
 
     assert (finding.id, finding.path) == ("swap-in-use", "swap:/dev/zram0")
-    assert finding.cause and finding.next
+    assert finding.cause
+    assert finding.next
     assert str(HostFaulty(finding.as_verdict_finding())) == f"swap:/dev/zram0: {finding.what} [swap-in-use]"
 
 

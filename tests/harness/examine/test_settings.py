@@ -11,19 +11,12 @@ from harness.examine.settings import FileState, StateReading, Texts
 IDS = ("0123", "4-5", "6.12")
 
 
-def texts(**files: str) -> Texts:
-    """Names have __ for a slash: etc__sysctl.d__10."""
-    suffix = {"rules.d": ".rules"}
-    found = {}
-    for name, text in files.items():
-        path = "/" + name.replace("__", "/").replace("_d_", ".d/")
-        kind = path.rpartition("/")[0].rpartition("/")[2]
-        found[path + suffix.get(kind, ".conf")] = text.splitlines()
-    return Texts(files=found, ids=IDS)
+def texts(files: dict[str, str]) -> Texts:
+    return Texts(files={path: text.splitlines() for path, text in files.items()}, ids=IDS)
 
 
-def found(files: Texts, cards: dict[str, str] | None = None, **state: object) -> list[tuple[str, str]]:
-    judged = list(settings.judge(files, StateReading(**state), cards or {}))  # type: ignore[arg-type]
+def found(of: Texts, cards: dict[str, str] | None = None, **state: object) -> list[tuple[str, str]]:
+    judged = list(settings.judge(of, StateReading(**state), cards or {}))  # type: ignore[arg-type]
     assert {one.id for one in judged} <= {"setting-not-in-force"}
     return [(one.path, one.what) for one in judged]
 
@@ -44,8 +37,11 @@ def test_files_are_read_and_a_masked_one_has_no_lines() -> None:
 
 
 SYSCTL = texts(
-    usr__lib__sysctl_d_10="kernel.a = 1\nnet.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n-kernel.none = 1",
-    etc__sysctl_d_20="# ours\nkernel.a = 0x10\nnet/ipv4/conf/ens3.7/forwarding = 1\nkernel.b = 1  2",
+    {
+        "/usr/lib/sysctl.d/10.conf": "kernel.a = 1\nnet.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"
+        "-kernel.none = 1",
+        "/etc/sysctl.d/20.conf": "# ours\nkernel.a = 0x10\nnet/ipv4/conf/ens3.7/forwarding = 1\nkernel.b = 1  2",
+    }
 )
 IN_FORCE = {
     "/proc/sys/kernel/a": "16",
@@ -79,7 +75,7 @@ def test_a_setting_that_the_kernel_lacks_is_found() -> None:
 
 
 def test_a_module_that_is_not_loaded_is_found() -> None:
-    files = texts(etc__modules_load_d_ours="br_netfilter\nvhost-net")
+    files = texts({"/etc/modules-load.d/ours.conf": "br_netfilter\nvhost-net"})
 
     assert found(files, modules=frozenset({"br_netfilter", "vhost_net"})) == []
     assert [what for _, what in found(files, modules=frozenset({"vhost_net"}))] == [
@@ -88,8 +84,12 @@ def test_a_module_that_is_not_loaded_is_found() -> None:
 
 
 TMPFILES = texts(
-    usr__lib__tmpfiles_d_a="d /run/a 0750 root adm 10d\nL /etc/b - - - - /run/b\nf+ /run/%m 0600 - - - text\nx /tmp/keep",
-    usr__lib__tmpfiles_d_b="z /run/a 0770 - -\nd /run/*/x\nd /run/%i\nr! /run/gone",
+    {
+        "/usr/lib/tmpfiles.d/a.conf": "d /run/a 0750 root adm 10d\nL /etc/b - - - - /run/b\n"
+        "f+ /run/%m 0600 - - - text\n"
+        "x /tmp/keep",
+        "/usr/lib/tmpfiles.d/b.conf": "z /run/a 0770 - -\nd /run/*/x\nd /run/%i\nr! /run/gone",
+    }
 )
 MADE = {
     "/run/a": FileState(kind="directory", mode=0o770, user="root", group="adm"),
@@ -120,10 +120,12 @@ def test_a_path_that_is_not_as_made_is_found(path: str, state: FileState | None)
 
 
 RULES = texts(
-    etc__udev__rules_d_70='KERNEL=="kvm", GROUP="kvm", MODE="0660"\n'
-    'SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="52:54:00:00:00:01", NAME="uplink"\n'
-    'KERNEL=="sdb", ENV{X}=="1", MODE="0600"\n# KERNEL=="null", MODE="0600"\n'
-    'KERNEL=="ttyS1", SYMLINK+="shell"'
+    {
+        "/etc/udev/rules.d/70.rules": 'KERNEL=="kvm", GROUP="kvm", MODE="0660"\n'
+        'SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="52:54:00:00:00:01", NAME="uplink"\n'
+        'KERNEL=="sdb", ENV{X}=="1", MODE="0600"\n# KERNEL=="null", MODE="0600"\n'
+        'KERNEL=="ttyS1", SYMLINK+="shell"'
+    }
 )
 DEVICES = {
     "/dev/kvm": FileState(kind="character special file", mode=0o660, user="root", group="kvm"),

@@ -29,7 +29,9 @@ SSHD, SYSTEMD = (
 )
 
 
-def judged(*listening: Socket, processes: tuple[Process, ...] = (), declared: tuple[str, ...] = ()) -> list[LintFinding]:
+def judged(
+    *listening: Socket, processes: tuple[Process, ...] = (), declared: tuple[str, ...] = ()
+) -> list[LintFinding]:
     units = {
         "report.socket": UnitRow(id="report.socket", listen="0.0.0.0:8000 (Stream)"),
         "ssh.socket": UnitRow(id="ssh.socket", listen="0.0.0.0:22 (Stream) [::]:22 (Stream)"),

@@ -49,7 +49,9 @@ def test_a_superblock_is_read() -> None:
 
 
 def test_swaps_are_read() -> None:
-    text = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0  partition 1048572 12 100\n/data/swap\\040file file 99 0 -2"
+    text = (
+        "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0  partition 1048572 12 100\n/data/swap\\040file file 99 0 -2"
+    )
 
     assert storage.parse_swaps({"swaps": text}) == (
         Swap(name="/dev/zram0", kind="partition", used_kib=12),

@@ -59,7 +59,9 @@ def test_units_are_read_by_all_names() -> None:
 
 
 def test_links_are_read() -> None:
-    links = "look\n/etc/systemd/system/multi-user.target.wants/ssh.service\n/run/systemd/generator/a.mount.requires/b.swap"
+    links = (
+        "look\n/etc/systemd/system/multi-user.target.wants/ssh.service\n/run/systemd/generator/a.mount.requires/b.swap"
+    )
 
     assert units.parse_wanted({"enabled units": links}) == (
         ("multi-user.target", "ssh.service"),
@@ -89,7 +91,9 @@ def test_a_unit_that_a_condition_skipped_is_found_with_the_condition() -> None:
 
 @pytest.mark.parametrize("condition", ["ConditionVirtualization=!vm", "ConditionFirstBoot=yes"])
 def test_conditions_about_the_machine_are_in_order(condition: str) -> None:
-    assert not found(SKIPPED, says=(f"a.service - Do it was skipped because of an unmet condition check ({condition}).",))
+    assert not found(
+        SKIPPED, says=(f"a.service - Do it was skipped because of an unmet condition check ({condition}).",)
+    )
 
 
 @pytest.mark.parametrize(
