@@ -27,6 +27,8 @@ _IDS = Probe("ids", "cat /etc/machine-id && cat /proc/sys/kernel/random/boot_id 
 PROBES = (_NAMES, _TEXTS, _IDS)
 
 _MADE = "dDvqQfFLpcbzZ"
+_REMOVED = ("/run/nologin",)
+"""What systemd makes early and removes when a host is ready."""
 _MODE = re.compile(r"[:~]*([0-7]{3,4})")
 _SPECIFIER = re.compile(r"%(.)")
 _FOLDER_OF = {
@@ -156,7 +158,7 @@ def _tmpfiles(texts: Texts) -> Iterator[Wanted]:
             words = shlex.split(line)
         except ValueError:
             continue
-        if len(words) < 2 or words[0][0] not in _MADE or "-" in words[0] or "?" in words[0] or "$" in words[0]:
+        if len(words) < 2 or words[0][0] not in _MADE or set("-?^") & set(words[0]) or words[1] in _REMOVED:
             continue
         kind, path = words[0][0], words[1]
         if set(_SPECIFIER.findall(path)) - set(specifiers) or any(letter in path for letter in "*?["):
@@ -226,7 +228,8 @@ def state_probes(texts: Texts) -> list[Probe]:
     """What to ask so that `judge_settings` can compare."""
     settings, _ = _settings(texts)
     keys = " ".join(dict.fromkeys(_pattern(f"/proc/sys/{one.key}") for one in settings))
-    wanted = list(_wanted(texts))[:_MOST]
+    wanted = list(_wanted(texts).values())[:_MOST]
+    files, links = ([one.path for one in wanted if (one.kind == "L") is is_link] for is_link in (False, True))
     devices = [f"/dev/{name}" for rule in _rules(texts) if (name := rule.value("KERNEL", "=="))]
     devices += [f"/dev/{name}" for rule in _rules(texts) for name in rule.value("SYMLINK", "+=", "=").split()]
     stat = "stat -c '%F|%a|%U|%G|%n'"
@@ -234,8 +237,10 @@ def state_probes(texts: Texts) -> list[Probe]:
     if any(_modules(texts)):
         listed = "cat /proc/modules && cat /lib/modules/$(uname -r)/modules.builtin"
         found.append(Probe("modules of the kernel", f"echo look\n{listed}"))
-    if wanted:
-        found.append(Probe("files of tmpfiles.d", some(f"{stat} -L {shlex.join(wanted)}")))
+    if files:
+        found.append(Probe("files of tmpfiles.d", some(f"{stat} -L {shlex.join(files)}")))
+    if links:
+        found.append(Probe("links of tmpfiles.d", some(f"{stat} {shlex.join(links)}")))
     if devices:
         found.append(Probe("devices of udev", some(f"{stat} {' '.join(map(_pattern, dict.fromkeys(devices)))}")))
     return found
@@ -255,7 +260,7 @@ def parse_state(answers: Mapping[str, str]) -> StateReading:
     return StateReading(
         values={path: " ".join(" ".join(rows).split()) for path, rows in by_file(lines("values of sysctl")).items()},
         modules=frozenset(map(_module_of, lines("modules of the kernel"))),
-        files=dict(map(_file_state, lines("files of tmpfiles.d"))),
+        files=dict(map(_file_state, [*lines("files of tmpfiles.d"), *lines("links of tmpfiles.d")])),
         devices=dict(map(_file_state, lines("devices of udev"))),
     )
 

@@ -88,12 +88,14 @@ TMPFILES = texts(
         "/usr/lib/tmpfiles.d/a.conf": "d /run/a 0750 root adm 10d\nL /etc/b - - - - /run/b\n"
         "f+ /run/%m 0600 - - - text\n"
         "x /tmp/keep",
-        "/usr/lib/tmpfiles.d/b.conf": "z /run/a 0770 - -\nd /run/*/x\nd /run/%i\nr! /run/gone",
+        "/usr/lib/tmpfiles.d/b.conf": "z /run/a 0770 - -\nd /run/*/x\nd /run/%i\nr! /run/gone\nf+! /run/nologin 0644\n"
+        "f^ /etc/hosts - - - - network.hosts\nd- /root 0700\nd$ /run/b 0755",
     }
 )
 MADE = {
     "/run/a": FileState(kind="directory", mode=0o770, user="root", group="adm"),
     "/etc/b": FileState(kind="regular file", mode=0o644, user="root", group="root"),
+    "/run/b": FileState(kind="directory", mode=0o755, user="root", group="root"),
     "/run/0123": FileState(kind="regular file", mode=0o600, user="root", group="root"),
 }
 
