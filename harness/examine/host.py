@@ -57,6 +57,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
     facts |= ask(
         channel,
         [
+            *units.inactive_probe(facts),
             *storage.superblock_probes(mounts),
             *settings.state_probes(texts),
             *access.gained_probe(mounts),

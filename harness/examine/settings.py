@@ -163,6 +163,8 @@ def _tmpfiles(texts: Texts) -> Iterator[Wanted]:
         kind, path = words[0][0], words[1]
         if set(_SPECIFIER.findall(path)) - set(specifiers) or any(letter in path for letter in "*?["):
             continue
+        if path.startswith("/dev/"):  # udev decides
+            continue
         path = _SPECIFIER.sub(lambda found: specifiers[found[1]].replace("-", ""), path).rstrip("/")
         if path in seen and kind not in "zZ":
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,11 +19,14 @@ _PROPERTIES = (
     "ConditionTimestampMonotonic", "AssertResult", "InactiveExitTimestampMonotonic", "Listen", "LimitNOFILESoft",
     "TasksMax", "TasksCurrent",
 )  # fmt: skip
+_ASKED = " ".join(f"-p {name}" for name in _PROPERTIES)
 _UNITS = Probe(
     "units",
-    "systemctl show '*.service' '*.socket' '*.timer' '*.path' '*.mount' '*.automount' '*.swap' '*.scope' '*.target' "
-    + " ".join(f"-p {name}" for name in _PROPERTIES),
+    f"systemctl show {_ASKED} "
+    "'*.service' '*.socket' '*.timer' '*.path' '*.mount' '*.automount' '*.swap' '*.scope' '*.target'",
 )
+"""systemctl(1): a pattern stands for the units that are loaded and not inactive."""
+_INACTIVE = "inactive units"
 _WANTED = Probe(
     "enabled units",
     some("ls -d /etc/systemd/system/*.wants/* /etc/systemd/system/*.requires/* /etc/systemd/system/*.upholds/* "
@@ -66,9 +70,17 @@ class UnitRow:
     tasks: str = ""
 
 
+def inactive_probe(answers: Mapping[str, str]) -> list[Probe]:
+    """What to ask about the enabled units that are not in the answers to `PROBES`; nothing if all are."""
+    rows = read(answers, _UNITS, _rows)
+    names = dict.fromkeys(unit for _, unit in parse_wanted(answers) if unit not in rows)
+    return [Probe(_INACTIVE, f"systemctl show {_ASKED} -- {shlex.join(names)}")] if names else []
+
+
 def parse(answers: Mapping[str, str]) -> dict[str, UnitRow]:
-    """All loaded units, by each of their names."""
-    return read(answers, _UNITS, _rows)
+    """All units that are not inactive, and the enabled ones, by each of their names."""
+    inactive = read(answers, Probe(_INACTIVE, "systemctl show"), _rows) if _INACTIVE in answers else {}
+    return inactive | read(answers, _UNITS, _rows)
 
 
 def _rows(text: str) -> dict[str, UnitRow]:

@@ -168,9 +168,7 @@ FAULTS = {
     ),
     "tasks": Fault("systemctl set-property --runtime ssh.service TasksMax=8", "limit-too-low", "unit:ssh"),
     "nologin": Fault("touch /run/nologin", "login-refused", "/run/nologin"),
-    "ping": Fault(
-        "setcap -r /usr/bin/ping; sysctl -w net.ipv4.ping_group_range='1 0'", "ping-refused", "/usr/bin/ping"
-    ),
+    "ping": Fault("sysctl -w net.ipv4.ping_group_range='1 0'", "ping-refused", "/usr/bin/ping"),
     "su": Fault("chmod u-s /usr/bin/su", "setid-lost", "/usr/bin/su"),
     "setuid": Fault(
         "cp /usr/bin/id /usr/local/bin/who-am-i; chmod u+s /usr/local/bin/who-am-i",

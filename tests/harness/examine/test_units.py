@@ -58,6 +58,18 @@ def test_units_are_read_by_all_names() -> None:
     assert not rows["ssh.socket"].was_checked
 
 
+def test_enabled_units_that_are_inactive_are_asked_by_name() -> None:
+    wants = "look\n/etc/systemd/system/a.target.wants/ssh.service\n/etc/systemd/system/a.target.wants/-.x.service"
+    answers = {"units": SHOWN, "enabled units": wants}
+    (probe,) = units.inactive_probe(answers)
+
+    assert probe.command.endswith(" -- -.x.service")
+    gone = SHOWN.replace("ssh", "-.x").replace("=active", "=inactive")
+    assert units.parse({**answers, probe.name: gone})["-.x.service"].active == "inactive"
+    assert units.parse(answers)["ssh.service"].active == "active"
+    assert units.inactive_probe({**answers, "enabled units": "look"}) == []
+
+
 def test_links_are_read() -> None:
     links = (
         "look\n/etc/systemd/system/multi-user.target.wants/ssh.service\n/run/systemd/generator/a.mount.requires/b.swap"
