@@ -34,10 +34,9 @@ _WANTED = Probe(
 )  # fmt: skip
 PROBES = (_UNITS, _WANTED)
 
-_SKIPPED = re.compile(
-    r"(?P<unit>\S+\.\w+)\b.* (?:was )?skipped because .*\((?P<condition>Condition\w+)=(?P<value>.*)\)"
-)
-"""systemd ≥ 249, src/core/unit.c; the description of the unit comes behind its name."""
+_SKIPPED = re.compile(r"^(?P<unit>\S+\.\w+)\b.*\bskipped\b.*?\b(?P<condition>Condition\w+)=(?P<value>[^)]*)")
+"""systemd ≥ 249, src/core/job.c: "… was skipped because of an unmet condition check (…)", since 257 "… skipped, unmet
+condition check …"; the description of the unit comes behind its name."""
 _NOT_OF_THE_IMAGE = (
     "ConditionFirstBoot", "ConditionNeedsUpdate", "ConditionVirtualization", "ConditionACPower", "ConditionFirmware",
     "ConditionCPUFeature", "ConditionArchitecture", "ConditionMemory", "ConditionCPUs",
@@ -157,7 +156,7 @@ def _why_nothing(unit: str, target: str, row: UnitRow | None, skip: re.Match[str
         return f"{target} wants it, and there is no such unit", ""
     if row.load == "masked" or row.active != "inactive" or unit.endswith((".target", ".slice")):
         return "", ""
-    if not row.meets_asserts:
+    if row.was_checked and row.meets_conditions and not row.meets_asserts:
         return "it was not started: an assertion of it is not met", ""
     if row.was_checked and not row.meets_conditions:
         condition = skip["condition"] if skip else ""

@@ -38,7 +38,7 @@ AssertResult=no
 InactiveExitTimestampMonotonic=0
 Listen=0.0.0.0:22 (Stream)
 Listen=[::]:22 (Stream)"""
-SKIPPED = UnitRow(id="a.service", active="inactive", meets_conditions=False, was_started=False)
+SKIPPED = UnitRow(id="a.service", active="inactive", meets_conditions=False, meets_asserts=False, was_started=False)
 TARGET = UnitRow(id="multi-user.target")
 SAYS = "a.service - Do it was skipped because of an unmet condition check (ConditionPathExists=/etc/a.conf)."
 
@@ -94,8 +94,13 @@ def test_units_that_run_ran_wait_or_are_masked_are_in_order() -> None:
     assert not found(UnitRow(id="a.service"), UnitRow(id="waits.service", active="activating", sub="start"))
 
 
-def test_a_unit_that_a_condition_skipped_is_found_with_the_condition() -> None:
-    ((name, path, what),) = found(SKIPPED, says=(SAYS,))
+@pytest.mark.parametrize(
+    "says",
+    [SAYS, "a.service - Do it skipped, unmet condition check ConditionPathExists=/etc/a.conf"],
+    ids=["252", "257"],
+)
+def test_a_unit_that_a_condition_skipped_is_found_with_the_condition(says: str) -> None:
+    ((name, path, what),) = found(SKIPPED, says=(says,))
 
     assert (name, path) == ("unit-did-nothing", "unit:a.service")
     assert "ConditionPathExists=/etc/a.conf" in what
