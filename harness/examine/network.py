@@ -203,14 +203,16 @@ def _resolution(network: NetworkReading) -> Iterator[LintFinding]:
 
 
 def _addresses(interface: Interface, network: NetworkReading) -> Iterator[LintFinding]:
-    given = sum(_is_address(line) for path in network.files for line in network.files[path])
+    given = max((sum(map(_is_address, lines)) for lines in network.files.values()), default=0)
     if interface.is_card and len(interface.addresses) > max(1, given):
         what = f"it has {len(interface.addresses)} addresses: one is left over from the initrd, or was added by hand"
         yield fails("network-ambiguous", f"interface:{interface.name}", what, *interface.addresses)
 
 
 def _is_address(line: str) -> bool:
-    return line.replace(" ", "").startswith("Address=") and ":" not in line
+    """Of IPv4; 0.0.0.0 stands for one that is chosen: systemd.network(5)."""
+    setting = line.replace(" ", "")
+    return setting.startswith("Address=") and ":" not in setting and not setting.startswith("Address=0.0.0.0")
 
 
 def _gateways(routes: Sequence[Route]) -> Iterator[LintFinding]:

@@ -37,6 +37,7 @@ PROBES = (_UNITS, _WANTED)
 _SKIPPED = re.compile(r"^(?P<unit>\S+\.\w+)\b.*\bskipped\b.*?\b(?P<condition>Condition\w+)=(?P<value>[^)]*)")
 """systemd ≥ 249, src/core/job.c: "… was skipped because of an unmet condition check (…)", since 257 "… skipped, unmet
 condition check …"; the description of the unit comes behind its name."""
+_GIVEN_UP = re.compile(r"(?P<unit>\S+): Start request repeated too quickly")
 _NOT_OF_THE_IMAGE = (
     "ConditionFirstBoot", "ConditionNeedsUpdate", "ConditionVirtualization", "ConditionACPower", "ConditionFirmware",
     "ConditionCPUFeature", "ConditionArchitecture", "ConditionMemory", "ConditionCPUs",
@@ -136,10 +137,11 @@ def judge(
         if what and unit not in may_wait:
             about = [line for line in messages if row and row.id in line][-3:]
             yield fails("unit-did-nothing", f"unit:{unit}", what, evidence, *about)
+    given_up = {found["unit"] for line in messages if (found := _GIVEN_UP.match(line))}
     for row in {row.id: row for row in units.values()}.values():
         if row.id in may_wait:
             continue
-        if row.result == "start-limit-hit":
+        if row.result == "start-limit-hit" or (row.active == "failed" and row.id in given_up):
             yield fails("unit-never-ready", f"unit:{row.id}", "systemd gave it up: it was started too often")
         elif row.active == "activating" and row.id.endswith((".service", ".mount", ".path", ".socket")):
             what = f"it is still being started ({row.sub}), and the host counts as ready"

@@ -27,7 +27,10 @@ from harness.store.store import find_store
 MOST_ROUND_TRIPS = 12
 _UNIT = "/run/systemd/system"
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
-_STRAY = "setsid sh -c 'echo $$ >/sys/fs/cgroup/{}/cgroup.procs; exec sleep 9{}' >/dev/null 2>&1 </dev/null &"
+_STRAY = (
+    "setsid sh -c 'echo $$ >/sys/fs/cgroup/{0}/cgroup.procs; exec sleep 9{1}' >/dev/null 2>&1 </dev/null & "
+    "until pgrep -fx 'sleep 9{1}'; do sleep 0.2; done"
+)
 
 
 @dataclass(frozen=True)

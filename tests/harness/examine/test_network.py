@@ -102,7 +102,9 @@ def test_a_second_address_is_found_unless_it_is_configured() -> None:
         "/etc/systemd/network/10.network": ["[Match]", "Name=ens3", "Address=10.77.0.10/24", "Address = 10.77.0.99/24"]
     }
 
-    assert found(replace(GOOD, interfaces=(second,))) == [("network-ambiguous", "interface:ens3")]
+    unused = {f"/usr/lib/systemd/network/{name}": ["Address=0.0.0.0/24", "Address=0.0.0.0/28"] for name in ("a", "b")}
+
+    assert found(replace(GOOD, interfaces=(second,), files=unused)) == [("network-ambiguous", "interface:ens3")]
     assert found(replace(GOOD, interfaces=(second,), files=given)) == []
 
 

@@ -142,6 +142,13 @@ def test_a_unit_that_never_becomes_ready_is_found(row: UnitRow) -> None:
     ]
 
 
+def test_a_unit_that_was_started_too_often_keeps_the_result_of_its_last_start() -> None:
+    row = UnitRow(id="b.service", active="failed", sub="failed", result="exit-code")
+    says = ("b.service: Start request repeated too quickly.",)
+
+    assert [path for _, path, _ in found(UnitRow(id="a.service"), row, says=says)] == ["unit:b.service"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
