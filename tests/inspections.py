@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.examine.defences import defences
+from harness.examine.host import read_host
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
@@ -33,5 +35,7 @@ def inspections(machine: Any) -> Inspections:
         "snapshot": lambda: take_snapshot(channel),
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),
+        "defences": lambda: defences(channel),
+        "host": lambda: read_host(channel),
         "databases": lambda: formats(machine, paths),
     }

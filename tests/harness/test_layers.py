@@ -17,7 +17,7 @@ LAYERS = (
     ("lab", "build", "runs", "diff"),
     ("verdict", "report", "host", "lint", "fleet"),
     ("machine", "promotion"),
-    ("persistence", "replay", "pool"),
+    ("persistence", "replay", "pool", "examine"),
     ("cli", "plugin"),
 )
 """From the lowest to the highest. Later imports inside of functions count."""
