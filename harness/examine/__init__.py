@@ -1,4 +1,4 @@
-"""Examines a host that runs: whether what came up is fit for its work. The required check ``host``."""
+"""Examines a host that runs: whether what came up is fit for its work. The check ``host``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from harness.examine import access, clock, journal, network, processes, settings, sockets, storage, units
+from harness.examine.finding import HostFaulty
 from harness.examine.host import HostReading, read_host, unchecked
 from harness.guest.channel import Channel
-from harness.lint.finding import LintFailed, LintFinding, Severity, warns
+from harness.lint.finding import LintFinding, Severity, warns
 from harness.model.definition import Allowance, ImageDefinition
 
 __all__ = ["HostFaulty", "HostReading", "HostReport", "examine", "judge", "read_host"]
 
 _MOST_OF_ONE_KIND = 50
-
-
-class HostFaulty(LintFailed):
-    """A ready host has something that fails: ``finding`` is the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from harness.examine.texts import by_file, lines_of, some
+from harness.examine.texts import by_file
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 
-_FLAWS = Probe("flaws of the CPU", some("grep -aH '' /sys/devices/system/cpu/vulnerabilities/*"))
+_FLAWS = Probe("flaws of the CPU", "grep -aH '' /sys/devices/system/cpu/vulnerabilities/*")
 _LOCKDOWN = Probe(
     "lockdown", "[ -e /sys/kernel/security/lockdown ] || { echo absent; exit; }\ncat /sys/kernel/security/lockdown"
 )
@@ -26,7 +26,7 @@ def defences(channel: Channel) -> dict[str, str]:
     """By name: what the kernel does about each flaw of the CPU, its lockdown, its security modules, and the revision of
     the microcode; those that this kernel does not tell are left out. `ImageError` if a command fails."""
     answers = ask(channel, [_FLAWS, _LOCKDOWN, _MODULES, _CPU])
-    flaws = read(answers, _FLAWS, lambda text: by_file(lines_of(text)))
+    flaws = read(answers, _FLAWS, lambda text: by_file(text.splitlines()))
     found = {f"{_FLAW}{path.rpartition('/')[2]}": rows[0] for path, rows in flaws.items()}
     if lockdown := re.search(r"\[(\w+)\]", answers[_LOCKDOWN.name]):
         found["lockdown"] = lockdown[1]

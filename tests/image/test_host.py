@@ -22,9 +22,9 @@ def test_the_running_host_is_fit(
     for sentence in report.unchecked:
         run.add_unchecked(f"host: {sentence}")
     for finding in report.failing:
-        run.add_finding(finding.as_verdict_finding())
+        run.add_finding(finding.as_verdict_finding(shared_machine.spec.name))
     for finding in report.warning:
         run.add_note(f"host: {finding.path}: {finding.what} [{finding.id}]")
 
     if report.failing:
-        raise HostFaulty(report.failing[0].as_verdict_finding())
+        raise HostFaulty(report.failing[0].as_verdict_finding(shared_machine.spec.name))

@@ -32,7 +32,7 @@ class Answers(Channel):
 
 
 def test_defences_are_read() -> None:
-    flaws = "look\n/sys/devices/system/cpu/vulnerabilities/mds:Not affected"
+    flaws = "/sys/devices/system/cpu/vulnerabilities/mds:Not affected"
     read = defences(Answers(flaws, "none [integrity] confidentiality", "lockdown,apparmor", "microcode\t: 0xd6"))
 
     assert read == {
