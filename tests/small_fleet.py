@@ -25,8 +25,12 @@ def module(**info: str | tuple[str, ...]) -> bytes:
     at = 64
     names_at, table_at = at + len(modinfo), at + len(modinfo) + len(names)
     sections = [(0, 0, 0), (1, at, len(modinfo)), (10, names_at, len(names))]
-    head = b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, table_at, 0, 64, 56, 0, 64, 3, 2)
-    table = b"".join(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, place, size, 0, 0, 1, 0) for name, place, size in sections)
+    head = (
+        b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, table_at, 0, 64, 56, 0, 64, 3, 2)
+    )
+    table = b"".join(
+        struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, place, size, 0, 0, 1, 0) for name, place, size in sections
+    )
     return head + modinfo + names + table
 
 
@@ -137,7 +141,13 @@ WIFI = Device(
     bus="pci", id="8086:2725", driver="iwlwifi", module="iwlwifi", modalias=pci_modalias(0x8086, 0x2725, class_=0x0280)
 )
 HOST = FleetHost(
-    name="rack7", model="Dell R730", firmware="uefi", secure_boot=False, cpu_level=3, devices=(NIC, RAID), kernel_log="whole"
+    name="rack7",
+    model="Dell R730",
+    firmware="uefi",
+    secure_boot=False,
+    cpu_level=3,
+    devices=(NIC, RAID),
+    kernel_log="whole",
 )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _NAMES_SHOWN = 3
 _DESCRIPTION = """\
-Say from the files of a build which hosts it will not drive, before any rollout: by which network cards it will not boot,
-which devices will have no driver or no firmware, what changes, and what cannot be told from files. Nothing is booted.
+Say from the files of a build, before any rollout, which hosts it will not drive: which will not boot, which devices
+will have no driver or no firmware, what changes, and what cannot be told from files. Nothing is booted.
 
 Each FLEET is a file that bootproof hardware wrote on a host, or a folder of such files (*.toml).
 """
@@ -33,8 +33,8 @@ examples:
   bootproof fits nova-kvm fleet/ --previous nova-kvm@stable --tree /srv/images    only what this build loses
   bootproof fits out/ rack7.toml --json               all reasons for scripts, with all hosts
 
-exit status: 0 all hosts fit; 1 a host will not boot, or a device of it will not work; 4 no such build, or a file that is
-not read (the others are judged)
+exit status: 0 all hosts fit; 1 a host will not boot, or a device of it will not work; 4 no such build, or a file that
+is not read (the others are judged)
 """
 
 

@@ -38,8 +38,8 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, lint, fits, history, report, run, plan, push, merge, promote, streams,
-    attest, store, doctor, hardware, pool_host,
+    build, boot, replay, bisect, attach, explain, diff, lint, fits, history, report, run, plan, push, merge, promote,
+    streams, attest, store, doctor, hardware, pool_host,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."
 _EPILOG = """\

@@ -14,8 +14,8 @@ from harness.fleet.aliases import AliasIndex
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is loaded for a device: ``modules``, those of ``by_class`` for its class alone. ``refused`` maps modules that
-    match and are not loaded to the reason."""
+    """What is loaded for a device: ``modules``, those of ``by_class`` for its class alone. ``refused`` maps modules
+    that match and are not loaded to the reason."""
 
     modules: tuple[str, ...] = ()
     by_class: frozenset[str] = frozenset()
@@ -26,9 +26,9 @@ class Match:
 class DriverTree:
     """The modules of one file system, by name, each with the firmware files that it names.
 
-    ``aliases`` are "pattern module". ``absent`` maps a module that cannot be loaded to a module that it needs and that is
-    not there; ``blacklisted`` and ``blocked`` map a module to the file that says so. ``firmware`` are the files that the
-    kernel can load, without the ends of compressed ones; ``unusable`` maps others to the reason.
+    ``aliases`` are "pattern module". ``absent`` maps a module that cannot be loaded to a module that it needs and that
+    is not there; ``blacklisted`` and ``blocked`` map a module to the file that says so. ``firmware`` are the files that
+    the kernel can load, without the ends of compressed ones; ``unusable`` maps others to the reason.
     """
 
     modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -104,9 +104,9 @@ class DriverTree:
 class ImageDrivers:
     """What is known of an image: enough to say which devices it drives, nothing of the files themselves.
 
-    ``builtin`` are the drivers in the kernel's file with the firmware that they name; ``builtin_aliases`` are
-    "pattern module", and complete only if ``knows_builtin``. ``cpu_level`` is the level of x86-64 that its programs need,
-    0 if they do not say. ``is_netbooted``: the initrd brings up the network. ``data_in`` is where /data is mounted:
+    ``builtin`` are the drivers in the kernel's file with the firmware that they name; ``builtin_aliases`` are "pattern
+    module", and complete only if ``knows_builtin``. ``cpu_level`` is the level of x86-64 that its programs need, 0 if
+    they do not say. ``is_netbooted``: the initrd brings up the network. ``data_in`` is where /data is mounted:
     "initrd", "root", or "" for an image without.
     """
 

@@ -27,10 +27,10 @@ _COMPRESSED = (".xz", ".zst", ".gz")
 class Device:
     """One device. ``id`` and ``subsystem`` are "vendor:device" in hex, ``path`` is below /sys/devices.
 
-    ``module`` is that of the ``driver`` in use, empty if the kernel did not say. ``firmware`` are the files that the host
-    loaded for it, ``no_firmware`` those that the host lacks. ``upper`` are the modaliases of the disks behind it.
-    ``is_boot``: the host boots by this network card; ``has_data``: the disk for /data is behind it. ``is_exact`` is False
-    if the modalias is made of numbers of which some are not known.
+    ``module`` is that of the ``driver`` in use, empty if the kernel did not say. ``firmware`` are the files that the
+    host loaded for it, ``no_firmware`` those that the host lacks. ``upper`` are the modaliases of the disks behind it.
+    ``is_boot``: the host boots by this network card; ``has_data``: the disk for /data is behind it. ``is_exact`` is
+    False if the modalias is made of numbers of which some are not known.
     """
 
     bus: str
@@ -83,7 +83,8 @@ class BadHostFile(UsageError):
 def pci_modalias(
     vendor: int, device: int, subvendor: int = 0, subdevice: int = 0, *, class_: int = 0, interface: int = 0
 ) -> str:
-    """A PCI device's modalias (Linux, drivers/pci/pci-sysfs.c, modalias_show); ``class_`` has base class and subclass."""
+    """A PCI device's modalias (Linux, drivers/pci/pci-sysfs.c, modalias_show); ``class_`` has base class and
+    subclass."""
     numbers = f"v{vendor:08X}d{device:08X}sv{subvendor:08X}sd{subdevice:08X}"
     return f"pci:{numbers}bc{class_ >> 8:02X}sc{class_ & 0xFF:02X}i{interface:02X}"
 
@@ -191,8 +192,8 @@ def _devices(seen: dict[str, Any]) -> Iterator[Device]:
 
 @lru_cache(maxsize=20_000)
 def parse_device(line: str) -> Device:
-    """A line of ``devices``, as `bootproof hardware` writes it; `ValueError` for another. Keys of later versions are left
-    out."""
+    """A line of ``devices``, as `bootproof hardware` writes it; `ValueError` for another. Keys of later versions are
+    left out."""
     words = [unquote(word) if "%" in word else word for word in line.split()]
     bus, address = (*words[:2], "", "")[:2]
     known, flags = dict[str, str](), set[str]()

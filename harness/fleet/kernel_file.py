@@ -29,7 +29,7 @@ def read_kernel(head: bytes) -> KernelFile:
         (magic,) = struct.unpack_from("<H", head, optional)
         (directories,) = struct.unpack_from("<I", head, optional + 108)
         _, size = struct.unpack_from("<II", head, optional + 112 + 8 * _CERTIFICATES)
-    except struct.error:
+    except (struct.error, OverflowError):
         return KernelFile()
     return KernelFile(is_efi=magic == _PE32_PLUS, is_signed=directories > _CERTIFICATES and size > 0)
 

@@ -15,6 +15,7 @@ _NOTE, _PROPERTY = 4, 0x6474E553
 _GNU_PROPERTIES = 5
 _ISA_NEEDED = 0xC0008002
 """GNU_PROPERTY_X86_ISA_1_NEEDED (System V ABI, AMD64 supplement): bit 0 is x86-64, bit 1 x86-64-v2, and so on."""
+_DAMAGED = (struct.error, IndexError, ValueError, OverflowError)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 Info = dict[str, tuple[str, ...]]
@@ -43,7 +44,7 @@ def module_info(module: bytes) -> Info:
         for name, offset, size in _sections(module):
             if name == ".modinfo":
                 return info(module[offset : offset + size])
-    except (struct.error, IndexError, ValueError):
+    except _DAMAGED:
         pass
     return {}
 
@@ -75,7 +76,7 @@ def isa_level(program: bytes) -> int:
     """The level of x86-64 that ``program`` says it needs: 3 is x86-64-v3. 0 if it says nothing."""
     try:
         return max(_levels(program), default=0)
-    except (struct.error, IndexError):
+    except _DAMAGED:
         return 0
 
 

@@ -95,9 +95,16 @@ class Predictor:
     def __init__(self, drivers: ImageDrivers) -> None:
         self._drivers = drivers
         self._said = dict[Any, tuple[Prediction, ...]]()
+        self._of_device = dict[int, tuple[Device, tuple[Prediction, ...]]]()
 
     def about(self, host: FleetHost) -> tuple[Prediction, ...]:
         """All predictions, the gravest first, each once."""
+        order = {effect: place for place, effect in enumerate(Effect)}
+        found = sorted(self.kinds(host), key=lambda one: order[one.effect])
+        return tuple(replace(one, host=host.name) for one in found)
+
+    def kinds(self, host: FleetHost) -> tuple[Prediction, ...]:
+        """As `about`, without the host's name and in no order: the same objects for hosts of the same kind."""
         drivers, found = self._drivers, list[Prediction]()
         found += self._once(
             ("host", host.firmware, host.secure_boot, host.cpu_level, host.schema),
@@ -109,16 +116,31 @@ class Predictor:
         if drivers.data_in:
             found += self._about_boot(host, "disk", decided)
         for number, device in enumerate(host.devices):
-            said, before = self._device(device), decided.get(number, set())
-            found += [one for one in said if one.id not in before and "*" not in before] if before else said
+            said = self._device(device)
+            if before := decided.get(number):
+                found += [one for one in said if one.id not in before and "*" not in before]
+            else:
+                found += said
             if device.interfaces and device.names:
-                found += _about_names(drivers, host, device)
-        order = {effect: place for place, effect in enumerate(Effect)}
-        unique = dict.fromkeys(found)
-        return tuple(replace(one, host=host.name) for one in sorted(unique, key=lambda one: order[one.effect]))
+                found += self._once(
+                    ("names", device.title, device.interfaces, device.names),
+                    lambda device=device: tuple(_about_names(drivers, device)),  # type: ignore[misc]  # a default binds it now
+                )
+        return tuple({id(one): one for one in found}.values())
 
     def _device(self, device: Device) -> tuple[Prediction, ...]:
-        return self._once(_kind(device), lambda: tuple(_about_device(self._drivers, device)))
+        """Lines that are the same are one object (`parse_device`), by which most answers are found."""
+        known = self._of_device.get(id(device))
+        if known is None or known[0] is not device:
+            if len(self._of_device) >= _MOST_REMEMBERED:
+                self._of_device.clear()
+            said = self._once(_kind(device), lambda: tuple(_about_device(self._drivers, device)))
+            known = self._of_device[id(device)] = (device, said)
+        return known[1]
+
+    def _way(self, device: Device, role: str, is_end: bool) -> tuple[Prediction, ...]:
+        key = (role, is_end, _kind(device))
+        return self._once(key, lambda: tuple(_on_the_way(self._drivers, device, role, is_end)))
 
     def _once(self, key: Any, say: Callable[[], tuple[Prediction, ...]]) -> tuple[Prediction, ...]:
         found = self._said.get(key)
@@ -141,9 +163,7 @@ class Predictor:
             for number, device in enumerate(host.devices):
                 is_end = device is end
                 if is_end or (device.path and end.path.startswith(f"{device.path}/")):
-                    key = (role, is_end, _kind(device))
-                    said = self._once(key, lambda: tuple(_on_the_way(self._drivers, device, role, is_end)))  # noqa: B023  # called at once
-                    if said:
+                    if said := self._way(device, role, is_end):
                         is_all = any(one.effect is Effect.WILL_NOT_BOOT for one in said)
                         decided.setdefault(number, set()).update({"*"} if is_all else {one.id for one in said})
                     yield from said
@@ -152,7 +172,7 @@ class Predictor:
                 "nic": "the file does not say by which network card the host boots",
                 "disk": "the file does not say which controller the disk for /data hangs on",
             }[role]
-            yield not_told("host-not-told", "host", what)
+            yield from self._once(("end", role), lambda: (not_told("host-not-told", "host", what),))
 
 
 def _kind(device: Device) -> Any:
@@ -169,7 +189,8 @@ def _kind(device: Device) -> Any:
 def _about_cpu(drivers: ImageDrivers, host: FleetHost) -> Iterator[Prediction]:
     needed = drivers.cpu_level
     if needed > 1 and host.cpu_level is None:
-        yield not_told("host-not-told", "cpu", f"the image needs {_level(needed)}, and the file has no flags of the CPU")
+        what = f"the image needs {_level(needed)}, and the file has no flags of the CPU"
+        yield not_told("host-not-told", "cpu", what)
     elif host.cpu_level is not None and host.cpu_level < max(needed, 1):
         what = f"the image needs {_level(max(needed, 1))}, and the CPU has {_level(host.cpu_level)}"
         evidence = f"the C library or process 1 is marked as needing {_level(needed)}" if needed else ""
@@ -184,7 +205,8 @@ def _about_firmware(drivers: ImageDrivers, host: FleetHost) -> Iterator[Predicti
     if host.firmware != "uefi":
         return
     if not drivers.is_efi:
-        yield will_not_boot("kernel-not-efi", "uefi", "the host starts by UEFI, and the kernel has no part that UEFI starts")
+        what = "the host starts by UEFI, and the kernel has no part that UEFI starts"
+        yield will_not_boot("kernel-not-efi", "uefi", what)
     elif host.secure_boot and not drivers.is_signed:
         yield will_not_boot("kernel-unsigned", "secure boot", "Secure Boot is on, and the kernel has no signature")
     elif host.secure_boot:
@@ -204,7 +226,8 @@ def _about_file(host: FleetHost) -> Iterator[Prediction]:
 @dataclass(frozen=True, slots=True)
 class _Driven:
     """The answer for one device and some file systems: ``modules`` drive it; ``is_same``: the one in use is among them,
-    None if that cannot be told. ``is_unknown`` says why nothing is known; ``refused`` are reasons of those not loaded."""
+    None if that cannot be told. ``is_unknown`` says why nothing is known; ``refused`` are reasons of those not
+    loaded."""
 
     modules: tuple[str, ...] = ()
     is_same: bool | None = None
@@ -261,8 +284,8 @@ def _about_device(drivers: ImageDrivers, device: Device) -> Iterator[Prediction]
         yield not_told("driver-not-told", device.title, f"whether it has a driver: {driven.is_unknown}")
         return
     if not driven.modules:
-        cause = _why_out_of_tree(device)
-        yield lacks("device-undriven", device.title, "the image has no driver for it", *_why_none(device, driven), cause=cause)
+        cause, evidence = _why_out_of_tree(device), _why_none(device, driven)
+        yield lacks("device-undriven", device.title, "the image has no driver for it", *evidence, cause=cause)
         return
     if device.is_out_of_tree:
         what = f"the host drives it with {device.module}, built out of tree; the image has {', '.join(driven.modules)}"
@@ -296,17 +319,20 @@ def _on_the_way(drivers: ImageDrivers, device: Device, role: str, is_end: bool) 
     in_initrd = role == "nic" or drivers.data_in == "initrd"
     trees = (drivers.initrd,) if in_initrd else (drivers.initrd, drivers.root)
     place = "the initrd" if in_initrd else "the image"
+    nic = "the host boots by it" if is_end else "the card that the host boots by is behind it"
     name, why = {
-        "nic": ("boot-nic-undriven", "the host boots by it" if is_end else "the card that the host boots by is behind it"),
+        "nic": ("boot-nic-undriven", nic),
         "disk": ("boot-disk-undriven", "the disk for /data is behind it"),
     }[role]
     driven = _driven(drivers, device, trees)
     if driven.is_unknown:
-        yield not_told("driver-not-told", device.title, f"whether {place} has a driver for it: {driven.is_unknown}; {why}")
+        what = f"whether {place} has a driver for it: {driven.is_unknown}; {why}"
+        yield not_told("driver-not-told", device.title, what)
     elif not driven.modules:
         other = drivers.root.match(device.modalias).modules if in_initrd else ()
-        evidence = (f"the root file system has {', '.join(other)}",) if other else ()
-        yield will_not_boot(name, device.title, f"{place} has no driver for it; {why}", *_why_none(device, driven), *evidence)
+        more = (f"the root file system has {', '.join(other)}",) if other else ()
+        what = f"{place} has no driver for it; {why}"
+        yield will_not_boot(name, device.title, what, *_why_none(device, driven), *more)
     else:
         yield from _about_early_files(drivers, device, driven.modules, role, why)
     for upper in device.upper if is_end else ():
@@ -314,7 +340,8 @@ def _on_the_way(drivers: ImageDrivers, device: Device, role: str, is_end: bool) 
         is_listed = any(match.modules for match in matches) or "sd_mod" in drivers.builtin
         if upper.startswith("scsi:") and not is_listed:
             refused = (why for match in matches for why in match.refused.values())
-            yield will_not_boot(name, device.title, f"{place} has no driver for the disks behind it", f"modalias {upper}", *refused)
+            what = f"{place} has no driver for the disks behind it"
+            yield will_not_boot(name, device.title, what, f"modalias {upper}", *refused)
 
 
 # Firmware files
@@ -342,8 +369,8 @@ def _about_early_files(
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Files that are missing; ``why`` it cannot be told whether the device needs one, empty if it does. The driver starts
-    without if they are ``is_optional``."""
+    """Files that are missing; ``why`` it cannot be told whether the device needs one, empty if it does. The driver
+    starts without if they are ``is_optional``."""
 
     module: str
     files: tuple[str, ...]
@@ -407,7 +434,8 @@ def _named(drivers: ImageDrivers, module: str) -> tuple[str, ...]:
 
 
 def _has(name: str, named: tuple[str, ...], have: set[str], trees: tuple[DriverTree, ...]) -> bool:
-    """Whether the file ``name`` that a host loaded is there. Drivers print names in parts: without a folder or a prefix."""
+    """Whether the file ``name`` that a host loaded is there. Drivers print names in parts: without a folder or a
+    prefix."""
     return any(tree.has_firmware(name) for tree in trees) or any(_same(name, other) for other in named if other in have)
 
 
@@ -418,10 +446,11 @@ def _same(printed: str, name: str) -> bool:
 # Names of interfaces
 
 
-def _about_names(drivers: ImageDrivers, host: FleetHost, device: Device) -> Iterator[Prediction]:
+def _about_names(drivers: ImageDrivers, device: Device) -> Iterator[Prediction]:
     """Names by the default policy of udev: on board, by slot, by path (systemd.net-naming-scheme(7))."""
     by_place = dict(device.names)
     expected = by_place.get("onboard") or by_place.get("slot") or by_place.get("path") or ""
+    places = (f"names by its place: {', '.join(by_place.values())}",)
     by_kernel = "net.ifnames=0" in drivers.kernel_arguments
     for name in device.interfaces:
         is_by_kernel = _KERNEL_NAME.fullmatch(name) is not None
@@ -429,7 +458,7 @@ def _about_names(drivers: ImageDrivers, host: FleetHost, device: Device) -> Iter
             what = f"{name} will have a name of the kernel's: eth0, eth1, … in the order in which cards are found"
             yield changes("interface-renamed", device.title, what, "the kernel arguments have net.ifnames=0")
         elif not by_kernel and is_by_kernel and expected:
-            yield changes("interface-renamed", device.title, f"{name} will be {expected}", f"names by its place: {expected}")
+            yield changes("interface-renamed", device.title, f"{name} will be {expected}", *places)
         elif not by_kernel and not is_by_kernel and name not in by_place.values():
-            what = f"{name} is not a name by its place: a rule of the host made it, and whether the image has one is not known"
-            yield not_told("interface-not-told", device.title, what, f"names by its place: {', '.join(by_place.values())}")
+            what = f"{name} is not a name by its place: a rule of the host made it, and the image may have none"
+            yield not_told("interface-not-told", device.title, what, *places)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import BoundedSemaphore
 
 from harness.core import process, serialization
@@ -40,6 +39,7 @@ _TEXTS = re.compile(
     rf"(?:usr/)?lib/modules/[^/]+/(?:modules\.(?:{'|'.join(map(re.escape, _INDEXES))})|config)"
     rf"|(?:{'|'.join(FOLDERS)})/[^/]+\.conf|boot/config-.*|etc/fstab|(?:etc|usr/lib)/systemd/system/data\.mount"
 )
+_OF_DEPMOD = re.compile(r"(?:usr/)?lib/modules/([^/]+)/([^/]+)")
 _MODULE = re.compile(r"(?:usr/)?lib/modules/([^/]+)/.*\.ko(?:\.(?:xz|zst|gz))?")
 _PROGRAMS = re.compile(
     r"(?:usr/)?lib(?:64)?/(?:x86_64-linux-gnu/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-linux-x86-64\.so\.2|ld-2\.\d+\.so)"
@@ -54,7 +54,7 @@ _MOST_FIRMWARE = 100_000
 _BATCH_BYTES = 64 << 20
 _THREADS = 2
 """lzma and zlib release Python's lock."""
-_DRIVEN = re.compile(r"(?:pci|usb|virtio|vmbus|xen|mmc|acpi\*?|platform|scsi|hid|pnp|input|sdio|pcmcia|serio|ssb|bcma):")
+_DRIVEN = re.compile(r"(?:pci|usb|virtio|vmbus|xen|mmc|acpi\*?|platform|scsi):")
 """What may be the modalias of a device that a hardware profile lists."""
 _PERSIST = "usr/lib/persist/config"
 
@@ -88,12 +88,11 @@ def _read(artifacts: Artifacts) -> ImageDrivers:
     version = manifest.kernel_version
     with suppress(BootproofError, ValueError):
         version = version or kernel_version(artifacts.kernel)
-    with Look() as root:
-        root_files = visit_tree(artifacts.rootfs, root, algorithm="md5")
-    with Look() as initrd:
-        initrd_files = visit_initrd(artifacts.initrd, initrd, algorithm="md5")
-    seen = (Seen.of(root_files, root, version), Seen.of(initrd_files, initrd, version))
-    return image_drivers(manifest, version, *seen, head)
+    with Look() as look:
+        root = Seen.of(visit_tree(artifacts.rootfs, look, algorithm="md5"), look, version)
+    with Look() as look:
+        initrd = Seen.of(visit_initrd(artifacts.initrd, look, algorithm="md5"), look, version)
+    return image_drivers(manifest, version, root, initrd, head)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +122,9 @@ class Seen:
 
     def raw(self, name: str) -> bytes | None:
         for path, content in self.texts.items():
-            folder, _, last = path.rpartition("/")
-            if last == name and re.fullmatch(r"(?:usr/)?lib/modules/[^/]+", folder):
-                if self.version in ("", folder.rpartition("/")[2]):
-                    return content
+            found = _OF_DEPMOD.fullmatch(path)
+            if found and found[2] == name and self.version in ("", found[1]):
+                return content
         return None
 
 
@@ -207,9 +205,7 @@ def _data_in(manifest: Manifest, root: Seen, initrd: Seen) -> str:
     return "root" if has_unit or ["/data"] in mounts else ""
 
 
-def _tree(
-    seen: Seen, builtin: frozenset[str], suffixes: tuple[str, ...], blacklisted: Mapping[str, str]
-) -> DriverTree:
+def _tree(seen: Seen, builtin: frozenset[str], suffixes: tuple[str, ...], blacklisted: Mapping[str, str]) -> DriverTree:
     modules = {name: info.get("firmware", ()) for path, info in seen.modules.items() if (name := module_name(path))}
     listed = seen.text("modules.alias")
     rules = read_rules({path: text.decode("utf-8", "replace") for path, text in seen.texts.items()})
@@ -256,9 +252,7 @@ def _absent(seen: Seen, there: frozenset[str] | set[str]) -> dict[str, str]:
             for path, info in seen.modules.items()
             if (name := module_name(path))
         }
-    return {
-        name: missing[0] for name, all_ in needed.items() if (missing := [one for one in all_ if one not in there])
-    }
+    return {name: missing[0] for name, all_ in needed.items() if (missing := [one for one in all_ if one not in there])}
 
 
 def _firmware(seen: Seen, suffixes: tuple[str, ...]) -> tuple[set[str], dict[str, str]]:
@@ -309,7 +303,8 @@ def _named_firmware(files: Mapping[str, TreeFile]) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Look:
-    """Keeps what is needed of the files while they are read: `squashfs_tree.Visitor`. Modules are unpacked meanwhile."""
+    """Keeps what is needed of the files while they are read: `squashfs_tree.Visitor`. Modules are unpacked
+    meanwhile."""
 
     texts: dict[str, bytes] = field(default_factory=dict)
     levels: set[int] = field(default_factory=set)
@@ -362,7 +357,7 @@ class Look:
         self._unpacked |= dict(_unzstd(batch))
 
     def modules(self) -> dict[str, Info]:
-        """What each module says, by its path."""
+        """What each module says, by its path; to be asked for within the block."""
         if self._packed:
             self._unpack()
         return {**self._unpacked, **{path: future.result() for path, future in self._found.items()}}

@@ -79,6 +79,7 @@ class _Count:
     hosts: int = 0
     models: dict[str, Counter[str]] = field(default_factory=dict)
     found: dict[tuple[str, Effect, str, str], tuple[Prediction, list[str]]] = field(default_factory=dict)
+    same: dict[int, tuple[Prediction, list[str]]] = field(default_factory=dict)
     not_shown: int = 0
     in_use: set[str] = field(default_factory=set)
 
@@ -89,16 +90,29 @@ class _Count:
         effects = set[Effect]()
         for one in predictions:
             effects.add(one.effect)
-            key = (one.id, one.effect, one.device, one.what)
-            if key not in self.found and len(self.found) >= _MOST_REASONS:
+            known = self.same.get(id(one))
+            if known is None or known[0] is not one:
+                known = self._known(one)
+            if known is None:
                 self.not_shown += 1
-                continue
-            self.found.setdefault(key, (one, []))[1].append(host.name)
+            else:
+                known[1].append(host.name)
         counts["hosts"] += 1
         counts["boot"] += Effect.WILL_NOT_BOOT not in effects
         counts.update(effect.name.lower() for effect in effects)
         if len(self.in_use) < _MOST_REASONS:
             self.in_use.update(device.module for device in host.devices)
+
+    def _known(self, one: Prediction) -> tuple[Prediction, list[str]] | None:
+        """The row of a prediction; None if there are too many."""
+        key = (one.id, one.effect, one.device, one.what)
+        if key not in self.found and len(self.found) >= _MOST_REASONS:
+            return None
+        row = self.found.setdefault(key, (one, []))
+        if len(self.same) >= 10 * _MOST_REASONS:
+            self.same.clear()
+        self.same[id(one)] = (one, row[1])
+        return row
 
     def report(self, drivers: ImageDrivers, previous: ImageDrivers | None, unread: list[str]) -> FleetReport:
         order = {effect: place for place, effect in enumerate(Effect)}
@@ -137,7 +151,7 @@ def judge(places: Iterable[Path], drivers: ImageDrivers, previous: ImageDrivers 
 def _judge(
     places: Iterable[Path], drivers: ImageDrivers, previous: ImageDrivers | None
 ) -> tuple[FleetReport, frozenset[str]]:
-    about = Predictor(drivers).about if previous is None else _losses(Predictor(drivers), Predictor(previous))
+    about = Predictor(drivers).kinds if previous is None else _losses(Predictor(drivers), Predictor(previous))
     count, unread = _Count(), list[str]()
     for file in find_files(places):
         try:
@@ -151,14 +165,14 @@ def _judge(
     return count.report(drivers, previous, unread), frozenset(count.in_use)
 
 
-def _losses(new: Predictor, old: Predictor) -> Callable[[FleetHost], list[Prediction]]:
+def _losses(new: Predictor, old: Predictor) -> Callable[[FleetHost], Iterable[Prediction]]:
     """What a host loses: it did not lack the same before. What only cannot be told any more is no loss."""
 
     def about(host: FleetHost) -> list[Prediction]:
-        lost = [one for one in new.about(host) if one.effect in _LOSSES]
+        lost = [one for one in new.kinds(host) if one.effect in _LOSSES]
         if not lost:
             return lost
-        before = {(one.id, one.effect, one.device) for one in old.about(host)}
+        before = {(one.id, one.effect, one.device) for one in old.kinds(host)}
         return [one for one in lost if (one.id, one.effect, one.device) not in before]
 
     return about
@@ -166,8 +180,8 @@ def _losses(new: Predictor, old: Predictor) -> Callable[[FleetHost], list[Predic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetChange:
-    """What a fleet loses by an image: a value for decisions. ``problem`` is a sentence if the fleet could not be judged.
-    ``unused`` are the drivers that were dropped and that no host uses."""
+    """What a fleet loses by an image: a value for decisions. ``problem`` is a sentence if the fleet could not be
+    judged. ``unused`` are the drivers that were dropped and that no host uses."""
 
     problem: str = ""
     hosts: int = 0

@@ -329,8 +329,8 @@ def _device_lines(root: Path, disks: list[_Disk], cards: list[_Card], log: _Kern
     """A line a device: its bus and address, then words "key=value" of those that are known, and the words ``boot`` (the
     card that the host boots from) and ``data`` (the disk for /data is behind it).
 
-    Blanks and other characters that would end a word are percent-encoded. ``path`` is below /sys/devices, so a device is
-    behind another if its path begins with that one's.
+    Blanks and other characters that would end a word are percent-encoded. ``path`` is below /sys/devices, so a device
+    is behind another if its path begins with that one's.
     """
     top = (root / "sys/devices").resolve()
     entries = [
@@ -404,8 +404,8 @@ def _module(device: Path) -> str:
 
 
 def _disks_behind(root: Path, disks: Iterable[_Disk], places: set[Path]) -> dict[Path, list[tuple[_Disk, str]]]:
-    """The disks of each controller, which is the nearest of ``places`` above a disk, with the modalias of the disk's own
-    driver: that is the same for every controller of SCSI, so it is noted with the controller."""
+    """The disks of each controller, which is the nearest of ``places`` above a disk, with the modalias of the disk's
+    own driver: that is the same for every controller of SCSI, so it is noted with the controller."""
     found: dict[Path, list[tuple[_Disk, str]]] = {}
     for disk in disks:
         upper = ""

@@ -56,8 +56,8 @@ class Budget:
 class StreamRules:
     """What one stream requires of a build.
 
-    Of ``checks``, those in ``not_applicable`` may be not applicable to it, all others must have passed. ``fleet`` is the
-    folder of hosts that must lose nothing, relative to the policy's file; empty for none.
+    Of ``checks``, those in ``not_applicable`` may be not applicable to it, all others must have passed. ``fleet`` is
+    the folder of hosts that must lose nothing, relative to the policy's file; empty for none.
     """
 
     checks: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ class Refusal:
 def refusals(
     rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: datetime, fleet: FleetChange | None = None
 ) -> Iterator[Refusal]:
-    """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build, ``fleet`` what
-    the rules' fleet loses by ``new``."""
+    """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build, ``fleet``
+    what the rules' fleet loses by ``new``."""
     verdict, command = new.verdict, _command(rules, new.verdict)
     if partial := [run for run in new.runs if run.is_partial]:
         yield from map(_partial, partial)
@@ -251,8 +251,8 @@ def _about_fleet(rules: StreamRules, fleet: FleetChange, at: datetime) -> Iterat
         yield Refusal(why=fleet.problem, remedy=remedy)
     for loss in fleet.losses:
         if not any(waiver.finding == loss.id and waiver.where in loss.device for waiver in _in_force(rules, at)):
-            remedy = f"{loss.next or 'fix the image'}; or waive {loss.id!r} in the policy with a name, a reason and a date"
-            yield Refusal(why=_lost(loss), remedy=remedy)
+            waive = f"waive {loss.id!r} in the policy with a name, a reason and a date"
+            yield Refusal(why=_lost(loss), remedy=f"{loss.next or 'fix the image'}; or {waive}")
 
 
 def _lost(loss: Reason) -> str:

@@ -48,10 +48,13 @@ def write_fleet(folder: Path, hosts: int) -> None:
     for number in range(hosts):
         model = number % _MODELS
         rows = "\n".join(models[model])
-        disks = "\n".join('\n# sda: a disk, megaraid_sas\n[[disk]]\nbus = "megasas"\nsize_gib = 4000\nrole = "blank"' for _ in range(8))
+        disks = "\n".join(
+            '\n# sda: a disk, megaraid_sas\n[[disk]]\nbus = "megasas"\nsize_gib = 4000\nrole = "blank"'
+            for _ in range(8)
+        )
         (folder / f"host{number:05}.toml").write_text(
             f'schema = 2\ndescription = "Vendor Model {model}"\nfirmware = "uefi"\ncpus = 64\n'
-            f"memory_mib = {257_000 + number}\n{disks}\n\n# eno1: ixgbe\n[[nic]]\nmodel = \"e1000e\"\ndhcp = true\n\n"
+            f'memory_mib = {257_000 + number}\n{disks}\n\n# eno1: ixgbe\n[[nic]]\nmodel = "e1000e"\ndhcp = true\n\n'
             f'[seen]\nbios = "2.{model}"\ncpu = "A CPU of 64 cores at 2.10GHz"\ncpu_signature = "GenuineIntel 6-85-7"\n'
             f'cpu_level = 4\nmicrocode = "0x5003604"\nkernel = "6.1.0-30-amd64"\n'
             f'kernel_arguments = "BOOT_IMAGE=/vmlinuz root=live:http://10.0.0.1/x console=ttyS0 host={number}"\n'

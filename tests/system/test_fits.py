@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a plant is one line
 """Planted hosts against the files of `base`: `bootproof fits` names each fault, and nothing on a host that boots it.
 
 Planted images are values: what is known of `base`, with changes. Nothing is booted but what compares predictions with
@@ -35,7 +36,13 @@ DISK = Device(
 GOOD = FleetHost(
     name="good", firmware="uefi", secure_boot=False, cpu_level=3, devices=(BRIDGE, NIC, DISK), kernel_log="whole"
 )
-RAID = replace(DISK, id="1000:005d", driver="megaraid_sas", module="megaraid_sas", modalias=pci_modalias(0x1000, 0x5D, class_=0x0104))
+RAID = replace(
+    DISK,
+    id="1000:005d",
+    driver="megaraid_sas",
+    module="megaraid_sas",
+    modalias=pci_modalias(0x1000, 0x5D, class_=0x0104),
+)
 IGB = Device(
     bus="pci", id="8086:10c9", driver="igb", module="igb", modalias=pci_modalias(0x8086, 0x10C9, class_=0x0200)
 )
@@ -54,7 +61,9 @@ def test_the_cloud_kernel_of_base_drives_a_virtual_machine(drivers: ImageDrivers
 
 def plants(drivers: ImageDrivers) -> dict[str, tuple[str, ImageDrivers, FleetHost]]:
     """Each with the prediction that it must give."""
-    needy = replace(drivers.root, modules={**drivers.root.modules, "virtio_net": ("a.bin", "b.bin")}, firmware=("a.bin",))
+    needy = replace(
+        drivers.root, modules={**drivers.root.modules, "virtio_net": ("a.bin", "b.bin")}, firmware=("a.bin",)
+    )
     without = replace(needy, firmware=())
     return {
         "a card of a server": ("boot-nic-undriven", drivers, with_devices(replace(IGB, is_boot=True), DISK)),

@@ -76,7 +76,9 @@ def test_json_has_all_hosts(build: Path, fleet: Path, capsys: pytest.CaptureFixt
     ]
 
 
-def test_hosts_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hosts_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = known(tmp_path, monkeypatch, "good", drivers())
 
     assert main(["fits", str(good), str(fleet / "r0.toml")]) == 0
@@ -111,7 +113,9 @@ def test_bad_input_is_a_sentence_each_and_the_others_are_judged(
     assert len(printed.err.splitlines()) == 1
 
 
-def test_a_build_that_is_not_there_is_a_sentence(fleet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_that_is_not_there_is_a_sentence(
+    fleet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
 
     assert main(["fits", "none", str(fleet)]) == 4

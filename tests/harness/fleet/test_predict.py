@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a plant is one line
 """Each kind of fault is planted in a small image or a host, and predicted; the good pair has no prediction."""
 
 from __future__ import annotations
@@ -116,10 +117,14 @@ def test_a_driver_behind_which_the_card_is_counts_too() -> None:
 
 
 def test_a_built_in_driver_counts_by_its_name_and_by_its_aliases() -> None:
-    ahci = replace(RAID, id="8086:2922", driver="ahci", module="ahci", modalias=pci_modalias(0x8086, 0x2922, class_=0x0106))
+    ahci = replace(
+        RAID, id="8086:2922", driver="ahci", module="ahci", modalias=pci_modalias(0x8086, 0x2922, class_=0x0106)
+    )
     assert predict(drivers(), replace(HOST, devices=(NIC, ahci))) == ()
 
-    builtin = {f"{MODULES}/modules.builtin.modinfo": "lone.alias=pci:v000010ECd00008139sv*sd*bc*sc*i*\0lone.license=GPL\0"}
+    builtin = {
+        f"{MODULES}/modules.builtin.modinfo": "lone.alias=pci:v000010ECd00008139sv*sd*bc*sc*i*\0lone.license=GPL\0"
+    }
     card = replace(NIC, id="10ec:8139", driver="", module="", modalias=pci_modalias(0x10EC, 0x8139, class_=0x0200))
     assert predict(drivers(both=builtin), replace(HOST, devices=(card, RAID))) == ()
     assert said(drivers(), replace(HOST, devices=(card, RAID))) == {("boot-nic-undriven", WILL_NOT)}
@@ -130,7 +135,12 @@ def test_aliases_of_modules_count_where_the_index_is_missing() -> None:
     without = {f"{MODULES}/modules.alias": None, f"{MODULES}/modules.dep": None}
     disks = module(alias=("pci:v00001000d0000005Dsv*sd*bc*sc*i*", "scsi:t-0x00*"))
     for pack, end in ((bytes, ""), (lzma.compress, ".xz")):
-        changed = {**without, f"{KO}/e1000e.ko": None, f"{KO}/e1000e.ko{end}": pack(own), f"{KO}/megaraid_sas.ko": disks}
+        changed = {
+            **without,
+            f"{KO}/e1000e.ko": None,
+            f"{KO}/e1000e.ko{end}": pack(own),
+            f"{KO}/megaraid_sas.ko": disks,
+        }
         changed |= {f"{KO}/sd_mod.ko": module(alias="scsi:t-0x00*")}
         assert predict(drivers(both=changed), HOST) == ()
     needs = {**without, f"{KO}/e1000e.ko": module(alias="pci:v00008086d000010D3sv*sd*bc*sc*i*", depends="ptp,pps-core")}
@@ -172,7 +182,9 @@ def test_firmware_that_the_root_lacks_is_missing() -> None:
     lost = {f"{FW}/bnx2x/bnx2x-e2-7.13.21.0.fw": None}
 
     assert said(drivers(both=lost), on(BNX2X)) == {("driver-firmware-missing", MISSING)}
-    assert said(drivers(initrd=lost), on(BNX2X)) == {("firmware-not-told", NOT_TOLD)}  # the root has it, perhaps too late
+    assert said(drivers(initrd=lost), on(BNX2X)) == {
+        ("firmware-not-told", NOT_TOLD)
+    }  # the root has it, perhaps too late
 
 
 E2 = f"{FW}/bnx2x/bnx2x-e2-7.13.21.0.fw"
@@ -191,7 +203,11 @@ READ: dict[str, Mapping[str, Content]] = {
 }  # fmt: skip
 UNREAD: dict[str, Mapping[str, Content]] = {
     "zstd, which the kernel does not read": {E2: None, f"{E2}.zst": "x"},
-    "xz, which the kernel does not read": {E2: None, f"{E2}.xz": "x", CONFIG: "# CONFIG_FW_LOADER_COMPRESS is not set\n"},
+    "xz, which the kernel does not read": {
+        E2: None,
+        f"{E2}.xz": "x",
+        CONFIG: "# CONFIG_FW_LOADER_COMPRESS is not set\n",
+    },
     "a link to nothing": {E2: ("->", "gone.fw")},
     "a link loop": {E2: ("->", "bnx2x-e2-7.13.21.0.fw")},
     "an empty file": {E2: ""},
@@ -218,7 +234,9 @@ def test_alternatives_of_which_some_are_there_cannot_be_told() -> None:
     assert predict(drivers(), on(WIFI)) == ()
     assert said(drivers(both=one), on(WIFI)) == {("firmware-not-told", NOT_TOLD)}
     assert said(drivers(both=both), on(WIFI)) == {("driver-firmware-missing", MISSING)}
-    assert said(drivers(both=both), on(replace(WIFI, no_firmware=("iwlwifi-a0-72.ucode",)))) == {("firmware-not-told", NOT_TOLD)}
+    assert said(drivers(both=both), on(replace(WIFI, no_firmware=("iwlwifi-a0-72.ucode",)))) == {
+        ("firmware-not-told", NOT_TOLD)
+    }
 
 
 def test_a_name_that_a_driver_prints_in_part_is_recognized() -> None:
@@ -273,12 +291,17 @@ def test_a_host_that_does_not_say_how_it_boots_cannot_be_told() -> None:
 # Devices
 
 
-GPU = Device(bus="pci", id="10de:1eb8", driver="nvidia", module="nvidia", modalias=pci_modalias(0x10DE, 0x1EB8, class_=0x0302))
-NOUVEAU = {
+GPU = Device(
+    bus="pci", id="10de:1eb8", driver="nvidia", module="nvidia", modalias=pci_modalias(0x10DE, 0x1EB8, class_=0x0302)
+)
+NOUVEAU: Mapping[str, Content] = {
     f"{KO}/nouveau.ko": module(),
     f"{MODULES}/modules.alias": ALIASES + "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n",
 }
-NVIDIA = {f"{KO}/nvidia.ko": module(), f"{MODULES}/modules.alias": ALIASES + small_fleet.alias(0x10DE, 0x1EB8, "nvidia")}
+NVIDIA: Mapping[str, Content] = {
+    f"{KO}/nvidia.ko": module(),
+    f"{MODULES}/modules.alias": ALIASES + small_fleet.alias(0x10DE, 0x1EB8, "nvidia"),
+}
 DEVICES: dict[str, tuple[Device, Mapping[str, Content], set[tuple[str, Effect]]]] = {
     "no driver": (GPU, {}, {("device-undriven", MISSING)}),
     "no driver, and the host has none": (replace(GPU, driver="", module=""), {}, set()),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a plant is one line
 """What files of an image say: modules packed in each way, programs, the kernel's file; damaged ones say nothing."""
 
 from __future__ import annotations
@@ -114,7 +115,10 @@ def test_the_index_finds_what_a_search_of_all_patterns_finds() -> None:
     def word(least: int) -> str:
         return "".join(chance.choice(letters) for _ in range(chance.randint(least, 8)))
 
-    lines = [f"{underscored_pattern('pci:' + word(1) + chance.choice(['', '[0-9]', '[ab]x']))} m{number}" for number in range(300)]
+    lines = [
+        f"{underscored_pattern('pci:' + word(1) + chance.choice(['', '[0-9]', '[ab]x']))} m{number}"
+        for number in range(300)
+    ]
     index = AliasIndex(lines)
     for _ in range(300):
         asked = "pci:" + word(1).replace("*", "a").replace("?", "0")
@@ -134,7 +138,9 @@ def artifacts(tmp_path: Path) -> Artifacts:
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_bytes(content if isinstance(content, bytes) else str(content).encode())
     process.output(["mksquashfs", str(tree), f"{folder}/rootfs.squashfs", "-noappend", "-no-progress", "-all-root"])
-    own = entry(f"{MODULES}/kernel/drivers/nvme.ko", module()) + entry(f"{MODULES}/modules.alias", b"alias pci:v*d* nvme\n")
+    own = entry(f"{MODULES}/kernel/drivers/nvme.ko", module()) + entry(
+        f"{MODULES}/modules.alias", b"alias pci:v*d* nvme\n"
+    )
     (folder / "initrd.img").write_bytes(archive(own))
     (folder / "vmlinuz").write_bytes(kernel())
     write_manifest(folder)

@@ -1,4 +1,5 @@
-"""One image against a fleet: counts by model, each reason once, losses against another version, bad files at the end."""
+"""One image against a fleet: counts by model, each reason once, losses against another version, bad files at the
+end."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ def fleet(tmp_path: Path) -> Path:
 def test_hosts_are_counted_by_model_and_reasons_once(fleet: Path) -> None:
     report = judge([fleet], drivers(initrd={f"{KO}/bnx2x.ko": None}))
 
-    assert [(row.model, row.hosts, row.boot, row.will_not_boot) for row in report.models] == [("Dell R730", 3, 3, 0), ("HPE DL380", 2, 0, 2)]
+    assert [(row.model, row.hosts, row.boot, row.will_not_boot) for row in report.models] == [
+        ("Dell R730", 3, 3, 0),
+        ("HPE DL380", 2, 0, 2),
+    ]
     assert [(one.id, one.hosts, len(one.names)) for one in report.reasons] == [("boot-nic-undriven", 2, 2)]
     assert report.reasons[0].names[0].endswith("fleet/hpe0")
     assert report.count(Effect.WILL_NOT_BOOT) == 2
@@ -45,7 +49,10 @@ def test_bad_files_are_sentences_and_the_others_are_judged(fleet: Path) -> None:
     report = judge([fleet, fleet.parent / "none.toml"], drivers())
 
     assert report.hosts == 5
-    assert [sentence.rpartition("/")[2] for sentence in report.unread] == ["bad.toml is not a text", "none.toml cannot be read: No such file or directory"]
+    assert [sentence.rpartition("/")[2] for sentence in report.unread] == [
+        "bad.toml is not a text",
+        "none.toml cannot be read: No such file or directory",
+    ]
 
 
 def test_only_what_is_lost_is_shown_against_another_version(fleet: Path) -> None:

@@ -1,3 +1,4 @@
+# a plant is one line
 """Hardware scans of small trees of /sys and /proc, read back as hardware profiles."""
 
 from __future__ import annotations
@@ -114,7 +115,12 @@ def test_a_server_with_megaraid_and_four_cards(host: Host) -> None:
     assert "tg3; e1000e is the nearest" in text
     seen = parse_host(text.encode(), "rack").devices
     raid_ = next(device for device in seen if device.address == "0000:03:00.0")
-    assert (raid_.id, raid_.driver, raid_.disks, raid_.has_data) == ("1000:005d", "megaraid_sas", ("sda", "sdb", "sdc"), True)
+    assert (raid_.id, raid_.driver, raid_.disks, raid_.has_data) == (
+        "1000:005d",
+        "megaraid_sas",
+        ("sda", "sdb", "sdc"),
+        True,
+    )
     assert [device.interfaces for device in seen if device.is_boot] == [("eno3",)]
 
 
@@ -193,7 +199,10 @@ def test_a_device_is_noted_with_what_a_prediction_needs(host: Host) -> None:
     host.put("sys/module/i40e/taint", "OE\n")
     host.card("eno1", place, carrier="1")
     host.put("sys/class/net/eno1/ifindex", "2")
-    host.put("run/udev/data/n2", f"E:ID_NET_NAME_PATH=enp59s0\nE:ID_NET_NAME_MAC=enx{MAC.replace(':', '')}\nE:ID_NET_NAME_ONBOARD=eno1\n")
+    host.put(
+        "run/udev/data/n2",
+        f"E:ID_NET_NAME_PATH=enp59s0\nE:ID_NET_NAME_MAC=enx{MAC.replace(':', '')}\nE:ID_NET_NAME_ONBOARD=eno1\n",
+    )
     host.put(
         "dev/kmsg",
         "6,0,0,-;Linux version 6.12\n"
@@ -292,7 +301,12 @@ def test_a_kernel_log_that_is_not_readable_or_not_whole_is_said(host: Host) -> N
 
 def test_usb_interfaces_and_acpi_devices_are_noted_and_what_drivers_make_is_not(host: Host) -> None:
     usb = "sys/devices/pci0000:00/usb1/1-1"
-    for name, value in {"idVendor": "046d", "idProduct": "c31c", "1-1:1.0/modalias": "usb:v046DpC31C", "1-1:1.0/bInterfaceClass": "03"}.items():
+    for name, value in {
+        "idVendor": "046d",
+        "idProduct": "c31c",
+        "1-1:1.0/modalias": "usb:v046DpC31C",
+        "1-1:1.0/bInterfaceClass": "03",
+    }.items():
         host.put(f"{usb}/{name}", value)
     host.link("sys/bus/usb/devices/1-1", usb)
     host.link("sys/bus/usb/devices/1-1:1.0", f"{usb}/1-1:1.0")
@@ -303,7 +317,10 @@ def test_usb_interfaces_and_acpi_devices_are_noted_and_what_drivers_make_is_not(
 
     seen = parse_host(host.profile()[1].encode(), "rack").devices
 
-    assert [(device.bus, device.address, device.driver) for device in seen] == [("usb", "1-1:1.0", ""), ("platform", "PNP0A08:00", "x y's")]
+    assert [(device.bus, device.address, device.driver) for device in seen] == [
+        ("usb", "1-1:1.0", ""),
+        ("platform", "PNP0A08:00", "x y's"),
+    ]
     assert seen[0].id == "046d:c31c"
 
 

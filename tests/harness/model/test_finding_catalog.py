@@ -15,7 +15,10 @@ from harness.verdict.coverage import FLAKE
 
 ROOT = Path(__file__).parents[3]
 FILES = [*ROOT.glob("harness/**/*.py"), *ROOT.glob("tests/image/*.py")]
-MAKERS = {"Finding", "_last_words", "_of_the_harness", "fails", "warns", "report", "will_not_boot", "lacks", "changes", "not_told"}
+MAKERS = {
+    "Finding", "_last_words", "_of_the_harness", "fails", "warns", "report",
+    "will_not_boot", "lacks", "changes", "not_told",
+}  # fmt: skip
 DERIVED = {"build-failed", "check-failed", "state-failed", "unit-not-ready", "host-error", "harness-error", FLAKE}
 """Those that the source does not give in so many words."""
 

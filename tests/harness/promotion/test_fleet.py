@@ -1,4 +1,5 @@
-"""A fleet in a policy: what hosts lose refuses a promotion, what no host has is a note, what cannot be read has not passed."""
+"""A fleet in a policy: what hosts lose refuses a promotion, what no host has is a note, what cannot be read has not
+passed."""
 
 from __future__ import annotations
 
@@ -102,7 +103,12 @@ def test_a_fleet_that_is_not_judged_refuses_also_the_first_build(proven: Proven,
     with pytest.raises(NotPromoted) as error:
         promoted(proven, "1")
 
-    wanted = {"missing": "is not a folder", "empty": "has no file *.toml", "unreadable": "is not a text", "image": "needs a squashfs"}
+    wanted = {
+        "missing": "is not a folder",
+        "empty": "has no file *.toml",
+        "unreadable": "is not a text",
+        "image": "needs a squashfs",
+    }
     assert wanted[fault] in str(error.value)
 
 
