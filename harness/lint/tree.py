@@ -187,6 +187,7 @@ class Look:
         self._files: Mapping[str, TreeFile] | None = None
         self._next_s = 0.0
         self._texts = dict[str, bytes]()
+        self._read_before = frozenset[str]()
         self._texts_bytes = 0
         self._programs = dict[str, Program]()
         self._scripts = dict[str, tuple[str, ...]]()
@@ -212,6 +213,7 @@ class Look:
                 wanted[path] = file.size_bytes
                 self._texts_bytes += file.size_bytes
         self._texts.update(ahead(wanted))
+        self._read_before = frozenset(self._texts)
         algorithm = sum_algorithm(files)
         known = {
             path: replace(files[path], content=hashlib.new(algorithm, text).hexdigest())
@@ -244,8 +246,8 @@ class Look:
             self._add_program(path, file, content)
             if not _DRIVERS_OF_ROOT.fullmatch(path):
                 return
-        if path not in self._texts and self._is_text(path, file):
-            self._texts[path] = content
+        if path not in self._read_before and self._is_text(path, file):
+            self._texts[path] = content  # of an initrd: the last archive with this path counts
             self._texts_bytes += len(content)
         if self._may_hold_secrets(path, file, content):
             seen = secrets_in(content)

@@ -3,8 +3,8 @@
 Only on request, as it takes long (``BENCH_IMAGES``, default: base nova-kvm cut; "cut" is nova-kvm with fewer drivers
 and more firmware). All devices are in one machine. Its PCI numbers are read while it is paused, and predicted from;
 then the image boots, and tells from its initrd and from its root file system which devices made disks and interfaces.
-Of CPUs, the truth is whether the initrd's process 1 runs. A few machines boot by one card, or have /data behind one
-controller. The table of all pairs is in runs/fits-truth.json and runs/fits-truth.txt.
+Of CPUs, the truth is whether the initrd's process 1 runs. A few machines boot by one card, or have /data behind
+one controller. The table of all pairs is in runs/fits-truth.json and runs/fits-truth.txt.
 """
 
 from __future__ import annotations
@@ -91,7 +91,38 @@ def write(pairs: list[Pair], problems: list[str], took_s: float) -> None:
     RESULT.parent.mkdir(exist_ok=True)
     plain = {"took_s": round(took_s), "problems": problems, "pairs": [serialization.dump(pair) for pair in pairs]}
     serialization.write(RESULT, plain)
-    TABLE.write_text("\n".join(table(pairs)) + "\n", "utf-8")
+    TABLE.write_text("\n".join([*matrix(pairs), "", *table(pairs)]) + "\n", "utf-8")
+
+
+def matrix(pairs: Iterable[Pair]) -> Iterator[str]:
+    """For documentation: a row a device, a column an image: what was seen, and a prediction that was wrong.
+
+    Devices with the same row share one.
+    """
+    rows = list(pairs)
+    images = list(dict.fromkeys(pair.image for pair in rows))
+    devices = dict.fromkeys((pair.kind, pair.device) for pair in rows)
+    same = dict[tuple[str, ...], list[str]]()
+    for kind, device in devices:
+        cells = [
+            _cell([pair for pair in rows if (pair.image, pair.kind, pair.device) == (image, kind, device)])
+            for image in images
+        ]
+        same.setdefault((kind, *cells), []).append(device)
+    yield f"| | devices | {' | '.join(images)} |"
+    yield "|---" * (len(images) + 2) + "|"
+    for (kind, *cells), names in same.items():
+        yield f"| {kind} | {', '.join(names)} | {' | '.join(cells)} |"
+
+
+def _cell(pairs: list[Pair]) -> str:
+    words = {
+        pair.place: ("yes" if pair.is_driven else "no") + (f" ({pair.predicted})" if pair.is_wrong else "")
+        for pair in pairs
+    }
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return ", ".join(f"{place}: {word}" for place, word in words.items())
 
 
 def table(pairs: Iterable[Pair]) -> Iterator[str]:

@@ -320,7 +320,7 @@ def test_the_gate_fails_before_a_machine_is_powered_on(trees: Trees, judge: Judg
 
     assert (status, verdict.outcome, verdict.coverage.failed, verdict.boots) == (1, Outcome.FAILED, ("lint",), ())
     assert [(finding.id, finding.where, len(finding.tests)) for finding in verdict.findings] == [
-        ("folder-wrong", "/tmp", 1)
+        ("folder-wrong", "the image's files", 1)
     ]
 
 

@@ -26,7 +26,7 @@ from harness.qemu.qmp import Qmp, open_qmp
 from .devices import Placed
 from .survey import END, TRUTH_ARGUMENTS, TRUTH_CREDENTIALS
 
-_BOOT_S = 600.0
+_BOOT_S = 300.0
 _ASK_S = 30.0
 _LEVELS = (
     ("lm", "cmov", "cx8", "fpu", "fxsr", "mmx", "sse", "sse2"),

@@ -21,8 +21,8 @@ VENDOR, PRODUCT = 0x03E8, 0x0008
 CARD = Emulated(
     name="usb-redir (KL5KUSB101B)",
     kind="nic",
-    driver="xhci_hcd",
-    module="xhci_pci",
+    driver="uhci_hcd",
+    module="uhci_hcd",
     parts=(
         Part(
             bus="usb", driver="kaweth", module="kaweth",
@@ -30,7 +30,7 @@ CARD = Emulated(
         ),
     ),
     qemu=(
-        {"driver": "qemu-xhci", "romfile": ""},
+        {"driver": "piix3-usb-uhci", "romfile": ""},
         {"driver": "usb-redir", "bus": "{id}.0", "chardev": USB_CARD},
     ),
 )  # fmt: skip
