@@ -74,10 +74,10 @@ def test_texts_are_read_ahead_and_their_digests_are_known() -> None:
 
 
 def test_of_two_archives_of_an_initrd_the_last_with_a_path_counts() -> None:
-    file = image({}).root.files["etc/machine-id"]
-    look = Look()
+    files = image({}).root.files
+    file, look = files["etc/machine-id"], Look()
 
     for text in (b"uninitialized\n", b"0123456789abcdef0123456789abcdef\n"):
         look.contents("etc/machine-id", replace(file, size_bytes=len(text)), text)
 
-    assert look.tree({"etc/machine-id": file}).text("etc/machine-id") == "0123456789abcdef0123456789abcdef\n"
+    assert look.tree(files).text("etc/machine-id") == "0123456789abcdef0123456789abcdef\n"
