@@ -151,7 +151,7 @@ def _misplaced(setting: Setting, unit: Unit) -> str:
         return f"{setting.key} belongs to [{section}], and is in [{setting.section}]"
     values = _VALUES.get((kind, setting.key))
     if values and setting.value and setting.value not in values and "%" not in setting.value:
-        return f"{setting.value} is no value of {setting.key}"
+        return f"{setting.value} is not a value of {setting.key}"
     if setting.key in COMMANDS:
         name = (setting.value.lstrip("-@:+!|").split() or [""])[0]
         if "/" in name and not name.startswith(("/", "%", "$", '"', "'")):

@@ -247,7 +247,7 @@ _HOSTS_NAMED = 2
 def _about_fleet(rules: StreamRules, fleet: FleetChange, at: datetime) -> Iterator[Refusal]:
     """What the published build drives and the new one does not. A fleet that was not judged has not passed."""
     if fleet.problem:
-        remedy = f"mend the folder {rules.fleet} beside the policy: bootproof fits names each file that is not read"
+        remedy = f"correct the folder {rules.fleet} beside the policy: bootproof fits names each file that is not read"
         yield Refusal(why=fleet.problem, remedy=remedy)
     for loss in fleet.losses:
         if not any(waiver.finding == loss.id and waiver.where in loss.device for waiver in _in_force(rules, at)):
