@@ -18,6 +18,8 @@ _SLOTS = range(0x08, 0x1D)
 _DISK_MIB = 64
 """Too small for /data, so that images take them for strangers' disks. SD cards need a power of two."""
 SCSI_DISK = "scsi:t-0x00"
+_SAS_ADDRESS = 0x5000C50015EA71AC
+"""Without one, Linux does not take a disk of mptsas1068 for one (QEMU, hw/scsi/mptconfig.c)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +115,9 @@ def _card(name: str, module: str, driver: str = "", *parts: Part, options: Json 
     return Emulated(name=name, kind="nic", driver=driver or module, module=module, parts=parts, qemu=(qemu,))
 
 
-def _scsi(name: str, module: str, driver: str = "", *parts: Part, group: int = 0) -> Emulated:
+def _scsi(name: str, module: str, driver: str = "", *parts: Part, group: int = 0, **disk_options: int) -> Emulated:
     """A controller with a disk of SCSI."""
-    disk = {"driver": "scsi-hd", "bus": "{id}.0", "drive": "{disk}", "serial": "{id}"}
+    disk = {"driver": "scsi-hd", "bus": "{id}.0", "drive": "{disk}", "serial": "{id}", **disk_options}
     qemu = ({"driver": name, "romfile": ""}, disk)
     return Emulated(
         name=name,
@@ -195,7 +197,7 @@ DEVICES = (
     *(_scsi(f"virtio-scsi-pci{kind}", "virtio_pci", "virtio-pci", _virtio(8, "virtio_scsi")) for kind in _KINDS),
     _scsi("megasas", "megaraid_sas"),
     _scsi("megasas-gen2", "megaraid_sas"),
-    _scsi("mptsas1068", "mptsas"),
+    _scsi("mptsas1068", "mptsas", wwn=_SAS_ADDRESS),
     _scsi("lsi53c810", "sym53c8xx"),
     _scsi("lsi53c895a", "sym53c8xx"),
     _scsi("am53c974", "am53c974", group=2),
