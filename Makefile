@@ -35,7 +35,7 @@ define quicker_qemu
 if dpkg-query -W -f '$${Version}' qemu-system-x86 2>/dev/null | grep -q '^1:7\.2'; then \
 	if [ "$(QEMU_FROM_BACKPORTS)" != 1 ]; then \
 		echo "QEMU of $(BACKPORTS) emulates base with two thirds of the CPU time: make setup QEMU_FROM_BACKPORTS=1"; \
-	elif ! apt-cache policy | grep -q '$(BACKPORTS)'; then \
+	elif ! { $(SUDO) apt-get update -q && apt-cache policy | grep -q '$(BACKPORTS)'; }; then \
 		echo "apt does not know $(BACKPORTS): see Backports in the Debian wiki, then run this again"; exit 1; \
 	else $(MAKE) --no-print-directory packages NAMES="-t $(BACKPORTS) qemu-system-x86 qemu-utils"; fi; fi
 endef

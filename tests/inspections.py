@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.examine.defences import defences
+from harness.examine.host import read_host
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
-from harness.guest.runtime_profile import read_boot, read_profile
+from harness.guest.runtime_profile import read_profile
 from harness.machine.shared import take_snapshot, triggered_units
 from harness.persistence.databases import formats
 from harness.persistence.identity import identity
@@ -24,7 +26,6 @@ def inspections(machine: Any) -> Inspections:
     return {
         "health": lambda: inspect_guest(channel),
         "runtime profile": lambda: read_profile(channel, paths),
-        "boot": lambda: read_boot(channel),
         "boot profile": lambda: read_use(channel),
         "identity": lambda: identity(machine),
         "locations": lambda: find_locations(channel, paths),
@@ -34,5 +35,7 @@ def inspections(machine: Any) -> Inspections:
         "snapshot": lambda: take_snapshot(channel),
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),
+        "defences": lambda: defences(channel),
+        "host": lambda: read_host(channel),
         "databases": lambda: formats(machine, paths),
     }

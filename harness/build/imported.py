@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from harness.core.errors import ImageError, UsageError
@@ -28,6 +30,7 @@ from harness.packages import DATABASES, installed_by
 from harness.qemu.kernel_arguments import ROOTFS_DISK, URL_PLACEHOLDER
 from harness.store import rootfs_images
 from harness.store.initrds import own_arguments
+from harness.store.rootfs_tree import root_tree
 from harness.store.store import Store
 
 CMDLINE = "cmdline"
@@ -79,6 +82,44 @@ def take_in(
         return store.add_artifacts(place, manifest)
 
 
+def in_place(folder: Path, until: ExitStack, *, image: str = "") -> Artifacts:
+    """The artifacts of another builder in ``folder``, as `take_in` finds them, to be read where they are.
+
+    Links to the files are in a temporary folder ``until`` it closes. The manifest has what the files show: its image is
+    ``image``, else os-release's IMAGE_ID, else the name of the folder. Raises `UsageError` as `take_in` does.
+    """
+    files = find_files(folder)
+    place = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="bootproof-")))
+    for name, path in files.items():
+        (place / name).symlink_to(path.absolute())
+    release = _release(_read_in_place(next(files[name] for name in files if name in ROOTFS_NAMES.values())))
+    manifest = Manifest(
+        image=image or release.get("IMAGE_ID") or folder.resolve().name,
+        version=release.get("IMAGE_VERSION", ""),
+        kernel_version=kernel_version(files[KERNEL]),
+        kernel_arguments=(),
+        files={name: describe(path) for name, path in files.items()},
+        packages={},
+        dracut_modules=(),
+        initrd_drivers=(),
+        definition="",
+        sources={},
+        builder={},
+    )
+    return Artifacts(folder=place, manifest=manifest)
+
+
+def _read_in_place(image: Path) -> dict[str, bytes]:
+    """os-release, if the format of ``image`` is read file by file; `UsageError` if it is damaged."""
+    try:
+        with root_tree(image) as tree:
+            files = tree.read_names() if tree else {}
+            names = [name for name in _OS_RELEASES if name in files and files[name].kind == "file"]
+            return tree.read_files({name: files[name].size_bytes for name in names[:1]}) if tree else {}
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+
+
 def find_files(folder: Path) -> dict[str, Path]:
     """Kernel, initrd and root file system in ``folder``, by their names in the store."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -121,11 +162,9 @@ def _describe(
     with rootfs_images.reading(image, arguments) as read:
         names = (*_OS_RELEASES, *(name for database in DATABASES for name in database.files))
         found = read(names) if read else {}
-    release = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
-    version = re.search(r'^IMAGE_VERSION="?([^"\n]*)"?$', release, re.MULTILINE)
     return Manifest(
         image=definition.name,
-        version=version[1] if version else "",
+        version=_release(found).get("IMAGE_VERSION", ""),
         kernel_version=kernel_version(files[KERNEL]),
         kernel_arguments=arguments,
         files={name: describe(path) for name, path in files.items()},
@@ -136,6 +175,12 @@ def _describe(
         sources={},
         builder={},
     )
+
+
+def _release(found: Mapping[str, bytes]) -> dict[str, str]:
+    """os-release(5), from the files that were ``found``."""
+    text = next((found[name] for name in _OS_RELEASES if name in found), b"").decode("utf-8", "replace")
+    return dict(re.findall(r"""^(\w+)=["']?([^"'\n]*)["']?$""", text, re.MULTILINE))
 
 
 def _arguments(folder: Path, initrd: Path, definition: ImageDefinition, given: Sequence[str] | None) -> tuple[str, ...]:

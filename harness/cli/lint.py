@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_images_dir, add_json, add_tree, print_json
 
 if TYPE_CHECKING:
-    from harness.diff import Side
     from harness.lint import LintFinding, LintReport
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
@@ -18,13 +17,14 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Say from the files of a build, before any boot, what is wrong with it: what keeps it from booting, units that cannot
 start, what the builder left behind, secrets and open doors, what the definition demands and the build lacks, growth.
-Nothing of the image is run, and root is not needed.
+Root is not needed. The image's own systemd-analyze, sshd -t and visudo -c are run in namespaces without a network,
+where this host allows that.
 """
 _EPILOG = """\
 BUILD is one of:
-  DIR            a folder of artifacts
+  DIR            a folder of artifacts, or of another builder's kernel, initrd and root file system
   DIGEST         an artifacts digest, or at least its first 8 digits
-  IMAGE          the newest build of IMAGE
+  IMAGE          the newest build of IMAGE, in the version of its definition
   IMAGE@VERSION  the build of that version
   IMAGE@STREAM   what that stream points to (needs --tree)
 
@@ -32,6 +32,7 @@ examples:
   bootproof lint base
   bootproof lint nova-kvm --previous nova-kvm@stable --tree /srv/images   also what grew, and numbers that drift
   bootproof lint out/ --json                                              the findings for scripts
+  bootproof lint /srv/theirs --image site                                 another builder's, with images/site
 
 exit status: 0 no finding that fails; 1 findings that fail; 4 no such build, or one that is not read
 """
@@ -46,6 +47,11 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="BUILD",
         help="the version before, to compare sizes and numbers with (default: what stable points to)",
     )
+    parser.add_argument(
+        "--image",
+        metavar="NAME",
+        help="the definition that a folder of another builder is held to (default: os-release's IMAGE_ID)",
+    )
     add_tree(parser)
     add_images_dir(parser)
     add_json(parser, "the findings")
@@ -54,22 +60,15 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 def _lint(options: argparse.Namespace) -> int:
     from harness.core.errors import ImageError, UsageError
     from harness.lint import lint
-    from harness.promotion.select import select, select_promoted
 
     with ExitStack() as stack:
-        artifacts = select(options.build, options.tree, stack).artifacts
-        if options.previous:
-            before: Side | None = select(options.previous, options.tree, stack)
-        else:
-            before = select_promoted(options.tree, artifacts.manifest.image, "stable", stack)
-        definition = _definition(artifacts, options.images_dir)
+        artifacts = _select(options.build, options, stack)
+        before = _before(artifacts.manifest.image, options, stack)
+        definition = _definition(artifacts.manifest.image, options.images_dir)
+        if options.image and options.image != artifacts.manifest.image:
+            raise UsageError(f"{options.build} holds artifacts of {artifacts.manifest.image}, not of {options.image}")
         try:
-            report = lint(
-                artifacts,
-                definition,
-                previous=before.artifacts if before else None,
-                show=_ignore if options.json else _show,
-            )
+            report = lint(artifacts, definition, previous=before, show=_ignore if options.json else _show)
         except ImageError as error:  # here a damaged file is bad input: nothing was found out about the image
             raise UsageError(str(error)) from error
     if options.json:
@@ -79,16 +78,42 @@ def _lint(options: argparse.Namespace) -> int:
     return int(bool(report.failing))
 
 
-def _definition(artifacts: Artifacts, images: Path | None) -> ImageDefinition | None:
-    """The definition of the image's name; None if there is none here, unless a folder is named."""
+def _select(name: str, options: argparse.Namespace, until: ExitStack) -> Artifacts:
+    """The build called ``name``: an image's in the version of its definition, if the store has it."""
+    from harness.build.imported import in_place
+    from harness.core.errors import UsageError
+    from harness.model.artifacts import MANIFEST
+    from harness.promotion.select import select
+
+    if Path(name).is_dir():
+        if not (Path(name) / MANIFEST).exists():
+            return in_place(Path(name), until, image=options.image or "")
+    elif "@" not in name and (definition := _definition(name, options.images_dir, is_needed=False)):
+        with suppress(UsageError):
+            return select(f"{name}@{definition.version}", options.tree, until).artifacts
+    return select(name, options.tree, until).artifacts
+
+
+def _before(image: str, options: argparse.Namespace, until: ExitStack) -> Artifacts | None:
+    """The version before: as named, else what stable points to."""
+    from harness.promotion.select import select_promoted
+
+    if options.previous:
+        return _select(options.previous, options, until)
+    side = select_promoted(options.tree, image, "stable", until)
+    return side.artifacts if side else None
+
+
+def _definition(image: str, images: Path | None, *, is_needed: bool = True) -> ImageDefinition | None:
+    """The definition called ``image``; None if there is none here, unless it is needed in the folder ``images``."""
     from harness.core.errors import UsageError
     from harness.model.definition import DEFINITION_FILE, find_images, load_definition
 
     try:
-        folder = (images or find_images(Path.cwd())) / artifacts.manifest.image
+        folder = (images or find_images(Path.cwd())) / image
     except UsageError:
         return None
-    return load_definition(folder) if images or (folder / DEFINITION_FILE).is_file() else None
+    return load_definition(folder) if (images and is_needed) or (folder / DEFINITION_FILE).is_file() else None
 
 
 def _ignore(finding: LintFinding) -> None: ...
@@ -117,4 +142,5 @@ def _summarize(report: LintReport) -> None:
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing found"
     for sentence in report.unchecked:
         print(f"not examined: {sentence}")
-    print(f"{report.image} {report.version} ({report.artifacts[:12]}): {said}")
+    named = " ".join(filter(None, [report.image, report.version]))
+    print(f"{named} ({report.artifacts[:12]}): {said}")

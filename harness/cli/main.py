@@ -17,6 +17,7 @@ from harness.cli import (
     diff,
     doctor,
     explain,
+    fits,
     hardware,
     history,
     lint,
@@ -37,8 +38,8 @@ from harness.core.errors import BootproofError, HostError
 from harness.core.terminal import to_stderr
 
 _COMMANDS = (
-    build, boot, replay, bisect, attach, explain, diff, lint, history, report, run, plan, push, merge, promote, streams,
-    attest, store, doctor, hardware, pool_host,
+    build, boot, replay, bisect, attach, explain, diff, lint, fits, history, report, run, plan, push, merge, promote,
+    streams, attest, store, doctor, hardware, pool_host,
 )  # fmt: skip
 _DESCRIPTION = "Build stateless images, boot-test them, reproduce failures, and promote what was proven."
 _EPILOG = """\
@@ -46,6 +47,7 @@ examples:
   bootproof doctor                       check this host; print the commands that fix what is missing
   bootproof build base                   build the image; unchanged steps come from the store
   bootproof lint base                    say from its files what is wrong with it
+  bootproof fits base fleet/             say which hosts of a fleet it will not drive
   bootproof boot base                    boot it here with a root shell; Ctrl-] ends it
   pytest -n 8 --image base               test it: boots, reboots, upgrades, and a verdict
   bootproof replay runs/latest/X.bundle  reproduce a failure from its bundle

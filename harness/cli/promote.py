@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_tree
 from harness.core.errors import UsageError
+from harness.core.terminal import to_stderr
 
 if TYPE_CHECKING:
     from harness.model.artifacts import Artifacts
@@ -89,9 +90,10 @@ def _promote(options: argparse.Namespace) -> int:
             proofs = tuple(map(_proof_of, dict.fromkeys(folders)))
             artifacts = _artifacts_of(proofs[0], options.artifacts, stack)
         before = tree.tree.current(options.image, options.to)
-        if before and before.entry.artifacts == artifacts.digest:
+        promoter = _promoter(options)
+        if before and (before.entry.artifacts == artifacts.digest or promoter.has_fleet(options.to)):
             tree.fetch_artifacts(options.image, options.to)
-        pointer = promote(tree.tree, options.image, options.to, artifacts, proofs, _promoter(options))
+        pointer = promote(tree.tree, options.image, options.to, artifacts, proofs, promoter, to_stderr)
         tree.publish(pointer)
     verb = "already points" if before == pointer else "now points"
     entry = pointer.entry

@@ -4,11 +4,13 @@
     ├── UsageError                   an option or a file is wrong               exit 4
     │   ├── DefinitionError              a key of a TOML file
     │   ├── SpecError                    a machine or lab that cannot exist
-    │   └── NewerFormat                  a file of a newer Bootproof                core.serialization
+    │   ├── NewerFormat                  a file of a newer Bootproof                core.serialization
+    │   └── BadHostFile                  a file of a fleet that is not read         fleet.host_file
     ├── ImageError                   the image did not build, boot or work      exit 1
     │   ├── BootFailed                   a boot ended badly; has the finding        machine.errors
     │   ├── UnknownArchive               nothing reads a part of the initrd         store.initrd_tree
     │   ├── LintFailed                   its files do not hold together             lint.finding
+    │   │   └── HostFaulty                   a ready host is not fit for its work    examine.finding
     │   ├── NotReady                     a demanded unit is not active              guest.readiness
     │   ├── StillStarting                jobs have not ended in time                guest.readiness
     │   ├── ConsoleTimeout               the console did not print it in time       guest.console

@@ -124,12 +124,12 @@ def run(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
 
 
 @contextmanager
-def reading(argv: Sequence[str]) -> Iterator[BufferedReader]:
+def reading(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[BufferedReader]:
     """Standard output of ``argv`` as a stream, for output that is too large for memory.
 
     `CommandFailed` after the block for any status but 0, if all was read. A block that ends earlier ends the program.
     """
-    with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno()) as child:
+    with tempfile.TemporaryFile() as errors, spawn(argv, stdout=PIPE, stderr=errors.fileno(), env=env) as child:
         assert isinstance(child.stdout, BufferedReader)
         with child.stdout as printed:
             yield printed
@@ -182,12 +182,16 @@ def private_mib(pid: int) -> int | None:
 def lower_priority(pid: int, nice: int = 5) -> None:
     """Let programs of ordinary priority go first: all threads of the process ``pid``, and those that they start.
 
-    setpriority(2) is about one thread. A thread or process that has ended meanwhile is left alone.
+    setpriority(2) is about one thread, and where the kernel makes a group of each session (sched(7), autogroup), it
+    counts only within the session; then the session of ``pid`` is lowered, too, unless it is the caller's own. A thread
+    or process that has ended meanwhile is left alone.
     """
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+        if os.getsid(pid) != os.getsid(0):
+            Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n", "ascii")
 
 
 @contextmanager

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.guest import fingerprint
 from harness.guest.channel import Channel
 from harness.guest.fingerprint import Fingerprint
 from harness.guest.probes import Probe, ask, read
+from harness.guest.runtime_profile import MEMORY, used_mib
 from harness.guest.serial_shell import SHELL_UNIT
 from harness.guest.unit_findings import about_unit, failed_units
+from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_failed, read_restarted, read_started
 from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
-from harness.model.verdict import Finding
+from harness.model.verdict import Finding, Unit
 
 _KERNEL = Probe("kernel", "uname -r")
 _RELEASE = Probe("os-release", "cat /etc/os-release")
 _BOOT_ID = Probe("boot id", "cat /proc/sys/kernel/random/boot_id")
 _TAINTED = Probe("taints", "cat /proc/sys/kernel/tainted")
-_STATES = Probe("unit states", "systemctl list-units --plain --no-legend")
-"""Not only of failed units: this answer is never empty."""
-_RESTARTS = Probe("restarts", "systemctl show '*.service' -p Id -p NRestarts")
-
 _RESTARTED_BY_DESIGN = (SHELL_UNIT, "systemd-journald.service")
 """The journald of the initrd hands over to that of the real root, which systemd counts as a restart."""
 
@@ -41,7 +39,8 @@ _TAINTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestHealth:
-    """The answer of one round trip into a ready guest. ``restarted_units`` have the form "ssh.service 2"."""
+    """The answer of one round trip into a ready guest. ``restarted_units`` have the form "ssh.service 2";
+    ``started_units`` and the memory in use are for the report."""
 
     kernel: str
     image: str
@@ -51,6 +50,8 @@ class GuestHealth:
     prints: Fingerprint
     failed_units: tuple[str, ...]
     restarted_units: tuple[str, ...]
+    started_units: dict[str, Unit] = field(default_factory=dict)
+    memory_mib: int = 0
 
 
 def inspect_guest(channel: Channel) -> GuestHealth:
@@ -58,7 +59,7 @@ def inspect_guest(channel: Channel) -> GuestHealth:
 
     `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, _STATES, _RESTARTS, *fingerprint.PROBES)
+    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
     answers = ask(channel, probes)
     release = read(answers, _RELEASE, _release)
     return GuestHealth(
@@ -68,8 +69,10 @@ def inspect_guest(channel: Channel) -> GuestHealth:
         boot_id=answers[_BOOT_ID.name],
         tainted=read(answers, _TAINTED, int),
         prints=fingerprint.parse(answers),
-        failed_units=read(answers, _STATES, _failed),
-        restarted_units=read(answers, _RESTARTS, _restarted),
+        failed_units=read_failed(answers),
+        restarted_units=read_restarted(answers),
+        started_units=read_started(answers),
+        memory_mib=read(answers, MEMORY, used_mib),
     )
 
 
@@ -77,17 +80,6 @@ def _release(text: str) -> dict[str, str]:
     """os-release(5): assignments as in a shell. Other builders may set no IMAGE_ID and IMAGE_VERSION."""
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {key: "".join(shlex.split(value)) for key, value in (line.split("=", 1) for line in lines)}
-
-
-def _failed(text: str) -> tuple[str, ...]:
-    """The columns are unit, load, active, sub."""
-    rows = (line.split() for line in text.splitlines())
-    return tuple(row[0] for row in rows if row[2] == "failed")
-
-
-def _restarted(text: str) -> tuple[str, ...]:
-    rows = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n"))
-    return tuple(f"{row['Id']} {row['NRestarts']}" for row in rows if int(row["NRestarts"]))
 
 
 def suspects(health: GuestHealth, definition: ImageDefinition) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ _UNIT_SHARE, _ALL_SHARE, _MOST_SHARE = 0.08, 0.20, 0.4
 """The part of one CPU that a unit may use in a quiet guest of the reference machine, and that all may use together;
 more on a slower host, but never more than the last. nova-compute without a control plane uses 2 to 4 %, and all of one
 CPU while it starts."""
+_BETWEEN_LOOKS_S = 0.5
+"""On the reference machine. A question costs the guest 0.2 to 0.4 s of a CPU, which it needs for what it starts."""
 _TICKS_PER_S = 100
 """proc(5): USER_HZ, which is 100 on x86."""
 _GROUPS = "/sys/fs/cgroup"
@@ -146,5 +148,5 @@ def wait_until_quiet(
         waited_for.update(dict.fromkeys(busy, round(deadline.passed_s, 1)))
         return not busy
 
-    poll(is_quiet, deadline, every_s=0.1)
+    poll(is_quiet, deadline, every_s=_BETWEEN_LOOKS_S * scale)
     return Quiet(took_s=round(deadline.passed_s, 1), waited_for=waited_for, busy=tuple(busy))

@@ -9,17 +9,10 @@ from collections.abc import Mapping, Sequence
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
-from harness.model.verdict import RuntimeProfile, Unit
+from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_started
+from harness.model.verdict import RuntimeProfile
 
-_MEMORY = Probe("memory in use", "cat /proc/meminfo")
-_BEGIN = Probe("start of user space", "systemctl show -p UserspaceTimestampMonotonic --value")
-_UNITS = Probe(
-    "units",
-    "systemctl show '*' --type=service,socket,timer,mount,target --state=active,failed,activating "
-    "-p Id -p ActiveState -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic",
-)
-"""systemctl(1): a pattern stands for loaded units, so that no unit's name, as ``-.mount``, is taken for an option."""
-
+MEMORY = Probe("memory in use", "cat /proc/meminfo")
 _SOCKETS = Probe("listening sockets", "ss -l -n -t -u -p")
 """With its heading, which shows that ss could look."""
 
@@ -36,14 +29,13 @@ for path in PATHS; do
 done
 """
 _PROGRAM = re.compile(r'\(\("([^"]+)')
-_US = 1_000_000
 _READ_S = 60.0
 
 
 def probes(paths: Sequence[str]) -> tuple[Probe, ...]:
     """The commands that `read_profile` runs; ``paths`` are the persistent paths."""
     links = [_links_probe(paths)] if paths else []
-    return (_MEMORY, _BEGIN, _UNITS, _SOCKETS, _USERS, _GROUPS, *links)
+    return (MEMORY, BEGIN, SERVICES, OTHER_UNITS, _SOCKETS, _USERS, _GROUPS, *links)
 
 
 def _links_probe(paths: Sequence[str]) -> Probe:
@@ -56,25 +48,20 @@ def read_profile(channel: Channel, paths: Sequence[str]) -> RuntimeProfile:
     return parse(ask(channel, probes(paths), Deadline(_READ_S)), paths)
 
 
-def read_boot(channel: Channel) -> tuple[int, dict[str, Unit]]:
-    """The MiB of memory in use and the units started, of a ready machine; errors as in `read_profile`."""
-    answers = ask(channel, (_MEMORY, _BEGIN, _UNITS), Deadline(_READ_S))
-    return read(answers, _MEMORY, _memory), _read_units(answers)
-
-
 def parse(answers: Mapping[str, str], paths: Sequence[str]) -> RuntimeProfile:
     """The profile in the answers to `probes`: pure. `ImageError` for an answer that is not as expected."""
     return RuntimeProfile(
-        memory_mib=read(answers, _MEMORY, _memory),
+        memory_mib=read(answers, MEMORY, used_mib),
         sockets=read(answers, _SOCKETS, _sockets),
         users=read(answers, _USERS, _numbers),
         groups=read(answers, _GROUPS, _numbers),
         links=read(answers, _links_probe(paths), lambda text: _links(text, paths)) if paths else {},
-        units=_read_units(answers),
+        units=read_started(answers),
     )
 
 
-def _memory(text: str) -> int:
+def used_mib(text: str) -> int:
+    """Of /proc/meminfo."""
     kib = {words[0]: int(words[1]) for words in map(str.split, text.splitlines())}
     return (kib["MemTotal:"] - kib["MemAvailable:"]) >> 10
 
@@ -109,23 +96,3 @@ def _links(text: str, paths: Sequence[str]) -> dict[str, str]:
     if missing := [path for path in paths if not targets.get(path)]:
         raise ValueError(f"nothing about {', '.join(missing)}")
     return targets
-
-
-def _read_units(answers: Mapping[str, str]) -> dict[str, Unit]:
-    begin_us = read(answers, _BEGIN, int)
-    return read(answers, _UNITS, lambda text: _units(text, begin_us))
-
-
-def _units(text: str, begin_us: int) -> dict[str, Unit]:
-    rows = [dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n")]
-    return {row["Id"]: _unit(row, begin_us) for row in rows}
-
-
-def _unit(row: Mapping[str, str], begin_us: int) -> Unit:
-    """systemd's timestamps count from the kernel's start; 0 is never."""
-    begins, ready = (int(row[f"{name}TimestampMonotonic"]) for name in ("InactiveExit", "ActiveEnter"))
-    return Unit(
-        state=row["ActiveState"],
-        begins_s=round((begins - begin_us) / _US, 2),
-        ready_s=round((max(begins, ready) - begin_us) / _US, 2),
-    )

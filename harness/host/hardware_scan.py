@@ -1,7 +1,8 @@
-"""Scans this host and writes a hardware profile, for `--hardware FILE`.
+"""Scans this host and writes a hardware profile, for `--hardware FILE` and `bootproof fits`.
 
-Reads only /sys, /proc and udev's database in /run, below a ``root`` folder. A device that QEMU does not emulate is
-replaced by the nearest one, with a comment that names the real device.
+Reads only /sys, /proc, /dev/kmsg and udev's database in /run, below a ``root`` folder. A device that QEMU does not
+emulate is replaced by the nearest one, with a comment that names the real device. ``[seen]`` has what a prediction of
+drivers needs; ``devices`` there is a line a device (`_device_lines`), which thousands of files can be read by.
 
 This file and the enumerations that it imports run under Python 3.9 without any package: ``make hardware-scan`` packs
 them into one file for production hosts.
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
-from harness.model.device_kinds import MOST_NICS, DiskBus, DiskRole, Firmware, NicModel
+from harness.model.device_kinds import MOST_NICS, PROFILE_SCHEMA, DiskBus, DiskRole, Firmware, NicModel
 
 _BUSES = {
     "nvme": DiskBus.NVME, "virtio_blk": DiskBus.VIRTIO, "ahci": DiskBus.SATA, "ata_piix": DiskBus.SATA,
@@ -34,6 +37,22 @@ _PRIVATE = re.compile(
     r"|(?<=/by-id/)\S+|(?<=wwn-0x)\S+|(?<=serial=)\S+",
     re.IGNORECASE,
 )
+_SEEN_BUSES = ("pci", "usb", "virtio", "vmbus", "xen", "mmc", "acpi", "platform")
+_LEVELS = (
+    ("lm",),
+    ("cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"),
+    ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"),
+    ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+)
+"""The flags in /proc/cpuinfo that each level of x86-64 adds (System V ABI, AMD64 supplement, 3.1.1)."""
+_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_UDEV_NAMES = {"ID_NET_NAME_ONBOARD": "onboard", "ID_NET_NAME_SLOT": "slot", "ID_NET_NAME_PATH": "path"}
+_LOG_BYTES = 16 << 20
+_FIRMWARE_FILE = re.compile(
+    r"(?<![\w./+-])[\w.+-]+(?:/[\w.+-]+)*"
+    r"\.(?:bin|fw|ucode|pkg|sfi|hcd|img|mbn|pnvm|ddc|mfa2|cis|bseq|tlv|nffw|dsp|inp|rom|hex|sbin)\b"
+)
+_FAILED_LOAD = re.compile(r"Direct firmware load for (\S+) failed|firmware: failed to load (\S+)")
 _NUMBERS_OF_THE_BOARD = ("product_serial", "product_uuid", "board_serial", "chassis_serial")
 
 
@@ -57,6 +76,7 @@ class _Card(NamedTuple):
     driver: str
     address: str
     has_dhcp: bool
+    place: Path
 
 
 def profile(root: Path = Path("/"), *, with_serials: bool = False) -> str:
@@ -64,18 +84,22 @@ def profile(root: Path = Path("/"), *, with_serials: bool = False) -> str:
     dmi = {name: _read(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name", "bios_version")}
     name = " ".join(dict.fromkeys(filter(None, (dmi["sys_vendor"], dmi["product_name"])))) or "a host without DMI"
     firmware = Firmware.UEFI if (root / "sys/firmware/efi").exists() else Firmware.BIOS
-    lines = [f"description = {_quoted(name)}", f"firmware = {_quoted(firmware)}", *_size(root), *_guards(root)]
+    lines = [f"schema = {PROFILE_SCHEMA}", f"description = {_quoted(name)}", f"firmware = {_quoted(firmware)}"]
+    lines += [*_size(root), *_guards(root)]
     disks, cards = list(_disks(root)), list(_cards(root))
     lines += [*_disk_tables(disks), *_card_tables(cards)]
-    cpu = re.search(r"^model name\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    lines += ["", "[seen]", f"bios = {_quoted(dmi['bios_version'])}", f"cpu = {_quoted(cpu[1] if cpu else '')}"]
     arguments = _read(root / "proc/cmdline")
     arguments = arguments if with_serials else _PRIVATE.sub("…", arguments)
+    log = _KernelLog.read(root)
+    lines += ["", "[seen]", f"bios = {_quoted(dmi['bios_version'])}", *_cpu(root)]
     lines += [
+        f"kernel = {_quoted(_read(root / 'proc/sys/kernel/osrelease'))}",
         f"kernel_arguments = {_quoted(arguments)}",
-        "pci = [",
-        *(f"    {_quoted(row)}," for row in _pci(root)),
-        "]",
+        f"kernel_log = {_quoted(log.state)}",
+        *_secure_boot(root),
+        "devices = '''",
+        *_device_lines(root, disks, cards, log),
+        "'''",
     ]
     if with_serials:
         lines += ["", "[seen.serials]", *_serials(root, disks, cards)]
@@ -185,6 +209,7 @@ def _cards(root: Path) -> Iterator[_Card]:
             driver=_driver(path / "device", root),
             address=_read(path / "address"),
             has_dhcp=path.name == chosen,
+            place=(path / "device").resolve(),
         )
 
 
@@ -220,11 +245,197 @@ def _driver(device: Path, root: Path) -> str:
     return ""
 
 
-def _pci(root: Path) -> Iterator[str]:
-    for path in sorted((root / "sys/bus/pci/devices").glob("*")):
-        numbers = [_read(path / name).removeprefix("0x") for name in ("class", "vendor", "device")]
-        driver = (path / "driver").resolve().name if (path / "driver").exists() else ""
-        yield f"{path.name} {numbers[0][:4]} {numbers[1]}:{numbers[2]} {driver}".rstrip()
+def _cpu(root: Path) -> Iterator[str]:
+    """The first CPU: its name, its signature, the level of x86-64 that it has, and the revision of its microcode."""
+    rows = re.findall(r"^([^\t:\n]+?)\s*: ?(.*)$", _read(root / "proc/cpuinfo").partition("\n\n")[0], re.MULTILINE)
+    found = dict(rows)
+    yield f"cpu = {_quoted(found.get('model name', ''))}"
+    if "vendor_id" in found:
+        numbers = "-".join(found.get(key, "?") for key in ("cpu family", "model", "stepping"))
+        yield f"cpu_signature = {_quoted(found['vendor_id'] + ' ' + numbers)}"
+    if "flags" in found:
+        flags = set(found["flags"].split())
+        missing = [number for number, wanted in enumerate(_LEVELS) if not flags.issuperset(wanted)]
+        yield f"cpu_level = {missing[0] if missing else len(_LEVELS)}  # of x86-64: 3 is x86-64-v3"
+    if "microcode" in found:
+        yield f"microcode = {_quoted(found['microcode'])}"
+
+
+def _secure_boot(root: Path) -> Iterator[str]:
+    """The variable of UEFI 2.10, 3.3: four bytes of attributes, then 1 if it is on."""
+    try:
+        value = (root / _SECURE_BOOT).read_bytes()
+    except OSError:
+        return
+    yield f"secure_boot = {'true' if value[4:5] == bytes([1]) else 'false'}"
+
+
+class _KernelLog(NamedTuple):
+    """``state`` is "whole", "its beginning is lost", or why it was not read; ``loaded`` and ``failed`` are the firmware
+    files of each device, by its address."""
+
+    state: str
+    loaded: dict[str, list[str]]
+    failed: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, root: Path) -> _KernelLog:
+        loaded: dict[str, list[str]] = {}
+        failed: dict[str, list[str]] = {}
+        try:
+            records = _records(root / "dev/kmsg")
+        except OSError as error:
+            return cls(f"not readable: {error.strerror}", loaded, failed)
+        first = records[0].split(",")[1:2] if records else []
+        for record in records:
+            _, _, text = record.partition(";")
+            words = text.split(": ", 1)[0].split()
+            if len(words) < 2:
+                continue
+            address = next((word for word in words[1:] if re.match(r"[0-9a-f]{4}:|\d+-\d", word)), words[-1])
+            missing = _FAILED_LOAD.search(text)
+            if missing:
+                failed.setdefault(address, []).append(missing[1] or missing[2])
+            elif re.search(r"firmware|microcode|ucode|\bFW\b", text) and not re.search(r"fail|error|not found", text):
+                loaded.setdefault(address, []).extend(_FIRMWARE_FILE.findall(text))
+        return cls("whole" if first in (["0"], []) else "its beginning is lost", loaded, failed)
+
+
+def _records(file: Path) -> list[str]:
+    """The records of the kernel log as /dev/kmsg has them (Linux, Documentation/ABI/testing/dev-kmsg): "priority,
+    number,time,flags;text", one a read."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    parts: list[bytes] = []
+    left_bytes = _LOG_BYTES
+    try:
+        while left_bytes > 0:
+            try:
+                part = os.read(descriptor, 8192)
+            except BlockingIOError:
+                break
+            except BrokenPipeError:  # the record was overwritten meanwhile: the next read has the next one
+                continue
+            if not part:
+                break
+            parts.append(part)
+            left_bytes -= len(part)
+    finally:
+        os.close(descriptor)
+    text = b"".join(parts).decode("utf-8", "replace")
+    return [line for line in text.split("\n") if ";" in line and not line.startswith(" ")]
+
+
+def _device_lines(root: Path, disks: list[_Disk], cards: list[_Card], log: _KernelLog) -> Iterator[str]:
+    """A line a device: its bus and address, then words "key=value" of those that are known, and the words ``boot`` (the
+    card that the host boots from) and ``data`` (the disk for /data is behind it).
+
+    Blanks and other characters that would end a word are percent-encoded. ``path`` is below /sys/devices, so a device
+    is behind another if its path begins with that one's.
+    """
+    top = (root / "sys/devices").resolve()
+    entries = [
+        (bus, entry, entry.resolve())
+        for bus in _SEEN_BUSES
+        for entry in sorted((root / "sys/bus" / bus / "devices").glob("*"))
+        if _is_of_interest(bus, entry)
+    ]
+    behind = _disks_behind(root, disks, {place for _, _, place in entries})
+    for bus, entry, place in entries:
+        here, below = [card for card in cards if card.place == place], behind.get(place, [])
+        known = {
+            **_numbers(bus, entry),
+            "driver": (entry / "driver").resolve().name if (entry / "driver").exists() else "",
+            "module": _module(entry),
+            "out_of_tree": "yes" if "O" in _read(entry / "driver/module/taint") else "",
+            "interface": ",".join(card.name for card in here),
+            "names": ",".join(name for card in here for name in _names(root, card.name)),
+            "disks": ",".join(disk.name for disk, _ in below),
+            "upper": ",".join(sorted({upper for _, upper in below if upper})),
+            "firmware": ",".join(dict.fromkeys(log.loaded.get(entry.name, []))),
+            "no_firmware": ",".join(dict.fromkeys(log.failed.get(entry.name, []))),
+            "path": str(place.relative_to(top)) if top in place.parents else "",
+            "modalias": _modalias(entry),
+        }
+        words = [f"{key}={quote(value, safe=_SAFE)}" for key, value in known.items() if value]
+        words += ["boot"] if any(card.has_dhcp for card in here) else []
+        words += ["data"] if any(disk.role is DiskRole.DATA for disk, _ in below) else []
+        yield " ".join([bus, quote(entry.name, safe=_SAFE), *words])
+
+
+_SAFE = ":/*,.-_+?[]()"
+"""What is not percent-encoded in the words of a device's line, besides letters and digits."""
+
+
+def _is_of_interest(bus: str, entry: Path) -> bool:
+    """Of USB devices their interfaces, whose drivers do something; of devices that drivers make themselves, none."""
+    has_driver = (entry / "driver").exists()
+    if bus == "usb":
+        return ":" in entry.name and (entry / "driver").resolve().name != "hub"
+    if bus == "platform":
+        return has_driver and (entry / "firmware_node").exists()
+    return has_driver if bus == "acpi" else has_driver or (entry / "modalias").exists()
+
+
+def _numbers(bus: str, entry: Path) -> dict[str, str]:
+    def number(name: str) -> str:
+        return _read(entry / name).replace("0x", "", 1)
+
+    if bus in ("pci", "virtio"):
+        found = {"id": (number("vendor"), number("device"))}
+        if bus == "pci":
+            found["subsystem"] = (number("subsystem_vendor"), number("subsystem_device"))
+        return {**{key: ":".join(pair) for key, pair in found.items() if all(pair)}, "class": number("class")}
+    if bus == "usb":
+        pair = [_read(entry.resolve().parent / name) for name in ("idVendor", "idProduct")]
+        return {"id": ":".join(pair) if all(pair) else "", "class": _read(entry / "bInterfaceClass")}
+    return {}
+
+
+def _modalias(entry: Path) -> str:
+    """Devices of MMC have no such file, and name it in their events."""
+    found = re.search(r"^MODALIAS=(.+)$", _read(entry / "uevent"), re.MULTILINE)
+    return _read(entry / "modalias") or (found[1] if found else "")
+
+
+def _module(device: Path) -> str:
+    """The module of the device's driver, as the kernel spells it; also of one that is built in, if the kernel says."""
+    link = device / "driver/module"
+    return link.resolve().name.replace("-", "_") if link.exists() else ""
+
+
+def _disks_behind(root: Path, disks: Iterable[_Disk], places: set[Path]) -> dict[Path, list[tuple[_Disk, str]]]:
+    """The disks of each controller, which is the nearest of ``places`` above a disk, with the modalias of the disk's
+    own driver: that is the same for every controller of SCSI, so it is noted with the controller."""
+    found: dict[Path, list[tuple[_Disk, str]]] = {}
+    for disk in disks:
+        upper = ""
+        for path in _above(root / "sys/block" / disk.name):
+            if path in places:
+                found.setdefault(path, []).append((disk, upper))
+                break
+            modalias = _read(path / "modalias")
+            upper = upper or (modalias if modalias.startswith("scsi:") else "")
+    return found
+
+
+def _above(block: Path) -> Iterator[Path]:
+    """The devices above a disk, the nearest first. One of NVMe may be behind a subsystem, which several controllers
+    share: then above its first controller."""
+    place = (block / "device").resolve()
+    if "nvme-subsystem" in place.parts:
+        controllers = sorted(path for path in place.glob("nvme*") if (path / "device").exists())
+        place = (controllers[0] / "device").resolve() if controllers else place
+    yield place
+    yield from place.parents
+
+
+def _names(root: Path, interface: str) -> Iterator[str]:
+    """The names that udev found for it by its place: ``path:enp1s0``."""
+    number = _read(root / "sys/class/net" / interface / "ifindex")
+    for line in _read(root / "run/udev/data" / f"n{number}").splitlines() if number else ():
+        key, _, name = line.removeprefix("E:").partition("=")
+        if key in _UDEV_NAMES:
+            yield f"{_UDEV_NAMES[key]}:{name}"
 
 
 def _serials(root: Path, disks: Iterable[_Disk], cards: Iterable[_Card]) -> Iterator[str]:

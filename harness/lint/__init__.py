@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from harness.lint import boot, declared, leftovers, secrets, settings, sizes, units
+from harness.lint import boot, declared, leftovers, own_programs, secrets, settings, sizes, unit_settings, units
 from harness.lint.finding import LintFailed, LintFinding, Severity, warns
-from harness.lint.image import Image, read_image
+from harness.lint.image import Image, opened_root, read_image
 from harness.lint.tree import Stage
 from harness.model.artifacts import Artifacts
 from harness.model.definition import Allowance, ImageDefinition
@@ -19,13 +19,16 @@ __all__ = ["LintFailed", "LintFinding", "LintReport", "Severity", "check", "lint
 
 Check = Callable[[Image], Iterator[LintFinding]]
 
-_CLASSES = (boot, units, settings, leftovers, secrets, declared, sizes)
+_CLASSES = (boot, units, unit_settings, settings, leftovers, secrets, declared, sizes)
 BY_NAMES: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_NAMES)
 """They need the names, modes and owners of the root's files only, so they come first."""
-BY_ETC: tuple[Check, ...] = (leftovers.settings, leftovers.resolver, secrets.passwords, secrets.sshd)
-"""They need the texts of /etc besides, which come long before most of the others; what they find is found once."""
+BY_TEXTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_TEXTS)
+"""They need the texts of settings, units and package databases besides, which are read ahead."""
 BY_CONTENTS: tuple[Check, ...] = tuple(check for module in _CLASSES for check in module.BY_CONTENTS)
-_EARLY = {Stage.NAMES: BY_NAMES, Stage.ETC: BY_ETC}
+"""They need all files, or the initrd."""
+IN_PASSING: tuple[Check, ...] = (boot.scripts, boot.programs, boot.packages, secrets.keys)
+"""Those of them that find a part of it among the files so far."""
+_EARLY = {Stage.NAMES: BY_NAMES, Stage.TEXTS: BY_TEXTS, Stage.PASSING: IN_PASSING}
 _MOST_OF_ONE_KIND = 50
 """Further findings with one id are counted: a hostile image could have millions."""
 
@@ -59,23 +62,30 @@ class _Collector:
     found: list[LintFinding] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    more: dict[tuple[str, str], int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
 
     def examine(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
-            for finding in one(image):
-                self.add(self._allowed(finding))
+            more = self.add_all(one(image))
+            self.more.update({(one.__name__, name): count for name, count in more.items()})
 
-    def add(self, finding: LintFinding) -> None:
+    def add_all(self, findings: Iterable[LintFinding]) -> Counter[str]:
+        """How many of each kind are more than are shown."""
+        return Counter(finding.id for finding in findings if not self.add(self._allowed(finding)))
+
+    def add(self, finding: LintFinding) -> bool:
+        """False for one more of a kind than are shown."""
         key = (finding.id, finding.path, finding.what)
         if key in self.seen:
-            return
+            return True
+        if self.counts[finding.id] >= _MOST_OF_ONE_KIND:
+            return False
         self.counts[finding.id] += 1
-        if self.counts[finding.id] > _MOST_OF_ONE_KIND:
-            return
         self.seen.add(key)
         self.found.append(finding)
         self.show(finding)
+        return True
 
     def _allowed(self, finding: LintFinding) -> LintFinding:
         for number, allowance in enumerate(self.allow):
@@ -87,9 +97,10 @@ class _Collector:
         return finding
 
     def unchecked(self) -> Iterator[str]:
-        for name, count in self.counts.items():
-            if count > _MOST_OF_ONE_KIND:
-                yield f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
+        more = Counter[str]()
+        for (_, name), count in self.more.items():
+            more[name] += count
+        yield from (f"{count:,} more findings {name} are not shown" for name, count in more.items())
 
 
 def lint(
@@ -102,13 +113,18 @@ def lint(
 ) -> LintReport:
     """Examine ``artifacts``; ``show`` gets each finding as soon as it is made.
 
-    `UsageError` for a root file system that is not a squashfs, `ImageError` for a damaged one.
+    `UsageError` for a root file system that is not read file by file, `ImageError` for a damaged one.
     """
     collector = _Collector(
         definition.lint_allow if definition else (), today or datetime.now().astimezone().date(), show
     )
-    image = read_image(artifacts, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early))
-    collector.examine(BY_CONTENTS, image)
+    with opened_root(artifacts) as root:
+        image = read_image(
+            artifacts, root, definition, previous, lambda stage, early: collector.examine(_EARLY[stage], early)
+        )
+        collector.examine(BY_CONTENTS, image)
+        said = own_programs.examine(image, root.read_files, collector.found)
+    collector.add_all(said.findings)
     for number, allowance in enumerate(collector.allow):
         if number not in collector.used:
             what = "the definition allows findings about this path, and there are none"
@@ -119,22 +135,26 @@ def lint(
         version=manifest.version,
         artifacts=artifacts.digest,
         findings=tuple(collector.found),
-        unchecked=(*collector.unchecked(), *_unchecked(image)),
+        unchecked=(*collector.unchecked(), *said.unchecked, *_unchecked(image)),
     )
 
 
 def check(image: Image) -> list[LintFinding]:
     """All findings about a value; nothing is read."""
     collector = _Collector((), date.max, lambda _: None)
-    collector.examine(BY_NAMES, image)
-    collector.examine(BY_CONTENTS, image)
+    collector.examine((*BY_NAMES, *BY_TEXTS, *BY_CONTENTS), image)
     return collector.found
 
 
 def _unchecked(image: Image) -> Iterator[str]:
     if not image.definition:
         yield "what the definition demands: no definition of this image was found"
+    if not image.manifest.is_ours:
+        yield (
+            "whether os-release has the name and version of the build, and persistent paths are links: "
+            "another builder made it"
+        )
     if not image.previous:
         yield "growth, and the numbers of users and groups: there is no previous version to compare with"
     if not image.sums:
-        yield "files that differ from their packages: this package database has no MD5 sums"
+        yield "files that differ from their packages: no package database with digests was found"

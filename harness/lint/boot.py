@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import lzma
 import re
-import zlib
 from collections.abc import Iterator, Set
-from contextlib import suppress
+from hashlib import sha1
 from pathlib import PurePosixPath
 
 from harness.lint.elf import Program
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
+from harness.lint.libraries import find_library, search_folders
 from harness.lint.tree import Tree
+from harness.lint.unpacked import unpacked
 
 Findings = Iterator[LintFinding]
 
@@ -22,15 +22,15 @@ _FOLDERS = {
     "etc": 0o755, "usr": 0o755, "var": 0o755, "root": None,
 }  # fmt: skip
 _OPTIONAL = {"var/tmp"}
+_LINKS = {"var/run": "run", "var/lock": "run/lock"}
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _MODULES = ("usr/lib/modules", "lib/modules")
 _MODULE = re.compile(r".*\.ko(\.(?:xz|zst|gz))?")
 _INDEXES = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
 _INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd")
-_LIBRARY_FOLDERS = ("lib", "usr/lib", "lib64", "usr/lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-_CAPABILITY_FOLDERS = ("", "/glibc-hwcaps/x86-64-v2", "/glibc-hwcaps/x86-64-v3")
 _IN_THE_WAY = re.compile(r"(usr/)?(local/)?s?bin/.*|(usr/)?lib/(systemd|udev|dracut)/.*|(usr/)?lib/[^/]*/?security/.*")
 """Programs that a boot may run; all others are told of as warnings."""
+_OF_NO_PACKAGE = ("opt/", "srv/", "usr/local/")
 _READERS = {  # what the squashfs driver takes from the kernel for each compression: Linux, fs/squashfs/*_wrapper.c
     "gzip": b"zlib_inflate", "lzo": b"lzo1x_decompress_safe", "xz": b"xz_dec_run", "lz4": b"LZ4_decompress_safe",
     "zstd": b"zstd_",
@@ -53,6 +53,10 @@ def folders(image: Image) -> Findings:
         elif file.uid or (mode is not None and file.mode != mode):
             wanted = f"owner 0 and mode {mode or file.mode:04o}"
             yield fails("folder-wrong", path, f"it has owner {file.uid} and mode {file.mode:04o}, not {wanted}")
+    for path, target in _LINKS.items():
+        file = image.root.files.get(path)
+        if file and file.kind == "folder":
+            yield fails("folder-wrong", path, f"it is a folder, not a link to /{target}: services look in both")
 
 
 def merged_usr(image: Image) -> Findings:
@@ -142,7 +146,7 @@ def kernel(image: Image) -> Findings:
         yield fails("kernel-differs", "kernel:vmlinuz", what, image.kernel_banner)
         return
     packaged = image.sums.get(f"boot/vmlinuz-{version}")
-    if packaged and packaged != image.kernel_md5:
+    if packaged and packaged != image.kernel_digest:
         package = image.owners.get(f"boot/vmlinuz-{version}", "its package")
         what = f"it is not the kernel that {package} brought with the modules"
         yield fails("kernel-differs", "kernel:vmlinuz", what, image.kernel_banner)
@@ -226,7 +230,7 @@ def _squashfs(image: Image) -> Findings:
         return
     for tree in image.trees[::-1]:
         for path, content in tree.texts.items():
-            driver = _unpacked(content) if "/squashfs.ko" in path else None
+            driver = unpacked(content) if "/squashfs.ko" in path else None
             if driver is None or reader is None:
                 continue
             if reader not in driver:
@@ -235,16 +239,25 @@ def _squashfs(image: Image) -> Findings:
             return
 
 
-def _unpacked(content: bytes) -> bytes | None:
-    """The bytes of a module; None for a compression that is not read here."""
-    with suppress(lzma.LZMAError, zlib.error, EOFError):
-        if content[:6] == b"\xfd7zXZ\0":
-            return lzma.LZMADecompressor(memlimit=64 << 20).decompress(content, 16 << 20)
-        if content[:2] == b"\x1f\x8b":
-            return zlib.decompressobj(31).decompress(content, 16 << 20)
-        if content[:4] == b"\x7fELF":
-            return content
-    return None
+def driver_of_root(image: Image) -> Findings:
+    """The initrd has the driver of the root file system, unless the kernel has it built in."""
+    version, tree = image.manifest.kernel_version, image.initrd
+    listed = image.root.text(f"lib/modules/{version}/modules.builtin")
+    if tree is None or listed is None or not image.compression or re.search(r"/squashfs\.ko", listed):
+        return
+    is_there = any("/squashfs.ko" in path for path in image.root.files)
+    if is_there and not any("/squashfs.ko" in path for path in tree.files):
+        what = f"it lacks the module squashfs of {version}, without which it cannot mount the root file system"
+        yield fails("driver-missing", tree.named(f"usr/lib/modules/{version}"), what)
+
+
+def modules_of_this_kernel(image: Image) -> Findings:
+    """Modules that were made for another kernel, in the folder of this one: modprobe refuses them (vermagic)."""
+    version = image.manifest.kernel_version
+    for tree in image.trees:
+        for path, made_for in tree.made_for.items():
+            if version and f"/modules/{version}/" in path and made_for != version:
+                yield fails("modules-of-another-kernel", tree.named(path), f"it was made for the kernel {made_for}")
 
 
 def _kmod(tree: Tree) -> Findings:
@@ -259,7 +272,7 @@ def _kmod(tree: Tree) -> Findings:
                     tree.named(path),
                     f"it does not read modules compressed with {name} ({suffix})",
                 )
-            elif not _find_library(tree, soname, program, _search_folders(tree)):
+            elif not find_library(tree, soname, program, search_folders(tree)):
                 yield fails(
                     "compression-unreadable",
                     tree.named(path),
@@ -270,11 +283,11 @@ def _kmod(tree: Tree) -> Findings:
 def programs(image: Image) -> Findings:
     """Programs are whole, of the right architecture, and have their dynamic loader and all libraries."""
     for tree in image.trees:
-        machine, folders = _machine(tree), _search_folders(tree)
+        machine, folders = _machine(tree), search_folders(tree)
         loaded, sonames = set[str](), set[str]()
         for path, program in tree.programs.items():
             for library in program.needed:
-                if found := _find_library(tree, library, program, folders, path):
+                if found := find_library(tree, library, program, folders, path):
                     loaded.add(found)
                     sonames.add(library)
         for path, program in tree.programs.items():
@@ -282,11 +295,11 @@ def programs(image: Image) -> Findings:
             report = fails if is_in_the_way or tree.place else warns
             if program.damage and not program.is_core:
                 yield report("program-damaged", tree.named(path), program.damage)
-            elif machine and program.machine != machine[0] and is_in_the_way:
+            elif machine and program.machine != machine[0] and (is_in_the_way or path.startswith(_OF_NO_PACKAGE)):
                 what = f"it is a program for {program.machine}, and process 1 is for {machine[0]}"
                 yield report("wrong-architecture", tree.named(path), what)
             elif machine == (program.machine, program.bits) and (
-                program.interpreter or is_in_the_way or path in loaded
+                program.interpreter or (image.is_whole and (is_in_the_way or path in loaded))
             ):
                 yield from _loads(tree, path, program, folders, set() if program.interpreter else sonames)
         yield from _empty(tree)
@@ -306,44 +319,21 @@ def _empty(tree: Tree) -> Findings:
             yield fails("program-damaged", tree.named(path), "it is executable, and empty")
 
 
-def _search_folders(tree: Tree) -> tuple[str, ...]:
-    """The folders of ld.so(8), from ld.so.conf and the built-in ones."""
-    texts = [tree.text(path) or "" for path in ("etc/ld.so.conf", *sorted(tree.inside("etc/ld.so.conf.d")))]
-    listed = [line.strip("/ \t") for text in texts for line in text.splitlines() if line.startswith("/")]
-    found = [tree.resolve(folder) for folder in (*listed, *_LIBRARY_FOLDERS)]
-    return tuple(dict.fromkeys(folder for folder in found if folder is not None))
-
-
 def _loads(tree: Tree, path: str, program: Program, folders: tuple[str, ...], loaded: Set[str]) -> Findings:
     """``loaded`` are libraries that the loading program or library has found in its own folders."""
     report = fails if _IN_THE_WAY.fullmatch(path) or tree.place else warns
     if program.interpreter and not tree.find(program.interpreter):
         yield report("interpreter-missing", tree.named(path), f"its dynamic loader {program.interpreter} is missing")
     for library in program.needed:
-        if library not in loaded and not _find_library(tree, library, program, folders, path):
+        if library not in loaded and not find_library(tree, library, program, folders, path):
             yield report("library-missing", tree.named(path), f"its library {library} is missing")
-
-
-def _find_library(tree: Tree, library: str, program: Program, folders: tuple[str, ...], path: str = "") -> str | None:
-    """The path of a library that ``program`` at ``path`` needs."""
-    if "/" in library:
-        return tree.resolve(library)
-
-    def fits(found: str) -> bool:
-        other = tree.programs.get(found)
-        return other is None or (other.machine, other.bits) == (program.machine, program.bits)
-
-    origin = path.rpartition("/")[0]
-    own = (folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in program.search if folder)
-    places = (f"{folder}{more}/{library}" for folder in (*own, *folders) for more in _CAPABILITY_FOLDERS)
-    return next((found for place in places if (found := tree.resolve(place)) and fits(found)), None)
 
 
 def scripts(image: Image) -> Findings:
     """The interpreter of each script that a boot may run is there."""
     for tree in image.trees:
         for path, words in tree.scripts.items():
-            is_own = path.startswith(("etc/", "usr/libexec/", "opt/")) and not image.is_original(path)
+            is_own = path.startswith(("etc/", "usr/libexec/", "opt/")) and not image.may_be_original(path)
             if not (_IN_THE_WAY.fullmatch(path) or is_own):
                 continue
             name, rest = (words[0] if words else ""), words[1:]
@@ -377,15 +367,19 @@ def packages(image: Image) -> Findings:
     for path, digest in image.sums.items():
         if _MADE_ANEW.fullmatch(path) or _NOT_INSTALLED.fullmatch(path):
             continue
-        file = image.root.find(path)
+        file = image.root.files.get(path)
+        if file is None or file.kind == "link":
+            file = image.root.find(path)
+            if _is_link_of(image.root, path, digest):
+                continue
         package = image.owners.get(path, "a package")
         if file is None:
             missing.setdefault(package, []).append(path)
-        elif file.kind == "file" and file.content != digest and file.content not in image.own:
+        elif file.kind == "file" and file.content and file.content != digest and file.content not in image.own:
             what = f"it is not the file that {package} brought"
             if file.size_bytes == 0:
                 what = f"it is empty, and {package} brought contents"
-            yield fails("package-file-changed", path, what, f"MD5 {file.content}, by the package {digest}")
+            yield fails("package-file-changed", path, what, f"digest {file.content}, by the package {digest}")
     for package, paths in missing.items():
         what = f"{package} brought it, and it is missing" + (
             f", as {len(paths) - 1:,} more of its files" if paths[1:] else ""
@@ -393,5 +387,15 @@ def packages(image: Image) -> Findings:
         yield fails("package-file-changed", paths[0], what, *paths[1:])
 
 
+def _is_link_of(tree: Tree, path: str, digest: str) -> bool:
+    """apk has the SHA-1 of a link's target as the digest of the link."""
+    name = tree.resolve(path, follow=False)
+    link = tree.files.get(name) if name is not None else None
+    return link is not None and link.kind == "link" and sha1(link.target.encode()).hexdigest() == digest
+
+
 BY_NAMES = (folders, merged_usr, init, modules_of_the_kernel)
-BY_CONTENTS = (kernel, initrd, os_release, modules_indexed, compressions, programs, scripts, packages)
+BY_TEXTS = (kernel, os_release, modules_indexed, packages)
+BY_CONTENTS = (
+    initrd, modules_indexed, compressions, driver_of_root, modules_of_this_kernel, programs, scripts, packages,
+)  # fmt: skip

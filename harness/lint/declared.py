@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
@@ -67,6 +67,11 @@ def journal(image: Image) -> Findings:
         for setting in parse(image.root.text(path) or "", path):
             if not isinstance(setting, str) and setting.key == "Storage":
                 storage, place = setting.value, path
+    if storage == "none":
+        yield warns(
+            "journal-lost", place, "nothing is kept in the journal, not even while the host runs", "Storage=none"
+        )
+        return
     persistent = image.definition.persistent_paths if image.definition else ()
     is_kept = any("var/log/journal".startswith(path.lstrip("/")) for path in persistent) and storage in (
         "auto",
@@ -140,26 +145,48 @@ def persistent_paths(image: Image) -> Findings:
 
 
 def numbers(image: Image) -> Findings:
-    """Users and groups have the numbers of the previous version: a host's files on /data belong to numbers."""
+    """Users and groups have the numbers of the previous version: a host's files on /data belong to numbers.
+
+    Where both versions keep a host's numbers themselves, those that they keep are a warning.
+    """
     previous = image.previous
     if previous is None:
         return
+    is_kept = _KEEPS_NUMBERS in image.root.files and _KEEPS_NUMBERS in previous.files
     for what, path, text in (("user", "etc/passwd", previous.users), ("group", "etc/group", previous.groups)):
-        old, new = _numbers(text), _numbers(image.root.text(path) or "")
-        holder = {number: name for name, number in new.items()}
-        for name, number in old.items():
-            if name in new and new[name] != number:
-                yield fails(
-                    "number-drifts",
-                    path,
-                    f"the {what} {name} has the number {new[name]}, and had {number} in {previous.version}",
-                )
-            elif name not in new and number in holder and holder[number] not in old:
-                yield fails(
-                    "number-drifts",
-                    path,
-                    f"the {what} {holder[number]} has the number {number}, which {name} had in {previous.version}",
-                )
+        kept, lost = list[str](), list[str]()
+        for number, sentence in _drifts(what, _numbers(text), _numbers(image.root.text(path) or ""), previous.version):
+            (kept if is_kept and number in _KEPT_NUMBERS else lost).append(sentence)
+        for sentence in lost:
+            yield fails("number-drifts", path, sentence)
+        if kept and previous.manifest.image != image.manifest.image:
+            yield warns(
+                "number-drifts",
+                path,
+                f"{len(kept)} {what}s have other numbers than in {previous.manifest.image} {previous.version}",
+                *kept,
+                cause=_KEPT,
+            )
+        else:
+            for sentence in kept:
+                yield warns("number-drifts", path, sentence, cause=_KEPT)
+
+
+_KEEPS_NUMBERS = "usr/lib/persist/keep-numbers"
+_KEPT_NUMBERS = range(100, 1000)
+"""Those that keep-numbers of role persist records on each host's disk."""
+_KEPT = "packages were installed in another order; hosts keep their numbers by keep-numbers, and only new hosts differ"
+
+
+def _drifts(what: str, old: Mapping[str, str], new: Mapping[str, str], version: str) -> Iterator[tuple[int, str]]:
+    """The old number of each account whose number changed or that lost it to a new one, and a sentence."""
+    holder = {number: name for name, number in new.items()}
+    for name, number in old.items():
+        at = int(number) if number.isdecimal() else 0
+        if name in new and new[name] != number:
+            yield at, f"the {what} {name} has the number {new[name]}, and had {number} in {version}"
+        elif name not in new and number in holder and holder[number] not in old:
+            yield at, f"the {what} {holder[number]} has the number {number}, which {name} had in {version}"
 
 
 def _numbers(text: str) -> dict[str, str]:
@@ -183,4 +210,5 @@ def _twice(tree: Tree, path: str, what: str) -> Findings:
 
 
 BY_NAMES = (boot_paths, persistent_paths)
-BY_CONTENTS = (time_synchronisation, journal, microcode, numbers, accounts)
+BY_TEXTS = (time_synchronisation, journal, accounts)
+BY_CONTENTS = (microcode, numbers)

@@ -50,10 +50,9 @@ class LintFinding:
     def does_fail(self) -> bool:
         return self.severity is Severity.FAILS and not self.allowed
 
-    def as_verdict_finding(self) -> Finding:
-        return Finding(
-            id=self.id, what=f"{self.path}: {self.what}", where=self.path, evidence=self.evidence, cause=self.cause
-        )
+    def as_verdict_finding(self, where: str = "the image's files") -> Finding:
+        what = f"{self.path}: {self.what}"
+        return Finding(id=self.id, what=what, where=where, evidence=self.evidence, cause=self.cause)
 
 
 def fails(name: str, path: str, what: str, *evidence: str, cause: str = "") -> LintFinding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,12 @@ from harness.lint.tree import Look, Stage, Tree
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.kernel_image import kernel_banner
-from harness.packages import owners, sums
-from harness.store import rootfs_images
+from harness.packages import DATABASES, owners, rights, sum_algorithm, sums
+from harness.packages.database import Rights
 from harness.store.initrd_tree import visit_initrd
-from harness.store.squashfs_tree import TreeFile, read_names, visit_tree
-from harness.store.squashfs_xattrs import read_attributes
+from harness.store.rootfs_tree import RootTree, root_tree
+from harness.store.squashfs_tree import TreeFile
 
-_COMPRESSIONS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
-"""Linux, fs/squashfs/squashfs_fs.h."""
 _USERS = ("etc/passwd", "etc/group")
 _MOST_OWN_BYTES = 16 << 20
 
@@ -39,21 +38,32 @@ class Previous:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """``initrd`` is None while only the names of the root were read. ``owners`` maps a path to its package, ``sums`` to
-    the MD5 that the package gave it; ``own`` are the MD5s of the definition's own files. ``compression`` is the
-    root's."""
+    """``initrd`` is None until all of the root was read. ``owners`` maps a path to its package, ``sums`` to the digest
+    that the package gave it, ``rights`` to its mode and owner; ``own`` are the digests of the definition's own files.
+    ``compression`` is the root's."""
 
     root: Tree
     manifest: Manifest
     initrd: Tree | None = None
     definition: ImageDefinition | None = None
     kernel_banner: str = ""
-    kernel_md5: str = ""
+    kernel_digest: str = ""
     compression: str = ""
     owners: Mapping[str, str] = field(default_factory=dict)
     sums: Mapping[str, str] = field(default_factory=dict)
+    rights: Mapping[str, Rights] = field(default_factory=dict)
     own: frozenset[str] = frozenset()
     previous: Previous | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all files were read."""
+        return self.initrd is not None
+
+    def may_be_original(self, path: str) -> bool:
+        """Whether `is_original` is true, or will be when the file is read."""
+        file = self.root.files.get(path)
+        return self.is_original(path) or (path in self.sums and file is not None and not file.content)
 
     @cached_property
     def trees(self) -> tuple[Tree, ...]:
@@ -65,40 +75,70 @@ class Image:
         return file is not None and bool(file.content) and self.sums.get(path) == file.content
 
 
+@contextmanager
+def opened_root(artifacts: Artifacts) -> Iterator[RootTree]:
+    """The root file system; `UsageError` for one that is not read file by file."""
+    with root_tree(artifacts.rootfs, artifacts.manifest.kernel_arguments) as found:
+        if found is None:
+            raise UsageError(
+                f"no program here reads {artifacts.manifest.rootfs} file by file: lint needs a squashfs or an ext4"
+            )
+        yield found
+
+
 def read_image(
     artifacts: Artifacts,
+    rootfs: RootTree,
     definition: ImageDefinition | None,
     previous: Artifacts | None = None,
     show: Callable[[Stage, Image], None] = lambda *_: None,
 ) -> Image:
-    """Read kernel, initrd and root file system once. ``show`` gets the image at each stage, before all is known.
+    """Read kernel, initrd and root file system once, and some texts of it before. ``show`` gets the image at each
+    stage, before all is known.
 
-    `UsageError` for a root file system that is not read file by file, `ImageError` for one that is damaged.
+    `ImageError` for a root file system that is damaged.
     """
     manifest = artifacts.manifest
-    kind = rootfs_images.format_of(artifacts.rootfs)
-    if kind != "squashfs":
-        raise UsageError(f"no program here reads {manifest.rootfs} file by file: lint needs a squashfs")
-    with artifacts.rootfs.open("rb") as file:
-        compression = _COMPRESSIONS.get(int.from_bytes(file.read(22)[20:], "little"), "an unknown compression")
-    own = _own_files(definition) if definition else frozenset()
-    look = Look(lambda stage, tree: show(stage, Image(root=tree, manifest=manifest, definition=definition, own=own)))
-    files = visit_tree(artifacts.rootfs, look, algorithm="md5")
-    root = replace(look.tree(_with_root(files)), capabilities=_capabilities(artifacts.rootfs))
-    links = {name: file.target for name, file in files.items() if file.kind == "link" and "/" not in name}
-    look = Look()
-    return Image(
-        root=root,
-        initrd=look.tree(visit_initrd(artifacts.initrd, look, algorithm="md5"), "initrd:"),
+    image = Image(
+        root=Tree({}),
         manifest=manifest,
         definition=definition,
         kernel_banner=_banner(artifacts.kernel),
-        kernel_md5=hashlib.md5(artifacts.kernel.read_bytes()).hexdigest(),  # as package databases do
-        compression=compression,
-        owners=owners(root.texts, links),
-        sums=sums(root.texts, links),
-        own=own,
+        compression=rootfs.compression,
+        own=_own_files(definition) if definition else frozenset(),
+    )
+
+    capabilities: dict[str, tuple[str, ...]] | None = None
+
+    def add(stage: Stage, tree: Tree) -> None:
+        nonlocal image, capabilities
+        if stage is Stage.TEXTS:
+            image = _with_packages(image, tree, artifacts)
+            capabilities = _capabilities(rootfs)
+        show(stage, replace(image, root=replace(tree, capabilities=capabilities)))
+
+    look = Look(add, rootfs.read_files)
+    files = _with_root(rootfs.visit(look, algorithm=sum_algorithm))
+    root = replace(look.tree(files), capabilities=capabilities)
+    look = Look()
+    return replace(
+        image,
+        root=root,
+        initrd=look.tree(visit_initrd(artifacts.initrd, look, algorithm=sum_algorithm(files)), "initrd:"),
         previous=_previous(previous) if previous else None,
+    )
+
+
+def _with_packages(image: Image, tree: Tree, artifacts: Artifacts) -> Image:
+    """``image`` with what the package databases say, whose texts ``tree`` has."""
+    algorithm = sum_algorithm(tree.files)
+    links = {name: file.target for name, file in tree.files.items() if file.kind == "link" and "/" not in name}
+    return replace(
+        image,
+        owners=owners(tree.texts, links),
+        sums=sums(tree.texts, links, algorithm),
+        rights=rights(tree.texts, links),
+        kernel_digest=hashlib.new(algorithm, artifacts.kernel.read_bytes()).hexdigest(),
     )
 
 
@@ -110,9 +150,9 @@ def _with_root(files: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
 _CAPABILITIES = known("capabilities").split()
 
 
-def _capabilities(rootfs: Path) -> dict[str, tuple[str, ...]] | None:
-    """The permitted capabilities of programs (struct vfs_cap_data in the same file)."""
-    attributes = read_attributes(rootfs)
+def _capabilities(rootfs: RootTree) -> dict[str, tuple[str, ...]] | None:
+    """The permitted capabilities of programs: Linux, include/uapi/linux/capability.h, struct vfs_cap_data."""
+    attributes = rootfs.read_attributes()
     if attributes is None:
         return None
     values = {
@@ -137,23 +177,23 @@ def _banner(kernel: Path) -> str:
 
 
 def _own_files(definition: ImageDefinition) -> frozenset[str]:
-    """The MD5s of all files in the definition's folder and in the shared roles, which the playbook may have copied."""
+    """The digests of all files in the definition's folder and in the shared roles, which the playbook may have copied,
+    by each algorithm that package databases have."""
     paths = [path for folder in (definition.folder, definition.roles) if folder.is_dir() for path in folder.rglob("*")]
     small = [path for path in paths if path.is_file() and path.stat().st_size <= _MOST_OWN_BYTES]
-    return frozenset(hashlib.md5(path.read_bytes()).hexdigest() for path in small)
+    algorithms = {database.sum_algorithm for database in DATABASES}
+    return frozenset(hashlib.new(name, path.read_bytes()).hexdigest() for path in small for name in algorithms)
 
 
 def _previous(artifacts: Artifacts) -> Previous | None:
-    """None for a root file system that is not a squashfs."""
-    if rootfs_images.format_of(artifacts.rootfs) != "squashfs":
-        return None
-    with rootfs_images.reading(artifacts.rootfs) as read:
-        texts = read(_USERS) if read else {}
+    """None for a root file system that is not read file by file."""
+    with root_tree(artifacts.rootfs, artifacts.manifest.kernel_arguments) as rootfs:
+        if rootfs is None:
+            return None
+        files = rootfs.read_names()
+        sizes = {name: files[name].size_bytes for name in _USERS if name in files and files[name].kind == "file"}
+        texts = rootfs.read_files(sizes)
     users, groups = (texts.get(name, b"").decode("utf-8", "replace") for name in _USERS)
     return Previous(
-        version=artifacts.manifest.version,
-        manifest=artifacts.manifest,
-        files=read_names(artifacts.rootfs),
-        users=users,
-        groups=groups,
+        version=artifacts.manifest.version, manifest=artifacts.manifest, files=files, users=users, groups=groups
     )

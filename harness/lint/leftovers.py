@@ -60,22 +60,11 @@ def files(image: Image) -> Iterator[LintFinding]:
         for path, file in tree.files.items():
             name = path.removeprefix(_DEFAULTS)
             if file.kind == "file" and anything.fullmatch(name):
-                is_original = tree is image.root and image.is_original(path)
+                is_original = tree is image.root and image.may_be_original(path)
                 for one in rules():
                     is_exempt = (is_original and not one.rule.original) or (tree.place and one.rule.root)
                     if one.path.fullmatch(name) and not is_exempt:
                         yield from _apply(one, tree, path)
-
-
-_OF_NO_PACKAGE = ("builder-identity", "builder-hostname", "builder-mounts")
-
-
-def settings(image: Image) -> Iterator[LintFinding]:
-    """The rules about files of /etc that no package brings, so that its sums need not be known."""
-    for path, file in image.root.files.items():
-        for one in rules() if path.startswith("etc/") and file.kind == "file" else ():
-            if one.rule.id in _OF_NO_PACKAGE and one.path.fullmatch(path):
-                yield from _apply(one, image.root, path)
 
 
 def _apply(one: _Compiled, tree: Tree, path: str) -> Iterator[LintFinding]:
@@ -99,14 +88,17 @@ def resolver(image: Image) -> Iterator[LintFinding]:
     if file is None:
         yield warns("builder-dns", path, "it is missing: names are resolved by a server on this machine only")
         return
-    if file.kind == "file":
+    target = tree.find(path)
+    if target and target.kind == "file":
         if servers := _servers(tree):
             yield fails("builder-dns", path, "it has the servers of the build", *servers)
-        if file.mode != 0o644:
-            yield fails("builder-dns", path, f"its mode is {file.mode:04o}, with which not every service reads it")
+        if target.mode != 0o644:
+            yield fails("builder-dns", path, f"its mode is {target.mode:04o}, with which not every service reads it")
+    elif target:
+        yield fails("builder-dns", path, f"it is, or leads to, a {target.kind}")
     elif file.kind == "link" and tree.find(path) is None:
-        target = re.sub(r"^(\.\./)+|^/", "", file.target)
-        program = next((program for folder, program in _RESOLVERS.items() if target.startswith(f"{folder}/")), None)
+        place = re.sub(r"^(\.\./)+|^/", "", file.target)
+        program = next((program for folder, program in _RESOLVERS.items() if place.startswith(f"{folder}/")), None)
         if program is None:
             yield fails("builder-dns", path, f"it leads to {file.target}, which nothing makes")
         elif tree.find(program) is None:
@@ -157,4 +149,5 @@ def copied_time_zone(image: Image) -> Iterator[LintFinding]:
 
 
 BY_NAMES = (time_zone,)
-BY_CONTENTS = (files, resolver, resolver_of_initrd, copied_time_zone, core_files)
+BY_TEXTS = (files, resolver, copied_time_zone)
+BY_CONTENTS = (files, resolver_of_initrd, core_files)

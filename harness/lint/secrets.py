@@ -20,6 +20,14 @@ Findings = Iterator[LintFinding]
 _SETUID, _SETGID, _STICKY, _OTHERS_WRITE, _GROUP_WRITES = 0o4000, 0o2000, 0o1000, 0o002, 0o020
 _SYSTEM = ("usr/", "etc/", "boot/", "bin/", "sbin/", "lib/", "lib64/", "opt/")
 _OF_PACKAGES = ("usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "bin/", "sbin/", "lib/")
+_OF_ROOT_TO_RUN = (
+    "etc/systemd/", "etc/cron", "etc/sudoers", "etc/pam.d/", "etc/ld.so", "etc/passwd", "etc/shadow",
+    "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/", "boot/",
+)  # fmt: skip
+_OF_ROOT = (
+    "etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so", "etc/passwd",
+    "etc/shadow", "etc/group", "etc/gshadow", "opt/",
+)  # fmt: skip
 _FILE = Path(__file__).with_name("setid.toml")
 
 
@@ -28,6 +36,7 @@ class _Rights:
     """The tables of ``setid.toml``, by the names of programs."""
 
     needed: Mapping[str, int]
+    needed_by: Mapping[str, Mapping[str, int]]
     possible: Mapping[str, int]
     capable: Mapping[str, frozenset[str]]
     need_capabilities: frozenset[str]
@@ -39,17 +48,21 @@ def _known() -> _Rights:
         tables = tomllib.load(file)
     needed, possible = ({name: int(mode, 8) for name, mode in tables[key].items()} for key in ("needed", "possible"))
     capable = {name: frozenset(found) for name, found in tables["capable"].items()}
-    return _Rights(needed, {**needed, **possible}, capable, frozenset(tables["needs_capabilities"]))
+    by = {family: {name: int(mode, 8) for name, mode in table.items()} for family, table in tables["needed_by"].items()}
+    return _Rights(needed, by, {**needed, **possible}, capable, frozenset(tables["needs_capabilities"]))
 
 
 def setid(image: Image) -> Findings:
     """setuid and setgid that no package brought, and those that a package brought and that are lost."""
-    needed, known = _known().needed, _known().possible
+    known = _known().possible
+    needed = {**_known().needed, **_known().needed_by.get(_family(image.root), {})}
     for path, file in image.root.files.items():
         bits = file.mode & (_SETUID | _SETGID)
         if file.kind == "file":
             name = path.rpartition("/")[2]
-            extra = bits & ~(known.get(name, 0) if path.startswith(_OF_PACKAGES) else 0)
+            given = image.rights.get(path)
+            is_packaged = path.startswith(_OF_PACKAGES) and (path in image.owners or not image.owners)
+            extra = bits & ~(given.mode if given else known.get(name, 0) if is_packaged else 0)
             if extra:
                 word = " and ".join(word for bit, word in ((_SETUID, "setuid"), (_SETGID, "setgid")) if extra & bit)
                 yield fails(
@@ -60,11 +73,47 @@ def setid(image: Image) -> Findings:
                 )
             if (
                 name in needed
+                and not given
                 and path.startswith(("usr/", "bin/", "sbin/"))
                 and needed[name] & ~bits
                 and not _is_shadowed(path)
             ):
                 yield fails("setid-lost", path, f"it needs mode {needed[name] | 0o755:04o}, and has {file.mode:04o}")
+
+
+def _family(tree: Tree) -> str:
+    """The distribution, or the one that it comes from: os-release(5)."""
+    text = tree.text("etc/os-release") or tree.text("usr/lib/os-release") or ""
+    names = re.findall(r"""^(?:ID|ID_LIKE)=["']?([^"'\n]*)""", text, re.MULTILINE)
+    return next((word for line in names for word in line.split() if word in _known().needed_by), "")
+
+
+def package_rights(image: Image) -> Findings:
+    """Programs and libraries have the mode, the owner and the capabilities that their package gave them."""
+    tree, capable = image.root, image.root.capabilities
+    numbers = [
+        {row[0]: row[2] for line in (tree.text(file) or "").splitlines() if len(row := line.split(":")) > 2}
+        for file in ("etc/passwd", "etc/group")
+    ]
+    for path, given in image.rights.items():
+        file = tree.files.get(path)
+        if file is None or file.kind != "file" or not path.startswith(_OF_PACKAGES):
+            continue
+        package, owner = image.owners.get(path) or "its package", (given.user, given.group)
+        if lost := given.mode & ~file.mode & (_SETUID | _SETGID | 0o111):
+            name = "setid-lost" if lost & (_SETUID | _SETGID) else "package-rights-changed"
+            yield fails(name, path, f"{package} gave it mode {given.mode:04o}, and it has {file.mode:04o}")
+        elif file.mode != given.mode:
+            report = fails if file.mode & ~given.mode & (_SETUID | _SETGID | _OTHERS_WRITE) else warns
+            what = f"{package} gave it mode {given.mode:04o}, and it has {file.mode:04o}"
+            yield report("package-rights-changed", path, what)
+        has = (str(file.uid), str(file.gid))
+        wanted = tuple(table.get(name, number) for table, name, number in zip(numbers, owner, has, strict=True))
+        if wanted != has:
+            what = f"{package} gave it to {':'.join(owner)}, and it is of {':'.join(has)}"
+            yield fails("package-rights-changed", path, what)
+        if capable is not None and (missing := given.capabilities - set(capable.get(path, ()))):
+            yield fails("setid-lost", path, f"it needs {', '.join(sorted(missing))}, which {package} gave it")
 
 
 def capabilities(image: Image) -> Findings:
@@ -74,13 +123,20 @@ def capabilities(image: Image) -> Findings:
         return
     for path, found in given.items():
         name = path.rpartition("/")[2]
-        if extra := set(found) - _known().capable.get(name, frozenset()):
+        is_packaged = path.startswith(_OF_PACKAGES) and (path in image.owners or not image.owners)
+        known = _known().capable.get(name, frozenset()) if is_packaged else frozenset[str]()
+        if extra := set(found) - (image.rights[path].capabilities if path in image.rights else known):
             yield fails(
                 "setid-unexpected", path, f"it has {', '.join(sorted(extra))}, which no package is known to bring"
             )
     for path, file in image.root.files.items():
         name = path.rpartition("/")[2]
-        is_candidate = name in _known().need_capabilities and file.kind == "file" and path in image.owners
+        is_candidate = (
+            name in _known().need_capabilities
+            and file.kind == "file"
+            and path in image.owners
+            and path not in image.rights
+        )
         if is_candidate and file.mode & 0o111 and not file.mode & _SETUID and path not in given:
             wanted = ", ".join(sorted(_known().capable[name]))
             yield fails("setid-lost", path, f"it needs {wanted}, and has no capabilities")
@@ -114,13 +170,7 @@ def writable(image: Image) -> Findings:
             ):
                 continue
             yield fails("world-writable", path, f"everybody may write this {file.kind}", f"mode {file.mode:04o}")
-        elif (
-            file.mode & _GROUP_WRITES
-            and file.gid
-            and path.startswith(
-                ("etc/systemd/", "usr/lib/systemd/", "lib/systemd/", "etc/cron", "etc/sudoers", "usr/bin/", "usr/sbin/")
-            )
-        ):
+        elif file.mode & _GROUP_WRITES and file.gid and path.startswith(_OF_ROOT_TO_RUN):
             yield fails(
                 "world-writable",
                 path,
@@ -140,9 +190,7 @@ def owners(image: Image) -> Findings:
             yield fails(
                 "owner-wrong", path, f"the user {file.uid} owns this {file.kind} of the system", f"mode {file.mode:04o}"
             )
-        elif file.uid and path.startswith(
-            ("etc/systemd/", "etc/sudoers", "etc/cron", "etc/pam.d/", "etc/ssh/", "etc/profile", "etc/ld.so")
-        ):
+        elif file.uid and path.startswith(_OF_ROOT):
             yield fails(
                 "owner-wrong",
                 path,
@@ -170,23 +218,26 @@ def unknown_owners(image: Image) -> Findings:
                 )
 
 
+_ACCOUNTS = ("etc/shadow", "etc/passwd", "etc/gshadow", "etc/shadow-", "etc/passwd-", "etc/gshadow-")
+
+
 def keys(image: Image) -> Findings:
     """Private keys and tokens, by their form; examples in files of packages are as the package brought them."""
     for tree in image.trees:
         for path, forms in tree.secrets.items():
-            is_example = image.is_original(path) or (not image.sums and path in image.owners)
+            is_example = image.may_be_original(path) or (not image.sums and path in image.owners)
             if tree is image.root and is_example:
                 continue
-            for form in forms:
+            for form in forms if path not in _ACCOUNTS else ():
                 yield fails("secret-in-file", tree.named(path), f"it holds {form}", "(the text is not shown)")
 
 
 def passwords(image: Image) -> Findings:
     for tree in image.trees:
-        for file in ("etc/shadow", "etc/passwd", "etc/gshadow"):
+        for file in ("etc/shadow", "etc/passwd", "etc/gshadow", "etc/shadow-", "etc/passwd-"):
             for line in (tree.text(file) or "").splitlines():
                 row = line.split(":")
-                if len(row) < 2 or (tree.place and file == "etc/passwd" and row[1] == "x"):
+                if len(row) < 2 or (tree.place and file == "etc/passwd" and row[1] == "x") or not row[0]:
                     continue
                 name, password = row[0], row[1]
                 if file == "etc/passwd":
@@ -204,39 +255,37 @@ def passwords(image: Image) -> Findings:
                         f"{name} has a password, the same on all machines",
                         "(the hash is not shown)",
                     )
-        shadow = tree.files.get("etc/shadow")
-        if shadow and shadow.mode & 0o027 and not tree.place and (shadow.mode & 0o007 or (shadow.mode & 0o020)):
-            yield fails(
-                "password-open",
-                tree.named("etc/shadow"),
-                "others than root may read or write it",
-                f"mode {shadow.mode:04o}",
-            )
+        for file in ("etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"):
+            shadow = tree.files.get(file)
+            if shadow and not tree.place and shadow.mode & 0o027:
+                what = "others than root may read or write it"
+                yield fails("password-open", file, what, f"mode {shadow.mode:04o}")
 
 
+_SSHD_FILES = ("etc/ssh/sshd_config", "usr/etc/ssh/sshd_config")
 _SSHD_DEFAULTS = {
     "permitrootlogin": "prohibit-password", "passwordauthentication": "yes", "permitemptypasswords": "no",
     "kbdinteractiveauthentication": "yes", "hostbasedauthentication": "no", "strictmodes": "yes",
+    "permituserenvironment": "no",
 }  # fmt: skip
 
 
 def sshd(image: Image) -> Findings:
     """The effective configuration of sshd: the first value of a keyword counts (sshd_config(5))."""
     tree = image.root
-    if not tree.program("sshd") and "etc/ssh/sshd_config" not in tree.files:
+    main = next((path for path in _SSHD_FILES if path in tree.files), _SSHD_FILES[0])
+    if not tree.program("sshd") and main not in tree.files:
         return
     first, matched, wrong = dict[str, tuple[str, str]](), list[tuple[str, str, str]](), list[tuple[str, str]]()
-    for path, key, rest, inside in _sshd_lines(tree, "etc/ssh/sshd_config", []):
+    for path, key, rest, inside in _sshd_lines(tree, main, []):
         if inside:
             matched.append((key, " ".join(rest), path))
         elif not rest or (key in _SSHD_VALUES and rest[0].lower() not in _SSHD_VALUES[key]):
             wrong.append((path, " ".join([key, *rest])))
         else:
             first.setdefault(key, (rest[0], path))
-    value = {
-        key: first.get(key, (default, "etc/ssh/sshd_config"))[0].lower() for key, default in _SSHD_DEFAULTS.items()
-    }
-    place = {key: first.get(key, ("", "etc/ssh/sshd_config"))[1] for key in _SSHD_DEFAULTS}
+    value = {key: first.get(key, (default, main))[0].lower() for key, default in _SSHD_DEFAULTS.items()}
+    place = {key: first.get(key, ("", main))[1] for key in _SSHD_DEFAULTS}
     takes_passwords = value["passwordauthentication"] == "yes" or value["kbdinteractiveauthentication"] == "yes"
     if value["permitrootlogin"] == "yes" and takes_passwords:
         yield fails("sshd-open", place["permitrootlogin"], "root may log in with a password", "PermitRootLogin yes")
@@ -252,6 +301,9 @@ def sshd(image: Image) -> Findings:
         yield warns(
             "sshd-open", place["strictmodes"], "keys in files that others may write are taken", "StrictModes no"
         )
+    if value["permituserenvironment"] not in ("no", ""):
+        what = "a user's environment counts, such as LD_PRELOAD: forced commands do not hold"
+        yield warns("sshd-open", place["permituserenvironment"], what, "PermitUserEnvironment yes")
     for key, text, file in matched:
         if (key, text.lower()) in (("permitrootlogin", "yes"), ("permitemptypasswords", "yes")):
             yield fails("sshd-open", file, f"in a Match block: {key} {text}")
@@ -296,7 +348,7 @@ def _sshd_lines(tree: Tree, path: str, included: list[str], inside: bool = False
 
 def sudo(image: Image) -> Findings:
     """sudoers(5) that packages did not bring."""
-    for path in ["etc/sudoers", *image.root.inside("etc/sudoers.d")]:
+    for path in dict.fromkeys(("etc/sudoers", *image.root.inside("etc/sudoers.d"), *_included_by_sudoers(image.root))):
         file = image.root.files.get(path)
         if file is None or image.is_original(path):
             continue
@@ -316,14 +368,49 @@ def sudo(image: Image) -> Findings:
                 yield fails("sudo-open", path, "everybody becomes root", line)
 
 
-_ALLOWS = re.compile(r"polkit\.Result\.YES|^\s*Result(Any|Inactive|Active)\s*=\s*yes", re.MULTILINE)
+def _included_by_sudoers(tree: Tree) -> Iterator[str]:
+    """The files that sudoers(5) includes by name, and those of its folders."""
+    for kind, place in re.findall(r"^[@#](include|includedir)\s+(\S+)", tree.text("etc/sudoers") or "", re.MULTILINE):
+        if kind == "include" and (found := tree.resolve(place if place.startswith("/") else f"etc/{place}")):
+            yield found
+        elif kind == "includedir":
+            yield from tree.inside(place)
+
+
+def doas(image: Image) -> Findings:
+    """doas.conf(5): a rule with nopass asks nobody."""
+    for path in ("etc/doas.conf", *image.root.inside("etc/doas.d")):
+        for line in (image.root.text(path) or "").splitlines():
+            if re.match(r"\s*permit\b.*\bnopass\b", line) and not image.is_original(path):
+                yield fails("sudo-open", path, "somebody becomes root without a password", line)
+
+
+_LETS_IN = re.compile(
+    r"\s*(auth)\s+(sufficient|binding|\[[^\]]*success=(done|end|ok)[^\]]*\])\s+(\S*/)?pam_permit\.so\b"
+)
+
+
+def pam(image: Image) -> Findings:
+    """A line of pam.conf(5) that accepts everybody before anything else is asked."""
+    for path in ("etc/pam.conf", *image.root.inside("etc/pam.d")):
+        for line in (image.root.text(path) or "").splitlines():
+            if _LETS_IN.match(line) and not image.is_original(path):
+                yield fails("password-open", path, "everybody is let in without a password", line)
+
+
+_ALLOWS = re.compile(
+    r"polkit\.Result\.YES|return\s*\(?\s*[\"']yes[\"']|^\s*Result(Any|Inactive|Active)\s*=\s*yes"
+    r"|<allow_(any|inactive|active)>\s*yes\s*<",
+    re.MULTILINE,
+)
 
 
 def polkit(image: Image) -> Findings:
     """Rules of polkit(8) that packages did not bring, and that allow something without asking."""
     for path in image.root.texts:
         if re.fullmatch(
-            r"(etc|usr/share|usr/local/share)/polkit-1/rules\.d/.*\.rules|(etc|var/lib)/polkit-1/localauthority/.*\.pkla",
+            r"(etc|usr/share|usr/local/share)/polkit-1/(rules\.d/.*\.rules|actions/.*\.policy)"
+            r"|(etc|var/lib)/polkit-1/localauthority/.*\.pkla",
             path,
         ):
             text = image.root.text(path) or ""
@@ -341,7 +428,7 @@ def polkit(image: Image) -> Findings:
 
 
 _LOCAL = re.compile(r"(127\.\d+\.\d+\.\d+|\[::1\]|localhost):\d+")
-_ON_NETWORK = re.compile(r"\d+|([\d.]+|\[[0-9a-fA-F:%]+\]):\d+|\*:\d+")
+_ON_NETWORK = re.compile(r"\d+|([\d.]+|\[[0-9a-fA-F:.]+(%\S+)?\]|\*):\d+(%\S+)?")
 
 
 def sockets(image: Image) -> Findings:
@@ -361,5 +448,6 @@ def sockets(image: Image) -> Findings:
                     )
 
 
-BY_NAMES = (setid, writable, owners)
-BY_CONTENTS = (unknown_owners, capabilities, keys, passwords, sshd, sudo, polkit, sockets)
+BY_NAMES = (writable, owners)
+BY_TEXTS = (setid, unknown_owners, capabilities, package_rights, passwords, sshd, sudo, doas, pam, polkit, sockets)
+BY_CONTENTS = (keys, passwords)

@@ -45,6 +45,9 @@ def tmpfiles(image: Image) -> Findings:
     seen = dict[str, tuple[str, list[str]]]()
     for path in effective(tree, "tmpfiles.d"):
         for words in rows(tree, path):
+            if (wrong := _is_no_line(words, _TMPFILES)) and not image.is_original(path):
+                what = f"systemd-tmpfiles does not know a line: {wrong}"
+                yield fails("tmpfiles-conflict", path, what, " ".join(words))
             if len(words) < 2:
                 continue
             kind, name = words[0], words[1].rstrip("/")
@@ -69,6 +72,23 @@ def tmpfiles(image: Image) -> Findings:
             yield warns("tmpfiles-conflict", own, what, " ".join(its), " ".join(words))
 
 
+_TMPFILES = "fFwdDevqQpLcbCxXrRztThHaAZ"
+_SYSUSERS = "ugmr"
+"""The first letters of lines: tmpfiles.d(5), sysusers.d(5)."""
+
+
+def _is_no_line(words: list[str], letters: str) -> str:
+    """What is wrong with the first two words of a line; empty if nothing is."""
+    kind = words[0].strip("\"'")
+    if not re.fullmatch(rf"[{letters}][+!=~^$-]*", kind):
+        return f"there is no type {words[0]}"
+    if len(words) < 2:
+        return "it has one word"
+    if letters == _TMPFILES and not words[1].startswith(("/", "%", '"/', "'/")):
+        return f"the path {words[1]} is not absolute"
+    return ""
+
+
 def sysusers(image: Image) -> Findings:
     """Two names with one number, or a number that passwd(5) gives to another name."""
     tree = image.root
@@ -77,6 +97,11 @@ def sysusers(image: Image) -> Findings:
     seen = dict[tuple[str, str], tuple[str, str]]()
     for path in effective(tree, "sysusers.d"):
         for words in rows(tree, path):
+            if (wrong := _is_no_line(words, _SYSUSERS)) and not image.is_original(path):
+                what = f"systemd-sysusers does not know a line: {wrong}"
+                yield fails("sysusers-conflict", path, what, " ".join(words))
+            if len(words) < 2:
+                continue
             kind, number = words[0].rstrip("!"), (words[2].partition(":")[0] if len(words) > 2 else "-")
             if kind not in given or not number.isdecimal():
                 continue
@@ -154,4 +179,5 @@ def _is_built_in(image: Image, name: str) -> bool:
 
 
 BY_NAMES = ()
-BY_CONTENTS = (tmpfiles, sysusers, modules_to_load, sysctl)
+BY_TEXTS = (tmpfiles, sysusers, modules_to_load, sysctl)
+BY_CONTENTS = ()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from harness.core.text import size
 from harness.lint.finding import LintFinding, warns
 from harness.lint.image import Image
-from harness.model.artifacts import INITRD
+from harness.model.artifacts import INITRD, KERNEL
 from harness.store.squashfs_tree import TreeFile
 
 _MOST_GROWTH = 0.05
@@ -21,7 +21,7 @@ def growth(image: Image) -> Iterator[LintFinding]:
     previous, manifest = image.previous, image.manifest
     if previous is None:
         return
-    for name in (manifest.rootfs, INITRD):
+    for name in (manifest.rootfs, INITRD, KERNEL):
         old, new = previous.manifest.files.get(name), manifest.files[name]
         if (
             old
@@ -58,4 +58,5 @@ def _of(path: str, image: Image) -> str:
 
 
 BY_NAMES = ()
+BY_TEXTS = ()
 BY_CONTENTS = (growth,)

@@ -172,8 +172,14 @@ def read_units(tree: Tree) -> Units:
                 else:
                     files[name] = path
     names = {*files, *masked, *(name for name in drop_ins if _NAME.fullmatch(name))}
-    return Units({name: _read(tree, name, files.get(name, ""), name in masked, drop_ins) for name in names}, aliases,
+    return Units({name: _read(tree, name, _file_of(name, files), name in masked, drop_ins) for name in names}, aliases,
                  {name: tuple(found) for name, found in links.items()})  # fmt: skip
+
+
+def _file_of(name: str, files: Mapping[str, str]) -> str:
+    """Its own file, or that of its template."""
+    prefix, at, rest = name.partition("@")
+    return files.get(name) or (files.get(f"{prefix}@.{rest.rpartition('.')[2]}", "") if at else "")
 
 
 def _read(tree: Tree, name: str, file: str, is_masked: bool, drop_ins: Mapping[str, Mapping[str, str]]) -> Unit:

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 
 from harness.lint.finding import LintFinding, fails, warns
 from harness.lint.image import Image
-from harness.lint.known import known
 from harness.lint.settings import effective, names_in, rows
 from harness.lint.tree import Tree
-from harness.lint.unit_files import FOLDERS, Setting, Unit, Units, read_units, timer_unit
+from harness.lint.unit_files import FOLDERS, Setting, Unit, Units, read_units
+from harness.model.unit_names import same_service
 
 Findings = Iterator[LintFinding]
 
-_COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
-_OFF = ("no", "false", "0", "off")
-_TRIGGERS = (
-    "OnActiveSec",
-    "OnBootSec",
-    "OnStartupSec",
-    "OnUnitActiveSec",
-    "OnUnitInactiveSec",
-    "OnCalendar",
-    "OnClockChange",
-    "OnTimezoneChange",
-)
-_LISTENS = (
-    "ListenStream",
-    "ListenDatagram",
-    "ListenSequentialPacket",
-    "ListenFIFO",
-    "ListenSpecial",
-    "ListenNetlink",
-    "ListenMessageQueue",
-    "ListenUSBFunction",
-)
-_MADE_AT_BOOT = re.compile(
+COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
+OFF = ("no", "false", "0", "off")
+_WATCHES = ("PathExists", "PathExistsGlob", "PathChanged", "PathModified", "DirectoryNotEmpty")
+MADE_AT_BOOT = re.compile(
     r".*\.(device|mount|swap|scope|slice|automount)|dbus-.*|-\.|systemd-(fsck|cryptsetup|veritysetup|growfs|backlight|rfkill|volatile).*"
     r"|.*%.*|(serial-getty|getty|user|user-runtime-dir|modprobe|systemd-fsck|autovt|container-getty)@.*"
 )
@@ -53,8 +33,7 @@ _OPTIONAL = frozenset(
     }
 )
 """Names that systemd's own units mention for programs that an image need not have."""
-_KNOWN_KEYS = frozenset(known("unit_settings").split())
-_RESTARTS = ("always", "on-failure", "on-abnormal", "on-success", "on-abort", "on-watchdog")
+RESTARTS = ("always", "on-failure", "on-abnormal", "on-success", "on-abort", "on-watchdog")
 
 
 def units_of(image: Image) -> Units:
@@ -75,7 +54,7 @@ def in_boot(image: Image) -> dict[str, tuple[Unit, tuple[str, str]]]:
     return {name: (unit, by) for name, by in units.started.items() if (unit := units.find(name)) and not unit.is_masked}
 
 
-def _place(unit: Unit, setting: Setting | None = None) -> str:
+def place_of(unit: Unit, setting: Setting | None = None) -> str:
     return setting.file if setting else unit.file or (unit.drop_ins or (f"etc/systemd/system/{unit.name}",))[0]
 
 
@@ -87,7 +66,7 @@ def programs(image: Image) -> Findings:
             for key in ("ConditionPathExists", "ConditionFileIsExecutable")
             for word in unit.words(key)
         ]
-        for setting in (one for key in _COMMANDS for one in unit.all(key)):
+        for setting in (one for key in COMMANDS for one in unit.all(key)):
             prefix, command = re.fullmatch(r"([-@:+!|]*)\s*(.*)", setting.value, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
             name = command.split()[0].strip("\"'") if command.split() else ""
             if not name or "%" in name or "$" in name or name in conditions:
@@ -99,14 +78,14 @@ def programs(image: Image) -> Findings:
                 if not (report is warns and image.is_original(setting.file)):
                     yield report(
                         "unit-program-missing",
-                        _place(unit, setting),
+                        place_of(unit, setting),
                         f"{setting.key}: there is no program {name}",
                         f"{setting.key}={setting.value}",
                     )
             elif file.kind != "file" or not file.mode & 0o111:
                 yield report(
                     "unit-program-missing",
-                    _place(unit, setting),
+                    place_of(unit, setting),
                     f"{setting.key}: {name} is not an executable file",
                     f"mode {file.mode:04o}",
                 )
@@ -122,19 +101,30 @@ def files(image: Image) -> Findings:
             path = setting.value
             is_fixed = path.startswith("/") and not path.startswith(_MADE_LATER) and not set(path) & set("%*?[$")
             if is_fixed and image.root.find(path) is None:
-                yield fails("unit-program-missing", _place(unit, setting), f"{setting.key}: there is no {path}")
+                yield fails("unit-program-missing", place_of(unit, setting), f"{setting.key}: there is no {path}")
 
 
 def activated(image: Image) -> Findings:
-    """The service that a socket starts is there."""
+    """What a socket, a path or an automount starts is there."""
     units = units_of(image)
     for name, (unit, _) in in_boot(image).items():
         if name.endswith(".socket"):
             stem = name.rpartition(".")[0]
-            is_each = unit.last("Accept") not in ("", *_OFF)
+            is_each = unit.last("Accept") not in ("", *OFF)
             other = unit.last("Service") or (f"{stem}@.service" if is_each else f"{stem}.service")
-            if units.find(other) is None:
-                yield fails("unit-missing", _place(unit), f"{name} starts {other}, and there is no such unit")
+        elif name.endswith(".path"):
+            other = unit.last("Unit") or f"{name.rpartition('.')[0]}.service"
+            if not any(True for key in _WATCHES for _ in unit.all(key)):
+                yield fails("unit-malformed", place_of(unit), "it watches nothing")
+        elif name.endswith(".automount"):
+            other = f"{name.rpartition('.')[0]}.mount"
+        else:
+            continue
+        found = units.find(other)
+        if found is None and not (name.endswith(".automount") and not unit.file):
+            yield fails("unit-missing", place_of(unit), f"{name} starts {other}, and there is no such unit")
+        elif found and found.is_masked and not image.is_original(place_of(unit)):
+            yield fails("unit-masked", place_of(unit), f"{name} starts {other}, which is masked")
 
 
 def users(image: Image) -> Findings:
@@ -144,7 +134,7 @@ def users(image: Image) -> Findings:
     known["User"] |= {words[1] for words in made if words[0].rstrip("!") in ("u",) and len(words) > 1}
     known["Group"] |= {words[1] for words in made if words[0].rstrip("!") in ("u", "g") and len(words) > 1}
     for unit, _ in in_boot(image).values():
-        if unit.last("DynamicUser") not in ("", *_OFF):
+        if unit.last("DynamicUser") not in ("", *OFF):
             continue
         for key, names in (
             ("User", known["User"]),
@@ -157,7 +147,7 @@ def users(image: Image) -> Findings:
                 for name in setting.value.split():
                     if name not in names and not name.isdecimal() and "%" not in name:
                         what = f"{key}: there is no {'user' if 'User' in key else 'group'} {name}"
-                        yield fails("unit-user-missing", _place(unit, setting), what, f"{key}={setting.value}")
+                        yield fails("unit-user-missing", place_of(unit, setting), what, f"{key}={setting.value}")
 
 
 def dependencies(image: Image) -> Findings:
@@ -169,7 +159,7 @@ def dependencies(image: Image) -> Findings:
         for kind, other, file in units.wanted(unit, name):
             found = units.find(other)
             is_link = "/" in file and file.rpartition("/")[0].endswith((".wants", ".requires"))
-            if found is None and not _MADE_AT_BOOT.fullmatch(other) and other not in _OPTIONAL:
+            if found is None and not MADE_AT_BOOT.fullmatch(other) and other not in _OPTIONAL:
                 if is_link:
                     yield fails("unit-missing", file, f"{other} is enabled, and there is no such unit")
                 elif kind != "Wants":
@@ -179,7 +169,7 @@ def dependencies(image: Image) -> Findings:
             elif found and found.is_masked and kind in ("Requires", "BindsTo", "Requisite") and not is_link:
                 yield fails("unit-masked", file, f"{name} requires {other}, which is masked")
     for name, links in units.links.items():
-        if units.find(name) is None and not _MADE_AT_BOOT.fullmatch(name):
+        if units.find(name) is None and not MADE_AT_BOOT.fullmatch(name):
             for _, other, file in links:
                 if file.startswith("etc/") and units.find(other):
                     yield fails(
@@ -188,15 +178,22 @@ def dependencies(image: Image) -> Findings:
                         f"{other} is enabled for {name}, and there is no such unit",
                         cause="WantedBy= in its file is misspelt, or the package with this target is missing",
                     )
-    default = image.root.resolve("etc/systemd/system/default.target") or image.root.resolve(
-        "usr/lib/systemd/system/default.target"
-    )
-    if default is None and units.units:
-        yield fails(
-            "unit-missing",
-            "etc/systemd/system/default.target",
-            "there is no default target: a boot ends in emergency mode",
-        )
+    yield from _default_target(image, units)
+
+
+_NO_SYSTEMS = ("rescue", "emergency", "halt", "poweroff", "reboot", "shutdown", "sleep", "initrd")
+"""Targets in which no service of a host runs."""
+
+
+def _default_target(image: Image, units: Units) -> Findings:
+    place = next((path for folder in FOLDERS if (path := f"{folder}/default.target") in image.root.files), None)
+    target = image.root.resolve(place) if place else None
+    if target is None and units.units:
+        place = place or "etc/systemd/system/default.target"
+        yield fails("unit-missing", place, "there is no default target: a boot ends in emergency mode")
+    elif place and target and target.rpartition("/")[2].partition(".")[0] in _NO_SYSTEMS:
+        what = f"the default target is {target.rpartition('/')[2]}, in which no service of a host runs"
+        yield fails("unit-not-enabled", place, what)
 
 
 def demanded(image: Image) -> Findings:
@@ -206,7 +203,8 @@ def demanded(image: Image) -> Findings:
         return
     units = units_of(image)
     started = units.started
-    for name in (*definition.services, *definition.sockets, *definition.waiting):
+    for demanded_name in (*definition.services, *definition.sockets, *definition.waiting):
+        name = next((one for one in same_service(demanded_name) if units.find(one)), demanded_name)
         unit = units.find(name)
         own = units.aliases.get(name, name)
         if unit is None:
@@ -220,7 +218,7 @@ def demanded(image: Image) -> Findings:
         elif (
             name not in started and own not in started and not any(units.aliases.get(other) == own for other in started)
         ):
-            yield fails("unit-not-enabled", _place(unit), f"the definition demands {name}, and no boot starts it")
+            yield fails("unit-not-enabled", place_of(unit), f"the definition demands {name}, and no boot starts it")
 
 
 def cycles(image: Image) -> Findings:
@@ -239,25 +237,25 @@ def cycles(image: Image) -> Findings:
             if other in started:
                 after[name].add(other)
     for name, (unit, _) in started.items():  # at last, because a target is not after what is ordered after it
-        if name.endswith(".target") and unit.last("DefaultDependencies") not in _OFF:
+        if name.endswith(".target") and unit.last("DefaultDependencies") not in OFF:
             for _, other, _ in units.wanted(unit, name):
                 other_unit = started.get(other)
                 if (
                     other_unit
-                    and other_unit[0].last("DefaultDependencies") not in _OFF
+                    and other_unit[0].last("DefaultDependencies") not in OFF
                     and name not in after.get(other, ())
                 ):
                     after[name].add(other)
     for cycle in _strongly_connected(after):
         names = sorted(cycle)
         own = next(
-            (name for name in names if not image.is_original(_place(started[name][0])) or started[name][0].drop_ins),
+            (name for name in names if not image.is_original(place_of(started[name][0])) or started[name][0].drop_ins),
             names[0],
         )
         lines = [f"{name} is after {', '.join(sorted(after[name] & cycle))}" for name in names]
         yield fails(
             "ordering-cycle",
-            _place(started[own][0]),
+            place_of(started[own][0]),
             f"an ordering cycle of {', '.join(names[:4])}: systemd leaves one of them out",
             *lines,
         )
@@ -265,7 +263,7 @@ def cycles(image: Image) -> Findings:
 
 def _default_order(unit: Unit, name: str) -> tuple[str, ...]:
     """systemd.service(5), systemd.socket(5), systemd.timer(5): default dependencies."""
-    if unit.last("DefaultDependencies") in _OFF:
+    if unit.last("DefaultDependencies") in OFF:
         return ()
     return {
         "service": ("sysinit.target", "basic.target"),
@@ -309,135 +307,6 @@ def _strongly_connected(after: Mapping[str, set[str]]) -> Iterator[set[str]]:
                 low[node] = min(low[node], index[other])
 
 
-def drop_ins(image: Image) -> Findings:
-    """Drop-ins of units that do not exist, and files that systemd does not read because of their names."""
-    units = units_of(image)
-    for folder in dict.fromkeys(filter(None, map(image.root.resolve, FOLDERS))):
-        for path in image.root.inside(folder):
-            name, dot, kind = path.rpartition("/")[2].rpartition(".")
-            if kind != "d" or not dot or image.root.files[path].kind != "folder":
-                continue
-            for file in image.root.inside(path):
-                if not file.endswith(".conf") and image.root.files[file].kind == "file":
-                    yield warns(
-                        "drop-in-for-nothing", file, "its name does not end with .conf, so systemd does not read it"
-                    )
-            own = [file for file in image.root.inside(path) if file not in image.owners]
-            is_pattern = "." not in name or name.endswith("-") or "-." in name or "@" in name
-            found = units.find(name)
-            if (
-                own
-                and not is_pattern
-                and not _MADE_AT_BOOT.fullmatch(name)
-                and (found is None or not (found.file or found.is_masked))
-            ):
-                near = difflib.get_close_matches(name, units.units, 1)
-                cause = f"did you mean {near[0]}?" if near and near[0] != name else ""
-                yield warns(
-                    "drop-in-for-nothing", own[0], f"there is no unit {name}, which it would change", cause=cause
-                )
-
-
-def malformed(image: Image) -> Findings:
-    """Lines that systemd does not understand, in files that are not as their package brought them."""
-    for unit in units_of(image).units.values():
-        for path, line in unit.strange:
-            if not image.is_original(path):
-                yield fails(
-                    "unit-malformed", path, "a line is neither a section nor a setting, or is in no section", line
-                )
-        for setting in unit.settings:
-            if (
-                setting.key in _KNOWN_KEYS
-                or setting.key.startswith(("X-", "Condition", "Assert"))
-                or image.is_original(setting.file)
-            ):
-                continue
-            near = difflib.get_close_matches(setting.key, _KNOWN_KEYS, 1, 0.85)
-            if near:
-                yield fails(
-                    "unit-malformed",
-                    setting.file,
-                    f"line {setting.number}: {setting.key} is not known",
-                    f"{setting.key}={setting.value}",
-                    cause=f"did you mean {near[0]}?",
-                )
-        if unit.file and unit.name.endswith(".service") and not image.is_original(unit.file) and not unit.is_masked:
-            if not any(unit.all("ExecStart")) and not any(unit.all("ExecStop")) and not any(unit.all("SuccessAction")):
-                yield fails("unit-malformed", unit.file, "it has no ExecStart")
-            elif len(list(unit.all("ExecStart"))) > 1 and unit.last("Type") not in ("oneshot",):
-                yield fails("unit-malformed", unit.file, "it has several ExecStart, and is not of Type=oneshot")
-        if (
-            unit.file
-            and unit.name.endswith(".socket")
-            and not image.is_original(unit.file)
-            and not any(one for key in _LISTENS for one in unit.all(key))
-        ):
-            yield fails("unit-malformed", unit.file, "it listens to nothing")
-
-
-def restarts(image: Image) -> Findings:
-    """Services that systemd starts again without end: a limit of 0 is none (systemd.unit(5))."""
-    for unit, _ in in_boot(image).values():
-        limits = [list(unit.all(key)) for key in ("StartLimitIntervalSec", "StartLimitInterval", "StartLimitBurst")]
-        for setting in (found[-1] for found in limits if found):
-            is_off = re.fullmatch(r"0\s*\w*", setting.value) is not None
-            if is_off and unit.last("Restart") in _RESTARTS and not image.is_original(setting.file):
-                what = f"{unit.name} is started again without a limit"
-                lines = (f"Restart={unit.last('Restart')}", f"{setting.key}={setting.value}")
-                yield warns("restarts-forever", setting.file, what, *lines)
-
-
-def timers(image: Image) -> Findings:
-    units = units_of(image)
-    for name, (unit, _) in in_boot(image).items():
-        if not name.endswith(".timer"):
-            continue
-        if not any(True for key in _TRIGGERS for _ in unit.all(key)):
-            yield fails("timer-wrong", _place(unit), "it never elapses: it has no On… setting")
-        other = timer_unit(unit, name)
-        found = units.find(other)
-        if found is None or found.is_masked:
-            yield fails(
-                "timer-wrong",
-                _place(unit),
-                f"it starts {other}, {'which is masked' if found else 'and there is no such unit'}",
-            )
-        for setting in unit.all("OnCalendar"):
-            if not _is_calendar(setting.value):
-                yield fails(
-                    "timer-wrong",
-                    _place(unit, setting),
-                    "OnCalendar is not a time of systemd.time(7)",
-                    f"OnCalendar={setting.value}",
-                )
-
-
-_CALENDAR_WORDS = (
-    "minutely",
-    "hourly",
-    "daily",
-    "monthly",
-    "weekly",
-    "yearly",
-    "quarterly",
-    "semiannually",
-    "annually",
-    "anually",
-    "biannually",
-    "bi-annually",
-    "semi-annually",
-)
-_CALENDAR = re.compile(
-    r"((mon|tue|wed|thu|fri|sat|sun)[a-z]*([,-]|\.\.|\s|$))*\s*([\d*,./~]+(-[\d*,./~]+){1,2})?\s*([\d*,./]+(:[\d*,./]+){1,2})?(\s+[A-Za-z/_+-]+\d*)?",
-    re.IGNORECASE,
-)
-
-
-def _is_calendar(text: str) -> bool:
-    return text.lower() in _CALENDAR_WORDS or bool(text.strip() and _CALENDAR.fullmatch(text.strip()))
-
-
 def generators(image: Image) -> Findings:
     """Generators run before everything else: they are executable, and their interpreter is there."""
     for folder in (
@@ -469,7 +338,5 @@ def generators(image: Image) -> Findings:
 
 
 BY_NAMES = ()
-BY_CONTENTS = (
-    programs, files, activated, users, dependencies, demanded, cycles, drop_ins, malformed, restarts, timers,
-    generators,
-)  # fmt: skip
+BY_TEXTS = (programs, files, activated, users, dependencies, demanded, cycles)
+BY_CONTENTS = (generators,)

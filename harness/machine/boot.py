@@ -15,7 +15,7 @@ from harness.core.errors import Blame, BootproofError
 from harness.guest import fingerprint, initrd_stop
 from harness.guest.channel import Channel, ChannelClosed, ChannelTimeout, GuestCommandFailed, Transcript
 from harness.guest.console import Console
-from harness.guest.health import inspect_guest, judge_health, suspects
+from harness.guest.health import GuestHealth, inspect_guest, judge_health, suspects
 from harness.guest.readiness import NotReady, wait_until_ready
 from harness.guest.serial_shell import SerialChannel
 from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
@@ -169,19 +169,21 @@ class RunningBoot:
         watch.state = BootState.READY
         self.context.run.add_phase(plan.spec.name, plan.number, "ready")
         ready_s = time.monotonic() - watch.started_s
-        failures = [self.watch.report_failure(finding) for finding in self._check_guest()]
+        health = inspect_guest(self.channel)
+        failures = [self.watch.report_failure(finding) for finding in self._check_guest(health)]
         if failures:
             raise failures[0]
-        self._note_boot(ready_s, evidence.keep_units(self.channel, plan.folder, self.context.run.add_unchecked))
+        evidence.keep_units(health.started_units, plan.folder)
+        self._note_boot(ready_s, health.memory_mib)
 
     def note_user_space(self) -> None:
         """Note that the guest is in user space where its console hides that, if its serial shell has started."""
         if not self.watch.view.shows_phases and self._serial.has_greeted():
             self.console.begin_phase("userspace")
 
-    def _check_guest(self) -> Iterator[Finding]:
+    def _check_guest(self, health: GuestHealth) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
-        plan, health = self.plan, inspect_guest(self.channel)
+        plan = self.plan
         asked = suspects(health, plan.definition)
         survey = self._survey(asked) if asked or self.watch.view.systemd_hidden_by else None
         yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from harness.core import serialization
 from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
-from harness.guest import runtime_profile
 from harness.guest.channel import Channel
 from harness.model.layout import MEMORY, SCREENSHOT
+from harness.model.verdict import Unit
 from harness.qemu.qmp import Qmp, QmpError
 
 ON_DISPLAY = ("firmware", "ipxe", "grub")
@@ -46,13 +46,7 @@ def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
         qmp.execute("dump-guest-memory", file, deadline=deadline)
 
 
-def keep_units(channel: Channel, folder: Path, add_unchecked: Callable[[str], None]) -> int:
-    """Keep when each unit started, for the report; return the memory in use, in MiB, 0 if the guest does not answer."""
-    try:
-        memory_mib, units = runtime_profile.read_boot(channel)
-    except BootproofError as error:
-        add_unchecked(f"when units start, and the memory in use: {str(error).partition(chr(10))[0]}")
-        return 0
+def keep_units(units: Mapping[str, Unit], folder: Path) -> None:
+    """Keep when each unit started, for the report."""
     with suppress(OSError):
         serialization.write(folder / "units.json", units)
-    return memory_mib

@@ -26,6 +26,9 @@ ROOTFS_NAMES = {
 ``iso`` is a live medium with one or more squashfs images, layers of one root file system."""
 
 
+NEXT = "+next"
+"""Appended to the version of the second build that a machine is upgraded to, and twice to that of the third."""
+
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A valid name of a file of artifacts: it cannot lead out of their folder."""
 

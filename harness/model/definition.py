@@ -26,6 +26,11 @@ services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
 waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
+listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
+
+[[expect.errors]]                # errors in the journal that this image may have
+message = "…"                    # a regular expression for a part of the message
+reason = "…"
 
 [boot]
 paths = ["direct", "ipxe-bios"]
@@ -37,6 +42,10 @@ cpus = 2
 path = "/etc/hosts"              # as lint prints it; * stands for any text
 reason = "…"
 until = 2027-03-01               # optional: findings again from then on
+
+[[host.allow]]                   # findings of the check host that this image may have, in the same form
+path = "swap:/dev/zram0"
+reason = "…"
 
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
@@ -89,6 +98,7 @@ _REPOSITORY_URL = re.compile(
 have values of the host."""
 
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
+_LISTENS = re.compile(r"(tcp|udp|raw|\*) \S+:(\d+|\*) \S+")
 _NOT_BLANK = re.compile(r".*\S.*")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
@@ -113,12 +123,20 @@ class Repository:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Findings of lint about ``path``, in which * stands for any text, are allowed for a ``reason``, to the day
-    ``until``."""
+    """Findings of lint or of the check ``host`` about ``path``, in which * stands for any text, are allowed for a
+    ``reason``, to the day ``until``."""
 
     path: str
     reason: str
     until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedError:
+    """Errors in the journal whose ``message`` has a part that this regular expression matches are known."""
+
+    message: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +186,10 @@ class ImageDefinition:
     """Files and folders in persistent paths that are left out of every bundle."""
     identity: Identity = Identity.KEPT
     lint_allow: tuple[Allowance, ...] = ()
+    host_allow: tuple[Allowance, ...] = ()
+    listens: tuple[str, ...] = ()
+    """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
+    expected_errors: tuple[ExpectedError, ...] = ()
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
 
@@ -204,8 +226,9 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    tables = [top.table(name) for name in ("build", "persist", "network", "expect", "boot", "lint", "budget")]
-    build, persist, network, expect, boot, lint, budget = tables
+    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "budget")
+    tables = [top.table(name) for name in names]
+    build, persist, network, expect, boot, lint, host, budget = tables
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -235,6 +258,9 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         memory_mib=boot.take("memory_mib", int, "2048"),
         cpus=boot.take("cpus", int, "2", 2),
         lint_allow=tuple(map(_allowance, lint.tables("allow"))),
+        host_allow=tuple(map(_allowance, host.tables("allow"))),
+        listens=_listens(expect),
+        expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
         boot_s=budget.take("boot_s", int, "120"),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
@@ -419,6 +445,26 @@ def _hardware(boot: ConfigTable) -> tuple[str, ...]:
         except UsageError as error:
             raise boot.error("hardware", error.problem, error.remedy) from None
     return names
+
+
+def _listens(expect: ConfigTable) -> tuple[str, ...]:
+    example = "tcp 0.0.0.0:22 sshd"
+    declared = expect.strings("listens", f'["{example}"]', ())
+    for one in declared:
+        if not _LISTENS.fullmatch(one):
+            raise expect.error("listens", f"{one!r} is not valid", f'protocol, address and program: "{example}"')
+    return declared
+
+
+def _expected_error(row: ConfigTable) -> ExpectedError:
+    message = row.matching("message", _NOT_BLANK, "no such device", "write a regular expression for a part of it")
+    try:
+        re.compile(message)
+    except re.error as error:
+        raise row.error("message", f"{message!r} is not a regular expression: {error}", "correct it") from error
+    reason = row.matching("reason", _NOT_BLANK, "the board has no such device", "write the reason in a sentence")
+    row.finish()
+    return ExpectedError(message=message, reason=reason)
 
 
 def _allowance(row: ConfigTable) -> Allowance:

@@ -21,6 +21,9 @@ else:
 
 MOST_NICS = 4
 
+PROFILE_SCHEMA = 2
+"""The number of the format of hardware profiles; 2 has ``[seen] devices``. A file without a number is 1."""
+
 
 class Firmware(StrEnum):
     BIOS = "bios"

@@ -1,5 +1,6 @@
 """Hardware profiles, read from ``fixtures/hardware/NAME.toml`` or from any file.
 
+schema = 2                       # the format's number; without, it is 1, which has no [seen] devices
 description = "…"                # one line
 firmware = "uefi"                # or "bios"
 cpus = 8
@@ -18,7 +19,7 @@ role = "data"                    # exactly one, for /data; "foreign" has an ext4
 model = "virtio"                 # virtio, e1000e, vmxnet3, igb
 dhcp = true                      # exactly one
 
-[seen]                           # what else `bootproof hardware` found: kept, not applied
+[seen]                           # what else `bootproof hardware` found: not applied, but read by `bootproof fits`
 
 Every key but the description may be missing; the image definition's value is used then.
 """
@@ -34,6 +35,8 @@ from uuid import UUID
 
 from harness.core.config_file import ConfigTable, read_table
 from harness.core.errors import SpecError, UsageError
+from harness.core.serialization import NewerFormat
+from harness.model.device_kinds import PROFILE_SCHEMA
 from harness.model.machine_spec import (
     MOST_NICS,
     SECTOR_BYTES,
@@ -182,6 +185,7 @@ def find_profile(name: str, folder: Path | None = None) -> HardwareProfile:
 def read_profile(file: Path, name: str) -> HardwareProfile:
     """The profile in ``file``; `DefinitionError` names the file, the key and a valid value."""
     top, example = read_table(file), "2011-03-01T12:00:00"
+    check_schema(top.take("schema", int, str(PROFILE_SCHEMA), 1), str(file))
     profile = HardwareProfile(
         name=name,
         description=top.take("description", str, '"two SATA disks"'),
@@ -198,6 +202,12 @@ def read_profile(file: Path, name: str) -> HardwareProfile:
     top.finish()
     _check(top, profile)
     return profile
+
+
+def check_schema(number: int, file: str) -> None:
+    """Raise `NewerFormat` if ``file`` is a profile in a format that this Bootproof does not read."""
+    if number > PROFILE_SCHEMA:
+        raise NewerFormat("a hardware profile", number, PROFILE_SCHEMA, file)
 
 
 def _check(top: ConfigTable, profile: HardwareProfile) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from harness.packages.apk import Apk
-from harness.packages.database import PackageDatabase
+from harness.packages.database import PackageDatabase, Rights
 from harness.packages.dpkg import Dpkg
 from harness.packages.pacman import Pacman
 from harness.packages.rpm import Rpm
@@ -34,6 +35,21 @@ def owners(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, st
     return {path: package for database in DATABASES for path, package in database.owners(files, links).items()}
 
 
-def sums(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
-    """The MD5 of each file as its package brought it, by all databases: see `PackageDatabase.sums`."""
-    return {path: digest for database in DATABASES for path, digest in database.sums(files, links).items()}
+def sum_algorithm(names: Iterable[str]) -> str:
+    """The algorithm of the digests in the package databases of a tree with these ``names``."""
+    listed = list(names)
+    patterns = ((database, re.compile(database.owner_files)) for database in DATABASES)
+    found = (database for database, pattern in patterns if any(map(pattern.fullmatch, listed)))
+    return next((database.sum_algorithm for database in found), "md5")
+
+
+def sums(files: Mapping[str, bytes], links: Mapping[str, str], algorithm: str) -> dict[str, str]:
+    """The digest of each file as its package brought it, by all databases with this ``algorithm``: see
+    `PackageDatabase.sums`."""
+    databases = [database for database in DATABASES if database.sum_algorithm == algorithm]
+    return {path: digest for database in databases for path, digest in database.sums(files, links).items()}
+
+
+def rights(files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:
+    """What each package gave its files, by all databases: see `PackageDatabase.rights`."""
+    return {path: given for database in DATABASES for path, given in database.rights(files, links).items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-from harness.packages.database import NO_FILES, owned
+from harness.packages.database import NO_FILES, Rights, merged, owned
 
 _INSTALLED = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 
@@ -17,6 +19,7 @@ class Apk:
     files = _INSTALLED
     owner_files = "|".join(_INSTALLED)
     sum_files = NO_FILES
+    sum_algorithm = "sha1"
     caches = r"(usr/)?lib/apk/db/.*|etc/apk/world"
 
     def vendor(self, installed: Mapping[str, str]) -> str:  # noqa: ARG002  # only one distribution has it
@@ -36,8 +39,13 @@ class Apk:
     def owners(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
         return owned((pair for paragraph in _paragraphs(files) for pair in _files(paragraph)), links)
 
-    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        return {}  # it has digests of other kinds
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        """A link has the digest of its target, and no path of a tree with contents."""
+        found = (pair for paragraph in _paragraphs(files) for pair in _sums(paragraph))
+        return {merged(path, links): digest for path, digest in found}
+
+    def rights(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:  # noqa: ARG002
+        return {}  # it has numbers of owners, and no names
 
 
 def _paragraphs(files: Mapping[str, bytes]) -> Iterator[list[tuple[str, str]]]:
@@ -46,6 +54,20 @@ def _paragraphs(files: Mapping[str, bytes]) -> Iterator[list[tuple[str, str]]]:
     for name in _INSTALLED:
         for paragraph in files.get(name, b"").decode("utf-8", "surrogateescape").split("\n\n"):
             yield re.findall(r"^([A-Za-z]):(.*)$", paragraph, re.MULTILINE)
+
+
+def _sums(paragraph: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Z is the digest of the last R: "Q1" and the SHA-1 in base64 (apk-tools, src/database.c)."""
+    folder = name = ""
+    for key, value in paragraph:
+        match key:
+            case "F":
+                folder = value
+            case "R":
+                name = value
+            case "Z" if value.startswith("Q1"):
+                with suppress(ValueError):
+                    yield f"{folder}/{name}", base64.b64decode(value[2:], validate=True).hex()
 
 
 def _files(paragraph: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

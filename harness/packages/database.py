@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What a package gave one of its files: ``mode`` without the type, and the names of capabilities, "cap_net_raw"."""
+
+    mode: int
+    user: str
+    group: str
+    capabilities: frozenset[str] = frozenset()
 
 
 class PackageDatabase(Protocol):
@@ -34,6 +45,10 @@ class PackageDatabase(Protocol):
         """A regular expression for the files that `sums` needs besides; it matches none if there are no sums."""
 
     @property
+    def sum_algorithm(self) -> str:
+        """The algorithm of `sums`, by hashlib's name."""
+
+    @property
     def caches(self) -> str:
         """A regular expression for files that change with every installation, though no package did."""
 
@@ -56,8 +71,11 @@ class PackageDatabase(Protocol):
         """
 
     def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
-        """The MD5 in hex of each file as its package brought it, from files whose paths match `owner_files` or
-        `sum_files`; ``links`` as above. Empty for a database that has other digests."""
+        """The digest in hex of each file as its package brought it, from files whose paths match `owner_files` or
+        `sum_files`; ``links`` as above. Without those that programs may change or leave out."""
+
+    def rights(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:
+        """What each package gave its files, from the same files as `sums`; empty for a database without modes."""
 
 
 NO_FILES = r"(?!)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from harness.packages.database import merged, owned
+from harness.packages.database import Rights, merged, owned
 
 _STATUS = "var/lib/dpkg/status"
 _DIVERSIONS = "var/lib/dpkg/diversions"
@@ -21,6 +21,7 @@ class Dpkg:
     files = (_STATUS,)
     owner_files = _LIST.pattern
     sum_files = rf"{_SUMS.pattern}|{_DIVERSIONS}|{_STATUS}"
+    sum_algorithm = "md5"
     caches = r"var/lib/(apt|dpkg|ucf|systemd/deb-systemd-[^/]*|update-notifier)/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:
@@ -61,3 +62,6 @@ class Dpkg:
                     to, by = diverted.get(f"/{path}", (path, package[1]))
                     found[merged(path if by == package[1] else to, links)] = digest
         return found
+
+    def rights(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:  # noqa: ARG002
+        return {}  # its database has no modes

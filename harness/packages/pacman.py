@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 
-from harness.packages.database import NO_FILES, owned
+from harness.core.errors import ImageError
+from harness.packages.database import Rights, merged, owned
 
 _LOCAL = "var/lib/pacman/local"
 _DESC = re.compile(rf"{_LOCAL}/[^/]+/desc")
 _OWNED = re.compile(rf"{_LOCAL}/([^/]+)-[^/-]+-[^/-]+/files")
 """The name of the folder is NAME-VERSION-RELEASE."""
+_SUMS = re.compile(rf"{_LOCAL}/([^/]+)/mtree")
+_MOST_BYTES = 64 << 20
 
 
 class Pacman:
@@ -19,7 +23,8 @@ class Pacman:
     list_command = ("pacman", "--query")
     files = (_LOCAL,)
     owner_files = _OWNED.pattern
-    sum_files = NO_FILES
+    sum_files = _SUMS.pattern
+    sum_algorithm = "sha256"
     caches = r"var/lib/pacman/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:  # noqa: ARG002  # only one distribution has it
@@ -40,8 +45,28 @@ class Pacman:
         texts = {found[1]: _sections(text) for name, text in files.items() if (found := _OWNED.fullmatch(name))}
         return owned(((name, path) for name, text in texts.items() for path in text.get("FILES", [])), links)
 
-    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        return {}  # it has digests of other kinds
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        """From mtree(5); names that begin with a dot are the package's own records."""
+        texts = [_unpacked(name, content) for name, content in files.items() if _SUMS.fullmatch(name)]
+        found = (pair for text in texts for pair in re.findall(r"(?m)^\./(\S+) .*\bsha256digest=([0-9a-f]{64})", text))
+        return {merged(_name(path), links): digest for path, digest in found if not path.startswith(".")}
+
+    def rights(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:  # noqa: ARG002
+        return {}  # it has numbers of owners, and no names
+
+
+def _unpacked(name: str, content: bytes) -> str:
+    """The text of a file of mtree(5) in gzip."""
+    try:
+        return zlib.decompressobj(31).decompress(content, _MOST_BYTES).decode("utf-8", "surrogateescape")
+    except zlib.error as error:
+        raise ImageError(f"/{name}: pacman's database is damaged ({error})") from error
+
+
+def _name(escaped: str) -> str:
+    """mtree(5) has blanks and the like as a backslash and three octal digits."""
+    plain = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), escaped)
+    return plain.encode("latin-1", "replace").decode("utf-8", "replace") if plain != escaped else plain
 
 
 def _sections(content: bytes) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from harness.core.errors import ImageError
-from harness.packages.database import NO_FILES, owned
+from harness.packages.database import NO_FILES, Rights, merged, owned
 
 T = TypeVar("T")
 
@@ -32,6 +32,11 @@ _VENDORS = {
     "redhat": r"redhat-release",
     "suse": r"SLES?-release",
 }
+_SHA256 = 8
+"""RPMTAG_FILEDIGESTALGO has the numbers of RFC 4880, 9.4."""
+_CONFIG, _MISSING_OK, _GHOST = 1 << 0, 1 << 3, 1 << 6
+"""rpm, include/rpm/rpmfiles.h."""
+_MAY_DIFFER = _MISSING_OK | _GHOST
 _KEYS = "gpg-pubkey"
 """The packages under which rpm lists the keys that it trusts."""
 
@@ -45,6 +50,7 @@ class Rpm:
     files = tuple(f"{folder}/{name}" for folder in _FOLDERS for name in (*_FILES, f"{_FILES[0]}{_LOG}"))
     owner_files = "|".join(map(re.escape, files))
     sum_files = NO_FILES
+    sum_algorithm = "sha256"
     caches = rf"({'|'.join(_FOLDERS)})/.*|var/lib/(dnf|zypp)/.*|usr/lib/sysimage/libdnf5/.*"
 
     def vendor(self, installed: Mapping[str, str]) -> str:
@@ -69,8 +75,13 @@ class Rpm:
         listed = _read(files, lambda header: [(header.name, path) for path in header.paths()])
         return owned(itertools.chain(*listed), links)
 
-    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        return {}  # it has digests of other kinds
+    def sums(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, str]:
+        listed = _read(files, lambda header: list(header.digests()))
+        return {merged(path, links): digest for path, digest in itertools.chain(*listed)}
+
+    def rights(self, files: Mapping[str, bytes], links: Mapping[str, str]) -> dict[str, Rights]:
+        listed = _read(files, lambda header: list(header.rights()))
+        return {merged(path, links): given for path, given in itertools.chain(*listed)}
 
 
 class _Header:
@@ -99,9 +110,32 @@ class _Header:
         for folder, name in zip(self._numbers(1116), self._strings(1117), strict=True):
             yield folders[folder] + name
 
-    def _numbers(self, tag: int) -> tuple[int, ...]:
+    def digests(self) -> Iterator[tuple[str, str]]:
+        """From RPMTAG_FILEDIGESTS, of packages whose RPMTAG_FILEDIGESTALGO is SHA-256."""
+        if self._numbers(5011) == (_SHA256,):
+            for path, digest, flags in zip(self.paths(), self._strings(1035), self._flags(), strict=True):
+                if digest and not flags & _MAY_DIFFER and not (flags & _CONFIG and not path.startswith("/etc/")):
+                    yield path, digest
+
+    def rights(self) -> Iterator[tuple[str, Rights]]:
+        """From RPMTAG_FILEMODES, RPMTAG_FILEUSERNAME, RPMTAG_FILEGROUPNAME and RPMTAG_FILECAPS: "cap_net_raw=ep"."""
+        paths, modes = list(self.paths()), self._numbers(1030, "H")
+        capabilities = self._strings(5010) or [""] * len(paths)
+        rows = (paths, modes, self._strings(1039), self._strings(1040), capabilities, self._flags())
+        for path, mode, user, group, given, flags in zip(*rows, strict=True):
+            if not flags & _MAY_DIFFER:
+                names = frozenset(re.findall(r"cap_\w+", given))
+                yield path, Rights(mode=mode & 0o7777, user=user, group=group, capabilities=names)
+
+    def _flags(self) -> list[int]:
+        """RPMTAG_FILEFLAGS; what RPMTAG_FILESTATES says is not installed counts as missing."""
+        flags = self._numbers(1037)
+        states = self._numbers(1029, "B") or (0,) * len(flags)
+        return [flag | (_MISSING_OK if state else 0) for flag, state in zip(flags, states, strict=True)]
+
+    def _numbers(self, tag: int, form: str = "I") -> tuple[int, ...]:
         at, count = self._entries.get(tag, (0, 0))
-        return struct.unpack_from(f">{count}I", self._data, at)
+        return struct.unpack_from(f">{count}{form}", self._data, at)
 
     def _strings(self, tag: int) -> list[str]:
         at, count = self._entries.get(tag, (0, 0))

@@ -14,7 +14,7 @@ from harness.core.errors import UsageError
 from harness.host import accelerator
 from harness.machine.states import Versions
 from harness.model import network_faults
-from harness.model.artifacts import Artifacts, InTree
+from harness.model.artifacts import NEXT, Artifacts, InTree
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import BootPath, Network
 from harness.model.prepared import PreparedImage
@@ -27,9 +27,6 @@ from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs import history
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
-
-NEXT = "+next"
-"""Appended to the version of the second build that a machine is upgraded to, and twice to that of the third."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from harness.core.errors import Blame
 from harness.core.statistics import median_interval
+from harness.fleet import FleetChange, Reason
 from harness.model.verdict import BootResult, Finding, Outcome, Verdict, is_like, together
 from harness.verdict.coverage import FLAKE, THOROUGH
 
@@ -55,7 +56,8 @@ class Budget:
 class StreamRules:
     """What one stream requires of a build.
 
-    Of ``checks``, those in ``not_applicable`` may be not applicable to it, all others must have passed.
+    Of ``checks``, those in ``not_applicable`` may be not applicable to it, all others must have passed. ``fleet`` is
+    the folder of hosts that must lose nothing, relative to the policy's file; empty for none.
     """
 
     checks: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class StreamRules:
     boots: int = 1
     max_age_days: int = 30
     flakes: str = "fail"
+    fleet: str = ""
     budget: Budget = field(default_factory=Budget)
     waive: tuple[Waiver, ...] = ()
 
@@ -100,8 +103,11 @@ class Refusal:
     remedy: str
 
 
-def refusals(rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: datetime) -> Iterator[Refusal]:
-    """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build."""
+def refusals(
+    rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: datetime, fleet: FleetChange | None = None
+) -> Iterator[Refusal]:
+    """Why ``new`` is not promoted, the gravest first; empty if it may be. ``now`` is the published build, ``fleet``
+    what the rules' fleet loses by ``new``."""
     verdict, command = new.verdict, _command(rules, new.verdict)
     if partial := [run for run in new.runs if run.is_partial]:
         yield from map(_partial, partial)
@@ -111,6 +117,8 @@ def refusals(rules: StreamRules, new: ProvenBuild, now: ProvenBuild | None, at: 
     yield from _about_waivers(rules, at)
     yield from _about_findings(rules, verdict, at, command)
     yield from _about_coverage(rules, verdict, at, command)
+    if rules.fleet:
+        yield from _about_fleet(rules, fleet or FleetChange(problem="the fleet was not judged"), at)
     if now and not any(waiver.finding == _OVER_BUDGET for waiver in _in_force(rules, at)):
         yield from _about_budget(rules.budget, new, now)
 
@@ -229,6 +237,28 @@ def _is_excused_check(check: str, rules: StreamRules, verdict: Verdict, at: date
     excused = {finding.where for finding in verdict.findings if _is_excused(finding, rules, verdict, at)}
     tests = verdict.coverage.failed_tests.get(check, ())
     return any(waiver.check == check for waiver in _in_force(rules, at)) or (bool(tests) and set(tests) <= excused)
+
+
+# The fleet
+
+_HOSTS_NAMED = 2
+
+
+def _about_fleet(rules: StreamRules, fleet: FleetChange, at: datetime) -> Iterator[Refusal]:
+    """What the published build drives and the new one does not. A fleet that was not judged has not passed."""
+    if fleet.problem:
+        remedy = f"correct the folder {rules.fleet} beside the policy: bootproof fits names each file that is not read"
+        yield Refusal(why=fleet.problem, remedy=remedy)
+    for loss in fleet.losses:
+        if not any(waiver.finding == loss.id and waiver.where in loss.device for waiver in _in_force(rules, at)):
+            waive = f"waive {loss.id!r} in the policy with a name, a reason and a date"
+            yield Refusal(why=_lost(loss), remedy=f"{loss.next or 'fix the image'}; or {waive}")
+
+
+def _lost(loss: Reason) -> str:
+    count = f"{loss.hosts} host{'s' if loss.hosts > 1 else ''} of the fleet"
+    more = f" and {loss.hosts - _HOSTS_NAMED} more" if loss.hosts > _HOSTS_NAMED else ""
+    return f"{count}: {loss.device}: {loss.what} [{loss.id}]: {', '.join(loss.names[:_HOSTS_NAMED])}{more}"
 
 
 # Budgets

@@ -11,6 +11,7 @@
     boots = 5                           # how often this build became ready, on each boot path
     max_age_days = 14                   # since the run
     flakes = "fail"                     # or "allow": tests that passed in some repeats and failed in others
+    fleet = "fleet/"                    # hardware profiles of hosts that must lose no device: relative to this file
     budget = { boot_percent = 10, size_percent = 5, memory_percent = 10, packages = 20, sockets = 0, units = 5 }
 
     [[streams.stable.waive]]
@@ -62,6 +63,7 @@ def _stream(table: ConfigTable) -> StreamRules:
         boots=table.take("boots", int, "5", 1, least=0),
         max_age_days=table.take("max_age_days", int, "14", 30, least=0),
         flakes=table.one_of("flakes", ("fail", "allow"), "a rule for flakes", "fail"),
+        fleet=_text(table, "fleet", "fleet/", ""),
         budget=_budget(table.table("budget")),
         waive=tuple(_waiver(row) for row in table.tables("waive")),
     )

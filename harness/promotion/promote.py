@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 
 from harness.core import digest, serialization
-from harness.core.errors import ImageError, UsageError
+from harness.core.errors import BootproofError, ImageError, UsageError
+from harness.fleet import FleetChange, compare, read_drivers
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.model.verdict import Part, Verdict
 from harness.promotion import attest
@@ -18,8 +19,10 @@ from harness.promotion.policy import Budget, Policy, ProvenBuild, Refusal, Strea
 from harness.promotion.policy_file import load_policy
 from harness.promotion.published_tree import Pointer, Proof, PublishedTree, StreamEntry, boot_script, check_files
 from harness.promotion.unite import unite
+from harness.store.store import find_store
 
 _BACKWARDS = timedelta(minutes=5)
+_DRIVERS_NAMED = 8
 
 
 class NotPromoted(ImageError):
@@ -55,13 +58,24 @@ class Promoter:
         content = attest.verify_file(self.policy, {"that of --trust": self.trust})
         return load_policy(self.policy, content), digest.of_bytes(content)
 
+    def has_fleet(self, stream: str) -> bool:
+        """Whether the policy names a fleet for ``stream``, so that the published build is needed."""
+        rules = self.read_policy()[0].streams.get(stream)
+        return rules is not None and bool(rules.fleet)
+
 
 def promote(
-    tree: PublishedTree, image: str, stream: str, artifacts: Artifacts, proofs: Sequence[Proof], promoter: Promoter
+    tree: PublishedTree,
+    image: str,
+    stream: str,
+    artifacts: Artifacts,
+    proofs: Sequence[Proof],
+    promoter: Promoter,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Pointer:
     """Point ``stream`` to ``artifacts``, if the runs of ``proofs`` together prove what its policy requires.
 
-    `NotPromoted` or `NotVerified` say why not, and nothing changes then.
+    `NotPromoted` or `NotVerified` say why not, and nothing changes then. ``note`` gets sentences that refuse nothing.
     """
     policy, policy_digest = promoter.read_policy()
     rules = _stream_rules(policy, stream, promoter.policy)
@@ -72,8 +86,11 @@ def promote(
         needs_now = pointer is not None and rules.budget != Budget()
         now = _published(tree, pointer, policy) if pointer and needs_now else None
         new = _described(attested, artifacts.manifest)
-        if reasons := list(dict.fromkeys(refusals(rules, new, now, promoter.at))):
+        fleet = _fleet_change(tree, pointer, artifacts, promoter.policy.parent / rules.fleet) if rules.fleet else None
+        if reasons := list(dict.fromkeys(refusals(rules, new, now, promoter.at, fleet))):
             raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", reasons)
+        if fleet and fleet.unused:
+            note(_dropped(fleet.unused))
         if pointer and pointer.entry.artifacts == artifacts.digest:
             check_files(tree.artifacts(artifacts.digest), attested[0].files)
             return pointer
@@ -82,6 +99,21 @@ def promote(
             tree.put_proof(proof)
         entry = _entry(promoter.at, "promote", artifacts.manifest, proofs, policy_digest, attested)
         return tree.move(image, stream, entry, boot_script(artifacts, image, stream))
+
+
+def _fleet_change(tree: PublishedTree, pointer: Pointer | None, artifacts: Artifacts, folder: Path) -> FleetChange:
+    """What the hosts of the fleet in ``folder`` lose relative to the published build."""
+    try:
+        store = find_store()
+        old = read_drivers(load_artifacts(tree.artifacts(pointer.entry.artifacts)), store) if pointer else None
+        return compare(folder, read_drivers(artifacts, store), old)
+    except BootproofError as error:
+        return FleetChange(problem=f"the fleet cannot be judged: {error}")
+
+
+def _dropped(drivers: Sequence[str]) -> str:
+    more = f" and {len(drivers) - _DRIVERS_NAMED} more" if len(drivers) > _DRIVERS_NAMED else ""
+    return f"dropped, and used by no host of the fleet: {', '.join(drivers[:_DRIVERS_NAMED])}{more}"
 
 
 def roll_back(tree: PublishedTree, image: str, stream: str, promoter: Promoter, to: str = "") -> Pointer:

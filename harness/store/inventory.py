@@ -36,6 +36,7 @@ class StoreKind(StrEnum):
     NOTE = "notes"
     LOG = "logs"
     ACCELERATOR = "accelerators"
+    DRIVERS = "drivers"
     OTHER = "other"
 
     @property
@@ -48,7 +49,7 @@ class StoreKind(StrEnum):
     @property
     def is_grouped(self) -> bool:
         """Whether a table has one line for all such items, which are small and many."""
-        return self in (StoreKind.NOTE, StoreKind.LOG, StoreKind.ACCELERATOR)
+        return self in (StoreKind.NOTE, StoreKind.LOG, StoreKind.ACCELERATOR, StoreKind.DRIVERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,9 +245,11 @@ def _small(root: Path) -> Iterator[StoreItem]:
         yield _item(StoreKind.LOG, path.stem, [path], images=[path.stem.rpartition("-")[0]])
     for path in _children(root / "accelerators", "*.json"):
         yield _item(StoreKind.ACCELERATOR, path.stem, [path])
+    for path in _children(root / "drivers", "*.json"):
+        yield _item(StoreKind.DRIVERS, path.stem, [path])
     known = ("artifacts", "templates", "builds", "layers", "debs", "logs", "accelerators", "locks", "slots", "tmp")
     for path in _children(root):
-        if path.name not in (*known, "incoming", "ssh"):
+        if path.name not in (*known, "incoming", "ssh", "drivers"):
             yield _item(StoreKind.OTHER, path.name, [path])
 
 
@@ -259,7 +262,7 @@ def _work(root: Path) -> Iterator[StoreItem]:
 
 
 def _half_made(root: Path) -> Iterator[StoreItem]:
-    for folder in ("builds", "layers", "accelerators"):
+    for folder in ("builds", "layers", "accelerators", "drivers"):
         for path in _children(root / folder, ".*"):
             if time.time() - _modified_s(path) > _HALF_MADE_S:
                 yield _item(StoreKind.OTHER, path.name, [path], why_stale="half made")

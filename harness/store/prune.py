@@ -77,7 +77,7 @@ def select_removals(found: StoreSurvey, rules: Rules, now_s: float) -> list[Remo
                 chosen[item] = "least recently used"
                 left -= 0 if item.user else item.size_bytes
     removed = {item.name for item in chosen if item.kind is StoreKind.ARTIFACTS and not item.user}
-    notes = [item for item in found.items if item.kind is StoreKind.NOTE and item.name in removed]
+    notes = [item for item in found.items if item.kind in (StoreKind.NOTE, StoreKind.DRIVERS) and item.name in removed]
     chosen |= dict.fromkeys(notes, "its artifacts are removed")
     return [Removal(item, reason, item.user and f"in use by {item.user}") for item, reason in chosen.items()]
 

@@ -49,6 +49,21 @@ def reading(path: Path, arguments: Sequence[str] = ()) -> Iterator[Read | None]:
 
     The kernel ``arguments`` may choose among the layers of a live medium. Raises `UsageError` if the file is damaged.
     """
+    with layers(path, arguments) as found, tempfile.TemporaryDirectory(prefix="bootproof-") as scratch:
+        if not found:
+            yield None
+        elif format_of(found[0]) == "squashfs":
+            yield lambda names: _from_layers(found, names, Path(scratch))
+        else:
+            yield lambda names: _from_ext4(found[0], names, Path(scratch))
+
+
+@contextmanager
+def layers(path: Path, arguments: Sequence[str] = ()) -> Iterator[list[Path]]:
+    """The images in the root file system at ``path``, the lowest first: one ext4, or one or more squashfs.
+
+    Empty for a format that no program here reads. Arguments and errors are those of `reading`.
+    """
     kind = format_of(path)
     with tempfile.TemporaryDirectory(prefix="bootproof-") as scratch:
         image = Path(scratch) / "rootfs.img"
@@ -62,16 +77,14 @@ def reading(path: Path, arguments: Sequence[str] = ()) -> Iterator[Read | None]:
                 raise UsageError(f"{path} is not a root file system: it is a gzip without rootfs.img in it")
             found.rename(image)
         elif kind == "squashfs":
-            yield lambda names: _from_squashfs(path, names, Path(scratch))
+            yield [path]
             return
         elif kind == "iso":
-            layers = [_from_iso(path, name, Path(scratch)) for name in _layers(path, arguments)]
-            yield lambda names: _from_layers(layers, names, Path(scratch))
+            yield [_from_iso(path, name, Path(scratch)) for name in _layers(path, arguments)]
             return
         elif kind == "ext4":
             image = path
-        is_ext4 = image.exists() and format_of(image) == "ext4"
-        yield (lambda names: _from_ext4(image, names, Path(scratch))) if is_ext4 else None
+        yield [image] if image.exists() and format_of(image) == "ext4" else []
 
 
 def _output(argv: list[str], path: Path) -> str:

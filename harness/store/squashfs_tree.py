@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from io import BufferedReader
@@ -33,11 +33,13 @@ _RECORD = re.compile(
 _KINDS = {b"D": "folder", b"R": "file", b"S": "link", b"B": "block device", b"C": "character device", b"I": "pipe"}
 _QUEUES = ("-data-queue", "32", "-frag-queue", "32")
 """In MiB. As quick as the default of 256 each, with 80 MiB of memory instead of 530."""
+_MOST_ARGUMENTS = 2000
+"""Of a command: names of files are 4 KiB at most, and execve(2) takes 2 MiB, of which usual names take a tenth."""
 _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 4096
 _TEXT_BYTES = 256 << 20
 """No user database, kernel configuration, program or database of a package manager is longer."""
-_MOST_NAMES_BYTES = 256 << 20
+_MOST_NAMES_BYTES = 128 << 20
 _MOST_FILES = 1_000_000
 _MOST_BYTES = 64 << 30
 """A root file system is downloaded into RAM; what is larger was made to exhaust a reader."""
@@ -70,7 +72,8 @@ class Visitor(Protocol):
     """Sees the files while they are read, in the order of the image; a link has no contents."""
 
     def names(self, files: Mapping[str, TreeFile]) -> None:
-        """All files of the tree, before any of their bytes: ``content`` is empty yet."""
+        """All files of the tree, before any of their bytes. ``files`` changes while they are read: ``content`` is empty
+        until a file was read, and is under the first of its names."""
 
     def wants(self, path: str, file: TreeFile, head: bytes) -> bool:
         """Whether `contents` shall be called with all bytes of the file, which begin with ``head`` (4 KiB)."""
@@ -101,10 +104,14 @@ def read_tree(image: Path, wanted: re.Pattern[str]) -> FileTree:
     return FileTree(visit_tree(image, visitor), visitor.texts)
 
 
-def visit_tree(image: Path, visitor: Visitor, *, algorithm: str = "sha256") -> dict[str, TreeFile]:
+Algorithm = str | Callable[[Iterable[str]], str]
+"""One of hashlib, or what chooses it by the names of all files."""
+
+
+def visit_tree(image: Path, visitor: Visitor, *, algorithm: Algorithm = "sha256") -> dict[str, TreeFile]:
     """Read the squashfs ``image`` and show its files to ``visitor``, which keeps what it needs.
 
-    The digests are of hashlib's ``algorithm``. `ImageError` if it is damaged or too large to be a root file system, or
+    The digests are of ``algorithm``. `ImageError` if it is damaged or too large to be a root file system, or
     unsquashfs is too old.
     """
     try:
@@ -124,14 +131,38 @@ def read_names(image: Path) -> dict[str, TreeFile]:
         raise ImageError(f"{image} is damaged, or unsquashfs older than 4.5.1: {error}") from error
 
 
+def read_files(image: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """The bytes of some regular files of the squashfs ``image`` by their sizes, as `read_names` has them.
+
+    Only these are unpacked. No name may lead through a link. Errors as of `visit_tree`.
+    """
+    program, found = process.require("unsquashfs", "squashfs-tools"), dict[str, bytes]()
+    names = list(sizes)
+    for at in range(0, len(names), _MOST_ARGUMENTS):
+        part = names[at : at + _MOST_ARGUMENTS]
+        words = [re.sub(r"([\\*?\[\](){}|!+@])", r"\\\1", f"/{name}") for name in part]
+        try:
+            with process.reading([program, *_QUEUES, "-cat", str(image), *words]) as printed:
+                data = _Data(b"", printed)
+                found |= {name: b"".join(data.take(sizes[name])) for name in part}
+                if not data.is_at_end:
+                    raise ValueError("its files have more bytes than their sizes")
+        except (process.CommandFailed, ValueError) as error:
+            raise ImageError(f"{image} is damaged, or unsquashfs older than 4.5.1: {error}") from error
+    return found
+
+
 def _printing(image: Path) -> AbstractContextManager[BufferedReader]:
     program = process.require("unsquashfs", "squashfs-tools")
-    _check_count(image)
+    check_count(image)
     return process.reading([program, "-no-progress", *_QUEUES, "-pf", "/dev/stdout", str(image)])
 
 
-def _check_count(image: Path) -> None:
-    """The second number of the superblock counts the inodes (Linux, fs/squashfs/squashfs_fs.h)."""
+def check_count(image: Path) -> None:
+    """`ImageError` if its superblock promises more files than are read.
+
+    Its second number counts the inodes (Linux, fs/squashfs/squashfs_fs.h).
+    """
     with image.open("rb") as file:
         count = int.from_bytes(file.read(8)[4:], "little")
     if count > _MOST_FILES:
@@ -145,10 +176,12 @@ def _header(printed: BufferedReader) -> tuple[bytes, bytes]:
         searched = max(0, len(seen) - len(_BEGIN))
         seen += chunk
         if len(seen) > _MOST_NAMES_BYTES:
-            raise ValueError("the names of its files take more than 256 MiB")
+            raise ValueError("the names of its files take more than 128 MiB")
         at = seen.find(b"\n" + _BEGIN, searched)
         if at >= 0:
-            return bytes(seen[: at + 1]), bytes(seen[at + 1 + len(_BEGIN) :])
+            begun = bytes(seen[at + 1 + len(_BEGIN) :])
+            del seen[at + 1 :]
+            return bytes(seen), begun
     raise ValueError("it printed no files")
 
 
@@ -172,25 +205,33 @@ class _Data:
         return not self._begun and not self._printed.read1(1)
 
 
-def _visit(header: bytes, data: _Data, visitor: Visitor, algorithm: str) -> dict[str, TreeFile]:
+def _visit(header: bytes, data: _Data, visitor: Visitor, algorithm: Algorithm) -> dict[str, TreeFile]:
     files, same = _files(header)
-    total_bytes = sum(file.size_bytes for file in files.values())
-    if total_bytes > _MOST_BYTES:
-        raise ValueError(
-            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
-        )
-    visitor.names({**files, **{name: files[other] for name, other in same.items() if other in files}})
+    check_bytes(file.size_bytes for file in files.values())
+    chosen = algorithm if isinstance(algorithm, str) else algorithm(files)
+    every = {**files, **{name: files[other] for name, other in same.items() if other in files}}
+    visitor.names(every)
     for name, file in files.items():
         if file.kind == "file":
-            files[name] = replace(file, content=_show(name, file, data, visitor, hashlib.new(algorithm)))
+            content = show_contents(name, file, data.take(file.size_bytes), visitor, hashlib.new(chosen))
+            files[name] = every[name] = replace(file, content=content)
     if not data.is_at_end:
         raise ValueError("it has more bytes than its files")
     return files | {name: files[other] for name, other in same.items() if other in files}
 
 
-def _show(name: str, file: TreeFile, data: _Data, visitor: Visitor, hashed: hashlib._Hash) -> str:
-    """Hash a file's bytes, and show them to ``visitor`` if it wants them."""
-    chunks, head = data.take(file.size_bytes), bytearray()
+def check_bytes(sizes: Iterable[int]) -> None:
+    """`ValueError` for files that are more than a root file system's in all."""
+    total_bytes = sum(sizes)
+    if total_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"its files have {total_bytes >> 30:,} GiB, and more than {_MOST_BYTES >> 30} GiB are not read"
+        )
+
+
+def show_contents(name: str, file: TreeFile, chunks: Iterator[bytes], visitor: Visitor, hashed: hashlib._Hash) -> str:
+    """The digest of a file's bytes, which ``visitor`` is shown if it wants them."""
+    head = bytearray()
     while len(head) < min(_HEAD_BYTES, file.size_bytes):
         head += next(chunks)
     is_wanted = file.size_bytes <= _TEXT_BYTES and visitor.wants(name, file, bytes(head[:_HEAD_BYTES]))

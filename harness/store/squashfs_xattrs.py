@@ -76,11 +76,13 @@ class _Tables:
             starts[begin + at] = len(blocks) * _BLOCK_BYTES
             blocks.append((not header & 0x8000, packed[at + 2 : at + 2 + size]))
             at += 2 + size
+            if len(blocks) * _BLOCK_BYTES > _MOST_TABLE_BYTES:
+                raise ValueError(f"a table of more than {_MOST_TABLE_BYTES:,} bytes")
         return self._unpacked(blocks), starts
 
     def _unpacked(self, blocks: list[tuple[bool, bytes]]) -> bytes:
         if self._compression != _ZSTD:
-            unpack = zlib.decompress if self._compression == _GZIP else lzma.decompress
+            unpack = _gunzip if self._compression == _GZIP else _unxz
             return b"".join(unpack(block) if is_packed else block for is_packed, block in blocks)
         with tempfile.NamedTemporaryFile(prefix="bootproof-") as file:
             file.writelines(block if is_packed else _frame(block) for is_packed, block in blocks)
@@ -90,6 +92,14 @@ class _Tables:
         if len(content) > len(blocks) * _BLOCK_BYTES:
             raise ValueError("a block has more than 8 KiB")
         return content
+
+
+def _gunzip(block: bytes) -> bytes:
+    return zlib.decompressobj().decompress(block, _BLOCK_BYTES)
+
+
+def _unxz(block: bytes) -> bytes:
+    return lzma.LZMADecompressor(memlimit=64 << 20).decompress(block, _BLOCK_BYTES)
 
 
 def _frame(block: bytes) -> bytes:

@@ -4,6 +4,7 @@
     builds/<key>.json       the artifacts made from a build's inputs, and the layers between
     layers/<key>.tar, .json  trees between the steps of a build, and their notes
     debs/<suite>/           downloaded packages
+    drivers/<digest>.json   what the files of artifacts say about drivers
     incoming/<digest>/      what was received so far of artifacts that another host made; locked while they are received
     history/                earlier runs, in one SQLite file
     logs/                   the last log of each image's build steps
@@ -31,7 +32,7 @@ from typing import Any
 from harness.core import digest, durable, locks, serialization
 from harness.core.errors import HostError, UsageError
 from harness.core.user import home
-from harness.model.artifacts import MANIFEST, Artifacts, Manifest, difference, load_artifacts
+from harness.model.artifacts import MANIFEST, NEXT, Artifacts, Manifest, difference, load_artifacts
 
 _LOCK = "lock"
 
@@ -84,13 +85,17 @@ class Store:
         return None if _damage(artifacts.folder, artifacts.folder.name, contents=True) else artifacts
 
     def newest(self, image: str, version: str = "") -> Artifacts:
-        """The artifacts of ``image``, and of ``version`` if given, that were used last."""
+        """The artifacts of ``image``, and of ``version`` if given, that were used last.
+
+        Without a version, not those that a run builds only to upgrade to.
+        """
         there = set[str]()
         for folder in sorted((self.root / "artifacts").glob("[0-9a-f]*"), key=modified_ns, reverse=True):
             with suppress(UsageError):
                 artifacts = load_artifacts(folder)
                 manifest = artifacts.manifest
-                if manifest.image == image and version in ("", manifest.version):
+                is_meant = manifest.version == version if version else not manifest.version.endswith(NEXT)
+                if manifest.image == image and is_meant:
                     return artifacts
                 there.add(f"{manifest.image}@{manifest.version}")
         wanted = f"{image}@{version}" if version else image

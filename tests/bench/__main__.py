@@ -24,6 +24,8 @@ from . import (
     clones,
     emulator,
     explain,
+    fits,
+    fits_truth,
     gate,
     idle_clones,
     initrd_starts,
@@ -63,11 +65,13 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "promote": promote.measure,
     "report": reports.measure,
     "explain": explain.measure,
+    "fits": fits.measure,
     "replays": replays.measure,
     "shards": shards.measure,
 }
 ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {
     "emulator": emulator.measure,
+    "fits-truth": fits_truth.measure,
     "kvm": kvm.measure,
     "pool": pool.measure,
 }

@@ -15,9 +15,9 @@ LAYERS = (
     ("model",),
     ("qemu", "guest", "store", "packages"),
     ("lab", "build", "runs", "diff"),
-    ("verdict", "report", "host", "lint"),
+    ("verdict", "report", "host", "lint", "fleet"),
     ("machine", "promotion"),
-    ("persistence", "replay", "pool"),
+    ("persistence", "replay", "pool", "examine"),
     ("cli", "plugin"),
 )
 """From the lowest to the highest. Later imports inside of functions count."""

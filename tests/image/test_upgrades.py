@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness import BootFailed, ImageDefinition, Machine, Versions, not_applicable, state
+from harness.examine.defences import defences, weakened
 from harness.guest.console import Console
 from harness.machine.states import BOOTED, PREVIOUS
 from harness.model.verdict import Finding
@@ -59,6 +60,7 @@ class OperatorData:
     identity: dict[str, str] = field(default_factory=dict)
     owners: owners.Owners = field(default_factory=dict)
     cards: dict[str, str] = field(default_factory=dict)
+    defences: dict[str, str] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     changed_formats: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class OperatorData:
         self.survey.record(self.machine)
         self.owners = owners.sample(self.machine, self.machine.definition.persistent_paths)
         self.cards = network_cards.names(self.machine)
+        self.defences = defences(self.machine.channel)
         self.missing = missing(self.machine)
         self.formats = self._formats()
 
@@ -78,6 +81,7 @@ class OperatorData:
         losses = list(changes(self.machine.definition, self.identity, identity(self.machine)))
         losses += owners.strangers(self.owners, owners.owners(self.machine, tuple(self.owners)))
         losses += network_cards.renamed(self.cards, network_cards.names(self.machine))
+        losses += weakened(self.defences, defences(self.machine.channel))
         losses += failures(self.machine, workloads_of(self.machine.definition))
         losses += [f"a default did not reach the host: {one}" for one in sorted(missing(self.machine) - self.missing)]
         self.losses += [f"{stage}: {loss}" for loss in losses]

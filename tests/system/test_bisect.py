@@ -63,7 +63,7 @@ def test_the_network_fault_of_a_bundle_is_named(judge: Judge, artifacts: Artifac
 
     assert status == 0
     assert said.startswith("http-error is caused by: ")
-    assert "network fault http-404-rootfs" in said.splitlines()[0]
+    assert "network faults http-404-rootfs" in said.splitlines()[0]
 
 
 def test_a_test_can_decide_what_is_good_and_bad(artifacts: Artifacts, tmp_path: Path) -> None:

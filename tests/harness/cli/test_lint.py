@@ -11,9 +11,12 @@ import pytest
 
 from harness.cli.main import main
 from harness.core import process, serialization
-from harness.model.artifacts import FILES, MANIFEST, describe
+from harness.model.artifacts import FILES, MANIFEST, NEXT, Manifest, describe
+from harness.model.definition import load_definition
+from harness.store.store import Store
 
 from ...small_image import image
+from ..build.test_imported import IMAGES, bzimage
 from ..store.test_initrd_tree import archive, entry
 
 
@@ -88,3 +91,65 @@ def test_bad_input_is_a_sentence(
     assert main(["lint", str(folder)]) == 4
 
     assert said in capsys.readouterr().err
+
+
+def test_another_builders_folder_needs_no_manifest_and_stays_as_it_is(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    shutil.copyfile(folder / "rootfs.squashfs", theirs / "filesystem.squashfs")
+    shutil.copyfile(folder / "initrd.img", theirs / "initramfs-6.1")
+    (theirs / "bzImage").write_bytes(bzimage("6.1.0-1-amd64"))
+    before = sorted(path.name for path in theirs.iterdir())
+
+    assert main(["lint", str(theirs)]) == 1
+
+    printed = capsys.readouterr().out
+    assert "/etc/hostname: all machines would have this name [builder-hostname]" in printed
+    assert "there are no modules, and the kernel is 6.1.0-1-amd64" in printed
+    assert "not examined: what the definition demands" in printed
+    assert "not examined: whether os-release has the name and version of the build" in printed
+    assert printed.splitlines()[-1].startswith("theirs (")
+    assert sorted(path.name for path in theirs.iterdir()) == before
+
+
+def test_another_builders_folder_is_held_to_the_definition_that_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / "vmlinuz").write_bytes(bzimage("6.1.0-1-amd64"))
+
+    assert main(["lint", str(folder), "--image", "base", "--images-dir", str(IMAGES)]) == 1
+
+    assert "the definition demands this unit, and there is none" in capsys.readouterr().out
+
+
+def test_a_folder_without_an_initrd_is_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / "initrd.img").unlink()
+
+    assert main(["lint", str(folder)]) == 4
+
+    assert "holds no initrd" in capsys.readouterr().err
+
+
+def test_a_name_is_the_build_of_the_definitions_version(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither an older one that was used later, nor what a run built only to upgrade to."""
+    monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
+    version = load_definition(IMAGES / "base").version
+    for other in (version, "1999.01", f"{version}{NEXT}"):
+        copy = tmp_path / other
+        shutil.copytree(folder, copy)
+        manifest = serialization.read(Manifest, copy / MANIFEST)
+        Store(tmp_path / "store").add_artifacts(copy, replace(manifest, image="base", version=other))
+
+    monkeypatch.chdir(tmp_path)
+
+    main(["lint", "base"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("base 1999.01 (")
+
+    main(["lint", "base", "--images-dir", str(IMAGES)])
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"base {version} (")

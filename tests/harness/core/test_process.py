@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from subprocess import PIPE
@@ -91,3 +92,18 @@ def test_all_threads_of_a_process_get_a_lower_priority() -> None:
         assert [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads] == [7, 7]
         child.kill()
     process.lower_priority(child.pid)
+
+
+def test_a_session_of_its_own_gets_a_lower_priority_and_the_callers_does_not() -> None:
+    autogroup = Path("/proc/self/autogroup")
+    if not autogroup.exists():
+        pytest.skip("this kernel makes no groups of sessions")
+    ours = autogroup.read_text("ascii")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other, subprocess.Popen(["sleep", "60"]) as same:
+        for child in (other, same):
+            process.lower_priority(child.pid, 7)
+
+        assert Path(f"/proc/{other.pid}/autogroup").read_text("ascii").endswith(" nice 7\n")
+        assert autogroup.read_text("ascii") == ours
+        other.kill()
+        same.kill()

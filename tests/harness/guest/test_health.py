@@ -17,6 +17,7 @@ from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
 from harness.guest.health import GuestHealth, inspect_guest, judge_health, taints
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
+from harness.model.verdict import Unit
 
 NOVA = load_definition(Path(__file__).parents[3] / "images" / "nova-kvm")
 MANIFEST = Manifest(
@@ -119,9 +120,40 @@ def test_taints_are_named() -> None:
 
 
 SYSTEMCTL = """#!/bin/sh
-case $1 in
-    list-units) printf 'ssh.service loaded failed failed OpenSSH\\n-.mount loaded active mounted /\\n' ;;
-    show) printf 'Id=a.service\\nNRestarts=0\\n\\nId=b.service\\nNRestarts=2\\n' ;;
+case $* in
+    *UserspaceTimestampMonotonic*) echo 20000000 ;;
+    *--type=*) cat <<END
+Id=-.mount
+ActiveState=active
+InactiveExitTimestampMonotonic=0
+ActiveEnterTimestampMonotonic=15000000
+
+Id=data.mount
+ActiveState=failed
+InactiveExitTimestampMonotonic=0
+ActiveEnterTimestampMonotonic=0
+END
+    ;;
+    *) cat <<END
+Id=a.service
+ActiveState=active
+NRestarts=0
+InactiveExitTimestampMonotonic=25000000
+ActiveEnterTimestampMonotonic=26500000
+
+Id=idle.service
+ActiveState=inactive
+NRestarts=0
+InactiveExitTimestampMonotonic=0
+ActiveEnterTimestampMonotonic=0
+
+Id=b.service
+ActiveState=failed
+NRestarts=2
+InactiveExitTimestampMonotonic=0
+ActiveEnterTimestampMonotonic=0
+END
+    ;;
 esac
 """
 OD = '#!/bin/sh\ncase $* in *boot_params*) echo 4711 ;; *) exec /usr/bin/od "$@" ;; esac\n'
@@ -145,20 +177,35 @@ class LocalShell(Channel):
 def test_a_guest_names_its_failed_and_restarted_units_also_the_last(tmp_path: Path) -> None:
     seen = inspect_guest(LocalShell(tmp_path, SYSTEMCTL))
 
-    assert seen.failed_units == ("ssh.service",)
+    assert seen.failed_units == ("b.service", "data.mount")
     assert seen.restarted_units == ("b.service 2",)
     assert (seen.kernel, seen.prints.initrd_bytes) == (os.uname().release, 4711)
     assert seen.prints.kernel_build == os.uname().version
+
+
+def test_the_times_of_units_and_the_memory_are_read_in_the_same_look(tmp_path: Path) -> None:
+    seen = inspect_guest(LocalShell(tmp_path, SYSTEMCTL))
+
+    assert seen.started_units["a.service"] == Unit(state="active", begins_s=5.0, ready_s=6.5)
+    assert set(seen.started_units) == {"a.service", "-.mount", "data.mount", "b.service"}
+    assert seen.memory_mib > 0
 
 
 def test_a_guest_without_failed_units_names_none(tmp_path: Path) -> None:
     assert inspect_guest(LocalShell(tmp_path, SYSTEMCTL.replace("failed", "active"))).failed_units == ()
 
 
-@pytest.mark.parametrize("verb", ["list-units", "show"])
+@pytest.mark.parametrize("what", ["UserspaceTimestamp", ".service -p", "--type="])
 @pytest.mark.parametrize(("does", "words"), [("echo no bus >&2; exit 1", "status 1: no bus"), ("exit 0", "nothing")])
-def test_a_guest_whose_systemctl_fails_is_not_a_healthy_one(verb: str, does: str, words: str, tmp_path: Path) -> None:
-    shell = LocalShell(tmp_path, SYSTEMCTL.replace("case", f"[ $1 != {verb} ] || {{ {does}; }}\ncase", 1))
+def test_a_guest_whose_systemctl_fails_is_not_a_healthy_one(what: str, does: str, words: str, tmp_path: Path) -> None:
+    fails = f'case "$*" in *"{what}"*) {does} ;; esac\ncase'
+    shell = LocalShell(tmp_path, SYSTEMCTL.replace("case", fails, 1))
 
-    with pytest.raises(ImageError, match=f"systemctl {verb} .* {words}"):
+    with pytest.raises(ImageError, match=f"systemctl show .* {words}"):
         inspect_guest(shell)
+
+
+@pytest.mark.parametrize("lacks", ["NRestarts=2", "ActiveState=active", "Id=-.mount"])
+def test_an_answer_about_units_that_lacks_something_is_an_error(lacks: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"answer to '(services|other units)', from .*, cannot be read"):
+        inspect_guest(LocalShell(tmp_path, SYSTEMCTL.replace(f"{lacks}\n", "")))

@@ -38,7 +38,7 @@ class LocalShell(Channel):
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
         self.runs += 1
-        command = command.replace("+ 30))", "+ 1))").replace("+ 15))", "+ 0))").replace("sleep 1", "sleep 0.2")
+        command = command.replace("+ 3000))", "+ 100))").replace("+ 1500))", "+ 0))")
         environment = {"PATH": f"{self._folder}:{os.environ['PATH']}", "LC_ALL": "C"}
         done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)
         return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)

@@ -20,12 +20,13 @@ tcp   LISTEN 0      64              [::]:2049         [::]:*""",
     "groups": "root:x:0:\nkvm:x:107:nova",
     "persistent paths": "path=/etc/nova\n/dev/sda2\n/data/etc/nova",
     "start of user space": "20000000",
-    "units": """\
+    "services": """\
 Id=ssh.service
 ActiveState=active
+NRestarts=0
 InactiveExitTimestampMonotonic=25000000
-ActiveEnterTimestampMonotonic=26500000
-
+ActiveEnterTimestampMonotonic=26500000""",
+    "other units": """\
 Id=-.mount
 ActiveState=active
 InactiveExitTimestampMonotonic=0
@@ -62,8 +63,8 @@ def test_an_image_without_persistent_paths_is_not_asked_for_them() -> None:
         ("persistent paths", "path=/etc/nova"),
         ("persistent paths", "path=/etc/other\n/data/other"),
         ("start of user space", "n/a"),
-        ("units", "Id=ssh.service\nActiveState=active"),
-        ("units", "Failed to connect to bus"),
+        ("services", "Id=ssh.service\nActiveState=active"),
+        ("other units", "Failed to connect to bus"),
     ],
 )
 def test_an_answer_that_lacks_something_is_an_error(name: str, answer: str) -> None:

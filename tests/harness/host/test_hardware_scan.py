@@ -1,3 +1,4 @@
+# a plant is one line
 """Hardware scans of small trees of /sys and /proc, read back as hardware profiles."""
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.serialization import NewerFormat
+from harness.fleet import parse_host
 from harness.host import hardware_scan
 from harness.model.hardware import HardwareProfile, find_profile
 from harness.model.machine_spec import DiskBus, DiskRole, Firmware, NicModel
@@ -110,7 +113,15 @@ def test_a_server_with_megaraid_and_four_cards(host: Host) -> None:
     assert (profile.has_watchdog, profile.has_tpm) == (True, True)
     assert "# sda: PERC H730, megaraid_sas\n" in text
     assert "tg3; e1000e is the nearest" in text
-    assert "0000:03:00.0 0104 1000:005d megaraid_sas" in tomllib.loads(text)["seen"]["pci"]
+    seen = parse_host(text.encode(), "rack").devices
+    raid_ = next(device for device in seen if device.address == "0000:03:00.0")
+    assert (raid_.id, raid_.driver, raid_.disks, raid_.has_data) == (
+        "1000:005d",
+        "megaraid_sas",
+        ("sda", "sdb", "sdc"),
+        True,
+    )
+    assert [device.interfaces for device in seen if device.is_boot] == [("eno3",)]
 
 
 def test_a_host_with_uefi_and_nvme(host: Host) -> None:
@@ -172,6 +183,153 @@ def test_a_host_without_any_information_still_has_a_profile(tmp_path: Path) -> N
     (tmp_path / "rack.toml").write_text(hardware_scan.profile(tmp_path))
 
     assert find_profile(str(tmp_path / "rack.toml")).description == "a host without DMI"
+
+
+# What a prediction needs
+
+
+def test_a_device_is_noted_with_what_a_prediction_needs(host: Host) -> None:
+    place = host.pci("0000:3b:00.0", "i40e", "0200 8086:1572")
+    for name, value in {
+        "modalias": "pci:v00008086d00001572sv00008086sd00000007bc02sc00i00\n",
+        "subsystem_vendor": "0x8086\n", "subsystem_device": "0x0007\n",
+    }.items():  # fmt: skip
+        host.put(f"{place}/{name}", value)
+    host.link("sys/bus/pci/drivers/i40e/module", "sys/module/i40e")
+    host.put("sys/module/i40e/taint", "OE\n")
+    host.card("eno1", place, carrier="1")
+    host.put("sys/class/net/eno1/ifindex", "2")
+    host.put(
+        "run/udev/data/n2",
+        f"E:ID_NET_NAME_PATH=enp59s0\nE:ID_NET_NAME_MAC=enx{MAC.replace(':', '')}\nE:ID_NET_NAME_ONBOARD=eno1\n",
+    )
+    host.put(
+        "dev/kmsg",
+        "6,0,0,-;Linux version 6.12\n"
+        "6,700,1,-;i40e 0000:3b:00.0: firmware: direct-loading firmware intel/i40e/x.pkg\n SUBSYSTEM=pci\n"
+        "4,701,2,-;i40e 0000:3b:00.0: Direct firmware load for intel/i40e/y.fw failed with error -2\n"
+        "6,702,2,-;usb 1-1: loaded firmware z.bin\n",
+    )  # fmt: skip
+
+    _, text = host.profile()
+    seen = parse_host(text.encode(), "rack")
+    device = seen.devices[0]
+
+    assert seen.kernel_log == "whole"
+    assert (device.bus, device.id, device.subsystem, device.class_) == ("pci", "8086:1572", "8086:0007", "020000")
+    assert device.modalias == "pci:v00008086d00001572sv00008086sd00000007bc02sc00i00"
+    assert (device.driver, device.module, device.is_out_of_tree) == ("i40e", "i40e", True)
+    assert (device.firmware, device.no_firmware) == (("intel/i40e/x.pkg",), ("intel/i40e/y.fw",))
+    assert (device.interfaces, device.is_boot) == (("eno1",), True)
+    assert device.names == (("path", "enp59s0"), ("onboard", "eno1"))
+    assert device.path == "pci0000:00/0000:3b:00.0"
+
+
+def test_the_disks_driver_is_noted_with_the_controller(host: Host) -> None:
+    raid = host.pci("0000:03:00.0", "megaraid_sas")
+    host.disk("sda", raid, 200)
+    host.put(f"{raid}/target/modalias", "scsi:t-0x00\n")
+    host.link(f"{raid}/target/subsystem", "sys/bus/scsi")
+
+    device = parse_host(host.profile()[1].encode(), "rack").devices[0]
+
+    assert (device.disks, device.upper, device.has_data) == (("sda",), ("scsi:t-0x00",), True)
+
+
+def test_a_device_of_mmc_names_its_modalias_in_its_events(host: Host) -> None:
+    card = f"{host.pci('0000:02:00.0', 'sdhci-pci')}/mmc_host/mmc0/mmc0:0001"
+    host.put(f"{card}/uevent", "DRIVER=mmcblk\nMMC_TYPE=MMC\nMODALIAS=mmc:block\n")
+    host.put("sys/bus/mmc/drivers/mmcblk/uevent", "")
+    host.link(f"{card}/driver", "sys/bus/mmc/drivers/mmcblk")
+    host.link("sys/bus/mmc/devices/mmc0:0001", card)
+
+    devices = parse_host(host.profile()[1].encode(), "rack").devices
+
+    assert [device.modalias for device in devices if device.bus == "mmc"] == ["mmc:block"]
+
+
+def test_a_disk_of_nvme_is_found_behind_its_subsystem(host: Host) -> None:
+    ssd = host.pci("0000:05:00.0", "nvme", "0108 144d:a808")
+    host.put(f"{ssd}/modalias", "pci:v0000144Dd0000A808sv0000144Dsd0000A801bc01sc08i02\n")
+    subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys0"
+    host.disk("nvme0n1", subsystem, 900)
+    (host.root / "sys/block/nvme0n1/device").unlink()
+    host.link("sys/block/nvme0n1/device", subsystem)
+    host.link(f"{subsystem}/nvme0", f"{ssd}/nvme/nvme0")
+    host.link(f"{ssd}/nvme/nvme0/device", ssd)
+
+    device = parse_host(host.profile()[1].encode(), "rack").devices[0]
+
+    assert (device.address, device.disks) == ("0000:05:00.0", ("nvme0n1",))
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ("lm cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3", 2),
+        ("lm cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave", 3),
+        ("lm", 1),
+        ("fpu", 0),
+    ],
+)
+def test_the_cpu_is_noted_with_its_level(host: Host, flags: str, level: int) -> None:
+    rows = {"vendor_id": "GenuineIntel", "cpu family": "6", "model": "85", "model name": "Xeon Gold", "stepping": "7",
+            "microcode": "0x5003604", "flags": flags}  # fmt: skip
+    host.put("proc/cpuinfo", "processor\t: 0\n" + "".join(f"{key}\t: {value}\n" for key, value in rows.items()))
+
+    _, text = host.profile()
+    seen = tomllib.loads(text)["seen"]
+
+    assert (seen["cpu"], seen["cpu_signature"], seen["microcode"]) == ("Xeon Gold", "GenuineIntel 6-85-7", "0x5003604")
+    assert parse_host(text.encode(), "rack").cpu_level == level
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(1, True), (0, False), (None, None)])
+def test_secure_boot_is_noted_if_the_firmware_says(host: Host, value: int | None, wanted: bool | None) -> None:
+    if value is not None:
+        host.put("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", f"\6\0\0\0{chr(value)}")
+
+    assert parse_host(host.profile()[1].encode(), "rack").secure_boot is wanted
+
+
+def test_a_kernel_log_that_is_not_readable_or_not_whole_is_said(host: Host) -> None:
+    assert parse_host(host.profile()[1].encode(), "rack").kernel_log == "not readable: No such file or directory"
+
+    host.put("dev/kmsg", "6,512,0,-;x y: z\n")
+    assert parse_host(host.profile()[1].encode(), "rack").kernel_log == "its beginning is lost"
+
+
+def test_usb_interfaces_and_acpi_devices_are_noted_and_what_drivers_make_is_not(host: Host) -> None:
+    usb = "sys/devices/pci0000:00/usb1/1-1"
+    for name, value in {
+        "idVendor": "046d",
+        "idProduct": "c31c",
+        "1-1:1.0/modalias": "usb:v046DpC31C",
+        "1-1:1.0/bInterfaceClass": "03",
+    }.items():
+        host.put(f"{usb}/{name}", value)
+    host.link("sys/bus/usb/devices/1-1", usb)
+    host.link("sys/bus/usb/devices/1-1:1.0", f"{usb}/1-1:1.0")
+    for name in ("PNP0A08:00", "coretemp.0"):
+        host.link(f"sys/devices/platform/{name}/driver", "sys/bus/platform/drivers/x y's")
+        host.link(f"sys/bus/platform/devices/{name}", f"sys/devices/platform/{name}")
+    host.link("sys/devices/platform/PNP0A08:00/firmware_node", "sys/devices/LNXSYSTM:00")
+
+    seen = parse_host(host.profile()[1].encode(), "rack").devices
+
+    assert [(device.bus, device.address, device.driver) for device in seen] == [
+        ("usb", "1-1:1.0", ""),
+        ("platform", "PNP0A08:00", "x y's"),
+    ]
+    assert seen[0].id == "046d:c31c"
+
+
+def test_a_profile_of_a_newer_schema_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    file.write_text('schema = 99\ndescription = "x"\n')
+
+    with pytest.raises(NewerFormat, match="format 99 of a hardware profile; this Bootproof reads up to 2"):
+        find_profile(str(file))
 
 
 # One file for a production host

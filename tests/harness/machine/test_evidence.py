@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel, Completed
-from harness.machine.evidence import keep_journal, keep_units
+from harness.machine.evidence import keep_journal
 
 
 class Failing(Channel):
@@ -14,16 +14,6 @@ class Failing(Channel):
 
     def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
         return Completed(command=command, status=1, stdout=b"half\n", stderr=b"no bus\n")
-
-
-def test_start_times_that_cannot_be_read_are_listed_as_unchecked(tmp_path: Path) -> None:
-    unchecked = list[str]()
-
-    assert keep_units(Failing(), tmp_path, unchecked.append) == 0
-    assert not (tmp_path / "units.json").exists()
-    (sentence,) = unchecked
-    assert sentence.startswith("when units start, and the memory in use: the guest did not answer 'memory in use'")
-    assert sentence.endswith("no bus")
 
 
 def test_half_a_journal_is_kept_with_the_reason_that_there_is_no_more(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from harness.core.errors import DefinitionError, UsageError
 from harness.model.definition import (
     Allowance,
     DiskSelector,
+    ExpectedError,
     Identity,
     ImageDefinition,
     find_definition,
@@ -310,6 +311,51 @@ def test_findings_of_lint_are_allowed_by_path_reason_and_day(folder: Path) -> No
 
     assert definition.lint_allow == (Allowance(path="/etc/hosts", reason="the lab", until=date(2027, 3, 1)),)
     assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
+
+
+HOST = """\
+listens = ["tcp 0.0.0.0:22 sshd", "udp [::]:* *"]
+
+[[expect.errors]]
+message = "^no sensor"
+reason = "none here"
+
+[[host.allow]]
+path = "swap:/dev/zram0"
+reason = "8 GiB"
+
+[budget]"""
+
+
+def _with_host(folder: Path, text: str = HOST) -> ImageDefinition:
+    return load_definition(_changed(folder, "\n[boot]", f"{text.removesuffix('[budget]')}\n[boot]"))
+
+
+def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
+    definition = _with_host(folder)
+
+    assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *")
+    assert definition.expected_errors == (ExpectedError(message="^no sensor", reason="none here"),)
+    assert definition.host_allow == (Allowance(path="swap:/dev/zram0", reason="8 GiB"),)
+    assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("tcp 0.0.0.0:22 sshd", "0.0.0.0:22", "expect.listens"),
+        ("tcp 0.0.0.0:22 sshd", "tcp 22 sshd", "expect.listens"),
+        ("^no sensor", "(", "expect.errors[0].message"),
+        ('reason = "none here"\n', "", "expect.errors[0].reason"),
+        ('reason = "8 GiB"\n', "", "host.allow[0].reason"),
+        ("swap:/dev/zram0", "zram0", "host.allow[0].path"),
+    ],
+)
+def test_a_mistake_in_what_a_host_may_have_is_named(old: str, new: str, key: str, folder: Path) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        _with_host(folder, HOST.replace(old, new))
+
+    assert caught.value.key == key
 
 
 @pytest.mark.parametrize(

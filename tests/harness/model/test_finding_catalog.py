@@ -9,13 +9,17 @@ import pytest
 
 from harness.cli.main import main
 from harness.guest.console_patterns import PATTERNS
+from harness.lint import own_programs
 from harness.lint.leftovers import rules
 from harness.model.finding_catalog import explanations, next_step
 from harness.verdict.coverage import FLAKE
 
 ROOT = Path(__file__).parents[3]
 FILES = [*ROOT.glob("harness/**/*.py"), *ROOT.glob("tests/image/*.py")]
-MAKERS = {"Finding", "_last_words", "_of_the_harness", "fails", "warns", "report"}
+MAKERS = {
+    "Finding", "_last_words", "_of_the_harness", "fails", "warns", "report",
+    "will_not_boot", "lacks", "changes", "not_told",
+}  # fmt: skip
 DERIVED = {"build-failed", "check-failed", "state-failed", "unit-not-ready", "host-error", "harness-error", FLAKE}
 """Those that the source does not give in so many words."""
 
@@ -23,6 +27,7 @@ DERIVED = {"build-failed", "check-failed", "state-failed", "unit-not-ready", "ho
 def _made() -> set[str]:
     """What a finding is called where one is made."""
     found = DERIVED | {pattern.id for pattern in PATTERNS} | {one.rule.id for one in rules()}
+    found |= {check.id for check in own_programs.checks()}
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in MAKERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.packages import database_of, installed_by, owners
+from harness.packages import database_of, installed_by, owners, sum_algorithm, sums
 from harness.packages.apk import Apk
 
 DATABASE = b"""C:Q1qKcZ+j23xssAXmgQhkOO8dHnbWw=
@@ -38,3 +38,10 @@ def test_packages_and_owners_are_read_from_an_image(file: str) -> None:
 def test_the_list_of_a_guest_is_the_same() -> None:
     assert Apk().read_list("alpine-baselayout-3.6.5-r0\napk-tools-2.14.4-r1\n") == INSTALLED
     assert isinstance(database_of(INSTALLED), Apk)
+
+
+def test_digests_are_those_of_the_files() -> None:
+    file = "lib/apk/db/installed"
+
+    assert sum_algorithm([file]) == "sha1"
+    assert sums({file: DATABASE}, {}, "sha1") == {"etc/profile.d/README": "df9396b02cf3be70767e6171eb691baa6d40c759"}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from harness.packages import database_of, installed_by, owners
+import gzip
+
+import pytest
+
+from harness.core.errors import ImageError
+from harness.packages import database_of, installed_by, owners, sum_algorithm, sums
 from harness.packages.pacman import Pacman
 
 LOCAL = "var/lib/pacman/local"
@@ -28,3 +33,25 @@ def test_a_path_has_the_package_that_lists_it_and_none_if_two_do() -> None:
     assert found["usr/bin/tool"] == "my-tool"
     assert found["usr/share/pacman"] == "pacman"
     assert found["usr"] == ""
+
+
+MTREE = f"{LOCAL}/my-tool-1:2.0.1-3/mtree"
+
+
+def test_digests_are_in_a_compressed_list() -> None:
+    text = (
+        "#mtree\n/set type=file uid=0 gid=0 mode=644\n"
+        f"./.PKGINFO time=1.0 size=3 md5digest={'0' * 32} sha256digest={'1' * 64}\n"
+        f"./usr/bin/a\\040tool time=1.0 mode=755 size=3 md5digest={'0' * 32} sha256digest={'2' * 64}\n"
+        f"./bin/tool time=1.0 mode=755 size=3 sha256digest={'3' * 64}\n./usr/lib time=1.0 mode=755 type=dir\n"
+    )
+
+    found = sums({MTREE: gzip.compress(text.encode(), mtime=0)}, {"bin": "usr/bin"}, "sha256")
+
+    assert sum_algorithm([*FILES, MTREE]) == "sha256"
+    assert found == {"usr/bin/a tool": "2" * 64, "usr/bin/tool": "3" * 64}
+
+
+def test_a_damaged_list_is_a_sentence() -> None:
+    with pytest.raises(ImageError, match="pacman's database is damaged"):
+        sums({MTREE: b"nothing"}, {}, "sha256")

@@ -7,6 +7,7 @@ of ``tests/system/rpm_repository.py``; ``Packages.db.gz`` is the same in ndb, by
 from __future__ import annotations
 
 import gzip
+import re
 import sqlite3
 import struct
 from contextlib import closing
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import ImageError
-from harness.packages import database_of, installed_by, owners
+from harness.packages import database_of, installed_by, owners, rights, sum_algorithm, sums
+from harness.packages.database import Rights
 from harness.packages.dpkg import Dpkg
 from harness.packages.rpm import Rpm
 
@@ -72,6 +74,47 @@ def test_the_query_in_a_guest_gives_the_same_without_the_keys() -> None:
 def test_a_damaged_or_unknown_database_is_an_error_and_not_empty(content: bytes) -> None:
     with pytest.raises(ImageError, match=r"/var/lib/rpm/Packages\.db: rpm's database is damaged"):
         installed_by({"var/lib/rpm/Packages.db": content})
+
+
+@pytest.mark.parametrize("name", ["rpmdb.sqlite", "Packages.db"])
+def test_digests_and_rights_of_files_are_read_from_both_formats(name: str) -> None:
+    files = {f"usr/lib/sysimage/rpm/{name}": recorded(name)}
+
+    digests, given = sums(files, {"lib": "usr/lib"}, "sha256"), rights(files, {"lib": "usr/lib"})
+
+    assert sum_algorithm(files) == "sha256"
+    assert re.fullmatch("[0-9a-f]{64}", digests["usr/bin/dash"])
+    assert "usr/bin/sh" not in digests, "a link has no contents"
+    assert given["usr/bin/dash"] == Rights(mode=0o755, user="root", group="root")
+    assert sums(files, {}, "md5") == {}
+
+
+def test_a_digest_of_a_file_that_may_differ_is_left_out() -> None:
+    """%ghost, %config outside /etc, and what --nodocs left out, in a package with capabilities."""
+    names = b"conf\0ghost\0plain\0doc\0"
+    flags, states, modes = struct.pack(">4I", 1, 64, 0, 0), bytes([0, 0, 0, 2]), struct.pack(">4H", *[0o100755] * 4)
+    digests = b"".join(str(number).encode() * 64 + b"\0" for number in range(4))
+    users, capable = b"root\0" * 4, b"\0\0cap_net_raw,cap_net_admin=ep\0\0"
+    parts = [  # the numbers first, so that they are aligned
+        ((1037, 4), flags), ((1116, 4), bytes(16)), ((5011, 1), struct.pack(">I", 8)), ((1030, 4), modes),
+        ((1029, 4), states),
+        ((1000, 1), b"a\0"), ((1117, 4), names), ((1118, 1), b"/usr/\0"), ((1035, 4), digests), ((1039, 4), users),
+        ((1040, 4), users), ((5010, 4), capable),
+    ]  # fmt: skip
+    data, entries = b"", []
+    for (tag, count), content in parts:
+        entries.append((tag, len(data), count))
+        data += content
+
+    files = database(header(*entries, data=data))
+
+    assert sums(files, {}, "sha256") == {"usr/plain": "2" * 64}
+    assert rights(files, {}) == {
+        "usr/conf": Rights(mode=0o755, user="root", group="root"),
+        "usr/plain": Rights(
+            mode=0o755, user="root", group="root", capabilities=frozenset({"cap_net_raw", "cap_net_admin"})
+        ),
+    }
 
 
 def database(blob: object) -> dict[str, bytes]:

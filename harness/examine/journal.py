@@ -1,0 +1,133 @@
+"""What the journal of a ready host says: denials, errors that nobody expects, and lines that it lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.examine.known import known
+from harness.examine.texts import lines_of, some
+from harness.examine.units import GENERATOR
+from harness.guest.probes import Probe, read
+from harness.guest.serial_shell import SHELL_UNIT
+from harness.lint.finding import LintFinding, fails
+from harness.model.definition import ExpectedError
+
+_JOURNAL = "journalctl -b -q --no-pager"
+_ERRORS = Probe(
+    "errors in the journal",
+    f"echo look\n{_JOURNAL} -p err -n 500 -o json --output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT,MESSAGE",
+)
+_SYSTEMD = Probe("messages of systemd", f"echo look\n{_JOURNAL} -n 5000 -o cat _PID=1")
+_KERNEL = Probe("messages of the kernel", f"{_JOURNAL} -n 8000 -o cat _TRANSPORT=kernel + _TRANSPORT=audit")
+_JOURNALD = Probe("messages of the journal itself", f"echo look\n{_JOURNAL} -n 500 -o cat -t systemd-journald")
+_PLACES = Probe("files of the journal", some("ls -d /run/log/journal/*/*.journal /var/log/journal/*/*.journal"))
+PROBES = (_ERRORS, _SYSTEMD, _KERNEL, _JOURNALD, _PLACES)
+
+_DENIALS = (
+    ("AppArmor", re.compile(r'apparmor="DENIED".*?(?:profile="(?P<who>[^"]+)")?.*?(?:comm="(?P<program>[^"]+)")')),
+    ("SELinux", re.compile(r'\bavc: +denied\b.*?(?:comm="(?P<program>[^"]+)")')),
+    ("seccomp", re.compile(r'\b(?:type=1326|SECCOMP)\b.*?(?:comm="(?P<program>[^"]+)")')),
+    ("Landlock", re.compile(r'\btype=1423\b.*?(?:comm="(?P<program>[^"]+)")?')),
+)
+"""Linux, include/uapi/linux/audit.h: AUDIT_SECCOMP is 1326, AUDIT_LANDLOCK_ACCESS 1423."""
+_VARIES = re.compile(r"\d+(\.\d+)?|0x[0-9a-f]+")
+_LOST = re.compile(
+    r"Suppressed \d+ messages|Missed \d+ kernel messages|corrupted or uncleanly shut down"
+    r"|Failed to (write|open|rotate)|No space left"
+)
+_MOST_SAME = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An entry of priority err or worse; ``source`` is the unit that it is of or about, else the program."""
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalReading:
+    """The messages of systemd, of the kernel and its audit, and of journald; ``places`` are the journal's files."""
+
+    errors: tuple[Entry, ...] = ()
+    systemd: tuple[str, ...] = ()
+    kernel: tuple[str, ...] = ()
+    journald: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("/run/log/journal/0/system.journal",)
+
+    @property
+    def of_systemd(self) -> tuple[str, ...]:
+        """Also of its children that run generators."""
+        return (*self.systemd, *(entry.message for entry in self.errors))
+
+
+def parse(answers: Mapping[str, str]) -> JournalReading:
+    """`ImageError` for an answer that is not as expected."""
+    return JournalReading(
+        errors=read(answers, _ERRORS, lambda text: tuple(_entries(text))),
+        systemd=read(answers, _SYSTEMD, lambda text: tuple(lines_of(text))),
+        kernel=read(answers, _KERNEL, _kernel),
+        journald=read(answers, _JOURNALD, lambda text: tuple(lines_of(text))),
+        places=read(answers, _PLACES, lambda text: tuple(lines_of(text))),
+    )
+
+
+def _kernel(text: str) -> tuple[str, ...]:
+    if "Linux version" not in text and "Command line" not in text:
+        raise ValueError("nothing that a kernel prints first")
+    return tuple(text.splitlines())
+
+
+def _entries(text: str) -> Iterator[Entry]:
+    """journalctl(1): a field that is no text is a list of bytes, and one that is given twice a list of values."""
+    for line in lines_of(text):
+        fields = json.loads(line)
+        source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
+        yield Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return bytes(value).decode("utf-8", "replace") if all(type(one) is int for one in value) else str(value[0])
+    return str(value)
+
+
+def judge(journal: JournalReading, expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+    yield from _denials(journal)
+    yield from _errors(journal.errors, expected)
+    for line in dict.fromkeys(journal.journald):
+        if _LOST.search(line):
+            yield fails("journal-not-kept", "journal:systemd-journald", "entries were lost", line)
+    if not journal.places:
+        yield fails("journal-not-kept", "journal:systemd-journald", "the journal has no file: nothing is kept of it")
+
+
+def _denials(journal: JournalReading) -> Iterator[LintFinding]:
+    by_program = dict[tuple[str, str], list[str]]()
+    for line in (*journal.kernel, *(entry.message for entry in journal.errors)):
+        for kind, pattern in _DENIALS:
+            if found := pattern.search(line):
+                program = found["program"] or "a program"
+                by_program.setdefault((kind, program), []).append(line)
+                break
+    for (kind, program), lines in by_program.items():
+        what = f"{kind} denied it something {len(lines):,} times"
+        yield fails("access-denied", f"process:{program}", what, *dict.fromkeys(lines))
+
+
+def _errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+    """One finding for entries that differ only by numbers."""
+    normal = [re.compile(pattern) for pattern in (*(one.message for one in expected), *known("errors"))]
+    kinds = dict[tuple[str, str], list[str]]()
+    for entry in entries:
+        is_known = any(pattern.search(entry.message) for pattern in normal) or entry.source == SHELL_UNIT
+        if not is_known and not GENERATOR.search(entry.message) and "DENIED" not in entry.message:
+            kinds.setdefault((entry.source, _VARIES.sub("0", entry.message)), []).append(entry.message)
+    for (source, _), messages in kinds.items():
+        times = f" ({len(messages):,} times)" if messages[1:] else ""
+        what = f"it logged an error{times}: {messages[0].splitlines()[0] if messages[0] else '(empty)'}"
+        yield fails("journal-error", f"journal:{source}", what, *messages[:_MOST_SAME])

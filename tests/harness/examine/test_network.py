@@ -1,0 +1,181 @@
+"""Names, addresses, routes, packet sizes, and what configurations refer to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.core.errors import ImageError
+from harness.examine import network
+from harness.examine.network import Interface, NetworkReading, Route
+
+ENS3 = Interface(name="ens3", mac="52:54:00:00:00:01", addresses=("10.77.0.10/24",))
+ROUTE = Route(interface="ens3", gateway="10.77.0.1", protocol="dhcp", metric=1024)
+GOOD = NetworkReading(interfaces=(Interface(name="lo", kind="772", is_card=False, mtu=65536), ENS3), routes=(ROUTE,))
+ANSWERS = {
+    "host name": "machine-0",
+    "/etc/hostname": "look\n# ours\nmachine-0",
+    "addresses": json.dumps(
+        [
+            {
+                "ifname": "ens3",
+                "flags": ["UP", "LOWER_UP"],
+                "mtu": 1500,
+                "addr_info": [
+                    {"family": "inet", "local": "10.77.0.10", "prefixlen": 24},
+                    {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
+                ],
+            }
+        ]
+    ),
+    "routes": json.dumps(
+        [
+            {"dst": "default", "gateway": "10.77.0.1", "dev": "ens3", "protocol": "dhcp", "metric": 1024},
+            {"dst": "10.77.0.0/24", "dev": "ens3"},
+        ]
+    ),
+    "network cards": "look\n/sys/class/net/ens3/address:52:54:00:00:00:01\n/sys/class/net/ens3/type:1\n"
+    "/sys/class/net/ens3/name_assign_type:4",
+    "devices of network cards": "look\n/sys/class/net/ens3/device",
+    "leases": "look\n/run/systemd/netif/leases/2:ADDRESS=10.77.0.10",
+    "resolv.conf": "644 systemd-resolve regular file\nnameserver 127.0.0.53",
+}
+
+
+def found(reading: NetworkReading, *arguments: str) -> list[tuple[str, str]]:
+    return [(one.id, one.path) for one in network.judge(reading, arguments)]
+
+
+def test_the_network_is_read() -> None:
+    question = network.resolve_probe("lab.test")
+    read = network.parse({**ANSWERS, question.name: "status 0\n10.77.0.1 STREAM lab.test"}, {}, question)
+
+    assert (read.name, read.own_name, read.resolver_mode) == ("machine-0", "machine-0", 0o644)
+    assert read.interfaces == (replace(ENS3, assigned="4"),)
+    assert read.routes == (ROUTE,)
+    assert found(read) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(ANSWERS) - {"host name"}))
+def test_another_answer_is_an_error(name: str) -> None:
+    with pytest.raises(ImageError, match=name):
+        network.parse({**ANSWERS, name: "sorry"}, {})
+
+
+def test_a_host_without_ip_is_said_to_be_unchecked() -> None:
+    read = network.parse({**ANSWERS, "addresses": "absent", "routes": "absent"}, {})
+
+    assert found(read) == []
+    assert any("addresses" in sentence for sentence in network.unchecked(read))
+
+
+@pytest.mark.parametrize("name", ["localhost", "", "(none)", "localhost.localdomain"])
+def test_a_host_without_a_name_is_found(name: str) -> None:
+    assert found(replace(GOOD, name=name)) == [("host-name-not-set", "host:name")]
+
+
+def test_a_name_that_is_not_that_of_etc_hostname_is_found() -> None:
+    assert found(replace(GOOD, own_name="other")) == [("host-name-not-set", "/etc/hostname")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(GOOD, resolver=None),
+        replace(GOOD, resolver="search lab.test"),
+        replace(GOOD, resolver_mode=0o1232),
+        replace(GOOD, resolver_mode=0o600),
+        replace(GOOD, resolver_mode=0o666),
+        replace(GOOD, resolved="status 2"),
+    ],
+    ids=["missing", "no-server", "strange-mode", "private", "writable", "not-found"],
+)
+def test_names_that_do_not_resolve_are_found(bad: NetworkReading) -> None:
+    assert found(bad) == [("dns-unusable", "/etc/resolv.conf")]
+
+
+def test_a_second_address_is_found_unless_it_is_configured() -> None:
+    second = replace(ENS3, addresses=("10.77.0.10/24", "10.77.0.99/24"))
+    given = {
+        "/etc/systemd/network/10.network": ["[Match]", "Name=ens3", "Address=10.77.0.10/24", "Address = 10.77.0.99/24"]
+    }
+
+    unused = {f"/usr/lib/systemd/network/{name}": ["Address=0.0.0.0/24", "Address=0.0.0.0/28"] for name in ("a", "b")}
+
+    assert found(replace(GOOD, interfaces=(second,), files=unused)) == [("network-ambiguous", "interface:ens3")]
+    assert found(replace(GOOD, interfaces=(second,), files=given)) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Route(interface="ens3", gateway="10.77.0.1"), Route(interface="ens4", gateway="10.0.0.1", metric=1024)],
+    ids=["of-the-initrd", "of-another-card"],
+)
+def test_a_second_default_route_is_found(other: Route) -> None:
+    assert found(replace(GOOD, routes=(ROUTE, other))) == [("network-ambiguous", "interface:ens3")]
+
+
+def test_two_cards_with_different_metrics_are_in_order() -> None:
+    assert found(replace(GOOD, routes=(ROUTE, Route(interface="ens4", metric=2048)))) == []
+
+
+@pytest.mark.parametrize("mtu", [1400, 9000, 600])
+def test_a_packet_size_that_nobody_gave_is_found(mtu: int) -> None:
+    assert found(replace(GOOD, interfaces=(replace(ENS3, mtu=mtu),))) == [("mtu-wrong", "interface:ens3")]
+
+
+def test_a_packet_size_of_the_lease_or_the_configuration_is_in_order() -> None:
+    interfaces = (replace(ENS3, mtu=9000),)
+
+    assert found(replace(GOOD, interfaces=interfaces, leases={"/run/systemd/netif/leases/2": ["MTU=9000"]})) == []
+    files = {"/etc/systemd/network/10.link": ["[Match]", "Name=*", "[Link]", "MTUBytes=9000"]}
+    assert found(replace(GOOD, interfaces=interfaces, files=files)) == []
+
+
+def test_names_of_several_cards_by_their_order_are_found() -> None:
+    two = tuple(Interface(name=f"eth{number}", assigned="1", mac=str(number)) for number in range(2))
+
+    assert [name for name, _ in found(replace(GOOD, interfaces=two))] == ["interface-name-unstable"] * 2
+    assert found(replace(GOOD, interfaces=two[:1])) == []
+    assert found(replace(GOOD, interfaces=(ENS3, replace(ENS3, name="ens4"))), "net.ifnames=0")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["[Match]", "Name=eno1"],
+        ["[Match]", "MACAddress=52:54:00:ff:ff:ff"],
+        ["[Match]", "PermanentMACAddress=52-54-00-ff-ff-ff"],
+        ["[Match]", "Name=ens3", "[Network]", "Bridge=br0"],
+    ],
+    ids=["name", "address", "permanent-address", "bridge"],
+)
+def test_a_configuration_for_nothing_is_found(lines: list[str]) -> None:
+    path = "/etc/systemd/network/10-site.network"
+
+    assert found(replace(GOOD, files={path: lines})) == [("network-config-unused", path)]
+    assert found(replace(GOOD, files={"/usr/lib/systemd/network/10.network": lines})) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["[Match]", "Name=en* eth*", "[Network]", "DHCP=yes"],
+        ["[Match]", "Name=!eno1"],
+        ["[Match]", "# Name=eno1", "Type=ether"],
+        ["[Match]", "MACAddress=52:54:00:FF:FF:FF 52:54:00:00:00:01"],
+    ],
+    ids=["pattern", "all-but", "comment", "list"],
+)
+def test_a_configuration_that_applies_is_in_order(lines: list[str]) -> None:
+    assert found(replace(GOOD, files={"/etc/systemd/network/10.network": lines})) == []
+
+
+def test_a_device_that_was_not_made_is_found() -> None:
+    path = "/etc/systemd/network/br0.netdev"
+
+    assert found(replace(GOOD, files={path: ["[NetDev]", "Name=br0", "Kind=bridge"]})) == [
+        ("network-config-unused", path)
+    ]
