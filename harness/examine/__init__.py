@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from datetime import date, datetime
 
 from harness.examine import access, clock, journal, network, processes, settings, sockets, storage, units
 from harness.examine.finding import HostFaulty
 from harness.examine.host import HostReading, read_host, unchecked
 from harness.guest.channel import Channel
-from harness.lint.finding import LintFinding, Severity, warns
-from harness.model.definition import Allowance, ImageDefinition
+from harness.lint.finding import Findings, LintFinding, allowance_of, allowed, unused
+from harness.model.definition import ImageDefinition
 
-__all__ = ["HostFaulty", "HostReading", "HostReport", "examine", "judge", "read_host"]
+__all__ = ["HostFaulty", "HostReading", "examine", "judge", "read_host"]
 
 _MOST_OF_ONE_KIND = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostReport:
-    """``unchecked`` has a sentence for each thing that could not be examined."""
-
-    findings: tuple[LintFinding, ...]
-    unchecked: tuple[str, ...] = ()
-
-    @property
-    def failing(self) -> tuple[LintFinding, ...]:
-        return tuple(finding for finding in self.findings if finding.does_fail)
-
-    @property
-    def warning(self) -> tuple[LintFinding, ...]:
-        return tuple(one for one in self.findings if one.severity is Severity.WARNS and not one.allowed)
-
-
 def examine(
     channel: Channel, definition: ImageDefinition, *, resolves: str = "", today: date | None = None
-) -> HostReport:
+) -> Findings:
     """Examine the host behind ``channel``, which is ready and was booted from ``definition``.
 
     ``resolves`` is a name that the host's network knows. `ImageError` if the host does not answer as expected.
@@ -47,20 +29,23 @@ def examine(
     return report(host, definition, today or datetime.now().astimezone().date())
 
 
-def report(host: HostReading, definition: ImageDefinition, today: date) -> HostReport:
+def report(host: HostReading, definition: ImageDefinition, today: date) -> Findings:
     """The findings about a host, with those that the definition allows, also as findings of lint: pure."""
-    found = [_allowed(one, definition, today) for one in judge(host, definition)]
+    found = list(dict.fromkeys(judge(host, definition)))
+    allowances = (*definition.host_allow, *definition.lint_allow)
+    allowance_for = {finding: allowance_of(finding, allowances) for finding in found}
     counts, shown = Counter[str](), list[LintFinding]()
-    for finding in dict.fromkeys(found):
+    for finding in found:
         counts[finding.id] += 1
         if counts[finding.id] <= _MOST_OF_ONE_KIND:
-            shown.append(finding)
+            shown.append(allowed(finding, allowance_for[finding], today))
     more = (
         f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
         for name, count in counts.items()
         if count > _MOST_OF_ONE_KIND
     )
-    return HostReport(findings=(*shown, *_unused(found, definition)), unchecked=(*more, *unchecked(host)))
+    needless = [unused(one) for one in definition.host_allow if one not in allowance_for.values()]
+    return Findings(findings=(*shown, *needless), unchecked=(*more, *unchecked(host)))
 
 
 def judge(host: HostReading, definition: ImageDefinition) -> Iterator[LintFinding]:
@@ -77,23 +62,3 @@ def judge(host: HostReading, definition: ImageDefinition) -> Iterator[LintFindin
     yield from processes.judge(host.processes, host.units)
     yield from clock.judge(host.clock, host.units)
     yield from journal.judge(host.journal, definition.expected_errors)
-
-
-def _allowed(finding: LintFinding, definition: ImageDefinition, today: date) -> LintFinding:
-    for allowance in (*definition.host_allow, *definition.lint_allow):
-        if _is_about(allowance, finding):
-            if not allowance.until or today <= allowance.until:
-                return replace(finding, allowed=allowance.reason)
-            return replace(finding, cause=f"it was allowed until {allowance.until}: {allowance.reason}")
-    return finding
-
-
-def _is_about(allowance: Allowance, finding: LintFinding) -> bool:
-    return fnmatch.fnmatchcase(finding.path, allowance.path.replace("[", "[[]"))
-
-
-def _unused(found: Iterable[LintFinding], definition: ImageDefinition) -> Iterator[LintFinding]:
-    for allowance in definition.host_allow:
-        if not any(_is_about(allowance, finding) for finding in found):
-            what = "the definition allows findings about this, and there are none"
-            yield warns("allowance-unused", allowance.path, what)

@@ -14,11 +14,12 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.core import serialization
-from harness.examine import HostReport, examine
+from harness.examine import examine
 from harness.guest.channel import Channel, Completed
 from harness.host import accelerator
 from harness.lab import open_lab
 from harness.lab.dnsmasq import DOMAIN
+from harness.lint.finding import Findings
 from harness.machine.boot_plan import BootContext
 from harness.machine.machine import Machine, boot
 from harness.model.definition import ImageDefinition
@@ -225,8 +226,8 @@ def machine(base: ImageDefinition, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @dataclass(frozen=True)
 class Examined:
-    before: HostReport
-    after: HostReport
+    before: Findings
+    after: Findings
     round_trips: int
     card: str
 
