@@ -113,7 +113,7 @@ class Paused:
         self.ask("cont")
 
     def endless_instruction(self) -> str:
-        """The instruction that the running CPU does not get past, "" if it does: a fault of the emulator, as a processor
+        """The instruction that the running CPU does not get past, "" if it does: the fault of the emulator, as a CPU
         completes each instruction or raises an exception. A jump to itself and a halted CPU are the guest's doing."""
         states = {self._cpu_state() for _ in range(_LOOKS)}
         if len(states) > 1 or "HLT=0" not in states.pop():
