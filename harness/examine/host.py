@@ -25,10 +25,12 @@ _MOST_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReading:
-    """What a ready host is, by subject; without arguments a host about which there is nothing to say."""
+    """What a ready host is, by subject; without arguments a host about which there is nothing to say.
+    ``unseen_sockets`` has a sentence for each kind that could not be looked at."""
 
     processes: Mapping[int, Process] = field(default_factory=dict)
     sockets: tuple[Socket, ...] = ()
+    unseen_sockets: tuple[str, ...] = ()
     units: Mapping[str, UnitRow] = field(default_factory=dict)
     wanted: tuple[tuple[str, str], ...] = ()
     journal: JournalReading = field(default_factory=JournalReading)
@@ -68,6 +70,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
     return HostReading(
         processes=processes.parse(facts),
         sockets=sockets.parse(facts),
+        unseen_sockets=sockets.parse_unseen(facts),
         units=units.parse(facts),
         wanted=units.parse_wanted(facts),
         journal=journal.parse(facts),
@@ -84,5 +87,6 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
 
 def unchecked(host: HostReading) -> Iterator[str]:
     """A sentence for each thing that could not be looked at."""
+    yield from host.unseen_sockets
     yield from access.unchecked(host.access)
     yield from network.unchecked(host.network)
