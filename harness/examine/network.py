@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from harness.examine.texts import by_file, lines_of, some
-from harness.guest.probes import Probe, read
+from harness.guest.channel import Channel
+from harness.guest.probes import Probe, ask, read
 from harness.lint.finding import LintFinding, fails
 
 _NAME = Probe("host name", "cat /proc/sys/kernel/hostname")
@@ -29,6 +30,7 @@ _RESOLVER = Probe(
     "[ -e /etc/resolv.conf ] || { echo missing; exit; }\n"
     "stat -L -c '%a %U %F' /etc/resolv.conf || exit\ncat /etc/resolv.conf",
 )
+_ARGUMENTS = Probe("kernel arguments", "cat /proc/cmdline")
 PROBES = (_NAME, _OWN_NAME, _ADDRESSES, _ROUTES, _CARDS, _DEVICES, _LEASES, _RESOLVER)
 
 _NO_NAMES = ("", "localhost", "localhost.localdomain", "(none)", "localhost6")
@@ -247,6 +249,15 @@ def _packet_size(interface: Interface, network: NetworkReading) -> Iterator[Lint
         if interface.mtu < _LEAST_MTU:
             what = f"its MTU is {interface.mtu}: IPv6 needs {_LEAST_MTU}"
         yield fails("mtu-wrong", f"interface:{interface.name}", what)
+
+
+def unstable_names(channel: Channel) -> tuple[LintFinding, ...]:
+    """A finding for each network card of a ready machine whose name another order of cards would change.
+
+    `ImageError` if a command fails.
+    """
+    answers = ask(channel, [_ADDRESSES, _CARDS, _DEVICES, _ARGUMENTS])
+    return tuple(_names_of_cards(_interfaces(answers) or (), answers[_ARGUMENTS.name].split()))
 
 
 def _names_of_cards(interfaces: Sequence[Interface], arguments: Sequence[str]) -> Iterator[LintFinding]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.examine import network
 from harness.examine.network import Interface, NetworkReading, Route
+from harness.guest.channel import Channel, Completed
 
 ENS3 = Interface(name="ens3", mac="52:54:00:00:00:01", addresses=("10.77.0.10/24",))
 ROUTE = Route(interface="ens3", gateway="10.77.0.1", protocol="dhcp", metric=1024)
@@ -62,6 +65,33 @@ def test_the_network_is_read() -> None:
 def test_another_answer_is_an_error(name: str) -> None:
     with pytest.raises(ImageError, match=name):
         network.parse({**ANSWERS, name: "sorry"}, {})
+
+
+class Guest(Channel):
+    """Gives these answers, in the order in which a list of probes asks."""
+
+    def __init__(self, **changed: str) -> None:
+        self.answers = {**ANSWERS, "kernel arguments": "root=live:/x", **changed}
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+        names = re.findall(r"^answered '?([^'\n]+)'?$", command, re.MULTILINE)
+        text = "".join(f"{self.answers[name]}\n\n\x1e{name} 0\n" for name in names)
+        return Completed(command=command, status=0, stdout=text.encode(), stderr=b"")
+
+
+def test_cards_whose_names_depend_on_their_order_are_found_on_a_machine() -> None:
+    ens3 = {"ifname": "ens3", "flags": [], "mtu": 1500, "addr_info": []}
+    of_eth1 = "/sys/class/net/eth1/type:1\n/sys/class/net/eth1/name_assign_type:1"
+    cards = {
+        "addresses": json.dumps([ens3, {**ens3, "ifname": "eth1"}]),
+        "network cards": f"{ANSWERS['network cards']}\n{of_eth1}",
+        "devices of network cards": "look\n/sys/class/net/ens3/device\n/sys/class/net/eth1/device",
+    }
+
+    assert network.unstable_names(Guest()) == ()
+    assert [one.path for one in network.unstable_names(Guest(**cards))] == ["interface:eth1"]
+    by_order = {**cards, "kernel arguments": "net.ifnames=0"}
+    assert len(network.unstable_names(Guest(**by_order))) == 2
 
 
 def test_a_host_without_ip_is_said_to_be_unchecked() -> None:
