@@ -33,8 +33,21 @@ said=$(setpriv --reuid=65534 --regid=65534 --clear-groups ping -c 1 -W 9 127.0.0
 echo "status $?"
 echo "$said"
 """
+_USER = """\
+command -v setpriv >/dev/null || { echo absent setpriv; exit; }
+said=$(setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '
+    cd / && ls / >/dev/null && grep -q ^root: /etc/passwd && : >/dev/null && [ -r /dev/urandom ] &&
+    file=$(mktemp) && rm "$file"' 2>&1)
+echo "status $?"
+echo "$said"
+"""
+USER = Probe("what an ordinary user needs", _USER)
+"""65534 is nobody's number everywhere: systemd, docs/UIDS-GIDS.md."""
 PING = Probe("ping by an unprivileged user", _PING)
 
+_CONSOLE = re.compile(r"console=((?:ttyS|ttyAMA|hvc)\d+)(?:,.*)?")
+_CAPABILITIES = re.compile(r" (?:= ?)?cap_[a-z_,]+[=+][eip]+$")
+"""getcap(8): "/usr/bin/ping cap_net_raw=ep", before libcap 2.41 "/usr/bin/ping = cap_net_raw+ep"."""
 _WEAKENED = re.compile(
     r"mitigations=off|nopti|pti=off|nospectre_v[12]|nospec_store_bypass_disable|no_stf_barrier|kaslr=off|nokaslr"
     r"|spectre_v2(_user)?=off|spec_store_bypass_disable=off|(l1tf|mds|tsx_async_abort|mmio_stale_data|retbleed|srbds"
@@ -47,13 +60,16 @@ _WEAKENED = re.compile(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessReading:
     """``set_uid`` has each program that needs setuid by its path; ``ping`` is the status, and what ping printed.
-    ``gained`` are files of the RAM overlay with setuid or setgid."""
+    ``user`` is the same of what every user's programs need. ``gained`` are files of the RAM overlay with setuid or
+    setgid, ``capable`` those with capabilities."""
 
     arguments: tuple[str, ...] = ()
     nologin: tuple[str, ...] = ()
     set_uid: Mapping[str, bool] = field(default_factory=dict)
     ping: str = "status 0"
+    user: str = "status 0"
     gained: tuple[str, ...] = ()
+    capable: tuple[str, ...] = ()
 
 
 def probes() -> tuple[Probe, ...]:
@@ -70,13 +86,15 @@ def gained_probe(mounts: Sequence[Mount]) -> list[Probe]:
     if not folder:
         return []
     place = shlex.quote(folder)
-    command = f"find {place} -xdev '(' -path {place} -o -type f -perm /6000 ')'"
-    return [Probe("new files with setuid", f"[ -d {place} ] || {{ echo absent; exit; }}\n{command}")]
+    find = f"find {place} -xdev '(' -path {place} -o -type f -perm /6000 ')'"
+    capable = f"command -v getcap >/dev/null || exit 0\ngetcap -r {place}"
+    return [Probe("new files with setuid", f"[ -d {place} ] || {{ echo absent; exit; }}\n{find} || exit\n{capable}")]
 
 
 def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
     programs = _programs_probe()
     gained = gained_probe(mounts)
+    new = read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else ()
     return AccessReading(
         arguments=tuple(answers[_ARGUMENTS.name].split()),
         nologin=read(answers, _NOLOGIN, lambda text: tuple(lines_of(text))),
@@ -84,7 +102,9 @@ def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
             answers, programs, lambda text: {line.split(" ", 1)[1]: line[0] == "s" for line in lines_of(text)}
         ),
         ping=read(answers, PING, _ping),
-        gained=read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else (),
+        user=read(answers, USER, _user),
+        gained=tuple(path for path in new if not _CAPABILITIES.search(path)),
+        capable=tuple(path for path in new if _CAPABILITIES.search(path)),
     )
 
 
@@ -97,6 +117,13 @@ def _gained(text: str, mounts: Sequence[Mount]) -> Iterator[str]:
     if first != folder:
         raise ValueError(f"not {folder} but {first!r}")
     yield from (line.removeprefix(folder) for line in found)
+
+
+def _user(text: str) -> str:
+    """A shell that does not run, or dies, says so by a status from 126 on."""
+    if not text.startswith("absent ") and int(text.partition("\n")[0].removeprefix("status ")) > 125:
+        raise ValueError("the shell did not run")
+    return text
 
 
 def _ping(text: str) -> str:
@@ -117,6 +144,11 @@ def judge(
             yield fails("mitigations-off", "kernel:arguments", what, " ".join(access.arguments))
     for path in access.nologin:
         yield fails("login-refused", path, "only root can log in: pam_nologin(8) refuses everybody else")
+    for name in _consoles(declared):
+        row = units.get(f"serial-getty@{name}.service")
+        if row is None or row.active != "active":
+            what = f"nobody can log in on the console {name}, which the kernel arguments name"
+            yield fails("login-refused", f"unit:serial-getty@{name}.service", what, row.active if row else "not loaded")
     gettys = [row for row in units.values() if "getty@" in row.id or row.id == "console-getty.service"]
     if gettys and not any(row.active == "active" for row in gettys):
         lines = sorted({f"{row.id}: {row.active}" for row in gettys})
@@ -126,6 +158,11 @@ def judge(
     if status.startswith("status") and status != "status 0":
         what = "an unprivileged user cannot ping"
         yield fails("ping-refused", "/usr/bin/ping", what, f"it ended with {status}", *said.splitlines()[-3:])
+
+    status, _, said = access.user.partition("\n")
+    if status.startswith("status") and status != "status 0":
+        what = "an ordinary user cannot list /, look a user up, use /dev/null or make a file in /tmp"
+        yield fails("login-refused", "user:nobody", what, f"it ended with {status}", *said.splitlines()[-3:])
 
 
 def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[LintFinding]:
@@ -137,8 +174,21 @@ def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[Lint
             yield fails("setid-lost", path, "it needs setuid, and its file system is mounted nosuid")
     for path in access.gained:
         yield fails("setid-unexpected", path, "it has setuid or setgid since this boot, and the image's file has not")
+    for line in access.capable:
+        path, _, capabilities = line.rpartition(" ")
+        what = "it has capabilities since this boot, and the image's file has not"
+        yield fails("setid-unexpected", path, what, capabilities)
+
+
+def _consoles(arguments: Sequence[str]) -> Iterator[str]:
+    """The serial ones, on which systemd-getty-generator(8) starts a login."""
+    for argument in arguments:
+        if found := _CONSOLE.fullmatch(argument):
+            yield found[1]
 
 
 def unchecked(access: AccessReading) -> Iterator[str]:
+    if access.user.startswith("absent"):
+        yield "what an ordinary user may do: the image has no setpriv(1)"
     if access.ping.startswith("absent"):
         yield f"whether an unprivileged user can ping: the image has no {access.ping.split()[1]}"
