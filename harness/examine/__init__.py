@@ -17,6 +17,7 @@ from harness.examine import (
     settings,
     sockets,
     storage,
+    udev,
     units,
 )
 from harness.examine.finding import HostFaulty
@@ -73,7 +74,8 @@ def judge(host: HostReading, definition: ImageDefinition) -> Iterator[LintFindin
     yield from units.judge_limits(host.units, demanded, host.processes)
     yield from limits.judge(host.limits)
     yield from access.judge(host.access, host.mounts, host.units, definition.kernel_arguments)
-    yield from settings.judge(host.texts, host.state, {one.mac: one.name for one in host.network.interfaces or ()})
+    yield from settings.judge(host.texts, host.state)
+    yield from udev.judge(host.texts, host.udev, {one.mac: one.name for one in host.network.interfaces or ()})
     yield from processes.judge(host.processes, host.units)
     yield from clock.judge(host.clock, host.units)
     yield from journal.judge(host.journal, definition.expected_errors, definition.persistent_paths)

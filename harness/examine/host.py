@@ -17,6 +17,7 @@ from harness.examine import (
     settings,
     sockets,
     storage,
+    udev,
     units,
 )
 from harness.examine.access import AccessReading
@@ -29,6 +30,7 @@ from harness.examine.processes import Process
 from harness.examine.settings import StateReading, Texts
 from harness.examine.sockets import Socket
 from harness.examine.storage import Mount, Superblock, Swap
+from harness.examine.udev import UdevReading
 from harness.examine.units import UnitRow
 from harness.guest.channel import Channel
 from harness.guest.probes import ask
@@ -58,6 +60,7 @@ class HostReading:
     access: AccessReading = field(default_factory=AccessReading)
     texts: Texts = field(default_factory=Texts)
     state: StateReading = field(default_factory=StateReading)
+    udev: UdevReading = field(default_factory=UdevReading)
 
 
 def read_host(channel: Channel, resolves: str = "") -> HostReading:
@@ -81,6 +84,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
             *units.inactive_probe(facts),
             *storage.superblock_probes(mounts),
             *settings.state_probes(texts),
+            *udev.state_probes(texts),
             *access.gained_probe(mounts),
             access.PING,
             access.USER,
@@ -104,6 +108,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
         access=access.parse(facts, mounts),
         texts=texts,
         state=settings.parse_state(facts),
+        udev=udev.parse(facts),
     )
 
 
