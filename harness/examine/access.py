@@ -142,6 +142,19 @@ def judge(
         if _WEAKENED.fullmatch(argument) and argument not in declared:
             what = f"the kernel argument {argument} turns a defence off, and the definition does not have it"
             yield fails("mitigations-off", "kernel:arguments", what, " ".join(access.arguments))
+    yield from _logins(access, units, declared)
+    yield from _privileges(access, mounts)
+    for status, id_, path, what in (
+        (access.ping, "ping-refused", "/usr/bin/ping", "an unprivileged user cannot ping"),
+        (access.user, "login-refused", "user:nobody",
+         "an ordinary user cannot list /, look a user up, use /dev/null or make a file in /tmp"),
+    ):  # fmt: skip
+        ending, _, said = status.partition("\n")
+        if ending.startswith("status") and ending != "status 0":
+            yield fails(id_, path, what, f"it ended with {ending}", *said.splitlines()[-3:])
+
+
+def _logins(access: AccessReading, units: Mapping[str, UnitRow], declared: Sequence[str]) -> Iterator[LintFinding]:
     for path in access.nologin:
         yield fails("login-refused", path, "only root can log in: pam_nologin(8) refuses everybody else")
     for name in _consoles(declared):
@@ -153,16 +166,6 @@ def judge(
     if gettys and not any(row.active == "active" for row in gettys):
         lines = sorted({f"{row.id}: {row.active}" for row in gettys})
         yield fails("login-refused", "unit:getty.target", "nobody can log in on a console: no getty runs", *lines)
-    yield from _privileges(access, mounts)
-    status, _, said = access.ping.partition("\n")
-    if status.startswith("status") and status != "status 0":
-        what = "an unprivileged user cannot ping"
-        yield fails("ping-refused", "/usr/bin/ping", what, f"it ended with {status}", *said.splitlines()[-3:])
-
-    status, _, said = access.user.partition("\n")
-    if status.startswith("status") and status != "status 0":
-        what = "an ordinary user cannot list /, look a user up, use /dev/null or make a file in /tmp"
-        yield fails("login-refused", "user:nobody", what, f"it ended with {status}", *said.splitlines()[-3:])
 
 
 def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[LintFinding]:
