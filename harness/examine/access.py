@@ -36,8 +36,12 @@ echo "$said"
 _USER = """\
 command -v setpriv >/dev/null || { echo absent setpriv; exit; }
 said=$(setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '
-    cd / && ls / >/dev/null && grep -q ^root: /etc/passwd && : >/dev/null && [ -r /dev/urandom ] &&
-    file=$(mktemp) && rm "$file"' 2>&1)
+    may() { "$@" || { echo "it is not so: $*"; exit 1; }; }
+    may cd /
+    for path in / /etc/passwd /dev/urandom; do may [ -r $path ]; done
+    for path in /tmp /var/tmp /dev/null; do may [ -w $path ]; done
+    may cd /tmp
+    echo may' 2>&1)
 echo "status $?"
 echo "$said"
 """
@@ -61,7 +65,7 @@ _WEAKENED = re.compile(
 class AccessReading:
     """``set_uid`` has each program that needs setuid by its path; ``ping`` is the status, and what ping printed.
     ``user`` is the same of what every user's programs need. ``gained`` are files of the RAM overlay with setuid or
-    setgid, ``capable`` those with capabilities."""
+    setgid, ``capable`` those with capabilities, None if these cannot be asked for."""
 
     arguments: tuple[str, ...] = ()
     nologin: tuple[str, ...] = ()
@@ -69,7 +73,7 @@ class AccessReading:
     ping: str = "status 0"
     user: str = "status 0"
     gained: tuple[str, ...] = ()
-    capable: tuple[str, ...] = ()
+    capable: tuple[str, ...] | None = ()
 
 
 def probes() -> tuple[Probe, ...]:
@@ -80,21 +84,24 @@ def _programs_probe() -> Probe:
     return Probe("programs with setuid", _PROGRAMS.replace("NAMES", shlex.join(known("need_setuid"))))
 
 
-def gained_probe(mounts: Sequence[Mount]) -> list[Probe]:
+def gained_probes(mounts: Sequence[Mount]) -> list[Probe]:
     """What to ask about files of the root that this boot made; nothing where it has no such layer."""
-    folder = next((mount.value("upperdir") for mount in mounts if mount.place == "/" and mount.kind == "overlay"), "")
+    folder = _upper_folder(mounts)
     if not folder:
         return []
     place = shlex.quote(folder)
     find = f"find {place} -xdev '(' -path {place} -o -type f -perm /6000 ')'"
-    capable = f"command -v getcap >/dev/null || exit 0\ngetcap -r {place}"
-    return [Probe("new files with setuid", f"[ -d {place} ] || {{ echo absent; exit; }}\n{find} || exit\n{capable}")]
+    capable = f"command -v getcap >/dev/null || {{ echo absent getcap; exit; }}\ngetcap -v -r {place}"
+    absent = f"[ -d {place} ] || {{ echo absent; exit; }}"
+    return [
+        Probe("new files with setuid", f"{absent}\n{find}"),
+        Probe("new files with capabilities", f"{absent}\n{capable}"),
+    ]
 
 
 def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
     programs = _programs_probe()
-    gained = gained_probe(mounts)
-    new = read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else ()
+    gained = gained_probes(mounts)
     return AccessReading(
         arguments=tuple(answers[_ARGUMENTS.name].split()),
         nologin=read(answers, _NOLOGIN, lambda text: tuple(lines_of(text))),
@@ -103,16 +110,30 @@ def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
         ),
         ping=read(answers, PING, _ping),
         user=read(answers, USER, _user),
-        gained=tuple(path for path in new if not _CAPABILITIES.search(path)),
-        capable=tuple(path for path in new if _CAPABILITIES.search(path)),
+        gained=read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else (),
+        capable=read(answers, gained[1], lambda text: _capable(text, mounts)) if gained else (),
     )
+
+
+def _upper_folder(mounts: Sequence[Mount]) -> str:
+    return next((mount.value("upperdir") for mount in mounts if mount.place == "/" and mount.kind == "overlay"), "")
+
+
+def _capable(text: str, mounts: Sequence[Mount]) -> tuple[str, ...] | None:
+    """getcap(8) -v prints each file that it looks at."""
+    if text in ("absent", "absent getcap"):
+        return () if text == "absent" else None
+    folder, lines = _upper_folder(mounts), text.splitlines()
+    if strange := [line for line in lines if not line.startswith(folder)]:
+        raise ValueError(f"not in {folder}: {strange[0]!r}")
+    return tuple(line.removeprefix(folder) for line in lines if _CAPABILITIES.search(line))
 
 
 def _gained(text: str, mounts: Sequence[Mount]) -> Iterator[str]:
     """find(1) prints the folder itself first."""
     if text == "absent":
         return
-    folder = next(mount.value("upperdir") for mount in mounts if mount.place == "/")
+    folder = _upper_folder(mounts)
     first, *found = text.splitlines()
     if first != folder:
         raise ValueError(f"not {folder} but {first!r}")
@@ -120,9 +141,13 @@ def _gained(text: str, mounts: Sequence[Mount]) -> Iterator[str]:
 
 
 def _user(text: str) -> str:
-    """A shell that does not run, or dies, says so by a status from 126 on."""
-    if not text.startswith("absent ") and int(text.partition("\n")[0].removeprefix("status ")) > 125:
-        raise ValueError("the shell did not run")
+    """setpriv(1) ends with 126 and 127 if the user may not run a shell, and says so; so does a shell without it."""
+    status, _, said = text.partition("\n")
+    if text.startswith("absent "):
+        return text
+    number = int(status.removeprefix("status "))
+    if (number == 0 and said != "may") or (number > 125 and not said.startswith("setpriv:")):
+        raise ValueError("the shell of the user did not run")
     return text
 
 
@@ -147,7 +172,7 @@ def judge(
     for status, id_, path, what in (
         (access.ping, "ping-refused", "/usr/bin/ping", "an unprivileged user cannot ping"),
         (access.user, "login-refused", "user:nobody",
-         "an ordinary user cannot list /, look a user up, use /dev/null or make a file in /tmp"),
+         "an ordinary user may not read /, /etc/passwd or /dev/urandom, or not write to /tmp, /var/tmp or /dev/null"),
     ):  # fmt: skip
         ending, _, said = status.partition("\n")
         if ending.startswith("status") and ending != "status 0":
@@ -177,7 +202,7 @@ def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[Lint
             yield fails("setid-lost", path, "it needs setuid, and its file system is mounted nosuid")
     for path in access.gained:
         yield fails("setid-unexpected", path, "it has setuid or setgid since this boot, and the image's file has not")
-    for line in access.capable:
+    for line in access.capable or ():
         path, _, capabilities = line.rpartition(" ")
         what = "it has capabilities since this boot, and the image's file has not"
         yield fails("setid-unexpected", path, what, capabilities)
@@ -191,6 +216,8 @@ def _consoles(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def unchecked(access: AccessReading) -> Iterator[str]:
+    if access.capable is None:
+        yield "whether files have capabilities since this boot: the image has no getcap(8)"
     if access.user.startswith("absent"):
         yield "what an ordinary user may do: the image has no setpriv(1)"
     if access.ping.startswith("absent"):

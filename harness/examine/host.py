@@ -85,7 +85,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
             *storage.superblock_probes(mounts),
             *settings.state_probes(texts),
             *udev.state_probes(texts),
-            *access.gained_probe(mounts),
+            *access.gained_probes(mounts),
             access.PING,
             access.USER,
             *((question,) if question else ()),

@@ -21,8 +21,10 @@ ANSWERS = {
     "nologin": "look",
     "programs with setuid": "look\nsetuid /usr/bin/su\nplain /usr/bin/mount",
     "ping by an unprivileged user": "status 0\nPING 127.0.0.1",
-    "what an ordinary user needs": "status 0",
-    "new files with setuid": "/run/overlayfs\n/run/overlayfs/usr/bin/odd\n/run/overlayfs/usr/bin/dump cap_net_raw=ep",
+    "what an ordinary user needs": "status 0\nmay",
+    "new files with setuid": "/run/overlayfs\n/run/overlayfs/usr/bin/odd",
+    "new files with capabilities": "/run/overlayfs/etc (Not a regular file)\n/run/overlayfs/usr/bin/odd\n"
+    "/run/overlayfs/usr/bin/dump cap_net_raw=ep",
 }
 
 
@@ -43,6 +45,20 @@ def test_access_is_read() -> None:
 def test_another_answer_is_an_error(name: str) -> None:
     with pytest.raises(ImageError, match=name):
         access.parse({**ANSWERS, name: "sorry"}, (ROOT,))
+
+
+@pytest.mark.parametrize("said", ["status 0", "status 127\nsh: setpriv: not found", "status 137"])
+def test_a_shell_of_a_user_that_did_not_run_is_an_error(said: str) -> None:
+    with pytest.raises(ImageError, match="ordinary user"):
+        access.parse({**ANSWERS, "what an ordinary user needs": said}, (ROOT,))
+
+
+@pytest.mark.parametrize("said", ["status 126\nsetpriv: failed to execute sh: Permission denied", "status 1\nno"])
+def test_a_user_who_may_not_is_found(said: str) -> None:
+    read = access.parse({**ANSWERS, "what an ordinary user needs": said, "new files with setuid": "absent",
+                         "new files with capabilities": "absent"}, (ROOT,))  # fmt: skip
+
+    assert "login-refused user:nobody" in found(read)
 
 
 def test_a_usual_host_is_in_order() -> None:
@@ -84,7 +100,7 @@ def test_a_refused_ping_is_found_and_a_missing_one_is_said() -> None:
         "ping-refused /usr/bin/ping"
     ]
     assert found(replace(GOOD, ping="absent ping")) == []
-    assert len(list(access.unchecked(replace(GOOD, ping="absent ping", user="absent setpriv")))) == 2
+    assert len(list(access.unchecked(replace(GOOD, ping="absent ping", user="absent setpriv", capable=None)))) == 3
 
 
 TIMESYNCD = {"systemd-timesyncd.service": UnitRow(id="systemd-timesyncd.service")}
