@@ -6,7 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime
 
-from harness.examine import access, clock, journal, network, processes, settings, sockets, storage, units
+from harness.examine import (
+    access,
+    clock,
+    journal,
+    limits,
+    network,
+    network_files,
+    processes,
+    settings,
+    sockets,
+    storage,
+    udev,
+    units,
+)
 from harness.examine.finding import HostFaulty
 from harness.examine.host import HostReading, read_host, unchecked
 from harness.guest.channel import Channel
@@ -51,14 +64,18 @@ def report(host: HostReading, definition: ImageDefinition, today: date) -> Findi
 def judge(host: HostReading, definition: ImageDefinition) -> Iterator[LintFinding]:
     """All findings about a host, the gravest first, whether they are allowed or not: pure."""
     yield from storage.judge(host.mounts, host.swaps, host.superblocks)
-    yield from network.judge(host.network, host.access.arguments)
+    programs = {process.name for process in host.processes.values()}
+    yield from network.judge(host.network, host.access.arguments, programs)
+    yield from network_files.judge(host.network_files, host.network.interfaces)
     yield from sockets.judge(host.sockets, host.processes, host.units, definition.listens)
     messages = host.journal.of_systemd
     yield from units.judge(host.units, host.wanted, definition.may_wait, messages)
     demanded = (*definition.services, *definition.may_wait)
     yield from units.judge_limits(host.units, demanded, host.processes)
+    yield from limits.judge(host.limits)
     yield from access.judge(host.access, host.mounts, host.units, definition.kernel_arguments)
-    yield from settings.judge(host.texts, host.state, {one.mac: one.name for one in host.network.interfaces or ()})
+    yield from settings.judge(host.texts, host.state)
+    yield from udev.judge(host.texts, host.udev, {one.mac: one.name for one in host.network.interfaces or ()})
     yield from processes.judge(host.processes, host.units)
     yield from clock.judge(host.clock, host.units)
-    yield from journal.judge(host.journal, definition.expected_errors)
+    yield from journal.judge(host.journal, definition.expected_errors, definition.persistent_paths)

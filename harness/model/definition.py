@@ -98,7 +98,7 @@ _REPOSITORY_URL = re.compile(
 have values of the host."""
 
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
-_LISTENS = re.compile(r"(tcp|udp|raw|\*) \S+:(\d+|\*) \S+")
+_LISTENS = re.compile(r"(tcp|udp|udplite|raw|packet|vsock|\*) \S+:([0-9A-F]+|\*) \S+( in \S+)?")
 _NOT_BLANK = re.compile(r".*\S.*")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"

@@ -28,12 +28,12 @@ FLAKE = "flake"
 """The id of the finding for a test that both passed and failed."""
 
 HARDWARE = "hardware"
-THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering", "host")
+THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
 NETWORK_FAULTS = "network-faults"
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
 ABOUT_DATA = ("links", "power-cuts", "disk-faults")
 """Checks that are not applicable to an image without persistent paths, whatever their tests say."""
-_ALWAYS = ("lint", "image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
+_ALWAYS = ("lint", "image", "services", "waiting", "sockets", "links", "ssh", "host", "identity", "survival")
 
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")

@@ -314,7 +314,7 @@ def test_findings_of_lint_are_allowed_by_path_reason_and_day(folder: Path) -> No
 
 
 HOST = """\
-listens = ["tcp 0.0.0.0:22 sshd", "udp [::]:* *"]
+listens = ["tcp 0.0.0.0:22 sshd", "udp [::]:* *", "packet *:88CC lldpd in blue"]
 
 [[expect.errors]]
 message = "^no sensor"
@@ -334,7 +334,7 @@ def _with_host(folder: Path, text: str = HOST) -> ImageDefinition:
 def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
     definition = _with_host(folder)
 
-    assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *")
+    assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *", "packet *:88CC lldpd in blue")
     assert definition.expected_errors == (ExpectedError(message="^no sensor", reason="none here"),)
     assert definition.host_allow == (Allowance(path="swap:/dev/zram0", reason="8 GiB"),)
     assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
@@ -345,6 +345,7 @@ def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
     [
         ("tcp 0.0.0.0:22 sshd", "0.0.0.0:22", "expect.listens"),
         ("tcp 0.0.0.0:22 sshd", "tcp 22 sshd", "expect.listens"),
+        ("tcp 0.0.0.0:22 sshd", "tcp 0.0.0.0:22 sshd blue", "expect.listens"),
         ("^no sensor", "(", "expect.errors[0].message"),
         ('reason = "none here"\n', "", "expect.errors[0].reason"),
         ('reason = "8 GiB"\n', "", "host.allow[0].reason"),

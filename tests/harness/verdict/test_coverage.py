@@ -65,7 +65,6 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "disk-faults",
         "upgrades",
         "ordering",
-        "host",
     }
 
 
