@@ -82,13 +82,15 @@ def test_boots_of_an_upgrade_count_for_the_version_that_they_ran(
     assert found["units"]["unknown"] == f"no known run of NEW recorded them; {command}"
 
 
-def test_only_what_hosts_show_is_printed_on_demand(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("proven")
+def test_only_what_hosts_show_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "site@1", f"site@{NEXT}", "--on-hosts"]) == 0
     printed = capsys.readouterr().out
     assert "sysctl" in printed
     assert "packages" not in printed
 
 
-def test_data_that_is_no_folder_is_refused(proven: Proven, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("proven")
+def test_data_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "site@1", f"site@{NEXT}", "--data", "nowhere"]) == 4
     assert "nowhere is not a folder; --data names a copy of a host's /data" in capsys.readouterr().err
