@@ -35,8 +35,8 @@ from harness.store.store import find_store
 
 from .conftest import ROOT, Judge
 
-MAY_BE_EMPTY = {"failed_units", "tainted"}
-"""A good machine has no failed unit and no taint."""
+MAY_BE_EMPTY = {"failed_units", "tainted", "host"}
+"""A good machine has no failed unit and no taint; the facts about a host have a test of their own."""
 
 
 @pytest.fixture(scope="module", params=["base", "base-bookworm", "base-ubuntu", "nova-kvm"])
@@ -201,6 +201,7 @@ def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, artifact
     profile = verdict.runtime_profile
     assert profile is not None
     assert list(empty(profile)) == []
+    assert profile.host is not None
     assert len(profile.units) > 20
     failed = {**profile.units, "ssh.service": replace(profile.units["ssh.service"], state="failed")}
     other = replace(verdict, runtime_profile=replace(profile, units=failed))
