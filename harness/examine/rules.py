@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,15 @@ _CHECK_S = 60.0
 _READ_S = 60.0
 _MOST_BYTES = 32 << 20
 _SHOWN_LINES, _SHOWN_CHARACTERS = 6, 160
-_FOLDER = "/run/bootproof-rules"
+SCRATCH = "/run/bootproof-rules"
+_PLACE = "a folder for outputs, and timeout"
+"""Without them no command is run."""
 _EXIT, _OUT, _ERR = "exit-status", "stdout", "stderr"
 _TIMED_OUT, _NOT_FOUND = (124, 137), (126, 127)
 """timeout(1), and what it makes of a command that only SIGKILL ended; a shell's statuses for what it cannot run."""
 _PATTERNS = ("contents", "contains", _OUT, _ERR)
+_NOT_DEMANDED = ("content", "as-reader")
+"""Of a resource ``matching``: what is compared, and how."""
 
 
 class RuleFailed(LintFailed):
@@ -60,27 +64,32 @@ class Survey:
         return any(one.skip for one in self.definition.goss if one.name == name)
 
 
-def survey(channel: Channel, definition: ImageDefinition, database: PackageDatabase | None) -> Survey:
+def survey(
+    channel: Channel, definition: ImageDefinition, database: PackageDatabase | None, scratch: str = SCRATCH
+) -> Survey:
     """Ask a ready host about all rules of ``definition``: in two round trips, and one more for each program that is
-    missing or broken. `ChannelTimeout` if it does not answer."""
+    missing or broken. ``scratch`` is a folder that is made there, and removed. `ChannelTimeout` if it does not answer.
+    """
     resources = [one for one in definition.goss if not one.skip]
     answers, refused = _ask_each(channel, probes_of(resources, database), Deadline(_READ_S))
     commands = dict(_commands(definition))
     if commands:
         limit_s = _READ_S + sum(timeout_s for _, timeout_s in commands.values())
-        more, also_refused = _ask_each(channel, _command_probes(commands), Deadline(limit_s))
+        more, also_refused = _ask_each(channel, _command_probes(commands, scratch), Deadline(limit_s))
         answers, refused = answers | more, refused | also_refused
     return Survey(definition=definition, answers=Answers(texts=answers, refused=refused), database=database)
 
 
 def _ask_each(channel: Channel, probes: Iterable[Probe], deadline: Deadline) -> tuple[dict[str, str], dict[str, str]]:
-    """The answers, and why others are missing: a probe that fails does not keep the others from being asked."""
+    """The answers, and why others are missing: a probe that fails keeps no other from being asked, but for `_PLACE`."""
     left, refused = list(dict.fromkeys(probes)), dict[str, str]()
     while left:
         try:
             return ask(channel, left, deadline, most_bytes=_MOST_BYTES), refused
         except ProbeFailed as error:
             refused[error.name] = str(error)
+            if error.name == _PLACE:
+                return {}, {probe.name: str(error) for probe in left}
             left = [probe for probe in left if probe.name != error.name]
     return {}, refused
 
@@ -94,18 +103,19 @@ def _commands(definition: ImageDefinition) -> Iterator[tuple[str, tuple[str, flo
             yield one.name, (one.about, one.timeout_s)
 
 
-def _command_probes(commands: dict[str, tuple[str, float]]) -> Iterator[Probe]:
-    """Each command with its status, and what it printed in files that its next probes read."""
-    begin = f"rm -rf {_FOLDER} && mkdir -m 700 {_FOLDER} || exit\ntimeout 9 true || exit\necho made"
-    yield Probe("a folder for outputs, and timeout", begin)
+def _command_probes(commands: Mapping[str, tuple[str, float]], scratch: str) -> Iterator[Probe]:
+    """Each command with its status, and what it printed, in files of ``scratch`` that its next probes read."""
+    folder = shlex.quote(scratch)
+    begin = f"rm -rf {folder} && mkdir -m 700 {folder} || exit\ntimeout 9 true || exit\necho made"
+    yield Probe(_PLACE, begin)
     for number, (name, (command, timeout_s)) in enumerate(commands.items()):
         seconds = math.ceil(Deadline(timeout_s).length_s)
-        out, err = (f"{_FOLDER}/{number}.{kind}" for kind in ("out", "err"))
+        out, err = (f"{folder}/{number}.{kind}" for kind in ("out", "err"))
         line = f"timeout -k 5 {seconds} sh -c {shlex.quote(command)} >{out} 2>{err} </dev/null"
         yield Probe(_probe_name(name, _EXIT), f"cd /\n{line}\necho $?")
         for kind, file in ((_OUT, out), (_ERR, err)):
             yield Probe(_probe_name(name, kind), f"head -c {MOST_BYTES} {file} || exit\necho .")
-    yield Probe("no folder for outputs", f"rm -rf {_FOLDER} || exit\necho removed")
+    yield Probe("no folder for outputs", f"rm -rf {folder} || exit\necho removed")
 
 
 def _probe_name(rule: str, what: str) -> str:
@@ -206,7 +216,7 @@ def problems(resource: GossResource, facts: Facts) -> Iterator[str]:
     Of a thing that does not exist, or exists and must not, the other attributes are not looked at, as goss does.
     """
     for number, (attribute, wanted) in enumerate(resource.wanted.items()):
-        if attribute not in facts:
+        if attribute in _NOT_DEMANDED:
             continue
         seen = facts[attribute]
         if isinstance(seen, Unreadable):

@@ -10,7 +10,8 @@ from harness.model.rules import GossResource, OwnCheck
 
 _NOT_BLANK = re.compile(r".*\S.*")
 _COMMAND = re.compile(r".*\S.*", re.DOTALL)
-_NAME = re.compile(r"\w[\w .,:/+@'()=-]{0,99}", re.ASCII)
+_NAME = re.compile(r"\w[\w .,/+@'()=-]{0,99}", re.ASCII)
+"""Without a colon, which names of goss resources have."""
 
 
 def check_regex(row: ConfigTable, key: str, text: str) -> None:
@@ -25,7 +26,7 @@ def read_checks(top: ConfigTable) -> tuple[OwnCheck, ...]:
     """The tables ``[[check]]``."""
     found = list[OwnCheck]()
     for row in top.tables("check"):
-        remedy = "up to 100 letters, digits, blanks and .,:/+@'()=-_"
+        remedy = "up to 100 letters, digits, blanks and .,/+@'()=-_"
         check = OwnCheck(
             name=row.matching("name", _NAME, "the time zone is UTC", remedy),
             command=row.matching("command", _COMMAND, "date +%Z", "write a command for sh(1)"),

@@ -206,7 +206,7 @@ def _list(seen: Seen) -> list[Any]:
 def unmet(patterns: Iterable[str], text: str) -> list[str]:
     """The ``patterns`` that the lines of ``text`` do not meet: "part of a line", "/regular expression/", and both with
     a first "!" for what no line may have."""
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     return [pattern for pattern in patterns if pattern and _is_in(pattern, lines) == pattern.startswith("!")]
 
 
