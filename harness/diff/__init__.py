@@ -53,10 +53,11 @@ def compare(old: Side, new: Side, data: Path | None = None) -> Diff:
     """
     one, other = (side.artifacts.manifest.files[side.artifacts.manifest.rootfs].sha256 for side in (old, new))
     images = [_ALIKE if one == other else read_image(side.artifacts) for side in (old, new)]
-    facts = [gather(side.artifacts, side.verdict, image) for side, image in zip((old, new), images, strict=True)]
-    profile = facts[0].runtime_profile
+    before, after = (gather(side.artifacts, side.verdict, it) for side, it in zip((old, new), images, strict=True))
+    profile = before.runtime_profile
     references = find_references(data, names_of(profile) if profile else ()) if data else References()
-    return Diff(old=_named(old.artifacts), new=_named(new.artifacts), sections=compare_facts(*facts, references))
+    sections = compare_facts(before, after, references)
+    return Diff(old=_named(old.artifacts), new=_named(new.artifacts), sections=sections)
 
 
 def on_hosts(diff: Diff) -> Diff:

@@ -205,8 +205,8 @@ def _host(old: Facts, new: Facts, references: References) -> Iterator[Section]:
     ]
     why = "the run of {} recorded none: it is of an older Bootproof, or the host did not answer"
     unknown = _no_run(old, new) or (_record(why, lacking) if lacking else "")
-    hosts = [profile.host if profile else None for profile in profiles]
-    yield from compare_hosts(*hosts, references, unknown)
+    one, other = (profile.host if profile else None for profile in profiles)
+    yield from compare_hosts(one, other, references, unknown)
 
 
 def _arguments(arguments: Iterable[str]) -> dict[str, list[str]]:

@@ -32,6 +32,8 @@ _TEXTS = ("contents", "contains")
 _SUMS = ("md5", "sha256", "sha512")
 _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated")
 """systemctl(1): the states for which is-enabled ends with 0."""
+_SOME_PARAMETER = "/proc/sys/kernel/ostype"
+"""One that each kernel has."""
 _ACTIVE = ("active", "reloading", "refreshing")
 _USERS = Probe("users of rules", "cat /etc/passwd")
 _GROUPS = Probe("groups of rules", "cat /etc/group")
@@ -298,13 +300,14 @@ def _parameter_file(key: str) -> str:
 
 
 def _parameters(keys: Sequence[str]) -> Probe:
-    files = shlex.join(map(_parameter_file, keys))
-    return Probe("kernel parameters", some(f"grep -asH '' /proc/sys/kernel/ostype {files}"))
+    """Each file once, as grep prints a file as often as it is named."""
+    files = dict.fromkeys([_SOME_PARAMETER, *map(_parameter_file, keys)])
+    return Probe("kernel parameters", some(f"grep -asH '' {shlex.join(files)}"))
 
 
 def _parameter(resource: GossResource, resources: Sequence[GossResource], answers: Answers) -> Facts:
     files = answers.read(_parameters(_about("kernel-param", resources)), lambda text: by_file(lines_of(text)))
-    if "/proc/sys/kernel/ostype" not in files:
-        raise NotAsked("grep printed nothing of /proc/sys/kernel/ostype")
+    if _SOME_PARAMETER not in files:
+        raise NotAsked(f"grep printed nothing of {_SOME_PARAMETER}")
     rows = files.get(_parameter_file(resource.about))
     return {"value": Unreadable(why="the kernel has no such parameter") if rows is None else "\n".join(rows)}

@@ -102,20 +102,19 @@ def difference(machine: Machine) -> Diff:
     network = machine.definition.persistent_paths[0]
     machine.check(f"printf '[Match]\\nName={card}\\n[Network]\\nDHCP=yes\\n' >{network}/10-lan.network")
     machine.check(f"ln -s /usr/lib/systemd/system/{TIMER} {network}/{TIMER}")
-    before = verdict(machine)
+    before = Side(artifacts=machine.artifacts, verdict=verdict(machine))
     for planted in PLANTED:
         machine.check(planted.plant)
     machine.check(RENAME.replace("CARD", card))
-    after = verdict(machine)
-    sides = (Side(artifacts=machine.artifacts, verdict=one) for one in (before, after))
-    found = on_hosts(compare(*sides))
+    after = Side(artifacts=machine.artifacts, verdict=verdict(machine))
+    found = on_hosts(compare(before, after))
     print("\n".join(as_text(found, limit=None)))
     return found
 
 
 def test_a_host_that_did_not_change_has_no_difference(machine: Machine, artifacts: Artifacts) -> None:
-    sides = [Side(artifacts=artifacts, verdict=verdict(machine)) for _ in range(2)]
-    found = on_hosts(compare(*sides))
+    before, after = (Side(artifacts=artifacts, verdict=verdict(machine)) for _ in range(2))
+    found = on_hosts(compare(before, after))
 
     assert [(section.name, entry.what) for section in found.sections for entry in section.entries] == []
     assert [(section.name, section.unknown) for section in found.sections if section.unknown] == []

@@ -274,7 +274,7 @@ def test_files_are_asked_of_a_real_shell(here: Here, tmp_path: Path) -> None:
         resource("mount", "/", exists=True, usage={"ge": 0}),
         resource("process", "bash", running=True),
     ]  # fmt: skip
-    bad = resource("file", str(tmp_path), exists=True, contents=["!x"])
+    bad = resource("file", str(tmp_path / "first"), exists=True, contents=["!x"])
 
     found = surveyed(here, tmp_path, *good, bad)
 
