@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.examine.defences import defences
+from harness.examine.facts import read_facts
 from harness.examine.host import read_host
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
@@ -36,6 +37,7 @@ def inspections(machine: Any) -> Inspections:
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),
         "defences": lambda: defences(channel),
+        "host facts": lambda: read_facts(channel, paths, ["ssh.service"]),
         "host": lambda: read_host(channel),
         "databases": lambda: formats(machine, paths),
     }

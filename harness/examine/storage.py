@@ -29,12 +29,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system."""
+    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system: ``of_mount``
+    and ``of_file_system``."""
 
     place: str
     kind: str
     source: str
     options: tuple[str, ...] = ("rw",)
+    of_mount: tuple[str, ...] = ()
+    of_file_system: tuple[str, ...] = ()
 
     @property
     def is_on_disk(self) -> bool:
@@ -71,11 +74,14 @@ def parse_mounts(answers: Mapping[str, str]) -> tuple[Mount, ...]:
 def _mount(line: str) -> Mount:
     before, after = line.split(" - ", 1)
     words, rest = before.split(" "), after.split(" ")
+    of_mount, of_file_system = words[5].split(","), rest[2].split(",")
     return Mount(
         place=_OCTAL.sub(lambda found: chr(int(found[1], 8)), words[4]),
         kind=rest[0],
         source=rest[1],
-        options=tuple(dict.fromkeys((*words[5].split(","), *rest[2].split(",")))),
+        options=tuple(dict.fromkeys((*of_mount, *of_file_system))),
+        of_mount=tuple(of_mount),
+        of_file_system=tuple(of_file_system),
     )
 
 

@@ -28,9 +28,17 @@ waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
+goss = ["goss.yaml"]             # files of goss beside image.toml, which a ready host must meet
+
 [[expect.errors]]                # errors in the journal that this image may have
 message = "…"                    # a regular expression for a part of the message
 reason = "…"
+
+[[check]]                        # a rule that a ready host must meet
+name = "the time zone is UTC"
+command = "date +%Z"             # must end with status 0
+expect = "^UTC$"                 # optional: a regular expression for a part of what it prints
+cause = "…"                      # optional: the suspected cause if it does not
 
 [boot]
 paths = ["direct", "ipxe-bios"]
@@ -68,8 +76,10 @@ from harness.core import digest
 from harness.core.config_file import ConfigTable, read_table, suggestion
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
+from harness.model.definition_rules import check_regex, read_checks, read_goss_files
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
+from harness.model.rules import GossResource, OwnCheck
 from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
@@ -190,6 +200,8 @@ class ImageDefinition:
     listens: tuple[str, ...] = ()
     """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
     expected_errors: tuple[ExpectedError, ...] = ()
+    checks: tuple[OwnCheck, ...] = ()
+    goss: tuple[GossResource, ...] = ()
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
 
@@ -197,6 +209,16 @@ class ImageDefinition:
     def may_wait(self) -> tuple[str, ...]:
         """The units of ``waiting``, by all their names."""
         return tuple(name for unit in self.waiting for name in same_service(unit))
+
+    @property
+    def check_names(self) -> tuple[str, ...]:
+        """The names of its own checks."""
+        return tuple(check.name for check in self.checks)
+
+    @property
+    def goss_names(self) -> tuple[str, ...]:
+        """The names of the resources in its goss files."""
+        return tuple(resource.name for resource in self.goss)
 
     @property
     def can_be_built(self) -> bool:
@@ -261,6 +283,8 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         host_allow=tuple(map(_allowance, host.tables("allow"))),
         listens=_listens(expect),
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
+        checks=read_checks(top),
+        goss=read_goss_files(expect),
         boot_s=budget.take("boot_s", int, "120"),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
@@ -458,10 +482,7 @@ def _listens(expect: ConfigTable) -> tuple[str, ...]:
 
 def _expected_error(row: ConfigTable) -> ExpectedError:
     message = row.matching("message", _NOT_BLANK, "no such device", "write a regular expression for a part of it")
-    try:
-        re.compile(message)
-    except re.error as error:
-        raise row.error("message", f"{message!r} is not a regular expression: {error}", "correct it") from error
+    check_regex(row, "message", message)
     reason = row.matching("reason", _NOT_BLANK, "the board has no such device", "write the reason in a sentence")
     row.finish()
     return ExpectedError(message=message, reason=reason)

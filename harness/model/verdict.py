@@ -11,6 +11,7 @@ from typing import ClassVar
 from harness.core.errors import Blame
 from harness.core.serialization import Format
 from harness.model import upgrades
+from harness.model.host_facts import HostFacts
 from harness.model.machine_spec import Accelerator
 
 
@@ -125,7 +126,7 @@ class Unit:
 class RuntimeProfile:
     """What a running image consists of. ``memory_mib`` is in use when the machine is ready and idle; ``sockets`` are
     those that listen, as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent
-    path to its target."""
+    path to its target. ``host`` is None in profiles from before November 2026, and if the host did not answer."""
 
     memory_mib: int
     sockets: tuple[str, ...]
@@ -133,6 +134,7 @@ class RuntimeProfile:
     groups: dict[str, int]
     links: dict[str, str]
     units: dict[str, Unit]
+    host: HostFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

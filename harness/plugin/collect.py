@@ -25,6 +25,8 @@ _LISTS = {
     "persistent_path": "persistent_paths",
     "tolerated_network_fault": "tolerated_network_faults",
     "hardware_profile": "hardware",
+    "own_check": "check_names",
+    "goss_resource": "goss_names",
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")

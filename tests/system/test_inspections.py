@@ -14,6 +14,7 @@ import pytest
 from harness import report
 from harness.build.pipeline import build
 from harness.diff import Side, compare
+from harness.examine.facts import read_facts
 from harness.guest.health import inspect_guest
 from harness.guest.runtime_profile import read_profile
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
@@ -34,8 +35,8 @@ from harness.store.store import find_store
 
 from .conftest import ROOT, Judge
 
-MAY_BE_EMPTY = {"failed_units", "tainted"}
-"""A good machine has no failed unit and no taint."""
+MAY_BE_EMPTY = {"failed_units", "tainted", "host"}
+"""A good machine has no failed unit and no taint; the facts about a host have a test of their own."""
 
 
 @pytest.fixture(scope="module", params=["base", "base-bookworm", "base-ubuntu", "nova-kvm"])
@@ -106,6 +107,42 @@ def test_the_runtime_profile_has_each_field(machine: Machine) -> None:
     assert 30 < seen.memory_mib < machine.spec.memory_mib
 
 
+def test_the_facts_about_a_host_have_each_kind(machine: Machine) -> None:
+    paths, units = machine.definition.persistent_paths, ["ssh.service", "-.mount"]
+    seen = read_facts(machine.channel, paths, units)
+
+    has_guests = "/etc/libvirt" in paths
+    left_out = () if has_guests else ("machine_types", "profiles", "members", "references")
+    assert [name for name in seen.__slots__ if name not in left_out and not getattr(seen, name)] == []
+    assert len(seen.sysctl) > 300
+    assert seen.interfaces["lo"] == "lo"
+    assert [name for place, name in seen.interfaces.items() if place.startswith("pci")]
+    assert {"/", "/data"} <= set(seen.mounts)
+    assert any(place.startswith("by-id/") for place in seen.disks)
+    assert int(seen.limits["default LimitNOFILE"]) > 1000
+    assert all(": " in times and times[:5] != "never" for times in seen.timers.values()), seen.timers
+    assert seen.logins["root"].startswith("/root /")
+    if has_guests:
+        assert any(name.startswith("pc-q35-") for name in seen.machine_types)
+        assert seen.references["nova"]
+    again = read_facts(machine.channel, paths, units)
+    changed = [name for name in seen.__slots__ if getattr(seen, name) != getattr(again, name)]
+    assert changed == [], "two looks at one machine differ"
+
+
+def test_a_reference_of_a_persistent_path_is_found(machine: Machine) -> None:
+    (path, *_) = machine.definition.persistent_paths
+    card = next(name for place, name in read_facts(machine.channel, [], []).interfaces.items() if place != name)
+    plant = f"printf '[Match]\nName={card}\n' >{path}/planted; ln -s /usr/lib/systemd/system/ssh.service {path}/link"
+    machine.check(plant)
+
+    found = read_facts(machine.channel, [path], ["ssh.service"]).references
+
+    machine.check(f"rm {path}/planted {path}/link")
+    assert found[card] == (f"{path}/planted",)
+    assert found["ssh.service"] == (f"{path}/link",)
+
+
 def test_a_boot_has_its_memory_and_the_times_of_its_units(machine: Machine) -> None:
     (boot,) = machine.context.run.boots()
     units = json.loads((Path(boot.console).parent / "units.json").read_text("utf-8"))
@@ -164,6 +201,7 @@ def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, artifact
     profile = verdict.runtime_profile
     assert profile is not None
     assert list(empty(profile)) == []
+    assert profile.host is not None
     assert len(profile.units) > 20
     failed = {**profile.units, "ssh.service": replace(profile.units["ssh.service"], state="failed")}
     other = replace(verdict, runtime_profile=replace(profile, units=failed))

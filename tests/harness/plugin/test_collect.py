@@ -14,6 +14,7 @@ from harness.model.definition import load_definition
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath
 from harness.model.prepared import TestDurations as Durations
+from harness.model.rules import GossResource, OwnCheck
 from harness.plugin import collect
 from harness.plugin.options import RunOptions
 
@@ -47,6 +48,15 @@ def test_a_test_without_an_image_is_left_alone() -> None:
 
 def test_a_test_runs_for_each_entry_of_a_list_of_the_definition() -> None:
     assert generated(Metafunc("image", "service")) == {"image": ["base"], "service": [*BASE.services]}
+
+
+def test_a_test_runs_for_each_rule_of_the_definition() -> None:
+    resource = GossResource(file="goss.yaml", kind="file", key="/etc/x", about="/etc/x", wanted={"exists": True})
+    own = replace(BASE, checks=(OwnCheck(name="utc", command="date"),), goss=(resource,))
+
+    given = generated(Metafunc("image", "own_check", "goss_resource"), definitions={"base": own})
+
+    assert (given["own_check"], given["goss_resource"]) == (["utc"], ["goss.yaml file:/etc/x"])
 
 
 def test_a_test_repeats_unless_it_is_thorough() -> None:

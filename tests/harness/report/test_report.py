@@ -290,6 +290,13 @@ def test_nothing_in_a_diff_becomes_an_element(tmp_path: Path, verdict: Verdict) 
     assert seen.text.count(EVIL) > 20
 
 
+def test_a_diff_names_the_files_that_refer_to_what_is_gone(tmp_path: Path, verdict: Verdict) -> None:
+    entry = DiffEntry(what="pci", change=Change.CHANGED, old="eth0", new="ens3", referring=(f"/etc/{EVIL}",))
+    diff = replace(many_packages(1), sections=(Section(name="interfaces", entries=(entry,)),))
+
+    assert f"/etc/{EVIL} refers to it" in Reader(report.write_page(verdict, tmp_path, diff=diff)).text
+
+
 def test_a_diff_names_packages_and_marks_alarms(tmp_path: Path, verdict: Verdict) -> None:
     entry = DiffEntry(what="/etc/shadow", change=Change.CHANGED, package="passwd", weight=Weight.ALARM)
     diff = replace(many_packages(1), sections=(Section(name="files", entries=(entry,)),))
