@@ -49,6 +49,7 @@ reason = "…"
 
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
+boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -190,6 +191,8 @@ class ImageDefinition:
     listens: tuple[str, ...] = ()
     """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
     expected_errors: tuple[ExpectedError, ...] = ()
+    boot_idle_s: int = 10
+    """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
 
@@ -262,6 +265,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         listens=_listens(expect),
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
         boot_s=budget.take("boot_s", int, "120"),
+        boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
