@@ -329,7 +329,7 @@ def _about_idle(budget: Budget, path: str, new: Sequence[BootResult], old: Seque
     times, before = ([boot.idle_s for boot in boots if boot.idle_s is not None] for boots in (new, old))
     if not before:
         return
-    if refusal := _too_few(path, len(times), len(before)):
+    if refusal := _too_few(f"{path} with known idle time", len(times), len(before)):
         yield refusal
     else:
         yield from _compared(f"idle CPUs in boots by {path}", times, before, _More(budget.boot_idle_s), "s")
