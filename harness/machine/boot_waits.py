@@ -26,6 +26,8 @@ from harness.model.verdict import UnitWait
 
 _EXPLAINED = 5
 """So many of the waits are shown with lines of the console."""
+_MOST_STOPPED = 0.05
+"""The share of a boot in which it may be stopped: between two samples that do not show it, it may have been, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ def _shows_something_else(watch: BootWatch, until_s: float) -> bool:
     is_slowed = any(disk.late_s or disk.reads_per_s for disk in spec.disks)
     if plan.begins_in_initrd or plan.stop or is_slowed or watch.context.lab.network_faults:
         return True
-    return watch.meter.use(until_s - watch.started_s, until_s).is_starved or bool(watch.doubt())
+    use = watch.meter.use(until_s - watch.started_s, until_s)
+    return use.is_starved or use.stopped_s > _MOST_STOPPED * use.window_s or bool(watch.doubt())
 
 
 def _waits(

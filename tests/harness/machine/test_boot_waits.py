@@ -134,6 +134,14 @@ def test_neither_a_busy_machine_nor_one_that_the_host_starved_waits(booted: Boot
     assert (measured(booted).idle_s, measured(booted).waits) == (None, ())
 
 
+def test_a_machine_that_is_stopped_again_and_again_is_not_known_to_wait(booted: BootWatch) -> None:
+    taken = list(samples(between(30, 60)))
+    booted.meter.samples.clear()
+    booted.meter.samples.extend(replace(one, is_stopped=number % 10 == 0) for number, one in enumerate(taken))
+
+    assert (measured(booted).idle_s, measured(booted).waits) == (None, ())
+
+
 def test_firmware_and_the_time_after_ready_do_not_count(booted: BootWatch) -> None:
     resample(booted, lambda at_s: at_s < KERNEL_S or at_s >= READY_S - 1)
 
