@@ -26,12 +26,12 @@ def critical_path(
         for one in starts
         if one.ends_s is not None and user_space_s < one.ends_s <= until_s and not _is_foreign(one.unit)
     }
-    path, start = list[PathStep](), max(ended.values(), key=lambda one: one[1], default=None)
+    path, start = list[PathStep](), max(ended.values(), key=_when_ready, default=None)
     while start is not None:
         unit, ready_s = ended.pop(start[0].unit)  # no unit comes twice, whatever the guest says
         before = sorted(
             (ended[name] for name in unit.after if name in ended and ended[name][1] <= unit.begins_s),
-            key=lambda one: one[1],
+            key=_when_ready,
         )
         start = before[-1] if before else None
         others_s = before[-2][1] if before[1:] else user_space_s
@@ -46,6 +46,12 @@ def critical_path(
             )
         )
     return tuple(reversed(path))
+
+
+def _when_ready(ended: tuple[UnitStart, float]) -> tuple[float, float]:
+    """Of two units that were ready at the same moment, the last is the one that started last."""
+    unit, ready_s = ended
+    return ready_s, unit.begins_s
 
 
 def _is_foreign(unit: str) -> bool:

@@ -66,7 +66,7 @@ def test_idle_is_what_a_process_neither_ran_nor_wanted_to() -> None:
     busy, idle = CpuSample(0.5, 0.5, 0.0), CpuSample(1.0, 0.5625, 0.0625)
 
     assert list(idle_spans([CpuSample(0.0, 0.0, 0.0), busy, idle])) == [IdleSpan(0.5, 1.0, 0.375)]
-    assert list(idle_spans(steady(ran=0.3, waited=0.7))) == []
+    assert list(idle_spans(steady(ran=0.25, waited=0.75))) == []
     assert list(idle_spans(steady(ran=0.9, waited=0.9))) == [], "two threads at the same time"
 
 

@@ -38,8 +38,10 @@ class FakeLab:
     has_only_transient_faults = False
     network_faults: tuple[NetworkFault, ...] = ()
     problem = ""
-    http = SimpleNamespace(log=(), under_way=(), answer_to=None)
     trace = SimpleNamespace(events=lambda _number, _since_s: [])
+
+    def __init__(self) -> None:
+        self.http = SimpleNamespace(log=(), under_way=(), answer_to=None)
 
 
 @pytest.fixture
