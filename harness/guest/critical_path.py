@@ -11,12 +11,15 @@ from harness.model.critical_path import PathStep
 
 _OF_LOGINS = ("user@", "user-", "session-", "run-user-")
 """How the units begin that a login starts, as that of a harness over SSH: no part of the boot."""
+_BOOT_TARGETS = ("graphical.target", "multi-user.target")
+"""systemd.special(7), default.target. The bus starts other units later, which start after next to nothing."""
 
 
 def critical_path(
     starts: Iterable[UnitStart], idle: Sequence[IdleSpan], user_space_s: float, until_s: float
 ) -> tuple[PathStep, ...]:
-    """The units that led to the one that was ready last by ``until_s``; empty if none was.
+    """The units that led to the target of the boot or, if that waits for something else, to the unit that was ready last
+    by ``until_s``; empty if none was.
 
     Each step started after the one before, which was the last to be ready of all that it starts after. All seconds
     count from the kernel's start. The path begins after ``user_space_s``: systemd has forgotten the initrd's units.
@@ -26,7 +29,8 @@ def critical_path(
         for one in starts
         if one.ends_s is not None and user_space_s < one.ends_s <= until_s and not _is_foreign(one.unit)
     }
-    path, start = list[PathStep](), max(ended.values(), key=_when_ready, default=None)
+    targets = [ended[name] for name in _BOOT_TARGETS if name in ended]
+    path, start = list[PathStep](), max(targets or ended.values(), key=_when_ready, default=None)
     while start is not None:
         unit, ready_s = ended.pop(start[0].unit)  # no unit comes twice, whatever the guest says
         before = sorted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.core.cpu_use import IdleSpan
 from harness.guest.critical_path import critical_path
 from harness.guest.unit_states import UnitStart
@@ -67,6 +69,16 @@ def test_what_is_not_ready_or_of_the_initrd_or_of_a_login_is_no_step() -> None:
     assert names(critical_path((*UNITS, *foreign), (), USER_SPACE_S, until_s=50.0))[0] == "sysinit.target"
     assert names(critical_path((*UNITS, *foreign), (), USER_SPACE_S, until_s=50.0))[-1] == "multi-user.target"
     assert critical_path(foreign[:3], (), USER_SPACE_S, until_s=50.0) == ()
+
+
+def test_the_path_leads_to_the_target_of_the_boot_or_else_to_what_was_ready_last() -> None:
+    by_the_bus = start("hostnamed.service", 44.0, 46.0, "sysinit.target")
+    waiting = replace(UNITS[4], ends_s=None)
+
+    assert names(critical_path((*UNITS, by_the_bus), (), USER_SPACE_S, until_s=50.0))[-1] == "multi-user.target"
+    assert names(critical_path((*UNITS[:4], waiting, by_the_bus), (), USER_SPACE_S, until_s=50.0)) == [
+        "sysinit.target", "hostnamed.service",
+    ]  # fmt: skip
 
 
 def test_units_that_claim_to_start_after_each_other_end_the_path() -> None:
