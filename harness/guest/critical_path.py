@@ -18,8 +18,8 @@ _BOOT_TARGETS = ("graphical.target", "multi-user.target")
 def critical_path(
     starts: Iterable[UnitStart], idle: Sequence[IdleSpan], user_space_s: float, until_s: float
 ) -> tuple[PathStep, ...]:
-    """The units that led to the target of the boot or, if that waits for something else, to the unit that was ready last
-    by ``until_s``; empty if none was.
+    """The units that led to the target of the boot or, if that is not ready by ``until_s``, to the unit that was ready
+    last; empty if none was.
 
     Each step started after the one before, which was the last to be ready of all that it starts after. All seconds
     count from the kernel's start. The path begins after ``user_space_s``: systemd has forgotten the initrd's units.
