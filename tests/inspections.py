@@ -11,6 +11,7 @@ from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
 from harness.guest.runtime_profile import read_profile
+from harness.guest.unit_jobs import read_jobs
 from harness.machine.shared import take_snapshot, triggered_units
 from harness.persistence.databases import formats
 from harness.persistence.identity import identity
@@ -28,6 +29,7 @@ def inspections(machine: Any) -> Inspections:
         "health": lambda: inspect_guest(channel),
         "runtime profile": lambda: read_profile(channel, paths),
         "boot profile": lambda: read_use(channel),
+        "jobs": lambda: read_jobs(channel),
         "identity": lambda: identity(machine),
         "locations": lambda: find_locations(channel, paths),
         "serial numbers": lambda: serials(channel, place),

@@ -57,6 +57,7 @@ reason = "…"
 
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
+boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -202,6 +203,8 @@ class ImageDefinition:
     expected_errors: tuple[ExpectedError, ...] = ()
     checks: tuple[OwnCheck, ...] = ()
     goss: tuple[GossResource, ...] = ()
+    boot_idle_s: int = 10
+    """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
 
@@ -286,6 +289,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         checks=read_checks(top),
         goss=read_goss_files(expect),
         boot_s=budget.take("boot_s", int, "120"),
+        boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )

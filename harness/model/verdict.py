@@ -72,6 +72,16 @@ def boot_name(machine: str, number: int, boot_path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnitWait:
+    """A boot waited for ``unit`` while the guest's CPUs were idle for ``idle_s``; ``lines`` are those of the console
+    before and after the longest of these waits."""
+
+    unit: str
+    idle_s: float
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
     """The measurements of one boot: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
@@ -79,7 +89,9 @@ class BootResult:
     its machine comes from a template of an earlier run; else empty. ``memory_mib`` was in use when the machine was
     ready; 0 if unknown. ``captures`` are the files with the packets of its lab. ``hardware`` names the machine's
     hardware profile, if it has one; ``network_faults`` are those of its lab. ``begins`` is "initrd" for a boot that
-    continues from a machine frozen there; empty for a boot from power-on.
+    continues from a machine frozen there; empty for a boot from power-on. ``idle_s`` are the seconds from the kernel's
+    start until ready in which the guest's CPUs were idle, None if that says nothing about the image; ``waits`` are
+    what they were spent on, the longest first, if that was more than the definition allows.
     """
 
     machine: str
@@ -97,6 +109,13 @@ class BootResult:
     hardware: str = ""
     network_faults: tuple[str, ...] = ()
     begins: str = ""
+    idle_s: float | None = None
+    waits: tuple[UnitWait, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How `Finding.where` names it."""
+        return boot_name(self.machine, self.number, self.boot_path)
 
     @property
     def is_ordinary(self) -> bool:

@@ -76,6 +76,11 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
     assert (definition.disk.minimum_gib, definition.disk.serial, definition.disk.path) == (4, None, None)
     assert definition.cpus == 2
     assert definition.waiting == ("nova-compute.service",)
+    assert definition.boot_idle_s == 10
+
+
+def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
+    assert load_definition(_changed(folder, "boot_s = 60", "boot_s = 60\nboot_idle_s = 0")).boot_idle_s == 0
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ("memory_mib = 2048", 'memory_mib = "2G"', "boot.memory_mib", "2048"),
         ("memory_mib = 2048", 'hardware = ["sata"]\nmemory_mib = 2048', "boot.hardware", "sata-bios"),
         ("[budget]", "[budgets]", "budget.boot_s", "for example"),
+        ("boot_s = 60", 'boot_s = 60\nboot_idle_s = "5"', "budget.boot_idle_s", "from 0"),
         ("[boot]", '[[boot]]\nx = "y"', "boot", "for example"),
     ],
 )

@@ -1,0 +1,130 @@
+"""The jobs of a boot that systemd ran, and which of them a guest waited for while its CPUs were idle."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.core.cpu_use import IdleSpan
+from harness.core.deadline import Deadline
+from harness.guest.channel import Channel
+from harness.guest.probes import Probe, ask, read
+from harness.guest.unit_states import UnitStart
+
+NO_UNIT = "the kernel"
+"""Stands for all that happens before systemd runs its first job."""
+
+_BEGINS = ("7d4958e842da4a758f6c1cdc7b36dcc5", "de5b426a63be47a7b6ac3eaac82e2f6f")
+_ENDS = ("39f53479d3a045ac8e11786248231fbf", "be02cf6855d2428ba40df7e9d022f03d", "9d1aaa27d60140bd96365438aad20286")
+"""sd-messages.h: SD_MESSAGE_UNIT_STARTING and STOPPING; SD_MESSAGE_UNIT_STARTED, FAILED and STOPPED."""
+_JOBS = Probe(
+    "jobs",
+    "journalctl -b -o json --output-fields=MESSAGE_ID,UNIT "
+    + " ".join(f"MESSAGE_ID={name}" for name in (*_BEGINS, *_ENDS)),
+)
+"""Of the initrd too, which systemd itself has forgotten, and of devices, whose start has no other trace."""
+_DISKS = Probe("time of disks", "cat /proc/diskstats /proc/uptime")
+"""Without a disk, the first is empty."""
+_DISK = re.compile(r"[shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+")
+_READ_S = 120.0
+_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """systemd started or stopped ``unit`` between two seconds after the kernel began; infinity if it had not ended."""
+
+    unit: str
+    begins_s: float
+    ends_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootJobs:
+    """The ``jobs`` of a boot, and for how many seconds the busiest of its disks had something to do."""
+
+    jobs: tuple[Job, ...]
+    disk_s: float
+
+
+def read_jobs(channel: Channel) -> BootJobs:
+    """What the guest's journal says of this boot's jobs. `ImageError` if a command fails, or prints something else than
+    expected: `ProbeFailed` if the journal has nothing."""
+    answers = ask(channel, (_JOBS, _DISKS), Deadline(_READ_S))
+    return BootJobs(
+        jobs=read(answers, _JOBS, lambda text: tuple(_jobs(text))), disk_s=read(answers, _DISKS, _longest_use)
+    )
+
+
+def _jobs(text: str) -> Iterator[Job]:
+    """Each begins with a message and ends with the next about the same unit. Many start at once: "Starting" is not
+    logged for them."""
+    begun = dict[str, float]()
+    for line in text.splitlines():
+        entry = json.loads(line)
+        unit, at_s = entry.get("UNIT"), int(entry["__MONOTONIC_TIMESTAMP"]) / _US
+        if not isinstance(unit, str):  # of another manager, or not in UTF-8
+            continue
+        if unit in begun:
+            yield Job(unit, begun.pop(unit), at_s)
+        if entry["MESSAGE_ID"] in _BEGINS:
+            begun[unit] = at_s
+    for unit, at_s in begun.items():
+        yield Job(unit, at_s, math.inf)
+
+
+def _longest_use(text: str) -> float:
+    """Linux, Documentation/admin-guide/iostats.rst: the third column is the device, the thirteenth the milliseconds in
+    which requests were under way."""
+    rows = map(str.split, text.splitlines())
+    return max((int(row[12]) / 1000 for row in rows if len(row) > 12 and _DISK.fullmatch(row[2])), default=0.0)
+
+
+def jobs_of(starts: Iterable[UnitStart], jobs: Iterable[Job], user_space_s: float) -> tuple[Job, ...]:
+    """All jobs: those of the journal, and those that systemd shows of its units itself. Jobs of the initrd end with it,
+    ``user_space_s`` seconds after the kernel began: pure."""
+    shown = (Job(one.unit, one.begins_s, math.inf if one.ends_s is None else one.ends_s) for one in starts)
+    return tuple(
+        Job(one.unit, one.begins_s, min(one.ends_s, user_space_s)) if one.begins_s < user_space_s else one
+        for one in (*shown, *jobs)
+    )
+
+
+def waited_for(
+    idle: Iterable[IdleSpan], jobs: Sequence[Job], path: Collection[str], excused: Collection[str]
+) -> dict[str, tuple[IdleSpan, ...]]:
+    """The unit that each span of ``idle`` time was spent waiting for, the one with the most time first: pure.
+
+    Of the units whose job ran, that is one of the critical ``path``, else the one that was ready last. Nobody waits for
+    those that are ``excused``. While no job ran, nothing was waited for; before the first one, the kernel was.
+    """
+    mine = [job for job in jobs if job.unit not in excused]
+    first_s = min((job.begins_s for job in mine), default=0.0)
+    found = defaultdict[str, list[IdleSpan]](list)
+    for span in idle:
+        at_s = (span.begins_s + span.ends_s) / 2
+        running = [job for job in mine if job.begins_s <= at_s < job.ends_s]
+        if running:
+            unit = max(running, key=lambda job: (job.unit in path, job.ends_s)).unit
+            found[unit].append(span)
+        elif at_s < first_s:
+            found[NO_UNIT].append(span)
+    return {unit: tuple(found[unit]) for unit in sorted(found, key=lambda unit: -idle_s(found[unit]))}
+
+
+def idle_s(spans: Iterable[IdleSpan]) -> float:
+    return sum(span.idle_s for span in spans)
+
+
+def longest_stretch(spans: Sequence[IdleSpan], gap_s: float = 2.0) -> tuple[float, float]:
+    """Begin and end of those of the ``spans``, in the order of time, that follow each other for the longest: pure."""
+    best = stretch = (spans[0].begins_s, spans[0].ends_s)
+    for span in spans[1:]:
+        follows = span.begins_s - stretch[1] <= gap_s
+        stretch = (stretch[0] if follows else span.begins_s, span.ends_s)
+        best = max(best, stretch, key=lambda one: one[1] - one[0])
+    return best

@@ -1,0 +1,113 @@
+"""What a boot waited for while the guest's CPUs were idle, measured from outside and named by the guest.
+
+QEMU's threads neither run nor want to while all CPUs of its guest are halted, under KVM and under emulation. A guest
+that the host keeps from a CPU waits in the host's run queue, which is not idle. The guest is asked only if it was idle
+for longer than its definition allows: systemd and the journal know which jobs ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from harness.core.cpu_use import PERIOD_S, IdleSpan, idle_spans
+from harness.guest.channel import Channel
+from harness.guest.console import read_log
+from harness.guest.critical_path import critical_path
+from harness.guest.health import GuestHealth
+from harness.guest.initrd_stop import STOP_UNIT
+from harness.guest.probes import ProbeFailed
+from harness.guest.serial_shell import SHELL_UNITS
+from harness.guest.unit_jobs import BootJobs, idle_s, jobs_of, longest_stretch, read_jobs, waited_for
+from harness.machine.watch import BootWatch
+from harness.model.critical_path import PathStep
+from harness.model.verdict import UnitWait
+
+_EXPLAINED = 5
+"""So many of the waits are shown with lines of the console."""
+_MOST_STOPPED = 0.05
+"""The share of a boot in which it may be stopped: between two samples that do not show it, it may have been, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootWaits:
+    """As `BootResult.idle_s` and `BootResult.waits`, and the boot's critical path."""
+
+    idle_s: float | None = None
+    waits: tuple[UnitWait, ...] = ()
+    path: tuple[PathStep, ...] = ()
+
+
+NOT_MEASURED = BootWaits()
+
+
+def measure(watch: BootWatch, channel: Channel, health: GuestHealth, asked_s: float) -> BootWaits:
+    """The waits of a boot that is ready, of which the guest was asked for its ``health`` at ``asked_s`` (monotonic).
+
+    Raises what `Channel.run` raises.
+    """
+    kernel_s = asked_s - health.uptime_s
+    idle = tuple(_idle(watch, kernel_s, asked_s))
+    path = critical_path(health.starts, idle, health.user_space_s, health.uptime_s)
+    if _shows_something_else(watch, asked_s):
+        return BootWaits(path=path)
+    total_s, allowed_s = idle_s(idle), watch.plan.definition.boot_idle_s
+    waits = tuple(_waits(watch, channel, health, idle, path, kernel_s)) if total_s > allowed_s else ()
+    return BootWaits(idle_s=round(total_s, 1), waits=waits, path=path)
+
+
+def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpan]:
+    """The idle time since the kernel began at ``kernel_s``, in seconds of the guest, except during downloads: their
+    speed is the network's."""
+    downloads = [(one.started_s, one.started_s + one.elapsed_s) for one in watch.downloads.records]
+    for span in idle_spans(list(watch.meter.samples)):
+        is_of_boot = kernel_s <= span.begins_s and span.ends_s <= until_s
+        if is_of_boot and not any(begin < span.ends_s and span.begins_s < end for begin, end in downloads):
+            yield IdleSpan(span.begins_s - kernel_s, span.ends_s - kernel_s, span.idle_s)
+
+
+def _shows_something_else(watch: BootWatch, until_s: float) -> bool:
+    """Whether idle time would say nothing about the image: the boot did not begin with its kernel or stopped for a
+    person, its network or its disks have faults, or the host may have delayed what it waited for."""
+    plan, spec = watch.plan, watch.plan.spec
+    is_slowed = any(disk.late_s or disk.reads_per_s for disk in spec.disks)
+    if plan.begins_in_initrd or plan.stop or is_slowed or watch.context.lab.network_faults:
+        return True
+    use = watch.meter.use(until_s - watch.started_s, until_s)
+    return use.is_starved or use.stopped_s > _MOST_STOPPED * use.window_s or bool(watch.doubt())
+
+
+def _waits(
+    watch: BootWatch,
+    channel: Channel,
+    health: GuestHealth,
+    idle: Sequence[IdleSpan],
+    path: Iterable[PathStep],
+    kernel_s: float,
+) -> Iterator[UnitWait]:
+    """Nothing if the disks explain the idle time."""
+    definition, asked = watch.plan.definition, BootJobs(jobs=(), disk_s=0.0)
+    with suppress(ProbeFailed):  # the image keeps no journal: systemd's own answer has to do
+        asked = read_jobs(channel)
+    jobs = jobs_of(health.starts, asked.jobs, health.user_space_s)
+    excused = (*definition.may_wait, *SHELL_UNITS, STOP_UNIT)
+    found = waited_for(idle, jobs, {step.unit for step in path}, excused)
+    if sum(map(idle_s, found.values())) - asked.disk_s > definition.boot_idle_s:
+        since_s = watch.console.started_s - kernel_s
+        log = watch.console.log.read_text("utf-8", "replace")
+        yield from name_waits(found, [(at_s + since_s, line) for at_s, line in read_log(log)])
+
+
+def name_waits(found: Mapping[str, Sequence[IdleSpan]], printed: Sequence[tuple[float, str]]) -> Iterator[UnitWait]:
+    """The waits in ``found``, the longest ones with what the console ``printed`` before and after them: pure."""
+    for place, (unit, spans) in enumerate(found.items()):
+        lines = _lines_around(*longest_stretch(spans), printed) if place < _EXPLAINED else ()
+        yield UnitWait(unit=unit, idle_s=round(idle_s(spans), 1), lines=lines)
+
+
+def _lines_around(begins_s: float, ends_s: float, printed: Sequence[tuple[float, str]]) -> tuple[str, ...]:
+    """A sample may be as late as the time between two."""
+    before = [line for at_s, line in printed if at_s <= begins_s + PERIOD_S]
+    after = [line for at_s, line in printed if at_s >= max(ends_s, begins_s + 2 * PERIOD_S) - PERIOD_S]
+    return (*before[-1:], *after[:1])
