@@ -68,7 +68,7 @@ class JournalReading:
 def parse(answers: Mapping[str, str]) -> JournalReading:
     """`ImageError` for an answer that is not as expected."""
     return JournalReading(
-        errors=read(answers, _ERRORS, lambda text: tuple(_entries(text))),
+        errors=read(answers, _ERRORS, lambda text: tuple(entries_of(text))),
         systemd=read(answers, _SYSTEMD, lambda text: tuple(lines_of(text))),
         kernel=read(answers, _KERNEL, _kernel),
         journald=read(answers, _JOURNALD, lambda text: tuple(lines_of(text))),
@@ -82,8 +82,9 @@ def _kernel(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _entries(text: str) -> Iterator[Entry]:
-    """journalctl(1): a field that is no text is a list of bytes, and one that is given twice a list of values."""
+def entries_of(text: str) -> Iterator[Entry]:
+    """What ``journalctl -o json`` printed, below a heading. journalctl(1): a field that is no text is a list of bytes,
+    and one that is given twice a list of values."""
     for line in lines_of(text):
         fields = json.loads(line)
         source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
@@ -98,7 +99,7 @@ def _text(value: object) -> str:
 
 def judge(journal: JournalReading, expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
     yield from _denials(journal)
-    yield from _errors(journal.errors, expected)
+    yield from judge_errors(journal.errors, expected)
     for line in dict.fromkeys(journal.journald):
         if _LOST.search(line):
             yield fails("journal-not-kept", "journal:systemd-journald", "entries were lost", line)
@@ -119,7 +120,7 @@ def _denials(journal: JournalReading) -> Iterator[LintFinding]:
         yield fails("access-denied", f"process:{program}", what, *dict.fromkeys(lines))
 
 
-def _errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+def judge_errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
     """One finding for entries that differ only by numbers."""
     normal = [re.compile(pattern) for pattern in (*(one.message for one in expected), *known("errors"))]
     kinds = dict[tuple[str, str], list[str]]()

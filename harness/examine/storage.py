@@ -26,12 +26,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system."""
+    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system, of whose
+    ``device``, "8:2", it shows the folder ``root``."""
 
     place: str
     kind: str
     source: str
     options: tuple[str, ...] = ("rw",)
+    device: str = ""
+    root: str = "/"
 
     @property
     def is_on_disk(self) -> bool:
@@ -70,6 +73,8 @@ def _mount(line: str) -> Mount:
         kind=rest[0],
         source=rest[1],
         options=tuple(dict.fromkeys((*words[5].split(","), *rest[2].split(",")))),
+        device=words[2],
+        root=words[3],
     )
 
 

@@ -35,6 +35,7 @@ def _settings_of(options: RunOptions) -> dict[str, str]:
         "--network-fault": ",".join(fault.name for fault in options.network_faults),
         "--thorough": "yes" if options.is_thorough else "",
         "--power-cuts": str(options.power_cuts) if options.is_thorough else "",
+        "--soak": str(options.soak_minutes) if options.is_thorough else "",
         "--repeat": str(options.repeats),
         "--seed": str(options.seed),
     }
