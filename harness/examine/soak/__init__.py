@@ -46,7 +46,7 @@ def soak(
     if problem := _days(watch, definition):
         unchecked.append(problem)
     found += _judge(watch, definition, stopped)
-    if not watch.filling:
+    if not watch.is_over:
         found += _press(machine, definition, say, unchecked)
     allowances = (*definition.soak_allow, *definition.host_allow, *definition.lint_allow)
     day = today or datetime.now().astimezone().date()
@@ -57,7 +57,7 @@ def soak(
 def _leave_alone(watch: Watch, minutes: float) -> None:
     watch.say(f"soak: the host is left alone for {60 * _ALONE * minutes:.0f} s")
     deadline = Deadline(60 * _ALONE * minutes, scaled=False)
-    while not (deadline.is_over or watch.filling):
+    while not (deadline.is_over or watch.is_over):
         watch.look()
         pause = Deadline(min(max(_EVERY_S, watch.cost_s / _MOST_WATCHING), deadline.left_s), scaled=False)
         poll(lambda pause=pause: pause.is_over, pause, every_s=pause.length_s)  # type: ignore[misc]
@@ -68,7 +68,7 @@ def _use(watch: Watch, machine: Machine, definition: ImageDefinition, minutes: f
     actions = list(use.actions_of(watch.ground, definition))
     watch.say(f"soak: the host is used ({', '.join(action.name for action in actions)})")
     deadline, number, failed = Deadline(60 * _USED * minutes, scaled=False), 0, set[str]()
-    while not (deadline.is_over or watch.filling):
+    while not (deadline.is_over or watch.is_over):
         number += 1
         for action in actions:
             finding = use.use_once(action, machine.channel, machine.ssh, number)
@@ -88,7 +88,10 @@ def _judge(watch: Watch, definition: ImageDefinition, stopped: list[str]) -> Ite
     leaks = [watch.filling] if watch.filling else find_leaks(watch.looks, watch.ground)
     writers = find_writers(watch.channel, leaks, watch.looks, watch.ground)
     yield from judge_leaks(leaks, writers, watch.ground)
-    yield from find_breaks(watch.looks, watch.ground, definition, stopped)
+    filled = {f"space:{mount.place}" for leak in leaks if (mount := watch.ground.mount_of(leak.series.name))}
+    for finding in find_breaks(watch.looks, watch.ground, definition, stopped):
+        if finding.path not in filled:
+            yield finding
 
 
 def _press(machine: Machine, definition: ImageDefinition, say: Say, unchecked: list[str]) -> Iterator[LintFinding]:

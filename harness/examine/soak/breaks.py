@@ -10,9 +10,11 @@ from harness.examine.journal import Entry, judge_errors
 from harness.examine.soak.ground import Ground, is_in_ram
 from harness.examine.soak.looks import Look, Phase, fired
 from harness.examine.soak.samples import Sample, UnitState, common_name
+from harness.examine.storage import Mount
 from harness.guest.serial_shell import SHELL_UNITS
 from harness.lint.finding import LintFinding, fails
 from harness.model.definition import ImageDefinition
+from harness.model.unit_names import same_service
 
 _SOFT_LOCKUP = 1 << 14
 """The host starved the machine for a while: Linux, Documentation/admin-guide/tainted-kernels.rst."""
@@ -73,29 +75,37 @@ def _units(before: Sample, after: Sample) -> Iterator[Break]:
 
 def _demanded(first: Sample, before: Sample, after: Sample, definition: ImageDefinition) -> Iterator[Break]:
     """In two looks: it may be restarted at the moment of one."""
-    for name in (*definition.services, *definition.sockets):
+    for asked in (*definition.services, *definition.sockets):
+        name = next((one for one in same_service(asked) if one in first.units), asked)
         states = [sample.units.get(name, UnitState(active="inactive")).active for sample in (first, before, after)]
         if states[0] == "active" and set(states[1:]) == {"inactive"}:
             what = "the definition demands it, and it is no longer active"
             yield _break("unit-ended", f"unit:{name}", name, what, *_of(name, after.errors))
 
 
-def _full(first: Sample, after: Sample, ground: Ground) -> Iterator[Break]:
+def full_mounts(first: Sample, after: Sample, ground: Ground) -> Iterator[Mount]:
+    """The file systems that were filled since the first sample."""
     for mount in ground.mounts:
         begun, now = first.space.get(mount.place), after.space.get(mount.place)
         if begun is None or now is None or not now.size:
             continue
         if now.used > _FULL * now.size and now.used - begun.used > _LEAST_TAKEN * now.size:
-            kind = "fills-memory" if is_in_ram(mount) else "fills-data"
-            grown = {
-                path: size - first.files.get(path, 0)
-                for path, size in after.files.items()
-                if ground.mount_of(path) == mount
-            }
-            files = sorted(grown, key=grown.__getitem__, reverse=True)[:3]
-            what = f"it is full: {now.used >> 20} of {now.size >> 20} MiB"
-            lines = [f"{ground.shown(path)}: {after.files[path] >> 20} MiB" for path in files]
-            yield _break(kind, f"space:{mount.place}", "", what, *lines)
+            yield mount
+
+
+def _full(first: Sample, after: Sample, ground: Ground) -> Iterator[Break]:
+    for mount in full_mounts(first, after, ground):
+        kind = "fills-memory" if is_in_ram(mount) else "fills-data"
+        grown = {
+            path: size - first.files.get(path, 0)
+            for path, size in after.files.items()
+            if ground.mount_of(path) == mount
+        }
+        largest = sorted(grown, key=grown.__getitem__, reverse=True)[:3]
+        now = after.space[mount.place]
+        what = f"it is full: {now.used >> 20} of {now.size >> 20} MiB"
+        lines = [f"{ground.shown(path)}: {after.files[path] >> 20} MiB" for path in largest]
+        yield _break(kind, f"space:{mount.place}", "", what, *lines)
 
 
 def _kernel(before: Sample, after: Sample) -> Iterator[Break]:
@@ -123,12 +133,12 @@ def _finding(one: Break, looks: Sequence[Look]) -> LintFinding:
     look = looks[one.number]
     if look.phase is Phase.DAYS and (timers := suspects(one.unit, looks, one.number)):
         timer, *others = timers
-        what = f"day {look.number:.0f}: {one.about}: {one.what}"
+        what = f"day {int(look.number)}: {one.about}: {one.what}"
         also = f"timers that fired then: {', '.join(timers)}" if others else ""
         return fails("timer-breaks", f"timer:{timer}", what, *one.lines, also)
-    when = f"day {look.number:.0f}" if look.phase is Phase.DAYS else f"{look.phase}"
+    when = f"day {int(look.number)}" if look.phase is Phase.DAYS else f"{look.phase}"
     if look.phase is Phase.USED:
-        when = f"{look.phase}, round {look.number:.0f}"
+        when = f"{look.phase}, round {int(look.number)}"
     return fails(one.id, common_name(one.about), f"{when}: {one.what}", *one.lines)
 
 

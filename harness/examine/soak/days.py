@@ -32,7 +32,7 @@ def live_through(watch: Watch, until: Deadline, may_wait: Collection[str]) -> st
     """Take the host through `DAYS`, with a look after each step. Returns why some are missing; empty if none is."""
     channel = watch.channel
     day, cost_s, first = 0.0, 2 * watch.cost_s + 1.0, watch.looks[-1]
-    while day < DAYS and not watch.filling:
+    while day < DAYS and not watch.is_over:
         if until.passed_s > until.length_s + _LATE_S:
             return f"only {day:.0f} of {DAYS} days were gone through within the time: the host is slow"
         step = Deadline(0)

@@ -131,7 +131,7 @@ def value_at(points: Sequence[Point], moment: float) -> float:
 
 
 def last_rate(points: Sequence[Point]) -> float:
-    """The rate at the end as a share of the mean rate, in the parabola that fits the points best; 0 without growth.
+    """The rate at the end as a share of the mean rate, in the parabola that fits best; the points must grow.
 
     Orthogonal polynomials over the scaled time -1 to 1: 1, x, x² - mean(x²), less the part that x explains.
     """
@@ -145,7 +145,7 @@ def last_rate(points: Sequence[Point]) -> float:
     # d/dx of b·x + c·(x² + p·x + q) at x = 1, over its mean on -1 to 1, where p comes from taking x out of x²
     p = -_projection([time * time for time in times], first)
     mean = b + c * p
-    return (mean + 2 * c) / mean if mean > 0 else 0.0
+    return (mean + 2 * c) / mean
 
 
 def _without(vector: Sequence[float], other: Sequence[float]) -> list[float]:

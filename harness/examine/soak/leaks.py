@@ -23,6 +23,7 @@ _FIRST_CAUSES = (
 )  # fmt: skip
 _SAME = 0.5
 """One thing explains another if it grows by half as much or more."""
+_LEAST_SEEN = 0.5
 _FAST_TAKEN = 0.5
 _FAST_POINTS = 4
 
@@ -58,24 +59,36 @@ def find_leaks(looks: Sequence[Look], ground: Ground) -> list[Leak]:
 
 def leak_of(series: Series, looks: Sequence[Look], ground: Ground) -> Leak | None:
     """How a series grows: with time; if not, with each round of use, or each day."""
-    room = room_for(series, looks[-1], ground)
-    times = series.points([look.sample.at_s for look in looks])
-    if grown := growth(times):
-        return _leak(series, Axis.TIME, grown, room, _HORIZON_S)
-    for phase, axis, horizon in (
-        (Phase.USED, Axis.ROUNDS, _HORIZON_ROUNDS),
-        (Phase.DAYS, Axis.DAYS, _HORIZON_DAYS),
-    ):
-        kept = _during(series, looks, phase)
-        parts = {"warm_up": 0.0, "parts": _PARTS_OF_DAYS} if phase is Phase.DAYS else {}
-        if kept and (grown := growth(kept, **parts)) and not _grows_alone(series, looks, phase):  # type: ignore[arg-type]
-            return _leak(series, axis, grown, room, horizon)
+    moments = [look.sample.at_s for look in looks]
+    points = series.points(moments)
+    if _is_long(points, moments) and (grown := growth(points)):
+        return _before(_HORIZON_S, Axis.TIME, grown, series, looks, ground)
+    if grown := _growth_in(series, looks, Phase.USED):
+        return _before(_HORIZON_ROUNDS, Axis.ROUNDS, grown, series, looks, ground)
+    if grown := _growth_in(series, looks, Phase.DAYS):
+        return _before(_HORIZON_DAYS, Axis.DAYS, grown, series, looks, ground)
     return None
 
 
-def _leak(series: Series, axis: Axis, grown: Growth, room: float, horizon: float) -> Leak | None:
-    leak = Leak(series=series, axis=axis, growth=grown, room=room)
+def _growth_in(series: Series, looks: Sequence[Look], phase: Phase) -> Growth | None:
+    """How it grows by round or day, unless it grew without them."""
+    points = _during(series, looks, phase)
+    numbers = [look.number for look in looks if look.phase is phase]
+    if not _is_long(points, numbers) or _grows_alone(series, looks, phase):
+        return None
+    return growth(points, warm_up=0.0, parts=_PARTS_OF_DAYS) if phase is Phase.DAYS else growth(points)
+
+
+def _before(
+    horizon: float, axis: Axis, grown: Growth, series: Series, looks: Sequence[Look], ground: Ground
+) -> Leak | None:
+    leak = Leak(series=series, axis=axis, growth=grown, room=room_for(series, looks[-1], ground))
     return leak if leak.full_after <= horizon else None
+
+
+def _is_long(points: Sequence[Point], moments: Sequence[float]) -> bool:
+    """Whether a thing was there for half of the time or more: what has just begun may be over soon."""
+    return len(points) > 1 and points[-1][0] - points[0][0] >= _LEAST_SEEN * (moments[-1] - moments[0])
 
 
 def _during(series: Series, looks: Sequence[Look], phase: Phase) -> list[Point]:

@@ -48,8 +48,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """What a thing measured in each look, None as long as it was not there. ``name`` is that of a unit, of a row, or a
-    path as the mounts show it."""
+    """What a thing measured in each look; None as long as a unit or a process was not there. ``name`` is that of a
+    unit, of a row, or a path as the mounts show it."""
 
     kind: Kind
     name: str
@@ -74,15 +74,15 @@ def all_series(looks: Sequence[Look], ground: Ground) -> Iterator[Series]:
     for kind, rows in _measured(looks, ground):
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
-            series = Series(kind=kind, name=name, values=tuple(_values(rows, name)))
+            absent = 0.0 if kind in (Kind.FILE, Kind.FOLDER) else None
+            series = Series(kind=kind, name=name, values=tuple(_values(rows, name, absent)))
             known = [value for value in series.values if value is not None]
             if series.last > known[0]:
                 yield series
 
 
-def _values(rows: Sequence[Mapping[str, float]], name: str) -> Iterator[float | None]:
-    """Nothing before it was there, and 0 when it is gone again."""
-    absent: float | None = None
+def _values(rows: Sequence[Mapping[str, float]], name: str, absent: float | None) -> Iterator[float | None]:
+    """``absent`` before it was there, and 0 when it is gone again. All files of the first look are known."""
     for row in rows:
         if name in row:
             absent = 0.0

@@ -31,8 +31,8 @@ _LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
-    """What the OOM killer chose: ``victims`` are units, each with the kernel's line; ``states`` are "ActiveState Result"
-    of the units of the definition afterwards."""
+    """What the OOM killer chose: ``victims`` are units, each with the kernel's line; ``states`` are "ActiveState
+    Result" of the units of the definition afterwards."""
 
     victims: tuple[tuple[str, str], ...] = ()
     states: Mapping[str, str] | None = None
@@ -48,7 +48,7 @@ def lose_memory(channel: Channel, definition: ImageDefinition) -> Pressure:
     shown = Probe(_RESULTS, f"systemctl show -p Id -p ActiveState -p Result -- {' '.join(units)}" if units else "echo")
     answers = ask(channel, [kernel, *([shown] if units else [])], Deadline(_LIMIT_S))
     return Pressure(
-        victims=tuple(read(answers, kernel, lambda text: list(_victims(lines_of(text))))),
+        victims=tuple(read(answers, kernel, lambda text: list(victims(lines_of(text))))),
         states=read(answers, shown, lambda text: dict(_states(text))) if units else {},
     )
 
@@ -58,7 +58,7 @@ def _has_ended(channel: Channel) -> bool:
     return "ActiveState=active" not in state
 
 
-def _victims(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+def victims(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     for line in lines:
         if found := _KILLED.search(line):
             yield unit_of(found["group"]), line

@@ -1,4 +1,4 @@
-"""Watching a host: looks at it one after the other, until something is certain to fill it."""
+"""Watching a host: looks at it one after the other, until something has filled it or is certain to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.core.deadline import Deadline
+from harness.examine.soak.breaks import full_mounts
 from harness.examine.soak.ground import Ground
 from harness.examine.soak.leaks import Leak, filling
 from harness.examine.soak.looks import Look, Phase
@@ -18,7 +19,8 @@ Say = Callable[[str], None]
 class Watch:
     """The looks at the host behind ``channel`` until ``deadline``; ``say`` is told what becomes known.
 
-    ``filling`` is what fills the host before the deadline, once that is certain: nothing need be looked at after it.
+    ``filling`` is what fills the host before the deadline, once that is certain. Then, and once a file system is full,
+    the watch is over: what breaks from there on is a consequence.
     """
 
     def __init__(self, channel: Channel, ground: Ground, deadline: Deadline, say: Say) -> None:
@@ -27,6 +29,11 @@ class Watch:
         self.cost_s = 0.0
         """How long the last look took."""
         self._looks: list[Look] = []
+
+    @property
+    def is_over(self) -> bool:
+        is_full = any(full_mounts(self._looks[0].sample, self._looks[-1].sample, self.ground)) if self._looks else False
+        return is_full or self.filling is not None
 
     @property
     def looks(self) -> Sequence[Look]:
