@@ -71,7 +71,7 @@ def _image_plan(name: str, items: Sequence[pytest.Item], state: RunState) -> Ima
         digests=_digests(name, own, state),
         versions={role: load_artifacts(folder).digest for role, folder in folders},
         tests=tuple(planned(item, options) for item in own),
-        expected_s={item.nodeid: round(expected_s(item, prepared), 1) for item in own},
+        expected_s={item.nodeid: round(expected_s(item, prepared, options), 1) for item in own},
     )
 
 

@@ -66,6 +66,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "upgrades",
         "ordering",
         "host",
+        "soak",
     }
 
 
