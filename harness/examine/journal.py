@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.examine.known import known
 from harness.examine.texts import lines_of, some
@@ -68,7 +69,7 @@ class JournalReading:
 def parse(answers: Mapping[str, str]) -> JournalReading:
     """`ImageError` for an answer that is not as expected."""
     return JournalReading(
-        errors=read(answers, _ERRORS, lambda text: tuple(entries_of(text))),
+        errors=read(answers, _ERRORS, lambda text: tuple(entry_of(json.loads(line)) for line in lines_of(text))),
         systemd=read(answers, _SYSTEMD, lambda text: tuple(lines_of(text))),
         kernel=read(answers, _KERNEL, _kernel),
         journald=read(answers, _JOURNALD, lambda text: tuple(lines_of(text))),
@@ -82,13 +83,11 @@ def _kernel(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def entries_of(text: str) -> Iterator[Entry]:
-    """What ``journalctl -o json`` printed, below a heading. journalctl(1): a field that is no text is a list of bytes,
+def entry_of(fields: Mapping[str, Any]) -> Entry:
+    """What ``journalctl -o json`` printed about an entry. journalctl(1): a field that is no text is a list of bytes,
     and one that is given twice a list of values."""
-    for line in lines_of(text):
-        fields = json.loads(line)
-        source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
-        yield Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
+    source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
+    return Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
 
 
 def _text(value: object) -> str:

@@ -42,9 +42,10 @@ def soak(
     found, unchecked = list[LintFinding](), [*ground.unchecked(host), *use.unchecked(host, definition)]
     _leave_alone(watch, minutes)
     found += _use(watch, machine, definition, minutes)
-    stopped = days.stop_clocks(machine.channel, watch.looks[-1].sample)
-    if problem := _days(watch, definition):
-        unchecked.append(problem)
+    stopped = list[str]()
+    if not watch.is_over:
+        stopped += days.prepare(machine.channel, watch.looks[-1].sample)
+        unchecked += _days(watch, definition)
     found += _judge(watch, definition, stopped)
     if not watch.is_over:
         found += _press(machine, definition, say, unchecked)
@@ -79,9 +80,13 @@ def _use(watch: Watch, machine: Machine, definition: ImageDefinition, minutes: f
     watch.say(f"soak: it was used {number} times")
 
 
-def _days(watch: Watch, definition: ImageDefinition) -> str:
+def _days(watch: Watch, definition: ImageDefinition) -> Iterator[str]:
+    """A sentence for each thing that the days did not show."""
     watch.say(f"soak: the host is taken through {days.DAYS} days")
-    return days.live_through(watch, Deadline(watch.deadline.left_s, scaled=False), definition.may_wait)
+    if problem := days.live_through(watch, Deadline(watch.deadline.left_s, scaled=False), definition.may_wait):
+        yield problem
+    elif timers := [] if watch.is_over else days.never_fired(watch.looks):
+        yield f"timers that did not fire within {days.DAYS} days: {', '.join(timers)}"
 
 
 def _judge(watch: Watch, definition: ImageDefinition, stopped: list[str]) -> Iterator[LintFinding]:

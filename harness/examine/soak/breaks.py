@@ -64,13 +64,18 @@ def _units(before: Sample, after: Sample) -> Iterator[Break]:
         earlier = before.units.get(name, UnitState())
         about = f"unit:{name}"
         if state.active == "failed" and earlier.active != "failed" and not name.startswith(_TRANSIENT):
-            why = "the OOM killer took it" if state.result == "oom-kill" else f"its result is {state.result}"
-            yield _break("unit-failed", about, name, f"it failed: {why}", *_of(name, after.errors))
-        elif state.restarts > earlier.restarts and name in before.units:
-            count = state.restarts - earlier.restarts
+            result = after.results.get(name, "")
             yield _break(
-                "unit-flapping", about, name, f"it ended and was started again, {count} times", *_of(name, after.errors)
+                "unit-failed",
+                about,
+                name,
+                "it failed" + (f" (result {result})" if result else ""),
+                *_of(name, after.errors),
             )
+    for name in after.restarts:
+        if not name.startswith(_TRANSIENT):
+            what = "it ended, and systemd started it again"
+            yield _break("unit-flapping", f"unit:{name}", name, what, *_of(name, after.errors))
 
 
 def _demanded(first: Sample, before: Sample, after: Sample, definition: ImageDefinition) -> Iterator[Break]:
@@ -147,7 +152,7 @@ def suspects(unit: str, looks: Sequence[Look], number: int) -> list[str]:
     that fired for the first time, else all that fired."""
     steps = [fired(before, after) for before, after in pairwise(looks[: number + 1])]
     now = list(dict.fromkeys(steps[-1]))
-    if own := [timer for timer in now if looks[number].sample.units[timer].unit == unit]:
+    if own := [timer for timer in now if looks[number].sample.timers[timer].unit == unit]:
         return own
     earlier = {timer for step in steps[:-1] for timer in step}
     return [timer for timer in now if timer not in earlier] or now

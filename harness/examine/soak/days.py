@@ -1,8 +1,10 @@
 """Taking a host through days by its clock, in steps after which its timers fire.
 
-A timer with OnCalendar= counts the host's wall clock, which is set ahead: systemd looks at all of them at once
-(systemd.timer(5)), and each that is due fires once. A timer that only counts from the boot or from its unit
-(OnBootSec=, OnUnitActiveSec=) follows CLOCK_MONOTONIC, which cannot be set: its unit is started by hand, once a day.
+A timer with OnCalendar= counts the host's wall clock, which is set ahead: systemd looks at all of them at once, and
+each that is due fires once. It then draws a new RandomizedDelaySec=, counted from the boot (systemd 257,
+src/core/timer.c), so that a timer with one would not fire: a drop-in for all timers sets it to 0. A timer that only
+counts from the boot or from its unit (OnBootSec=, OnUnitActiveSec=) follows CLOCK_MONOTONIC, which cannot be set: its
+unit is started by hand, once a day.
 """
 
 from __future__ import annotations
@@ -54,11 +56,8 @@ def step_days(days_left: float, left_s: float, cost_s: float) -> float:
 
 def due_by_hand(sample: Sample) -> list[tuple[str, str]]:
     """The active timers that count from the boot, each with its unit: pure."""
-    return [
-        (name, state.unit)
-        for name, state in sample.units.items()
-        if name.endswith(".timer") and state.is_monotonic and state.active == "active" and state.unit
-    ]
+    active = [name for name, state in sample.units.items() if state.active == "active"]
+    return [(name, timer.unit) for name, timer in sample.timers.items() if timer.is_monotonic and name in active]
 
 
 def set_ahead(channel: Channel, ahead_s: int, units: Sequence[str]) -> None:
@@ -72,12 +71,24 @@ def waits_for(channel: Channel, may_wait: Collection[str]) -> list[str]:
     return [unit for unit in running_jobs(channel) if unit not in may_wait]
 
 
-def stop_clocks(channel: Channel, sample: Sample) -> list[str]:
-    """Stop the services that would set the clock back, and return them."""
+def prepare(channel: Channel, sample: Sample) -> list[str]:
+    """Let timers fire when they are due, and stop the services that would set the clock back; returns these."""
+    folder, text = "/run/systemd/system/timer.d", "[Timer]\\nRandomizedDelaySec=0\\nAccuracySec=1us\\n"
+    write = f"mkdir -p {folder} && printf '{text}' >{folder}/90-bootproof.conf && systemctl daemon-reload"
+    channel.run(write).checked()
     units = [unit for unit in known("clock_units") if unit in sample.units and sample.units[unit].active == "active"]
     if units:
         channel.run(f"systemctl stop -- {shlex.join(units)}").checked()
     return units
+
+
+def never_fired(looks: Sequence[Look]) -> list[str]:
+    """The timers that count the wall clock and did not fire in the days: pure."""
+    begun = [look for look in looks if look.phase is not Phase.ALONE]
+    have = {timer for before, after in pairwise(begun) for timer in fired(before, after)}
+    last = looks[-1].sample
+    active = {name for name, state in last.units.items() if state.active == "active"}
+    return [name for name, timer in last.timers.items() if name in active - have and not timer.is_monotonic]
 
 
 def _say_first(watch: Watch, first: Look, look: Look) -> None:

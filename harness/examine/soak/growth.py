@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import fsum
 from operator import mul
 from statistics import fmean, stdev
 
@@ -154,4 +155,4 @@ def _without(vector: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def _projection(vector: Sequence[float], other: Sequence[float]) -> float:
-    return sum(map(mul, vector, other)) / sum(map(mul, other, other))
+    return fsum(map(mul, vector, other)) / fsum(map(mul, other, other))

@@ -147,10 +147,8 @@ def _descriptors(sample: Sample) -> dict[str, float]:
 
 def fired(before: Look, after: Look) -> list[str]:
     """The timers that started their unit between two looks."""
-    states, earlier = after.sample.units, before.sample.units
+    earlier = before.sample.timers
     own = [
-        name
-        for name, state in states.items()
-        if name.endswith(".timer") and name in earlier and state.last_s > earlier[name].last_s
+        name for name, timer in after.sample.timers.items() if name in earlier and timer.last_s > earlier[name].last_s
     ]
     return [*own, *after.started]

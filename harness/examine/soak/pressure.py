@@ -17,11 +17,12 @@ from harness.model.definition import ImageDefinition
 
 HOG = "bootproof-memory.service"
 _TAKES_S = 60
-_START = (
-    f"systemd-run --quiet --unit={HOG} -p OOMScoreAdjust=0 -p OOMPolicy=continue -p RuntimeMaxSec={_TAKES_S} "
-    "tail /dev/zero"
-)
-"""tail(1) keeps the last lines of a file in memory: of one without lines, all of it."""
+_START = rf"""
+all_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo) || exit
+systemd-run --quiet --unit={HOG} -p OOMScoreAdjust=0 -p RuntimeMaxSec={_TAKES_S} \
+    dd if=/dev/zero of=/dev/null bs=$((all_kib - 1024))K count=1 iflag=fullblock
+"""
+"""dd(1) reads one block, the largest that the kernel promises without looking at what is free (overcommit_memory 0)."""
 _STATE = Probe("the process that takes all memory", f"systemctl show -p ActiveState -p Result -- {HOG}")
 _RESULTS = "results of units"
 _KILLED = re.compile(r"oom-kill:.*\btask_memcg=(?P<group>[^,]*),task=(?P<task>.*),pid=(?P<pid>\d+)")

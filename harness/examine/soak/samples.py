@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from harness.core.deadline import Deadline
-from harness.examine.journal import Entry, entries_of
+from harness.examine.journal import Entry, entry_of
 from harness.examine.processes import GROUPS, groups_of, unit_of
 from harness.examine.soak.ground import END_OF_JOURNAL, Ground, cursor_of
 from harness.examine.texts import lines_of, some
@@ -34,12 +36,21 @@ _DESCRIPTORS = Probe(
 """No program runs: under emulation each would cost milliseconds."""
 _UNITS = Probe(
     "states of units",
-    "TZ=UTC LC_ALL=C systemctl show -p Id -p ActiveState -p SubState -p Result -p NRestarts -p Unit -p LastTriggerUSec "
-    "-p TimersMonotonic -p TimersCalendar '*.service' '*.socket' '*.timer' '*.mount' '*.path'",
+    "systemctl list-units --all --plain --no-legend --full --type=service,socket,timer,mount,path",
 )
-"""systemctl(1): a pattern stands for the units that are loaded."""
-_SPACE, _FILES, _ERRORS = "space", "files", "errors in the journal"
-_MOST_ERRORS = 300
+"""One question to systemd; ``systemctl show`` asks about each unit, which takes a second under emulation."""
+_TIMERS = Probe(
+    "timers",
+    "echo look\nTZ=UTC LC_ALL=C systemctl show -p Id -p Unit -p LastTriggerUSec -p TimersMonotonic -p TimersCalendar "
+    "'*.timer'",
+)
+"""systemctl(1): a pattern stands for the units that are loaded; there may be none."""
+_SPACE, _FILES, _MESSAGES = "space", "files", "messages of the journal"
+_MOST_MESSAGES = 300
+_RESTARTED, _ENDED = "5eb03494b6584870a536b337290809b3", "d9b373ed55a64feb8242e02dbe79a49c"
+"""SD_MESSAGE_UNIT_RESTART_SCHEDULED and SD_MESSAGE_UNIT_FAILURE_RESULT: systemd, src/systemd/sd-messages.h."""
+_ERRORS = range(4)
+"""The priorities of err and worse."""
 _MOST_BYTES = 8 << 20
 _LIMIT_S = 60.0
 _BLOCK = 512
@@ -64,14 +75,18 @@ class UnitUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitState:
-    """A loaded unit as ``systemctl show`` has it; of a timer also the ``unit`` that it starts, when it did so last (in
-    Unix time, 0 for never), and whether all of its times count from the boot."""
+    """A loaded unit, as ``systemctl list-units`` has it."""
 
     active: str = "active"
     sub: str = "running"
-    result: str = "success"
-    restarts: int = 0
-    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """The ``unit`` that a timer starts, when it did so last (in Unix time, 0 for never), and whether all of its times
+    count from the boot."""
+
+    unit: str
     last_s: float = 0.0
     is_monotonic: bool = False
 
@@ -93,14 +108,15 @@ class Sample:
     ``memory`` is /proc/meminfo in bytes; ``files`` has the bytes of each file that was changed since the soak began, in
     the first sample of all files, and of the journal's in each; ``processes`` is the unit of each process;
     ``descriptors`` how many files each has open.
-    ``cursor`` is that of the journal's last entry; ``errors`` are those of priority err and worse since the sample
-    before.
+    ``cursor`` is that of the journal's last entry. Since the sample before, ``errors`` are those of priority err and
+    worse, ``restarts`` counts how often each unit was started again, and ``results`` says how units ended that failed.
     """
 
     at_s: float
     memory: Mapping[str, int] = field(default_factory=dict)
     tainted: int = 0
     units: Mapping[str, UnitState] = field(default_factory=dict)
+    timers: Mapping[str, Timer] = field(default_factory=dict)
     use: Mapping[str, UnitUse] = field(default_factory=dict)
     space: Mapping[str, Space] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
@@ -108,6 +124,8 @@ class Sample:
     descriptors: Mapping[int, int] = field(default_factory=dict)
     cursor: str = ""
     errors: tuple[Entry, ...] = ()
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    results: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def entries(self) -> int:
@@ -124,8 +142,8 @@ def read_sample(channel: Channel, ground: Ground, before: Sample | None = None) 
 def probes(ground: Ground, before: Sample | None) -> list[Probe]:
     return [
         _UPTIME, MEMORY, _TAINTED, *([_MEMORY_OF_GROUPS] if ground.has_groups else []), GROUPS, _DESCRIPTORS,
-        *_of_mounts(ground, ground.began_s if before else 0), _UNITS, END_OF_JOURNAL,
-        _errors_since(before.cursor if before else ground.cursor),
+        *_of_mounts(ground, ground.began_s if before else 0), _UNITS, _TIMERS,
+        END_OF_JOURNAL, _messages_since(before.cursor if before else ground.cursor),
     ]  # fmt: skip
 
 
@@ -141,27 +159,35 @@ def _of_mounts(ground: Ground, since_s: int) -> list[Probe]:
     ]
 
 
-def _errors_since(cursor: str) -> Probe:
-    fields = "--output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT,MESSAGE"
-    since = f"-q --no-pager --after-cursor={shlex.quote(cursor)}"
-    return Probe(_ERRORS, f"echo look\njournalctl {since} -p err -n {_MOST_ERRORS} -o json {fields}")
+def _messages_since(cursor: str) -> Probe:
+    fields = "SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT,MESSAGE,MESSAGE_ID,PRIORITY,UNIT_RESULT"
+    wanted = " ".join(f"PRIORITY={priority}" for priority in _ERRORS)
+    return Probe(
+        _MESSAGES,
+        f"echo look\njournalctl -q --no-pager --after-cursor={shlex.quote(cursor)} -n {_MOST_MESSAGES} -o json "
+        f"--output-fields={fields} {wanted} + MESSAGE_ID={_RESTARTED} + MESSAGE_ID={_ENDED}",
+    )
 
 
 def parse(answers: Mapping[str, str], ground: Ground) -> Sample:
     """Pure; `ImageError` for an answer that is not as expected."""
+    messages = read(answers, Probe(_MESSAGES, "journalctl"), lambda text: list(map(json.loads, lines_of(text))))
     has_files = [mount for mount in ground.mounts if mount.kind != "overlay"]
     return Sample(
         at_s=read(answers, _UPTIME, lambda text: float(text.split()[0])),
         memory=read(answers, MEMORY, _meminfo),
         tainted=read(answers, _TAINTED, int),
-        units=read(answers, _UNITS, lambda text: dict(_units(text))),
+        units=read(answers, _UNITS, lambda text: dict(map(_unit, text.splitlines()))),
+        timers=read(answers, _TIMERS, lambda text: dict(_timers(lines_of(text)))),
         use=read(answers, _MEMORY_OF_GROUPS, lambda text: _use(lines_of(text))) if ground.has_groups else {},
         space=read(answers, Probe(_SPACE, "stat -f"), lambda text: dict(_space(text))),
         files=read(answers, Probe(_FILES, "find"), lambda text: dict(_files(lines_of(text)))) if has_files else {},
         processes={pid: unit_of(group) for pid, group in groups_of(answers).items()},
         descriptors=read(answers, _DESCRIPTORS, lambda text: dict(_descriptors(lines_of(text)))),
         cursor=read(answers, END_OF_JOURNAL, cursor_of),
-        errors=read(answers, Probe(_ERRORS, "journalctl -p err"), lambda text: tuple(entries_of(text))),
+        errors=tuple(entry_of(one) for one in messages if int(one.get("PRIORITY", 6)) in _ERRORS),
+        restarts=Counter(str(one["UNIT"]) for one in messages if one.get("MESSAGE_ID") == _RESTARTED and "UNIT" in one),
+        results={str(one["UNIT"]): str(one.get("UNIT_RESULT", "")) for one in messages if _is_end(one)},
     )
 
 
@@ -170,20 +196,24 @@ def _meminfo(text: str) -> dict[str, int]:
     return {**rows, "MemAvailable": rows["MemAvailable"], "MemTotal": rows["MemTotal"]}
 
 
-def _units(text: str) -> Iterator[tuple[str, UnitState]]:
-    for block in text.split("\n\n"):
-        pairs = [line.split("=", 1) for line in block.splitlines()]
-        names, row = [key for key, _ in pairs], dict(pairs)
+def _is_end(message: Mapping[str, object]) -> bool:
+    return message.get("MESSAGE_ID") == _ENDED and "UNIT" in message
+
+
+def _unit(line: str) -> tuple[str, UnitState]:
+    name, _, active, sub = line.split()[:4]
+    return name, UnitState(active=active, sub=sub)
+
+
+def _timers(lines: Sequence[str]) -> Iterator[tuple[str, Timer]]:
+    for block in filter(None, "\n".join(lines).split("\n\n")):
+        row = dict(line.split("=", 1) for line in block.splitlines())
         yield (
             row["Id"],
-            UnitState(
-                active=row["ActiveState"],
-                sub=row["SubState"],
-                result=row.get("Result", "success"),
-                restarts=int(row.get("NRestarts", 0)),
-                unit=row.get("Unit", ""),
+            Timer(
+                unit=row["Unit"],
                 last_s=_unix(row.get("LastTriggerUSec", "")),
-                is_monotonic="TimersMonotonic" in names and "TimersCalendar" not in names,
+                is_monotonic="TimersMonotonic" in row and "TimersCalendar" not in row,
             ),
         )
 
@@ -207,7 +237,7 @@ def _use(lines: list[str]) -> dict[str, UnitUse]:
         raise ValueError("no control group")
     used = dict[str, UnitUse]()
     for group, row in rows.items():
-        if group.rpartition("/")[2] == unit_of(group):
+        if group and group.rpartition("/")[2] == unit_of(group):
             used[common_name(unit_of(group))] = _add(used.get(common_name(unit_of(group)), UnitUse()), _one(row))
     known = [_one(row) for group, row in rows.items() if group and group.rpartition("/")[2] == unit_of(group)]
     tops = [_one(row) for group, row in rows.items() if group.count("/") == 1]

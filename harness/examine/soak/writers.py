@@ -72,8 +72,8 @@ def writer_of(
     if series.kind in (Kind.MEMORY, Kind.TASKS):
         return Writer(unit=series.name if series.name != GONE else "", timers=timers)
     if series.kind is Kind.DESCRIPTORS:
-        unit, _, pid = series.name.partition("/")
-        return Writer(unit=unit, how=f"{names.get(int(pid), 'process')}, process {pid}", timers=timers)
+        unit, _, number = series.name.partition("/")
+        return Writer(unit=unit, how=f"{names.get(int(number), 'process')}, process {number}", timers=timers)
     if series.kind in _OF_FILES:
         units = looks[-1].sample.processes
         for pid, path in opened:

@@ -8,18 +8,17 @@ from typing import Any
 
 from harness.examine.soak.ground import Ground
 from harness.examine.soak.looks import Look, Phase
-from harness.examine.soak.samples import Sample, Space, UnitState, UnitUse
+from harness.examine.soak.samples import Sample, Space, Timer, UnitState, UnitUse
 from harness.examine.storage import Mount
 
 MIB = 1 << 20
 RUN = Mount(place="/run", kind="tmpfs", source="tmpfs", device="0:20")
 DATA = Mount(place="/data", kind="ext4", source="/dev/sda2", device="8:2")
 GROUND = Ground(began_s=1000, mounts=(RUN, DATA), upper="/run/overlayfs", cursor="i=1;b=2", journal_bytes=64 * MIB)
-DAILY = UnitState(active="active", sub="waiting", unit="daily.service", last_s=1.0)
 STILL = Sample(
     at_s=100.0,
     memory={"MemTotal": 2048 * MIB, "MemAvailable": 1500 * MIB},
-    units={"ssh.service": UnitState(), "daily.timer": DAILY, "daily.service": UnitState(active="inactive", sub="dead")},
+    units={"ssh.service": UnitState()},
     use={"ssh.service": UnitUse(memory=8 * MIB, tasks=1), "agent.service": UnitUse(memory=20 * MIB, tasks=3)},
     space={"/run": Space(size=400 * MIB, used=20 * MIB, inodes=50000, used_inodes=900),
            "/data": Space(size=8192 * MIB, used=100 * MIB, inodes=500000, used_inodes=800)},
@@ -48,13 +47,11 @@ def minutes(change: Change, *, count: int = 100, every_s: float = 6.0, still: Sa
 def with_timers(looks: Sequence[Look], every_days: Mapping[str, float]) -> Iterator[Look]:
     """``looks`` in which each timer starts its unit, of the same name, so often."""
     for look in looks:
-        units = dict(look.sample.units)
-        for timer, days in every_days.items():
+        timers = dict[str, Timer]()
+        for name, days in every_days.items():
             times = look.number // days if look.phase is Phase.DAYS else 0
-            unit = timer.replace(".timer", ".service")
-            units[timer] = UnitState(sub="waiting", unit=unit, last_s=1000.0 * times)
-            units.setdefault(unit, UnitState(active="inactive", sub="dead"))
-        yield replace(look, sample=replace(look.sample, units=units))
+            timers[name] = Timer(unit=name.replace(".timer", ".service"), last_s=1000.0 * times)
+        yield replace(look, sample=replace(look.sample, timers=timers))
 
 
 def memory(unit: str, size: Callable[[float], float]) -> Change:

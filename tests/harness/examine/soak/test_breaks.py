@@ -19,7 +19,7 @@ from .hosts import GROUND, MIB, minutes, with_timers
 
 ROOT = Path(__file__).parents[4]
 TIMERS = {"weekly.timer": 7, "nightly.timer": 1}
-FAILED = UnitState(active="failed", sub="failed", result="exit-code")
+FAILED = UnitState(active="failed", sub="failed")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def looks_with(change: Callable[[Sample], Sample], since: Callable[[Look], bool]
 
 
 def unit(name: str, state: UnitState) -> Callable[[Sample], Sample]:
-    return lambda sample: replace(sample, units={**sample.units, name: state})
+    return lambda sample: replace(sample, units={**sample.units, name: state}, results={name: "exit-code"})
 
 
 def found(looks: list[Look], definition: ImageDefinition) -> list[LintFinding]:
@@ -59,7 +59,7 @@ def test_a_unit_that_fails_is_found_once_with_when(definition: ImageDefinition) 
     (finding,) = found(looks, definition)
 
     assert (finding.id, finding.path) == ("unit-failed", "unit:agent.service")
-    assert finding.what == "in use, round 1: it failed: its result is exit-code"
+    assert finding.what == "in use, round 1: it failed (result exit-code)"
 
 
 def test_a_unit_that_its_timer_starts_and_that_fails_on_day_seven_is_a_finding_of_the_timer(
@@ -68,7 +68,7 @@ def test_a_unit_that_its_timer_starts_and_that_fails_on_day_seven_is_a_finding_o
     (finding,) = found(looks_with(unit("weekly.service", FAILED), on_day(7)), definition)
 
     assert (finding.id, finding.path) == ("timer-breaks", "timer:weekly.timer")
-    assert finding.what == "day 7: unit:weekly.service: it failed: its result is exit-code"
+    assert finding.what == "day 7: unit:weekly.service: it failed (result exit-code)"
 
 
 def test_what_else_breaks_on_day_seven_is_a_finding_of_the_timer_that_fired_first_then(
@@ -92,10 +92,10 @@ def test_what_breaks_when_no_timer_fired_is_none_of_a_timer(definition: ImageDef
 
 
 def test_a_unit_that_was_started_again_is_found(definition: ImageDefinition) -> None:
-    looks = looks_with(unit("ssh.service", UnitState(restarts=2)), lambda look: look.sample.at_s > 130)
+    looks = looks_with(lambda sample: replace(sample, restarts={"ssh.service": 1}), lambda look: look.sample.at_s > 130)
     (finding,) = found(looks, definition)
 
-    assert (finding.id, finding.what) == ("unit-flapping", "left alone: it ended and was started again, 2 times")
+    assert (finding.id, finding.what) == ("unit-flapping", "left alone: it ended, and systemd started it again")
 
 
 def test_a_demanded_unit_that_ended_is_found(definition: ImageDefinition) -> None:

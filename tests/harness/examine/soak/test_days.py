@@ -10,9 +10,9 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.examine.soak import days
-from harness.examine.soak.days import due_by_hand, set_ahead, step_days, stop_clocks
+from harness.examine.soak.days import due_by_hand, never_fired, prepare, set_ahead, step_days
 from harness.examine.soak.looks import Look, Phase, fired
-from harness.examine.soak.samples import UnitState
+from harness.examine.soak.samples import Timer, UnitState
 from harness.guest.channel import Channel, Completed, GuestCommandFailed
 
 from .hosts import STILL, minutes, with_timers
@@ -45,13 +45,14 @@ def test_a_step_is_a_day_at_most_and_a_quarter_at_least(left: float, left_s: flo
 
 
 def test_timers_that_count_from_the_boot_are_started_by_hand() -> None:
-    units = {
-        "clean.timer": UnitState(sub="waiting", unit="clean.service", is_monotonic=True),
-        "weekly.timer": UnitState(sub="waiting", unit="weekly.service"),
-        "off.timer": UnitState(active="inactive", unit="off.service", is_monotonic=True),
+    timers = {
+        "clean.timer": Timer(unit="clean.service", is_monotonic=True),
+        "weekly.timer": Timer(unit="weekly.service"),
+        "off.timer": Timer(unit="off.service", is_monotonic=True),
     }
+    units = {"clean.timer": UnitState(), "weekly.timer": UnitState(), "off.timer": UnitState(active="inactive")}
 
-    assert due_by_hand(replace(STILL, units=units)) == [("clean.timer", "clean.service")]
+    assert due_by_hand(replace(STILL, units=units, timers=timers)) == [("clean.timer", "clean.service")]
 
 
 def test_the_clock_is_set_ahead_before_units_are_started() -> None:
@@ -71,8 +72,17 @@ def test_services_that_would_set_the_clock_back_are_stopped_if_they_run() -> Non
     channel = Answers()
     units = {"chrony.service": UnitState(), "systemd-timesyncd.service": UnitState(active="inactive")}
 
-    assert stop_clocks(channel, replace(STILL, units=units)) == ["chrony.service"]
-    assert channel.commands == ["systemctl stop -- chrony.service"]
+    assert prepare(channel, replace(STILL, units=units)) == ["chrony.service"]
+    assert channel.commands[1:] == ["systemctl stop -- chrony.service"]
+    assert "RandomizedDelaySec=0" in channel.commands[0]
+
+
+def test_a_timer_that_never_fired_is_told() -> None:
+    looks = list(with_timers(minutes(lambda _, __: {}), {"weekly.timer": 7, "yearly.timer": 365}))
+    active = {"weekly.timer": UnitState(), "yearly.timer": UnitState()}
+    looks[-1] = replace(looks[-1], sample=replace(looks[-1].sample, units=active))
+
+    assert never_fired(looks) == ["yearly.timer"]
 
 
 def test_a_timer_has_fired_if_it_says_so_or_was_started_by_hand() -> None:
