@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime
 
 from harness.examine import (
@@ -23,12 +23,10 @@ from harness.examine import (
 from harness.examine.finding import HostFaulty
 from harness.examine.host import HostReading, read_host, unchecked
 from harness.guest.channel import Channel
-from harness.lint.finding import Findings, LintFinding, allowance_of, allowed, unused
+from harness.lint.finding import Findings, LintFinding, as_allowed
 from harness.model.definition import ImageDefinition
 
 __all__ = ["HostFaulty", "HostReading", "examine", "judge", "read_host"]
-
-_MOST_OF_ONE_KIND = 50
 
 
 def examine(
@@ -46,19 +44,8 @@ def report(host: HostReading, definition: ImageDefinition, today: date) -> Findi
     """The findings about a host, with those that the definition allows, also as findings of lint: pure."""
     found = list(dict.fromkeys(judge(host, definition)))
     allowances = (*definition.host_allow, *definition.lint_allow)
-    allowance_for = {finding: allowance_of(finding, allowances) for finding in found}
-    counts, shown = Counter[str](), list[LintFinding]()
-    for finding in found:
-        counts[finding.id] += 1
-        if counts[finding.id] <= _MOST_OF_ONE_KIND:
-            shown.append(allowed(finding, allowance_for[finding], today))
-    more = (
-        f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
-        for name, count in counts.items()
-        if count > _MOST_OF_ONE_KIND
-    )
-    needless = [unused(one) for one in definition.host_allow if one not in allowance_for.values()]
-    return Findings(findings=(*shown, *needless), unchecked=(*more, *unchecked(host)))
+    seen = as_allowed(found, allowances, definition.host_allow, today)
+    return replace(seen, unchecked=(*seen.unchecked, *unchecked(host)))
 
 
 def judge(host: HostReading, definition: ImageDefinition) -> Iterator[LintFinding]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.examine.known import known
 from harness.examine.texts import lines_of, some
@@ -81,7 +82,7 @@ class JournalReading:
 def parse(answers: Mapping[str, str]) -> JournalReading:
     """`ImageError` for an answer that is not as expected."""
     return JournalReading(
-        errors=read(answers, _ERRORS, lambda text: tuple(_entries(text))),
+        errors=read(answers, _ERRORS, lambda text: tuple(entry_of(json.loads(line)) for line in lines_of(text))),
         systemd=read(answers, _SYSTEMD, lambda text: tuple(lines_of(text))),
         kernel=read(answers, _KERNEL, _kernel),
         journald=read(answers, _JOURNALD, lambda text: tuple(lines_of(text))),
@@ -99,12 +100,11 @@ def _kernel(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _entries(text: str) -> Iterator[Entry]:
-    """journalctl(1): a field that is no text is a list of bytes, and one that is given twice a list of values."""
-    for line in lines_of(text):
-        fields = json.loads(line)
-        source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
-        yield Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
+def entry_of(fields: Mapping[str, Any]) -> Entry:
+    """What ``journalctl -o json`` printed about an entry. journalctl(1): a field that is no text is a list of bytes,
+    and one that is given twice a list of values."""
+    source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
+    return Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
 
 
 def _text(value: object) -> str:
@@ -118,7 +118,7 @@ def judge(
 ) -> Iterator[LintFinding]:
     """``persistent`` are the persistent paths of the definition."""
     yield from _denials(journal)
-    yield from _errors(journal.errors, expected)
+    yield from judge_errors(journal.errors, expected)
     for line in dict.fromkeys(journal.journald):
         if _LOST.search(line):
             yield fails("journal-not-kept", "journal:systemd-journald", "entries were lost", line)
@@ -144,7 +144,7 @@ def _denials(journal: JournalReading) -> Iterator[LintFinding]:
         yield fails("access-denied", f"process:{program}", what, *dict.fromkeys(lines))
 
 
-def _errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+def judge_errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
     """One finding for entries that differ only by numbers."""
     normal = [re.compile(pattern) for pattern in (*(one.message for one in expected), *known("errors"))]
     kinds = dict[tuple[str, str], list[str]]()

@@ -29,8 +29,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system: ``of_mount``
-    and ``of_file_system``."""
+    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system, ``of_mount``
+    and ``of_file_system``; of the file system's ``device``, "8:2", it shows the folder ``root``."""
 
     place: str
     kind: str
@@ -38,6 +38,8 @@ class Mount:
     options: tuple[str, ...] = ("rw",)
     of_mount: tuple[str, ...] = ()
     of_file_system: tuple[str, ...] = ()
+    device: str = ""
+    root: str = "/"
 
     @property
     def is_on_disk(self) -> bool:
@@ -82,6 +84,8 @@ def _mount(line: str) -> Mount:
         options=tuple(dict.fromkeys((*of_mount, *of_file_system))),
         of_mount=tuple(of_mount),
         of_file_system=tuple(of_file_system),
+        device=words[2],
+        root=words[3],
     )
 
 

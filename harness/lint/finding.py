@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
@@ -14,6 +15,7 @@ from harness.model.definition import Allowance
 from harness.model.finding_catalog import explanations, next_step
 from harness.model.verdict import Finding
 
+_MOST_OF_ONE_KIND = 50
 _MOST_EVIDENCE = 6
 _MOST_CHARACTERS = 200
 
@@ -90,6 +92,26 @@ def allowed(finding: LintFinding, allowance: Allowance | None, today: date) -> L
     if not allowance.until or today <= allowance.until:
         return replace(finding, allowed=allowance.reason)
     return replace(finding, cause=f"it was allowed until {allowance.until}: {allowance.reason}")
+
+
+def as_allowed(
+    found: Sequence[LintFinding], allowances: Sequence[Allowance], own: Sequence[Allowance], today: date
+) -> Findings:
+    """All that was ``found``, as the ``allowances`` leave it, but not too many of one kind; and a warning for each of
+    the ``own`` allowances that nothing needs."""
+    allowance_for = {finding: allowance_of(finding, allowances) for finding in found}
+    counts, shown = Counter[str](), list[LintFinding]()
+    for finding in found:
+        counts[finding.id] += 1
+        if counts[finding.id] <= _MOST_OF_ONE_KIND:
+            shown.append(allowed(finding, allowance_for[finding], today))
+    more = (
+        f"{count - _MOST_OF_ONE_KIND:,} more findings {name} are not shown"
+        for name, count in counts.items()
+        if count > _MOST_OF_ONE_KIND
+    )
+    needless = [unused(one) for one in own if one not in allowance_for.values()]
+    return Findings(findings=(*shown, *needless), unchecked=tuple(more))
 
 
 def unused(allowance: Allowance) -> LintFinding:

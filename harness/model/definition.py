@@ -55,6 +55,10 @@ until = 2027-03-01               # optional: findings again from then on
 path = "swap:/dev/zram0"
 reason = "…"
 
+[[soak.allow]]                   # findings of the check soak that this image may have, in the same form
+path = "unit:agent.service"
+reason = "…"
+
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
 boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
@@ -198,6 +202,7 @@ class ImageDefinition:
     identity: Identity = Identity.KEPT
     lint_allow: tuple[Allowance, ...] = ()
     host_allow: tuple[Allowance, ...] = ()
+    soak_allow: tuple[Allowance, ...] = ()
     listens: tuple[str, ...] = ()
     """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
     expected_errors: tuple[ExpectedError, ...] = ()
@@ -251,9 +256,9 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "budget")
+    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "soak", "budget")
     tables = [top.table(name) for name in names]
-    build, persist, network, expect, boot, lint, host, budget = tables
+    build, persist, network, expect, boot, lint, host, soak, budget = tables
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -284,6 +289,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         cpus=boot.take("cpus", int, "2", 2),
         lint_allow=tuple(map(_allowance, lint.tables("allow"))),
         host_allow=tuple(map(_allowance, host.tables("allow"))),
+        soak_allow=tuple(map(_allowance, soak.tables("allow"))),
         listens=_listens(expect),
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
         checks=read_checks(top),

@@ -28,7 +28,8 @@ FLAKE = "flake"
 """The id of the finding for a test that both passed and failed."""
 
 HARDWARE = "hardware"
-THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering")
+SOAK = "soak"
+THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering", SOAK)
 NETWORK_FAULTS = "network-faults"
 RULES = "rules"
 _BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}

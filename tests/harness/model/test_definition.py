@@ -330,6 +330,10 @@ reason = "none here"
 path = "swap:/dev/zram0"
 reason = "8 GiB"
 
+[[soak.allow]]
+path = "unit:agent.service"
+reason = "restarted every night"
+
 [budget]"""
 
 
@@ -343,6 +347,7 @@ def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
     assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *", "packet *:88CC lldpd in blue")
     assert definition.expected_errors == (ExpectedError(message="^no sensor", reason="none here"),)
     assert definition.host_allow == (Allowance(path="swap:/dev/zram0", reason="8 GiB"),)
+    assert definition.soak_allow == (Allowance(path="unit:agent.service", reason="restarted every night"),)
     assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
 
 

@@ -126,7 +126,8 @@ class Item:
 def arranged(*items: Item, tests_s: dict[str, float] | None = None) -> list[str]:
     prepared = SimpleNamespace(durations=Durations(tests_s=tests_s or {}), slowness=1.0)
     given: Any = list(items)
-    collect.arrange(given, {"base": prepared} if tests_s else {})  # type: ignore[dict-item]  # only durations are read
+    known: Any = {"base": prepared} if tests_s else {}  # only durations are read
+    collect.arrange(given, known, RunOptions(definitions={"base": BASE}))
     return [item.nodeid.partition("::")[2] for item in given]
 
 
@@ -140,6 +141,10 @@ def test_a_known_duration_outranks_the_number_of_boots() -> None:
     known = {"tests/image/test_x.py::quick[base]": 300.0}
 
     assert arranged(Item("long[base]", boots=3), Item("quick[base]"), tests_s=known)[0] == "quick[base]"
+
+
+def test_a_soak_takes_as_long_as_it_is_told() -> None:
+    assert arranged(Item("boots[base]", boots=3), Item("soak[base]", check=("soak",)))[0] == "soak[base]"
 
 
 def test_a_repeat_has_the_duration_of_its_test() -> None:

@@ -75,6 +75,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "disk-faults",
         "upgrades",
         "ordering",
+        "soak",
     }
 
 
