@@ -40,7 +40,7 @@ _PROGRAM = r"""(?:.*?\b(?:comm|label)="(?P<program>[^"]+)")?"""
 _DENIALS = (
     ("AppArmor", re.compile(rf'apparmor="DENIED"{_PROGRAM}')),
     ("SELinux", re.compile(rf"\bavc: +denied\b{_PROGRAM}")),
-    ("seccomp", re.compile(rf"\b(?:type=1326|SECCOMP)\b{_PROGRAM}")),
+    ("seccomp", re.compile(rf"\btype=(?:1326|SECCOMP)\b{_PROGRAM}")),
     ("Landlock", re.compile(rf"\btype=(?:1423|LANDLOCK_ACCESS)\b{_PROGRAM}")),
 )
 """Linux, include/uapi/linux/audit.h: AUDIT_SECCOMP is 1326, AUDIT_LANDLOCK_ACCESS 1423."""

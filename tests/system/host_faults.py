@@ -249,7 +249,7 @@ LATER = {
         "echo node_7 >/proc/sys/kernel/hostname", "host-name-not-set", "host:name", "node_7"
     ),
     "no resolv.conf": Fault("rm /etc/resolv.conf", "dns-unusable", "/etc/resolv.conf", "missing"),
-    "read-only data": Fault("mount -o remount,ro /data", "data-at-risk", "/data", "read-only"),
+    "read-only data": Fault("swapoff -a; mount -o remount,ro /data", "data-at-risk", "/data", "read-only"),
     "no login": Fault("systemctl stop 'getty@*' 'serial-getty@*'", "login-refused", "unit:getty.target"),
 }
 """Those that take the place of one of `FAULTS`."""

@@ -206,7 +206,7 @@ def test_a_check_that_fails_has_its_cause(surveyed: tuple[Survey, int]) -> None:
 
 def test_asking_leaves_nothing_behind(surveyed: tuple[Survey, int], machine: Machine) -> None:
     assert surveyed[0].answers.texts
-    assert machine.check("ls -A /run | grep bootproof || echo nothing") == "nothing"
+    assert machine.check("ls -A /run | grep bootproof-rules || echo nothing") == "nothing"
 
 
 def test_a_run_with_rules_fails_with_one_finding_a_rule(

@@ -10,6 +10,7 @@ from harness.core.deadline import Deadline, poll
 from harness.examine.soak import days, ground, pressure, use
 from harness.examine.soak.breaks import find_breaks
 from harness.examine.soak.ground import read_ground
+from harness.examine.soak.journal_rate import judge_rate
 from harness.examine.soak.judge import judge_leaks
 from harness.examine.soak.leaks import find_leaks
 from harness.examine.soak.looks import Look, Phase
@@ -60,8 +61,12 @@ def _leave_alone(watch: Watch, minutes: float) -> None:
     deadline = Deadline(60 * _ALONE * minutes, scaled=False)
     while not (deadline.is_over or watch.is_over):
         watch.look()
-        pause = Deadline(min(max(_EVERY_S, watch.cost_s / _MOST_WATCHING), deadline.left_s), scaled=False)
-        poll(lambda pause=pause: pause.is_over, pause, every_s=pause.length_s)  # type: ignore[misc]
+        _rest(min(max(_EVERY_S, watch.cost_s / _MOST_WATCHING), deadline.left_s))
+
+
+def _rest(length_s: float) -> None:
+    over = Deadline(length_s, scaled=False)
+    poll(lambda: over.is_over, over, every_s=length_s)
 
 
 def _use(watch: Watch, machine: Machine, definition: ImageDefinition, minutes: float) -> Iterator[LintFinding]:
@@ -70,13 +75,14 @@ def _use(watch: Watch, machine: Machine, definition: ImageDefinition, minutes: f
     watch.say(f"soak: the host is used ({', '.join(action.name for action in actions)})")
     deadline, number, failed = Deadline(60 * _USED * minutes, scaled=False), 0, set[str]()
     while not (deadline.is_over or watch.is_over):
-        number += 1
+        number, round_ = number + 1, Deadline(_EVERY_S, scaled=False)
         for action in actions:
             finding = use.use_once(action, machine.channel, machine.ssh, number)
             if finding and action.name not in failed:
                 failed.add(action.name)
                 yield finding
         watch.look(Phase.USED, number)
+        _rest(min(round_.left_s, deadline.left_s))
     watch.say(f"soak: it was used {number} times")
 
 
@@ -94,6 +100,7 @@ def _judge(watch: Watch, definition: ImageDefinition, stopped: list[str]) -> Ite
     writers = find_writers(watch.channel, leaks, watch.looks, watch.ground)
     yield from judge_leaks(leaks, writers, watch.ground)
     filled = {f"space:{mount.place}" for leak in leaks if (mount := watch.ground.mount_of(leak.series.name))}
+    yield from judge_rate(watch.channel, watch.looks, watch.ground)
     for finding in find_breaks(watch.looks, watch.ground, definition, stopped):
         if finding.path not in filled:
             yield finding

@@ -220,7 +220,9 @@ def _steady(
 
 
 def timers_behind(leak: Leak, looks: Sequence[Look]) -> list[str]:
-    """The timers that fired whenever it grew, the rarest first; none if it grew without them."""
+    """The timers that fired whenever it grew in the days, if they did so least often; none if it grew without them."""
+    if leak.axis is not Axis.DAYS:
+        return []
     rises = dict[int, float]()
     for number, (before, after) in enumerate(pairwise(leak.series.values), start=1):
         rises[number] = max(0.0, (after or 0.0) - (before or 0.0)) if looks[number].phase is Phase.DAYS else 0.0

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from harness.examine.soak.ground import Ground
+from harness.examine.soak.ground import Ground, is_in_ram
 from harness.examine.soak.growth import Point
 from harness.examine.soak.samples import Sample, is_journal
+from harness.examine.storage import Mount
 from harness.guest.serial_shell import SHELL_UNIT
 
 
@@ -94,7 +95,7 @@ def _measured(looks: Sequence[Look], ground: Ground) -> Iterator[tuple[Kind, lis
     used = [{unit: one for unit, one in sample.use.items() if unit != SHELL_UNIT} for sample in samples]
     yield Kind.MEMORY, [{unit: one.memory for unit, one in row.items()} for row in used]
     yield Kind.TASKS, [{unit: one.tasks for unit, one in row.items()} for row in used]
-    yield Kind.KERNEL, [{row: sample.memory.get(row, 0) for row in _KERNEL_ROWS} for sample in samples]
+    yield Kind.KERNEL, [_kernel(sample, ground) for sample in samples]
     files = _changed_files(samples)
     yield Kind.FILE, files
     yield Kind.FOLDER, [_folders(row) for row in files]
@@ -127,12 +128,25 @@ def _folders(files: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
+def _kernel(sample: Sample, ground: Ground) -> dict[str, float]:
+    """Without the journal in RAM."""
+    rows = {row: float(sample.memory.get(row, 0)) for row in _KERNEL_ROWS}
+    rows["Shmem"] -= sum(size for mount, size in _journal(sample, ground) if is_in_ram(mount))
+    return rows
+
+
+def _journal(sample: Sample, ground: Ground) -> Iterator[tuple[Mount, int]]:
+    """The bytes of each of its files, with their file system."""
+    for path, size in sample.files.items():
+        if is_journal(path) and (mount := ground.mount_of(path)):
+            yield mount, size
+
+
 def _space(sample: Sample, ground: Ground) -> dict[str, float]:
     """Without the journal, which keeps to a limit of its own."""
     found = {place: float(one.used) for place, one in sample.space.items()}
-    for path, size in sample.files.items():
-        if is_journal(path) and (mount := ground.mount_of(path)) and mount.place in found:
-            found[mount.place] -= size
+    for mount, size in _journal(sample, ground):
+        found[mount.place] -= size
     return found
 
 

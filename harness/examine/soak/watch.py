@@ -14,6 +14,7 @@ from harness.examine.soak.samples import read_sample
 from harness.guest.channel import Channel
 
 Say = Callable[[str], None]
+_RECENT = 12
 
 
 class Watch:
@@ -46,5 +47,6 @@ class Watch:
         sample = read_sample(self.channel, self.ground, before)
         self.cost_s = time.monotonic() - begin_s
         self._looks.append(Look(sample=sample, phase=phase, number=number, started=tuple(started)))
-        self.filling = filling(self._looks, self.ground, self.deadline.left_s)
+        recent = self._looks if len(self._looks) < _RECENT else [self._looks[0], *self._looks[-_RECENT:]]
+        self.filling = filling(recent, self.ground, self.deadline.left_s)
         return self._looks[-1]
