@@ -94,7 +94,7 @@ def probes_of(resources: Sequence[GossResource], database: PackageDatabase | Non
     if about["package"] and database:
         yield _packages(database)
     for kind, needed in (
-        ("port", sockets.PROBES), ("user", (_USERS, _GROUPS)), ("group", (_GROUPS,)), ("mount", storage.PROBES),
+        ("port", (sockets.TABLES,)), ("user", (_USERS, _GROUPS)), ("group", (_GROUPS,)), ("mount", storage.PROBES),
         ("process", (_PROCESSES,)),
     ):  # fmt: skip
         if about[kind]:
@@ -225,8 +225,7 @@ def _port(resource: GossResource, answers: Answers) -> Facts:
     """Sockets of both protocols of IP have a name of their own in goss: "tcp" and "tcp6"."""
     protocol, _, port = resource.about.rpartition(":")
     protocol = protocol or "tcp"
-    (tables,) = sockets.PROBES
-    listening = answers.read(tables, lambda text: sockets.parse({tables.name: text}))
+    listening = answers.read(sockets.TABLES, sockets.parse_tables)
     addresses = [
         one.address.rpartition(":")[0]
         for one in listening

@@ -15,7 +15,7 @@ from harness.guest.probes import Probe, read
 from harness.lint.finding import LintFinding, fails, warns
 
 _NAMES = ("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "packet")
-_TABLES = Probe(
+TABLES = Probe(
     "sockets of the network",
     some(f"grep -aH '' {' '.join(f'/proc/net/{name}' for name in _NAMES)} /sys/class/net/*/ifindex"),
 )
@@ -47,7 +47,7 @@ _HOSTS = Probe(
     "command -v ss >/dev/null || { echo absent ss; exit; }\nss -lnp --vsock",
 )
 """vsock(7) has no table in /proc."""
-PROBES = (_TABLES, _OTHERS, _HOSTS)
+PROBES = (TABLES, _OTHERS, _HOSTS)
 
 _LISTENS, _UNCONNECTED = "0A", "07"
 """TCP_LISTEN and TCP_CLOSE of Linux, include/net/tcp_states.h. A connected UDP socket is "01"."""
@@ -86,9 +86,14 @@ class Socket:
 
 def parse(answers: Mapping[str, str]) -> tuple[Socket, ...]:
     """Those that take packets from whoever sends them. `ImageError` for an answer that is not as expected."""
-    own = read(answers, _TABLES, lambda text: tuple(_sockets(by_file(lines_of(text)))))
+    own = read(answers, TABLES, parse_tables)
     others = read(answers, _OTHERS, lambda text: tuple(_of_namespaces(lines_of(text))))
     return (*own, *others, *read(answers, _HOSTS, lambda text: tuple(_of_hosts(text))))
+
+
+def parse_tables(text: str) -> tuple[Socket, ...]:
+    """Those of the host's own network namespace, from the answer to `TABLES`; `ValueError` for another text."""
+    return tuple(_sockets(by_file(lines_of(text))))
 
 
 def parse_unseen(answers: Mapping[str, str]) -> tuple[str, ...]:
