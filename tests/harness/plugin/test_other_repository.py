@@ -15,6 +15,7 @@ from .conftest import RunPytest, run_pytest_apart, write
 pytest_plugins = ["pytester"]
 
 OWN_TEST = "def test_own(host):\n    assert host.file('/').exists\n"
+OWN_CHECK = '\n[[check]]\nname = "has a root"\ncommand = "ls /"\n'
 COLLECT = ("--collect-only", "-q", "--image", "theirs")
 
 
@@ -102,6 +103,8 @@ def test_modules_of_the_same_name_do_not_meet(
         write(repository / "tests" / "image" / file.name, OWN_TEST)
     for package in packages:
         write(repository / package / "__init__.py", "")
+    with (repository / "images" / "theirs" / "image.toml").open("a", encoding="utf-8") as definition:
+        definition.write(OWN_CHECK)  # the suite has a test for each, and none without
 
     run = run_pytest_apart if "tests" in packages else run_pytest  # here, "tests" is this repository's package
     status, text = run(*COLLECT, "--thorough", f"--import-mode={mode}", cwd=repository)
