@@ -10,8 +10,8 @@ _UNIT = "/run/systemd/system"
 _ETC = "/etc/systemd/system"
 _WANTS = f"{_ETC}/multi-user.target.wants"
 _STRAY = (
-    "setsid sh -c 'echo $$ >/sys/fs/cgroup/{0}/cgroup.procs; exec sleep 9{1}' >/dev/null 2>&1 </dev/null & "
-    "until pgrep -fx 'sleep 9{1}'; do sleep 0.2; done"
+    "setsid sh -c 'echo $$ >/sys/fs/cgroup/{0}/cgroup.procs; exec sleep 9999{1}' >/dev/null 2>&1 </dev/null & "
+    "until pgrep -fx 'sleep 9999{1}'; do sleep 0.2; done"
 )
 _LISTENER = (
     "systemd-run --unit={unit} {options} "
@@ -272,3 +272,5 @@ DEMANDED = {
     "a journal on the disk": Fault("", "journal-not-kept", "/var/log/journal"),
 }
 """What is found because of `demanding`."""
+CONSEQUENCES = (("interface-name-unstable", "interface:OTHER"), ("setting-not-in-force", "/tmp"))
+"""What is found because of `FAULTS` besides what each says: by id and place."""
