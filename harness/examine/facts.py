@@ -23,7 +23,9 @@ _DISK_LINKS = Probe(
     "links to disks",
     some("ls -ln /dev/disk/by-id /dev/disk/by-path /dev/disk/by-label /dev/disk/by-partlabel"),
 )
-_SYSCTL = Probe("sysctl", some("find /proc/sys -xdev -type f -perm /444 -exec grep -asH '' {} +"))
+_NOT_READ = "! -name base_reachable_time ! -name retrans_time"
+"""Linux, net/ipv6/ndisc.c: the kernel logs a warning about who reads these; there are others in milliseconds."""
+_SYSCTL = Probe("sysctl", some(f"find /proc/sys -xdev -type f -perm /444 {_NOT_READ} -exec grep -asH '' {{}} +"))
 """Without binfmt_misc, which would be mounted by a look at it."""
 _LIMITS = ("LimitNOFILE", "LimitNOFILESoft", "LimitNPROC", "LimitMEMLOCK", "LimitCORE", "TasksMax")
 _MANAGER = Probe("default limits", f"systemctl show {' '.join(f'-p Default{name}' for name in _LIMITS)}")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.deadline import Deadline
+from harness.core.errors import ImageError
 from harness.examine.goss_facts import MOST_BYTES, Answers, Facts, NotAsked, Unreadable, facts_of, probes_of
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ProbeFailed, ask
-from harness.lint.finding import LintFailed
 from harness.model.definition import DEFINITION_FILE, ImageDefinition
 from harness.model.goss_matchers import NotComparable, Seen, matches, shown, unmet
 from harness.model.rules import GossResource, OwnCheck
@@ -36,11 +36,17 @@ _NOT_DEMANDED = ("content", "as-reader")
 """Of a resource ``matching``: what is compared, and how."""
 
 
-class RuleFailed(LintFailed):
+class RuleFailed(ImageError):
     """A rule of the definition does not hold on a ready host, or the host could not be asked: ``finding`` says so."""
 
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding)
+        self.finding = finding
+
     def __str__(self) -> str:
-        return "\n    ".join([f"{self.finding.what} [{self.finding.id}]", self.finding.where, *self.finding.evidence])
+        one = self.finding
+        cause = [f"suspected cause: {one.cause}"] if one.cause else []
+        return "\n    ".join([f"{one.what} [{one.id}]", one.where, *one.evidence, *cause])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ def test_a_host_that_did_not_change_has_no_difference(machine: Machine, artifact
 
     assert [(section.name, entry.what) for section in found.sections for entry in section.entries] == []
     assert [(section.name, section.unknown) for section in found.sections if section.unknown] == []
+    assert "deprecated sysctl" not in machine.check("journalctl -k -b -q --no-pager -o cat"), "a look logs a warning"
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.section)

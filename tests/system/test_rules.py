@@ -229,10 +229,11 @@ def test_a_run_with_rules_fails_with_one_finding_a_rule(
 
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
     assert "rules" in verdict.coverage.failed
-    found = {(finding.id, finding.where, finding.cause) for finding in verdict.findings}
+    found = {(finding.id, finding.evidence[0], finding.cause) for finding in verdict.findings}
     assert found == {
         ("rule-broken", "image.toml: check: it is BSD", "another kernel"),
         ("rule-broken", "goss.yaml: process: telnetd", ""),
     }
+    assert {finding.where for finding in verdict.findings} == {*verdict.coverage.failed_tests["rules"]}
     assert len(verdict.coverage.failed_tests["rules"]) == 2
     assert any("the goss file skips it" in sentence for sentence in verdict.coverage.unchecked)

@@ -99,6 +99,8 @@ def test_unknown_test_of_the_suite_is_one_sentence_and_status_4(run_pytest: RunP
 def test_modules_of_the_same_name_do_not_meet(
     run_pytest: RunPytest, repository: Path, mode: str, packages: list[str]
 ) -> None:
+    with (repository / "images" / "theirs" / "image.toml").open("a") as definition:
+        definition.write('[[check]]\nname = "a rule"\ncommand = "true"\n')  # so that each module has a test
     for file in FOLDER.glob("test_*.py"):
         write(repository / "tests" / "image" / file.name, OWN_TEST)
     for package in packages:
