@@ -27,7 +27,7 @@ from harness.model.verdict import UnitWait
 _EXPLAINED = 5
 """So many of the waits are shown with lines of the console."""
 _MOST_STOPPED = 0.05
-"""The share of a boot in which it may be stopped: between two samples that do not show it, it may have been, too."""
+"""The share of samples that may show a stopped machine: between two that do not, it may have been stopped, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,14 @@ def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpa
 
 def _shows_something_else(watch: BootWatch, until_s: float) -> bool:
     """Whether idle time would say nothing about the image: the boot did not begin with its kernel or stopped for a
-    person, its network or its disks have faults, or the host may have delayed what it waited for."""
+    person, its network or its disks have faults, or the host stopped the machine again and again. A machine that has
+    to share the host's CPUs wants them, and is not idle."""
     plan, spec = watch.plan, watch.plan.spec
     is_slowed = any(disk.late_s or disk.reads_per_s for disk in spec.disks)
     if plan.begins_in_initrd or plan.stop or is_slowed or watch.context.lab.network_faults:
         return True
-    use = watch.meter.use(until_s - watch.started_s, until_s)
-    return use.is_starved or use.stopped_s > _MOST_STOPPED * use.window_s or bool(watch.doubt())
+    stopped = [one.is_stopped for one in list(watch.meter.samples) if watch.started_s <= one.at_s <= until_s]
+    return sum(stopped) > _MOST_STOPPED * len(stopped) or bool(watch.doubt())
 
 
 def _waits(
