@@ -47,8 +47,8 @@ class Job:
 class BootJobs:
     """The ``jobs`` of a boot, and for how many seconds the busiest of its disks had something to do."""
 
-    jobs: tuple[Job, ...]
-    disk_s: float
+    jobs: tuple[Job, ...] = ()
+    disk_s: float = 0.0
 
 
 def read_jobs(channel: Channel) -> BootJobs:
@@ -82,6 +82,13 @@ def _longest_use(text: str) -> float:
     which requests were under way."""
     rows = map(str.split, text.splitlines())
     return max((int(row[12]) / 1000 for row in rows if len(row) > 12 and _DISK.fullmatch(row[2])), default=0.0)
+
+
+def unlisted(jobs: Iterable[Job], starts: Iterable[UnitStart]) -> Iterator[UnitStart]:
+    """The units of ``jobs`` that are not among the ``starts``, such as devices, each as it started last: pure."""
+    known = {one.unit for one in starts}
+    last = {one.unit: one for one in jobs if one.unit not in known and one.ends_s < math.inf}
+    yield from (UnitStart(unit=unit, begins_s=job.begins_s, ends_s=job.ends_s) for unit, job in last.items())
 
 
 def jobs_of(starts: Iterable[UnitStart], jobs: Iterable[Job], user_space_s: float) -> tuple[Job, ...]:

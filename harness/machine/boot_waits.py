@@ -7,8 +7,7 @@ for longer than its definition allows: systemd and the journal know which jobs r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.cpu_use import PERIOD_S, IdleSpan, idle_spans
@@ -19,7 +18,7 @@ from harness.guest.health import GuestHealth
 from harness.guest.initrd_stop import STOP_UNIT
 from harness.guest.probes import ProbeFailed
 from harness.guest.serial_shell import SHELL_UNITS
-from harness.guest.unit_jobs import BootJobs, idle_s, jobs_of, longest_stretch, read_jobs, waited_for
+from harness.guest.unit_jobs import BootJobs, idle_s, jobs_of, longest_stretch, read_jobs, unlisted, waited_for
 from harness.machine.watch import BootWatch
 from harness.model.critical_path import PathStep
 from harness.model.verdict import UnitWait
@@ -27,7 +26,7 @@ from harness.model.verdict import UnitWait
 _EXPLAINED = 5
 """So many of the waits are shown with lines of the console."""
 _MOST_STOPPED = 0.05
-"""The share of a boot in which it may be stopped: between two samples that do not show it, it may have been, too."""
+"""The share of samples that may show a stopped machine: between two that do not, it may have been stopped, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +46,18 @@ def measure(watch: BootWatch, channel: Channel, health: GuestHealth, asked_s: fl
 
     Raises what `Channel.run` raises.
     """
-    kernel_s = asked_s - health.uptime_s
+    kernel_s, allowed_s = asked_s - health.uptime_s, watch.plan.definition.boot_idle_s
     idle = tuple(_idle(watch, kernel_s, asked_s))
-    path = critical_path(health.starts, idle, health.user_space_s, health.uptime_s)
-    if _shows_something_else(watch, asked_s):
-        return BootWaits(path=path)
-    total_s, allowed_s = idle_s(idle), watch.plan.definition.boot_idle_s
-    waits = tuple(_waits(watch, channel, health, idle, path, kernel_s)) if total_s > allowed_s else ()
-    return BootWaits(idle_s=round(total_s, 1), waits=waits, path=path)
+    total_s = None if _shows_something_else(watch, asked_s) else round(idle_s(idle), 1)
+    seen = _ask(channel) if total_s is not None and total_s > allowed_s else BootJobs()
+    starts = (*health.starts, *unlisted(seen.jobs, health.starts))
+    path = critical_path(starts, idle, health.user_space_s, health.uptime_s)
+    excused = (*watch.plan.definition.may_wait, *SHELL_UNITS, STOP_UNIT)
+    jobs = jobs_of(starts, seen.jobs, health.user_space_s)
+    found = waited_for(idle, jobs, {step.unit for step in path}, excused)
+    is_too_long = total_s is not None and sum(map(idle_s, found.values())) - seen.disk_s > allowed_s
+    waits = tuple(name_waits(found, _printed(watch, kernel_s))) if is_too_long else ()
+    return BootWaits(idle_s=total_s, waits=waits, path=path)
 
 
 def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpan]:
@@ -69,34 +72,28 @@ def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpa
 
 def _shows_something_else(watch: BootWatch, until_s: float) -> bool:
     """Whether idle time would say nothing about the image: the boot did not begin with its kernel or stopped for a
-    person, its network or its disks have faults, or the host may have delayed what it waited for."""
+    person, its network or its disks have faults, or the host stopped the machine again and again. A machine that has
+    to share the host's CPUs wants them, and is not idle."""
     plan, spec = watch.plan, watch.plan.spec
     is_slowed = any(disk.late_s or disk.reads_per_s for disk in spec.disks)
     if plan.begins_in_initrd or plan.stop or is_slowed or watch.context.lab.network_faults:
         return True
-    use = watch.meter.use(until_s - watch.started_s, until_s)
-    return use.is_starved or use.stopped_s > _MOST_STOPPED * use.window_s or bool(watch.doubt())
+    stopped = [one.is_stopped for one in list(watch.meter.samples) if watch.started_s <= one.at_s <= until_s]
+    return sum(stopped) > _MOST_STOPPED * len(stopped) or bool(watch.doubt())
 
 
-def _waits(
-    watch: BootWatch,
-    channel: Channel,
-    health: GuestHealth,
-    idle: Sequence[IdleSpan],
-    path: Iterable[PathStep],
-    kernel_s: float,
-) -> Iterator[UnitWait]:
-    """Nothing if the disks explain the idle time."""
-    definition, asked = watch.plan.definition, BootJobs(jobs=(), disk_s=0.0)
-    with suppress(ProbeFailed):  # the image keeps no journal: systemd's own answer has to do
-        asked = read_jobs(channel)
-    jobs = jobs_of(health.starts, asked.jobs, health.user_space_s)
-    excused = (*definition.may_wait, *SHELL_UNITS, STOP_UNIT)
-    found = waited_for(idle, jobs, {step.unit for step in path}, excused)
-    if sum(map(idle_s, found.values())) - asked.disk_s > definition.boot_idle_s:
-        since_s = watch.console.started_s - kernel_s
-        log = watch.console.log.read_text("utf-8", "replace")
-        yield from name_waits(found, [(at_s + since_s, line) for at_s, line in read_log(log)])
+def _ask(channel: Channel) -> BootJobs:
+    """What the guest's journal says; nothing if the image keeps none, so that systemd's own answer has to do."""
+    try:
+        return read_jobs(channel)
+    except ProbeFailed:
+        return BootJobs()
+
+
+def _printed(watch: BootWatch, kernel_s: float) -> list[tuple[float, str]]:
+    """The lines of the console, in seconds since the kernel began."""
+    since_s = watch.console.started_s - kernel_s
+    return [(at_s + since_s, line) for at_s, line in read_log(watch.console.log.read_text("utf-8", "replace"))]
 
 
 def name_waits(found: Mapping[str, Sequence[IdleSpan]], printed: Sequence[tuple[float, str]]) -> Iterator[UnitWait]:

@@ -13,7 +13,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
 from harness.guest.probes import ProbeFailed
-from harness.guest.unit_jobs import Job, idle_s, jobs_of, longest_stretch, read_jobs, waited_for
+from harness.guest.unit_jobs import Job, idle_s, jobs_of, longest_stretch, read_jobs, unlisted, waited_for
 from harness.guest.unit_states import UnitStart
 
 STARTING, STARTED = "7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf"
@@ -98,6 +98,13 @@ def test_jobs_of_the_initrd_end_with_it() -> None:
         Job("queue.service", 3.0, 20.0),
         Job("a", 4.0, 5.0),
     )
+
+
+def test_units_that_systemd_does_not_list_are_known_from_the_journal() -> None:
+    starts = [UnitStart(unit="a", begins_s=1.0, ends_s=2.0)]
+    jobs = [Job("a", 1.0, 2.0), Job("dev-x.device", 3.0, 4.0), Job("dev-x.device", 5.0, 9.0), Job("b", 1.0, math.inf)]
+
+    assert list(unlisted(jobs, starts)) == [UnitStart(unit="dev-x.device", begins_s=5.0, ends_s=9.0)]
 
 
 def idle(*moments: int) -> list[IdleSpan]:

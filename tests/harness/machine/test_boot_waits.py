@@ -127,11 +127,15 @@ def test_a_boot_within_its_budget_is_asked_nothing(booted: BootWatch) -> None:
 
 
 def test_neither_a_busy_machine_nor_one_that_the_host_starved_waits(booted: BootWatch) -> None:
-    resample(booted, lambda _: False)
-    assert measured(booted) == BootWaits(idle_s=0.0, path=measured(booted).path)
+    for waited in (False, True):
+        resample(booted, lambda _: False, waited=waited)
+        assert (measured(booted).idle_s, measured(booted).waits) == (0.0, ())
 
-    resample(booted, between(30, 90), waited=True)
-    assert (measured(booted).idle_s, measured(booted).waits) == (None, ())
+
+def test_a_machine_that_the_host_starves_and_that_sleeps_waits_while_it_sleeps(booted: BootWatch) -> None:
+    resample(booted, between(30, 60), waited=True)
+
+    assert [(wait.unit, wait.idle_s) for wait in measured(booted).waits] == [("planned.service", 30.0)]
 
 
 def test_a_machine_that_is_stopped_again_and_again_is_not_known_to_wait(booted: BootWatch) -> None:
