@@ -6,6 +6,8 @@ from typing import Any
 
 from harness.examine.defences import defences
 from harness.examine.host import read_host
+from harness.examine.soak.ground import read_ground
+from harness.examine.soak.samples import read_sample
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
@@ -37,5 +39,6 @@ def inspections(machine: Any) -> Inspections:
         "seeded defaults": lambda: missing(machine),
         "defences": lambda: defences(channel),
         "host": lambda: read_host(channel),
+        "soak": lambda: read_sample(channel, read_ground(channel)),
         "databases": lambda: formats(machine, paths),
     }

@@ -58,6 +58,14 @@ def test_a_cache_that_levels_off_is_none(size: Callable[[float], float]) -> None
     assert leaks(minutes(memory("cache.service", size))) == []
 
 
+def test_a_unit_with_a_limit_is_full_at_its_limit() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        used = UnitUse(memory=int((20 + at_s / 60) * MIB), memory_limit=90 * MIB)
+        return {"use": {**still.use, "agent.service": used}}
+
+    assert "memory is full in 60 minutes" in finding_of(minutes(change)).what
+
+
 def test_what_is_full_only_after_months_is_none() -> None:
     assert leaks(minutes(memory("slow.service", lambda at_s: 30 + at_s / 60 / 60))) == []
 
