@@ -56,15 +56,20 @@ def step_days(days_left: float, left_s: float, cost_s: float) -> float:
 
 def due_by_hand(sample: Sample) -> list[tuple[str, str]]:
     """The active timers that count from the boot, each with its unit: pure."""
-    active = [name for name, state in sample.units.items() if state.active == "active"]
-    return [(name, timer.unit) for name, timer in sample.timers.items() if timer.is_monotonic and name in active]
+    active = {name for name, state in sample.units.items() if state.active == "active"}
+    masked = {name for name, state in sample.units.items() if state.load != "loaded"}
+    return [
+        (name, timer.unit)
+        for name, timer in sample.timers.items()
+        if timer.is_monotonic and name in active and timer.unit not in masked
+    ]
 
 
 def set_ahead(channel: Channel, ahead_s: int, units: Sequence[str]) -> None:
-    """Set the clock ahead, and start ``units``; `GuestCommandFailed` if the host refuses its clock."""
+    """Set the clock ahead, and start ``units``; `GuestCommandFailed` if the host refuses one."""
     channel.run(f"date -s @$(($(date +%s) + {ahead_s}))").checked()
     if units:
-        channel.run(f"sleep 0.5; systemctl start --no-block -- {shlex.join(units)}")
+        channel.run(f"sleep 0.5; systemctl start --no-block -- {shlex.join(units)}").checked()
 
 
 def waits_for(channel: Channel, may_wait: Collection[str]) -> list[str]:

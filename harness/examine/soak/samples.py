@@ -83,6 +83,7 @@ class UnitState:
 
     active: str = "active"
     sub: str = "running"
+    load: str = "loaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +206,8 @@ def _is_end(message: Mapping[str, object]) -> bool:
 
 
 def _unit(line: str) -> tuple[str, UnitState]:
-    name, _, active, sub = line.split()[:4]
-    return name, UnitState(active=active, sub=sub)
+    name, load, active, sub = line.split()[:4]
+    return name, UnitState(active=active, sub=sub, load=load)
 
 
 def _timers(lines: Sequence[str]) -> Iterator[tuple[str, Timer]]:
