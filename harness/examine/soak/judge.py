@@ -108,6 +108,8 @@ def _end_text(leak: Leak, ground: Ground) -> str:
 
 def after_text(leak: Leak) -> str:
     """ "in 26 hours", "after 300 rounds of use"."""
+    if leak.full_after < 1:
+        return "now"
     if leak.axis is Axis.ROUNDS:
         return f"after {leak.full_after:,.0f} rounds of use"
     left_s = leak.full_after * (DAY_S if leak.axis is Axis.DAYS else 1.0)

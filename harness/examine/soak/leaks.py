@@ -11,6 +11,7 @@ from harness.examine.soak.ground import Ground, is_in_ram
 from harness.examine.soak.growth import Growth, Point, floor_of, growth
 from harness.examine.soak.looks import Kind, Look, Phase, Series, all_series, fired
 from harness.examine.soak.samples import UnitUse
+from harness.examine.storage import Mount
 
 DAY_S = 86400.0
 _MOST_DESCRIPTORS, _MOST_TASKS = 1024, 2048
@@ -20,7 +21,7 @@ _HORIZON_S, _HORIZON_ROUNDS, _HORIZON_DAYS = 30 * DAY_S, 10_000, 365
 _PARTS_OF_DAYS = 4
 """A week and more, so that what happens weekly is in each part."""
 _FIRST_CAUSES = (
-    Kind.FILE, Kind.MEMORY, Kind.DESCRIPTORS, Kind.TASKS, Kind.FOLDER, Kind.SPACE, Kind.INODES, Kind.KERNEL,
+    Kind.FILE, Kind.DESCRIPTORS, Kind.TASKS, Kind.MEMORY, Kind.FOLDER, Kind.SPACE, Kind.INODES, Kind.KERNEL,
 )  # fmt: skip
 _SAME = 0.5
 """One thing explains another if it grows by half as much or more."""
@@ -166,6 +167,8 @@ def _explains(cause: Leak, leak: Leak, ground: Ground) -> bool:
         return False
     if other.kind is Kind.INODES:
         return one.kind in (Kind.FOLDER, Kind.SPACE)
+    if one.kind is Kind.TASKS and other.kind is Kind.MEMORY:
+        return one.name == other.name and cause.full_after <= leak.full_after
     if cause.growth.rate < _SAME * leak.growth.rate:
         return False
     match other.kind:
@@ -195,6 +198,20 @@ def filling(looks: Sequence[Look], ground: Ground, left_s: float) -> Leak | None
             if leak and taken > _FAST_TAKEN * (leak.room + taken) and leak.full_after < left_s:
                 return leak
     return None
+
+
+def filled(looks: Sequence[Look], ground: Ground, full: Mount) -> Leak | None:
+    """The file that has filled a file system, with its rate in the last looks; None if no file is seen."""
+    series = [one for one in all_series(looks, ground) if one.kind is Kind.FILE and ground.mount_of(one.name) == full]
+    if not series:
+        return None
+    largest = max(series, key=lambda one: one.last - (one.values[0] or 0.0))
+    points = largest.points([look.sample.at_s for look in looks])
+    rises = [(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points) if after[1] > before[1]]
+    taken, took_s = sum(rise for rise, _ in rises), sum(length_s for _, length_s in rises)
+    rates = [rise / length_s for rise, length_s in rises]
+    whole = Growth(rate=taken / took_s, low=min(rates), high=max(rates), total=taken)
+    return Leak(series=largest, axis=Axis.TIME, growth=whole, room=room_for(largest, looks[-1], ground))
 
 
 def _steady(series: Series, points: Sequence[Point], looks: Sequence[Look], ground: Ground) -> Leak | None:

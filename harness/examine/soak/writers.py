@@ -103,12 +103,12 @@ def _touching(leak: Leak, looks: Sequence[Look], ground: Ground) -> str:
     mount = ground.mount_of(f"{leak.series.name.rstrip('/')}/")
     name = "files" if mount is None or is_in_ram(mount) else "cache"
     first = next((number for number, value in enumerate(leak.series.values) if value is not None), 0)
-    before, after = looks[first].sample.use, looks[-1].sample.use
-    grown = {
-        unit: getattr(use, name) - (getattr(before[unit], name) if unit in before else 0)
-        for unit, use in after.items()
-        if unit not in (GONE, SHELL_UNIT)
-    }
+    before, grown = looks[first].sample.use, dict[str, float]()
+    for look in looks[first:]:  # it may have ended meanwhile
+        for unit, use in look.sample.use.items():
+            taken = getattr(use, name) - (getattr(before[unit], name) if unit in before else 0)
+            if unit not in (GONE, SHELL_UNIT):
+                grown[unit] = max(grown.get(unit, 0.0), taken)
     total = leak.series.last - (leak.series.values[first] or 0.0)
     unit = max(grown, key=grown.__getitem__, default="")
     return unit if unit and grown[unit] >= _LEAST_SHARE * total else ""

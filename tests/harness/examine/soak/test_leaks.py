@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from harness.examine.soak.judge import judge_leaks
-from harness.examine.soak.leaks import Axis, Leak, filling, find_leaks, timers_behind
+from harness.examine.soak.leaks import Axis, Leak, filled, filling, find_leaks, timers_behind
 from harness.examine.soak.looks import Kind, Look, Phase
 from harness.examine.soak.samples import Sample, Space, UnitUse
 from harness.examine.soak.writers import Writer, writer_of
 from harness.lint.finding import LintFinding
 
-from .hosts import GROUND, MIB, STILL, file, memory, minutes, with_timers
+from .hosts import GROUND, MIB, RUN, STILL, file, memory, minutes, with_timers
 
 LOG = "/run/overlayfs/var/log/x"
 
@@ -177,6 +177,23 @@ def test_what_fills_the_host_before_the_end_ends_the_soak_once_half_is_gone() ->
     leak = filling(looks[:ends], GROUND, 500.0)
     assert leak is not None
     assert "it grows by 5.0 MiB a second: /run is full in" in finding_of(looks[:ends], leak).what
+
+
+def test_what_has_filled_the_host_between_two_looks_is_named() -> None:
+    looks = minutes(file(LOG, lambda at_s: min(380.0, at_s * 60)))[:3]
+    leak = filled(looks, GROUND, RUN)
+
+    assert leak is not None
+    finding = finding_of(looks, leak)
+    assert (finding.path, "/run is full" in finding.what, "agent.service" in finding.what) == ("/var/log/x", True, True)
+    assert filled(minutes(lambda _, __: {})[:3], GROUND, RUN) is None
+
+
+def test_more_and_more_processes_explain_the_memory_of_their_unit() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        return {"use": {**still.use, "forks.service": UnitUse(memory=int((1 + at_s / 10) * MIB), tasks=1 + int(at_s))}}
+
+    assert leaks(minutes(change)) == [(Kind.TASKS, "forks.service")]
 
 
 def test_what_will_not_fill_it_before_the_end_does_not_end_the_soak() -> None:
