@@ -92,6 +92,20 @@ def test_a_file_that_is_rotated_is_none() -> None:
     assert leaks(minutes(file(LOG, lambda at_s: at_s % 120 / 10))) == []
 
 
+def test_of_two_writers_each_is_told_by_the_pages_that_it_touched() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        one, two = int(at_s / 60 * MIB), int(at_s / 6 * MIB)
+        use = {"one.service": UnitUse(files=one), "two.service": UnitUse(files=two)}
+        space = replace(still.space["/run"], used=20 * MIB + one + two)
+        return {
+            "files": {"/run/one": one, "/run/two": two}, "space": {**still.space, "/run": space}, "use": use,
+        }  # fmt: skip
+
+    looks = minutes(change)
+    writers = {leak.series.name: writer_of(leak, looks, GROUND, {}, []).unit for leak in find_leaks(looks, GROUND)}
+    assert writers == {"/run/one": "one.service", "/run/two": "two.service"}
+
+
 def test_many_small_files_are_found_by_their_folder() -> None:
     def change(still: Sample, at_s: float) -> dict[str, object]:
         count = int(at_s / 2)
