@@ -7,6 +7,8 @@ from typing import Any
 from harness.examine.defences import defences
 from harness.examine.facts import read_facts
 from harness.examine.host import read_host
+from harness.examine.soak.ground import read_ground
+from harness.examine.soak.samples import read_sample
 from harness.guest.boot_profile import read_use
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
@@ -41,5 +43,6 @@ def inspections(machine: Any) -> Inspections:
         "defences": lambda: defences(channel),
         "host facts": lambda: read_facts(channel, paths, ["ssh.service"]),
         "host": lambda: read_host(channel),
+        "soak": lambda: read_sample(channel, read_ground(channel)),
         "databases": lambda: formats(machine, paths),
     }

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-import pytest
-
 from harness.examine.soak import soak
-from harness.lint.finding import Findings
+from harness.lint.finding import Findings, LintFinding
 from harness.machine.machine import Machine
 from harness.model.definition import ImageDefinition
 from harness.model.machine_spec import MachineSpec
-from harness.runs.folder import Run
 
 Booting = Callable[..., AbstractContextManager[Machine]]
 MINUTES = 10
-MOST_S_AFTER_IT = 180
-NAMED_WITHIN_S = 60
 _UNIT = "/run/systemd/system"
 _PLANTED = "/run/planted"
 
@@ -32,6 +27,10 @@ class Fault:
     id: str
     path: str
     names: str = ""
+
+    def is_named_by(self, finding: LintFinding) -> bool:
+        is_same = (finding.id, finding.path) == (self.id, self.path)
+        return is_same and any(self.names in text for text in (finding.what, *finding.evidence))
 
 
 def _python(unit: str, code: str) -> str:
@@ -61,7 +60,7 @@ FAULTS = {
         _every("leaks", 15, 'kept.append(bytearray(b"x" * (1 << 18)))'),
         "fills-memory",
         "unit:leaks.service",
-        "MiB a minute",
+        "a minute",
     ),
     "a log in RAM that is opened for each line": Fault(
         _every("logs", 2, 'open("/var/log/site.log", "a").write("x" * (1 << 16))'),
@@ -93,6 +92,15 @@ FAULTS = {
         "systemd-run --quiet --unit=fails sh -c 'sleep 100; exit 3'", "unit-failed", "unit:fails.service"
     ),
     "a demanded unit that ends": Fault("systemd-run --quiet --unit=ends sleep 120", "unit-ended", "unit:ends.service"),
+<<<<<<< HEAD
+=======
+    "a unit that logs all the time": Fault(
+        "systemd-run --quiet --unit=talks sh -c 'while :; do echo I am here; sleep 0.5; done'",
+        "journal-floods",
+        "journal:systemd-journald",
+        "talks.service",
+    ),
+>>>>>>> h-soak
     "a weekly unit that fails": Fault(
         _timer("weekly", "/bin/false"), "timer-breaks", "timer:weekly.timer", "weekly.service"
     ),
@@ -114,12 +122,13 @@ NONE = {
         'open("/var/log/turns", "a").write("x" * (1 << 18)); '
         'os.path.getsize("/var/log/turns") > 5e6 and os.replace("/var/log/turns", "/var/log/turns.1")',
     ),
-    "page cache": "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file; sleep 1; done'",
+    "page cache": "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file >/dev/null; sleep 1; done'",
 }
 WRITER = _every("writes", 0.2, 'file.write(b"x" * (1 << 20))', 'file = open("/var/log/x", "ab", 0)')
 BIG = _python("big", 'import time\nkept = bytearray(b"x" * (1100 << 20))\ntime.sleep(9999)')
 
 
+<<<<<<< HEAD
 @pytest.fixture(scope="module")
 def said() -> list[str]:
     return []
@@ -129,6 +138,10 @@ def _soaked(
     machine: Machine, definition: ImageDefinition, minutes: float = MINUTES
 ) -> tuple[Findings, list[str], float]:
     """The findings, what was said of the progress, and how long it took."""
+=======
+def _soaked(machine: Machine, definition: ImageDefinition, minutes: float = MINUTES) -> tuple[Findings, list[str]]:
+    """The findings, and what was said of the progress."""
+>>>>>>> h-soak
     said, begin_s = list[str](), time.monotonic()
 
     def say(line: str) -> None:
@@ -136,25 +149,19 @@ def _soaked(
         print(f"{time.monotonic() - begin_s:6.1f} s {line}")
 
     found = soak(machine, definition, minutes, say)
+    print(f"{time.monotonic() - begin_s:6.1f} s in all", found.unchecked)
     for one in found.findings:
-        print(one.id, one.path, one.what, one.evidence, one.allowed)
-    print(found.unchecked)
-    return found, said, time.monotonic() - begin_s
+        print(one.id, one.path, one.what, *one.evidence, one.allowed, sep="\n    ")
+    return found, said
 
 
-@pytest.fixture(scope="module")
-def soaked() -> dict[str, Findings]:
-    """What the soak of all faults found, by one test for those that look at it."""
-    return {}
-
-
-def test_a_good_host_stays_fit_within_the_time(booting: Booting, spec: MachineSpec, base: ImageDefinition) -> None:
+def test_a_good_host_stays_fit(booting: Booting, spec: MachineSpec, base: ImageDefinition) -> None:
     with booting(spec) as machine:
-        found, _, took_s = _soaked(machine, base)
+        found, said = _soaked(machine, base)
 
     assert [(one.id, one.path, one.what) for one in found.failing] == []
     assert found.unchecked == ("the rotation of log files: the image has no logrotate(8)",)
-    assert took_s < 60 * MINUTES + MOST_S_AFTER_IT
+    assert any("fired for the first time: fstrim.timer" in line for line in said)
 
 
 def test_each_planted_fault_is_named_and_what_levels_off_is_not(
@@ -163,58 +170,52 @@ def test_each_planted_fault_is_named_and_what_levels_off_is_not(
     with booting(spec) as machine:
         for plant in (*NONE.values(), *(fault.plant for fault in FAULTS.values())):
             machine.check(plant)
-        definition = replace(base, services=(*base.services, "ends.service"))
-        found, _, _ = _soaked(machine, definition)
+        found, _ = _soaked(machine, replace(base, services=(*base.services, "ends.service")))
 
-    missed = {name for name, fault in FAULTS.items() if not any(_is_about(one, fault) for one in found.failing)}
-    assert missed == set()
+    missed = [name for name, fault in FAULTS.items() if not any(fault.is_named_by(one) for one in found.failing)]
     known = {(fault.id, fault.path) for fault in FAULTS.values()}
-    assert [(one.path, one.what) for one in found.failing if (one.id, one.path) not in known] == []
+    assert missed == []
+    assert [(one.id, one.path, one.what) for one in found.failing if (one.id, one.path) not in known] == []
 
 
-def _is_about(finding: object, fault: Fault) -> bool:
-    texts = (finding.what, *finding.evidence)  # type: ignore[attr-defined]
-    is_same = (finding.id, finding.path) == (fault.id, fault.path)  # type: ignore[attr-defined]
-    return is_same and any(fault.names in text for text in texts)
-
-
-def test_a_writer_that_fills_the_ram_is_named_within_a_minute(
+def test_a_writer_that_fills_the_ram_is_named_before_it_has(
     booting: Booting, spec: MachineSpec, base: ImageDefinition
 ) -> None:
     with booting(spec) as machine:
         machine.check(WRITER)
-        found, _, took_s = _soaked(machine, base)
+        found, said = _soaked(machine, base)
 
     (finding,) = found.failing
     assert (finding.id, finding.path) == ("fills-memory", "/var/log/x")
     assert "writes.service" in finding.what
     assert "/run is full in" in finding.what
-    assert took_s < NAMED_WITHIN_S
+    assert len(said) == 1, "nothing else is done with the host"
 
 
-def test_a_big_service_without_protection_is_chosen_by_the_oom_killer(
+def test_a_timer_that_fills_the_ram_is_named(booting: Booting, spec: MachineSpec, base: ImageDefinition) -> None:
+    with booting(spec) as machine:
+        machine.check(_timer("floods", "/bin/sh -c 'cat /dev/zero >/var/flood'"))
+        found, _ = _soaked(machine, base, minutes=1)
+
+    (finding,) = found.failing
+    assert (finding.id, finding.path) == ("timer-breaks", "timer:floods.timer")
+    assert "space:/run: it is full" in finding.what
+
+
+def test_a_big_service_without_protection_is_what_the_oom_killer_chooses(
     booting: Booting, spec: MachineSpec, base: ImageDefinition
 ) -> None:
     with booting(spec) as machine:
         machine.check(BIG)
         machine.wait_until_succeeds("test $(systemctl show -P MemoryCurrent big.service) -gt 1000000000")
-        found, _, _ = _soaked(machine, replace(base, services=(*base.services, "big.service")), minutes=1)
+        found, _ = _soaked(machine, replace(base, services=(*base.services, "big.service")), minutes=1)
 
-    assert ("oom-kills-service", "unit:big.service") in [(one.id, one.path) for one in found.failing]
+    assert [(one.id, one.path) for one in found.failing] == [("oom-kills-service", "unit:big.service")]
 
 
 def test_a_login_that_stops_working_is_found(booting: Booting, spec: MachineSpec, base: ImageDefinition) -> None:
     with booting(spec) as machine:
-        machine.check("systemd-run --quiet --on-active=25 touch /run/nologin; chmod 000 /root/.ssh || true")
-        machine.check("systemctl stop ssh.service ssh.socket || true")
-        found, _, _ = _soaked(machine, replace(base, services=()), minutes=1)
+        machine.check("systemd-run --quiet --on-active=30 systemctl stop ssh.service ssh.socket")
+        found, _ = _soaked(machine, replace(base, services=()), minutes=1)
 
     assert ("use-fails", "use:login") in [(one.id, one.path) for one in found.failing]
-
-
-def test_what_the_check_finds_is_in_the_run(run: Run) -> None:
-    assert run.findings() == ()
-
-
-def _unused() -> Iterator[None]:
-    yield None

@@ -12,7 +12,7 @@ from harness.examine.soak.breaks import find_breaks
 from harness.examine.soak.ground import read_ground
 from harness.examine.soak.journal_rate import judge_rate
 from harness.examine.soak.judge import judge_leaks
-from harness.examine.soak.leaks import find_leaks
+from harness.examine.soak.leaks import Leak, filled, find_leaks
 from harness.examine.soak.looks import Look, Phase
 from harness.examine.soak.pressure import lose_memory
 from harness.examine.soak.watch import Say, Watch
@@ -96,14 +96,21 @@ def _days(watch: Watch, definition: ImageDefinition) -> Iterator[str]:
 
 
 def _judge(watch: Watch, definition: ImageDefinition, stopped: list[str]) -> Iterator[LintFinding]:
-    leaks = [watch.filling] if watch.filling else find_leaks(watch.looks, watch.ground)
+    leaks = _leaks(watch)
     writers = find_writers(watch.channel, leaks, watch.looks, watch.ground)
     yield from judge_leaks(leaks, writers, watch.ground)
-    filled = {f"space:{mount.place}" for leak in leaks if (mount := watch.ground.mount_of(leak.series.name))}
     yield from judge_rate(watch.channel, watch.looks, watch.ground)
-    for finding in find_breaks(watch.looks, watch.ground, definition, stopped):
-        if finding.path not in filled:
-            yield finding
+    is_explained = watch.is_over and bool(leaks)  # then what the last look shows is a consequence
+    yield from find_breaks(watch.looks[:-1] if is_explained else watch.looks, watch.ground, definition, stopped)
+
+
+def _leaks(watch: Watch) -> list[Leak]:
+    """What ended the watch, or all that grows. What is full after a step of the days is a matter of timers."""
+    if watch.filling:
+        return [watch.filling]
+    if watch.full and watch.looks[-1].phase is not Phase.DAYS:
+        return [leak for mount in watch.full if (leak := filled(watch.looks, watch.ground, mount))]
+    return find_leaks(watch.looks, watch.ground)
 
 
 def _press(machine: Machine, definition: ImageDefinition, say: Say, unchecked: list[str]) -> Iterator[LintFinding]:

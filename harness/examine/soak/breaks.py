@@ -134,25 +134,24 @@ def _of(unit: str, errors: Sequence[Entry]) -> list[str]:
 
 
 def _finding(one: Break, looks: Sequence[Look]) -> LintFinding:
-    """In the days, a finding of the timer that started the unit or, if it is another's, that fired first then."""
-    look = looks[one.number]
-    if look.phase is Phase.DAYS and (timers := suspects(one.unit, looks, one.number)):
-        timer, *others = timers
-        what = f"day {int(look.number)}: {one.about}: {one.what}"
-        also = f"timers that fired then: {', '.join(timers)}" if others else ""
-        return fails("timer-breaks", f"timer:{timer}", what, *one.lines, also)
-    when = f"day {int(look.number)}" if look.phase is Phase.DAYS else f"{look.phase}"
-    if look.phase is Phase.USED:
-        when = f"{look.phase}, round {int(look.number)}"
-    return fails(one.id, common_name(one.about), f"{when}: {one.what}", *one.lines)
+    """In the days, a finding of the timer that did it, if one can be named."""
+    look, number = looks[one.number], int(looks[one.number].number)
+    when = {Phase.ALONE: "left alone", Phase.USED: f"in use, round {number}", Phase.DAYS: f"day {number}"}[look.phase]
+    if look.phase is not Phase.DAYS:
+        return fails(one.id, common_name(one.about), f"{when}: {one.what}", *one.lines)
+    timers = list(dict.fromkeys(fired(looks[one.number - 1], look)))
+    also = f"timers that fired then: {', '.join(timers)}" if timers else ""
+    if guilty := suspects(one.unit, looks, one.number):
+        return fails("timer-breaks", f"timer:{guilty[0]}", f"{when}: {one.about}: {one.what}", *one.lines, also)
+    return fails(one.id, common_name(one.about), f"{when}: {one.what}", *one.lines, also)
 
 
 def suspects(unit: str, looks: Sequence[Look], number: int) -> list[str]:
-    """The timers that may have broken ``unit`` before that look, the likeliest first: those that start it, else those
-    that fired for the first time, else all that fired."""
+    """The timers that broke ``unit`` before that look: those that start it, else those that fired for the first time.
+    One that fired before did no harm then, and is no suspect."""
     steps = [fired(before, after) for before, after in pairwise(looks[: number + 1])]
-    now = list(dict.fromkeys(steps[-1]))
-    if own := [timer for timer in now if looks[number].sample.timers[timer].unit == unit]:
+    now, timers = dict.fromkeys(steps[-1]), looks[number].sample.timers
+    if own := [timer for timer in now if timer in timers and timers[timer].unit == unit]:
         return own
     earlier = {timer for step in steps[:-1] for timer in step}
-    return [timer for timer in now if timer not in earlier] or now
+    return [timer for timer in now if timer not in earlier]

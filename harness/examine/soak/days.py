@@ -27,15 +27,15 @@ _LEAST_STEP, _MOST_STEP = 0.25, 1.0
 """In days."""
 _SETTLES_S = 20.0
 _LATE_S = 60.0
-"""How much longer than planned the days may take on a host that is slow for a while."""
+"""How much longer than planned the days may take, on the reference machine."""
 
 
 def live_through(watch: Watch, until: Deadline, may_wait: Collection[str]) -> str:
     """Take the host through `DAYS`, with a look after each step. Returns why some are missing; empty if none is."""
     channel = watch.channel
-    day, cost_s, first = 0.0, 2 * watch.cost_s + 1.0, watch.looks[-1]
+    day, cost_s, first, late = 0.0, 2 * watch.cost_s + 1.0, watch.looks[-1], Deadline(_LATE_S)
     while day < DAYS and not watch.is_over:
-        if until.passed_s > until.length_s + _LATE_S:
+        if until.passed_s > until.length_s + late.length_s:
             return f"only {day:.0f} of {DAYS} days were gone through within the time: the host is slow"
         step = Deadline(0)
         before, day = day, min(float(DAYS), day + step_days(DAYS - day, until.left_s, cost_s))
@@ -56,15 +56,20 @@ def step_days(days_left: float, left_s: float, cost_s: float) -> float:
 
 def due_by_hand(sample: Sample) -> list[tuple[str, str]]:
     """The active timers that count from the boot, each with its unit: pure."""
-    active = [name for name, state in sample.units.items() if state.active == "active"]
-    return [(name, timer.unit) for name, timer in sample.timers.items() if timer.is_monotonic and name in active]
+    active = {name for name, state in sample.units.items() if state.active == "active"}
+    masked = {name for name, state in sample.units.items() if state.load != "loaded"}
+    return [
+        (name, timer.unit)
+        for name, timer in sample.timers.items()
+        if timer.is_monotonic and name in active and timer.unit not in masked
+    ]
 
 
 def set_ahead(channel: Channel, ahead_s: int, units: Sequence[str]) -> None:
-    """Set the clock ahead, and start ``units``; `GuestCommandFailed` if the host refuses its clock."""
+    """Set the clock ahead, and start ``units``; `GuestCommandFailed` if the host refuses one."""
     channel.run(f"date -s @$(($(date +%s) + {ahead_s}))").checked()
     if units:
-        channel.run(f"sleep 0.5; systemctl start --no-block -- {shlex.join(units)}")
+        channel.run(f"sleep 0.5; systemctl start --no-block -- {shlex.join(units)}").checked()
 
 
 def waits_for(channel: Channel, may_wait: Collection[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.examine import storage
@@ -59,8 +59,12 @@ class Ground:
 def read_ground(channel: Channel) -> Ground:
     """Ask a ready host; `ImageError` if it does not answer as expected. Two round trips."""
     answers = ask(channel, PROBES)
+    return parse(answers, _seen_upper(channel, storage.parse_mounts(answers)))
+
+
+def parse(answers: Mapping[str, str], upper: str) -> Ground:
+    """Pure; `ImageError` for an answer that is not as expected."""
     mounts = storage.parse_mounts(answers)
-    upper = _seen_upper(channel, mounts)
     return Ground(
         began_s=read(answers, _DATE, int),
         mounts=tuple(mount for mount in writable(mounts) if not upper or mount.kind != "overlay"),

@@ -68,11 +68,10 @@ def _path(leak: Leak, ground: Ground) -> str:
 
 def rate_text(leak: Leak) -> str:
     """ "it grows by 1.0 MiB a minute"."""
-    verb = "has more and more" if leak.series.kind in _COUNTED else "it grows by"
     if leak.axis is not Axis.TIME:
-        return f"{verb} {amount(leak, leak.growth.rate)} a {_PER[leak.axis]}"
+        return f"it grows by {amount(leak, leak.growth.rate)} a {_PER[leak.axis]}"
     name, length_s = _unit_of_time(leak)
-    return f"it grows by {amount(leak, leak.growth.rate * length_s)} a {name}"
+    return f"it grows by {amount(leak, leak.growth.rate * length_s)} {'an' if name == 'hour' else 'a'} {name}"
 
 
 def _per(leak: Leak) -> str:
@@ -81,7 +80,7 @@ def _per(leak: Leak) -> str:
 
 def _unit_of_time(leak: Leak) -> tuple[str, float]:
     """The shortest in which it grows by something that can be read."""
-    least = 1.0 if leak.series.kind in _COUNTED else float(1 << 20)
+    least = 1.0 if leak.series.kind in _COUNTED else float(100 << 10)
     for name, length_s in _UNITS_OF_TIME:
         if leak.growth.rate * length_s >= least:
             return name, length_s
@@ -108,6 +107,8 @@ def _end_text(leak: Leak, ground: Ground) -> str:
 
 def after_text(leak: Leak) -> str:
     """ "in 26 hours", "after 300 rounds of use"."""
+    if leak.full_after < 1:
+        return "now"
     if leak.axis is Axis.ROUNDS:
         return f"after {leak.full_after:,.0f} rounds of use"
     left_s = leak.full_after * (DAY_S if leak.axis is Axis.DAYS else 1.0)

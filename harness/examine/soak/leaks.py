@@ -10,16 +10,18 @@ from itertools import pairwise
 from harness.examine.soak.ground import Ground, is_in_ram
 from harness.examine.soak.growth import Growth, Point, floor_of, growth
 from harness.examine.soak.looks import Kind, Look, Phase, Series, all_series, fired
+from harness.examine.soak.samples import UnitUse
+from harness.examine.storage import Mount
 
 DAY_S = 86400.0
 _MOST_DESCRIPTORS, _MOST_TASKS = 1024, 2048
-"""LimitNOFILE of systemd by default, and about what TasksMax is by default on a host with 2 GiB."""
+"""LimitNOFILE of systemd by default, and about what TasksMax is by default on a host with 2 GiB: for units without."""
 _HORIZON_S, _HORIZON_ROUNDS, _HORIZON_DAYS = 30 * DAY_S, 10_000, 365
 """What is full only later than that is not a finding: a rate that was measured for minutes says nothing about years."""
 _PARTS_OF_DAYS = 4
 """A week and more, so that what happens weekly is in each part."""
 _FIRST_CAUSES = (
-    Kind.FILE, Kind.MEMORY, Kind.DESCRIPTORS, Kind.TASKS, Kind.FOLDER, Kind.SPACE, Kind.INODES, Kind.KERNEL,
+    Kind.FILE, Kind.DESCRIPTORS, Kind.TASKS, Kind.MEMORY, Kind.FOLDER, Kind.SPACE, Kind.INODES, Kind.KERNEL,
 )  # fmt: skip
 _SAME = 0.5
 """One thing explains another if it grows by half as much or more."""
@@ -126,11 +128,14 @@ def _pace(series: Series, looks: Sequence[Look], phase: Phase) -> float:
 def room_for(series: Series, look: Look, ground: Ground) -> float:
     """What is left for a thing to grow."""
     sample, available = look.sample, float(look.sample.memory["MemAvailable"])
+    use = sample.use.get(series.name, UnitUse())
     match series.kind:
         case Kind.DESCRIPTORS:
             return _MOST_DESCRIPTORS - series.last
         case Kind.TASKS:
-            return _MOST_TASKS - series.last
+            return (use.tasks_limit or _MOST_TASKS) - series.last
+        case Kind.MEMORY if use.memory_limit:
+            return min(available, use.memory_limit - series.last)
         case Kind.INODES:
             space = sample.space[series.name]
             return float(space.inodes - space.used_inodes)
@@ -148,16 +153,7 @@ def room_for(series: Series, look: Look, ground: Ground) -> float:
 def _causes(leaks: Sequence[Leak], ground: Ground) -> Iterator[Leak]:
     """Files, then folders that no file explains, and so on. Of folders in each other the innermost."""
     kept = list[Leak]()
-    for kind in (
-        Kind.FILE,
-        Kind.MEMORY,
-        Kind.DESCRIPTORS,
-        Kind.TASKS,
-        Kind.FOLDER,
-        Kind.SPACE,
-        Kind.INODES,
-        Kind.KERNEL,
-    ):
+    for kind in _FIRST_CAUSES:
         own = sorted((leak for leak in leaks if leak.series.kind is kind), key=lambda one: -len(one.series.name))
         for leak in own:
             if not any(_explains(cause, leak, ground) for cause in kept):
@@ -171,6 +167,8 @@ def _explains(cause: Leak, leak: Leak, ground: Ground) -> bool:
         return False
     if other.kind is Kind.INODES:
         return one.kind in (Kind.FOLDER, Kind.SPACE)
+    if one.kind is Kind.TASKS and other.kind is Kind.MEMORY:
+        return one.name == other.name and cause.full_after <= leak.full_after
     if cause.growth.rate < _SAME * leak.growth.rate:
         return False
     match other.kind:
@@ -202,9 +200,21 @@ def filling(looks: Sequence[Look], ground: Ground, left_s: float) -> Leak | None
     return None
 
 
-def _steady(
-    series: Series, points: Sequence[tuple[float, float]], looks: Sequence[Look], ground: Ground
-) -> Leak | None:
+def filled(looks: Sequence[Look], ground: Ground, full: Mount) -> Leak | None:
+    """The file that has filled a file system, with its rate in the last looks; None if no file is seen."""
+    series = [one for one in all_series(looks, ground) if one.kind is Kind.FILE and ground.mount_of(one.name) == full]
+    if not series:
+        return None
+    largest = max(series, key=lambda one: one.last - (one.values[0] or 0.0))
+    points = largest.points([look.sample.at_s for look in looks])
+    rises = [(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points) if after[1] > before[1]]
+    taken, took_s = sum(rise for rise, _ in rises), sum(length_s for _, length_s in rises)
+    rates = [rise / length_s for rise, length_s in rises]
+    whole = Growth(rate=taken / took_s, low=min(rates), high=max(rates), total=taken)
+    return Leak(series=largest, axis=Axis.TIME, growth=whole, room=room_for(largest, looks[-1], ground))
+
+
+def _steady(series: Series, points: Sequence[Point], looks: Sequence[Look], ground: Ground) -> Leak | None:
     """Of the last points, each of which is above the one before."""
     last = points[-_FAST_POINTS:]
     if len(last) < _FAST_POINTS or any(later[1] <= before[1] for before, later in pairwise(last)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.core.deadline import Deadline, poll
 from harness.examine.processes import unit_of
@@ -24,7 +24,7 @@ systemd-run --quiet --unit={HOG} -p OOMScoreAdjust=0 -p RuntimeMaxSec={_TAKES_S}
 """
 """dd(1) reads one block, the largest that the kernel promises without looking at what is free (overcommit_memory 0)."""
 _STATE = Probe("the process that takes all memory", f"systemctl show -p ActiveState -p Result -- {HOG}")
-_RESULTS = "results of units"
+_RUNS = ("active", "activating", "reloading")
 _KILLED = re.compile(r"oom-kill:.*\btask_memcg=(?P<group>[^,]*),task=(?P<task>.*),pid=(?P<pid>\d+)")
 """Linux ≥ 5.0, mm/oom_kill.c: dump_oom_summary."""
 _LIMIT_S = 120.0
@@ -32,26 +32,31 @@ _LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
-    """What the OOM killer chose: ``victims`` are units, each with the kernel's line; ``states`` are "ActiveState
-    Result" of the units of the definition afterwards."""
+    """What the OOM killer chose: ``victims`` are units, each with the kernel's line; ``ended`` are units of the
+    definition that were active before and are not afterwards, with what they are."""
 
     victims: tuple[tuple[str, str], ...] = ()
-    states: Mapping[str, str] | None = None
+    ended: Mapping[str, str] = field(default_factory=dict)
 
 
 def lose_memory(channel: Channel, definition: ImageDefinition) -> Pressure:
     """Take all memory of a host once; the console shows it. `ImageError` if the host does not answer afterwards."""
-    cursor = read(ask(channel, [END_OF_JOURNAL]), END_OF_JOURNAL, cursor_of)
+    units = Probe("states of units", f"systemctl show -p Id -p ActiveState -- {' '.join(_demanded(definition))}")
+    before = ask(channel, [END_OF_JOURNAL, units])
+    cursor = read(before, END_OF_JOURNAL, cursor_of)
     channel.run(_START, Deadline(_LIMIT_S)).checked()
     poll(lambda: _has_ended(channel), Deadline(2 * _TAKES_S, scaled=False), every_s=1.0)
     kernel = Probe("messages of the kernel", f"echo look\njournalctl -k -q --no-pager --after-cursor='{cursor}' -o cat")
-    units = [*definition.services, *definition.sockets]
-    shown = Probe(_RESULTS, f"systemctl show -p Id -p ActiveState -p Result -- {' '.join(units)}" if units else "echo")
-    answers = ask(channel, [kernel, *([shown] if units else [])], Deadline(_LIMIT_S))
+    answers = ask(channel, [kernel, units], Deadline(_LIMIT_S))
+    was, now = (read(one, units, lambda text: dict(_states(text))) for one in (before, answers))
     return Pressure(
         victims=tuple(read(answers, kernel, lambda text: list(victims(lines_of(text))))),
-        states=read(answers, shown, lambda text: dict(_states(text))) if units else {},
+        ended={unit: now[unit] for unit, state in was.items() if state == "active" and now[unit] not in _RUNS},
     )
+
+
+def _demanded(definition: ImageDefinition) -> Sequence[str]:
+    return (*definition.services, *definition.sockets) or ("-.mount",)
 
 
 def _has_ended(channel: Channel) -> bool:
@@ -68,7 +73,7 @@ def victims(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _states(text: str) -> Iterator[tuple[str, str]]:
     for block in text.split("\n\n"):
         row = dict(line.split("=", 1) for line in block.splitlines())
-        yield row["Id"], f"{row['ActiveState']} {row['Result']}"
+        yield row["Id"], row["ActiveState"]
 
 
 def judge(pressure: Pressure, definition: ImageDefinition) -> Iterator[LintFinding]:
@@ -85,10 +90,10 @@ def judge(pressure: Pressure, definition: ImageDefinition) -> Iterator[LintFindi
         elif unit != HOG:
             what = "the OOM killer chose it, not the process that took all memory"
             yield warns("oom-kills-service", f"unit:{unit or 'none'}", what, line)
-    for unit, state in (pressure.states or {}).items():
-        if unit not in taken and state.split()[0] not in ("active", "activating", "reloading"):
-            what = f"it did not survive that another process took all memory: it is {state.split()[0]}"
-            yield fails("oom-kills-service", f"unit:{unit}", what, f"Result={state.split()[1]}")
+    for unit, state in pressure.ended.items():
+        if unit not in taken:
+            what = f"it did not survive that another process took all memory: it is {state}"
+            yield fails("oom-kills-service", f"unit:{unit}", what)
 
 
 def unchecked(pressure: Pressure) -> Iterator[str]:

@@ -24,7 +24,7 @@ _TAINTED = Probe("taints", "cat /proc/sys/kernel/tainted")
 _MEMORY_OF_GROUPS = Probe(
     "memory of control groups",
     some(
-        "grep -raHE --include=memory.stat --include=pids.current "
+        "grep -raHE --include=memory.stat --include=memory.max --include=pids.current --include=pids.max "
         "'^(anon|file|kernel|shmem|slab_reclaimable) |^[0-9]+$' /sys/fs/cgroup"
     ),
 )
@@ -53,6 +53,8 @@ _ERRORS = range(4)
 """The priorities of err and worse."""
 _MOST_BYTES = 8 << 20
 _LIMIT_S = 60.0
+_FIRST_FILE = "/proc/uptime"
+"""It shows that find(1) could look: there may be no other file."""
 _BLOCK = 512
 _JOURNAL = re.compile(r"/log/journal/[0-9a-f]+/")
 _RUN_NUMBER = re.compile(r"(?<=-)([a-z]?\d+(-i\d+)?)(?=\.)")
@@ -65,12 +67,14 @@ GONE = "units that are gone"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitUse:
     """What a unit takes, in bytes: ``memory`` that only it can give back, ``files`` in RAM and ``cache`` of files on
-    disks, which it was the first to touch; and how many ``tasks`` it has."""
+    disks, which it was the first to touch; and how many ``tasks`` it has. The limits are 0 if it has none."""
 
     memory: int = 0
     files: int = 0
     cache: int = 0
     tasks: int = 0
+    memory_limit: int = 0
+    tasks_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ class UnitState:
 
     active: str = "active"
     sub: str = "running"
+    load: str = "loaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +156,8 @@ def _of_mounts(ground: Ground, since_s: int) -> list[Probe]:
     """The hidden files of an overlay would have to be searched in the whole image."""
     places = [mount.place for mount in ground.mounts]
     searched = [mount.place for mount in ground.mounts if mount.kind != "overlay"]
-    find = f"find {shlex.join(searched)} -xdev -ignore_readdir_race -type f"
-    which = f"\\( -newerct @{since_s} -o -path '*/log/journal/*' \\)"
+    find = f"find {_FIRST_FILE} {shlex.join(searched)} -xdev -ignore_readdir_race -type f"
+    which = f"\\( -newerct @{since_s} -o -path '*/log/journal/*' -o -path {_FIRST_FILE} \\)"
     return [
         Probe(_SPACE, f"stat -f -c '%S %b %f %c %d %n' {shlex.join(places)}"),
         Probe(_FILES, some(f"{find} {which} -printf '%b %p\\n'") if searched else "echo look"),
@@ -201,8 +206,8 @@ def _is_end(message: Mapping[str, object]) -> bool:
 
 
 def _unit(line: str) -> tuple[str, UnitState]:
-    name, _, active, sub = line.split()[:4]
-    return name, UnitState(active=active, sub=sub)
+    name, load, active, sub = line.split()[:4]
+    return name, UnitState(active=active, sub=sub, load=load)
 
 
 def _timers(lines: Sequence[str]) -> Iterator[tuple[str, Timer]]:
@@ -252,12 +257,13 @@ def _one(row: Mapping[str, int]) -> UnitUse:
         files=row.get("shmem", 0),
         cache=max(0, row.get("file", 0) - row.get("shmem", 0)),
         tasks=row.get("pids.current", 0),
+        memory_limit=row.get("memory.max", 0),
+        tasks_limit=row.get("pids.max", 0),
     )
 
 
 def _add(one: UnitUse, two: UnitUse) -> UnitUse:
-    names = ("memory", "files", "cache", "tasks")
-    return UnitUse(**{name: getattr(one, name) + getattr(two, name) for name in names})
+    return UnitUse(**{name: getattr(one, name) + getattr(two, name) for name in UnitUse.__slots__})
 
 
 def common_name(unit: str) -> str:
@@ -282,7 +288,9 @@ def _space(text: str) -> Iterator[tuple[str, Space]]:
 
 def _files(lines: list[str]) -> Iterator[tuple[str, int]]:
     """A line that does not begin as the others goes on with the name of a file, and is left out."""
-    for line in lines:
+    if not lines or not lines[0].endswith(_FIRST_FILE):
+        raise ValueError(f"nothing about {_FIRST_FILE}")
+    for line in lines[1:]:
         blocks, _, path = line.partition(" ")
         if blocks.isdecimal() and path.startswith("/"):
             yield path, int(blocks) * _BLOCK

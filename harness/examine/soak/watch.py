@@ -11,6 +11,7 @@ from harness.examine.soak.ground import Ground
 from harness.examine.soak.leaks import Leak, filling
 from harness.examine.soak.looks import Look, Phase
 from harness.examine.soak.samples import read_sample
+from harness.examine.storage import Mount
 from harness.guest.channel import Channel
 
 Say = Callable[[str], None]
@@ -32,9 +33,14 @@ class Watch:
         self._looks: list[Look] = []
 
     @property
+    def full(self) -> list[Mount]:
+        """The file systems that were filled since the first look."""
+        samples = [look.sample for look in self._looks]
+        return list(full_mounts(samples[0], samples[-1], self.ground)) if samples else []
+
+    @property
     def is_over(self) -> bool:
-        is_full = any(full_mounts(self._looks[0].sample, self._looks[-1].sample, self.ground)) if self._looks else False
-        return is_full or self.filling is not None
+        return self.filling is not None or bool(self.full)
 
     @property
     def looks(self) -> Sequence[Look]:

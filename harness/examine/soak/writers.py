@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,16 +100,17 @@ def _belongs(path: str, series: Series, ground: Ground) -> bool:
 
 
 def _touching(leak: Leak, looks: Sequence[Look], ground: Ground) -> str:
-    """The unit whose pages of files grew most, if that is half of the growth or more."""
+    """The unit whose pages of files grew by as much, within a factor of two."""
     mount = ground.mount_of(f"{leak.series.name.rstrip('/')}/")
     name = "files" if mount is None or is_in_ram(mount) else "cache"
     first = next((number for number, value in enumerate(leak.series.values) if value is not None), 0)
-    before, after = looks[first].sample.use, looks[-1].sample.use
-    grown = {
-        unit: getattr(use, name) - (getattr(before[unit], name) if unit in before else 0)
-        for unit, use in after.items()
-        if unit not in (GONE, SHELL_UNIT)
-    }
+    before, grown = looks[first].sample.use, dict[str, float]()
+    for look in looks[first:]:  # it may have ended meanwhile
+        for unit, use in look.sample.use.items():
+            taken = getattr(use, name) - (getattr(before[unit], name) if unit in before else 0)
+            if unit not in (GONE, SHELL_UNIT):
+                grown[unit] = max(grown.get(unit, 0.0), taken)
     total = leak.series.last - (leak.series.values[first] or 0.0)
-    unit = max(grown, key=grown.__getitem__, default="")
-    return unit if unit and grown[unit] >= _LEAST_SHARE * total else ""
+    shares = {unit: taken / total for unit, taken in grown.items() if taken > 0}
+    unit = min(shares, key=lambda one: abs(math.log(shares[one])), default="")
+    return unit if unit and _LEAST_SHARE <= shares[unit] <= 1 / _LEAST_SHARE else ""

@@ -91,6 +91,15 @@ def test_what_breaks_when_no_timer_fired_is_none_of_a_timer(definition: ImageDef
     assert finding.what.startswith("day ")
 
 
+def test_a_timer_that_has_fired_before_is_no_suspect_but_it_is_named(definition: ImageDefinition) -> None:
+    looks = [look for look in looks_with(unit("a.service", FAILED), on_day(10)) if look.sample.timers]
+    (finding,) = found(looks, definition)
+
+    assert (finding.id, finding.path) == ("unit-failed", "unit:a.service")
+    assert finding.what.startswith("day 10: it failed")
+    assert "timers that fired then: nightly.timer" in finding.evidence
+
+
 def test_a_unit_that_was_started_again_is_found(definition: ImageDefinition) -> None:
     looks = looks_with(lambda sample: replace(sample, restarts={"ssh.service": 1}), lambda look: look.sample.at_s > 130)
     (finding,) = found(looks, definition)

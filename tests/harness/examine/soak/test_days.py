@@ -49,8 +49,13 @@ def test_timers_that_count_from_the_boot_are_started_by_hand() -> None:
         "clean.timer": Timer(unit="clean.service", is_monotonic=True),
         "weekly.timer": Timer(unit="weekly.service"),
         "off.timer": Timer(unit="off.service", is_monotonic=True),
+        "masked.timer": Timer(unit="masked.service", is_monotonic=True),
     }
-    units = {"clean.timer": UnitState(), "weekly.timer": UnitState(), "off.timer": UnitState(active="inactive")}
+    units = {
+        **dict.fromkeys(["clean.timer", "weekly.timer", "masked.timer"], UnitState()),
+        "off.timer": UnitState(active="inactive"),
+        "masked.service": UnitState(active="inactive", load="masked"),
+    }
 
     assert due_by_hand(replace(STILL, units=units, timers=timers)) == [("clean.timer", "clean.service")]
 

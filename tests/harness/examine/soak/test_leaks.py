@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from harness.examine.soak.judge import judge_leaks
-from harness.examine.soak.leaks import Axis, Leak, filling, find_leaks, timers_behind
+from harness.examine.soak.leaks import Axis, Leak, filled, filling, find_leaks, timers_behind
 from harness.examine.soak.looks import Kind, Look, Phase
 from harness.examine.soak.samples import Sample, Space, UnitUse
 from harness.examine.soak.writers import Writer, writer_of
 from harness.lint.finding import LintFinding
 
-from .hosts import GROUND, MIB, STILL, file, memory, minutes, with_timers
+from .hosts import GROUND, MIB, RUN, STILL, file, memory, minutes, with_timers
 
 LOG = "/run/overlayfs/var/log/x"
 
@@ -58,6 +58,14 @@ def test_a_cache_that_levels_off_is_none(size: Callable[[float], float]) -> None
     assert leaks(minutes(memory("cache.service", size))) == []
 
 
+def test_a_unit_with_a_limit_is_full_at_its_limit() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        used = UnitUse(memory=int((20 + at_s / 60) * MIB), memory_limit=90 * MIB)
+        return {"use": {**still.use, "agent.service": used}}
+
+    assert "memory is full in 60 minutes" in finding_of(minutes(change)).what
+
+
 def test_what_is_full_only_after_months_is_none() -> None:
     assert leaks(minutes(memory("slow.service", lambda at_s: 30 + at_s / 60 / 60))) == []
 
@@ -82,6 +90,20 @@ def test_a_file_explains_its_folder_and_file_system_and_is_called_as_programs_ca
 
 def test_a_file_that_is_rotated_is_none() -> None:
     assert leaks(minutes(file(LOG, lambda at_s: at_s % 120 / 10))) == []
+
+
+def test_of_two_writers_each_is_told_by_the_pages_that_it_touched() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        one, two = int(at_s / 60 * MIB), int(at_s / 6 * MIB)
+        use = {"one.service": UnitUse(files=one), "two.service": UnitUse(files=two)}
+        space = replace(still.space["/run"], used=20 * MIB + one + two)
+        return {
+            "files": {"/run/one": one, "/run/two": two}, "space": {**still.space, "/run": space}, "use": use,
+        }  # fmt: skip
+
+    looks = minutes(change)
+    writers = {leak.series.name: writer_of(leak, looks, GROUND, {}, []).unit for leak in find_leaks(looks, GROUND)}
+    assert writers == {"/run/one": "one.service", "/run/two": "two.service"}
 
 
 def test_many_small_files_are_found_by_their_folder() -> None:
@@ -169,6 +191,23 @@ def test_what_fills_the_host_before_the_end_ends_the_soak_once_half_is_gone() ->
     leak = filling(looks[:ends], GROUND, 500.0)
     assert leak is not None
     assert "it grows by 5.0 MiB a second: /run is full in" in finding_of(looks[:ends], leak).what
+
+
+def test_what_has_filled_the_host_between_two_looks_is_named() -> None:
+    looks = minutes(file(LOG, lambda at_s: min(380.0, at_s * 60)))[:3]
+    leak = filled(looks, GROUND, RUN)
+
+    assert leak is not None
+    finding = finding_of(looks, leak)
+    assert (finding.path, "/run is full" in finding.what, "agent.service" in finding.what) == ("/var/log/x", True, True)
+    assert filled(minutes(lambda _, __: {})[:3], GROUND, RUN) is None
+
+
+def test_more_and_more_processes_explain_the_memory_of_their_unit() -> None:
+    def change(still: Sample, at_s: float) -> dict[str, object]:
+        return {"use": {**still.use, "forks.service": UnitUse(memory=int((1 + at_s / 10) * MIB), tasks=1 + int(at_s))}}
+
+    assert leaks(minutes(change)) == [(Kind.TASKS, "forks.service")]
 
 
 def test_what_will_not_fill_it_before_the_end_does_not_end_the_soak() -> None:

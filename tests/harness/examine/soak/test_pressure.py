@@ -51,8 +51,7 @@ def test_another_victim_is_a_warning(definition: ImageDefinition) -> None:
 
 
 def test_a_service_that_ends_for_another_reason_is_found(definition: ImageDefinition) -> None:
-    states = {"ssh.service": "failed signal", "libvirtd.socket": "active success"}
-    (finding,) = judge(Pressure(victims=((HOG, LINE),), states=states), definition)
+    (finding,) = judge(Pressure(victims=((HOG, LINE),), ended={"ssh.service": "failed"}), definition)
 
     assert (finding.id, finding.path) == ("oom-kills-service", "unit:ssh.service")
 
