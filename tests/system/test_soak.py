@@ -92,15 +92,12 @@ FAULTS = {
         "systemd-run --quiet --unit=fails sh -c 'sleep 100; exit 3'", "unit-failed", "unit:fails.service"
     ),
     "a demanded unit that ends": Fault("systemd-run --quiet --unit=ends sleep 120", "unit-ended", "unit:ends.service"),
-<<<<<<< HEAD
-=======
     "a unit that logs all the time": Fault(
         "systemd-run --quiet --unit=talks sh -c 'while :; do echo I am here; sleep 0.5; done'",
         "journal-floods",
         "journal:systemd-journald",
         "talks.service",
     ),
->>>>>>> h-soak
     "a weekly unit that fails": Fault(
         _timer("weekly", "/bin/false"), "timer-breaks", "timer:weekly.timer", "weekly.service"
     ),
@@ -122,26 +119,16 @@ NONE = {
         'open("/var/log/turns", "a").write("x" * (1 << 18)); '
         'os.path.getsize("/var/log/turns") > 5e6 and os.replace("/var/log/turns", "/var/log/turns.1")',
     ),
-    "page cache": "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file >/dev/null; sleep 1; done'",
+    "page cache": (
+        "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file >/dev/null; sleep 1; done'"
+    ),
 }
 WRITER = _every("writes", 0.2, 'file.write(b"x" * (1 << 20))', 'file = open("/var/log/x", "ab", 0)')
 BIG = _python("big", 'import time\nkept = bytearray(b"x" * (1100 << 20))\ntime.sleep(9999)')
 
 
-<<<<<<< HEAD
-@pytest.fixture(scope="module")
-def said() -> list[str]:
-    return []
-
-
-def _soaked(
-    machine: Machine, definition: ImageDefinition, minutes: float = MINUTES
-) -> tuple[Findings, list[str], float]:
-    """The findings, what was said of the progress, and how long it took."""
-=======
 def _soaked(machine: Machine, definition: ImageDefinition, minutes: float = MINUTES) -> tuple[Findings, list[str]]:
     """The findings, and what was said of the progress."""
->>>>>>> h-soak
     said, begin_s = list[str](), time.monotonic()
 
     def say(line: str) -> None:
