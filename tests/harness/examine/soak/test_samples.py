@@ -153,8 +153,9 @@ def test_units_that_come_and_go_share_a_name(unit: str, name: str) -> None:
 
 
 def mount(place: str, kind: str = "tmpfs", **known: str) -> Mount:
-    given = {"source": "tmpfs", "device": place, **known}
-    return Mount(place=place, kind=kind, options=("rw",), **given)
+    source, device, root = (known.get(name, default) for name, default in
+                            (("source", "tmpfs"), ("device", place), ("root", "/")))  # fmt: skip
+    return Mount(place=place, kind=kind, options=("rw",), source=source, device=device, root=root)
 
 
 def test_file_systems_that_can_fill_are_watched_once() -> None:
