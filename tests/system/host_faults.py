@@ -272,5 +272,9 @@ DEMANDED = {
     "a journal on the disk": Fault("", "journal-not-kept", "/var/log/journal"),
 }
 """What is found because of `demanding`."""
-CONSEQUENCES = (("interface-name-unstable", "interface:OTHER"), ("setting-not-in-force", "/tmp"))
+CONSEQUENCES = (
+    ("interface-name-unstable", "interface:OTHER"),
+    ("setting-not-in-force", "/tmp"),
+    ("setting-not-in-force", "sysctl:net.ipv4.ping_group_range"),
+)
 """What is found because of `FAULTS` besides what each says: by id and place."""
