@@ -120,8 +120,8 @@ def test_a_reference_to_what_is_still_there_does_not_count(
 
 def test_the_names_of_a_host_are_those_that_it_could_lose() -> None:
     facts = HostFacts(
-        interfaces={CARD: "enp0s3, enp0s3d1"}, disks={"by-id/x": "sda", "by-label/y": "sda", "p": "sda"}, sysctl={"a.b": "1"},
-        mounts={"/data": "ext4"}, timers={"own.timer": ""}, machine_types={"q35": ""},
+        interfaces={CARD: "enp0s3, enp0s3d1"}, disks={"by-id/x": "sda", "by-label/y": "sda", "p": "sda"},
+        sysctl={"a.b": "1"}, mounts={"/data": "ext4"}, timers={"own.timer": ""}, machine_types={"q35": ""},
     )  # fmt: skip
 
     assert names_of_host(facts) == {
