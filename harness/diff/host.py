@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.diff.references import References
 from harness.diff.value import DiffEntry, Section, Weight, entry, section
 from harness.model.defences import loss
-from harness.model.host_facts import HostFacts
+from harness.model.host_facts import HostFacts, names_of_link
 
 Judge = Callable[[str, str | None, str | None], Weight]
 """The weight of an entry by its name, its old and its new value; None means missing."""
@@ -27,6 +27,7 @@ _NO_LOGIN = re.compile(r".*/(nologin|false|sync|halt|shutdown)")
 _PRIVILEGED = frozenset(
     {"root", "sudo", "wheel", "adm", "disk", "shadow", "docker", "lxd", "libvirt", "kvm", "systemd-journal"}
 )
+_BY_MEMORY = ("default TasksMax", "default LimitNPROC")
 _SERVICE_LIMIT = re.compile(r"\d+")
 _OTHER_CPUS = "the runs of OLD and NEW were on other CPUs: {} and {}"
 
@@ -84,8 +85,10 @@ def _sysctl(what: str, old: str | None, new: str | None) -> Weight:
     return Weight.MINOR if old is None or new is None or _OF_THE_MACHINE.fullmatch(what) else Weight.NOTABLE
 
 
-def _limit(_what: str, old: str | None, new: str | None) -> Weight:
-    """A lower limit is notable."""
+def _limit(what: str, old: str | None, new: str | None) -> Weight:
+    """A lower limit is notable, unless it follows from the machine's memory."""
+    if what in _BY_MEMORY:
+        return Weight.MINOR
     return Weight.NOTABLE if _number(new) < _number(old) else Weight.USUAL
 
 
@@ -123,7 +126,7 @@ def _old_name(_what: str, old: str | None, _new: str | None) -> tuple[str, ...]:
 def _disk_name(what: str, old: str | None, new: str | None) -> tuple[str, ...]:
     """Of a link, its own name if it is gone."""
     if what.startswith("by-"):
-        return (what.partition("/")[2],) if new is None else ()
+        return names_of_link(what) if new is None else ()
     return _old_name(what, old, new)
 
 

@@ -16,7 +16,7 @@ from harness.examine.texts import by_file, lines_of, links, some
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 from harness.guest.serial_shell import SHELL_UNIT
-from harness.model.host_facts import HostFacts
+from harness.model.host_facts import HostFacts, names_of_link
 
 _DEVICES = Probe("devices", "ls -ln /sys/class/net /sys/class/block")
 _DISK_LINKS = Probe(
@@ -240,7 +240,7 @@ def _settings(answers: Mapping[str, str]) -> dict[str, str]:
         "time zone": when.zone,
         "the board's clock": "local time" if "LOCAL" in when.adjtime.split() else "UTC",
         "default target": answers[_TARGET.name],
-        "files of the journal": ", ".join(kept) or "none",
+        "folders of the journal": ", ".join(kept) or "none",
         "/etc/resolv.conf": targets.get("/etc/resolv.conf", "no link"),
         "names of hosts come from": " ".join(hosts.split()[1:]),
         "swap": swaps or "none",
@@ -254,7 +254,7 @@ def names_of(facts: HostFacts) -> set[str]:
     """The names of a host that files may refer to, without those that are words of any text."""
     types = {name for name in facts.machine_types if any(map(str.isdecimal, name))}
     folders = {place for place in facts.mounts if place != "/" and not place.startswith(_COMMON_FOLDERS)}
-    links_to_disks = {place.partition("/")[2] for place in facts.disks if place.startswith("by-")}
+    links_to_disks = {name for link in facts.disks if link.startswith("by-") for name in names_of_link(link)}
     disks = {name for names in facts.disks.values() for name in names.split(", ")} | links_to_disks
     cards = {name for names in facts.interfaces.values() for name in names.split(", ")}
     return (types | folders | disks | cards | set(facts.timers)) - _COMMON

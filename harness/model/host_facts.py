@@ -50,3 +50,11 @@ class HostFacts:
     modules: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     references: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def names_of_link(link: str) -> tuple[str, ...]:
+    """How files name the disk that has a ``link`` such as "by-id/scsi-0QEMU_DATA". A label may be any word."""
+    kind, _, name = link.partition("/")
+    if kind in ("by-label", "by-partlabel"):
+        return link, f"{kind.removeprefix('by-').upper()}={name}"
+    return (name,)

@@ -59,6 +59,7 @@ def test_each_field_has_its_section_and_equal_hosts_have_no_entry() -> None:
         ("limits", {"ssh.service LimitNOFILE": "524288"}, {"ssh.service LimitNOFILE": "1024"}, Weight.NOTABLE),
         ("limits", {"ssh.service TasksMax": "infinity"}, {"ssh.service TasksMax": "9"}, Weight.NOTABLE),
         ("limits", {"ssh.service TasksMax": "9"}, {"ssh.service TasksMax": "infinity"}, Weight.USUAL),
+        ("limits", {"default TasksMax": "2347"}, {"default TasksMax": "2329"}, Weight.MINOR),
         ("control_groups", {"version": "1"}, {"version": "2"}, Weight.ALARM),
         ("control_groups", {"controllers": "cpu io"}, {"controllers": "cpu"}, Weight.NOTABLE),
         ("timers", {"fstrim.timer": "x"}, {}, Weight.NOTABLE),
@@ -119,11 +120,13 @@ def test_a_reference_to_what_is_still_there_does_not_count(
 
 def test_the_names_of_a_host_are_those_that_it_could_lose() -> None:
     facts = HostFacts(
-        interfaces={CARD: "enp0s3, enp0s3d1"}, disks={"by-id/x": "sda", "p": "sda"}, sysctl={"a.b": "1"},
-        mounts={"/data": "ext4"}, timers={"own.timer": ""}, machine_types={"q35": ""},
+        interfaces={CARD: "enp0s3, enp0s3d1"}, disks={"by-id/x": "sda", "by-label/y": "sda", "p": "sda"},
+        sysctl={"a.b": "1"}, mounts={"/data": "ext4"}, timers={"own.timer": ""}, machine_types={"q35": ""},
     )  # fmt: skip
 
-    assert names_of_host(facts) == {"enp0s3", "enp0s3d1", "x", "sda", "/data", "own.timer", "q35"}
+    assert names_of_host(facts) == {
+        "enp0s3", "enp0s3d1", "x", "by-label/y", "LABEL=y", "sda", "/data", "own.timer", "q35",
+    }  # fmt: skip
 
 
 def test_files_of_a_copy_of_data_are_searched_for_words(tmp_path: Path) -> None:

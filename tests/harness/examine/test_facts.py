@@ -162,7 +162,7 @@ def test_each_answer_is_read() -> None:
             "time zone": "+0000",
             "the board's clock": "UTC",
             "default target": "multi-user.target",
-            "files of the journal": "/run/log/journal",
+            "folders of the journal": "/run/log/journal",
             "/etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
             "names of hosts come from": "files dns",
             "swap": "none",
