@@ -21,8 +21,9 @@ def critical_path(
     """The units that led to the target of the boot or, if that is not ready by ``until_s``, to the unit that was ready
     last; empty if none was.
 
-    Each step started after the one before, which was the last to be ready of all that it starts after. All seconds
-    count from the kernel's start. The path begins after ``user_space_s``: systemd has forgotten the initrd's units.
+    Each step started after the one before, which was the last to be ready of all that it starts after; where that is
+    not known, the last target is taken. All seconds count from the kernel's start. The path begins after
+    ``user_space_s``: systemd has forgotten the initrd's units.
     """
     ended = {
         one.unit: (one, one.ends_s)
@@ -33,20 +34,21 @@ def critical_path(
     path, start = list[PathStep](), max(targets or ended.values(), key=_when_ready, default=None)
     while start is not None:
         unit, ready_s = ended.pop(start[0].unit)  # no unit comes twice, whatever the guest says
+        after = (name for name in ended if name.endswith(".target")) if unit.after is None else unit.after
         before = sorted(
-            (ended[name] for name in unit.after if name in ended and ended[name][1] <= unit.begins_s),
-            key=_when_ready,
+            (ended[name] for name in after if name in ended and ended[name][1] <= unit.begins_s), key=_when_ready
         )
         start = before[-1] if before else None
         others_s = before[-2][1] if before[1:] else user_space_s
+        is_known = start is not None and unit.after is not None
         path.append(
             PathStep(
                 unit=unit.unit,
                 begins_s=round(unit.begins_s - user_space_s, 2),
                 ready_s=round(ready_s - user_space_s, 2),
                 idle_s=round(_idle_between(idle, unit.begins_s, ready_s), 2),
-                earlier_s=round(start[1] - others_s, 2) if start else 0.0,
-                is_pulled_in=start is None or start[0].unit in unit.pulls,
+                earlier_s=round(start[1] - others_s, 2) if start and is_known else 0.0,
+                is_pulled_in=start is None or not is_known or start[0].unit in unit.pulls,
             )
         )
     return tuple(reversed(path))

@@ -23,15 +23,17 @@ _ENDS = ("39f53479d3a045ac8e11786248231fbf", "be02cf6855d2428ba40df7e9d022f03d",
 """sd-messages.h: SD_MESSAGE_UNIT_STARTING and STOPPING; SD_MESSAGE_UNIT_STARTED, FAILED and STOPPED."""
 _JOBS = Probe(
     "jobs",
-    "journalctl -b -o json --output-fields=MESSAGE_ID,UNIT "
+    "journalctl -b -q -o json --output-fields=MESSAGE_ID,UNIT "
     + " ".join(f"MESSAGE_ID={name}" for name in (*_BEGINS, *_ENDS)),
 )
 """Of the initrd too, which systemd itself has forgotten, and of devices, whose start has no other trace."""
-_DISKS = Probe("time of disks", "cat /proc/diskstats /proc/uptime")
+_DISKS = Probe("time of disks", "cat /proc/diskstats /proc/stat")
 """Without a disk, the first is empty."""
 _DISK = re.compile(r"[shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+")
 _READ_S = 120.0
 _US = 1_000_000
+_TICKS_PER_S = 100
+"""proc_stat(5): USER_HZ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootJobs:
-    """The ``jobs`` of a boot, and for how many seconds the busiest of its disks had something to do."""
+    """The ``jobs`` of a boot, and for how many seconds at most CPUs were idle because of a disk."""
 
     jobs: tuple[Job, ...] = ()
     disk_s: float = 0.0
@@ -55,9 +57,7 @@ def read_jobs(channel: Channel) -> BootJobs:
     """What the guest's journal says of this boot's jobs. `ImageError` if a command fails, or prints something else than
     expected: `ProbeFailed` if the journal has nothing."""
     answers = ask(channel, (_JOBS, _DISKS), Deadline(_READ_S))
-    return BootJobs(
-        jobs=read(answers, _JOBS, lambda text: tuple(_jobs(text))), disk_s=read(answers, _DISKS, _longest_use)
-    )
+    return BootJobs(jobs=read(answers, _JOBS, lambda text: tuple(_jobs(text))), disk_s=read(answers, _DISKS, _disk_s))
 
 
 def _jobs(text: str) -> Iterator[Job]:
@@ -77,18 +77,27 @@ def _jobs(text: str) -> Iterator[Job]:
         yield Job(unit, at_s, math.inf)
 
 
-def _longest_use(text: str) -> float:
-    """Linux, Documentation/admin-guide/iostats.rst: the third column is the device, the thirteenth the milliseconds in
-    which requests were under way."""
-    rows = map(str.split, text.splitlines())
-    return max((int(row[12]) / 1000 for row in rows if len(row) > 12 and _DISK.fullmatch(row[2])), default=0.0)
+def _disk_s(text: str) -> float:
+    """The time in which the busiest disk had requests under way, or less: that in which CPUs were idle while a program
+    waited for a file, which may also have been in a loop device.
+
+    Linux, Documentation/admin-guide/iostats.rst: the third column is the device, the thirteenth are milliseconds.
+    proc_stat(5): the sixth column of the line of all CPUs is iowait.
+    """
+    rows = [line.split() for line in text.splitlines()]
+    used_s = (int(row[12]) / 1000 for row in rows if len(row) > 12 and _DISK.fullmatch(row[2]))
+    (all_cpus,) = (row for row in rows if row[:1] == ["cpu"])
+    return min(max(used_s, default=0.0), int(all_cpus[5]) / _TICKS_PER_S)
 
 
 def unlisted(jobs: Iterable[Job], starts: Iterable[UnitStart]) -> Iterator[UnitStart]:
-    """The units of ``jobs`` that are not among the ``starts``, such as devices, each as it started last: pure."""
+    """The units of ``jobs`` that are not among the ``starts``: devices, and units that have ended. Each as it started
+    last: pure."""
     known = {one.unit for one in starts}
     last = {one.unit: one for one in jobs if one.unit not in known and one.ends_s < math.inf}
-    yield from (UnitStart(unit=unit, begins_s=job.begins_s, ends_s=job.ends_s) for unit, job in last.items())
+    yield from (
+        UnitStart(unit=unit, begins_s=job.begins_s, ends_s=job.ends_s, after=None) for unit, job in last.items()
+    )
 
 
 def jobs_of(starts: Iterable[UnitStart], jobs: Iterable[Job], user_space_s: float) -> tuple[Job, ...]:

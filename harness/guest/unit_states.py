@@ -39,13 +39,14 @@ class UnitStart:
     """A unit as systemd started it, in seconds since the kernel began: ``ends_s`` is when it was active, or had ended
     if it never is active while it runs; None while it is being started.
 
-    It starts after the units in ``after``, and pulls in those in ``pulls``: it requires or wants them.
+    It starts after the units in ``after``, None if that is not known, and pulls in those in ``pulls``: it requires or
+    wants them.
     """
 
     unit: str
     begins_s: float
     ends_s: float | None
-    after: frozenset[str] = frozenset()
+    after: frozenset[str] | None = frozenset()
     pulls: frozenset[str] = frozenset()
 
 
@@ -75,7 +76,7 @@ def read_started(answers: Mapping[str, str]) -> dict[str, Unit]:
 
 
 def read_starts(answers: Mapping[str, str]) -> tuple[UnitStart, ...]:
-    """All units that the answers list and that were started, also those that have ended since."""
+    """All units that the answers list and that were started: not those that have ended since."""
     return tuple(
         start for probe in (SERVICES, OTHER_UNITS) for start in read(answers, probe, lambda text: list(_starts(text)))
     )

@@ -1,8 +1,8 @@
 """What a boot waited for while the guest's CPUs were idle, measured from outside and named by the guest.
 
 QEMU's threads neither run nor want to while all CPUs of its guest are halted, under KVM and under emulation. A guest
-that the host keeps from a CPU waits in the host's run queue, which is not idle. The guest is asked only if it was idle
-for longer than its definition allows: systemd and the journal know which jobs ran.
+that the host keeps from a CPU waits in the host's run queue, which is not idle. The guest's systemd and its journal
+know which jobs ran meanwhile.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from harness.machine.watch import BootWatch
 from harness.model.critical_path import PathStep
 from harness.model.verdict import UnitWait
 
-_EXPLAINED = 5
-"""So many of the waits are shown with lines of the console."""
+_MOST, _LEAST_S = 5, 1.0
+"""So many waits are named, unless they are shorter."""
 _MOST_STOPPED = 0.05
 """The share of samples that may show a stopped machine: between two that do not, it may have been stopped, too."""
 
@@ -46,18 +46,17 @@ def measure(watch: BootWatch, channel: Channel, health: GuestHealth, asked_s: fl
 
     Raises what `Channel.run` raises.
     """
-    kernel_s, allowed_s = asked_s - health.uptime_s, watch.plan.definition.boot_idle_s
-    idle = tuple(_idle(watch, kernel_s, asked_s))
-    total_s = None if _shows_something_else(watch, asked_s) else round(idle_s(idle), 1)
-    seen = _ask(channel) if total_s is not None and total_s > allowed_s else BootJobs()
+    kernel_s = asked_s - health.uptime_s
+    idle, seen = tuple(_idle(watch, kernel_s, asked_s)), _ask(channel)
     starts = (*health.starts, *unlisted(seen.jobs, health.starts))
     path = critical_path(starts, idle, health.user_space_s, health.uptime_s)
+    if _shows_something_else(watch, asked_s):
+        return BootWaits(path=path)
     excused = (*watch.plan.definition.may_wait, *SHELL_UNITS, STOP_UNIT)
     jobs = jobs_of(starts, seen.jobs, health.user_space_s)
     found = waited_for(idle, jobs, {step.unit for step in path}, excused)
-    is_too_long = total_s is not None and sum(map(idle_s, found.values())) - seen.disk_s > allowed_s
-    waits = tuple(name_waits(found, _printed(watch, kernel_s))) if is_too_long else ()
-    return BootWaits(idle_s=total_s, waits=waits, path=path)
+    total_s = max(0.0, sum(map(idle_s, found.values())) - seen.disk_s)
+    return BootWaits(idle_s=round(total_s, 1), waits=tuple(name_waits(found, _printed(watch, kernel_s))), path=path)
 
 
 def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpan]:
@@ -97,10 +96,11 @@ def _printed(watch: BootWatch, kernel_s: float) -> list[tuple[float, str]]:
 
 
 def name_waits(found: Mapping[str, Sequence[IdleSpan]], printed: Sequence[tuple[float, str]]) -> Iterator[UnitWait]:
-    """The waits in ``found``, the longest ones with what the console ``printed`` before and after them: pure."""
-    for place, (unit, spans) in enumerate(found.items()):
-        lines = _lines_around(*longest_stretch(spans), printed) if place < _EXPLAINED else ()
-        yield UnitWait(unit=unit, idle_s=round(idle_s(spans), 1), lines=lines)
+    """The longest waits in ``found``, with what the console ``printed`` before and after each: pure."""
+    for unit, spans in list(found.items())[:_MOST]:
+        if (waited_s := idle_s(spans)) >= _LEAST_S:
+            lines = _lines_around(*longest_stretch(spans), printed)
+            yield UnitWait(unit=unit, idle_s=round(waited_s, 1), lines=lines)
 
 
 def _lines_around(begins_s: float, ends_s: float, printed: Sequence[tuple[float, str]]) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ class BootResult:
     ready; 0 if unknown. ``captures`` are the files with the packets of its lab. ``hardware`` names the machine's
     hardware profile, if it has one; ``network_faults`` are those of its lab. ``begins`` is "initrd" for a boot that
     continues from a machine frozen there; empty for a boot from power-on. ``idle_s`` are the seconds from the kernel's
-    start until ready in which the guest's CPUs were idle, None if that says nothing about the image; ``waits`` are
-    what they were spent on, the longest first, if that was more than the definition allows.
+    start until ready in which the guest's CPUs were idle while a job ran, without those in which it waited for a disk;
+    None if that says nothing about the image. ``waits`` are the longest of what they were spent on.
     """
 
     machine: str

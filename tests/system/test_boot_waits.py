@@ -37,6 +37,7 @@ _SLEEPS = _unit(f"Type=oneshot\nExecStart=sleep {_SECONDS}")
 _IN_INITRD = """\
 ConditionPathExists=/etc/initrd-release
 DefaultDependencies=no
+After=sysroot.mount
 Before=initrd-root-fs.target initrd-parse-etc.service
 """
 _LATE_DEVICE = _unit(
@@ -52,7 +53,10 @@ WAITS = {
     ),
     "a unit that sleeps in the initrd": (
         "early.service",
-        _wanted_by("initrd-root-fs.target", early=_unit(f"Type=oneshot\nExecStart=sleep {_SECONDS}", _IN_INITRD)),
+        _wanted_by(
+            "initrd-root-fs.target",
+            early=_unit(f"Type=oneshot\nRemainAfterExit=yes\nExecStart=sleep {_SECONDS}", _IN_INITRD),
+        ),
     ),
     "a device that comes late": (
         "dev-loop7.device",

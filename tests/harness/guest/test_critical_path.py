@@ -81,6 +81,15 @@ def test_the_path_leads_to_the_target_of_the_boot_or_else_to_what_was_ready_last
     ]  # fmt: skip
 
 
+def test_what_a_unit_starts_after_that_systemd_does_not_list_is_taken_to_be_the_last_target() -> None:
+    units = (*UNITS[:2], replace(UNITS[2], after=None), *UNITS[3:])
+
+    path = critical_path(units, (), USER_SPACE_S, until_s=50.0)
+
+    assert names(path)[:2] == ["sysinit.target", "warm-up.service"]
+    assert (path[1].earlier_s, path[1].is_pulled_in) == (0.0, True)
+
+
 def test_units_that_claim_to_start_after_each_other_end_the_path() -> None:
     circle = (start("a", 30.0, 30.0, "b"), start("b", 30.0, 30.0, "a"))
 

@@ -200,7 +200,7 @@ def test_the_times_of_units_and_the_memory_are_read_in_the_same_look(tmp_path: P
     assert seen.memory_mib > 0
 
 
-def test_the_starts_of_units_are_read_with_what_they_start_after_also_of_units_that_have_ended(tmp_path: Path) -> None:
+def test_the_starts_of_units_are_read_with_what_they_start_after(tmp_path: Path) -> None:
     seen = inspect_guest(LocalShell(tmp_path, SYSTEMCTL))
 
     device = r"dev-disk-by\x2dlabel-x.device"

@@ -44,7 +44,8 @@ DISKS = """\
    8       0 sda 356 0 9816 140 29 31 4112 20 0 2500 161 0 0 0 0 2 0
    8       1 sda1 356 0 9816 140 29 31 4112 20 0 9999 161 0 0 0 0 2 0
  259       0 nvme0n1 9 0 9 9 0 0 0 0 0 1250 9 0 0 0 0 0 0
-97.15 190.00"""
+cpu  100 0 100 9000 400 0 0 0 0 0
+cpu0 100 0 100 9000 400 0 0 0 0 0"""
 
 
 class Guest(Channel):
@@ -74,16 +75,20 @@ def test_jobs_begin_and_end_with_a_message_of_systemd() -> None:
     )
 
 
-def test_the_time_of_disks_is_that_of_the_busiest_whole_disk() -> None:
-    assert read_jobs(Guest({"jobs": JOURNAL, "time of disks": DISKS})).disk_s == 2.5
-    assert read_jobs(Guest({"jobs": JOURNAL, "time of disks": "97.15 190.00"})).disk_s == 0.0
+def test_the_time_of_disks_is_that_of_the_busiest_whole_disk_and_not_more_than_cpus_waited() -> None:
+    def disk_s(text: str) -> float:
+        return read_jobs(Guest({"jobs": JOURNAL, "time of disks": text})).disk_s
+
+    assert disk_s(DISKS) == 2.5
+    assert disk_s(DISKS.replace("9000 400", "9000 30")) == 0.3
+    assert disk_s("cpu  100 0 100 9000 400 0 0 0 0 0") == 0.0
 
 
 def test_a_guest_without_a_journal_is_not_one_without_jobs() -> None:
     with pytest.raises(ProbeFailed, match="'jobs'"):
         read_jobs(Guest({"time of disks": DISKS}))
     with pytest.raises(ImageError, match="answer to 'jobs'"):
-        read_jobs(Guest({"jobs": "-- No entries --", "time of disks": DISKS}))
+        read_jobs(Guest({"jobs": "no JSON", "time of disks": DISKS}))
 
 
 def test_jobs_of_the_initrd_end_with_it() -> None:
@@ -104,7 +109,7 @@ def test_units_that_systemd_does_not_list_are_known_from_the_journal() -> None:
     starts = [UnitStart(unit="a", begins_s=1.0, ends_s=2.0)]
     jobs = [Job("a", 1.0, 2.0), Job("dev-x.device", 3.0, 4.0), Job("dev-x.device", 5.0, 9.0), Job("b", 1.0, math.inf)]
 
-    assert list(unlisted(jobs, starts)) == [UnitStart(unit="dev-x.device", begins_s=5.0, ends_s=9.0)]
+    assert list(unlisted(jobs, starts)) == [UnitStart(unit="dev-x.device", begins_s=5.0, ends_s=9.0, after=None)]
 
 
 def idle(*moments: int) -> list[IdleSpan]:

@@ -338,7 +338,7 @@ def test_boots_are_compared_with_the_median_boot_on_their_path(tmp_path: Path, v
 def test_each_boot_has_its_critical_path_and_says_what_it_waited_for(tmp_path: Path, verdict: Verdict) -> None:
     text = Reader(report.write_page(verdict, tmp_path)).text
 
-    assert "The CPUs were idle for 6.4 s of it: 5.5 s for openvswitch-switch.service." in text
+    assert "It waited 6.4 s with idle CPUs: 5.5 s for openvswitch-switch.service." in text
     path = text.partition("Critical path: ")[2].partition("Units that took longest")[0]
     assert "openvswitch-switch.service 7.50 7.40 5.50" in path
     assert "libvirtd.service 15.10 9.50 0.20 6.90 s earlier, which it neither requires nor wants" in path

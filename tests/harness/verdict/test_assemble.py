@@ -106,7 +106,7 @@ WAITED = Finding(id="boot-waits", what="whatever was noted when it booted", wher
 
 def test_a_boot_that_waited_fails_also_if_an_earlier_run_made_it(subject: Subject) -> None:
     boots: list[Event] = [
-        replace(boot(subject), waits=WAITS, run=run, number=len(run)) for run in ("", "/runs/earlier")
+        replace(boot(subject), idle_s=40.0, waits=WAITS, run=run, number=len(run)) for run in ("", "/runs/earlier")
     ]
 
     made = verdict([*good(subject), *boots, WAITED], subject)
@@ -118,7 +118,7 @@ def test_a_boot_that_waited_fails_also_if_an_earlier_run_made_it(subject: Subjec
 
 
 def test_waits_of_another_version_from_which_a_machine_is_upgraded_do_not_count(subject: Subject) -> None:
-    older = replace(boot(subject), artifacts="0" * 64, waits=WAITS)
+    older = replace(boot(subject), artifacts="0" * 64, idle_s=40.0, waits=WAITS)
 
     made = verdict([*good(subject), older, WAITED], subject)
 

@@ -14,7 +14,7 @@ from harness.verdict.boot_waits import over_idle_budget
 BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
 BOOT = BootResult(
     machine="m", number=2, boot_path="direct", artifacts="", phases={}, ready_s=150.0, console="", added_arguments=(),
-    idle_s=99.9,
+    idle_s=98.6,
 )  # fmt: skip
 SLEEP = UnitWait(unit="warm-up.service", idle_s=97.4, lines=("Starting warm-up.service", "Finished warm-up.service"))
 
@@ -33,23 +33,20 @@ def test_a_wait_beyond_the_budget_is_named_with_its_evidence() -> None:
         "    Finished warm-up.service",
         "1.2 s for b.service",
     )
-    assert finding.cause.startswith("warm-up.service sleeps")
 
 
 def test_many_short_waits_exceed_the_budget_together() -> None:
-    waits = tuple(UnitWait(unit=f"{number}.service", idle_s=2.0) for number in range(7))
+    (finding,) = over_idle_budget(BASE, BOOT)
 
-    (finding,) = over_idle_budget(BASE, replace(BOOT, waits=waits))
-
-    assert finding.evidence[-1] == "4.0 s for 2 others"
+    assert finding.what == "the boot waited 99 s with idle CPUs, for many units; the budget is 10 s"
 
 
-@pytest.mark.parametrize(("allowed_s", "count"), [(97, 1), (98, 0), (0, 1)])
+@pytest.mark.parametrize(("allowed_s", "count"), [(98, 1), (99, 0), (0, 1)])
 def test_the_definition_says_how_much_a_boot_may_wait(allowed_s: int, count: int) -> None:
     definition = replace(BASE, boot_idle_s=allowed_s)
 
     assert len(list(over_idle_budget(definition, replace(BOOT, waits=(SLEEP,))))) == count
 
 
-def test_idle_cpus_for_which_nobody_waited_are_no_finding() -> None:
-    assert list(over_idle_budget(BASE, BOOT)) == []
+def test_a_boot_that_was_not_measured_has_no_finding() -> None:
+    assert list(over_idle_budget(BASE, replace(BOOT, idle_s=None))) == []
