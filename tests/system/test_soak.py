@@ -119,7 +119,9 @@ NONE = {
         'open("/var/log/turns", "a").write("x" * (1 << 18)); '
         'os.path.getsize("/var/log/turns") > 5e6 and os.replace("/var/log/turns", "/var/log/turns.1")',
     ),
-    "page cache": "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file >/dev/null; sleep 1; done'",
+    "page cache": (
+        "systemd-run --quiet --unit=reads sh -c 'for file in /usr/lib/*/*; do cat $file >/dev/null; sleep 1; done'"
+    ),
 }
 WRITER = _every("writes", 0.2, 'file.write(b"x" * (1 << 20))', 'file = open("/var/log/x", "ab", 0)')
 BIG = _python("big", 'import time\nkept = bytearray(b"x" * (1100 << 20))\ntime.sleep(9999)')
