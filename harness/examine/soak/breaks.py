@@ -148,10 +148,10 @@ def _finding(one: Break, looks: Sequence[Look]) -> LintFinding:
 
 def suspects(unit: str, looks: Sequence[Look], number: int) -> list[str]:
     """The timers that broke ``unit`` before that look: those that start it, else those that fired for the first time.
-    One that fired before did no harm then, and is no suspect."""
+    One that fired before did no harm then, and is no suspect. What a timer starts may end after the next look."""
     steps = [fired(before, after) for before, after in pairwise(looks[: number + 1])]
-    now, timers = dict.fromkeys(steps[-1]), looks[number].sample.timers
+    now, timers = dict.fromkeys([*steps[-1], *(steps[-2] if steps[1:] else ())]), looks[number].sample.timers
     if own := [timer for timer in now if timer in timers and timers[timer].unit == unit]:
         return own
-    earlier = {timer for step in steps[:-1] for timer in step}
+    earlier = {timer for step in steps[:-2] for timer in step}
     return [timer for timer in now if timer not in earlier]

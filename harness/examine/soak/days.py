@@ -25,6 +25,8 @@ DAYS = 30
 _DAY_S = 86400
 _LEAST_STEP, _MOST_STEP = 0.25, 1.0
 """In days."""
+_NOTICED_S = 0.5
+"""In which systemd notices that its clock was set, and starts what is due."""
 _SETTLES_S = 20.0
 _LATE_S = 60.0
 """How much longer than planned the days may take, on the reference machine."""
@@ -67,9 +69,8 @@ def due_by_hand(sample: Sample) -> list[tuple[str, str]]:
 
 def set_ahead(channel: Channel, ahead_s: int, units: Sequence[str]) -> None:
     """Set the clock ahead, and start ``units``; `GuestCommandFailed` if the host refuses one."""
-    channel.run(f"date -s @$(($(date +%s) + {ahead_s}))").checked()
-    if units:
-        channel.run(f"sleep 0.5; systemctl start --no-block -- {shlex.join(units)}").checked()
+    start = f"systemctl start --no-block -- {shlex.join(units)}" if units else "true"
+    channel.run(f"date -s @$(($(date +%s) + {ahead_s})) && sleep {_NOTICED_S} && {start}").checked()
 
 
 def waits_for(channel: Channel, may_wait: Collection[str]) -> list[str]:

@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 _PARTS = 5
 _T99_ONE_SIDED = {2: 6.965, 3: 4.541, 4: 3.747, 5: 3.365}
-_T95 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
+_T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
 """Quantiles of Student's t distribution by degrees of freedom."""
 _LEAST_POINTS = 8
 _WARM_UP = 0.15
@@ -38,8 +38,8 @@ _LEAST_RISE = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """What grows by ``rate`` a unit of time, with 95 % confidence between ``low`` and ``high``; it grew by ``total``
-    while it was watched."""
+    """What grows by ``rate`` a unit of time, with 95 % confidence between ``low`` and ``high`` if these differ; it grew
+    by ``total`` while it was watched."""
 
     rate: float
     low: float
@@ -70,12 +70,18 @@ def growth(points: Sequence[Point], *, warm_up: float = _WARM_UP, parts: int = _
     increments = _increments(floor, parts)
     if min(increments) <= 0:
         return None
-    mean, error = fmean(increments), stdev(increments) / math.sqrt(parts)
-    if mean - _T99_ONE_SIDED[parts - 1] * error <= 0 or last_rate(floor) < _LEAST_LAST_RATE:
+    margin = _T99_ONE_SIDED[parts - 1] * stdev(increments) / math.sqrt(parts)
+    if fmean(increments) <= margin or last_rate(floor) < _LEAST_LAST_RATE:
         return None
-    part = span / parts
-    margin = _T95[parts - 1] * error
-    return Growth(rate=mean / part, low=(mean - margin) / part, high=(mean + margin) / part, total=total_of(floor))
+    return of_rates([increment * parts / span for increment in increments], total_of(floor))
+
+
+def of_rates(rates: Sequence[float], total: float) -> Growth:
+    """The growth that was measured at these ``rates``, each over a time of about the same length; without bounds if
+    there is only one."""
+    rate, freedom = fmean(rates), len(rates) - 1
+    margin = _T95[min(freedom, 5)] * stdev(rates) / math.sqrt(len(rates)) if freedom else 0.0
+    return Growth(rate=rate, low=rate - margin, high=rate + margin, total=total)
 
 
 def floor_of(points: Sequence[Point]) -> list[Point]:

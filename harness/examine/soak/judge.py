@@ -31,9 +31,10 @@ def _finding(leak: Leak, writer: Writer, ground: Ground) -> LintFinding:
     by = [f"unit: {writer.unit}" + (f" ({writer.how})" if writer.how else "")] if writer.unit else []
     by += [f"started by {timer}" for timer in writer.timers]
     by = by or ["no unit could be named"]
-    low, high = (amount(leak, bound) for bound in (leak.growth.low, leak.growth.high))
-    evidence = (*by, f"it grew by {amount(leak, leak.growth.total)} while it was watched; {_per(leak)}, with 95 % "
-                f"confidence, between {low} and {high}")  # fmt: skip
+    per, scale = _per(leak)
+    low, high = (amount(leak, scale * max(0.0, bound)) for bound in (leak.growth.low, leak.growth.high))
+    surely = f"{per} by {low} to {high}, with 95 % confidence" if leak.growth.low < leak.growth.high else ""
+    evidence = (*by, f"it grew by {amount(leak, leak.growth.total)} while it was watched", surely)
     what += f"; by {writer.unit}" if writer.unit else ""
     return fails(_id(leak, ground), _path(leak, ground), what, *evidence)
 
@@ -67,24 +68,20 @@ def _path(leak: Leak, ground: Ground) -> str:
 
 
 def rate_text(leak: Leak) -> str:
-    """ "it grows by 1.0 MiB a minute"."""
+    """As "it grows by 1.0 MiB a minute"."""
+    per, scale = _per(leak)
+    return f"it grows by {amount(leak, leak.growth.rate * scale)} {per}"
+
+
+def _per(leak: Leak) -> tuple[str, float]:
+    """What a rate is told by, as "a minute", and by what to multiply it: the shortest time that gives a number that can
+    be read."""
     if leak.axis is not Axis.TIME:
-        return f"it grows by {amount(leak, leak.growth.rate)} a {_PER[leak.axis]}"
-    name, length_s = _unit_of_time(leak)
-    return f"it grows by {amount(leak, leak.growth.rate * length_s)} {'an' if name == 'hour' else 'a'} {name}"
-
-
-def _per(leak: Leak) -> str:
-    return f"a {_PER[leak.axis]}" if leak.axis is not Axis.TIME else "a second"
-
-
-def _unit_of_time(leak: Leak) -> tuple[str, float]:
-    """The shortest in which it grows by something that can be read."""
+        return f"a {_PER[leak.axis]}", 1.0
     least = 1.0 if leak.series.kind in _COUNTED else float(100 << 10)
-    for name, length_s in _UNITS_OF_TIME:
-        if leak.growth.rate * length_s >= least:
-            return name, length_s
-    return _UNITS_OF_TIME[-1]
+    enough = (one for one in _UNITS_OF_TIME if leak.growth.rate * one[1] >= least)
+    name, length_s = next(enough, _UNITS_OF_TIME[-1])
+    return f"{'an' if name == 'hour' else 'a'} {name}", length_s
 
 
 def amount(leak: Leak, value: float) -> str:
@@ -106,7 +103,7 @@ def _end_text(leak: Leak, ground: Ground) -> str:
 
 
 def after_text(leak: Leak) -> str:
-    """ "in 26 hours", "after 300 rounds of use"."""
+    """As "in 26 hours" or "after 300 rounds of use"."""
     if leak.full_after < 1:
         return "now"
     if leak.axis is Axis.ROUNDS:

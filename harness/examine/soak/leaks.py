@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from harness.examine.soak.ground import Ground, is_in_ram
-from harness.examine.soak.growth import Growth, Point, floor_of, growth
+from harness.examine.soak.growth import Growth, Point, floor_of, growth, of_rates
 from harness.examine.soak.looks import Kind, Look, Phase, Series, all_series, fired
 from harness.examine.soak.samples import UnitUse
 from harness.examine.storage import Mount
@@ -208,9 +208,7 @@ def filled(looks: Sequence[Look], ground: Ground, full: Mount) -> Leak | None:
     largest = max(series, key=lambda one: one.last - (one.values[0] or 0.0))
     points = largest.points([look.sample.at_s for look in looks])
     rises = [(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points) if after[1] > before[1]]
-    taken, took_s = sum(rise for rise, _ in rises), sum(length_s for _, length_s in rises)
-    rates = [rise / length_s for rise, length_s in rises]
-    whole = Growth(rate=taken / took_s, low=min(rates), high=max(rates), total=taken)
+    whole = of_rates([rise / length_s for rise, length_s in rises], sum(rise for rise, _ in rises))
     return Leak(series=largest, axis=Axis.TIME, growth=whole, room=room_for(largest, looks[-1], ground))
 
 
@@ -220,12 +218,7 @@ def _steady(series: Series, points: Sequence[Point], looks: Sequence[Look], grou
     if len(last) < _FAST_POINTS or any(later[1] <= before[1] for before, later in pairwise(last)):
         return None
     rates = [(later[1] - before[1]) / (later[0] - before[0]) for before, later in pairwise(last)]
-    whole = Growth(
-        rate=(last[-1][1] - last[0][1]) / (last[-1][0] - last[0][0]),
-        low=min(rates),
-        high=max(rates),
-        total=last[-1][1] - last[0][1],
-    )
+    whole = of_rates(rates, last[-1][1] - last[0][1])
     return Leak(series=series, axis=Axis.TIME, growth=whole, room=room_for(series, looks[-1], ground))
 
 

@@ -92,7 +92,7 @@ def test_what_breaks_when_no_timer_fired_is_none_of_a_timer(definition: ImageDef
 
 
 def test_a_timer_that_has_fired_before_is_no_suspect_but_it_is_named(definition: ImageDefinition) -> None:
-    looks = [look for look in looks_with(unit("a.service", FAILED), on_day(10)) if look.sample.timers]
+    looks = looks_with(unit("a.service", FAILED), on_day(10))
     (finding,) = found(looks, definition)
 
     assert (finding.id, finding.path) == ("unit-failed", "unit:a.service")
