@@ -122,9 +122,9 @@ def test_a_good_host_has_no_finding_and_is_examined_in_few_round_trips(examined:
     assert examined.round_trips <= MOST_ROUND_TRIPS
 
 
-@pytest.mark.parametrize("name", {**FAULTS, **DEMANDED})
+@pytest.mark.parametrize("name", [*FAULTS, *DEMANDED])
 def test_a_planted_fault_is_found_and_named(examined: Examined, name: str) -> None:
-    fault = {**FAULTS, **DEMANDED}[name]
+    fault = (FAULTS | DEMANDED)[name]
     same = [one for one in examined.after.failing if one.id == fault.id]
 
     found = examined.found(examined.after, fault)
