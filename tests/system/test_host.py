@@ -124,7 +124,7 @@ def test_a_good_host_has_no_finding_and_is_examined_in_few_round_trips(examined:
 
 @pytest.mark.parametrize("name", [*FAULTS, *DEMANDED])
 def test_a_planted_fault_is_found_and_named(examined: Examined, name: str) -> None:
-    fault = {**FAULTS, **DEMANDED}[name]
+    fault = (FAULTS | DEMANDED)[name]
     same = [one for one in examined.after.failing if one.id == fault.id]
 
     found = examined.found(examined.after, fault)
