@@ -23,10 +23,13 @@ _ENDS = ("39f53479d3a045ac8e11786248231fbf", "be02cf6855d2428ba40df7e9d022f03d",
 """sd-messages.h: SD_MESSAGE_UNIT_STARTING and STOPPING; SD_MESSAGE_UNIT_STARTED, FAILED and STOPPED."""
 _JOBS = Probe(
     "jobs",
-    "journalctl -b -q -o json --output-fields=MESSAGE_ID,UNIT "
-    + " ".join(f"MESSAGE_ID={name}" for name in (*_BEGINS, *_ENDS)),
+    "journalctl -b -q -o json --output-fields=MESSAGE_ID,UNIT,MESSAGE,_SOURCE_MONOTONIC_TIMESTAMP "
+    + " ".join(f"MESSAGE_ID={name}" for name in (*_BEGINS, *_ENDS))
+    + " + _TRANSPORT=kernel SYSLOG_IDENTIFIER=systemd",
 )
-"""Of the initrd too, which systemd itself has forgotten, and of devices, whose start has no other trace."""
+"""Of the initrd too, which systemd itself has forgotten, and of devices, whose start has no other trace. While no
+journald runs, systemd's messages go to the kernel's log, as text with a time of its own."""
+_BEGINS_AS_TEXT = re.compile(r"(?:Starting|Mounting|Activating swap|Expecting device) (\S+\.[a-z]+)\b")
 _DISKS = Probe("time of disks", "cat /proc/diskstats /proc/stat")
 """Without a disk, the first is empty."""
 _DISK = re.compile(r"[shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+")
@@ -64,17 +67,24 @@ def _jobs(text: str) -> Iterator[Job]:
     """Each begins with a message and ends with the next about the same unit. Many start at once: "Starting" is not
     logged for them."""
     begun = dict[str, float]()
-    for line in text.splitlines():
-        entry = json.loads(line)
-        unit, at_s = entry.get("UNIT"), int(entry["__MONOTONIC_TIMESTAMP"]) / _US
-        if not isinstance(unit, str):  # of another manager, or not in UTF-8
-            continue
+    for at_s, unit, is_begin in sorted(_messages(text)):
         if unit in begun:
             yield Job(unit, begun.pop(unit), at_s)
-        if entry["MESSAGE_ID"] in _BEGINS:
+        if is_begin:
             begun[unit] = at_s
     for unit, at_s in begun.items():
         yield Job(unit, at_s, math.inf)
+
+
+def _messages(text: str) -> Iterator[tuple[float, str, bool]]:
+    """When systemd wrote a message about a unit, and whether a job of it began then."""
+    for entry in map(json.loads, text.splitlines()):
+        at_s = int(entry.get("_SOURCE_MONOTONIC_TIMESTAMP") or entry["__MONOTONIC_TIMESTAMP"]) / _US
+        unit, message = entry.get("UNIT"), entry.get("MESSAGE")
+        if isinstance(unit, str) and "MESSAGE_ID" in entry:
+            yield at_s, unit, entry["MESSAGE_ID"] in _BEGINS
+        elif isinstance(message, str) and (match := _BEGINS_AS_TEXT.match(message)):
+            yield at_s, match[1], True
 
 
 def _disk_s(text: str) -> float:

@@ -34,6 +34,11 @@ JOURNAL = "\n".join(
         '{"__MONOTONIC_TIMESTAMP":"3600000","USER_UNIT":"x.service","MESSAGE_ID":"7d4958e842da4a758f6c1cdc7b36dcc5"}',
         entry(9.0, "queue.service", STARTED),
         entry(12.0, "queue.service", STOPPING),
+        '{"__MONOTONIC_TIMESTAMP":"40000000","_SOURCE_MONOTONIC_TIMESTAMP":"36336650",'
+        '"MESSAGE":"Expecting device dev-loop7.device - /dev/loop7..."}',
+        '{"__MONOTONIC_TIMESTAMP":"40000000","_SOURCE_MONOTONIC_TIMESTAMP":"36400000","MESSAGE":"Detected KVM."}',
+        '{"__MONOTONIC_TIMESTAMP":"40000000","_SOURCE_MONOTONIC_TIMESTAMP":"36500000","MESSAGE":[255,1]}',
+        entry(77.5, "dev-loop7.device", STARTED),
         entry(13.0, "queue.service", STOPPED),
         entry(93.5, "dev-gone.device", FAILED),
         entry(94.0, "nova.service", STARTING),
@@ -70,6 +75,7 @@ def test_jobs_begin_and_end_with_a_message_of_systemd() -> None:
     assert seen.jobs == (
         Job("queue.service", 3.0, 9.0),
         Job("queue.service", 12.0, 13.0),
+        Job("dev-loop7.device", 36.33665, 77.5),
         Job("dev-gone.device", 3.5, 93.5),
         Job("nova.service", 94.0, math.inf),
     )
