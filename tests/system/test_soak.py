@@ -75,7 +75,7 @@ FAULTS = {
         "stores.service",
     ),
     "a process that opens files": Fault(
-        _every("opens", 10, 'kept.append(open("/etc/hostname"))'),
+        _every("opens", 10, 'kept.append(open("/etc/passwd"))'),
         "leaks-descriptors",
         "unit:opens.service",
         "python3, process",
@@ -176,7 +176,7 @@ def test_a_writer_that_fills_the_ram_is_named_before_it_has(
     assert (finding.id, finding.path) == ("fills-memory", "/var/log/x")
     assert "writes.service" in finding.what
     assert "/run is full in" in finding.what
-    assert len(said) == 1, "nothing else is done with the host"
+    assert not any("30 days" in line for line in said), "nothing else is done with the host"
 
 
 def test_a_timer_that_fills_the_ram_is_named(booting: Booting, spec: MachineSpec, base: ImageDefinition) -> None:

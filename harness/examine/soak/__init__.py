@@ -42,8 +42,9 @@ def soak(
     watch = Watch(machine.channel, host, whole, say)
     found, unchecked = list[LintFinding](), [*ground.unchecked(host), *use.unchecked(host, definition)]
     _leave_alone(watch, minutes)
-    found += _use(watch, machine, definition, minutes)
     stopped = list[str]()
+    if not watch.is_over:
+        found += _use(watch, machine, definition, minutes)
     if not watch.is_over:
         stopped += days.prepare(machine.channel, watch.looks[-1].sample)
         unchecked += _days(watch, definition)

@@ -26,7 +26,7 @@ _FIRST_CAUSES = (
 _SAME = 0.5
 """One thing explains another if it grows by half as much or more."""
 _LEAST_SEEN = 0.5
-_FAST_TAKEN = 0.5
+_FAST_TAKEN = 1 / 3
 _FAST_POINTS = 4
 
 
@@ -186,8 +186,8 @@ def _explains(cause: Leak, leak: Leak, ground: Ground) -> bool:
 
 
 def filling(looks: Sequence[Look], ground: Ground, left_s: float) -> Leak | None:
-    """What has taken half of what was free at first, steadily, and takes the rest within ``left_s``: nobody need wait
-    for its end."""
+    """What has taken a third of what was free at first, steadily, and takes the rest within ``left_s``: nobody need
+    wait for its end."""
     if len(looks) < _FAST_POINTS:
         return None
     for series in all_series(looks, ground):

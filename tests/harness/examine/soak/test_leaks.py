@@ -183,11 +183,11 @@ def test_what_a_timer_leaves_behind_each_week_is_found_with_the_timer() -> None:
     assert "started by weekly.timer" in finding_of(looks).evidence
 
 
-def test_what_fills_the_host_before_the_end_ends_the_soak_once_half_is_gone() -> None:
+def test_what_fills_the_host_before_the_end_ends_the_soak_once_a_third_is_gone() -> None:
     looks = minutes(file(LOG, lambda at_s: 5 * at_s))
     ends = next(number for number in range(1, 100) if filling(looks[:number], GROUND, 500.0))
 
-    assert 30 <= looks[ends - 1].sample.at_s - 100 <= 45
+    assert 24 <= looks[ends - 1].sample.at_s - 100 <= 32
     leak = filling(looks[:ends], GROUND, 500.0)
     assert leak is not None
     assert "it grows by 5.0 MiB a second: /run is full in" in finding_of(looks[:ends], leak).what
@@ -211,7 +211,7 @@ def test_more_and_more_processes_explain_the_memory_of_their_unit() -> None:
 
 
 def test_what_will_not_fill_it_before_the_end_does_not_end_the_soak() -> None:
-    slow, full = minutes(file(LOG, lambda at_s: at_s / 5)), minutes(file(LOG, lambda at_s: min(190, 5 * at_s)))
+    slow, full = minutes(file(LOG, lambda at_s: at_s / 5)), minutes(file(LOG, lambda at_s: min(120, 5 * at_s)))
 
     assert not any(filling(slow[:number], GROUND, 600.0) for number in range(1, 100))
     assert not any(filling(full[:number], GROUND, 600.0) for number in range(1, 100))
