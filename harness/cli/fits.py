@@ -21,9 +21,9 @@ Each FLEET is a file that bootproof hardware wrote on a host, or a folder of suc
 """
 _EPILOG = """\
 BUILD is one of:
-  DIR            a folder of artifacts
+  DIR            a folder of artifacts, or of another builder's kernel, initrd and root file system
   DIGEST         an artifacts digest, or at least its first 8 digits
-  IMAGE          the newest build of IMAGE
+  IMAGE          the newest build of IMAGE, in the version of its definition
   IMAGE@VERSION  the build of that version
   IMAGE@STREAM   what that stream points to (needs --tree)
 
@@ -67,13 +67,13 @@ def _fits(options: argparse.Namespace) -> int:
 
 
 def _drivers(build: str, tree: str | None, until: ExitStack) -> ImageDrivers:
+    from harness.cli.builds import select_build
     from harness.core.errors import ImageError, UsageError
     from harness.fleet import read_drivers
-    from harness.promotion.select import select
     from harness.store.store import find_store
 
     try:
-        return read_drivers(select(build, tree, until).artifacts, find_store())
+        return read_drivers(select_build(build, tree, until), find_store())
     except ImageError as error:  # a damaged file is bad input here: nothing was found out about the image
         raise UsageError(str(error)) from error
 

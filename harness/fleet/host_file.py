@@ -14,7 +14,6 @@ from urllib.parse import unquote
 
 from harness.core.errors import UsageError
 from harness.core.text import escaped
-from harness.fleet.plain_profile import read_plain
 from harness.model.hardware import check_schema
 
 _MOST_BYTES = 4 << 20
@@ -131,8 +130,7 @@ def read_host(file: Path) -> FleetHost:
 def parse_host(content: bytes, name: str) -> FleetHost:
     """The host that ``content`` describes; errors as of `read_host`."""
     try:
-        text = content.decode("utf-8")
-        plain = read_plain(text) or tomllib.loads(text)
+        plain = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadHostFile(f"{name} is not a text") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -13,12 +13,23 @@ from harness.guest.probes import Probe, ask, read
 from harness.guest.runtime_profile import MEMORY, used_mib
 from harness.guest.serial_shell import SHELL_UNIT
 from harness.guest.unit_findings import about_unit, failed_units
-from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_failed, read_restarted, read_started
+from harness.guest.unit_states import (
+    BEGIN,
+    OTHER_UNITS,
+    SERVICES,
+    UnitStart,
+    begin_of_user_space,
+    read_failed,
+    read_restarted,
+    read_started,
+    read_starts,
+)
 from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
 from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding, Unit
 
+_UPTIME = Probe("uptime", "cat /proc/uptime")
 _KERNEL = Probe("kernel", "uname -r")
 _RELEASE = Probe("os-release", "cat /etc/os-release")
 _BOOT_ID = Probe("boot id", "cat /proc/sys/kernel/random/boot_id")
@@ -40,7 +51,11 @@ _TAINTS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestHealth:
     """The answer of one round trip into a ready guest. ``restarted_units`` have the form "ssh.service 2";
-    ``started_units`` and the memory in use are for the report."""
+    ``started_units`` and the memory in use are for the report.
+
+    ``uptime_s`` is how long its kernel had run when it was asked, ``user_space_s`` when systemd left the initrd;
+    ``starts`` are all units that it started since then, and those that it took from there.
+    """
 
     kernel: str
     image: str
@@ -52,6 +67,9 @@ class GuestHealth:
     restarted_units: tuple[str, ...]
     started_units: dict[str, Unit] = field(default_factory=dict)
     memory_mib: int = 0
+    uptime_s: float = 0.0
+    user_space_s: float = 0.0
+    starts: tuple[UnitStart, ...] = ()
 
 
 def inspect_guest(channel: Channel) -> GuestHealth:
@@ -59,7 +77,7 @@ def inspect_guest(channel: Channel) -> GuestHealth:
 
     `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
+    probes = (_UPTIME, _KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
     answers = ask(channel, probes)
     release = read(answers, _RELEASE, _release)
     return GuestHealth(
@@ -73,6 +91,9 @@ def inspect_guest(channel: Channel) -> GuestHealth:
         restarted_units=read_restarted(answers),
         started_units=read_started(answers),
         memory_mib=read(answers, MEMORY, used_mib),
+        uptime_s=read(answers, _UPTIME, lambda text: float(text.split()[0])),
+        user_space_s=begin_of_user_space(answers),
+        starts=read_starts(answers),
     )
 
 

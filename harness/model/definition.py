@@ -28,9 +28,17 @@ waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
+goss = ["goss.yaml"]             # files of goss beside image.toml, which a ready host must meet
+
 [[expect.errors]]                # errors in the journal that this image may have
 message = "…"                    # a regular expression for a part of the message
 reason = "…"
+
+[[check]]                        # a rule that a ready host must meet
+name = "the time zone is UTC"
+command = "date +%Z"             # must end with status 0
+expect = "^UTC$"                 # optional: a regular expression for a part of what it prints
+cause = "…"                      # optional: the suspected cause if it does not
 
 [boot]
 paths = ["direct", "ipxe-bios"]
@@ -47,8 +55,13 @@ until = 2027-03-01               # optional: findings again from then on
 path = "swap:/dev/zram0"
 reason = "…"
 
+[[soak.allow]]                   # findings of the check soak that this image may have, in the same form
+path = "unit:agent.service"
+reason = "…"
+
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
+boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -68,8 +81,10 @@ from harness.core import digest
 from harness.core.config_file import ConfigTable, read_table, suggestion
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
+from harness.model.definition_rules import check_regex, read_checks, read_goss_files
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
+from harness.model.rules import GossResource, OwnCheck
 from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
@@ -98,7 +113,7 @@ _REPOSITORY_URL = re.compile(
 have values of the host."""
 
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
-_LISTENS = re.compile(r"(tcp|udp|raw|\*) \S+:(\d+|\*) \S+")
+_LISTENS = re.compile(r"(tcp|udp|udplite|raw|packet|vsock|\*) \S+:([0-9A-F]+|\*) \S+( in \S+)?")
 _NOT_BLANK = re.compile(r".*\S.*")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
@@ -187,9 +202,14 @@ class ImageDefinition:
     identity: Identity = Identity.KEPT
     lint_allow: tuple[Allowance, ...] = ()
     host_allow: tuple[Allowance, ...] = ()
+    soak_allow: tuple[Allowance, ...] = ()
     listens: tuple[str, ...] = ()
     """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
     expected_errors: tuple[ExpectedError, ...] = ()
+    checks: tuple[OwnCheck, ...] = ()
+    goss: tuple[GossResource, ...] = ()
+    boot_idle_s: int = 10
+    """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
 
@@ -197,6 +217,16 @@ class ImageDefinition:
     def may_wait(self) -> tuple[str, ...]:
         """The units of ``waiting``, by all their names."""
         return tuple(name for unit in self.waiting for name in same_service(unit))
+
+    @property
+    def check_names(self) -> tuple[str, ...]:
+        """The names of its own checks."""
+        return tuple(check.name for check in self.checks)
+
+    @property
+    def goss_names(self) -> tuple[str, ...]:
+        """The names of the resources in its goss files."""
+        return tuple(resource.name for resource in self.goss)
 
     @property
     def can_be_built(self) -> bool:
@@ -226,9 +256,9 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "budget")
+    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "soak", "budget")
     tables = [top.table(name) for name in names]
-    build, persist, network, expect, boot, lint, host, budget = tables
+    build, persist, network, expect, boot, lint, host, soak, budget = tables
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -259,9 +289,13 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         cpus=boot.take("cpus", int, "2", 2),
         lint_allow=tuple(map(_allowance, lint.tables("allow"))),
         host_allow=tuple(map(_allowance, host.tables("allow"))),
+        soak_allow=tuple(map(_allowance, soak.tables("allow"))),
         listens=_listens(expect),
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
+        checks=read_checks(top),
+        goss=read_goss_files(expect),
         boot_s=budget.take("boot_s", int, "120"),
+        boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
@@ -458,10 +492,7 @@ def _listens(expect: ConfigTable) -> tuple[str, ...]:
 
 def _expected_error(row: ConfigTable) -> ExpectedError:
     message = row.matching("message", _NOT_BLANK, "no such device", "write a regular expression for a part of it")
-    try:
-        re.compile(message)
-    except re.error as error:
-        raise row.error("message", f"{message!r} is not a regular expression: {error}", "correct it") from error
+    check_regex(row, "message", message)
     reason = row.matching("reason", _NOT_BLANK, "the board has no such device", "write the reason in a sentence")
     row.finish()
     return ExpectedError(message=message, reason=reason)

@@ -16,7 +16,7 @@ from harness.model.prepared import PreparedImage
 from harness.persistence.unit_delays import orders
 from harness.plugin.options import RunOptions
 from harness.plugin.state import RunState
-from harness.verdict.coverage import ABOUT_DATA, without_repeat
+from harness.verdict.coverage import ABOUT_DATA, SOAK, without_repeat
 
 _LISTS = {
     "service": "services",
@@ -25,6 +25,8 @@ _LISTS = {
     "persistent_path": "persistent_paths",
     "tolerated_network_fault": "tolerated_network_faults",
     "hardware_profile": "hardware",
+    "own_check": "check_names",
+    "goss_resource": "goss_names",
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
@@ -118,7 +120,7 @@ def looks(item: pytest.Item) -> bool:
     return _SHARED in getattr(item, "fixturenames", ())
 
 
-def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> None:
+def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage], options: RunOptions) -> None:
     """Before anything is deselected: drop tests without an entry, group and sort the others, lint and then the longest.
 
     ``prepared`` has the durations of earlier runs.
@@ -130,7 +132,7 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     took_s = dict[str, float]()
     for item in items:
         group = _group(item, image_of(item))
-        took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""))
+        took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""), options)
     items.sort(key=lambda item: (_is_told_from_files(item), took_s[_group(item, image_of(item))]), reverse=True)
 
 
@@ -221,8 +223,11 @@ def _group(item: pytest.Item, image: str | None) -> str:
     return f"{image} {item.path.name} {without_repeat(item.nodeid)[1]}".rstrip() if looks(item) else item.nodeid
 
 
-def expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
-    """The duration in earlier runs on this host, which the controller read for all workers; else by its boots."""
+def expected_s(item: pytest.Item, prepared: PreparedImage | None, options: RunOptions) -> float:
+    """The duration in earlier runs on this host, which the controller read for all workers; else by its boots. A soak
+    takes as long as ``options`` say, and some more."""
+    if SOAK in _checks(item):
+        return 60.0 * (options.soak_minutes + 1)
     known = prepared.durations.tests_s if prepared else {}
     for name in (item.nodeid, without_repeat(item.nodeid)[0]):
         if name in known:

@@ -79,7 +79,7 @@ def _context(
         "unknown": unknown_sections(diff) if diff else [],
         "logs": logs,
         "beside": beside,
-        "displays": {words.name_of(boot): beside[names[place]].screenshot for place, boot in enumerate(verdict.boots)},
+        "displays": {boot.name: beside[names[place]].screenshot for place, boot in enumerate(verdict.boots)},
         "logged": {log.anchor for log in logs},
         "style": Markup(style),
         "script": Markup(script),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
 from harness.model.finding_catalog import next_step
-from harness.model.verdict import BootResult, Coverage, Finding, Outcome, Verdict, boot_name
+from harness.model.verdict import Coverage, Finding, Outcome, Verdict
 
 _EVIDENCE_LINES = 6
 _PLACES = 3
@@ -119,8 +119,3 @@ def facts(verdict: Verdict) -> tuple[str, ...]:
         *((f"{coverage.power_cuts:,} power-cut states checked",) if coverage.power_cuts else ()),
         f"{verdict.elapsed_s:,.0f} s",
     )
-
-
-def name_of(boot: BootResult) -> str:
-    """The name of a boot in a finding's ``where``."""
-    return boot_name(boot.machine, boot.number, boot.boot_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 from harness.core.errors import UsageError
 from harness.fleet import BadHostFile, parse_host, pci_modalias, read_host
 from harness.fleet.host_file import find_files
-from harness.fleet.plain_profile import read_plain
 
 from ...small_fleet import BNX2X, NIC, RAID, text
 
@@ -108,43 +106,6 @@ def test_folders_are_searched_in_order_and_links_to_folders_are_not_followed(tmp
     assert [path.name for path in found[:-1] if isinstance(path, Path)] == ["0.toml", "1.toml", "2.toml", "single"]
     assert isinstance(found[-1], BadHostFile)
     assert "has no file *.toml" in str(found[-1])
-
-
-def test_the_quick_reader_says_what_the_reader_of_all_toml_says() -> None:
-    plain = '\n# a: "x"\n[[disk]]\nbus = "sata"\n\n[[disk]]\nbus = "nvme"  # y\nsize_gib = 8\n\n[seen]\n'
-    good = text().replace("\n[seen]\n", plain)
-    assert read_plain(good) == tomllib.loads(good)
-    assert read_plain(text()) is not None
-    chance, quick = random.Random(5), 0
-    pieces = (
-        "\n",
-        "'",
-        '"',
-        "[",
-        "]",
-        "=",
-        "#",
-        "\\",
-        " ",
-        "a",
-        "1",
-        "0",
-        "'''",
-        "seen",
-        "[[nic]]\n",
-        "disk = 1\n",
-        "\t",
-        "\r",
-        "\x7f",
-        "é",
-    )
-    for _ in range(5000):
-        at, length = chance.randrange(len(good)), chance.choice((0, 0, 1, 3, 20))
-        changed = good[:at] + chance.choice(pieces) + good[at + length :]
-        if (said := read_plain(changed)) is not None:
-            quick += 1
-            assert said == tomllib.loads(changed)
-    assert quick > 1000
 
 
 def test_no_change_of_a_byte_is_more_than_a_sentence() -> None:

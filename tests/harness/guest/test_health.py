@@ -15,6 +15,7 @@ from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
 from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
 from harness.guest.health import GuestHealth, inspect_guest, judge_health, taints
+from harness.guest.unit_states import UnitStart
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
 from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Unit
@@ -119,39 +120,47 @@ def test_taints_are_named() -> None:
     assert taints(1 << 7 | 1 << 9) == ["died (oops)", "warning"]
 
 
-SYSTEMCTL = """#!/bin/sh
+SYSTEMCTL = r"""#!/bin/sh
 case $* in
     *UserspaceTimestampMonotonic*) echo 20000000 ;;
-    *--type=*) cat <<END
+    *--type=*) cat <<'END'
 Id=-.mount
 ActiveState=active
 InactiveExitTimestampMonotonic=0
 ActiveEnterTimestampMonotonic=15000000
+InactiveEnterTimestampMonotonic=0
 
 Id=data.mount
 ActiveState=failed
 InactiveExitTimestampMonotonic=0
 ActiveEnterTimestampMonotonic=0
+InactiveEnterTimestampMonotonic=0
 END
     ;;
-    *) cat <<END
+    *) cat <<'END'
 Id=a.service
 ActiveState=active
 NRestarts=0
 InactiveExitTimestampMonotonic=25000000
 ActiveEnterTimestampMonotonic=26500000
+InactiveEnterTimestampMonotonic=0
 
-Id=idle.service
+Id=once.service
 ActiveState=inactive
 NRestarts=0
-InactiveExitTimestampMonotonic=0
+InactiveExitTimestampMonotonic=21000000
 ActiveEnterTimestampMonotonic=0
+InactiveEnterTimestampMonotonic=24500000
+After=data.mount "dev-disk-by\\x2dlabel-x.device" data.mount
+Requires=data.mount
+Wants="dev-disk-by\\x2dlabel-x.device"
 
 Id=b.service
 ActiveState=failed
 NRestarts=2
 InactiveExitTimestampMonotonic=0
 ActiveEnterTimestampMonotonic=0
+InactiveEnterTimestampMonotonic=0
 END
     ;;
 esac
@@ -189,6 +198,21 @@ def test_the_times_of_units_and_the_memory_are_read_in_the_same_look(tmp_path: P
     assert seen.started_units["a.service"] == Unit(state="active", begins_s=5.0, ready_s=6.5)
     assert set(seen.started_units) == {"a.service", "-.mount", "data.mount", "b.service"}
     assert seen.memory_mib > 0
+
+
+def test_the_starts_of_units_are_read_with_what_they_start_after(tmp_path: Path) -> None:
+    seen = inspect_guest(LocalShell(tmp_path, SYSTEMCTL))
+
+    device = r"dev-disk-by\x2dlabel-x.device"
+    assert seen.starts == (
+        UnitStart(unit="a.service", begins_s=25.0, ends_s=26.5),
+        UnitStart(
+            unit="once.service", begins_s=21.0, ends_s=24.5, after=frozenset({"data.mount", device}),
+            pulls=frozenset({"data.mount", device}),
+        ),
+    )  # fmt: skip
+    assert seen.user_space_s == 20.0
+    assert seen.uptime_s > 0
 
 
 def test_a_guest_without_failed_units_names_none(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_fleet_that_is_not_judged_refuses_also_the_first_build(proven: Proven,
         "missing": "is not a folder",
         "empty": "has no file *.toml",
         "unreadable": "is not a text",
-        "image": "needs a squashfs",
+        "image": "file by file",
     }
     assert wanted[fault] in str(error.value)
 
