@@ -48,6 +48,34 @@ echo "$said"
 USER = Probe("what an ordinary user needs", _USER)
 """65534 is nobody's number everywhere: systemd, docs/UIDS-GIDS.md."""
 PING = Probe("ping by an unprivileged user", _PING)
+_PAM = r"""\
+command -v python3 >/dev/null || { echo absent python3; exit; }
+python3 - <<'END'
+import ctypes, os, pwd
+try:
+    pam, libc = ctypes.CDLL("libpam.so.0"), ctypes.CDLL(None)
+except OSError:
+    raise SystemExit(print("absent libpam.so.0"))
+pam.pam_strerror.restype = ctypes.c_char_p
+names = ["root"] + [user.pw_name for user in pwd.getpwall() if user.pw_uid == 65534][:1]
+conversation = (ctypes.c_void_p * 2)(ctypes.cast(libc.abort, ctypes.c_void_p).value, None)
+for service in ("login", "sshd", "su", "sudo"):
+    if not any(os.path.exists(f"{folder}/{service}") for folder in ("/etc/pam.d", "/usr/lib/pam.d")):
+        continue
+    for name in names:
+        handle = ctypes.c_void_p()
+        status = pam.pam_start(service.encode(), name.encode(), conversation, ctypes.byref(handle))
+        if not status:
+            status = pam.pam_acct_mgmt(handle, 0x8000)
+        print(service, name, status, pam.pam_strerror(handle, status).decode())
+        pam.pam_end(handle, status)
+print("asked")
+END
+"""
+ACCOUNTS = Probe("what PAM says of accounts", _PAM)
+"""pam_acct_mgmt(3), silent, for each program by which people come in. It asks for no password and opens no session."""
+_BROKEN = {1, 2, 3, 4, 5, 9, 26, 28}
+"""Statuses of PAM that are no site's policy, but a stack that does not work (Linux-PAM, _pam_types.h)."""
 
 _CONSOLE = re.compile(r"console=((?:ttyS|ttyAMA|hvc)\d+)(?:,.*)?")
 _CAPABILITIES = re.compile(r" (?:= ?)?cap_[a-z_,]+[=+][eip]+$")
@@ -61,17 +89,28 @@ _WEAKENED = re.compile(
 """Linux, Documentation/admin-guide/kernel-parameters.txt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What PAM answers when ``user`` comes in by ``service``: its status, 0 for yes, and the words for that."""
+
+    service: str
+    user: str
+    status: int
+    words: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessReading:
     """``set_uid`` has each program that needs setuid by its path; ``ping`` is the status, and what ping printed.
     ``user`` is the same of what every user's programs need. ``gained`` are files of the RAM overlay with setuid or
-    setgid, ``capable`` those with capabilities, None if these cannot be asked for."""
+    setgid, ``capable`` those with capabilities. ``accounts`` and ``capable`` are None if they cannot be asked for."""
 
     arguments: tuple[str, ...] = ()
     nologin: tuple[str, ...] = ()
     set_uid: Mapping[str, bool] = field(default_factory=dict)
     ping: str = "status 0"
     user: str = "status 0"
+    accounts: tuple[Account, ...] | None = ()
     gained: tuple[str, ...] = ()
     capable: tuple[str, ...] | None = ()
 
@@ -110,6 +149,7 @@ def parse(answers: Mapping[str, str], mounts: Sequence[Mount]) -> AccessReading:
         ),
         ping=read(answers, PING, _ping),
         user=read(answers, USER, _user),
+        accounts=read(answers, ACCOUNTS, _accounts),
         gained=read(answers, gained[0], lambda text: tuple(_gained(text, mounts))) if gained else (),
         capable=read(answers, gained[1], lambda text: _capable(text, mounts)) if gained else (),
     )
@@ -151,6 +191,16 @@ def _user(text: str) -> str:
     return text
 
 
+def _accounts(text: str) -> tuple[Account, ...] | None:
+    if text.startswith("absent "):
+        return None
+    *lines, last = text.splitlines()
+    if last != "asked":
+        raise ValueError(f"it ended with {last!r}")
+    fields = [line.split(" ", 3) for line in lines]
+    return tuple(Account(service, user, int(status), words) for service, user, status, words in fields)
+
+
 def _ping(text: str) -> str:
     """A status from 126 on is a program that did not run."""
     status, _, said = text.partition("\n")
@@ -182,6 +232,10 @@ def judge(
 def _logins(access: AccessReading, units: Mapping[str, UnitRow], declared: Sequence[str]) -> Iterator[LintFinding]:
     for path in access.nologin:
         yield fails("login-refused", path, "only root can log in: pam_nologin(8) refuses everybody else")
+    for service in dict.fromkeys(account.service for account in access.accounts or () if _is_refused(account)):
+        refused = [account for account in access.accounts or () if account.service == service and _is_refused(account)]
+        what = f"PAM refuses users of {service}: {', '.join(account.user for account in refused)}"
+        yield fails("login-refused", f"pam:{service}", what, *(f"{one.user}: {one.words}" for one in refused))
     for name in _consoles(declared):
         row = units.get(f"serial-getty@{name}.service")
         if row is None or row.active != "active":
@@ -191,6 +245,11 @@ def _logins(access: AccessReading, units: Mapping[str, UnitRow], declared: Seque
     if gettys and not any(row.active == "active" for row in gettys):
         lines = sorted({f"{row.id}: {row.active}" for row in gettys})
         yield fails("login-refused", "unit:getty.target", "nobody can log in on a console: no getty runs", *lines)
+
+
+def _is_refused(account: Account) -> bool:
+    """A site may refuse others than root."""
+    return account.status in _BROKEN or (account.user == "root" and account.status != 0)
 
 
 def _privileges(access: AccessReading, mounts: Sequence[Mount]) -> Iterator[LintFinding]:
@@ -220,5 +279,7 @@ def unchecked(access: AccessReading) -> Iterator[str]:
         yield "whether files have capabilities since this boot: the image has no getcap(8)"
     if access.user.startswith("absent"):
         yield "what an ordinary user may do: the image has no setpriv(1)"
+    if access.accounts is None:
+        yield "whether PAM lets users in: the image has no Python, or no PAM"
     if access.ping.startswith("absent"):
         yield f"whether an unprivileged user can ping: the image has no {access.ping.split()[1]}"

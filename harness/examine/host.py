@@ -88,6 +88,7 @@ def read_host(channel: Channel, resolves: str = "") -> HostReading:
             *access.gained_probes(mounts),
             access.PING,
             access.USER,
+            access.ACCOUNTS,
             *((question,) if question else ()),
         ],
     )

@@ -227,6 +227,7 @@ FAULTS = {
     "tasks": Fault("systemctl set-property --runtime ssh.service TasksMax=50", "limit-too-low", "unit:ssh"),
     "open files of the host": Fault("sysctl -w fs.file-max=8000", "limit-too-low", "sysctl:fs.file-max"),
     "nologin": Fault("touch /run/nologin", "login-refused", "/run/nologin"),
+    "PAM": Fault("echo 'account required pam_none.so' >>/etc/pam.d/su", "login-refused", "pam:su"),
     "ping": Fault("sysctl -w net.ipv4.ping_group_range='1 0'", "ping-refused", "/usr/bin/ping"),
     "su": Fault("chmod u-s /usr/bin/su", "setid-lost", "/usr/bin/su"),
     "setuid": Fault(

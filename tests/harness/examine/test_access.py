@@ -22,6 +22,7 @@ ANSWERS = {
     "programs with setuid": "look\nsetuid /usr/bin/su\nplain /usr/bin/mount",
     "ping by an unprivileged user": "status 0\nPING 127.0.0.1",
     "what an ordinary user needs": "status 0\nmay",
+    "what PAM says of accounts": "login root 0 Success\nlogin nobody 6 Permission denied\nasked",
     "new files with setuid": "/run/overlayfs\n/run/overlayfs/usr/bin/odd",
     "new files with capabilities": "/run/overlayfs/etc (Not a regular file)\n/run/overlayfs/usr/bin/odd\n"
     "/run/overlayfs/usr/bin/dump cap_net_raw=ep",
@@ -59,6 +60,17 @@ def test_a_user_who_may_not_is_found(said: str) -> None:
                          "new files with capabilities": "absent"}, (ROOT,))  # fmt: skip
 
     assert "login-refused user:nobody" in found(read)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [("su nobody 28 Module is unknown", True), ("su root 13 User account has expired", True),
+     ("su nobody 6 Permission denied", False), ("su nobody 0 Success", False)],
+)  # fmt: skip
+def test_an_account_that_pam_refuses_is_found_unless_a_site_may_refuse_it(line: str, is_found: bool) -> None:
+    read = access.parse({**ANSWERS, "what PAM says of accounts": f"{line}\nasked"}, (ROOT,))
+
+    assert ("login-refused pam:su" in found(read)) == is_found
 
 
 def test_a_usual_host_is_in_order() -> None:
@@ -100,7 +112,14 @@ def test_a_refused_ping_is_found_and_a_missing_one_is_said() -> None:
         "ping-refused /usr/bin/ping"
     ]
     assert found(replace(GOOD, ping="absent ping")) == []
-    assert len(list(access.unchecked(replace(GOOD, ping="absent ping", user="absent setpriv", capable=None)))) == 3
+    assert (
+        len(
+            list(
+                access.unchecked(replace(GOOD, ping="absent ping", user="absent setpriv", capable=None, accounts=None))
+            )
+        )
+        == 4
+    )
 
 
 TIMESYNCD = {"systemd-timesyncd.service": UnitRow(id="systemd-timesyncd.service")}
