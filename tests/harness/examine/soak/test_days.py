@@ -35,12 +35,15 @@ class Answers(Channel):
         (30, 180, 3, 0.5),
         (30, 180, 1, 0.25),
         (30, 180, 6, 1.0),
-        (30, 10, 6, 1.0),
+        (30, 90, 45, 7.0),
+        (30, 180, 12, 2.0),
         (0.1, 180, 3, 0.25),
     ],
-    ids=["fits", "quick", "just", "late", "end"],
+    ids=["fits", "quick", "just", "slow", "less slow", "end"],
 )
-def test_a_step_is_a_day_at_most_and_a_quarter_at_least(left: float, left_s: float, cost_s: float, step: float) -> None:
+def test_a_step_is_a_week_at_most_and_a_quarter_of_a_day_at_least(
+    left: float, left_s: float, cost_s: float, step: float
+) -> None:
     assert step_days(left, left_s, cost_s) == pytest.approx(step)
 
 
