@@ -100,4 +100,4 @@ def judge(pressure: Pressure, definition: ImageDefinition) -> Iterator[LintFindi
 
 def unchecked(pressure: Pressure) -> Iterator[str]:
     if not pressure.victims:
-        yield f"which process the OOM killer chooses: it did not act before the process that takes all memory was ended"
+        yield "which process the OOM killer chooses: it did not act before the process that takes all memory was ended"
