@@ -7,6 +7,7 @@ know which jobs ran meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def measure(watch: BootWatch, channel: Channel, health: GuestHealth, asked_s: fl
     jobs = jobs_of(starts, seen.jobs, health.user_space_s)
     found = waited_for(idle, jobs, {step.unit for step in path}, excused)
     total_s = max(0.0, sum(map(idle_s, found.values())) - seen.disk_s)
-    return BootWaits(idle_s=round(total_s, 1), waits=tuple(name_waits(found, _printed(watch, kernel_s))), path=path)
+    waits = tuple(name_waits(found, _printed(watch, kernel_s), total_s))
+    return BootWaits(idle_s=round(total_s, 1), waits=waits, path=path)
 
 
 def _idle(watch: BootWatch, kernel_s: float, until_s: float) -> Iterator[IdleSpan]:
@@ -95,10 +97,15 @@ def _printed(watch: BootWatch, kernel_s: float) -> list[tuple[float, str]]:
     return [(at_s + since_s, line) for at_s, line in read_log(watch.console.log.read_text("utf-8", "replace"))]
 
 
-def name_waits(found: Mapping[str, Sequence[IdleSpan]], printed: Sequence[tuple[float, str]]) -> Iterator[UnitWait]:
-    """The longest waits in ``found``, with what the console ``printed`` before and after each: pure."""
+def name_waits(
+    found: Mapping[str, Sequence[IdleSpan]], printed: Sequence[tuple[float, str]], total_s: float = math.inf
+) -> Iterator[UnitWait]:
+    """The longest waits in ``found``, with what the console ``printed`` before and after each: pure.
+
+    None is longer than ``total_s``, the idle time of the boot without that of disks.
+    """
     for unit, spans in list(found.items())[:_MOST]:
-        if (waited_s := idle_s(spans)) >= _LEAST_S:
+        if (waited_s := min(total_s, idle_s(spans))) >= _LEAST_S:
             lines = _lines_around(*longest_stretch(spans), printed)
             yield UnitWait(unit=unit, idle_s=round(waited_s, 1), lines=lines)
 
