@@ -19,6 +19,7 @@ from harness.model.unit_names import same_service
 _SOFT_LOCKUP = 1 << 14
 """The host starved the machine for a while: Linux, Documentation/admin-guide/tainted-kernels.rst."""
 _FULL, _LEAST_TAKEN = 0.95, 0.1
+_SHOWN = 3
 _TRANSIENT = ("session-", "user@", "user-runtime-dir@", "run-", "bootproof-")
 """Units that come and go with logins, and those of the soak itself."""
 
@@ -47,15 +48,17 @@ def find_breaks(
 
 
 def _all_breaks(looks: Sequence[Look], ground: Ground, definition: ImageDefinition) -> Iterator[Break]:
-    """Of one step, the units come before what they logged."""
+    """Of one step, the units come before what they logged. All else is a consequence if a file system is full."""
     for number, (before, after) in enumerate(pairwise(looks), start=1):
-        for one in (
+        others = [
             *_units(before.sample, after.sample),
             *_demanded(looks[0].sample, before.sample, after.sample, definition),
-            *_full(looks[0].sample, after.sample, ground),
             *_kernel(before.sample, after.sample),
             *_errors(after.sample.errors, definition),
-        ):
+        ]
+        lines = tuple(f"then {one.about}: {one.what}" for one in others[:_SHOWN])
+        full = [replace(one, lines=(*one.lines, *lines)) for one in _full(looks[0].sample, after.sample, ground)]
+        for one in full or others:
             yield replace(one, number=number)
 
 

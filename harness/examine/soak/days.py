@@ -23,8 +23,8 @@ from harness.guest.quiet import running_jobs
 
 DAYS = 30
 _DAY_S = 86400
-_LEAST_STEP, _MOST_STEP = 0.25, 7.0
-"""In days. On a slow host, or beside much other work, the steps are long: a weekly timer still fires in each."""
+_LEAST_STEP, _USUAL_STEP, _MOST_STEP = 0.25, 1.0, 7.0
+"""In days. In steps of a day, few timers fire in one. A weekly timer fires in the longest, too."""
 _NOTICED_S = 0.5
 """In which systemd notices that its clock was set, and starts what is due."""
 _SETTLES_S = 20.0
@@ -37,10 +37,11 @@ def live_through(watch: Watch, until: Deadline, may_wait: Collection[str]) -> st
     channel = watch.channel
     day, cost_s, first, late = 0.0, 2 * watch.cost_s + 1.0, watch.looks[-1], Deadline(_LATE_S)
     while day < DAYS and not watch.is_over:
-        if until.passed_s > until.length_s + late.length_s:
+        most_left_s = until.length_s + late.length_s - until.passed_s
+        if most_left_s < 0:
             return f"only {day:.0f} of {DAYS} days were gone through within the time: the host is slow"
         step = Deadline(0)
-        before, day = day, min(float(DAYS), day + step_days(DAYS - day, until.left_s, cost_s))
+        before, day = day, min(float(DAYS), day + step_days(DAYS - day, until.left_s, most_left_s, cost_s))
         due = due_by_hand(watch.looks[-1].sample) if int(day) > int(before) else []
         set_ahead(channel, round((day - before) * _DAY_S), [unit for _, unit in due])
         poll(lambda: not waits_for(channel, may_wait), Deadline(_SETTLES_S), every_s=0.5)
@@ -50,10 +51,12 @@ def live_through(watch: Watch, until: Deadline, may_wait: Collection[str]) -> st
     return ""
 
 
-def step_days(days_left: float, left_s: float, cost_s: float) -> float:
-    """How far to go at once, so that all days fit into the time: pure."""
-    steps = max(1.0, left_s / max(cost_s, 0.1))
-    return min(_MOST_STEP, max(_LEAST_STEP, days_left / steps))
+def step_days(days_left: float, left_s: float, most_left_s: float, cost_s: float) -> float:
+    """How far to go at once: a day at most if all days then fit into ``most_left_s``, less if they fit into ``left_s``
+    with shorter steps. Pure."""
+    steps, most_steps = (max(1.0, time_s / max(cost_s, 0.1)) for time_s in (left_s, most_left_s))
+    usual = min(_USUAL_STEP, max(_LEAST_STEP, days_left / steps))
+    return min(_MOST_STEP, max(usual, days_left / most_steps))
 
 
 def due_by_hand(sample: Sample) -> list[tuple[str, str]]:

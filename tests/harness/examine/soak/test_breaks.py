@@ -137,13 +137,15 @@ def test_an_error_of_a_timers_unit_is_a_finding_of_the_timer_and_one_that_is_dec
 def test_a_file_system_that_a_timer_fills_is_a_finding_of_the_timer(definition: ImageDefinition) -> None:
     def fill(sample: Sample) -> Sample:
         full = Space(size=400 * MIB, used=399 * MIB)
-        return replace(sample, files={"/run/overlayfs/var/dump": 300 * MIB}, space={**sample.space, "/run": full})
+        units = {**sample.units, "weekly.service": UnitState(active="failed")}
+        files = {"/run/overlayfs/var/dump": 300 * MIB}
+        return replace(sample, files=files, space={**sample.space, "/run": full}, units=units)
 
     (finding,) = found(looks_with(fill, on_day(7)), definition)
 
     assert (finding.id, finding.path) == ("timer-breaks", "timer:weekly.timer")
     assert finding.what == "day 7: space:/run: it is full: 399 of 400 MiB"
-    assert finding.evidence[0] == "/var/dump: 300 MiB"
+    assert finding.evidence[:2] == ("/var/dump: 300 MiB", "then unit:weekly.service: it failed")
 
 
 def test_a_new_taint_is_found_but_a_soft_lockup_is_the_hosts(definition: ImageDefinition) -> None:
