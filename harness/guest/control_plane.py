@@ -69,7 +69,9 @@ def judge(unit: WaitingUnit, says: str) -> Judged:
     if unit.load != "loaded":
         return Judged(problem=f"is {unit.load}")
     if unit.restarts or unit.sub.startswith("auto-restart"):
-        return Judged(problem=f"ended, and was started again {max(1, unit.restarts)} times")
+        times = "once" if unit.restarts <= 1 else f"{unit.restarts} times"
+        end = ", until systemd gave it up" if unit.active == "failed" else ""
+        return Judged(problem=f"ended, and was started again {times}{end}")
     if unit.active == "active" and unit.type not in _WITHOUT_READY:
         return Judged()
     if unit.active not in ("active", "activating", "reloading") and not unit.has_job:

@@ -104,7 +104,8 @@ def test_a_refused_login_is_no_excuse() -> None:
     ("change", "problem"),
     [
         ({"restarts": 5}, "ended, and was started again 5 times"),
-        ({"restarts": 0, "sub": "auto-restart", "main_pid": 0}, "ended, and was started again 1 times"),
+        ({"restarts": 0, "sub": "auto-restart", "main_pid": 0}, "ended, and was started again once"),
+        ({"restarts": 5, "active": "failed"}, "ended, and was started again 5 times, until systemd gave it up"),
         ({"active": "failed", "sub": "failed", "main_pid": 0, "has_job": False}, "is failed"),
         ({"active": "inactive", "sub": "dead", "main_pid": 0, "has_job": False}, "is inactive"),
         ({"load": "not-found", "active": "inactive", "main_pid": 0, "has_job": False}, "is not-found"),
