@@ -10,6 +10,7 @@ from harness.examine.host import read_host
 from harness.examine.soak.ground import read_ground
 from harness.examine.soak.samples import read_sample
 from harness.guest.boot_profile import read_use
+from harness.guest.control_plane import read_waiting_unit
 from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
 from harness.guest.runtime_profile import read_profile
@@ -44,5 +45,6 @@ def inspections(machine: Any) -> Inspections:
         "host facts": lambda: read_facts(channel, paths, ["ssh.service"]),
         "host": lambda: read_host(channel),
         "soak": lambda: read_sample(channel, read_ground(channel)),
+        "waiting unit": lambda: read_waiting_unit(channel, "ssh.service"),
         "databases": lambda: formats(machine, paths),
     }

@@ -26,7 +26,6 @@ from harness.guest.unit_states import (
 )
 from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
-from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding, Unit
 
 _UPTIME = Probe("uptime", "cat /proc/uptime")
@@ -103,15 +102,14 @@ def _release(text: str) -> dict[str, str]:
     return {key: "".join(shlex.split(value)) for key, value in (line.split("=", 1) for line in lines)}
 
 
-def suspects(health: GuestHealth, definition: ImageDefinition) -> tuple[str, ...]:
-    """The units that failed or were restarted and may not."""
+def suspects(health: GuestHealth) -> tuple[str, ...]:
+    """The units that failed or were restarted and may not: also those that may wait for a control plane."""
     restarted = (row.partition(" ")[0] for row in health.restarted_units)
-    known = (*definition.may_wait, *_RESTARTED_BY_DESIGN)
-    return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in known)
+    return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in _RESTARTED_BY_DESIGN)
 
 
 def judge_health(
-    health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str, survey: UnitSurvey | None = None
+    health: GuestHealth, manifest: Manifest, where: str, survey: UnitSurvey | None = None
 ) -> Iterator[Finding]:
     """The findings about a guest that should run the artifacts of ``manifest``: pure.
 
@@ -127,16 +125,13 @@ def judge_health(
             where=where,
             cause="an old local copy started, or kernel, initrd and root file system are of different builds",
         )
-    explained = list(failed_units(survey, definition.may_wait, where)) if survey else []
+    explained = list(failed_units(survey, where)) if survey else []
     yield from explained
     for unit in health.failed_units if not explained else ():
-        if unit not in definition.may_wait:
-            yield Finding(
-                id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder"
-            )
+        yield Finding(id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder")
     for row in health.restarted_units:
         unit, _, count = row.partition(" ")
-        if unit not in (*definition.may_wait, *_RESTARTED_BY_DESIGN):
+        if unit not in _RESTARTED_BY_DESIGN:
             finding = Finding(
                 id="unit-flapping",
                 what=f"{unit} was restarted {count} times before the machine was ready",

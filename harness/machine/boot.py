@@ -187,9 +187,9 @@ class RunningBoot:
     def _check_guest(self, health: GuestHealth) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan = self.plan
-        asked = suspects(health, plan.definition)
+        asked = suspects(health)
         survey = self._survey(asked) if asked or self.watch.view.systemd_hidden_by else None
-        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)
+        yield from judge_health(health, plan.artifacts.manifest, plan.where, survey)
         yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)
         if health.boot_id == self._boot_id_before:

@@ -24,7 +24,9 @@ tolerates = ["link-lossy", …]    # network faults with which the image must bo
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
-waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
+waiting = [                      # enabled and running; each may wait for a control plane, and says so in its journal
+    { unit = "nova-compute.service", says = "AMQP server .* is unreachable" },  # a regular expression
+]
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
@@ -71,7 +73,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv6Address
@@ -91,7 +93,8 @@ DEFINITION_FILE = "image.toml"
 DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
 """The files of harness/build/distributions/."""
 RPM_FAMILIES = ("fedora", "centos", "opensuse")
-_UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
+_UNITS = {"services": ".service", "sockets": ".socket"}
+_WAITING = '[{ unit = "name.service", says = "server .* is unreachable" }]'
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """os-release(5): IMAGE_ID."""
@@ -115,6 +118,7 @@ have values of the host."""
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
 _LISTENS = re.compile(r"(tcp|udp|udplite|raw|packet|vsock|\*) \S+:([0-9A-F]+|\*) \S+( in \S+)?")
 _NOT_BLANK = re.compile(r".*\S.*")
+_SERVICE = re.compile(r"\S+\.service")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
 """Why a check about /data is not applicable to a fully stateless image."""
@@ -212,6 +216,8 @@ class ImageDefinition:
     """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
+    waiting_says: dict[str, str] = field(default_factory=dict)
+    """What units of ``waiting`` say while they wait: regular expressions. The others need not say anything."""
 
     @property
     def may_wait(self) -> tuple[str, ...]:
@@ -259,6 +265,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     names = ("build", "persist", "network", "expect", "boot", "lint", "host", "soak", "budget")
     tables = [top.table(name) for name in names]
     build, persist, network, expect, boot, lint, host, soak, budget = tables
+    waiting = dict(_waiting(expect))
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -281,7 +288,8 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         tolerated_network_faults=_tolerated_network_faults(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
-        waiting=_units(expect, "waiting"),
+        waiting=tuple(waiting),
+        waiting_says={unit: says for unit, says in waiting.items() if says},
         identity=Identity(expect.one_of("identity", list(Identity), "a rule for the identity", Identity.KEPT)),
         boot_paths=_boot_paths(boot),
         hardware=_hardware(boot),
@@ -460,6 +468,23 @@ def _units(expect: ConfigTable, key: str) -> tuple[str, ...]:
         if not unit.endswith(suffix):
             raise expect.error(key, f"{unit!r} is not a {suffix[1:]} unit", f"for example {unit.split('.')[0]}{suffix}")
     return units
+
+
+def _waiting(expect: ConfigTable) -> Iterator[tuple[str, str]]:
+    """Each unit that may wait, and what it says meanwhile: empty if only the unit is named."""
+    known = set[str]()
+    for number, value in enumerate(expect.take("waiting", list, _WAITING, [])):
+        row = ConfigTable(
+            expect.file, f"expect.waiting[{number}]", {"unit": value} if isinstance(value, str) else value
+        )
+        unit = row.matching("unit", _SERVICE, "name.service", 'name a service, for example "name.service"')
+        says = row.matching("says", _NOT_BLANK, "server .* is unreachable", "write a part of a line that it says", "")
+        check_regex(row, "says", says)
+        row.finish()
+        if unit in known:
+            raise expect.error("waiting", f"{unit!r} is listed twice", "list it once")
+        known.add(unit)
+        yield unit, says
 
 
 def _boot_paths(boot: ConfigTable) -> tuple[BootPath, ...]:

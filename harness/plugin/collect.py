@@ -226,15 +226,26 @@ def _group(item: pytest.Item, image: str | None) -> str:
 def expected_s(item: pytest.Item, prepared: PreparedImage | None, options: RunOptions) -> float:
     """The duration in earlier runs on this host, which the controller read for all workers; else by its boots. A soak
     takes as long as ``options`` say, and some more."""
-    if SOAK in _checks(item):
+    mark = item.get_closest_marker("boots")
+    return _expected_s(item.nodeid, _checks(item), int(mark.args[0]) if mark and mark.args else 0, prepared, options)
+
+
+def expected_of(test: PlannedTest, prepared: PreparedImage | None, options: RunOptions) -> float:
+    """The same of a test that a worker planned."""
+    return _expected_s(test.test, test.checks, test.boots, prepared, options)
+
+
+def _expected_s(
+    test: str, checks: Sequence[str], boots: int, prepared: PreparedImage | None, options: RunOptions
+) -> float:
+    if SOAK in checks:
         return 60.0 * (options.soak_minutes + 1)
     known = prepared.durations.tests_s if prepared else {}
-    for name in (item.nodeid, without_repeat(item.nodeid)[0]):
+    for name in (test, without_repeat(test)[0]):
         if name in known:
             return known[name]
-    mark = item.get_closest_marker("boots")
     slowness = prepared.slowness if prepared else 1.0
-    return REFERENCE_BOOT_S * slowness * int(mark.args[0]) if mark and mark.args else 1.0
+    return REFERENCE_BOOT_S * slowness * boots if boots else 1.0
 
 
 def image_of(item: pytest.Item | pytest.Collector) -> str | None:

@@ -17,10 +17,8 @@ from harness.guest.fingerprint import Fingerprint, compare, fingerprint_of
 from harness.guest.health import GuestHealth, inspect_guest, judge_health, taints
 from harness.guest.unit_states import UnitStart
 from harness.model.artifacts import Artifacts, FileRecord, Manifest
-from harness.model.definition import ImageDefinition, load_definition
 from harness.model.verdict import Unit
 
-NOVA = load_definition(Path(__file__).parents[3] / "images" / "nova-kvm")
 MANIFEST = Manifest(
     image="nova-kvm", version="1", kernel_version="6.12.1", kernel_arguments=(), packages={}, dracut_modules=(),
     files={"vmlinuz": FileRecord(sha256="0" * 64, size_bytes=1)}, initrd_drivers=(), definition="0" * 64, sources={},
@@ -32,8 +30,8 @@ GOOD = GuestHealth(
 )  # fmt: skip
 
 
-def ids(seen: GuestHealth, definition: ImageDefinition = NOVA) -> list[str]:
-    return [finding.id for finding in judge_health(seen, MANIFEST, definition, "here")]
+def ids(seen: GuestHealth) -> list[str]:
+    return [finding.id for finding in judge_health(seen, MANIFEST, "here")]
 
 
 def test_a_healthy_guest_has_no_finding() -> None:
@@ -59,8 +57,8 @@ def test_each_defect_is_one_finding(change: dict[str, object], finding: str) -> 
     "health",
     [replace(GOOD, failed_units=("nova-compute.service",)), replace(GOOD, restarted_units=("nova-compute.service 3",))],
 )
-def test_a_unit_that_waits_for_a_control_plane_may_fail_and_start_again(health: GuestHealth) -> None:
-    assert ids(health) == []
+def test_a_unit_that_may_wait_for_a_control_plane_may_not_fail_or_start_again(health: GuestHealth) -> None:
+    assert ids(health) in (["unit-failed"], ["unit-flapping"])
 
 
 AS_BUILT = Fingerprint(kernel_build="#1 SMP Debian 6.12.1-1", initrd_bytes=100, rootfs_mark="a" * 64)
@@ -111,8 +109,8 @@ def test_what_another_builders_manifest_does_not_know_is_not_compared() -> None:
     foreign = replace(MANIFEST, builder={}, version="")
 
     seen = replace(GOOD, image="theirs", version="7")
-    assert list(judge_health(seen, foreign, NOVA, "here")) == []
-    (finding,) = judge_health(replace(seen, kernel="6.1"), foreign, NOVA, "here")
+    assert list(judge_health(seen, foreign, "here")) == []
+    (finding,) = judge_health(replace(seen, kernel="6.1"), foreign, "here")
     assert finding.id == "wrong-image"
 
 

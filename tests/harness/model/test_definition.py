@@ -79,6 +79,15 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
     assert definition.boot_idle_s == 10
 
 
+def test_a_unit_that_may_wait_can_say_in_which_words_it_does(folder: Path) -> None:
+    rows = '[{ unit = "nova-compute.service", says = "AMQP .* unreachable" }, "agent.service"]'
+
+    definition = load_definition(_changed(folder, '["nova-compute.service"]', rows))
+
+    assert definition.waiting == ("nova-compute.service", "agent.service")
+    assert definition.waiting_says == {"nova-compute.service": "AMQP .* unreachable"}
+
+
 def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
     assert load_definition(_changed(folder, "boot_s = 60", "boot_s = 60\nboot_idle_s = 0")).boot_idle_s == 0
 
@@ -110,6 +119,12 @@ def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
         ('"ssh.service"', '"ssh"', "expect.services", "ssh.service"),
         ('"libvirtd.socket"', '"libvirtd.service"', "expect.sockets", "libvirtd.socket"),
         ('"nova-compute.service"', '"ssh.service"', "expect.waiting", "control plane"),
+        ('"nova-compute.service"', '"nova-compute"', "expect.waiting[0].unit", "name.service"),
+        ('"nova-compute.service"', '"a.service", "a.service"', "expect.waiting", "list it once"),
+        ('"nova-compute.service"', "5", "expect.waiting[0]", "not a table"),
+        ('"nova-compute.service"', '{ unit = "a.service", says = "(" }', "expect.waiting[0].says", "correct it"),
+        ('"nova-compute.service"', '{ unit = "a.service", say = "x" }', "expect.waiting[0].say", "did you mean says?"),
+        ('"nova-compute.service"', '{ says = "x" }', "expect.waiting[0].unit", "for example"),
         ('"direct", "ipxe-bios"', '"floppy"', "boot.paths", "known: direct"),
         ('"direct", "ipxe-bios"', "", "boot.paths", "at least one"),
         ("memory_mib = 2048", 'memory_mib = "2G"', "boot.memory_mib", "2048"),
