@@ -265,7 +265,8 @@ def _offered(element: ElementTree.Element, place: tuple[str, ...]) -> Iterator[t
         yield " ".join((*place, enum.attrib["name"])), _texts(enum, "value")
     for child in element:
         if child.tag not in _SAID:
-            yield from _offered(child, () if child.tag in _GROUPS else (*place, child.get("name") or child.tag))
+            names = filter(None, (child.tag, child.get("name")))
+            yield from _offered(child, () if child.tag in _GROUPS else (*place, *names))
 
 
 def _texts(element: ElementTree.Element, tag: str) -> list[str]:
