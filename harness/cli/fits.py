@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +74,11 @@ def _drivers(build: str, tree: str | None, until: ExitStack) -> ImageDrivers:
     from harness.store.store import find_store
 
     try:
-        return read_drivers(select_build(build, tree, until), find_store())
+        side = select_build(build, tree, until)
+        drivers = read_drivers(side.artifacts, find_store())
     except ImageError as error:  # a damaged file is bad input here: nothing was found out about the image
         raise UsageError(str(error)) from error
+    return replace(drivers, guests=side.guests)
 
 
 def _show(report: FleetReport) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.fleet.drivers import DriverTree, ImageDrivers, Match
+from harness.fleet.guests import about_guests
 from harness.fleet.host_file import Device, FleetHost
 from harness.fleet.prediction import Effect, Prediction, changes, lacks, not_told, will_not_boot
 
@@ -55,6 +56,8 @@ class Predictor:
             ("host", host.firmware, host.secure_boot, host.cpu_level, host.schema),
             lambda: (*_about_cpu(drivers, host), *_about_firmware(drivers, host), *_about_file(host)),
         )
+        if guests := host.guests:
+            found += self._once(("guests", guests), lambda: tuple(about_guests(drivers.guests, guests)))
         decided = dict[int, set[str]]()
         if drivers.is_netbooted:
             found += self._about_boot(host, "nic", decided)
