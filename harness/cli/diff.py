@@ -10,7 +10,7 @@ from harness.cli.options import BUILD_NAMES, Commands, add_command, add_json, ad
 
 _DESCRIPTION = """\
 Compare two builds, most important differences first: what changes on running hosts (users, units, sockets, links,
-kernel, interfaces, disks, mounts, defences, machine types, sysctl, limits, timers, settings), then packages, files by
+kernel, interfaces, disks, mounts, defences, what guests can have, sysctl, limits, timers, settings), then packages, files by
 package, sizes and boot phases.
 
 What running hosts show is known if this host has run both builds: pytest --image IMAGE --artifacts DIR. What a file in

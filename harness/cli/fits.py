@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 3
 _DESCRIPTION = """\
 Say from the files of a build, before any rollout, which hosts it will not drive: which will not boot, which devices
-will have no driver or no firmware, what changes, and what cannot be told from files. Nothing is booted.
+will have no driver or no firmware, what changes, and what cannot be told from files; and from its newest run, which
+hosts have guests that it will not start. Nothing is booted.
 
 Each FLEET is a file that bootproof hardware wrote on a host, or a folder of such files (*.toml).
 """

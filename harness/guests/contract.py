@@ -37,7 +37,7 @@ _QEMU = Probe(
         "COMMANDS", f'{{"execute": "query-version"}}\n{{"execute": "query-machines"}}\n{_CPU_MODELS}\n{_DEVICES}'
     ),
 )
-_NO_KVM = "[ -e /dev/kvm ] || { echo 'absent: the machine has no /dev/kvm'; exit; }\n"
+_NO_KVM = "[ -w /dev/kvm ] || { echo 'absent: the machine has no /dev/kvm'; exit; }\n"
 _KVM_MODELS = Probe("CPU models under KVM", _NO_KVM + _QMP.replace("ACCELERATOR", KVM).replace("COMMANDS", _CPU_MODELS))
 _FOLDERS = (
     "/usr/share/qemu /usr/share/qemu-kvm /usr/share/seabios /usr/share/seavgabios /usr/share/sgabios /usr/share/OVMF "
