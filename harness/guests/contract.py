@@ -234,7 +234,7 @@ def _domains(answers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _capabilities(text: str) -> dict[str, str]:
-    """Of libvirt's domain capabilities (formatdomaincaps): each enumeration, and what is supported without one."""
+    """Of libvirt's domain capabilities (formatdomaincaps): what is supported, and each enumeration."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -256,12 +256,12 @@ def _offered(element: ElementTree.Element, place: tuple[str, ...]) -> Iterator[t
     """Places such as "disk bus", and the values of each."""
     if element.get("supported") == "no":
         return
-    values, enums = _texts(element, "value"), element.findall("enum")
-    if values or (element.get("supported") == "yes" and not enums):
+    values = _texts(element, "value")
+    if place and (values or element.get("supported") == "yes"):
         yield " ".join(place), values or ["yes"]
     if element.get("name") == "custom":
         yield " ".join((*place, "models")), _texts(element, "model[@usable='yes']")
-    for enum in enums:
+    for enum in element.findall("enum"):
         yield " ".join((*place, enum.attrib["name"])), _texts(enum, "value")
     for child in element:
         if child.tag not in _SAID:

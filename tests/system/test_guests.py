@@ -29,11 +29,10 @@ from .ready import Counting, ready_machine
 
 IMAGE = "nova-kvm"
 PROGRAM = "/usr/local/sbin/qemu-system-x86_64"
-FILTER = """\
-#!/bin/sh
+FILTER = r"""#!/bin/sh
 /usr/bin/qemu-system-x86_64 "$@" >/run/answer || exit
-exec sed -e 's/"name": "pc-q35-9.2"/"name": "pc-q35-0.1"/' -e 's/"name": "Opteron_G1"/"name": "Opteron_G0"/' \\
-    -e 's/name .."virtio-rng-pci/name \\\\"virtio-rng-x/' /run/answer
+exec sed -e 's/"name": "pc-q35-9.2"/"name": "pc-q35-0.1"/' -e 's/"name": "Opteron_G1"/"name": "Opteron_G0"/' \
+    -e 's/"virtio-rng-pci\\"/"virtio-rng-x\\"/' /run/answer
 """
 """A QEMU that lacks a machine type, a CPU model and a device."""
 GUEST = """\

@@ -24,7 +24,7 @@ ANSWERS = {
         "folder /usr/share/OVMF\nd 4096 /usr/share/OVMF\nf 3653632 /usr/share/OVMF/OVMF_CODE_4M.fd\n"
         "l 9 /usr/share/OVMF/OVMF_CODE.fd\nend"
     ),
-    "libvirt's version": "Using library: libvirt 11.3.0\nUsing API: QEMU 11.3.0\nRunning against daemon: 11.3.0",
+    "libvirt's version": "Using library: libvirt 11.3.0\nRunning against daemon: 11.3.0",
     "domain capabilities": DOMAINS,
     "domain capabilities under KVM": DOMAINS,
 }
@@ -57,12 +57,39 @@ def test_each_answer_is_read() -> None:
 
 
 CAPABILITIES = {
-    "disk bus": "fdc, sata, virtio", "genid": "yes", "hyperv features": "relaxed, vapic",
-    "iothreads": "yes", "loader": "/usr/share/OVMF/OVMF_CODE_4M.fd", "loader secure": "no",
-    "loader type": "pflash, rom", "memoryBacking sourceType": "anonymous, file", "mode custom": "yes",
-    "mode custom models": "Opteron_G1, qemu64", "mode host-model": "yes",
-    "mode maximum maximumMigratable": "off, on", "vcpus": "4096",
-}  # fmt: skip
+    "async-teardown": "yes",
+    "backingStoreInput": "yes",
+    "backup": "yes",
+    "disk": "yes",
+    "disk bus": "fdc, sata, scsi, usb, virtio",
+    "disk diskDevice": "cdrom, disk, floppy, lun",
+    "disk model": "virtio, virtio-non-transitional, virtio-transitional",
+    "firmware": "efi",
+    "genid": "yes",
+    "hostdev": "yes",
+    "hostdev mode": "subsystem",
+    "hostdev startupPolicy": "default, mandatory, optional, requisite",
+    "hostdev subsysType": "pci, scsi, usb",
+    "hyperv": "yes",
+    "hyperv features": "spinlocks, vendor_id",
+    "iothreads": "yes",
+    "loader": ", ".join(f"/usr/share/OVMF/OVMF_CODE_4M.{end}" for end in ("fd", "ms.fd", "secboot.fd")),
+    "loader readonly": "no, yes",
+    "loader secure": "no, yes",
+    "loader type": "pflash, rom",
+    "memoryBacking": "yes",
+    "memoryBacking sourceType": "anonymous, file, memfd",
+    "mode custom": "yes",
+    "mode custom models": "486, Opteron_G1",
+    "mode host-model": "yes",
+    "mode maximum": "yes",
+    "mode maximum maximumMigratable": "off, on",
+    "ps2": "yes",
+    "vcpus": "4096",
+    "video": "yes",
+    "video modelType": "bochs, cirrus, none, ramfb, vga, virtio, vmvga",
+    "vmcoreinfo": "yes",
+}
 
 
 def test_what_cannot_be_looked_at_is_unknown_with_its_reason() -> None:
