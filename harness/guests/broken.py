@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+
 from harness.lint.finding import LintFailed
-from harness.model.guest_contract import GuestContract, losses
+from harness.model.guest_contract import TITLES, GuestContract, Loss, losses
 from harness.model.verdict import Finding
 
-_SHOWN = 10
+_NAMES_SHOWN = 12
 
 
 class ContractBroken(LintFailed):
@@ -18,7 +21,7 @@ def broken(before: GuestContract, after: GuestContract, old: str, new: str) -> F
 
     Both contracts are of machines with the same CPU.
     """
-    lost = [str(one) for one in losses(before, after)]
+    lost = list(losses(before, after))
     if not lost:
         return None
     more = f", and {len(lost) - 1} more" if lost[1:] else ""
@@ -27,15 +30,24 @@ def broken(before: GuestContract, after: GuestContract, old: str, new: str) -> F
         for program, was in before.programs.items()
         if was != after.programs.get(program)
     ]
-    hidden = [f"and {len(lost) - _SHOWN} more: bootproof diff lists all"] if len(lost) > _SHOWN else []
     return Finding(
         id="guest-contract-broken",
         what=f"guests that {old} starts do not start under {new}: {lost[0]}{more}",
         where=f"an upgrade from {old}",
-        evidence=(*lost[:_SHOWN], *hidden, *changed),
+        evidence=(*_lines(lost), *changed),
         cause=_CHANGED if changed else _SAME,
     )
 
 
-_CHANGED = "a newer QEMU or libvirt no longer has what an older one had declared deprecated"
+_CHANGED = "QEMU or libvirt no longer has what was deprecated, or a package of its own has it"
 _SAME = "the package or the file that has it is no longer in the image"
+
+
+def _lines(lost: list[Loss]) -> Iterator[str]:
+    """One for each kind of loss, as "machine type is gone: pc-q35-2.4, pc-q35-2.5"."""
+    names = defaultdict[tuple[str, str], list[str]](list)
+    for one in lost:
+        names[one.kind, one.what].append(one.name)
+    for (kind, what), found in names.items():
+        more = f" and {len(found) - _NAMES_SHOWN} more" if len(found) > _NAMES_SHOWN else ""
+        yield f"{TITLES[kind]} {what}: {', '.join(found[:_NAMES_SHOWN])}{more}"

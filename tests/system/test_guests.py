@@ -175,7 +175,7 @@ def test_a_run_finds_what_an_upgrade_takes_away(base: ImageDefinition, judge: Ju
     assert (status, verdict.outcome) == (1, Outcome.FAILED)
     (finding,) = verdict.findings
     assert finding.id == "guest-contract-broken"
-    assert finding.evidence == ("firmware /usr/share/seabios/vgabios-cirrus.bin is gone",)
+    assert finding.evidence == ("firmware is gone: /usr/share/seabios/vgabios-cirrus.bin",)
     assert verdict.coverage.failed == ("guests",)
     assert verdict.guests is not None
 

@@ -9,14 +9,14 @@ import pytest
 
 from harness.core.errors import ImageError
 from harness.guests.contract import PROBES, names_of, parse
-from harness.model.guest_contract import GuestContract
+from harness.model.guest_contract import GuestContract, losses
 
 RECORDED = Path(__file__).parent / "recorded"
-"""What QEMU 10.0 and libvirt 11.3 print, with fewer names."""
+"""What QEMU 7.2 and 10.0 of Debian and libvirt 11.3 print, with fewer names."""
 DOMAINS = (RECORDED / "domcapabilities.xml").read_text()
 ANSWERS = {
-    "QEMU": (RECORDED / "qemu-tcg.jsonl").read_text(),
-    "CPU models under KVM": (RECORDED / "qemu-kvm.jsonl").read_text(),
+    "QEMU": (RECORDED / "qemu-10.0-tcg.jsonl").read_text(),
+    "CPU models under KVM": (RECORDED / "qemu-10.0-kvm.jsonl").read_text(),
     "firmware": (
         "folder /usr/share/qemu\nd 4096 /usr/share/qemu\nf 9216 /usr/share/qemu/kvmvapic.bin\n"
         "f 100 /usr/share/qemu/hppa-firmware.img\nd 4096 /usr/share/qemu/firmware\n"
@@ -37,7 +37,8 @@ def test_each_answer_is_read() -> None:
         programs={"QEMU": "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)", "libvirt": "11.3.0"},
         machine_types={
             "microvm": "", "pc": "alias of pc-i440fx-10.0", "pc-i440fx-10.0": "", "pc-q35-10.0": "",
-            "pc-q35-7.0": "deprecated", "pc-q35-9.2": "", "q35": "alias of pc-q35-10.0",
+            "pc-i440fx-7.2": "", "pc-q35-7.2": "", "pc-q35-7.0": "deprecated", "pc-q35-9.2": "",
+            "q35": "alias of pc-q35-10.0",
         },
         cpu_models={
             "486": "kvm, tcg", "EPYC": "", "EPYC-v1": "", "Icelake-Server": "", "Opteron_G5": "", "host": "kvm",
@@ -90,6 +91,23 @@ CAPABILITIES = {
     "video modelType": "bochs, cirrus, none, ramfb, vga, virtio, vmvga",
     "vmcoreinfo": "yes",
 }
+
+
+def test_guests_that_debian_12_starts_and_debian_13_does_not() -> None:
+    """QEMU removed old machine types and sga; qxl is in another package."""
+    without_kvm = {
+        "CPU models under KVM": "absent: no /dev/kvm",
+        "domain capabilities under KVM": "absent: no /dev/kvm",
+    }
+    before = parse({**ANSWERS, **without_kvm, "QEMU": (RECORDED / "qemu-7.2-tcg.jsonl").read_text()})
+
+    assert before.programs["QEMU"].startswith("7.2.22 (Debian")
+    assert before.machine_types["q35"] == "alias of pc-q35-7.2"
+    assert [str(loss) for loss in losses(before, parse(ANSWERS))] == [
+        "machine type pc-i440fx-2.3 is gone",
+        "device qxl is gone",
+        "device sga is gone",
+    ]
 
 
 def test_what_cannot_be_looked_at_is_unknown_with_its_reason() -> None:
