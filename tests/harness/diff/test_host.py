@@ -27,7 +27,7 @@ OFFERED = ("programs", *TITLES)
 
 def facts(field: str, values: dict[str, str]) -> HostFacts:
     if field in OFFERED:
-        return HostFacts(guests=GuestContract(**{field: values}))  # type: ignore[arg-type]  # the field is a parameter
+        return HostFacts(guests=GuestContract(**{field: values}))  # the field is a parameter
     return HostFacts(**{field: values})  # type: ignore[arg-type]
 
 

@@ -21,7 +21,7 @@ BEFORE = GuestContract(
 
 
 def lost(**after: dict[str, str]) -> list[str]:
-    return [str(one) for one in losses(BEFORE, replace(BEFORE, **after))]  # type: ignore[arg-type]  # fields by name
+    return [str(one) for one in losses(BEFORE, replace(BEFORE, **after))]
 
 
 @pytest.mark.parametrize(
