@@ -187,7 +187,7 @@ def _guests(seen: dict[str, Any]) -> GuestsInUse | None:
     if not isinstance(table, dict):
         raise TypeError("guests is not a table")
     return GuestsInUse(
-        state=_text(table, "state"),
+        state=_text(table, "state") or "whole",  # written by hand
         machine_types=_names(table, "machine_types"),
         cpu_models=_names(table, "cpu_models"),
         firmware=_names(table, "firmware"),
