@@ -38,8 +38,10 @@ exec sed -e 's/"name": "pc-q35-9.2"/"name": "pc-q35-0.1"/' -e 's/"name": "Optero
 GUEST = """\
 <domain type='qemu'><name>secret</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os>
-<cpu mode='custom'><model>Opteron_G1</model></cpu></domain>
+<cpu mode='custom'><model>Opteron_G1</model></cpu>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>
 """
+"""libvirt would take the first QEMU in PATH, which may not write to /run."""
 
 
 @dataclass(frozen=True)
