@@ -76,7 +76,7 @@ schemas: setup ## write docs/schemas/ from the classes
 hardware-scan: ## write dist/bootproof-hardware: `bootproof hardware` in one file, for a production host
 	rm -rf $(DIST)/hardware-scan
 	mkdir -p $(DIST)/hardware-scan/harness/host $(DIST)/hardware-scan/harness/model
-	cp harness/host/hardware_scan.py $(DIST)/hardware-scan/harness/host/
+	cp harness/host/hardware_scan.py harness/host/guest_scan.py $(DIST)/hardware-scan/harness/host/
 	cp harness/model/device_kinds.py $(DIST)/hardware-scan/harness/model/
 	cp harness/host/hardware_packed.py $(DIST)/hardware-scan/__main__.py
 	$(PYTHON) -m zipapp $(DIST)/hardware-scan --python '/usr/bin/env python3' --compress --output $(DIST)/bootproof-hardware

@@ -15,6 +15,7 @@ from harness.guest.health import inspect_guest
 from harness.guest.quiet import read_recent_use
 from harness.guest.runtime_profile import read_profile
 from harness.guest.unit_jobs import read_jobs
+from harness.guests.contract import read_contract
 from harness.machine.shared import take_snapshot, triggered_units
 from harness.persistence.databases import formats
 from harness.persistence.identity import identity
@@ -42,6 +43,7 @@ def inspections(machine: Any) -> Inspections:
         "triggers": lambda: triggered_units(channel, ["ssh.service", "-.mount"]),
         "seeded defaults": lambda: missing(machine),
         "defences": lambda: defences(channel),
+        "guests": lambda: read_contract(channel),
         "host facts": lambda: read_facts(channel, paths, ["ssh.service"]),
         "host": lambda: read_host(channel),
         "soak": lambda: read_sample(channel, read_ground(channel)),

@@ -7,26 +7,28 @@ from pathlib import Path
 
 from harness.build.imported import in_place
 from harness.core.errors import UsageError
-from harness.model.artifacts import MANIFEST, Artifacts
+from harness.diff import Side
+from harness.model.artifacts import MANIFEST
 from harness.model.definition import DEFINITION_FILE, ImageDefinition, find_images, load_definition
 from harness.promotion.select import select
 
 
 def select_build(
     name: str, tree: str | None, until: ExitStack, *, images: Path | None = None, image: str | None = None
-) -> Artifacts:
-    """The build called ``name``: an image's in the version of its definition, if the store has it.
+) -> Side:
+    """The build called ``name``, with its newest verdict: an image's in the version of its definition, if the store has
+    it.
 
     A folder without a manifest holds another builder's files, of ``image`` or what os-release says. `UsageError` if
     there is no such build.
     """
     if Path(name).is_dir():
         if not (Path(name) / MANIFEST).exists():
-            return in_place(Path(name), until, image=image or "")
+            return Side(artifacts=in_place(Path(name), until, image=image or ""))
     elif "@" not in name and (definition := _definition(name, images, is_needed=False)):
         with suppress(UsageError):
-            return select(f"{name}@{definition.version}", tree, until).artifacts
-    return select(name, tree, until).artifacts
+            return select(f"{name}@{definition.version}", tree, until)
+    return select(name, tree, until)
 
 
 def definition_of(image: str, images: Path | None) -> ImageDefinition | None:

@@ -10,8 +10,8 @@ from harness.cli.options import BUILD_NAMES, Commands, add_command, add_json, ad
 
 _DESCRIPTION = """\
 Compare two builds, most important differences first: what changes on running hosts (users, units, sockets, links,
-kernel, interfaces, disks, mounts, defences, machine types, sysctl, limits, timers, settings), then packages, files by
-package, sizes and boot phases.
+kernel, interfaces, disks, mounts, defences, what guests can have, sysctl, limits, timers, settings), then packages,
+files by package, sizes and boot phases.
 
 What running hosts show is known if this host has run both builds: pytest --image IMAGE --artifacts DIR. What a file in
 a persistent path refers to by name comes first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 3
 _DESCRIPTION = """\
 Say from the files of a build, before any rollout, which hosts it will not drive: which will not boot, which devices
-will have no driver or no firmware, what changes, and what cannot be told from files. Nothing is booted.
+will have no driver or no firmware, what changes, and what cannot be told from files; and from its newest run, which
+hosts have guests that it will not start. Nothing is booted.
 
 Each FLEET is a file that bootproof hardware wrote on a host, or a folder of such files (*.toml).
 """
@@ -73,9 +75,11 @@ def _drivers(build: str, tree: str | None, until: ExitStack) -> ImageDrivers:
     from harness.store.store import find_store
 
     try:
-        return read_drivers(select_build(build, tree, until), find_store())
+        side = select_build(build, tree, until)
+        drivers = read_drivers(side.artifacts, find_store())
     except ImageError as error:  # a damaged file is bad input here: nothing was found out about the image
         raise UsageError(str(error)) from error
+    return replace(drivers, guests=side.guests)
 
 
 def _show(report: FleetReport) -> None:

@@ -61,7 +61,8 @@ def _lint(options: argparse.Namespace) -> int:
     from harness.lint import lint
 
     with ExitStack() as stack:
-        artifacts = select_build(options.build, options.tree, stack, images=options.images_dir, image=options.image)
+        build = select_build(options.build, options.tree, stack, images=options.images_dir, image=options.image)
+        artifacts = build.artifacts
         before = _before(artifacts.manifest.image, options, stack)
         definition = definition_of(artifacts.manifest.image, options.images_dir)
         if options.image and options.image != artifacts.manifest.image:
@@ -83,7 +84,8 @@ def _before(image: str, options: argparse.Namespace, until: ExitStack) -> Artifa
     from harness.promotion.select import select_promoted
 
     if options.previous:
-        return select_build(options.previous, options.tree, until, images=options.images_dir, image=options.image)
+        given = options.previous
+        return select_build(given, options.tree, until, images=options.images_dir, image=options.image).artifacts
     side = select_promoted(options.tree, image, "stable", until)
     return side.artifacts if side else None
 

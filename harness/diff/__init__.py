@@ -12,6 +12,7 @@ from harness.diff.sections import ON_HOSTS, compare_facts, names_of
 from harness.diff.text import SHOWN, as_text, unknown_sections
 from harness.diff.value import Change, Diff, DiffEntry, Named, Section, Weight
 from harness.model.artifacts import Artifacts
+from harness.model.guest_contract import GuestContract
 from harness.model.verdict import Verdict
 
 __all__ = [
@@ -39,6 +40,13 @@ class Side:
 
     artifacts: Artifacts
     verdict: Verdict | None = None
+
+    @property
+    def guests(self) -> GuestContract | None:
+        """What the image offers to guests; None if no verdict about these artifacts says so."""
+        verdict = self.verdict
+        is_about = verdict and verdict.digests.get("artifacts", self.artifacts.digest) == self.artifacts.digest
+        return verdict.guests if verdict and is_about else None
 
 
 _ALIKE = Image(files={}, users={}, groups={}, config={})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.diff.references import References
 from harness.diff.value import DiffEntry, Section, Weight, entry, section
-from harness.model.defences import loss
+from harness.model import defences, guest_contract
+from harness.model.guest_contract import KVM, without_kvm
 from harness.model.host_facts import HostFacts, names_of_link
 
 Judge = Callable[[str, str | None, str | None], Weight]
@@ -32,14 +33,26 @@ _SERVICE_LIMIT = re.compile(r"\d+")
 _OTHER_CPUS = "the runs of OLD and NEW were on other CPUs: {} and {}"
 
 
+def _none(_what: str, _old: str | None, _new: str | None) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A kind of facts: the name of its section, its field in `HostFacts`, and how its entries are weighed."""
+    """A kind of facts: the name of its section, its field in `HostFacts`, and how its entries are weighed.
+
+    What is ``for_guests`` is a field of `GuestContract`.
+    """
 
     name: str
     field: str
     judge: Judge
-    names: NamesOf = lambda _what, _old, _new: ()
+    names: NamesOf = _none
+    for_guests: bool = False
+
+    def of(self, facts: HostFacts) -> Mapping[str, str]:
+        """Empty if it was not recorded."""
+        return getattr(facts.guests if self.for_guests else facts, self.field, {})
 
 
 def _usual(_what: str, old: str | None, _new: str | None) -> Weight:
@@ -73,7 +86,7 @@ def _options(mount: str) -> frozenset[str]:
 
 
 def _defence(what: str, old: str | None, new: str | None) -> Weight:
-    return Weight.ALARM if old and loss(what, old, new or "") else Weight.USUAL
+    return Weight.ALARM if old and defences.loss(what, old, new or "") else Weight.USUAL
 
 
 def _profile(_what: str, old: str | None, new: str | None) -> Weight:
@@ -115,9 +128,18 @@ def _members(what: str, old: str | None, new: str | None) -> Weight:
     return Weight.ALARM if gained and what in _PRIVILEGED else Weight.NOTABLE
 
 
-def _machine_type(_what: str, _old: str | None, new: str | None) -> Weight:
-    """A guest whose machine type is gone neither starts nor migrates."""
-    return Weight.ALARM if new is None else Weight.USUAL
+def _for_guests(field: str) -> Judge:
+    """A guest that has what is gone neither starts nor migrates. What is deprecated will be gone; an alias is what new
+    guests get."""
+
+    def judge(_what: str, old: str | None, new: str | None) -> Weight:
+        if old is None:
+            return Weight.USUAL
+        if guest_contract.loss(field, old, new):
+            return Weight.ALARM
+        return Weight.NOTABLE if new and ("deprecated" in new or new.startswith("alias of ")) else Weight.USUAL
+
+    return judge
 
 
 def _old_name(_what: str, old: str | None, _new: str | None) -> tuple[str, ...]:
@@ -145,7 +167,17 @@ _KINDS = (  # the most important first
     _Kind(name="mounts", field="mounts", judge=_mount, names=_what),
     _Kind(name="defences of the kernel", field="defences", judge=_defence),
     _Kind(name="profiles of AppArmor", field="profiles", judge=_profile),
-    _Kind(name="machine types", field="machine_types", judge=_machine_type, names=_if_gone),
+    *(
+        _Kind(name=name, field=field, judge=_for_guests(field), names=names, for_guests=True)
+        for name, field, names in (
+            ("machine types", "machine_types", _if_gone),
+            ("CPU models of guests", "cpu_models", _none),
+            ("firmware of guests", "firmware", _if_gone),
+            ("devices of guests", "devices", _none),
+            ("domain capabilities", "capabilities", _none),
+        )
+    ),
+    _Kind(name="QEMU and libvirt", field="programs", judge=_notable, for_guests=True),
     _Kind(name="sysctl", field="sysctl", judge=_sysctl),
     _Kind(name="limits", field="limits", judge=_limit),
     _Kind(name="control groups", field="control_groups", judge=_control_group),
@@ -158,16 +190,39 @@ _KINDS = (  # the most important first
 
 
 def compare_hosts(
-    old: HostFacts | None, new: HostFacts | None, references: References, unknown: str
+    old: HostFacts | None, new: HostFacts | None, references: References, unknown: str, not_recorded: str = ""
 ) -> Iterator[Section]:
-    """A section for each kind; ``unknown`` says why the facts of one are not known."""
+    """A section for each kind; ``unknown`` says why the facts of a host are not known, ``not_recorded`` why those about
+    its guests are not."""
+    if old is None or new is None:
+        yield from (Section(name=kind.name, unknown=unknown) for kind in _KINDS)
+        return
+    other_cpus = _OTHER_CPUS.format(old.cpu or "?", new.cpu or "?") if old.cpu != new.cpu else ""
+    no_kvm = other_cpus or _not_looked_at(KVM, old, new)
+    if no_kvm:
+        old, new = _without_kvm(old), _without_kvm(new)
     for kind in _KINDS:
-        if old is None or new is None:
-            yield Section(name=kind.name, unknown=unknown)
-        elif kind.field == "defences" and old.cpu != new.cpu:
-            yield Section(name=kind.name, unknown=_OTHER_CPUS.format(old.cpu or "?", new.cpu or "?"))
+        why = other_cpus if kind.field == "defences" else ""
+        if kind.for_guests:
+            why = not_recorded or _not_looked_at(kind.field, old, new)
+        if why:
+            yield Section(name=kind.name, unknown=why)
         else:
-            yield section(kind.name, _entries(kind, getattr(old, kind.field), getattr(new, kind.field), references))
+            notes = [f"not compared under KVM: {no_kvm}"] if no_kvm and kind.field in _WITH_KVM else []
+            yield section(kind.name, _entries(kind, kind.of(old), kind.of(new), references), notes)
+
+
+_WITH_KVM = ("cpu_models", "capabilities")
+
+
+def _not_looked_at(name: str, old: HostFacts, new: HostFacts) -> str:
+    """Why ``name`` of a contract with guests is unknown on one side or both."""
+    sides = (("OLD", old.guests), ("NEW", new.guests))
+    return "; ".join(f"{side}: {guests.unknown[name]}" for side, guests in sides if guests and name in guests.unknown)
+
+
+def _without_kvm(facts: HostFacts) -> HostFacts:
+    return replace(facts, guests=without_kvm(facts.guests)) if facts.guests else facts
 
 
 SECTIONS = tuple(kind.name for kind in _KINDS)
@@ -175,12 +230,7 @@ SECTIONS = tuple(kind.name for kind in _KINDS)
 
 def names_of_host(facts: HostFacts) -> set[str]:
     """The names that a host could lose."""
-    return {
-        name
-        for kind in _KINDS
-        for what, value in getattr(facts, kind.field).items()
-        for name in kind.names(what, value, None)
-    }
+    return {name for kind in _KINDS for what, value in kind.of(facts).items() for name in kind.names(what, value, None)}
 
 
 def _entries(

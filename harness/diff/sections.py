@@ -70,6 +70,9 @@ _NOT_LISTED = "the manifest of {} does not list them"
 _AS_BUILT = "from the root file systems: no machines of both can be compared"
 
 
+_NOT_RECORDED = "the run of {} recorded none: it is of an older Bootproof, or the host did not answer"
+
+
 def _no_run(old: Facts, new: Facts) -> str:
     """Why what runs is not known, and how to get it; empty if it is of both."""
     lacking = [(side, facts) for side, facts in (("OLD", old), ("NEW", new)) if not facts.runtime_profile]
@@ -197,16 +200,15 @@ def _kernel(old: Facts, new: Facts) -> Section:
 
 def _host(old: Facts, new: Facts, references: References) -> Iterator[Section]:
     """What operators see of running hosts besides units, sockets and users."""
-    profiles = old.runtime_profile, new.runtime_profile
-    lacking = [
-        (side, facts)
-        for side, facts in (("OLD", old), ("NEW", new))
-        if facts.runtime_profile and not facts.runtime_profile.host
-    ]
-    why = "the run of {} recorded none: it is of an older Bootproof, or the host did not answer"
-    unknown = _no_run(old, new) or (_record(why, lacking) if lacking else "")
+    sides = ("OLD", old), ("NEW", new)
+    profiles = [facts.runtime_profile for _, facts in sides]
+    lacking = [(side, facts) for side, facts in sides if facts.runtime_profile and not facts.runtime_profile.host]
+    unknown = _no_run(old, new) or (_record(_NOT_RECORDED, lacking) if lacking else "")
     one, other = (profile.host if profile else None for profile in profiles)
-    yield from compare_hosts(one, other, references, unknown)
+    without = [
+        (side, facts) for (side, facts), host in zip(sides, (one, other), strict=True) if host and not host.guests
+    ]
+    yield from compare_hosts(one, other, references, unknown, _record(_NOT_RECORDED, without) if without else "")
 
 
 def _arguments(arguments: Iterable[str]) -> dict[str, list[str]]:

@@ -50,19 +50,9 @@ _TARGET = Probe("default target", "systemctl get-default")
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 _SETTINGS = Probe("other settings", some(f"grep -aH '' /etc/nsswitch.conf /sys/fs/selinux/enforce {_HUGE_PAGES}"))
 _PLACES = Probe("places", some("ls -dln /etc/resolv.conf /run/log/journal /var/log/journal"))
-_MACHINE_TYPES = Probe(
-    "machine types",
-    """
-for program in /usr/bin/qemu-system-x86_64 /usr/libexec/qemu-kvm /usr/bin/qemu-kvm; do
-    [ -x $program ] || continue
-    $program -machine help
-    exit
-done
-echo absent""",
-)
 PROBES = (
     *storage.PROBES, *defences.PROBES, *clock.PROBES, _DEVICES, _DISK_LINKS, _SYSCTL, _MANAGER, _SERVICES, _TIMERS,
-    _CONTROL_GROUPS, _ACCOUNTS, _MEMBERS, _MODULES, _PROFILES, _TARGET, _SETTINGS, _PLACES, _MACHINE_TYPES,
+    _CONTROL_GROUPS, _ACCOUNTS, _MEMBERS, _MODULES, _PROFILES, _TARGET, _SETTINGS, _PLACES,
 )  # fmt: skip
 
 _READ_S = 120.0
@@ -87,15 +77,16 @@ _MOST_FILES = 8
 """Of the files that refer to one name."""
 
 
-def read_facts(channel: Channel, paths: Sequence[str], units: Iterable[str]) -> HostFacts:
+def read_facts(channel: Channel, paths: Sequence[str], others: Iterable[str]) -> HostFacts:
     """Ask a ready host, in two round trips. ``paths`` are its persistent paths, in which references to its names, and
-    to those of its ``units``, are looked for. `ImageError` if a command fails, or prints something else than expected.
+    to ``others`` such as those of its units, are looked for. `ImageError` if a command fails, or prints something else
+    than expected.
     """
     answers = ask(channel, PROBES, Deadline(_READ_S), most_bytes=_MOST_BYTES)
     facts = parse(answers)
     if not paths:
         return facts
-    names = sorted({*names_of(facts), *units})
+    names = sorted({*names_of(facts), *others})
     found = ask(channel, reference_probes(paths, names), Deadline(_READ_S), most_bytes=_MOST_BYTES)
     return with_references(facts, found, names)
 
@@ -119,7 +110,6 @@ def parse(answers: Mapping[str, str]) -> HostFacts:
         timers=read(answers, _TIMERS, lambda text: dict(_timers("\n".join(lines_of(text))))),
         logins=read(answers, _ACCOUNTS, lambda text: {row[0]: f"{row[5]} {row[6]}" for row in _rows(text)}),
         members=read(answers, _MEMBERS, lambda text: {row[0]: row[3] for row in _rows(text) if row[3]}),
-        machine_types=read(answers, _MACHINE_TYPES, _machine_types),
         modules=read(answers, _MODULES, lambda text: dict.fromkeys((line.split()[0] for line in lines_of(text)), "")),
         settings=_settings(answers),
     )
@@ -218,16 +208,6 @@ def _timers(text: str) -> Iterator[tuple[str, str]]:
         yield row["Id"], f"{', '.join(times) or 'never'}: {row['Unit']}"
 
 
-def _machine_types(text: str) -> dict[str, str]:
-    """QEMU prints a heading, and a line with name and description for each."""
-    if text == "absent":
-        return {}
-    heading, *lines = text.splitlines()
-    if not heading.startswith("Supported machines are"):
-        raise ValueError(f"no heading of QEMU but {heading!r}")
-    return {line.split(None, 1)[0]: " ".join(line.split()[1:]) for line in lines}
-
-
 def _settings(answers: Mapping[str, str]) -> dict[str, str]:
     when = clock.parse(answers, 0.0)
     files = read(answers, _SETTINGS, lambda text: by_file(lines_of(text)))
@@ -252,12 +232,11 @@ def _settings(answers: Mapping[str, str]) -> dict[str, str]:
 
 def names_of(facts: HostFacts) -> set[str]:
     """The names of a host that files may refer to, without those that are words of any text."""
-    types = {name for name in facts.machine_types if any(map(str.isdecimal, name))}
     folders = {place for place in facts.mounts if place != "/" and not place.startswith(_COMMON_FOLDERS)}
     links_to_disks = {name for link in facts.disks if link.startswith("by-") for name in names_of_link(link)}
     disks = {name for names in facts.disks.values() for name in names.split(", ")} | links_to_disks
     cards = {name for names in facts.interfaces.values() for name in names.split(", ")}
-    return (types | folders | disks | cards | set(facts.timers)) - _COMMON
+    return (folders | disks | cards | set(facts.timers)) - _COMMON
 
 
 def reference_probes(paths: Sequence[str], names: Iterable[str]) -> tuple[Probe, Probe]:

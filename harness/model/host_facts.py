@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from harness.core.serialization import Format
+from harness.model import upgrades
+from harness.model.guest_contract import GuestContract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The facts about a ready host. Each field but ``format``, ``cpu`` and ``references`` maps names to values.
+    """The facts about a ready host. Each field but ``format``, ``cpu``, ``guests`` and ``references`` maps names to
+    values.
 
     - ``interfaces``: the place of a network card, as "pci0000:00/0000:00:03.0", to its name; an interface without a
       device is its own place
@@ -23,17 +26,16 @@ class HostFacts:
     - ``control_groups``: the version, the controllers, and the groups of services outside of system.slice
     - ``timers``: a timer to its times and the unit that it starts
     - ``logins``: a user to home and shell; ``members``: a group to those that are in it
-    - ``machine_types``: a machine type of the host's QEMU to what it says of it
     - ``modules``: the kernel modules that are loaded, to an empty value
     - ``settings``: what has no kind of its own, such as the time zone
 
     ``references`` maps names of all kinds, and of units and users, to the files in persistent paths that refer to them.
-    ``cpu`` is the model.
+    ``cpu`` is the model. ``guests`` is None if it was not recorded.
     """
 
-    FORMAT: ClassVar[Format] = Format(kind="the facts about a host", number=1)
+    FORMAT: ClassVar[Format] = Format(kind="the facts about a host", number=2, upgrades={1: upgrades.host_facts_2})
 
-    format: int = 1
+    format: int = 2
     cpu: str = ""
     interfaces: dict[str, str] = field(default_factory=dict)
     disks: dict[str, str] = field(default_factory=dict)
@@ -46,9 +48,9 @@ class HostFacts:
     timers: dict[str, str] = field(default_factory=dict)
     logins: dict[str, str] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
-    machine_types: dict[str, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    guests: GuestContract | None = None
     references: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

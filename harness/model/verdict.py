@@ -11,6 +11,7 @@ from typing import ClassVar
 from harness.core.errors import Blame
 from harness.core.serialization import Format
 from harness.model import upgrades
+from harness.model.guest_contract import GuestContract
 from harness.model.host_facts import HostFacts
 from harness.model.machine_spec import Accelerator
 
@@ -230,6 +231,12 @@ class Verdict:
     runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()
     parts: tuple[Part, ...] = ()
+
+    @property
+    def guests(self) -> GuestContract | None:
+        """What its machine offered to guests; None if that was not recorded."""
+        host = self.runtime_profile.host if self.runtime_profile else None
+        return host.guests if host else None
 
     @property
     def is_partial(self) -> bool:

@@ -66,6 +66,7 @@ def _context(
         "promoted": promoted,
         "why": words.why(verdict),
         "facts": words.facts(verdict),
+        "guests": words.guests(verdict),
         "observed": findings.by_blame(verdict.findings, links),
         "next_step": next_step,
         "dependents": words.dependents,

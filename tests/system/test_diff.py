@@ -11,6 +11,7 @@ import pytest
 from harness.diff import Change, Diff, Side, Weight, as_text, compare, on_hosts
 from harness.examine.facts import read_facts
 from harness.guest.runtime_profile import read_profile
+from harness.guests.contract import read_contract
 from harness.machine.machine import Machine
 from harness.model.artifacts import Artifacts
 from harness.model.definition import ImageDefinition
@@ -69,7 +70,8 @@ def verdict(machine: Machine) -> Verdict:
     """About the machine as it is now."""
     paths = machine.definition.persistent_paths
     profile = read_profile(machine.channel, paths)
-    profile = replace(profile, host=read_facts(machine.channel, paths, profile.units))
+    host = replace(read_facts(machine.channel, paths, profile.units), guests=read_contract(machine.channel))
+    profile = replace(profile, host=host)
     return replace(samples.verdict(()), digests={"artifacts": machine.artifacts.digest}, runtime_profile=profile)
 
 

@@ -14,6 +14,7 @@ import pytest
 from harness.core import process, serialization
 from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_text, compare, on_hosts
 from harness.model.artifacts import Artifacts, Manifest, describe
+from harness.model.guest_contract import GuestContract
 from harness.model.host_facts import HostFacts
 from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Unit, Verdict
 from harness.store.squashfs_tree import read_tree
@@ -39,7 +40,7 @@ TRAITS = RuntimeProfile(
     groups={"root": 0},
     links={"/etc/nova": "/data/etc/nova"},
     units={"ssh.service": Unit(state="active", begins_s=1.0, ready_s=2.0)},
-    host=HostFacts(interfaces={"pci": "enp0s3"}, timers={"fstrim.timer": "weekly"}),
+    host=HostFacts(interfaces={"pci": "enp0s3"}, timers={"fstrim.timer": "weekly"}, guests=GuestContract()),
 )
 
 

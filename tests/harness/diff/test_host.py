@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness.core.errors import UsageError
 from harness.diff.host import SECTIONS, compare_hosts, names_of_host
 from harness.diff.references import References, find_references
 from harness.diff.value import Section, Weight
+from harness.model.guest_contract import TITLES, GuestContract
 from harness.model.host_facts import HostFacts
 
 CARD = "pci0000:00/0000:00:03.0"
@@ -20,19 +22,30 @@ def compared(old: HostFacts, new: HostFacts, references: Mapping[str, tuple[str,
     return list(compare_hosts(old, new, References(files=references or {}), "unknown"))
 
 
+OFFERED = ("programs", *TITLES)
+
+
+def facts(field: str, values: dict[str, str]) -> HostFacts:
+    if field in OFFERED:
+        return HostFacts(guests=GuestContract(**{field: values}))  # the field is a parameter
+    return HostFacts(**{field: values})  # type: ignore[arg-type]
+
+
 def only(field: str, old: dict[str, str], new: dict[str, str], **references: tuple[str, ...]) -> Section:
     """The one section in which hosts differ that differ in this field."""
-    one, other = HostFacts(**{field: old}), HostFacts(**{field: new})  # type: ignore[arg-type]  # the field is a parameter
+    one, other = facts(field, old), facts(field, new)
     (found,) = (section for section in compared(one, other, references) if section.entries)
     return found
 
 
 def test_each_field_has_its_section_and_equal_hosts_have_no_entry() -> None:
-    fields = set(HostFacts.__slots__) - {"format", "cpu", "references"}
-    names = [only(field, {"x": "0x1"}, {"x": "0x2"}).name for field in sorted(fields)]
+    fields = set(HostFacts.__slots__) - {"format", "cpu", "guests", "references"}
+    names = [only(field, {"x": "0x1"}, {"x": "0x2"}).name for field in sorted({*fields, *OFFERED})]
 
     assert sorted(names) == sorted(SECTIONS)
-    assert not any(section.entries or section.unknown for section in compared(HostFacts(), HostFacts()))
+    assert set(OFFERED) == set(GuestContract.__slots__) - {"unknown"}
+    same = HostFacts(guests=GuestContract())
+    assert not any(section.entries or section.unknown for section in compared(same, same))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +67,20 @@ def test_each_field_has_its_section_and_equal_hosts_have_no_entry() -> None:
         ("profiles", {"libvirtd": "enforce"}, {"libvirtd": "complain"}, Weight.ALARM),
         ("profiles", {}, {"libvirtd": "enforce"}, Weight.NOTABLE),
         ("machine_types", {"pc-q35-9.2": ""}, {}, Weight.ALARM),
+        ("machine_types", {"pc-q35-9.2": ""}, {"pc-q35-9.2": "deprecated"}, Weight.NOTABLE),
+        ("machine_types", {"q35": "alias of pc-q35-9.2"}, {"q35": "alias of pc-q35-10.1"}, Weight.NOTABLE),
+        ("machine_types", {"q35": "alias of pc-q35-9.2"}, {}, Weight.ALARM),
         ("machine_types", {}, {"pc-q35-10.1": ""}, Weight.USUAL),
+        ("cpu_models", {"EPYC": "kvm, tcg"}, {}, Weight.ALARM),
+        ("cpu_models", {"EPYC": "kvm, tcg"}, {"EPYC": "kvm"}, Weight.ALARM),
+        ("cpu_models", {"EPYC": "kvm"}, {"EPYC": "kvm, tcg"}, Weight.USUAL),
+        ("cpu_models", {"EPYC": "kvm"}, {"EPYC": "deprecated, kvm"}, Weight.NOTABLE),
+        ("firmware", {"/usr/share/OVMF/OVMF_CODE.fd": "1"}, {}, Weight.ALARM),
+        ("firmware", {"/usr/share/OVMF/OVMF_CODE.fd": "1"}, {"/usr/share/OVMF/OVMF_CODE.fd": "2"}, Weight.USUAL),
+        ("devices", {"virtio-blk-pci": "PCI"}, {}, Weight.ALARM),
+        ("capabilities", {"qemu disk bus": "sata, usb"}, {"qemu disk bus": "sata, scsi"}, Weight.ALARM),
+        ("capabilities", {"qemu disk bus": "sata"}, {"qemu disk bus": "sata, scsi"}, Weight.USUAL),
+        ("programs", {"QEMU": "10.0.2"}, {"QEMU": "10.1.0"}, Weight.NOTABLE),
         ("sysctl", {"kernel.kptr_restrict": "1"}, {"kernel.kptr_restrict": "0"}, Weight.NOTABLE),
         ("sysctl", {}, {"kernel.new": "1"}, Weight.MINOR),
         ("sysctl", {"kernel.threads-max": "15651"}, {"kernel.threads-max": "15649"}, Weight.MINOR),
@@ -93,6 +119,27 @@ def test_defences_on_other_cpus_are_not_compared() -> None:
     )  # fmt: skip
 
 
+def test_what_guests_can_have_under_kvm_is_compared_only_where_both_hosts_have_it() -> None:
+    offered = GuestContract(cpu_models={"EPYC": "kvm, tcg"}, capabilities={"kvm vcpus": "288", "qemu vcpus": "255"})
+    neither = GuestContract(cpu_models={"EPYC": "tcg"}, capabilities={"qemu vcpus": "255"}, unknown={"kvm": "none"})
+
+    for one, other, why in (
+        (HostFacts(guests=offered), HostFacts(guests=neither), "NEW: none"),
+        (HostFacts(cpu="a", guests=offered), HostFacts(cpu="b", guests=replace(neither, unknown={})), "on other CPUs"),
+    ):
+        sections = {section.name: section for section in compared(one, other)}
+        assert not any(section.entries for section in sections.values())
+        assert why in sections["CPU models of guests"].notes[0]
+
+
+def test_what_could_not_be_looked_at_is_said() -> None:
+    old = HostFacts(guests=GuestContract(capabilities={"qemu vcpus": "255"}))
+    new = HostFacts(guests=GuestContract(unknown={"capabilities": "there is no virsh"}))
+
+    (section,) = (one for one in compared(old, new) if one.unknown)
+    assert (section.name, section.unknown) == ("domain capabilities", "NEW: there is no virsh")
+
+
 def test_what_a_file_refers_to_comes_first_and_names_the_file() -> None:
     lan = ("/etc/systemd/network/10-lan.network",)
     old = {"a": "eth0", CARD: "enp0s3"}
@@ -121,13 +168,14 @@ def test_a_reference_to_what_is_still_there_does_not_count(
 
 
 def test_the_names_of_a_host_are_those_that_it_could_lose() -> None:
-    facts = HostFacts(
+    host = HostFacts(
         interfaces={CARD: "enp0s3, enp0s3d1"}, disks={"by-id/x": "sda", "by-label/y": "sda", "p": "sda"},
-        sysctl={"a.b": "1"}, mounts={"/data": "ext4"}, timers={"own.timer": ""}, machine_types={"q35": ""},
+        sysctl={"a.b": "1"}, mounts={"/data": "ext4"}, timers={"own.timer": ""},
+        guests=GuestContract(machine_types={"q35": ""}, cpu_models={"EPYC": ""}, firmware={"/usr/x.fd": "1"}),
     )  # fmt: skip
 
-    assert names_of_host(facts) == {
-        "enp0s3", "enp0s3d1", "x", "by-label/y", "LABEL=y", "sda", "/data", "own.timer", "q35",
+    assert names_of_host(host) == {
+        "enp0s3", "enp0s3d1", "x", "by-label/y", "LABEL=y", "sda", "/data", "own.timer", "q35", "/usr/x.fd",
     }  # fmt: skip
 
 

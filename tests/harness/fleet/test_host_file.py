@@ -12,7 +12,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.fleet import BadHostFile, parse_host, pci_modalias, read_host
-from harness.fleet.host_file import find_files
+from harness.fleet.host_file import GuestsInUse, find_files
 
 from ...small_fleet import BNX2X, NIC, RAID, text
 
@@ -37,6 +37,12 @@ def test_words_are_decoded_and_unknown_keys_left_out() -> None:
     assert (host.devices[-1].address, host.devices[-1].driver) == ("X Y:00", "Serial bus")
 
 
+def test_what_guests_have_is_read_also_if_written_by_hand() -> None:
+    by_hand = text() + '[seen.guests]\nmachine_types = {"pc-q35-9.2" = 3, "pc" = 1}\n'
+
+    assert parse_host(by_hand.encode(), "x").guests == GuestsInUse(state="whole", machine_types=("pc", "pc-q35-9.2"))
+
+
 def test_a_file_of_the_older_schema_is_read() -> None:
     content = 'description = "Old"\n[seen]\npci = ["0000:03:00.0 0104 1000:005d megaraid_sas", "0000:00:00.0 0600 8086:1237"]\n'
 
@@ -57,6 +63,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "JSON": (b'{"a": 1}', "is not TOML"),
     "binary": (bytes(range(256)), "is not a text"),
     "empty": (b"", "lists no devices"),
+    "guests in a list": (text().encode() + b'[seen.guests]\nmachine_types = ["q35"]\n', "machine_types is not a table"),
+    "guests of another kind": (text().encode().replace(b"[seen]", b"[seen]\nguests = 3"), "guests is not a table"),
     "nested": (b"x = " + b"[" * 50_000, "is not TOML"),
     "a wrong type": (text().replace("devices = ", "devices = 1\nx = ").encode(), "[seen] is damaged: devices is not a text"),
     "a wrong line": (text().replace("pci 0000:01", "pci").encode().replace(b" id=", b" nonsense id="), "is not the line of a device"),

@@ -18,6 +18,8 @@ from harness.core.errors import Blame, HostError
 from harness.diff import Change, Diff, DiffEntry, Section, Weight
 from harness.diff.value import Named
 from harness.model.critical_path import PathStep
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
 from harness.model.layout import CRITICAL_PATH
 from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, UnitWait, Verdict
 from harness.report import logs, matrix, waterfall
@@ -471,6 +473,21 @@ def test_a_runtime_profile_of_an_earlier_run_is_shown(tmp_path: Path, verdict: V
     traits = RuntimeProfile(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
 
     assert "77 MiB" in Reader(report.write_page(replace(verdict, runtime_profile=traits), tmp_path)).text
+
+
+def test_what_guests_can_have_is_shown(tmp_path: Path, verdict: Verdict) -> None:
+    offered = GuestContract(
+        programs={"QEMU": "10.0.2", "libvirt": "11.3.0"}, unknown={"kvm": "the machine has no /dev/kvm"},
+        machine_types={"pc-q35-10.0": "", "q35": "alias of pc-q35-10.0"},
+    )  # fmt: skip
+    assert verdict.runtime_profile is not None
+    profile = replace(verdict.runtime_profile, host=HostFacts(guests=offered))
+
+    text = Reader(report.write_page(replace(verdict, runtime_profile=profile), tmp_path)).text
+
+    assert "What guests can have QEMU 10.0.2 libvirt 11.3.0 machine types 2 CPU models 0" in text
+    assert "q35 alias of pc-q35-10.0 KVM not known: the machine has no /dev/kvm" in text
+    assert "What guests can have" not in Reader(report.write_page(verdict, tmp_path)).text
 
 
 def test_a_boot_shows_its_network_log_and_its_finding_the_display(tmp_path: Path, verdict: Verdict) -> None:

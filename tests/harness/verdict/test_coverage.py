@@ -51,7 +51,9 @@ def test_a_check_that_failed_without_a_finding_is_not_passed() -> None:
 
 
 def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) -> None:
-    assert {"boot:direct", "boot:ipxe-bios", "libvirt", "openvswitch", "waiting"} <= set(required_checks(nova))
+    assert {"boot:direct", "boot:ipxe-bios", "guests", "libvirt", "openvswitch", "waiting"} <= set(
+        required_checks(nova)
+    )
 
 
 def test_rules_are_required_of_a_definition_that_has_some(nova: ImageDefinition) -> None:
