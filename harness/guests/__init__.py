@@ -1,0 +1,1 @@
+"""Guests of the hypervisor image under test: what its machines run."""
