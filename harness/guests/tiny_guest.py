@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from ipaddress import IPv4Address
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,6 +53,8 @@ class TinyGuest:
             raise SpecError(f"a tiny guest knows at most {_ROWS} addresses, not {len(self.addresses)}")
         if wrong := [mac for mac in self.addresses if not _MAC.fullmatch(mac.lower())]:
             raise SpecError(f"{wrong[0]!r} is not a MAC address such as 52:54:00:12:34:56")
+        if wrong := [address for address in self.addresses.values() if not _is_ipv4(address)]:
+            raise SpecError(f"{wrong[0]!r} is not an IPv4 address such as 10.0.0.7")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,9 @@ def program() -> bytes:
     nasm = process.require("nasm", "nasm")
     with TemporaryDirectory(prefix="bootproof-") as folder:
         target = Path(folder) / "tiny.bin"
-        process.output([nasm, "-Wall", "-Werror", f"-I{SOURCES}/", "-f", "bin", "-o", str(target), f"{SOURCES}/tiny.asm"])
+        process.output(
+            [nasm, "-Wall", "-Werror", f"-I{SOURCES}/", "-f", "bin", "-o", str(target), f"{SOURCES}/tiny.asm"]
+        )
         return target.read_bytes()
 
 
@@ -150,3 +154,11 @@ def read_record(disk: Path) -> Record | None:
 
 def _text(name: bytes) -> str:
     return name.rstrip(b"\0").decode("ascii", "replace")
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True

@@ -2,7 +2,10 @@
 
 COM1            equ 0x3F8
 INPUT_BYTES     equ 128                 ; a power of two
-PATIENCE        equ 0x4000              ; reads of the line status before a port counts as stuck
+TAKES_A_BYTE    equ 0x20                ; in the line status
+OUTPUT_WAITS            equ 0           ; states of `output`
+OUTPUT_DROPS_LINE       equ 1
+OUTPUT_WAS_STUCK        equ 2
 
 serial_start:
         mov si, .settings
@@ -23,29 +26,43 @@ serial_start:
         db 2, 0x07                      ; FIFOs on and empty
         db 4, 0x0B                      ; DTR, RTS, and OUT2, which connects the interrupt
 
-; AL: a character. If nobody takes the output, the rest of the line is dropped: the guest must stay alive.
+; AL: a character. If nobody takes the output for a second, the rest of the line is dropped, and later lines at once: the
+; guest must stay alive. The first one that is taken again begins with the end of a line.
 print_char:
-        push cx
-        push dx
-        push ax
-        cmp byte [output_stuck], 0
-        jne .done
-        mov cx, PATIENCE
+        pushad
+        mov bl, al
         mov dx, COM1 + 5
-.wait:  in al, dx
-        test al, 0x20                   ; the transmitter takes a byte
-        loopz .wait
+        cmp byte [output], OUTPUT_DROPS_LINE
+        je .done
+        cmp byte [output], OUTPUT_WAITS
+        je .wait
+        in al, dx
+        test al, TAKES_A_BYTE
         jz .stuck
-        pop ax
-        push ax
+        mov byte [output], OUTPUT_WAITS
         mov dx, COM1
+        mov al, 10
         out dx, al
-.done:  pop ax
-        pop dx
-        pop cx
-        ret
-.stuck: mov byte [output_stuck], 1
+        mov dx, COM1 + 5
+.wait:  mov cl, [parameters.rate]
+        dec cl
+        mov esi, 32768
+        shr esi, cl                     ; counts of a second
+        inc esi
+        add esi, [counter]
+.again: in al, dx
+        test al, TAKES_A_BYTE
+        jnz .ready
+        mov eax, [counter]
+        sub eax, esi
+        js .again
+.stuck: mov byte [output], OUTPUT_DROPS_LINE
         jmp .done
+.ready: mov dx, COM1
+        mov al, bl
+        out dx, al
+.done:  popad
+        ret
 
 ; The text behind the call, up to a NUL.
 print_inline:
@@ -74,8 +91,10 @@ print_name:
 
 print_newline:
         say 13, 10
-        mov byte [output_stuck], 0
-        ret
+        cmp byte [output], OUTPUT_DROPS_LINE
+        jne .done
+        mov byte [output], OUTPUT_WAS_STUCK
+.done:  ret
 
 ; EAX: a number.
 print_decimal:
@@ -167,6 +186,6 @@ serial_input:
 input_begin:    dw 0
 input_end:      dw 0
 line_length:    dw 0
-output_stuck:   db 0
+output:         db OUTPUT_WAITS
 input:          times INPUT_BYTES db 0
 line:           times INPUT_BYTES db 0
