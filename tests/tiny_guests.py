@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from ipaddress import IPv4Address
 from pathlib import Path
 from subprocess import Popen
@@ -71,20 +72,26 @@ class Cable:
         self._sock = sock
 
     def answer(self, *frames: bytes) -> bytes:
-        """Send ``frames``; the first frame that comes back. `TimeoutError` if there is none."""
+        """Send ``frames``; the first frame to us that comes back. `TimeoutError` if there is none.
+
+        QEMU itself announces a restored machine's MAC to all.
+        """
         for frame in frames:
             self._sock.send(frame)
         self._sock.settimeout(Deadline(10).length_s)
-        return self._sock.recv(2048)
+        while not (answer := self._sock.recv(2048)).startswith(OUR_MAC):
+            pass
+        return answer
 
 
 class RunningGuest:
     """A tiny guest in a QEMU of its own, which exists within `running`."""
 
-    def __init__(self, child: Popen[bytes], qmp: Qmp, serial: socket.socket, cable: Cable) -> None:
+    def __init__(
+        self, child: Popen[bytes], qmp: Qmp, serial: socket.socket, lines: BufferedReader, cable: Cable
+    ) -> None:
         self.child, self.qmp, self.cable = child, qmp, cable
-        self._serial, self._lines = serial, serial.makefile("rb")
-        serial.settimeout(Deadline(15).length_s)
+        self._serial, self._lines = serial, lines
 
     def next_line(self) -> Answer:
         """`HarnessError` if QEMU ended, `TimeoutError` if the guest prints nothing."""
@@ -116,7 +123,9 @@ def running(board: Board, disk: Path, *options: str) -> Iterator[RunningGuest]:
             argv = board.command(disk, serial_fd=fds[0], qmp_fd=fds[1], cable_fd=fds[2])
             child = stack.enter_context(process.spawn([*argv, *options], pass_fds=fds, stderr=2, grace_s=0.0))
         qmp = stack.enter_context(open_qmp(monitor, name="tiny", on_event=lambda *_: None))
-        yield RunningGuest(child, qmp, serial, Cable(ours))
+        serial.settimeout(Deadline(15).length_s)
+        lines = stack.enter_context(serial.makefile("rb"))
+        yield RunningGuest(child, qmp, serial, lines, Cable(ours))
 
 
 def arp_request(target: str) -> bytes:

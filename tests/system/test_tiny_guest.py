@@ -61,7 +61,7 @@ def test_it_counts_and_keeps_what_it_wrote_when_the_power_fails(board: Board, di
     with running(board, disk) as guest:
         again = guest.next_line()
 
-    assert (again.number("boots"), again.fields["word"], again.number("counter")) == (2, "first", 0)
+    assert (again.number("boots"), again.fields["word"]) == (2, "first")
 
 
 @each_board
@@ -105,7 +105,7 @@ def test_it_goes_on_where_it_was_after_its_state_was_saved_and_restored(
 
     assert (after.word, after.fields["nonce"], after.fields["word"]) == ("status", "7f3c-A", "kept")
     assert (after.number("boots"), after.number("answered")) == (1, 1)
-    assert 0 <= after.number("counter") - before <= 20
+    assert after.number("counter") >= before
     assert reply == (ADDRESS, 1, b"still there?")
     assert written.fields["word"] == "later"
 
