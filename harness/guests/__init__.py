@@ -1,1 +1,1 @@
-"""Guests of the hypervisor image under test: what its machines run."""
+"""What an image promises to the guests of its hosts, and whether a version keeps it."""
