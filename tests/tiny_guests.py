@@ -24,6 +24,7 @@ MAC, ADDRESS = "52:54:00:12:34:56", "10.9.8.7"
 OUR_MAC, OUR_ADDRESS = bytes.fromhex("020000000001"), "10.9.8.1"
 MEMORY_MIB = 16
 _BROADCAST, _ARP, _IPV4 = b"\xff" * 6, b"\x08\x06", b"\x08\x00"
+_IDENTIFIER = 7
 _SHORTEST = 60  # Ethernet, without the checksum
 
 
@@ -149,12 +150,17 @@ def arp_reply(frame: bytes) -> tuple[str, str]:
 
 def echo_request(target: str, number: int, payload: bytes, *, mac: str = MAC, fragment: int = 0) -> bytes:
     """A ping (RFC 792); ``fragment`` are the flags and the offset of the IPv4 header."""
-    message = struct.pack(">BBHHH", 8, 0, 0, 7, number) + payload
+    message = struct.pack(">BBHHH", 8, 0, 0, _IDENTIFIER, number) + payload
     message = message[:2] + _checksum(message) + message[4:]
     addresses = IPv4Address(OUR_ADDRESS).packed + IPv4Address(target).packed
     header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(message), number, fragment, 64, 1, 0) + addresses
     header = header[:10] + _checksum(header) + header[12:]
     return (bytes.fromhex(mac.replace(":", "")) + OUR_MAC + _IPV4 + header + message).ljust(_SHORTEST, b"\0")
+
+
+def payload_for(checksum: int, number: int) -> bytes:
+    """Two bytes that give a ping with this ``number`` this ``checksum``."""
+    return ((0xFFFF - checksum - 0x0800 - _IDENTIFIER - number) % 0xFFFF).to_bytes(2, "big")
 
 
 def echo_reply(frame: bytes) -> tuple[str, int, bytes]:
@@ -165,7 +171,7 @@ def echo_reply(frame: bytes) -> tuple[str, int, bytes]:
     assert _checksum(header) == _checksum(message) == b"\0\0", frame.hex()
     assert header[16:] == IPv4Address(OUR_ADDRESS).packed, frame.hex()
     kind, code, _, identifier, number = struct.unpack_from(">BBHHH", message)
-    assert (kind, code, identifier) == (0, 0, 7), frame.hex()
+    assert (kind, code, identifier) == (0, 0, _IDENTIFIER), frame.hex()
     return str(IPv4Address(header[12:16])), number, message[8:]
 
 
