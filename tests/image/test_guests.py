@@ -33,10 +33,10 @@ def test_a_host_tells_what_guests_can_have(shared_machine: Machine, definition: 
 def test_guests_of_the_version_before_start_under_this_one(
     templates: Templates, versions: Versions, definition: ImageDefinition, lab: Lab, folder: Path, run: Run
 ) -> None:
-    if versions.under_test == versions.old:
-        if GUESTS in required_checks(definition):
-            not_applicable("the run has no version before: --previous names one")
+    if GUESTS not in required_checks(definition):
         return
+    if versions.under_test == versions.old:
+        not_applicable("the run has no version before: --previous names one")
 
     def contract(state: str) -> GuestContract:
         with templates.machine(state, f"{folder.name}-{state}", lab=lab, folder=folder / state) as machine:
