@@ -44,7 +44,7 @@ class Board:
         return [
             program.in_use().program,
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *("-machine", f"{self.machine},usb=off", "-accel", "tcg", "-m", f"{MEMORY_MIB}M"),
+            *("-machine", f"{self.machine},usb=off", "-accel", "tcg", "-m", f"{MEMORY_MIB}M", "-rtc", "clock=vm"),
             *("-chardev", f"socket,id=com1,fd={serial_fd}", "-serial", "chardev:com1"),
             *("-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"),
             *(word for port in ports for word in ("-device", f"pcie-root-port,id=port{port},chassis={port}")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ def test_it_answers_arp_and_ping_at_its_address_and_at_no_other(board: Board, di
 
 
 @each_board
+def test_its_card_wakes_it(board: Board, disk: Path) -> None:
+    """A guest that is woken by its clock alone answers one ping with each count."""
+    with running(board, disk) as guest:
+        guest.next_line()
+        guest.cable.answer(arp_request(ADDRESS))
+        before = guest.ask("status").number("counter")
+        for number in range(30):
+            guest.cable.answer(echo_request(ADDRESS, number, b"wake up"))
+        counted = guest.ask("status").number("counter") - before
+
+    assert counted < 30
+
+
+@each_board
 def test_it_goes_on_where_it_was_after_its_state_was_saved_and_restored(
     board: Board, disk: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +178,15 @@ def test_wrong_commands_are_answered_by_a_reason(disk: Path) -> None:
     assert {word: answer.fields["reason"] for word, answer in answers.items()} == words
     assert {answer.word for answer in answers.values()} == {"error"}
     assert longest.fields["word"] == "x" * 31
+
+
+def test_a_card_that_it_cannot_drive_is_named(disk: Path) -> None:
+    without_registers = replace(BOARDS["pc-virtio"], nic="virtio-net-pci,disable-modern=on")
+
+    with running(without_registers, disk) as guest:
+        fields = guest.next_line().fields
+
+    assert (fields["nic"], fields["link"], "address" in fields) == ("virtio-net", "unusable", False)
 
 
 def test_it_answers_ping_while_nobody_reads_its_serial_port(disk: Path) -> None:

@@ -46,8 +46,10 @@ nic_start:
         call find_address
         mov al, 0x3C
         call nic_read                   ; AL: the line that the BIOS chose
+        dec al
         cmp al, 15
-        ja .done                        ; none: the card is served with each count
+        jae .done                       ; 0 or 255, none: the card is served with each count
+        inc al
         movzx bx, al
         bts [nic_line], bx
         add bx, 8

@@ -122,7 +122,7 @@ main_loop:
 .tick:
         sti
         mov [counter_seen], eax
-        mov byte [nic_pending], 1       ; in case that the card's interrupt does not arrive
+        mov byte [nic_pending], 1       ; in case its interrupt does not arrive
         call power_button
         jmp main_loop
 
