@@ -29,11 +29,13 @@ shown=$(systemctl show -p {properties} -- {unit}) || exit
 printf '%s\\n' "$shown"
 id=${{shown##*InvocationID=}} id=${{id%%[!0-9a-f]*}}
 echo "journal of $id"
+journalctl --sync || exit
 [ -z "$id" ] || journalctl -b -q --no-pager --no-hostname -n {lines} -o short-monotonic \
 INVOCATION_ID="$id" + _SYSTEMD_INVOCATION_ID="$id"
 """
 """systemd.journal-fields(7): the first is in systemd's messages about the unit, which are there if the unit says
-nothing; the second in those of its processes. Each start of a unit has an ID of its own."""
+nothing; the second in those of its processes. Each start of a unit has an ID of its own. journald may lag behind,
+unless it is told to finish (--sync)."""
 _WITHOUT_READY = ("simple", "exec", "idle")
 """systemd.service(5), Type=: such a unit is active as soon as its program runs, not when it is ready."""
 
@@ -94,15 +96,15 @@ def read_waiting_unit(channel: Channel, unit: str) -> WaitingUnit:
 def _unit(text: str) -> WaitingUnit:
     shown, _, rest = text.partition("\njournal of ")
     row: Mapping[str, str] = dict(line.split("=", 1) for line in shown.splitlines())
-    invocation, *lines = rest.splitlines() or [""]
-    if invocation and not lines:
+    lines, main_pid = rest.splitlines()[1:], int(row.get("MainPID", 0))
+    if main_pid and not lines:
         raise ValueError("the journal has no line of its start")
     return WaitingUnit(
         load=row["LoadState"],
         type=row.get("Type", ""),
         active=row["ActiveState"],
         sub=row["SubState"],
-        main_pid=int(row.get("MainPID", 0)),
+        main_pid=main_pid,
         restarts=int(row.get("NRestarts", 0)),
         has_job=bool(row.get("Job")),
         said=tuple(line for line in lines if is_own(line)),

@@ -13,6 +13,7 @@ import pytest
 from harness import report
 from harness.diff import Side, compare
 from harness.examine.facts import read_facts
+from harness.guest.control_plane import read_waiting_unit
 from harness.guest.health import inspect_guest
 from harness.guest.runtime_profile import read_profile
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
@@ -72,6 +73,15 @@ def test_the_health_and_the_fingerprint_of_a_guest_have_each_field(machine: Mach
     assert len({one.begins_s for one in seen.starts}) > 20, "each has its own time"
     assert any(one.after for one in seen.starts)
     assert any(one.pulls for one in seen.starts)
+
+
+def test_a_unit_shows_its_process_and_its_own_lines(machine: Machine) -> None:
+    seen = read_waiting_unit(machine.channel, machine.unit_name("ssh.service"))
+
+    assert (seen.load, seen.active, seen.sub) == ("loaded", "active", "running")
+    assert seen.main_pid > 1
+    assert seen.type
+    assert any("Server listening on" in line for line in seen.said), seen.said
 
 
 def test_the_runtime_profile_has_each_field(machine: Machine) -> None:

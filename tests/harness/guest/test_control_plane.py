@@ -76,7 +76,7 @@ class Guest(Channel):
         (folder / "journal").write_text(journal)
         programs = {
             "systemctl": SYSTEMCTL.format(folder=folder),
-            "journalctl": f"#!/bin/sh\ncase $* in *MESSAGE_ID*) ;; *) exec cat '{folder}/journal' ;; esac\n",
+            "journalctl": f"#!/bin/sh\ncase $* in *MESSAGE_ID* | --sync) ;; *) exec cat '{folder}/journal' ;; esac\n",
             "udevadm": "#!/bin/sh\n",
         }
         for name, text in programs.items():
@@ -156,6 +156,12 @@ def test_the_lines_are_those_of_the_unit_and_not_systemds(tmp_path: Path) -> Non
 def test_a_journal_without_the_start_is_an_error_and_not_a_silent_unit(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="the journal has no line of its start"):
         read_waiting_unit(Guest(tmp_path, SHOWN, ""), UNIT)
+
+
+def test_a_unit_that_has_ended_or_not_begun_may_have_no_line_any_more(tmp_path: Path) -> None:
+    shown = SHOWN.replace("MainPID=1104", "MainPID=0").replace("activating", "inactive")
+
+    assert read_waiting_unit(Guest(tmp_path, shown, ""), UNIT).said == ()
 
 
 def test_a_crash_at_import_is_found_at_once_with_its_status_and_last_lines(tmp_path: Path) -> None:
