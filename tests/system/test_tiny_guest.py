@@ -149,6 +149,14 @@ def test_a_qcow2_has_what_it_wrote_when_qemu_is_killed(board: Board, tmp_path: P
     assert read_record(disk) == Record(nonce="7f3c-A", word="word", boots=1, writes=1)
 
 
+def test_virtio_blk_writes_through(disk: Path) -> None:
+    with running(BOARDS["q35-virtio"], disk) as guest:
+        guest.next_line()
+        (block,) = guest.qmp.execute("query-block", deadline=Deadline(5))
+
+    assert block["inserted"]["cache"]["writeback"] is False
+
+
 def test_another_guests_record_is_not_taken_for_its_own(disk: Path, tmp_path: Path) -> None:
     board = BOARDS["q35-virtio"]
     with running(board, disk) as guest:

@@ -1,7 +1,7 @@
 ; The record: one sector of the boot disk, read and written by the BIOS.
 ;
-; SeaBIOS does not flush. Its virtio drivers do not negotiate a write cache, so the device writes through (virtio 1.2,
-; 5.2.6.2); under IDE, AHCI and NVMe a write is as durable as QEMU's `cache` option makes it.
+; SeaBIOS does not flush. Its driver for virtio-blk does not negotiate a write cache, so the device writes through (virtio
+; 1.2, 5.2.6.2); on other disks a write is as durable as QEMU's `cache` option makes it.
 
 record          equ RECORD              ; the layout is that of `read_record` in harness/guests/tiny_guest.py
 record.nonce    equ RECORD + 8
