@@ -27,8 +27,9 @@ DISK_BYTES = 1 << 20
 PARAMETERS_MAGIC, RECORD_MAGIC = b"BPTINY01", b"BPREC001"
 _SECTOR_BYTES, _RECORD_SECTOR = 512, 128
 _ROWS = 47
-_RATES = {32768 >> (rate - 1): rate for rate in range(3, 16)}
-"""Interrupts of the real time clock a second, and the rate that selects them (MC146818 data sheet, register A)."""
+_RATES = {1: 0, **{32768 >> (rate - 1): rate for rate in range(3, 16)}}
+"""Interrupts of the real time clock a second, and the rate that selects them (MC146818 data sheet, register A): 0 is
+the interrupt of each second."""
 _NAME = re.compile(r"[!-~]{1,31}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -42,7 +43,7 @@ class TinyGuest:
 
     nonce: str
     addresses: Mapping[str, str] = field(default_factory=dict)
-    counts_per_s: int = 2
+    counts_per_s: int = 1
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.nonce):

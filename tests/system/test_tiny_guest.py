@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,20 @@ def test_a_qcow2_has_what_it_wrote_when_qemu_is_killed(board: Board, tmp_path: P
         guest.ask("write word")
 
     assert read_record(disk) == Record(nonce="7f3c-A", word="word", boots=1, writes=1)
+
+
+@pytest.mark.parametrize("counts_per_s", [1, 2, 64])
+def test_it_counts_as_often_as_it_is_told(tmp_path: Path, counts_per_s: int) -> None:
+    disk, seconds = tmp_path / "tiny.raw", 4
+    make_disk(disk, replace(GUEST, counts_per_s=counts_per_s))
+
+    with running(BOARDS["q35-virtio"], disk) as guest:
+        guest.next_line()
+        first, before_s = wait_for_count(guest, 0), time.monotonic()
+        last = wait_for_count(guest, first + seconds * counts_per_s - 1)
+        took_s = time.monotonic() - before_s
+
+    assert last - first <= (took_s + 1) * counts_per_s + 1
 
 
 def test_virtio_blk_writes_through(disk: Path) -> None:

@@ -42,12 +42,16 @@ clock_start:
         out 0x70, al
         mov al, ah
         out 0x71, al
-        mov al, 0x8B                    ; register B: only the periodic interrupt
+        mov al, 0x8B                    ; register B: only the periodic interrupt, or that of each second for rate 0
         out 0x70, al
         in al, 0x71
         and al, 0x0F
-        or al, 0x40
-        mov ah, al
+        mov ah, 0x40
+        cmp byte [parameters.rate], 0
+        jne .periodic
+        mov ah, 0x10
+.periodic:
+        or ah, al
         mov al, 0x8B
         out 0x70, al
         mov al, ah

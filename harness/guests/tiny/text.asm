@@ -47,7 +47,7 @@ print_char:
 .wait:  mov cl, [parameters.rate]
         dec cl
         mov esi, 32768
-        shr esi, cl                     ; counts of a second
+        shr esi, cl                     ; counts of a second, or 0 for rate 0
         inc esi
         add esi, [counter]
 .again: in al, dx

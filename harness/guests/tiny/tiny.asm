@@ -6,7 +6,7 @@
 ; virtio-scsi, AHCI, IDE and NVMe. The descriptor caches of DS and ES get a limit of 4 GiB ("big real mode", `flat`), which
 ; reaches the registers of network cards.
 ;
-; Nothing runs until an interrupt: of the real time clock, twice a second by default, of COM1, or of the network card.
+; Nothing runs until an interrupt: of the real time clock, once a second by default, of COM1, or of the network card.
 ; The state is memory, the disk and the card's rings, so that all of it is there again after a migration or a restore.
 ;
 ; The disk, in sectors of 512 bytes:
@@ -81,7 +81,7 @@ program_packet:                         ; disk address packet of int 13h (EDD 3.
 parameters:
 .magic:         times 8 db 0
 .nonce:         times NAME_BYTES db 0
-.rate:          db 0                    ; of the real time clock's interrupt: 32768 Hz >> (rate - 1)
+.rate:          db 0                    ; of the real time clock's interrupt: 32768 Hz >> (rate - 1), or 0 for 1 Hz
 .addresses:     db 0                    ; how many rows follow
 .rows:          times 512 - ($ - parameters) db 0       ; a MAC and its IPv4 address, or zeros for any MAC
 ROW_BYTES       equ 10
