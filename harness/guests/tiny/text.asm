@@ -26,8 +26,8 @@ serial_start:
         db 2, 0x07                      ; FIFOs on and empty
         db 4, 0x0B                      ; DTR, RTS, and OUT2, which connects the interrupt
 
-; AL: a character. If nobody takes the output for a second, the rest of the line is dropped, and later lines at once: the
-; guest must stay alive. The first one that is taken again begins with the end of a line.
+; AL: a character. If nobody takes the output for a while, the rest of the line is dropped, and later lines at once. The
+; first one that is taken again begins with the end of a line. Pings are answered meanwhile.
 print_char:
         pushad
         mov bl, al
@@ -49,10 +49,18 @@ print_char:
         mov esi, 32768
         shr esi, cl                     ; counts of a second, or 0 for rate 0
         inc esi
+        shl esi, 4                      ; of 16 seconds at least
         add esi, [counter]
 .again: in al, dx
         test al, TAKES_A_BYTE
         jnz .ready
+        cmp byte [nic_pending], 0
+        je .patience
+        mov byte [nic_pending], 0
+        pushad
+        call nic_serve
+        popad
+.patience:
         mov eax, [counter]
         sub eax, esi
         js .again
