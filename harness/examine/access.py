@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -53,12 +54,13 @@ command -v python3 >/dev/null || { echo absent python3; exit; }
 python3 - <<'END'
 import ctypes, os, pwd
 try:
-    pam, libc = ctypes.CDLL("libpam.so.0"), ctypes.CDLL(None)
+    pam = ctypes.CDLL("libpam.so.0")
 except OSError:
     raise SystemExit(print("absent libpam.so.0"))
 pam.pam_strerror.restype = ctypes.c_char_p
 names = ["root"] + [user.pw_name for user in pwd.getpwall() if user.pw_uid == 65534][:1]
-conversation = (ctypes.c_void_p * 2)(ctypes.cast(libc.abort, ctypes.c_void_p).value, None)
+refuse = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, *[ctypes.c_void_p] * 3)(lambda *_: 19)
+conversation = (ctypes.c_void_p * 2)(ctypes.cast(refuse, ctypes.c_void_p).value, None)
 for service in ("login", "sshd", "su", "sudo"):
     if not any(os.path.exists(f"{folder}/{service}") for folder in ("/etc/pam.d", "/usr/lib/pam.d")):
         continue
@@ -73,7 +75,8 @@ print("asked")
 END
 """
 ACCOUNTS = Probe("what PAM says of accounts", _PAM)
-"""pam_acct_mgmt(3), silent, for each program by which people come in. It asks for no password and opens no session."""
+"""pam_acct_mgmt(3), silent, for each program by which people come in. It asks for no password and opens no session.
+A module that wants to talk gets PAM_CONV_ERR (19)."""
 _BROKEN = {1, 2, 3, 4, 5, 9, 26, 28}
 """Statuses of PAM that are no site's policy, but a stack that does not work (Linux-PAM, _pam_types.h)."""
 
@@ -232,10 +235,12 @@ def judge(
 def _logins(access: AccessReading, units: Mapping[str, UnitRow], declared: Sequence[str]) -> Iterator[LintFinding]:
     for path in access.nologin:
         yield fails("login-refused", path, "only root can log in: pam_nologin(8) refuses everybody else")
-    for service in dict.fromkeys(account.service for account in access.accounts or () if _is_refused(account)):
-        refused = [account for account in access.accounts or () if account.service == service and _is_refused(account)]
-        what = f"PAM refuses users of {service}: {', '.join(account.user for account in refused)}"
-        yield fails("login-refused", f"pam:{service}", what, *(f"{one.user}: {one.words}" for one in refused))
+    refused = defaultdict[str, list[Account]](list)
+    for account in filter(_is_refused, access.accounts or ()):
+        refused[account.service].append(account)
+    for service, accounts in refused.items():
+        what = f"PAM refuses users of {service}: {', '.join(account.user for account in accounts)}"
+        yield fails("login-refused", f"pam:{service}", what, *(f"{one.user}: {one.words}" for one in accounts))
     for name in _consoles(declared):
         row = units.get(f"serial-getty@{name}.service")
         if row is None or row.active != "active":

@@ -96,7 +96,7 @@ def planned(item: pytest.Item, options: RunOptions) -> PlannedTest:
     return PlannedTest(
         test=item.nodeid,
         file=str(item.path),
-        checks=_checks(item),
+        checks=checks_of(item),
         group=_group(item, image_of(item)),
         boots=_boots(item, options),
         templates=tuple(_templates(item, options)),
@@ -111,7 +111,7 @@ def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
     if item.get_closest_marker("thorough") is None:
         return False
     definition = options.definitions.get(image_of(item) or "")
-    is_about_data = not set(_checks(item)).isdisjoint(ABOUT_DATA)
+    is_about_data = not set(checks_of(item)).isdisjoint(ABOUT_DATA)
     return not options.is_thorough or (definition is not None and is_about_data and not definition.persistent_paths)
 
 
@@ -194,7 +194,7 @@ def _has_no_entry(item: pytest.Item | pytest.Collector) -> bool:
     return any(why.startswith("got empty parameter set") and private("") in why for why in reasons)
 
 
-def _checks(item: pytest.Item) -> tuple[str, ...]:
+def checks_of(item: pytest.Item) -> tuple[str, ...]:
     """A marker ``check`` without a name is not Bootproof's."""
     return tuple(str(mark.args[0]) for mark in item.iter_markers("check") if mark.args)
 
@@ -227,7 +227,7 @@ def expected_s(item: pytest.Item, prepared: PreparedImage | None, options: RunOp
     """The duration in earlier runs on this host, which the controller read for all workers; else by its boots. A soak
     takes as long as ``options`` say, and some more."""
     mark = item.get_closest_marker("boots")
-    return _expected_s(item.nodeid, _checks(item), int(mark.args[0]) if mark and mark.args else 0, prepared, options)
+    return _expected_s(item.nodeid, checks_of(item), int(mark.args[0]) if mark and mark.args else 0, prepared, options)
 
 
 def expected_of(test: PlannedTest, prepared: PreparedImage | None, options: RunOptions) -> float:

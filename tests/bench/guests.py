@@ -19,8 +19,9 @@ from harness.model.definition import load_definition
 from harness.qemu import program
 from harness.store.store import find_store
 
+from ..machines import specify
 from ..tiny_guests import ADDRESS, BOARDS, MAC, RunningGuest, arp_request, echo_reply, echo_request, running
-from .boot import boot_bare_by, ready_after, specify
+from .boot import boot_bare_by, ready_after
 from .start import ROOT, seconds
 from .table import Figure, Limit, alternate, compared
 

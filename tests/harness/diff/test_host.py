@@ -28,7 +28,7 @@ OFFERED = ("programs", *TITLES)
 def facts(field: str, values: dict[str, str]) -> HostFacts:
     if field in OFFERED:
         return HostFacts(guests=GuestContract(**{field: values}))  # the field is a parameter
-    return HostFacts(**{field: values})  # type: ignore[arg-type]
+    return HostFacts(**{field: values})  # type: ignore[arg-type]  # a field of names
 
 
 def only(field: str, old: dict[str, str], new: dict[str, str], **references: tuple[str, ...]) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_raw_disk_has_one_mib_and_is_not_overwritten(tmp_path: Path) -> None:
     ],
     ids=["no-nonce", "blank", "long-nonce", "rate", "mac", "address", "too-many"],
 )
-def test_a_guest_that_cannot_be_is_refused(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_guest_that_cannot_be_is_refused(make: Callable[[], TinyGuest]) -> None:
     with pytest.raises(SpecError):
         make()
 

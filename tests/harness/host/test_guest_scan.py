@@ -52,7 +52,7 @@ class Host:
         return definition
 
     def seen(self) -> dict[str, Any]:
-        return tomllib.loads("\n".join(guest_lines(self.root)))["seen"]["guests"]  # type: ignore[no-any-return]
+        return tomllib.loads("\n".join(guest_lines(self.root)))["seen"]["guests"]  # type: ignore[no-any-return]  # of TOML
 
 
 @pytest.fixture
