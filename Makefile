@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Debian packages; the documentation says what each is for.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
-	grub-efi-amd64-bin mtools nftables parallel swtpm curl
+	grub-efi-amd64-bin mtools nasm nftables parallel swtpm curl
 # Needed only by the harness's own tests.
 TEST_PACKAGES := chromium createrepo-c dnf gcc jq libc6-dev munge openssh-server rclone rpm slurm-client slurmctld slurmd tcpdump \
 	xorriso zypper
@@ -76,7 +76,7 @@ schemas: setup ## write docs/schemas/ from the classes
 hardware-scan: ## write dist/bootproof-hardware: `bootproof hardware` in one file, for a production host
 	rm -rf $(DIST)/hardware-scan
 	mkdir -p $(DIST)/hardware-scan/harness/host $(DIST)/hardware-scan/harness/model
-	cp harness/host/hardware_scan.py $(DIST)/hardware-scan/harness/host/
+	cp harness/host/hardware_scan.py harness/host/guest_scan.py $(DIST)/hardware-scan/harness/host/
 	cp harness/model/device_kinds.py $(DIST)/hardware-scan/harness/model/
 	cp harness/host/hardware_packed.py $(DIST)/hardware-scan/__main__.py
 	$(PYTHON) -m zipapp $(DIST)/hardware-scan --python '/usr/bin/env python3' --compress --output $(DIST)/bootproof-hardware

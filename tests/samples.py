@@ -10,8 +10,20 @@ from pathlib import Path
 from harness.core import serialization
 from harness.core.errors import Blame
 from harness.model.artifacts import FILES, MANIFEST, Artifacts, Manifest, describe, load_artifacts
-from harness.model.layout import NETWORK_LOG, SCREENSHOT
-from harness.model.verdict import BootResult, Cost, Coverage, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
+from harness.model.critical_path import PathStep
+from harness.model.layout import CRITICAL_PATH, NETWORK_LOG, SCREENSHOT, UNITS
+from harness.model.verdict import (
+    BootResult,
+    Cost,
+    Coverage,
+    Finding,
+    Outcome,
+    Rate,
+    RuntimeProfile,
+    Unit,
+    UnitWait,
+    Verdict,
+)
 from harness.runs.history import Series
 
 ARTIFACTS = "c650002e0a7676168963c6130fffb89d984df53772f14fead895342f85f09e56"
@@ -42,6 +54,15 @@ def units(stretch: float = 1.0) -> dict[str, Unit]:
         )
         for name, (begins, ready) in _UNITS.items()
     }
+
+
+def critical_path() -> tuple[PathStep, ...]:
+    """The end of a critical path, with a unit that waits for another without need."""
+    return (
+        PathStep(unit="openvswitch-switch.service", begins_s=7.5, ready_s=14.9, idle_s=5.5),
+        PathStep(unit="libvirtd.service", begins_s=15.1, ready_s=24.6, earlier_s=6.9, is_pulled_in=False, idle_s=0.2),
+        PathStep(unit="multi-user.target", begins_s=24.7, ready_s=24.7, earlier_s=8.3),
+    )
 
 
 def console(count: int = 400, *, is_guilty: bool = True) -> Iterator[str]:
@@ -89,11 +110,13 @@ def boot(
         del phases["ipxe"]
     phases = {phase: round(seconds * stretch, 2) for phase, seconds in phases.items()}
     if is_ready:
-        serialization.write(place / "units.json", units(stretch))
+        serialization.write(place / UNITS, units(stretch))
+        serialization.write(place / CRITICAL_PATH, critical_path())
     return BootResult(
         machine=f"web-{number}", number=1, boot_path=path, artifacts=ARTIFACTS, phases=phases,
         ready_s=round(sum(phases.values()), 2) if is_ready else None,
         console=str(place / "console.log"), added_arguments=(),
+        idle_s=6.4 if is_ready else None, waits=(UnitWait(unit="openvswitch-switch.service", idle_s=5.5),) * is_ready,
         captures=tuple(str(folder / f"capture.pcap{which}") for which in ("", ".before")),
     )  # fmt: skip
 

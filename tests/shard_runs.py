@@ -28,7 +28,7 @@ from . import samples
 
 BASE = load_definition(Path(__file__).parents[1] / "images" / "base")
 BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC)
-CHECKS = ("lint", "image", "services", "links", "ssh", "identity", "survival", "sockets")
+CHECKS = ("lint", "image", "services", "links", "ssh", "host", "identity", "survival", "sockets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

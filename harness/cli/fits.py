@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 3
 _DESCRIPTION = """\
 Say from the files of a build, before any rollout, which hosts it will not drive: which will not boot, which devices
-will have no driver or no firmware, what changes, and what cannot be told from files. Nothing is booted.
+will have no driver or no firmware, what changes, and what cannot be told from files; and from its newest run, which
+hosts have guests that it will not start. Nothing is booted.
 
 Each FLEET is a file that bootproof hardware wrote on a host, or a folder of such files (*.toml).
 """
 _EPILOG = """\
 BUILD is one of:
-  DIR            a folder of artifacts
+  DIR            a folder of artifacts, or of another builder's kernel, initrd and root file system
   DIGEST         an artifacts digest, or at least its first 8 digits
-  IMAGE          the newest build of IMAGE
+  IMAGE          the newest build of IMAGE, in the version of its definition
   IMAGE@VERSION  the build of that version
   IMAGE@STREAM   what that stream points to (needs --tree)
 
@@ -67,15 +69,17 @@ def _fits(options: argparse.Namespace) -> int:
 
 
 def _drivers(build: str, tree: str | None, until: ExitStack) -> ImageDrivers:
+    from harness.cli.builds import select_build
     from harness.core.errors import ImageError, UsageError
     from harness.fleet import read_drivers
-    from harness.promotion.select import select
     from harness.store.store import find_store
 
     try:
-        return read_drivers(select(build, tree, until).artifacts, find_store())
+        side = select_build(build, tree, until)
+        drivers = read_drivers(side.artifacts, find_store())
     except ImageError as error:  # a damaged file is bad input here: nothing was found out about the image
         raise UsageError(str(error)) from error
+    return replace(drivers, guests=side.guests)
 
 
 def _show(report: FleetReport) -> None:

@@ -8,7 +8,8 @@ from harness.cli.options import Commands, add_command
 
 _DESCRIPTION = """\
 Print the hardware of this host as a hardware profile in TOML, for `pytest --hardware FILE` and `bootproof boot
---hardware FILE`. It reads /sys and /proc, changes and sends nothing, and does not need root.
+--hardware FILE`. It reads /sys and /proc, changes and sends nothing, and does not need root. As root, it also counts
+what guests of libvirt have, for `bootproof fits`.
 """
 _EPILOG = """\
 examples:

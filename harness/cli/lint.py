@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_command, add_images_dir, add_json, add_tree, print_json
@@ -12,7 +11,6 @@ from harness.cli.options import Commands, add_command, add_images_dir, add_json,
 if TYPE_CHECKING:
     from harness.lint import LintFinding, LintReport
     from harness.model.artifacts import Artifacts
-    from harness.model.definition import ImageDefinition
 
 _DESCRIPTION = """\
 Say from the files of a build, before any boot, what is wrong with it: what keeps it from booting, units that cannot
@@ -58,13 +56,15 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _lint(options: argparse.Namespace) -> int:
+    from harness.cli.builds import definition_of, select_build
     from harness.core.errors import ImageError, UsageError
     from harness.lint import lint
 
     with ExitStack() as stack:
-        artifacts = _select(options.build, options, stack)
+        build = select_build(options.build, options.tree, stack, images=options.images_dir, image=options.image)
+        artifacts = build.artifacts
         before = _before(artifacts.manifest.image, options, stack)
-        definition = _definition(artifacts.manifest.image, options.images_dir)
+        definition = definition_of(artifacts.manifest.image, options.images_dir)
         if options.image and options.image != artifacts.manifest.image:
             raise UsageError(f"{options.build} holds artifacts of {artifacts.manifest.image}, not of {options.image}")
         try:
@@ -78,42 +78,16 @@ def _lint(options: argparse.Namespace) -> int:
     return int(bool(report.failing))
 
 
-def _select(name: str, options: argparse.Namespace, until: ExitStack) -> Artifacts:
-    """The build called ``name``: an image's in the version of its definition, if the store has it."""
-    from harness.build.imported import in_place
-    from harness.core.errors import UsageError
-    from harness.model.artifacts import MANIFEST
-    from harness.promotion.select import select
-
-    if Path(name).is_dir():
-        if not (Path(name) / MANIFEST).exists():
-            return in_place(Path(name), until, image=options.image or "")
-    elif "@" not in name and (definition := _definition(name, options.images_dir, is_needed=False)):
-        with suppress(UsageError):
-            return select(f"{name}@{definition.version}", options.tree, until).artifacts
-    return select(name, options.tree, until).artifacts
-
-
 def _before(image: str, options: argparse.Namespace, until: ExitStack) -> Artifacts | None:
     """The version before: as named, else what stable points to."""
+    from harness.cli.builds import select_build
     from harness.promotion.select import select_promoted
 
     if options.previous:
-        return _select(options.previous, options, until)
+        given = options.previous
+        return select_build(given, options.tree, until, images=options.images_dir, image=options.image).artifacts
     side = select_promoted(options.tree, image, "stable", until)
     return side.artifacts if side else None
-
-
-def _definition(image: str, images: Path | None, *, is_needed: bool = True) -> ImageDefinition | None:
-    """The definition called ``image``; None if there is none here, unless it is needed in the folder ``images``."""
-    from harness.core.errors import UsageError
-    from harness.model.definition import DEFINITION_FILE, find_images, load_definition
-
-    try:
-        folder = (images or find_images(Path.cwd())) / image
-    except UsageError:
-        return None
-    return load_definition(folder) if (images and is_needed) or (folder / DEFINITION_FILE).is_file() else None
 
 
 def _ignore(finding: LintFinding) -> None: ...

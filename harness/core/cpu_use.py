@@ -60,6 +60,31 @@ class CpuUse:
         return could_run_s > 0 and (self.ran_s + self.waited_s) / could_run_s >= _BUSY_SHARE
 
 
+@dataclass(frozen=True, slots=True)
+class IdleSpan:
+    """Of the time between the monotonic seconds ``begins_s`` and ``ends_s``, that in which no thread of a process ran
+    or wanted to: at least ``idle_s``, because threads that ran at the same time count twice."""
+
+    begins_s: float
+    ends_s: float
+    idle_s: float
+
+
+def idle_spans(samples: Sequence[CpuSample]) -> Iterator[IdleSpan]:
+    """The spans between ``samples``, the oldest first, in which the process was idle for a while: pure.
+
+    A process that was stopped, or that nobody sampled, is not known to be idle; nor is one of which a thread has ended,
+    with the times that it had counted.
+    """
+    for before, after in pairwise(samples):
+        elapsed_s = after.at_s - before.at_s
+        ran_s, waited_s = after.ran_s - before.ran_s, after.waited_s - before.waited_s
+        idle_s = elapsed_s - ran_s - waited_s
+        is_known = ran_s >= 0 and waited_s >= 0 and elapsed_s <= _GAP_S
+        if is_known and idle_s > 0 and not before.is_stopped and not after.is_stopped:
+            yield IdleSpan(before.at_s, after.at_s, idle_s)
+
+
 def use_between(samples: Sequence[CpuSample], since_s: float, until_s: float) -> CpuUse:
     """What ``samples``, the oldest first, show of the time between two monotonic seconds: pure."""
     inside = [sample for sample in samples if since_s <= sample.at_s <= until_s + PERIOD_S]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.core.errors import BootproofError
 from harness.model.artifacts import Artifacts, Manifest
@@ -34,8 +35,9 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Facts about one image. ``boots`` are boots of these artifacts that became ready, on ``accelerator``."""
+    """Facts about one image in ``folder``. ``boots`` are boots of these artifacts that became ready."""
 
+    folder: Path
     manifest: Manifest
     image: Image
     runtime_profile: RuntimeProfile | None
@@ -48,6 +50,7 @@ def gather(artifacts: Artifacts, verdict: Verdict | None, image: Image) -> Facts
     is_about = verdict is not None and verdict.digests.get("artifacts", artifacts.digest) == artifacts.digest
     boots = verdict.boots if verdict else ()
     return Facts(
+        folder=artifacts.folder,
         manifest=artifacts.manifest,
         image=image,
         runtime_profile=verdict.runtime_profile if verdict and is_about else None,

@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from harness.diff.contents import Facts
 from harness.diff.files import compare_files
+from harness.diff.host import SECTIONS, compare_hosts, names_of_host
+from harness.diff.references import References
 from harness.diff.value import Change, DiffEntry, Section, Weight, entry, section
 from harness.model.artifacts import INITRD, KERNEL
-from harness.model.verdict import BootResult, is_like
+from harness.model.verdict import BootResult, RuntimeProfile, is_like
 from harness.store.squashfs_tree import TreeFile
 
 T = TypeVar("T")
@@ -23,17 +25,26 @@ _GROWTH = 0.1
 _EPHEMERAL = 32768
 """Linux, ip_local_port_range: from here on the kernel assigns ports, different ones at each boot."""
 _LOOPBACK = ("127.", "[::1]", "[::ffff:127.")
+_NO_REFERENCES = References()
+ON_HOSTS = frozenset({"users", "groups", "units", "sockets", "links", "kernel", *SECTIONS})
+"""The sections about running hosts; the others are about the build."""
 
 
-def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
-    """All sections; those with an alarming entry come first."""
+def compare_facts(old: Facts, new: Facts, references: References = _NO_REFERENCES) -> tuple[Section, ...]:
+    """All sections: those with an entry that files refer to come first, then those with an alarming one.
+
+    ``references`` are those of a host's data, besides what the run of the older image saw.
+    """
     packages = _packages(old, new)
+    known = old.runtime_profile.host if old.runtime_profile else None
+    references = References(files=known.references if known else {}).with_those(references)
     sections = [
-        *_accounts(old, new),
-        _units(old, new),
+        *_accounts(old, new, references),
+        _units(old, new, references),
         _sockets(old, new),
         _links(old, new),
         _kernel(old, new),
+        *_host(old, new, references),
         *_initrd(old, new),
         packages,
         _sizes(old, new),
@@ -41,7 +52,12 @@ def compare_facts(old: Facts, new: Facts) -> tuple[Section, ...]:
         *_files(old, new, {found.what: found.change for found in packages.entries}),
         _kernel_configuration(old, new),
     ]
-    return tuple(sorted(sections, key=lambda section: not section.is_alarming))
+    return tuple(sorted(sections, key=lambda section: (not section.is_referred_to, not section.is_alarming)))
+
+
+def names_of(profile: RuntimeProfile) -> set[str]:
+    """The names of a running image that files may refer to."""
+    return {*profile.units, *(names_of_host(profile.host) if profile.host else ())}
 
 
 def _missing(why: str, old: object, new: object) -> str:
@@ -50,9 +66,23 @@ def _missing(why: str, old: object, new: object) -> str:
     return why.format(" or ".join(missing)) if missing else ""
 
 
-_NO_RUN = "no known run of {} recorded them"
 _NOT_LISTED = "the manifest of {} does not list them"
 _AS_BUILT = "from the root file systems: no machines of both can be compared"
+
+
+_NOT_RECORDED = "the run of {} recorded none: it is of an older Bootproof, or the host did not answer"
+
+
+def _no_run(old: Facts, new: Facts) -> str:
+    """Why what runs is not known, and how to get it; empty if it is of both."""
+    lacking = [(side, facts) for side, facts in (("OLD", old), ("NEW", new)) if not facts.runtime_profile]
+    return _record("no known run of {} recorded them", lacking) if lacking else ""
+
+
+def _record(why: str, lacking: Sequence[tuple[str, Facts]]) -> str:
+    sides = " or ".join(side for side, _ in lacking)
+    commands = " and ".join(f"pytest --image {one.manifest.image} --artifacts {one.folder}" for _, one in lacking)
+    return f"{why.format(sides)}; run {commands}"
 
 
 def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T | None, T | None]]:
@@ -62,11 +92,14 @@ def _pairs(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T 
             yield key, one, other
 
 
-def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
-    """Users and groups of running machines, where services may have added some; else those in the images."""
+def _accounts(old: Facts, new: Facts, references: References) -> Iterator[Section]:
+    """Users and groups of running machines, where services may have added some; else those in the images.
+
+    Files refer to a user by its number, which is that of their owner.
+    """
     if old.runtime_profile and new.runtime_profile:
-        yield _numbers("users", old.runtime_profile.users, new.runtime_profile.users)
-        yield _numbers("groups", old.runtime_profile.groups, new.runtime_profile.groups)
+        yield _numbers("users", old.runtime_profile.users, new.runtime_profile.users, references)
+        yield _numbers("groups", old.runtime_profile.groups, new.runtime_profile.groups, _NO_REFERENCES)
         return
     for name, one, other in (
         ("users", old.image.users, new.image.users),
@@ -75,44 +108,43 @@ def _accounts(old: Facts, new: Facts) -> Iterator[Section]:
         if unknown := _missing(f"the {name} of {{}} are not known", one, other):
             yield Section(name=name, unknown=unknown)
         else:
-            yield _numbers(name, one or {}, other or {}, [_AS_BUILT])
+            yield _numbers(name, one or {}, other or {}, _NO_REFERENCES, [_AS_BUILT])
 
 
-def _numbers(name: str, old: Mapping[str, int], new: Mapping[str, int], notes: Sequence[str] = ()) -> Section:
-    def judge(one: int | None, other: int | None) -> Weight:
-        return Weight.NOTABLE if one is None or other is None else Weight.ALARM
+def _numbers(
+    name: str, old: Mapping[str, int], new: Mapping[str, int], references: References, notes: Sequence[str] = ()
+) -> Section:
+    def compared(key: str, one: int | None, other: int | None) -> DiffEntry:
+        weight = Weight.NOTABLE if one is None or other is None else Weight.ALARM
+        referring = references.to(key) if one is not None else ()
+        return entry(key, _number(one), _number(other), weight=weight, referring=referring)
 
-    return section(
-        name,
-        (entry(key, _number(one), _number(other), weight=judge(one, other)) for key, one, other in _pairs(old, new)),
-        notes,
-    )
+    return section(name, (compared(*pair) for pair in _pairs(old, new)), notes)
 
 
 def _number(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _units(old: Facts, new: Facts) -> Section:
+def _units(old: Facts, new: Facts, references: References) -> Section:
     states = [
         {name: unit.state for name, unit in facts.runtime_profile.units.items()} if facts.runtime_profile else {}
         for facts in (old, new)
     ]
-    if unknown := _missing(_NO_RUN, *states):
+    if unknown := _no_run(old, new):
         return Section(name="units", unknown=unknown)
 
-    def judge(one: str | None, other: str | None) -> Weight:
-        if other == "failed":
-            return Weight.ALARM
-        return Weight.USUAL if one is None else Weight.NOTABLE
+    def compared(key: str, one: str | None, other: str | None) -> DiffEntry:
+        weight = Weight.ALARM if other == "failed" else Weight.USUAL if one is None else Weight.NOTABLE
+        return entry(key, one, other, weight=weight, referring=references.to(key) if other is None else ())
 
-    return section("units", (entry(key, *pair, weight=judge(*pair)) for key, *pair in _pairs(*states)))
+    return section("units", (compared(*pair) for pair in _pairs(*states)))
 
 
 def _sockets(old: Facts, new: Facts) -> Section:
     """A new socket that other hosts can reach is alarming; one on the loopback is notable."""
     if not old.runtime_profile or not new.runtime_profile:
-        return Section(name="sockets", unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
+        return Section(name="sockets", unknown=_no_run(old, new))
     one, other = ({_socket(text) for text in profile.sockets} for profile in (old.runtime_profile, new.runtime_profile))
     entries = [entry(text, "", None, weight=Weight.NOTABLE) for text in one - other]
     for text in other - one:
@@ -139,7 +171,7 @@ def _links(old: Facts, new: Facts) -> Section:
         one, other = _links_to_data(old.image.files), _links_to_data(new.image.files)
         notes.append(_AS_BUILT)
     else:
-        return Section(name=name, unknown=_missing(_NO_RUN, old.runtime_profile, new.runtime_profile))
+        return Section(name=name, unknown=_no_run(old, new))
     weights = {path: Weight.ALARM if path in one else Weight.NOTABLE for path in one | other}
     return section(name, (entry(path, *pair, weight=weights[path]) for path, *pair in _pairs(one, other)), notes)
 
@@ -164,6 +196,19 @@ def _kernel(old: Facts, new: Facts) -> Section:
         entries += [entry(f"argument {text}", "", None, weight=Weight.NOTABLE) for text in removed]
         entries += [entry(f"argument {text}", None, "", weight=Weight.NOTABLE) for text in added]
     return section("kernel", entries)
+
+
+def _host(old: Facts, new: Facts, references: References) -> Iterator[Section]:
+    """What operators see of running hosts besides units, sockets and users."""
+    sides = ("OLD", old), ("NEW", new)
+    profiles = [facts.runtime_profile for _, facts in sides]
+    lacking = [(side, facts) for side, facts in sides if facts.runtime_profile and not facts.runtime_profile.host]
+    unknown = _no_run(old, new) or (_record(_NOT_RECORDED, lacking) if lacking else "")
+    one, other = (profile.host if profile else None for profile in profiles)
+    without = [
+        (side, facts) for (side, facts), host in zip(sides, (one, other), strict=True) if host and not host.guests
+    ]
+    yield from compare_hosts(one, other, references, unknown, _record(_NOT_RECORDED, without) if without else "")
 
 
 def _arguments(arguments: Iterable[str]) -> dict[str, list[str]]:
@@ -213,7 +258,8 @@ def _sizes(old: Facts, new: Facts) -> Section:
         used = old.runtime_profile.memory_mib, new.runtime_profile.memory_mib
         entries += [_growth("memory in use when idle", *used, "MiB")] if used[0] != used[1] else []
     else:
-        notes.append(_missing(f"memory in use when idle: {_NO_RUN}", old.runtime_profile, new.runtime_profile))
+        sides = _missing("{}", old.runtime_profile, new.runtime_profile)
+        notes.append(f"memory in use when idle: no known run of {sides} recorded it")
     return section("sizes", entries, notes)
 
 

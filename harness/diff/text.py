@@ -39,6 +39,7 @@ def _section(section: Section, limit: int | None) -> Iterator[str]:
         alarm = "!" if entry.weight is Weight.ALARM else " "
         values = " → ".join(filter(None, [entry.old, entry.new]))
         yield f" {alarm}{_SIGNS[entry.change]} {_what(entry):{width}}  {values}".rstrip()
+        yield from (f"       {file} refers to it" for file in entry.referring)
     if len(section.entries) > len(shown):
         yield f"    and {len(section.entries) - len(shown):,} more; --all shows them"
     yield from (f"    ({note})" for note in section.notes)

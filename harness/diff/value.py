@@ -29,7 +29,8 @@ class Weight(IntEnum):
 class DiffEntry:
     """One difference. ``old`` is empty if it was added, ``new`` if it was removed; ``package`` owns it.
 
-    All texts are printable: files of an image may have any name.
+    ``referring`` are files in persistent paths that refer to what is gone: they outweigh everything else. All texts are
+    printable: files of an image may have any name.
     """
 
     what: str
@@ -38,11 +39,13 @@ class DiffEntry:
     new: str = ""
     package: str = ""
     weight: Weight = Weight.USUAL
+    referring: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Differences of one kind, by weight. ``unknown`` says why they are not known, ``notes`` what was left out."""
+    """Differences of one kind, the most important first. ``unknown`` says why they are not known, ``notes`` what was
+    left out."""
 
     name: str
     entries: tuple[DiffEntry, ...] = ()
@@ -52,6 +55,10 @@ class Section:
     @property
     def is_alarming(self) -> bool:
         return any(entry.weight is Weight.ALARM for entry in self.entries)
+
+    @property
+    def is_referred_to(self) -> bool:
+        return any(entry.referring for entry in self.entries)
 
     @property
     def counts(self) -> str:
@@ -79,9 +86,16 @@ class Diff:
 
 
 def entry(
-    what: str, old: str | None, new: str | None, *, weight: Weight = Weight.USUAL, package: str = ""
+    what: str,
+    old: str | None,
+    new: str | None,
+    *,
+    weight: Weight = Weight.USUAL,
+    package: str = "",
+    referring: Iterable[str] = (),
 ) -> DiffEntry:
-    """A `DiffEntry` from any texts; None means missing."""
+    """A `DiffEntry` from any texts; None means missing. One to which files are ``referring`` is alarming."""
+    files = tuple(map(escaped, referring))
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
     return DiffEntry(
         what=escaped(what),
@@ -89,12 +103,15 @@ def entry(
         old=escaped(old or ""),
         new=escaped(new or ""),
         package=escaped(package),
-        weight=weight,
+        weight=Weight.ALARM if files else weight,
+        referring=files,
     )
 
 
 def section(name: str, entries: Iterable[DiffEntry], notes: Iterable[str] = ()) -> Section:
-    """The entries in order: by weight, then by change, then by name."""
+    """The entries in order: those that files refer to, then by weight, by change and by name."""
     order = list(Change)
-    ranked = sorted(entries, key=lambda entry: (entry.weight, order.index(entry.change), entry.what))
+    ranked = sorted(
+        entries, key=lambda entry: (not entry.referring, entry.weight, order.index(entry.change), entry.what)
+    )
     return Section(name=name, entries=tuple(ranked), notes=tuple(notes))

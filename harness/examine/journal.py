@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.examine.known import known
 from harness.examine.texts import lines_of, some
@@ -18,19 +19,29 @@ from harness.model.definition import ExpectedError
 _JOURNAL = "journalctl -b -q --no-pager"
 _ERRORS = Probe(
     "errors in the journal",
-    f"echo look\n{_JOURNAL} -p err -n 500 -o json --output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT,MESSAGE",
+    f"echo look\n{_JOURNAL} -p err -n 3000 -o json --output-fields=SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,UNIT,MESSAGE",
 )
 _SYSTEMD = Probe("messages of systemd", f"echo look\n{_JOURNAL} -n 5000 -o cat _PID=1")
 _KERNEL = Probe("messages of the kernel", f"{_JOURNAL} -n 8000 -o cat _TRANSPORT=kernel + _TRANSPORT=audit")
 _JOURNALD = Probe("messages of the journal itself", f"echo look\n{_JOURNAL} -n 500 -o cat -t systemd-journald")
+_BUS = Probe(
+    "messages of the bus", f"echo look\n{_JOURNAL} -n 1000 -o cat -t dbus-daemon -t dbus-broker -t dbus-broker-launch"
+)
+_AUDIT = Probe(
+    "the log of auditd",
+    "[ -e /var/log/audit/audit.log ] || { echo absent; exit; }\necho look\ntail -n 8000 /var/log/audit/audit.log",
+)
+"""The kernel hands its audit to auditd, where that runs, and to nobody else."""
 _PLACES = Probe("files of the journal", some("ls -d /run/log/journal/*/*.journal /var/log/journal/*/*.journal"))
-PROBES = (_ERRORS, _SYSTEMD, _KERNEL, _JOURNALD, _PLACES)
+PROBES = (_ERRORS, _SYSTEMD, _KERNEL, _JOURNALD, _BUS, _AUDIT, _PLACES)
 
+_PROGRAM = r"""(?:.*?\b(?:comm|label)="(?P<program>[^"]+)")?"""
+"""The bus, which denies messages, names only the profile."""
 _DENIALS = (
-    ("AppArmor", re.compile(r'apparmor="DENIED".*?(?:profile="(?P<who>[^"]+)")?.*?(?:comm="(?P<program>[^"]+)")')),
-    ("SELinux", re.compile(r'\bavc: +denied\b.*?(?:comm="(?P<program>[^"]+)")')),
-    ("seccomp", re.compile(r'\b(?:type=1326|SECCOMP)\b.*?(?:comm="(?P<program>[^"]+)")')),
-    ("Landlock", re.compile(r'\btype=1423\b.*?(?:comm="(?P<program>[^"]+)")?')),
+    ("AppArmor", re.compile(rf'apparmor="DENIED"{_PROGRAM}')),
+    ("SELinux", re.compile(rf"\bavc: +denied\b{_PROGRAM}")),
+    ("seccomp", re.compile(rf"\btype=(?:1326|SECCOMP)\b{_PROGRAM}")),
+    ("Landlock", re.compile(rf"\btype=(?:1423|LANDLOCK_ACCESS)\b{_PROGRAM}")),
 )
 """Linux, include/uapi/linux/audit.h: AUDIT_SECCOMP is 1326, AUDIT_LANDLOCK_ACCESS 1423."""
 _VARIES = re.compile(r"\d+(\.\d+)?|0x[0-9a-f]+")
@@ -39,6 +50,7 @@ _LOST = re.compile(
     r"|Failed to (write|open|rotate)|No space left"
 )
 _MOST_SAME = 4
+_ON_DISK = "/var/log/journal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +63,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReading:
-    """The messages of systemd, of the kernel and its audit, and of journald; ``places`` are the journal's files."""
+    """The messages of systemd, of the kernel and its audit, and of journald; ``audit`` are those that auditd and the
+    message bus have, and ``places`` the journal's files."""
 
     errors: tuple[Entry, ...] = ()
     systemd: tuple[str, ...] = ()
     kernel: tuple[str, ...] = ()
     journald: tuple[str, ...] = ()
+    audit: tuple[str, ...] = ()
     places: tuple[str, ...] = ("/run/log/journal/0/system.journal",)
 
     @property
@@ -68,10 +82,14 @@ class JournalReading:
 def parse(answers: Mapping[str, str]) -> JournalReading:
     """`ImageError` for an answer that is not as expected."""
     return JournalReading(
-        errors=read(answers, _ERRORS, lambda text: tuple(_entries(text))),
+        errors=read(answers, _ERRORS, lambda text: tuple(entry_of(json.loads(line)) for line in lines_of(text))),
         systemd=read(answers, _SYSTEMD, lambda text: tuple(lines_of(text))),
         kernel=read(answers, _KERNEL, _kernel),
         journald=read(answers, _JOURNALD, lambda text: tuple(lines_of(text))),
+        audit=(
+            *read(answers, _BUS, lambda text: tuple(lines_of(text))),
+            *read(answers, _AUDIT, lambda text: tuple(lines_of(text)) if text != "absent" else ()),
+        ),
         places=read(answers, _PLACES, lambda text: tuple(lines_of(text))),
     )
 
@@ -82,12 +100,11 @@ def _kernel(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _entries(text: str) -> Iterator[Entry]:
-    """journalctl(1): a field that is no text is a list of bytes, and one that is given twice a list of values."""
-    for line in lines_of(text):
-        fields = json.loads(line)
-        source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
-        yield Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
+def entry_of(fields: Mapping[str, Any]) -> Entry:
+    """What ``journalctl -o json`` printed about an entry. journalctl(1): a field that is no text is a list of bytes,
+    and one that is given twice a list of values."""
+    source = fields.get("UNIT") or fields.get("_SYSTEMD_UNIT") or fields.get("SYSLOG_IDENTIFIER") or "kernel"
+    return Entry(source=_text(source), message=_text(fields.get("MESSAGE") or ""))
 
 
 def _text(value: object) -> str:
@@ -96,19 +113,27 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def judge(journal: JournalReading, expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+def judge(
+    journal: JournalReading, expected: Sequence[ExpectedError], persistent: Sequence[str] = ()
+) -> Iterator[LintFinding]:
+    """``persistent`` are the persistent paths of the definition."""
     yield from _denials(journal)
-    yield from _errors(journal.errors, expected)
+    yield from judge_errors(journal.errors, expected)
     for line in dict.fromkeys(journal.journald):
         if _LOST.search(line):
             yield fails("journal-not-kept", "journal:systemd-journald", "entries were lost", line)
     if not journal.places:
         yield fails("journal-not-kept", "journal:systemd-journald", "the journal has no file: nothing is kept of it")
+    elif any(f"{_ON_DISK}/".startswith(f"{path}/") for path in persistent) and not any(
+        place.startswith(f"{_ON_DISK}/") for place in journal.places
+    ):
+        what = "the definition keeps it, and the journal is in RAM only"
+        yield fails("journal-not-kept", _ON_DISK, what, *journal.places)
 
 
 def _denials(journal: JournalReading) -> Iterator[LintFinding]:
     by_program = dict[tuple[str, str], list[str]]()
-    for line in (*journal.kernel, *(entry.message for entry in journal.errors)):
+    for line in (*journal.kernel, *journal.audit, *(entry.message for entry in journal.errors)):
         for kind, pattern in _DENIALS:
             if found := pattern.search(line):
                 program = found["program"] or "a program"
@@ -119,7 +144,7 @@ def _denials(journal: JournalReading) -> Iterator[LintFinding]:
         yield fails("access-denied", f"process:{program}", what, *dict.fromkeys(lines))
 
 
-def _errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
+def judge_errors(entries: Sequence[Entry], expected: Sequence[ExpectedError]) -> Iterator[LintFinding]:
     """One finding for entries that differ only by numbers."""
     normal = [re.compile(pattern) for pattern in (*(one.message for one in expected), *known("errors"))]
     kinds = dict[tuple[str, str], list[str]]()

@@ -1,16 +1,18 @@
-"""A host's name, its addresses and routes, its names of other hosts, and the configuration that refers to cards."""
+"""A host's name, its addresses and routes, and its names of other hosts."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from ipaddress import ip_interface
+from typing import Any
 
 from harness.examine.texts import by_file, lines_of, some
-from harness.guest.probes import Probe, read
+from harness.guest.channel import Channel
+from harness.guest.probes import Probe, ask, read
 from harness.lint.finding import LintFinding, fails
 
 _NAME = Probe("host name", "cat /proc/sys/kernel/hostname")
@@ -24,26 +26,38 @@ _CARDS = Probe(
 )
 _DEVICES = Probe("devices of network cards", some("ls -d /sys/class/net/*/device"))
 _LEASES = Probe("leases", some("grep -aH '' /run/systemd/netif/leases/*"))
+_MANAGED = Probe("cards of networkd", some("grep -aH '^ADMIN_STATE=' /run/systemd/netif/links/*"))
 _RESOLVER = Probe(
     "resolv.conf",
     "[ -e /etc/resolv.conf ] || { echo missing; exit; }\n"
     "stat -L -c '%a %U %F' /etc/resolv.conf || exit\ncat /etc/resolv.conf",
 )
-PROBES = (_NAME, _OWN_NAME, _ADDRESSES, _ROUTES, _CARDS, _DEVICES, _LEASES, _RESOLVER)
+_ARGUMENTS = Probe("kernel arguments", "cat /proc/cmdline")
+PROBES = (_NAME, _OWN_NAME, _ADDRESSES, _ROUTES, _CARDS, _DEVICES, _LEASES, _MANAGED, _RESOLVER)
 
 _NO_NAMES = ("", "localhost", "localhost.localdomain", "(none)", "localhost6")
-_ETHERNET, _MTU, _LEAST_MTU = "1", 1500, 1280
-"""ARPHRD_ETHER; RFC 894; RFC 8200 section 5."""
+_VALID_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+"""hostname(7)."""
+_ETHERNET, _LOOPBACK, _MTU, _LEAST_MTU = "1", "772", 1500, 1280
+"""ARPHRD_ETHER and ARPHRD_LOOPBACK; RFC 894; RFC 8200 section 5."""
+_FOREVER = 2**32 - 1
+"""INFINITY_LIFE_TIME of Linux, include/net/addrconf.h."""
+_NETWORKD = "systemd-network"
+_OTHER_CLIENTS = {"dhclient", "dhcpcd", "NetworkManager", "udhcpc", "connmand", "wickedd-dhcp4"}
+"""As /proc/PID/comm has them, which are 15 letters at most."""
 _BY_ORDER, _ENUMERATED = "1", "net.ifnames=0"
 """NET_NAME_ENUM of Linux, include/uapi/linux/netdevice.h: the name depends on the order in which cards are found."""
-_MADE = ("Bridge", "Bond", "VLAN", "VRF", "MACVLAN", "IPVLAN", "VXLAN", "Tunnel", "BatmanAdvanced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """``addresses`` are IPv4's and have a mask's length; ``is_card`` if it is a device of the machine."""
+    """``addresses`` are IPv4's and have a mask's length, ``leased`` are those that end.
+
+    ``is_card`` if it is a device of the machine, ``is_managed`` if networkd configures it.
+    """
 
     name: str
+    index: int = 0
     mac: str = ""
     kind: str = _ETHERNET
     is_card: bool = True
@@ -52,6 +66,8 @@ class Interface:
     is_up: bool = True
     master: str = ""
     addresses: tuple[str, ...] = ()
+    leased: tuple[str, ...] = ()
+    is_managed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +146,8 @@ def _interfaces(answers: Mapping[str, str]) -> tuple[Interface, ...] | None:
         return None
     values = read(answers, _CARDS, lambda text: by_file(lines_of(text)))
     devices = {path.split("/")[4] for path in read(answers, _DEVICES, lines_of)}
+    states = read(answers, _MANAGED, lambda text: by_file(lines_of(text)))
+    unmanaged = {int(path.rpartition("/")[2]) for path, rows in states.items() if rows == ["ADMIN_STATE=unmanaged"]}
 
     def value(name: str, file: str) -> str:
         return values.get(f"/sys/class/net/{name}/{file}", [""])[0]
@@ -138,6 +156,7 @@ def _interfaces(answers: Mapping[str, str]) -> tuple[Interface, ...] | None:
         return tuple(
             Interface(
                 name=row["ifname"],
+                index=int(row["ifindex"]),
                 mac=value(row["ifname"], "address"),
                 kind=value(row["ifname"], "type"),
                 is_card=row["ifname"] in devices,
@@ -145,14 +164,21 @@ def _interfaces(answers: Mapping[str, str]) -> tuple[Interface, ...] | None:
                 mtu=int(row["mtu"]),
                 is_up="LOWER_UP" in row["flags"],
                 master=row.get("master", ""),
-                addresses=tuple(
-                    f"{one['local']}/{one['prefixlen']}" for one in row["addr_info"] if one["family"] == "inet"
-                ),
+                addresses=tuple(_addresses_of(row)),
+                leased=tuple(_addresses_of(row, shortest_s=_FOREVER)),
+                is_managed=int(row["ifindex"]) not in unmanaged,
             )
             for row in json.loads(text)
         )
 
     return read(answers, _ADDRESSES, parsed)
+
+
+def _addresses_of(row: Mapping[str, Any], shortest_s: int = _FOREVER + 1) -> Iterator[str]:
+    """Of IPv4, those that are valid for less than ``shortest_s``."""
+    for one in row["addr_info"]:
+        if one["family"] == "inet" and one.get("valid_life_time", _FOREVER) < shortest_s:
+            yield f"{one['local']}/{one['prefixlen']}"
 
 
 def _routes(text: str) -> Iterator[Route]:
@@ -167,21 +193,26 @@ def _routes(text: str) -> Iterator[Route]:
                 )
 
 
-def judge(network: NetworkReading, arguments: Sequence[str]) -> Iterator[LintFinding]:
-    """``arguments`` are the kernel's."""
+def judge(
+    network: NetworkReading, arguments: Sequence[str], programs: Collection[str] = (_NETWORKD,)
+) -> Iterator[LintFinding]:
+    """``arguments`` are the kernel's, ``programs`` the names of all processes."""
     yield from _name(network)
     yield from _resolution(network)
     for interface in network.interfaces or ():
         yield from _addresses(interface, network)
+        yield from _leases(interface, network, programs)
         yield from _packet_size(interface, network)
+    yield from _same_networks(network.interfaces or ())
     yield from _gateways(network.routes)
     yield from _names_of_cards(network.interfaces or (), arguments)
-    yield from _references(network)
 
 
 def _name(network: NetworkReading) -> Iterator[LintFinding]:
     if network.name in _NO_NAMES:
         yield fails("host-name-not-set", "host:name", f"the host is called {network.name or 'nothing'}")
+    elif not _VALID_NAME.fullmatch(network.name):
+        yield fails("host-name-not-set", "host:name", f"the host is called {network.name!r}, which is not a valid name")
     elif network.own_name and network.own_name != network.name:
         what = f"the host is called {network.name}, and by /etc/hostname {network.own_name}"
         yield fails("host-name-not-set", "/etc/hostname", what)
@@ -204,9 +235,32 @@ def _resolution(network: NetworkReading) -> Iterator[LintFinding]:
 
 def _addresses(interface: Interface, network: NetworkReading) -> Iterator[LintFinding]:
     given = max((sum(map(_is_address, lines)) for lines in network.files.values()), default=0)
-    if interface.is_card and len(interface.addresses) > max(1, given):
+    if interface.kind != _LOOPBACK and len(interface.addresses) > max(1, given):
         what = f"it has {len(interface.addresses)} addresses: one is left over from the initrd, or was added by hand"
         yield fails("network-ambiguous", f"interface:{interface.name}", what, *interface.addresses)
+
+
+def _leases(interface: Interface, network: NetworkReading, programs: Collection[str]) -> Iterator[LintFinding]:
+    """Addresses that end while nobody renews them, such as that of the initrd."""
+    if not _OTHER_CLIENTS.isdisjoint(programs):
+        return
+    lines = network.leases.get(f"/run/systemd/netif/leases/{interface.index}", ())
+    for address in interface.leased:
+        is_networkds = f"ADDRESS={address.partition('/')[0]}" in lines
+        if not (is_networkds and interface.is_managed and _NETWORKD in programs):
+            what = f"its address {address} was leased for a time, and nothing renews it: the host will lose it"
+            yield fails("lease-not-renewed", f"interface:{interface.name}", what, *lines)
+
+
+def _same_networks(interfaces: Sequence[Interface]) -> Iterator[LintFinding]:
+    first = dict[object, Interface]()
+    for interface in interfaces:
+        networks = {ip_interface(address).network for address in interface.addresses}
+        for network in networks if interface.kind != _LOOPBACK else ():
+            other = first.setdefault(network, interface)
+            if other is not interface and network.prefixlen < network.max_prefixlen:
+                what = f"it and {other.name} have addresses of {network}: any of them may answer for the other"
+                yield fails("network-ambiguous", f"interface:{interface.name}", what, *other.addresses)
 
 
 def _is_address(line: str) -> bool:
@@ -249,52 +303,21 @@ def _packet_size(interface: Interface, network: NetworkReading) -> Iterator[Lint
         yield fails("mtu-wrong", f"interface:{interface.name}", what)
 
 
+def unstable_names(channel: Channel) -> tuple[LintFinding, ...]:
+    """A finding for each network card of a ready machine whose name another order of cards would change.
+
+    `ImageError` if a command fails.
+    """
+    answers = ask(channel, [_ADDRESSES, _CARDS, _DEVICES, _MANAGED, _ARGUMENTS])
+    return tuple(_names_of_cards(_interfaces(answers) or (), answers[_ARGUMENTS.name].split()))
+
+
 def _names_of_cards(interfaces: Sequence[Interface], arguments: Sequence[str]) -> Iterator[LintFinding]:
     cards = [one for one in interfaces if one.is_card and one.kind == _ETHERNET]
     for card in cards if cards[1:] else ():
         if card.assigned == _BY_ORDER or _ENUMERATED in arguments:
             what = "there are several cards, and its name depends on the order in which they are found"
             yield fails("interface-name-unstable", f"interface:{card.name}", what)
-
-
-def _references(network: NetworkReading) -> Iterator[LintFinding]:
-    """What files of /etc/systemd/network refer to by name or address is there."""
-    if network.interfaces is None:
-        return
-    names = {one.name for one in network.interfaces}
-    macs = {one.mac.lower() for one in network.interfaces if one.mac}
-    for path, lines in network.files.items():
-        if not path.startswith("/etc/systemd/network/"):
-            continue
-        section = ""
-        for line in map(str.strip, lines):
-            if line.startswith("["):
-                section = line
-            key, equals, value = (part.strip() for part in line.partition("="))
-            if not equals or line.startswith(("#", ";")):
-                continue
-            missing = _missing(section, key, value.split(), names, macs, is_netdev=path.endswith(".netdev"))
-            if missing:
-                what = f"{key} names {', '.join(missing)}, and there is no such interface: the file does nothing"
-                yield fails("network-config-unused", path, what, f"interfaces: {', '.join(sorted(names))}", line)
-
-
-def _missing(
-    section: str, key: str, values: Sequence[str], names: set[str], macs: set[str], *, is_netdev: bool
-) -> list[str]:
-    """The ``values`` to which no interface corresponds; of patterns and lists, only if none does."""
-    if section == "[Match]" and key in ("Name", "OriginalName") and not is_netdev:
-        wanted = [value for value in values if not value.startswith("!")]
-        is_met = len(wanted) < len(values) or any(fnmatchcase(name, value) for name in names for value in wanted)
-        return [] if is_met or key == "OriginalName" else wanted
-    if section == "[Match]" and key in ("MACAddress", "PermanentMACAddress"):
-        wanted = [value.lower().replace("-", ":") for value in values]
-        return [] if macs & set(wanted) else wanted
-    if section == "[NetDev]" and key == "Name":
-        return [value for value in values if value not in names]
-    if section == "[Network]" and key in _MADE:
-        return [value for value in values if value not in names]
-    return []
 
 
 def unchecked(network: NetworkReading) -> Iterator[str]:

@@ -10,12 +10,12 @@ from harness.examine.texts import by_file, lines_of, links, some
 from harness.guest.probes import Probe, read
 from harness.lint.finding import LintFinding, fails
 
-_GROUPS = Probe("control groups", some("grep -aH '' /proc/[0-9]*/cgroup"))
-_NAMES = Probe("names of processes", some("grep -aH '' /proc/[0-9]*/comm"))
+GROUPS = Probe("control groups", some("grep -aH '' /proc/[0-9]*/cgroup"))
+NAMES = Probe("names of processes", some("grep -aH '' /proc/[0-9]*/comm"))
 _PARENTS = Probe("parents of processes", some("grep -aH '^PPid:' /proc/[0-9]*/status"))
 _PROGRAMS = Probe("programs of processes", some("ls -ln /proc/[0-9]*/exe"))
 _FILES = Probe("open files", some("ls -ln /proc/[0-9]*/fd"))
-PROBES = (_GROUPS, _NAMES, _PARENTS, _PROGRAMS, _FILES)
+PROBES = (GROUPS, NAMES, _PARENTS, _PROGRAMS, _FILES)
 
 _KTHREADD = 2
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
@@ -44,13 +44,13 @@ class Process:
     @property
     def unit(self) -> str:
         """The unit of its control group; empty for a process in the root or in a slice."""
-        return next((part for part in self.group.split("/") if part.endswith(_UNIT_SUFFIXES)), "")
+        return unit_of(self.group)
 
 
 def parse(answers: Mapping[str, str]) -> dict[int, Process]:
     """All processes by number; some may have ended between two questions. `ImageError` if the guest lists none."""
-    groups = read(answers, _GROUPS, lambda text: {pid: _group(rows) for pid, rows in _of_processes(text)})
-    names = read(answers, _NAMES, lambda text: {pid: rows[0] for pid, rows in _of_processes(text)})
+    groups = groups_of(answers)
+    names = names_of(answers)
     parents = read(answers, _PARENTS, lambda text: {pid: int(rows[0].split()[1]) for pid, rows in _of_processes(text)})
     programs = read(answers, _PROGRAMS, _programs)
     open_files = read(answers, _FILES, _open_files)
@@ -67,6 +67,21 @@ def parse(answers: Mapping[str, str]) -> dict[int, Process]:
         for pid in groups
         if pid in names and pid in parents
     }
+
+
+def groups_of(answers: Mapping[str, str]) -> dict[int, str]:
+    """The control group of each process; `ImageError` if the guest lists none."""
+    return read(answers, GROUPS, lambda text: {pid: _group(rows) for pid, rows in _of_processes(text)})
+
+
+def names_of(answers: Mapping[str, str]) -> dict[int, str]:
+    """The name of each process; `ImageError` if the guest lists none."""
+    return read(answers, NAMES, lambda text: {pid: rows[0] for pid, rows in _of_processes(text)})
+
+
+def unit_of(group: str) -> str:
+    """The topmost unit of a control group; empty for the root and for slices."""
+    return next((part for part in group.split("/") if part.endswith(_UNIT_SUFFIXES)), "")
 
 
 def _of_processes(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,4 +1,4 @@
-"""Settings of files are in force: sysctl.d(5), modules-load.d(5), tmpfiles.d(5) and udev(7)."""
+"""Settings of files are in force: sysctl.d(5), modules-load.d(5) and tmpfiles.d(5)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FOLDER_OF = {
 }  # fmt: skip
 """tmpfiles.d(5): specifiers that are the same on all hosts."""
 _MODULE = re.compile(r"[\w-]+")
-_RULE = re.compile(r'(?P<key>[A-Z_]+(?:\{[^}]*\})?)\s*(?P<operator>==|!=|\+=|:=|=)\s*"(?P<value>[^"]*)"')
+STAT = "stat -c '%F|%a|%U|%G|%n'"
 _MOST = 400
 """Files of which the state is asked."""
 
@@ -92,13 +92,12 @@ class Texts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateReading:
-    """What is in force: ``values`` of /proc/sys by path, ``modules`` that are loaded or built in; ``files`` and
-    ``devices`` by path, links of the latter not followed."""
+    """What is in force: ``values`` of /proc and /sys by path, ``modules`` that are loaded or built in, ``files`` by
+    path."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
     files: Mapping[str, FileState] = field(default_factory=dict)
-    devices: Mapping[str, FileState] = field(default_factory=dict)
 
 
 def parse_texts(answers: Mapping[str, str]) -> Texts:
@@ -203,53 +202,43 @@ def _wanted(texts: Texts) -> dict[str, Wanted]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
-    """A line of udev about one device: its keys with their operators."""
+class _Written:
+    """A line of tmpfiles.d that writes ``value`` to files of the kernel, which ``pattern`` names."""
 
-    file: str
+    pattern: str
+    value: str
     line: str
-    pairs: tuple[tuple[str, str, str], ...]
-
-    def value(self, key: str, *operators: str) -> str:
-        return next((value for name, operator, value in self.pairs if name == key and operator in operators), "")
+    file: str
 
 
-def _rules(texts: Texts) -> Iterator[_Rule]:
-    for name in ("etc", "run", "usr/local/lib"):
-        for file, lines in texts.files.items():
-            if not file.startswith(f"/{name}/udev/rules.d/"):
-                continue
-            joined = "\n".join(lines).replace("\\\n", " ").splitlines()
-            for line in joined:
-                pairs = tuple((one["key"], one["operator"], one["value"]) for one in _RULE.finditer(line))
-                if pairs and not line.lstrip().startswith("#"):
-                    yield _Rule(file=file, line=line.strip(), pairs=pairs)
+def _written(texts: Texts) -> Iterator[_Written]:
+    """The lines of type w about /proc and /sys, without those that may fail, append, or have specifiers."""
+    for file, line in texts.rows("tmpfiles.d"):
+        words = line.split(maxsplit=6)
+        if len(words) == 7 and words[0] in ("w", "w!") and words[1].startswith(("/sys/", "/proc/")) and "%" not in line:
+            yield _Written(pattern=words[1], value=" ".join(words[6].strip("\"'").split()), line=line, file=file)
 
 
 def state_probes(texts: Texts) -> list[Probe]:
     """What to ask so that `judge_settings` can compare."""
     settings, _ = _settings(texts)
-    keys = " ".join(dict.fromkeys(_pattern(f"/proc/sys/{one.key}") for one in settings))
+    paths = (*(f"/proc/sys/{one.key}" for one in settings), *(one.pattern for one in _written(texts)))
+    keys = " ".join(map(as_words, dict.fromkeys(paths)))
     wanted = list(_wanted(texts).values())[:_MOST]
     files, links = ([one.path for one in wanted if (one.kind == "L") is is_link] for is_link in (False, True))
-    devices = [f"/dev/{name}" for rule in _rules(texts) if (name := rule.value("KERNEL", "=="))]
-    devices += [f"/dev/{name}" for rule in _rules(texts) for name in rule.value("SYMLINK", "+=", "=").split()]
-    stat = "stat -c '%F|%a|%U|%G|%n'"
     found = [Probe("values of sysctl", some(f"grep -aH '' {keys}"))] if keys else []
     if any(_modules(texts)):
         listed = "cat /proc/modules && cat /lib/modules/$(uname -r)/modules.builtin"
         found.append(Probe("modules of the kernel", f"echo look\n{listed}"))
     if files:
-        found.append(Probe("files of tmpfiles.d", some(f"{stat} -L {shlex.join(files)}")))
+        found.append(Probe("files of tmpfiles.d", some(f"{STAT} -L {shlex.join(files)}")))
     if links:
-        found.append(Probe("links of tmpfiles.d", some(f"{stat} {shlex.join(links)}")))
-    if devices:
-        found.append(Probe("devices of udev", some(f"{stat} {' '.join(map(_pattern, dict.fromkeys(devices)))}")))
+        found.append(Probe("links of tmpfiles.d", some(f"{STAT} {shlex.join(links)}")))
     return found
 
 
-def _pattern(path: str) -> str:
-    """``path`` as a word of shell in which patterns stay patterns."""
+def as_words(path: str) -> str:
+    """``path`` as a word of shell(1) in which patterns stay patterns."""
     return re.sub(r"[^\w/.*?\[\]@%+=:,-]", lambda found: f"\\{found[0]}", path)
 
 
@@ -262,8 +251,7 @@ def parse_state(answers: Mapping[str, str]) -> StateReading:
     return StateReading(
         values={path: " ".join(" ".join(rows).split()) for path, rows in by_file(lines("values of sysctl")).items()},
         modules=frozenset(map(_module_of, lines("modules of the kernel"))),
-        files=dict(map(_file_state, [*lines("files of tmpfiles.d"), *lines("links of tmpfiles.d")])),
-        devices=dict(map(_file_state, lines("devices of udev"))),
+        files=dict(map(file_state, [*lines("files of tmpfiles.d"), *lines("links of tmpfiles.d")])),
     )
 
 
@@ -273,13 +261,13 @@ def _module_of(line: str) -> str:
     return name.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def _file_state(line: str) -> tuple[str, FileState]:
+def file_state(line: str) -> tuple[str, FileState]:
+    """A path and its state in a line of `STAT`."""
     kind, mode, user, group, path = line.split("|", 4)
     return path, FileState(kind=kind, mode=int(mode, 8), user=user, group=group)
 
 
-def judge(texts: Texts, state: StateReading, interfaces: Mapping[str, str]) -> Iterator[LintFinding]:
-    """``interfaces`` are the names of network cards by their addresses."""
+def judge(texts: Texts, state: StateReading) -> Iterator[LintFinding]:
     yield from _judge_sysctl(texts, state)
     for module, file in _modules(texts):
         if module not in state.modules:
@@ -287,9 +275,7 @@ def judge(texts: Texts, state: StateReading, interfaces: Mapping[str, str]) -> I
     for path, one in list(_wanted(texts).items())[:_MOST]:
         for what in _wrong_file(one, state.files.get(path)):
             yield fails("setting-not-in-force", path, what, one.line, f"by {one.file}")
-    for rule in _rules(texts):
-        for what in _wrong_device(rule, state.devices, interfaces):
-            yield fails("setting-not-in-force", rule.file, what, rule.line)
+    yield from _judge_written(texts, state)
 
 
 def _judge_sysctl(texts: Texts, state: StateReading) -> Iterator[LintFinding]:
@@ -307,12 +293,28 @@ def _judge_sysctl(texts: Texts, state: StateReading) -> Iterator[LintFinding]:
         where, line = f"sysctl:{key.replace('/', '.')}", f"{one.file}: {key.replace('/', '.')} = {one.value}"
         if has is None and not one.is_optional:
             yield fails("setting-not-in-force", where, f"the kernel has no such setting, and {one.file} sets it", line)
-        elif has is not None and not _is_same(one.value, has):
+        elif has is not None and not is_same(one.value, has):
             yield fails("setting-not-in-force", where, f"it is {has}, and {one.file} sets it to {one.value}", line)
 
 
-def _is_same(wanted: str, has: str) -> bool:
-    if wanted == has:
+def _judge_written(texts: Texts, state: StateReading) -> Iterator[LintFinding]:
+    last = dict[str, _Written]()
+    for one in _written(texts):
+        matching = [path for path in state.values if fnmatchcase(path, one.pattern)]
+        last.update(dict.fromkeys(matching, one))
+        if not matching:
+            what = "there is no such file, and tmpfiles.d writes to it"
+            yield fails("setting-not-in-force", one.pattern, what, one.line, f"by {one.file}")
+    for path, one in last.items():
+        if not is_same(one.value, state.values[path]):
+            what = f"it is {state.values[path]}, and tmpfiles.d sets it to {one.value}"
+            yield fails("setting-not-in-force", path, what, one.line, f"by {one.file}")
+
+
+def is_same(wanted: str, has: str) -> bool:
+    """Whether a file of /proc or /sys that reads ``has`` was set to ``wanted``: it may list all choices, with brackets
+    around the one that is in force."""
+    if wanted == has or f"[{wanted}]" in has.split():
         return True
     try:
         return [int(word, 0) for word in wanted.split()] == [int(word, 0) for word in has.split()]
@@ -339,27 +341,3 @@ def _wrong_file(wanted: Wanted, state: FileState | None) -> Iterator[str]:
         yield f"it belongs to the user {state.user}, and by tmpfiles.d to {wanted.user}"
     if wanted.group and state.group != wanted.group:
         yield f"it belongs to the group {state.group}, and by tmpfiles.d to {wanted.group}"
-
-
-def _wrong_device(rule: _Rule, devices: Mapping[str, FileState], interfaces: Mapping[str, str]) -> Iterator[str]:
-    """What of a device is not as its rule makes it; none if there is no such device, or the rule has other conditions
-    than its name."""
-    address, name = rule.value("ATTR{address}", "==").lower(), rule.value("NAME", "=", ":=")
-    if address in interfaces and name and interfaces[address] != name:
-        yield f"the network card {address} is called {interfaces[address]}, not {name}"
-    kernel = rule.value("KERNEL", "==")
-    conditions = {key for key, operator, _ in rule.pairs if operator in ("==", "!=")}
-    if not kernel or not conditions <= {"KERNEL", "SUBSYSTEM", "ACTION"}:
-        return
-    matching = {path: state for path, state in devices.items() if fnmatchcase(path, f"/dev/{kernel}")}
-    for path, state in matching.items():
-        mode = rule.value("MODE", "=", ":=")
-        if re.fullmatch(r"[0-7]{3,4}", mode) and state.mode != int(mode, 8):
-            yield f"{path} has mode {state.mode:04o}, and by its rule {int(mode, 8):04o}"
-        for key, has in (("OWNER", state.user), ("GROUP", state.group)):
-            wanted = rule.value(key, "=", ":=")
-            if wanted and "%" not in wanted and "$" not in wanted and has != wanted:
-                yield f"{path} belongs to {has}, and by its rule to {wanted} ({key})"
-    for name in rule.value("SYMLINK", "+=", "=").split() if matching else ():
-        if f"/dev/{name}" not in devices and "%" not in name and "$" not in name:
-            yield f"/dev/{name} is missing, and a rule makes it"

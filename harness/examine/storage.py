@@ -20,18 +20,26 @@ _FROM_RAM = re.compile(r"/dev/(loop|ram|zram)\d+|/dev/mapper/live-.*")
 _SUPERBLOCK = 1024, 264
 _COMPATIBLE, _ON_ERROR, _CONTINUES = 0x5C, 0x3C, 1
 """s_feature_compat and s_errors, EXT4_ERRORS_CONTINUE: Linux, Documentation/filesystems/ext4/super.rst."""
+_DEFAULTS, _JOURNAL_MODE, _WRITES_BACK, _NO_BARRIER = 0x100, 0x60, 0x60, 0x100
+"""s_default_mount_opts there, with EXT4_DEFM_JMODE, _JMODE_WBACK and _NOBARRIER: /proc/self/mountinfo has only options
+that differ from these."""
 _LONGEST_COMMIT_S = 60
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system."""
+    """A line of /proc/self/mountinfo: proc(5). ``options`` are those of the mount and of the file system, ``of_mount``
+    and ``of_file_system``; of the file system's ``device``, "8:2", it shows the folder ``root``."""
 
     place: str
     kind: str
     source: str
     options: tuple[str, ...] = ("rw",)
+    of_mount: tuple[str, ...] = ()
+    of_file_system: tuple[str, ...] = ()
+    device: str = ""
+    root: str = "/"
 
     @property
     def is_on_disk(self) -> bool:
@@ -52,10 +60,13 @@ class Swap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Superblock:
-    """Of an ext4: its compatible features, and what happens when it is found damaged."""
+    """Of an ext4: its compatible features, what happens when it is found damaged, and options that it is mounted with
+    unless others are given."""
 
     features: tuple[str, ...] = ("has_journal",)
     goes_on_after_errors: bool = False
+    writes_back: bool = False
+    has_no_barrier: bool = False
 
 
 def parse_mounts(answers: Mapping[str, str]) -> tuple[Mount, ...]:
@@ -65,11 +76,16 @@ def parse_mounts(answers: Mapping[str, str]) -> tuple[Mount, ...]:
 def _mount(line: str) -> Mount:
     before, after = line.split(" - ", 1)
     words, rest = before.split(" "), after.split(" ")
+    of_mount, of_file_system = words[5].split(","), rest[2].split(",")
     return Mount(
         place=_OCTAL.sub(lambda found: chr(int(found[1], 8)), words[4]),
         kind=rest[0],
         source=rest[1],
-        options=tuple(dict.fromkeys((*words[5].split(","), *rest[2].split(",")))),
+        options=tuple(dict.fromkeys((*of_mount, *of_file_system))),
+        of_mount=tuple(of_mount),
+        of_file_system=tuple(of_file_system),
+        device=words[2],
+        root=words[3],
     )
 
 
@@ -108,9 +124,12 @@ def _superblock(text: str) -> Superblock:
     raw = bytes.fromhex(text)
     if raw[0x38:0x3A] != b"\x53\xef":
         raise ValueError("no magic number of ext4")
+    defaults = int.from_bytes(raw[_DEFAULTS : _DEFAULTS + 4], "little")
     return Superblock(
         features=names(int.from_bytes(raw[_COMPATIBLE : _COMPATIBLE + 4], "little"), 0, 0),
         goes_on_after_errors=int.from_bytes(raw[_ON_ERROR : _ON_ERROR + 2], "little") == _CONTINUES,
+        writes_back=defaults & _JOURNAL_MODE == _WRITES_BACK,
+        has_no_barrier=bool(defaults & _NO_BARRIER),
     )
 
 
@@ -133,12 +152,13 @@ def judge(
 
 def _risks(mount: Mount, superblock: Superblock | None) -> Iterator[str]:
     """A sentence for each way in which a power cut or a bad sector loses data: ext4(5), xfs(5)."""
-    options = mount.options
-    if "nobarrier" in options or mount.value("barrier") == "0":
+    options, block = mount.options, superblock or Superblock()
+    is_told = "barrier" in options or mount.value("barrier") != ""
+    if "nobarrier" in options or mount.value("barrier") == "0" or (block.has_no_barrier and not is_told):
         yield "a power cut can destroy it: it does not flush the disk's cache (barriers are off)"
-    if mount.value("data") == "writeback":
+    if (mount.value("data") or ("writeback" if block.writes_back else "")) == "writeback":
         yield "after a power cut, files can have the content of other files (data=writeback)"
-    if mount.kind == "ext2" or (superblock and "has_journal" not in superblock.features):
+    if mount.kind == "ext2" or "has_journal" not in block.features:
         yield "a power cut can destroy it: the file system has no journal"
     if "norecovery" in options or "noload" in options:
         yield "what the journal has is not replayed (norecovery)"
@@ -146,7 +166,7 @@ def _risks(mount: Mount, superblock: Superblock | None) -> Iterator[str]:
         yield "after a power cut, files that were replaced can be empty (noauto_da_alloc)"
     if (commit := mount.value("commit")).isdecimal() and int(commit) > _LONGEST_COMMIT_S:
         yield f"what was written in the last {commit} s can be lost (commit={commit})"
-    errors = mount.value("errors") or ("continue" if superblock and superblock.goes_on_after_errors else "")
+    errors = mount.value("errors") or ("continue" if block.goes_on_after_errors else "")
     if errors == "continue" and mount.kind.startswith("ext"):
         yield "when it is found damaged, it is written to further (errors=continue)"
     if "nodatacow" in options and mount.kind == "btrfs":

@@ -17,7 +17,7 @@ from harness.lint.finding import LintFinding, fails
 _PROPERTIES = (
     "Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "ConditionResult",
     "ConditionTimestampMonotonic", "AssertResult", "InactiveExitTimestampMonotonic", "Listen", "LimitNOFILESoft",
-    "TasksMax", "TasksCurrent",
+    "TasksMax", "EffectiveTasksMax", "TasksCurrent", "LastTriggerUSec",
 )  # fmt: skip
 _ASKED = " ".join(f"-p {name}" for name in _PROPERTIES)
 _UNITS = Probe(
@@ -47,12 +47,15 @@ GENERATOR = re.compile(r"/(system|user)-(environment-)?generators/(?P<name>\S+?)
 _LEAST_FILES, _LEAST_TASKS, _MOST_SHARE = 1024, 64, 0.7
 """The kernel's own limit of open files (INR_OPEN_CUR), a number of tasks that any service with workers needs, and the
 part of a limit that an idle service may use."""
+_NOT_ASKED = re.compile(r"@\.|\.device$")
+"""Templates are no units, and devices come and go."""
 _UNLIMITED = {"infinity", "18446744073709551615", "[not set]", ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRow:
-    """A loaded unit as ``systemctl show`` has it. ``was_checked`` and ``was_started`` are about this boot."""
+    """A loaded unit as ``systemctl show`` has it. ``was_checked`` and ``was_started`` are about this boot;
+    ``last_trigger`` is when a timer started its unit last, empty if never."""
 
     id: str
     load: str = "loaded"
@@ -68,12 +71,16 @@ class UnitRow:
     files_limit: str = ""
     tasks_limit: str = ""
     tasks: str = ""
+    last_trigger: str = ""
 
 
 def inactive_probe(answers: Mapping[str, str]) -> list[Probe]:
-    """What to ask about the enabled units that are not in the answers to `PROBES`; nothing if all are."""
+    """What to ask about the enabled units, and what wants them, that are not in the answers to `PROBES`; nothing if all
+    are."""
     rows = read(answers, _UNITS, _rows)
-    names = dict.fromkeys(unit for _, unit in parse_wanted(answers) if unit not in rows)
+    wanted = parse_wanted(answers)
+    both = (*(unit for _, unit in wanted), *(target for target, _ in wanted))
+    names = dict.fromkeys(name for name in both if name not in rows and not _NOT_ASKED.search(name))
     return [Probe(_INACTIVE, f"systemctl show {_ASKED} -- {shlex.join(names)}")] if names else []
 
 
@@ -102,11 +109,18 @@ def _rows(text: str) -> dict[str, UnitRow]:
             was_started=int(values["InactiveExitTimestampMonotonic"]) > 0,
             listen=listen,
             files_limit=values.get("LimitNOFILESoft", ""),
-            tasks_limit=values.get("TasksMax", ""),
+            tasks_limit=_least(values.get("TasksMax", ""), values.get("EffectiveTasksMax", "")),
             tasks=values.get("TasksCurrent", ""),
+            last_trigger=values.get("LastTriggerUSec", "").removeprefix("n/a"),
         )
         found.update(dict.fromkeys([row.id, *values["Names"].split()], row))
     return found
+
+
+def _least(*limits: str) -> str:
+    """Of a unit's own limit and that of the slices around it, which systemd tells since 256."""
+    numbers = [limit for limit in limits if limit.isdecimal()]
+    return min(numbers, key=int) if numbers else limits[0]
 
 
 def parse_wanted(answers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -128,8 +142,12 @@ def judge(
 ) -> Iterator[LintFinding]:
     """``messages`` are those of systemd itself."""
     skipped = {found["unit"]: found for line in messages if (found := _SKIPPED.search(line))}
+    missing = {target for target, _ in wanted if target in units and units[target].load == "not-found"}
+    wanted_else = {unit for target, unit in wanted if target not in missing}
     for target, unit in dict.fromkeys(wanted):
         puller = units.get(target)
+        if target in missing and unit not in wanted_else and not _is_conditional(unit):
+            yield fails("unit-did-nothing", f"unit:{unit}", f"it is enabled for {target}, and there is no such unit")
         if puller is None or puller.active != "active":
             continue
         row = units.get(unit)
@@ -143,6 +161,9 @@ def judge(
             continue
         if row.result == "start-limit-hit" or (row.active == "failed" and row.id in given_up):
             yield fails("unit-never-ready", f"unit:{row.id}", "systemd gave it up: it was started too often")
+        elif row.id.endswith(".timer") and row.sub == "elapsed" and not row.last_trigger:
+            what = "it has started nothing, and no time is left at which it would"
+            yield fails("unit-did-nothing", f"unit:{row.id}", what)
         elif row.active == "activating" and row.id.endswith((".service", ".mount", ".path", ".socket")):
             what = f"it is still being started ({row.sub}), and the host counts as ready"
             yield fails("unit-never-ready", f"unit:{row.id}", what, *[line for line in messages if row.id in line][-3:])
@@ -162,14 +183,17 @@ def _why_nothing(unit: str, target: str, row: UnitRow | None, skip: re.Match[str
         return "it was not started: an assertion of it is not met", ""
     if row.was_checked and not row.meets_conditions:
         condition = skip["condition"] if skip else ""
-        by_design = any(fnmatchcase(row.id, pattern) for pattern in known("conditional_units"))
-        if condition in _NOT_OF_THE_IMAGE or by_design:
+        if condition in _NOT_OF_THE_IMAGE or _is_conditional(row.id):
             return "", ""
         of = f" {condition}={skip['value']}" if skip else ""
         return f"it is enabled, and was skipped: a condition{of} is not met", ""
     if not row.was_started and row.result == "success":
         return f"it is enabled, and was never started, although {target} is active", ""
     return "", ""
+
+
+def _is_conditional(unit: str) -> bool:
+    return any(fnmatchcase(unit, pattern) for pattern in known("conditional_units"))
 
 
 def judge_limits(

@@ -10,7 +10,8 @@
 
 from harness.fleet.drivers import DriverTree, ImageDrivers
 from harness.fleet.host_file import BadHostFile, Device, FleetHost, parse_host, pci_modalias, read_host
-from harness.fleet.predict import Effect, Prediction, Predictor, predict
+from harness.fleet.predict import Predictor, predict
+from harness.fleet.prediction import Effect, Prediction
 from harness.fleet.read_image import read_drivers
 from harness.fleet.report import FleetChange, FleetReport, ModelCount, Reason, compare, judge
 

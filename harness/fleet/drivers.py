@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from harness.core.serialization import Format
 from harness.fleet.aliases import AliasIndex
+from harness.model.guest_contract import GuestContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,13 @@ class ImageDrivers:
     ``builtin`` are the drivers in the kernel's file with the firmware that they name; ``builtin_aliases`` are "pattern
     module", and complete only if ``knows_builtin``. ``cpu_level`` is the level of x86-64 that its programs need, 0 if
     they do not say. ``is_netbooted``: the initrd brings up the network. ``data_in`` is where /data is mounted:
-    "initrd", "root", or "" for an image without.
+    "initrd", "root", or "" for an image without. ``guests`` is what it offers to guests: None unless a run that is
+    known recorded it, as it is not in the files.
     """
 
-    FORMAT: ClassVar[Format] = Format(kind="an image's drivers", number=1)
+    FORMAT: ClassVar[Format] = Format(kind="an image's drivers", number=2, upgrades={1: dict})
 
-    format: int = 1
+    format: int = 2
     image: str
     version: str
     artifacts: str
@@ -129,6 +131,7 @@ class ImageDrivers:
     is_netbooted: bool = True
     data_in: str = ""
     has_config: bool = True
+    guests: GuestContract | None = None
 
     @cached_property
     def _builtin_index(self) -> AliasIndex:

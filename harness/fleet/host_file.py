@@ -14,7 +14,6 @@ from urllib.parse import unquote
 
 from harness.core.errors import UsageError
 from harness.core.text import escaped
-from harness.fleet.plain_profile import read_plain
 from harness.model.hardware import check_schema
 
 _MOST_BYTES = 4 << 20
@@ -61,6 +60,16 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestsInUse:
+    """The names of what the guests of a host have, in order. ``state`` is "whole", or why some are not known."""
+
+    state: str
+    machine_types: tuple[str, ...] = ()
+    cpu_models: tuple[str, ...] = ()
+    firmware: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetHost:
     """A host. What its file does not say is None or empty; ``model`` is the file's description."""
 
@@ -73,6 +82,7 @@ class FleetHost:
     kernel_arguments: str = ""
     kernel_log: str = ""
     devices: tuple[Device, ...] = ()
+    guests: GuestsInUse | None = None
     schema: int = 2
 
 
@@ -131,8 +141,7 @@ def read_host(file: Path) -> FleetHost:
 def parse_host(content: bytes, name: str) -> FleetHost:
     """The host that ``content`` describes; errors as of `read_host`."""
     try:
-        text = content.decode("utf-8")
-        plain = read_plain(text) or tomllib.loads(text)
+        plain = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadHostFile(f"{name} is not a text") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -165,8 +174,31 @@ def _host(plain: dict[str, Any], seen: dict[str, Any], name: str, schema: int) -
         kernel_arguments=_text(seen, "kernel_arguments"),
         kernel_log=_text(seen, "kernel_log"),
         devices=devices,
+        guests=_guests(seen),
         schema=schema,
     )
+
+
+def _guests(seen: dict[str, Any]) -> GuestsInUse | None:
+    """None for a host without libvirt, and in a file of a Bootproof that did not look."""
+    table = seen.get("guests")
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise TypeError("guests is not a table")
+    return GuestsInUse(
+        state=_text(table, "state") or "whole",  # written by hand
+        machine_types=_names(table, "machine_types"),
+        cpu_models=_names(table, "cpu_models"),
+        firmware=_names(table, "firmware"),
+    )
+
+
+def _names(table: dict[str, Any], kind: str) -> tuple[str, ...]:
+    counts = table.get(kind, {})
+    if not isinstance(counts, dict) or len(counts) > _MOST_DEVICES:
+        raise ValueError(f"{kind} is not a table of counts")
+    return tuple(sorted(escaped(name) for name in counts))
 
 
 def _text(table: dict[str, Any], key: str) -> str:

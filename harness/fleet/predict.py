@@ -9,77 +9,23 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.core.text import escaped
 from harness.fleet.drivers import DriverTree, ImageDrivers, Match
+from harness.fleet.guests import about_guests
 from harness.fleet.host_file import Device, FleetHost
-from harness.model.finding_catalog import explanations, next_step
+from harness.fleet.prediction import Effect, Prediction, changes, lacks, not_told, will_not_boot
 
 _KERNEL_NAME = re.compile(r"eth\d+")
 _MOST_REMEMBERED = 100_000
 _MOST_FILES_SHOWN = 4
 
 
-class Effect(StrEnum):
-    """The gravest first."""
-
-    WILL_NOT_BOOT = "will not boot"
-    MISSING = "missing"
-    CHANGES = "changes"
-    NOT_TOLD = "not told"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One statement about a ``host``. All but the host is the same for each host with such a device."""
-
-    id: str
-    effect: Effect
-    host: str
-    device: str
-    what: str
-    evidence: tuple[str, ...] = ()
-    cause: str = ""
-    next: str = ""
-
-
 def predict(drivers: ImageDrivers, host: FleetHost) -> tuple[Prediction, ...]:
     """What the image does on ``host``, the gravest first. For many hosts, one `Predictor` is quicker."""
     return Predictor(drivers).about(host)
-
-
-def _prediction(effect: Effect, name: str, device: str, what: str, *evidence: str, cause: str = "") -> Prediction:
-    known = explanations().get(name)
-    return Prediction(
-        id=name,
-        effect=effect,
-        host="",
-        device=device,
-        what=escaped(what),
-        evidence=tuple(escaped(line)[:300] for line in evidence if line),
-        cause=escaped(cause) or (known.usual[0] if known else ""),
-        next=next_step(name),
-    )
-
-
-def will_not_boot(name: str, device: str, what: str, *evidence: str, cause: str = "") -> Prediction:
-    return _prediction(Effect.WILL_NOT_BOOT, name, device, what, *evidence, cause=cause)
-
-
-def lacks(name: str, device: str, what: str, *evidence: str, cause: str = "") -> Prediction:
-    return _prediction(Effect.MISSING, name, device, what, *evidence, cause=cause)
-
-
-def changes(name: str, device: str, what: str, *evidence: str, cause: str = "") -> Prediction:
-    return _prediction(Effect.CHANGES, name, device, what, *evidence, cause=cause)
-
-
-def not_told(name: str, device: str, what: str, *evidence: str, cause: str = "") -> Prediction:
-    return _prediction(Effect.NOT_TOLD, name, device, what, *evidence, cause=cause)
 
 
 @cache
@@ -110,6 +56,8 @@ class Predictor:
             ("host", host.firmware, host.secure_boot, host.cpu_level, host.schema),
             lambda: (*_about_cpu(drivers, host), *_about_firmware(drivers, host), *_about_file(host)),
         )
+        if guests := host.guests:
+            found += self._once(("guests", guests), lambda: tuple(about_guests(drivers.guests, guests)))
         decided = dict[int, set[str]]()
         if drivers.is_netbooted:
             found += self._about_boot(host, "nic", decided)

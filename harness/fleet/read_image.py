@@ -28,10 +28,10 @@ from harness.fleet.modprobe import (
 from harness.fleet.module_file import Info, is_zstd, isa_level, module_info, unpacked
 from harness.model.artifacts import Artifacts, Manifest
 from harness.model.kernel_image import kernel_version
-from harness.store import rootfs_images
 from harness.store.initrd_tree import visit_initrd
 from harness.store.links import resolve
-from harness.store.squashfs_tree import TreeFile, visit_tree
+from harness.store.rootfs_tree import root_tree
+from harness.store.squashfs_tree import TreeFile
 from harness.store.store import Store, note_use
 
 _INDEXES = ("alias", "builtin", "builtin.modinfo", "builtin.alias", "dep", "softdep")
@@ -62,7 +62,7 @@ _PERSIST = "usr/lib/persist/config"
 def read_drivers(artifacts: Artifacts, store: Store | None = None) -> ImageDrivers:
     """What the files of ``artifacts`` say; with a ``store``, from there if they were read before.
 
-    `UsageError` for a root file system that is not a squashfs or has no modules, `ImageError` for damaged files.
+    `UsageError` for a root file system that no program here reads, or without modules, `ImageError` for damaged files.
     """
     file = store.root / "drivers" / f"{artifacts.digest}.json" if store else None
     if file:
@@ -81,15 +81,15 @@ def read_drivers(artifacts: Artifacts, store: Store | None = None) -> ImageDrive
 
 def _read(artifacts: Artifacts) -> ImageDrivers:
     manifest = artifacts.manifest
-    if rootfs_images.format_of(artifacts.rootfs) != "squashfs":
-        raise UsageError(f"no program here reads {manifest.rootfs} file by file: fits needs a squashfs")
     with artifacts.kernel.open("rb") as kernel:
         head = kernel.read(4096)
     version = manifest.kernel_version
     with suppress(BootproofError, ValueError):
         version = version or kernel_version(artifacts.kernel)
-    with Look() as look:
-        root = Seen.of(visit_tree(artifacts.rootfs, look, algorithm="md5"), look, version)
+    with root_tree(artifacts.rootfs, manifest.kernel_arguments) as tree, Look() as look:
+        if tree is None:
+            raise UsageError(f"no program here reads {manifest.rootfs} file by file")
+        root = Seen.of(tree.visit(look, algorithm="md5"), look, version)
     with Look() as look:
         initrd = Seen.of(visit_initrd(artifacts.initrd, look, algorithm="md5"), look, version)
     return image_drivers(manifest, version, root, initrd, head)

@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.core.errors import UsageError
 from harness.fleet.drivers import ImageDrivers
 from harness.fleet.host_file import FleetHost, find_files, read_host
-from harness.fleet.predict import Effect, Prediction, Predictor
+from harness.fleet.predict import Predictor
+from harness.fleet.prediction import Effect, Prediction
 
 _MOST_REASONS = 10_000
 """Further ones are counted: a hostile fleet could have millions."""

@@ -22,6 +22,7 @@ from harness.guest.pattern_watcher import PatternMatch, PatternWatcher
 
 _SPINNER = re.compile(r"^\[[ *]+\] .*\(.* / .*\)$")
 """systemd's "[ ***  ] Job x.service/start running (5s / no limit)", many a second: logged, but never evidence."""
+_LOGGED = re.compile(r"\[ *(\d+\.\d\d)\] (.*)")
 _PARTIAL_LINE_BYTES = 4096
 
 
@@ -172,6 +173,14 @@ class Console:
         if phase := begins_phase(line):
             self.begin_phase(phase)
         self._watcher.feed(line, now_s)
+
+
+def read_log(text: str) -> Iterator[tuple[float, str]]:
+    """The lines of a console.log with something in them, and the seconds since power-on at which each came: pure."""
+    for line in text.splitlines():
+        match = _LOGGED.fullmatch(line)
+        if match and match[2].strip() and not _SPINNER.match(match[2]):
+            yield float(match[1]), match[2]
 
 
 if TYPE_CHECKING:

@@ -13,12 +13,22 @@ from harness.guest.probes import Probe, ask, read
 from harness.guest.runtime_profile import MEMORY, used_mib
 from harness.guest.serial_shell import SHELL_UNIT
 from harness.guest.unit_findings import about_unit, failed_units
-from harness.guest.unit_states import BEGIN, OTHER_UNITS, SERVICES, read_failed, read_restarted, read_started
+from harness.guest.unit_states import (
+    BEGIN,
+    OTHER_UNITS,
+    SERVICES,
+    UnitStart,
+    begin_of_user_space,
+    read_failed,
+    read_restarted,
+    read_started,
+    read_starts,
+)
 from harness.guest.unit_survey import UnitSurvey
 from harness.model.artifacts import Manifest
-from harness.model.definition import ImageDefinition
 from harness.model.verdict import Finding, Unit
 
+_UPTIME = Probe("uptime", "cat /proc/uptime")
 _KERNEL = Probe("kernel", "uname -r")
 _RELEASE = Probe("os-release", "cat /etc/os-release")
 _BOOT_ID = Probe("boot id", "cat /proc/sys/kernel/random/boot_id")
@@ -40,7 +50,11 @@ _TAINTS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestHealth:
     """The answer of one round trip into a ready guest. ``restarted_units`` have the form "ssh.service 2";
-    ``started_units`` and the memory in use are for the report."""
+    ``started_units`` and the memory in use are for the report.
+
+    ``uptime_s`` is how long its kernel had run when it was asked, ``user_space_s`` when systemd left the initrd;
+    ``starts`` are all units that it started since then, and those that it took from there.
+    """
 
     kernel: str
     image: str
@@ -52,6 +66,9 @@ class GuestHealth:
     restarted_units: tuple[str, ...]
     started_units: dict[str, Unit] = field(default_factory=dict)
     memory_mib: int = 0
+    uptime_s: float = 0.0
+    user_space_s: float = 0.0
+    starts: tuple[UnitStart, ...] = ()
 
 
 def inspect_guest(channel: Channel) -> GuestHealth:
@@ -59,7 +76,7 @@ def inspect_guest(channel: Channel) -> GuestHealth:
 
     `ImageError` if a command fails, or prints nothing or something else than expected.
     """
-    probes = (_KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
+    probes = (_UPTIME, _KERNEL, _RELEASE, _BOOT_ID, _TAINTED, MEMORY, BEGIN, SERVICES, OTHER_UNITS, *fingerprint.PROBES)
     answers = ask(channel, probes)
     release = read(answers, _RELEASE, _release)
     return GuestHealth(
@@ -73,6 +90,9 @@ def inspect_guest(channel: Channel) -> GuestHealth:
         restarted_units=read_restarted(answers),
         started_units=read_started(answers),
         memory_mib=read(answers, MEMORY, used_mib),
+        uptime_s=read(answers, _UPTIME, lambda text: float(text.split()[0])),
+        user_space_s=begin_of_user_space(answers),
+        starts=read_starts(answers),
     )
 
 
@@ -82,15 +102,14 @@ def _release(text: str) -> dict[str, str]:
     return {key: "".join(shlex.split(value)) for key, value in (line.split("=", 1) for line in lines)}
 
 
-def suspects(health: GuestHealth, definition: ImageDefinition) -> tuple[str, ...]:
-    """The units that failed or were restarted and may not."""
+def suspects(health: GuestHealth) -> tuple[str, ...]:
+    """The units that failed or were restarted and may not: also those that may wait for a control plane."""
     restarted = (row.partition(" ")[0] for row in health.restarted_units)
-    known = (*definition.may_wait, *_RESTARTED_BY_DESIGN)
-    return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in known)
+    return tuple(unit for unit in (*health.failed_units, *restarted) if unit not in _RESTARTED_BY_DESIGN)
 
 
 def judge_health(
-    health: GuestHealth, manifest: Manifest, definition: ImageDefinition, where: str, survey: UnitSurvey | None = None
+    health: GuestHealth, manifest: Manifest, where: str, survey: UnitSurvey | None = None
 ) -> Iterator[Finding]:
     """The findings about a guest that should run the artifacts of ``manifest``: pure.
 
@@ -106,16 +125,13 @@ def judge_health(
             where=where,
             cause="an old local copy started, or kernel, initrd and root file system are of different builds",
         )
-    explained = list(failed_units(survey, definition.may_wait, where)) if survey else []
+    explained = list(failed_units(survey, where)) if survey else []
     yield from explained
     for unit in health.failed_units if not explained else ():
-        if unit not in definition.may_wait:
-            yield Finding(
-                id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder"
-            )
+        yield Finding(id="unit-failed", what=f"{unit} failed", where=where, cause="see its journal in the run's folder")
     for row in health.restarted_units:
         unit, _, count = row.partition(" ")
-        if unit not in (*definition.may_wait, *_RESTARTED_BY_DESIGN):
+        if unit not in _RESTARTED_BY_DESIGN:
             finding = Finding(
                 id="unit-flapping",
                 what=f"{unit} was restarted {count} times before the machine was ready",

@@ -37,21 +37,13 @@ class PatternWatcher:
     Each id is there once, or twice if a final pattern followed one that is not. A match that is not final disappears
     when the kernel or user space starts: what firmware and boot loader, or the initrd, tried before did not stop them.
 
-    Lines that contain one of ``ignored`` never match. ``nics`` is how many network cards the firmware boots from.
-    Patterns of an emulator's bugs match only if the machine ``is_emulated``; ``registers_s`` is how long after the
-    first line of a kernel bug its registers may follow.
+    ``nics`` is how many network cards the firmware boots from. Patterns of an emulator's bugs match only if the machine
+    ``is_emulated``; ``registers_s`` is how long after the first line of a kernel bug its registers may follow.
     """
 
-    def __init__(
-        self,
-        *,
-        ignored: tuple[str, ...] = (),
-        nics: int = 1,
-        is_emulated: bool = False,
-        registers_s: float = REGISTERS_S,
-    ) -> None:
+    def __init__(self, *, nics: int = 1, is_emulated: bool = False, registers_s: float = REGISTERS_S) -> None:
         self.matches: list[PatternMatch] = []
-        self._ignored, self._nics, self._is_emulated, self._registers_s = ignored, nics, is_emulated, registers_s
+        self._nics, self._is_emulated, self._registers_s = nics, is_emulated, registers_s
         self._nics_left, self._is_nic_new = nics, True
         self._context: list[str] = []
         self._bug: int | None = None
@@ -60,9 +52,7 @@ class PatternWatcher:
 
     def for_next_boot(self) -> PatternWatcher:
         """A watcher with the same settings that has seen nothing."""
-        return PatternWatcher(
-            ignored=self._ignored, nics=self._nics, is_emulated=self._is_emulated, registers_s=self._registers_s
-        )
+        return PatternWatcher(nics=self._nics, is_emulated=self._is_emulated, registers_s=self._registers_s)
 
     def feed(self, line: str, at_s: float) -> list[PatternMatch]:
         """The matches that ``line``, printed at ``at_s``, adds to ``matches`` or changes there.
@@ -75,8 +65,6 @@ class PatternWatcher:
         if phase in _OVERCOME:
             self.matches[:] = [match for match in self.matches if _outlasts_a_phase(match.pattern)]
             self._bug = None
-        if any(name in line for name in self._ignored):
-            return []
         changed = []
         for pattern in patterns_in(line, is_emulated=self._is_emulated):
             if pattern.is_per_nic and self._has_another_nic():

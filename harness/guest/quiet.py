@@ -108,6 +108,11 @@ def _look(text: str) -> tuple[float, int, str, dict[str, float]]:
     return float(up_s), int(ticks), own, used_s
 
 
+def running_jobs(channel: Channel) -> tuple[str, ...]:
+    """The units of jobs that run; `ImageError` if the guest cannot say."""
+    return read(ask(channel, [_JOBS]), _JOBS, _running)
+
+
 def _running(text: str) -> tuple[str, ...]:
     """The units of running jobs; systemctl prints a heading above jobs, or that there are none."""
     heading, *rows = text.splitlines()

@@ -46,7 +46,7 @@ EOF
     fi
     look
     if [ "$now" -ge "$end" ]; then echo "$busy$broken"; exit {busy}; fi
-    pause=$(((now - begun) * 4))
+    pause=$(((now - begun) * 9))
     [ "$pause" -ge 20 ] || pause=20
     [ "$pause" -le 500 ] || pause=500
     sleep "$((pause / 100)).$((pause / 10 % 10))"
@@ -56,7 +56,7 @@ done
 """Ends when the guest is ready: no job runs except of units that may wait for a control plane (the jobs queued behind
 those wait with them), and every demanded unit is active (systemctl(1) prints states in the order asked). A demanded
 unit that has no job and is inactive for 15 s will not become active. After 30 s the script ends in any case, so that a
-guest that never becomes ready can be asked why. Between two looks it sleeps for four times as long as one takes, so
+guest that never becomes ready can be asked why. Between two looks it sleeps for nine times as long as one takes, so
 that looking leaves a slow guest its CPUs; times are in hundredths of a second."""
 _NOT_READY = 2
 

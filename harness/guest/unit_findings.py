@@ -45,8 +45,9 @@ _PROCESS_ENDED = re.compile(
 )
 _NO_MODULE = re.compile(r"Module \S+ not found|unknown filesystem type|Failed to (find|insert) module|modprobe: FATAL")
 _NOT_STARTED = re.compile(
-    r"skipped because of (?:an|a) (?:unmet|failed) condition check \((.*)\)|Condition check resulted in"
+    r"skipped(?: because of an?|,) (?:unmet|failed) condition check \(?(.*?)\)?\.?$|Condition check resulted in"
 )
+"""systemd 254 and later write no parentheses."""
 _FAILED_WITH = re.compile(r"systemd\[1\]: (\S+\.\w+): Failed with result '([\w-]+)'")
 _UNIT_ON_CONSOLE = re.compile(
     r"(?:Failed to (?:start|mount|listen on|activate)|Dependency failed for|Timed out waiting for device) "
@@ -79,10 +80,10 @@ class Explained:
 def explain(finding: Finding, survey: UnitSurvey, waiting: Sequence[str] = (), asked: str = "") -> Explained:
     """``finding`` about the unit that the other failed units follow from, with its result, cause and journal.
 
-    Units in ``waiting`` may fail. ``asked`` is the unit that must be active and is not, if the finding is about one. A
-    finding that the survey does not explain is returned as it was.
+    No boot hangs because of units in ``waiting``, which may be starting for ever. ``asked`` is the unit that must be
+    active and is not, if the finding is about one. A finding that the survey does not explain is returned as it was.
     """
-    failed = _failed(survey, waiting)
+    failed = _failed(survey)
     roots = root_units(failed, survey)
     wanted = survey.unit(asked) if asked else None
     if wanted and not wanted.has_failed:
@@ -98,21 +99,38 @@ def explain(finding: Finding, survey: UnitSurvey, waiting: Sequence[str] = (), a
     return Explained(finding=_about(finding, root, survey, failed), awaited=awaited(root, survey))
 
 
-def failed_units(survey: UnitSurvey, waiting: Sequence[str], where: str) -> Iterator[Finding]:
+def failed_units(survey: UnitSurvey, where: str) -> Iterator[Finding]:
     """A finding for each failed unit of a ready machine that does not follow from another one."""
-    failed = _failed(survey, waiting)
+    failed = _failed(survey)
     for root in root_units(failed, survey):
         yield _about(Finding(id="unit-failed", what="", where=where), root, survey, failed)
 
 
-def _failed(survey: UnitSurvey, waiting: Sequence[str]) -> list[UnitState]:
-    return [unit for unit in survey.units if unit.has_failed and unit.id not in (*waiting, *SHELL_UNITS)]
+def _failed(survey: UnitSurvey) -> list[UnitState]:
+    return [unit for unit in survey.units if unit.has_failed and unit.id not in SHELL_UNITS]
 
 
 def about_unit(finding: Finding, name: str, survey: UnitSurvey) -> Finding:
     """``finding`` about the unit ``name`` of a machine that is ready, such as one that was restarted."""
     unit = survey.unit(name)
     return _about(finding, unit, survey, ()) if unit else finding
+
+
+def not_waiting(name: str, problem: str, survey: UnitSurvey, where: str) -> Finding:
+    """The finding about a unit that may wait for a control plane, and does not do that.
+
+    ``problem`` is the rest of a sentence that begins with its ``name``; the unit's result and journal say why.
+    """
+    unit = survey.unit(name) or UnitState(id=name, active="")
+    result = result_of(unit) if unit.has_failed or unit.restarts else ""
+    cause = cause_of(unit, survey)
+    return Finding(
+        id="unit-not-waiting",
+        what=": ".join(filter(None, [f"{name} {problem}", result, cause])),
+        where=where,
+        evidence=telling(unit.journal),
+        cause=cause or f"see the journal of {name}: its last lines are quoted",
+    )
 
 
 def root_units(failed: Sequence[UnitState], survey: UnitSurvey) -> list[UnitState]:
@@ -278,7 +296,7 @@ def _causes(unit: UnitState, survey: UnitSurvey) -> Iterator[str]:
     status = next((match for line in reversed(unit.journal) if (match := _PROCESS_ENDED.search(line))), None)
     number = int(status[2]) if status and status[1] == "exited" else unit.exit_status if unit.exit_code == 1 else 0
     yield _meanings().get(number, ("", ""))[1]
-    yield next((_message(line) for line in reversed(unit.journal) if _is_own(line)), "")
+    yield next((_message(line) for line in reversed(unit.journal) if is_own(line)), "")
 
 
 def modules_problem(survey: UnitSurvey) -> str:
@@ -301,7 +319,7 @@ def telling(journal: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[: ends[-1] if ends else None][-_QUOTED_LINES:])
 
 
-def _is_own(line: str) -> bool:
+def is_own(line: str) -> bool:
     """Whether a journal line is the unit's, not systemd's."""
     return bool(line.strip()) and " systemd[1]: " not in f" {line}" and not line.startswith("--")
 

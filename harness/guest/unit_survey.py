@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel
+from harness.guest.unit_states import names
 
 ANSWER_S = 60.0
 """How long a guest that fails may take to answer, on the reference machine: it may be busy with its boot."""
@@ -193,11 +194,6 @@ def _properties(block: str) -> dict[str, str]:
     return {key: value for key, is_pair, value in (line.partition("=") for line in block.splitlines()) if is_pair}
 
 
-def _names(block: Mapping[str, str], key: str) -> list[str]:
-    r"""The units of a property. systemctl quotes a name with a backslash as for a shell: ``"a\\x2db"``."""
-    return [word.strip('"').replace("\\\\", "\\") for word in block.get(key, "").split()]
-
-
 def _unit(
     block: Mapping[str, str],
     results: Mapping[str, str],
@@ -205,7 +201,7 @@ def _unit(
     missing: Mapping[str, str],
     sections: Mapping[str, str],
 ) -> UnitState:
-    name, after = block["Id"], set(_names(block, "After"))
+    name, after = block["Id"], set(names(block, "After"))
     program = block.get("ExecStart", "").partition("path=")[2].partition(" ;")[0]
     folder = block.get("WorkingDirectory", "").lstrip("!-")
     return UnitState(
@@ -219,8 +215,8 @@ def _unit(
         restarts=_number(block.get("NRestarts", "")),
         job_result=results.get(name, ""),
         has_running_job=name in running,
-        needs=tuple(word for key in ("Requires", "Requisite", "BindsTo") for word in _names(block, key)),
-        wants_before=tuple(word for word in _names(block, "Wants") if word in after),
+        needs=tuple(word for key in ("Requires", "Requisite", "BindsTo") for word in names(block, key)),
+        wants_before=tuple(word for word in names(block, "Wants") if word in after),
         program=program,
         missing=tuple((path, missing[path]) for path in dict.fromkeys((program, folder)) if path in missing),
         journal=tuple(sections.get(f"journal {name}", "").splitlines()),

@@ -1,10 +1,11 @@
 """Scans this host and writes a hardware profile, for `--hardware FILE` and `bootproof fits`.
 
-Reads only /sys, /proc, /dev/kmsg and udev's database in /run, below a ``root`` folder. A device that QEMU does not
-emulate is replaced by the nearest one, with a comment that names the real device. ``[seen]`` has what a prediction of
-drivers needs; ``devices`` there is a line a device (`_device_lines`), which thousands of files can be read by.
+Reads only /sys, /proc, /dev/kmsg, udev's database in /run and libvirt's files, below a ``root`` folder. A device that
+QEMU does not emulate is replaced by the nearest one, with a comment that names the real device. ``[seen]`` has what a
+prediction needs: ``devices`` there is a line a device (`_device_lines`), which thousands of files can be read by, and
+``guests`` counts what the guests of the host have.
 
-This file and the enumerations that it imports run under Python 3.9 without any package: ``make hardware-scan`` packs
+This file, and what it imports of the harness, run under Python 3.9 without any package: ``make hardware-scan`` packs
 them into one file for production hosts.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.host.guest_scan import guest_lines
 from harness.model.device_kinds import MOST_NICS, PROFILE_SCHEMA, DiskBus, DiskRole, Firmware, NicModel
 
 _BUSES = {
@@ -101,6 +103,7 @@ def profile(root: Path = Path("/"), *, with_serials: bool = False) -> str:
         *_device_lines(root, disks, cards, log),
         "'''",
     ]
+    lines += guest_lines(root)
     if with_serials:
         lines += ["", "[seen.serials]", *_serials(root, disks, cards)]
     return "\n".join(lines) + "\n"

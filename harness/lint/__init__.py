@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from harness.lint import boot, declared, leftovers, own_programs, secrets, settings, sizes, unit_settings, units
-from harness.lint.finding import LintFailed, LintFinding, Severity, warns
+from harness.lint.finding import Findings, LintFailed, LintFinding, Severity, allowance_of, allowed, unused
 from harness.lint.image import Image, opened_root, read_image
 from harness.lint.tree import Stage
 from harness.model.artifacts import Artifacts
@@ -34,22 +33,12 @@ _MOST_OF_ONE_KIND = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LintReport:
-    """``unchecked`` has a sentence for each thing that could not be examined."""
+class LintReport(Findings):
+    """The findings about a build."""
 
     image: str
     version: str
     artifacts: str
-    findings: tuple[LintFinding, ...]
-    unchecked: tuple[str, ...] = ()
-
-    @property
-    def failing(self) -> tuple[LintFinding, ...]:
-        return tuple(finding for finding in self.findings if finding.does_fail)
-
-    @property
-    def warning(self) -> tuple[LintFinding, ...]:
-        return tuple(one for one in self.findings if one.severity is Severity.WARNS and not one.allowed)
 
 
 @dataclass
@@ -63,7 +52,7 @@ class _Collector:
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     more: dict[tuple[str, str], int] = field(default_factory=dict)
-    used: set[int] = field(default_factory=set)
+    used: set[Allowance] = field(default_factory=set)
 
     def examine(self, checks: tuple[Check, ...], image: Image) -> None:
         for one in checks:
@@ -88,13 +77,10 @@ class _Collector:
         return True
 
     def _allowed(self, finding: LintFinding) -> LintFinding:
-        for number, allowance in enumerate(self.allow):
-            if fnmatch.fnmatchcase(finding.path, allowance.path):
-                self.used.add(number)
-                if not allowance.until or self.today <= allowance.until:
-                    return replace(finding, allowed=allowance.reason)
-                return replace(finding, cause=f"it was allowed until {allowance.until}: {allowance.reason}")
-        return finding
+        allowance = allowance_of(finding, self.allow)
+        if allowance:
+            self.used.add(allowance)
+        return allowed(finding, allowance, self.today)
 
     def unchecked(self) -> Iterator[str]:
         more = Counter[str]()
@@ -125,10 +111,9 @@ def lint(
         collector.examine(BY_CONTENTS, image)
         said = own_programs.examine(image, root.read_files, collector.found)
     collector.add_all(said.findings)
-    for number, allowance in enumerate(collector.allow):
-        if number not in collector.used:
-            what = "the definition allows findings about this path, and there are none"
-            collector.add(warns("allowance-unused", allowance.path, what))
+    for allowance in collector.allow:
+        if allowance not in collector.used:
+            collector.add(unused(allowance))
     manifest = artifacts.manifest
     return LintReport(
         image=manifest.image,

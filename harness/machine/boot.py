@@ -21,8 +21,9 @@ from harness.guest.serial_shell import SerialChannel
 from harness.guest.unit_findings import OF_UNITS, Explained, explain, survey_of_log, units_on
 from harness.guest.unit_survey import UnitSurvey
 from harness.lab import LabProcess
-from harness.machine import boot_files, evidence, pausing, provision
+from harness.machine import boot_files, boot_waits, evidence, pausing, provision
 from harness.machine.boot_plan import BootContext, BootPlan
+from harness.machine.boot_waits import NOT_MEASURED, BootWaits
 from harness.machine.diagnose import diagnose_end, diagnose_timeout, pattern_finding, shutdown_hangs
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
@@ -41,6 +42,7 @@ from harness.model.verdict import BootResult, Finding
 from harness.qemu import command_line, kexec, snapshot
 from harness.qemu.qmp import Qmp, QmpError, QmpGone
 from harness.qemu.snapshot import CannotFreeze
+from harness.verdict.boot_waits import over_idle_budget
 
 _BUSY_S = 30.0
 _IN_INITRD = "initrd"
@@ -168,13 +170,14 @@ class RunningBoot:
         watch.check()
         watch.state = BootState.READY
         self.context.run.add_phase(plan.spec.name, plan.number, "ready")
-        ready_s = time.monotonic() - watch.started_s
+        now_s = time.monotonic()
         health = inspect_guest(self.channel)
         failures = [self.watch.report_failure(finding) for finding in self._check_guest(health)]
         if failures:
             raise failures[0]
-        evidence.keep_units(health.started_units, plan.folder)
-        self._note_boot(ready_s, health.memory_mib)
+        waits = boot_waits.measure(watch, self.channel, health, now_s)
+        evidence.keep_starts(health.started_units, waits.path, plan.folder)
+        self._note_boot(now_s - watch.started_s, health.memory_mib, waits)
 
     def note_user_space(self) -> None:
         """Note that the guest is in user space where its console hides that, if its serial shell has started."""
@@ -184,16 +187,16 @@ class RunningBoot:
     def _check_guest(self, health: GuestHealth) -> Iterator[Finding]:
         """The boot checks of a guest that is ready: findings about its health and about what runs in it."""
         plan = self.plan
-        asked = suspects(health, plan.definition)
+        asked = suspects(health)
         survey = self._survey(asked) if asked or self.watch.view.systemd_hidden_by else None
-        yield from judge_health(health, plan.artifacts.manifest, plan.definition, plan.where, survey)
+        yield from judge_health(health, plan.artifacts.manifest, plan.where, survey)
         yield from fingerprint.compare(health.prints, fingerprint.fingerprint_of(plan.artifacts), plan.where)
         yield from self.watch.downloads.lacking(plan.fetched, plan.where)
         if health.boot_id == self._boot_id_before:
             yield kexec.same_boot_finding(plan.where)
 
-    def _note_boot(self, ready_s: float | None, memory_mib: int = 0) -> None:
-        """Note in the run how the boot ended; ``ready_s`` is None if it failed."""
+    def _note_boot(self, ready_s: float | None, memory_mib: int = 0, waits: BootWaits = NOT_MEASURED) -> None:
+        """Note in the run how the boot ended, and whether it waited too long; ``ready_s`` is None if it failed."""
         plan, lab = self.plan, self.context.lab
         first = kexec.PHASE if plan.is_kexec else _IN_INITRD if plan.begins_in_initrd else "firmware"
         boot = BootResult(
@@ -211,8 +214,12 @@ class RunningBoot:
             hardware=plan.spec.hardware,
             network_faults=tuple(fault.name for fault in lab.network_faults),
             begins=_IN_INITRD if plan.begins_in_initrd else "",
+            idle_s=waits.idle_s,
+            waits=waits.waits,
         )
         self.context.run.add_boot(boot)
+        for finding in over_idle_budget(plan.definition, boot):
+            boot_files.note_finding(plan, self.context.run, finding)
 
     def keep_evidence(self) -> None:
         """Keep the guest's journal, if the guest is in user space, and its memory, if the context says so."""

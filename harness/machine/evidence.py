@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from harness.core import serialization
 from harness.core.deadline import Deadline
 from harness.core.errors import BootproofError
 from harness.guest.channel import Channel
-from harness.model.layout import MEMORY, SCREENSHOT
+from harness.model.critical_path import PathStep
+from harness.model.layout import CRITICAL_PATH, MEMORY, SCREENSHOT, UNITS
 from harness.model.verdict import Unit
 from harness.qemu.qmp import Qmp, QmpError
 
@@ -46,7 +47,8 @@ def keep_memory(qmp: Qmp, folder: Path, deadline: Deadline) -> None:
         qmp.execute("dump-guest-memory", file, deadline=deadline)
 
 
-def keep_units(units: Mapping[str, Unit], folder: Path) -> None:
-    """Keep when each unit started, for the report."""
+def keep_starts(units: Mapping[str, Unit], path: Sequence[PathStep], folder: Path) -> None:
+    """Keep when each unit started, and the boot's critical path, for the report."""
     with suppress(OSError):
-        serialization.write(folder / "units.json", units)
+        serialization.write(folder / UNITS, units)
+        serialization.write(folder / CRITICAL_PATH, path)

@@ -20,13 +20,15 @@ QmpEvent = tuple[str, Mapping[str, Any]]
 
 
 class BootState(StrEnum):
-    """How far a boot has got. A machine that was held may have been changed by the person who looked at it."""
+    """How far a boot has got. A machine that was held may have been changed by the person who looked at it; in a
+    spoiled one, a test makes trouble on purpose."""
 
     BOOTING = "booting"
     THAWING = "thawing"
     READY = "ready"
     FAILED = "failed"
     HELD = "held"
+    SPOILED = "spoiled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Observed:
     @property
     def is_early(self) -> bool:
         """Whether the machine is neither ready nor in user space, where its requests may explain what went wrong."""
-        return self.state not in (BootState.READY, BootState.HELD) and "userspace" not in self.phases
+        return self.state not in (BootState.READY, BootState.HELD, BootState.SPOILED) and "userspace" not in self.phases
 
     @property
     def emulator_fault(self) -> ConsolePattern | None:

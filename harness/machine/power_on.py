@@ -92,9 +92,7 @@ def _followed(
     plan: BootPlan, context: BootContext, wire: socket.socket, changes: Changes, boot_disk: DiskSpec | None
 ) -> Iterator[Console]:
     """The machine's console; the plan's choice is made at GRUB's menu when it appears."""
-    watcher = PatternWatcher(
-        ignored=plan.definition.may_wait, nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated
-    )
+    watcher = PatternWatcher(nics=len(plan.spec.nics), is_emulated=plan.spec.is_emulated)
     on_phase = partial(context.run.add_phase, plan.spec.name, plan.number)
     with follow(wire, plan.folder / "console.log", changes, on_phase, watcher) as console:
         if boot_disk and plan.entry is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from harness.core.cpu_use import CpuSample
 from harness.core.errors import HostError
 from harness.guest.boot_profile import read_use
+from harness.guest.console import read_log
 from harness.machine.attend import BootOptions, ByHand, machine_by_hand
 from harness.machine.boot_plan import BootContext, BootPlan, reachable
 from harness.machine.power_on import power_on
@@ -18,7 +18,6 @@ from harness.runs.folder import Run, make_key
 from harness.store.store import find_store
 
 _STEPS = 12
-_LINE = re.compile(r"\[ *(\d+\.\d\d)\] (.*)")
 
 
 def profile_by_hand(options: BootOptions) -> BootProfile:
@@ -47,7 +46,7 @@ def profile(one: ByHand) -> BootProfile:
     scale = since_kernel_s / guest.busy_s
     scaled = guest.scaled(scale)
     log = running.console.log.read_text("utf-8", "replace")
-    printed = [(started_s + at_s, line) for at_s, line in _lines(log)]
+    printed = [(started_s + at_s, line) for at_s, line in read_log(log)]
     return BootProfile(
         image=one.definition.name,
         artifacts=one.artifacts.digest,
@@ -58,14 +57,6 @@ def profile(one: ByHand) -> BootProfile:
         programs=scaled.programs,
         scale=round(scale, 3),
     )
-
-
-def _lines(log: str) -> Iterator[tuple[float, str]]:
-    """The lines of a console.log with something in them, and the seconds since power-on at which each came."""
-    for line in log.splitlines():
-        match = _LINE.fullmatch(line)
-        if match and match[2].strip():
-            yield float(match[1]), match[2]
 
 
 def longest_steps(

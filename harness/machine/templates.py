@@ -57,15 +57,21 @@ class TemplateSpec:
         return self.versions.old if state.name == states.PREVIOUS else self.versions.under_test
 
 
+def leave_as_it_is(_: Machine) -> None:
+    """For templates whose clones are asked nothing in particular."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
     """Makes machines in a known state. ``context_of`` says where the machines of a lab run; ``open_lab`` opens the labs
-    in which templates are made."""
+    in which templates are made. ``warm_up`` asks a machine what each of its clones is asked, before it is frozen: a
+    service that takes long for its first answer has that answer ready in every clone."""
 
     spec: TemplateSpec
     store: TemplateStore
     open_lab: OpenLab
     context_of: Callable[[Lab], BootContext]
+    warm_up: Callable[[Machine], None] = leave_as_it_is
 
     def second(self, boot_path: BootPath) -> Templates:
         """Those of another machine, which can be in one lab with a machine of these and boots by ``boot_path``."""
@@ -108,6 +114,7 @@ class Templates:
             folder.mkdir()
             lab = stack.enter_context(self.open_lab(self.store.run.folder / name / "lab"))
             machine = stack.enter_context(self._freezable(path, name, lab, folder))
+            self.warm_up(machine)
             template = make_template(machine, path[-1].name, folder, self.store.folder(key))
             self.store.publish(folder, template)
 

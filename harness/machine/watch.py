@@ -159,6 +159,13 @@ class BootWatch:
         for finding in late_findings(self.observe(), self.context.doubt()):
             boot_files.note_finding(self.plan, self.context.run, finding)
 
+    def disregard_console(self) -> None:
+        """Note the late findings of a ready machine now: what its console shows from here on is a test's doing. A panic
+        and the end of QEMU are still findings."""
+        if self.state is BootState.READY:
+            self.report_late_findings()
+            self.state = BootState.SPOILED
+
     def _circumstances(self, seen: Observed) -> Circumstances:
         until_s = self.failed_s or time.monotonic()
         return Circumstances(

@@ -24,13 +24,23 @@ tolerates = ["link-lossy", …]    # network faults with which the image must bo
 [expect]
 services = ["ssh.service", …]    # enabled and active once ready
 sockets = ["libvirtd.socket", …] # enabled and listening once ready
-waiting = ["nova-compute.service"]  # enabled, but may wait for a control plane
+waiting = [                      # enabled and running; each may wait for a control plane, and says so in its journal
+    { unit = "nova-compute.service", says = "AMQP server .* is unreachable" },  # a regular expression
+]
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
+
+goss = ["goss.yaml"]             # files of goss beside image.toml, which a ready host must meet
 
 [[expect.errors]]                # errors in the journal that this image may have
 message = "…"                    # a regular expression for a part of the message
 reason = "…"
+
+[[check]]                        # a rule that a ready host must meet
+name = "the time zone is UTC"
+command = "date +%Z"             # must end with status 0
+expect = "^UTC$"                 # optional: a regular expression for a part of what it prints
+cause = "…"                      # optional: the suspected cause if it does not
 
 [boot]
 paths = ["direct", "ipxe-bios"]
@@ -47,8 +57,13 @@ until = 2027-03-01               # optional: findings again from then on
 path = "swap:/dev/zram0"
 reason = "…"
 
+[[soak.allow]]                   # findings of the check soak that this image may have, in the same form
+path = "unit:agent.service"
+reason = "…"
+
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
+boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -58,7 +73,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv6Address
@@ -68,15 +83,18 @@ from harness.core import digest
 from harness.core.config_file import ConfigTable, read_table, suggestion
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
+from harness.model.definition_rules import check_regex, read_checks, read_goss_files
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
+from harness.model.rules import GossResource, OwnCheck
 from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
 DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
 """The files of harness/build/distributions/."""
 RPM_FAMILIES = ("fedora", "centos", "opensuse")
-_UNITS = {"services": ".service", "sockets": ".socket", "waiting": ".service"}
+_UNITS = {"services": ".service", "sockets": ".socket"}
+_WAITING = '[{ unit = "name.service", says = "server .* is unreachable" }]'
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """os-release(5): IMAGE_ID."""
@@ -98,8 +116,9 @@ _REPOSITORY_URL = re.compile(
 have values of the host."""
 
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
-_LISTENS = re.compile(r"(tcp|udp|raw|\*) \S+:(\d+|\*) \S+")
+_LISTENS = re.compile(r"(tcp|udp|udplite|raw|packet|vsock|\*) \S+:([0-9A-F]+|\*) \S+( in \S+)?")
 _NOT_BLANK = re.compile(r".*\S.*")
+_SERVICE = re.compile(r"\S+\.service")
 
 KEEPS_NOTHING = "the image keeps nothing: it has no persistent paths"
 """Why a check about /data is not applicable to a fully stateless image."""
@@ -187,16 +206,33 @@ class ImageDefinition:
     identity: Identity = Identity.KEPT
     lint_allow: tuple[Allowance, ...] = ()
     host_allow: tuple[Allowance, ...] = ()
+    soak_allow: tuple[Allowance, ...] = ()
     listens: tuple[str, ...] = ()
     """What may take packets from the network, as "tcp 0.0.0.0:22 sshd"."""
     expected_errors: tuple[ExpectedError, ...] = ()
+    checks: tuple[OwnCheck, ...] = ()
+    goss: tuple[GossResource, ...] = ()
+    boot_idle_s: int = 10
+    """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
+    waiting_says: dict[str, str] = field(default_factory=dict)
+    """What units of ``waiting`` say while they wait: regular expressions. The others need not say anything."""
 
     @property
     def may_wait(self) -> tuple[str, ...]:
         """The units of ``waiting``, by all their names."""
         return tuple(name for unit in self.waiting for name in same_service(unit))
+
+    @property
+    def check_names(self) -> tuple[str, ...]:
+        """The names of its own checks."""
+        return tuple(check.name for check in self.checks)
+
+    @property
+    def goss_names(self) -> tuple[str, ...]:
+        """The names of the resources in its goss files."""
+        return tuple(resource.name for resource in self.goss)
 
     @property
     def can_be_built(self) -> bool:
@@ -226,9 +262,10 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     is_built = "build" in top.content
-    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "budget")
+    names = ("build", "persist", "network", "expect", "boot", "lint", "host", "soak", "budget")
     tables = [top.table(name) for name in names]
-    build, persist, network, expect, boot, lint, host, budget = tables
+    build, persist, network, expect, boot, lint, host, soak, budget = tables
+    waiting = dict(_waiting(expect))
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
@@ -251,7 +288,8 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         tolerated_network_faults=_tolerated_network_faults(network),
         services=_units(expect, "services"),
         sockets=_units(expect, "sockets"),
-        waiting=_units(expect, "waiting"),
+        waiting=tuple(waiting),
+        waiting_says={unit: says for unit, says in waiting.items() if says},
         identity=Identity(expect.one_of("identity", list(Identity), "a rule for the identity", Identity.KEPT)),
         boot_paths=_boot_paths(boot),
         hardware=_hardware(boot),
@@ -259,9 +297,13 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         cpus=boot.take("cpus", int, "2", 2),
         lint_allow=tuple(map(_allowance, lint.tables("allow"))),
         host_allow=tuple(map(_allowance, host.tables("allow"))),
+        soak_allow=tuple(map(_allowance, soak.tables("allow"))),
         listens=_listens(expect),
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
+        checks=read_checks(top),
+        goss=read_goss_files(expect),
         boot_s=budget.take("boot_s", int, "120"),
+        boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
@@ -428,6 +470,23 @@ def _units(expect: ConfigTable, key: str) -> tuple[str, ...]:
     return units
 
 
+def _waiting(expect: ConfigTable) -> Iterator[tuple[str, str]]:
+    """Each unit that may wait, and what it says meanwhile: empty if only the unit is named."""
+    known = set[str]()
+    for number, value in enumerate(expect.take("waiting", list, _WAITING, [])):
+        row = ConfigTable(
+            expect.file, f"expect.waiting[{number}]", {"unit": value} if isinstance(value, str) else value
+        )
+        unit = row.matching("unit", _SERVICE, "name.service", 'name a service, for example "name.service"')
+        says = row.matching("says", _NOT_BLANK, "server .* is unreachable", "write a part of a line that it says", "")
+        check_regex(row, "says", says)
+        row.finish()
+        if unit in known:
+            raise expect.error("waiting", f"{unit!r} is listed twice", "list it once")
+        known.add(unit)
+        yield unit, says
+
+
 def _boot_paths(boot: ConfigTable) -> tuple[BootPath, ...]:
     names = boot.some_of("paths", list(BootPath), "a boot path", '["direct", "ipxe-bios"]')
     if not names:
@@ -458,10 +517,7 @@ def _listens(expect: ConfigTable) -> tuple[str, ...]:
 
 def _expected_error(row: ConfigTable) -> ExpectedError:
     message = row.matching("message", _NOT_BLANK, "no such device", "write a regular expression for a part of it")
-    try:
-        re.compile(message)
-    except re.error as error:
-        raise row.error("message", f"{message!r} is not a regular expression: {error}", "correct it") from error
+    check_regex(row, "message", message)
     reason = row.matching("reason", _NOT_BLANK, "the board has no such device", "write the reason in a sentence")
     row.finish()
     return ExpectedError(message=message, reason=reason)

@@ -90,6 +90,11 @@ class PlannedTest:
     boots: int = 0
     templates: tuple[str, ...] = ()
 
+    @property
+    def looks(self) -> bool:
+        """Whether it only looks at a machine that others share: each other test is a group of its own."""
+        return self.group != self.test
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedTest:

@@ -35,6 +35,9 @@ CAPTURE, FINDING, FAILURE, MEMORY = "capture.pcap", "finding.json", "failure.jso
 the boot ended before Linux; a link to the lab's packets, the first finding, the tests that failed in a shared machine,
 and the guest's memory if it was asked for."""
 
+UNITS, CRITICAL_PATH = "units.json", "critical-path.json"
+"""In the folder of a boot that became ready: when each unit started, and the `PathStep` that decided when it was."""
+
 
 def bundle_name(failed: str) -> str:
     """The file name of the bundle of a test, or of "machine-boot-1"."""

@@ -11,6 +11,8 @@ from typing import ClassVar
 from harness.core.errors import Blame
 from harness.core.serialization import Format
 from harness.model import upgrades
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
 from harness.model.machine_spec import Accelerator
 
 
@@ -71,6 +73,16 @@ def boot_name(machine: str, number: int, boot_path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnitWait:
+    """A boot waited for ``unit`` while the guest's CPUs were idle for ``idle_s``; ``lines`` are those of the console
+    before and after the longest of these waits."""
+
+    unit: str
+    idle_s: float
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootResult:
     """The measurements of one boot: ``phases`` maps firmware, ipxe, kernel, initrd, userspace to seconds.
 
@@ -78,7 +90,9 @@ class BootResult:
     its machine comes from a template of an earlier run; else empty. ``memory_mib`` was in use when the machine was
     ready; 0 if unknown. ``captures`` are the files with the packets of its lab. ``hardware`` names the machine's
     hardware profile, if it has one; ``network_faults`` are those of its lab. ``begins`` is "initrd" for a boot that
-    continues from a machine frozen there; empty for a boot from power-on.
+    continues from a machine frozen there; empty for a boot from power-on. ``idle_s`` are the seconds from the kernel's
+    start until ready in which the guest's CPUs were idle while a job ran, without those in which it waited for a disk;
+    None if that says nothing about the image. ``waits`` are the longest of what they were spent on.
     """
 
     machine: str
@@ -96,6 +110,13 @@ class BootResult:
     hardware: str = ""
     network_faults: tuple[str, ...] = ()
     begins: str = ""
+    idle_s: float | None = None
+    waits: tuple[UnitWait, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How `Finding.where` names it."""
+        return boot_name(self.machine, self.number, self.boot_path)
 
     @property
     def is_ordinary(self) -> bool:
@@ -125,7 +146,7 @@ class Unit:
 class RuntimeProfile:
     """What a running image consists of. ``memory_mib`` is in use when the machine is ready and idle; ``sockets`` are
     those that listen, as "tcp 0.0.0.0:22 sshd"; ``users`` and ``groups`` map names to numbers, ``links`` a persistent
-    path to its target."""
+    path to its target. ``host`` is None in profiles from before November 2026, and if the host did not answer."""
 
     memory_mib: int
     sockets: tuple[str, ...]
@@ -133,6 +154,7 @@ class RuntimeProfile:
     groups: dict[str, int]
     links: dict[str, str]
     units: dict[str, Unit]
+    host: HostFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +231,12 @@ class Verdict:
     runtime_profile: RuntimeProfile | None = None
     rates: tuple[Rate, ...] = ()
     parts: tuple[Part, ...] = ()
+
+    @property
+    def guests(self) -> GuestContract | None:
+        """What its machine offered to guests; None if that was not recorded."""
+        host = self.runtime_profile.host if self.runtime_profile else None
+        return host.guests if host else None
 
     @property
     def is_partial(self) -> bool:

@@ -55,10 +55,23 @@ $settings
 END
 """
 """sshd_config(5): the default settings name keys that need not exist."""
+_HOST_NAME = """
+read -r name </proc/sys/kernel/hostname || exit
+tries=0
+while [ "$name" = localhost ] && [ $tries -lt 10 ]; do
+    sleep 0.5
+    tries=$((tries + 1))
+    read -r name </proc/sys/kernel/hostname || exit
+done
+echo "$name"
+"""
+"""A name that DHCP sends may come some seconds after the host is ready. That there is none is a finding of the check
+``host``."""
 
 PROBES = (
     IdentityProbe("machine-id", "cat /etc/machine-id"),
     IdentityProbe("SSH host keys", _HOST_KEYS),
+    IdentityProbe("host name", _HOST_NAME, None, exists="true", pattern=r"(?m)^(?!localhost\b|\(none\))(.+)$"),
     IdentityProbe(
         "DHCP client id",
         "networkctl status --all --no-pager",
@@ -118,14 +131,14 @@ def parts(answers: dict[str, str], definition: ImageDefinition) -> Iterator[tupl
 def changes(definition: ImageDefinition, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
     """A sentence for each part of a machine's identity that is not as it was in an earlier boot: pure.
 
-    None if the definition says that the identity is new at each boot.
+    None for a part that it did not have then, and none if the definition says that the identity is new at each boot.
     """
     if definition.identity is Identity.NEW_EACH_BOOT:
         return
     hint = "" if definition.persistent_paths else f"; if that is intended, write {_INTENDED}"
-    for name in before | after:
-        if before.get(name) != after.get(name):
-            yield f"{name} was {before.get(name)!r}, is {after.get(name)!r}{hint}"
+    for name in before:
+        if before[name] != after.get(name):
+            yield f"{name} was {before[name]!r}, is {after.get(name)!r}{hint}"
 
 
 def duplicates(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:

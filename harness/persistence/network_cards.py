@@ -5,25 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harness.guest.probes import Probe, ask, read
 from harness.machine.verbs import GuestVerbs
-from harness.persistence.guest_python import read_json
 
-_LOOK = """
-import json, os
-
-found = {}
-for name in os.listdir("/sys/class/net"):
-    if os.path.exists(f"/sys/class/net/{name}/device"):
-        with open(f"/sys/class/net/{name}/address") as file:
-            found[file.read().strip()] = name
-print(json.dumps(found))
-"""
+_CARDS = Probe(
+    "network cards",
+    """\
+echo look
+for card in /sys/class/net/*; do
+    [ -e "$card/device" ] || continue
+    read -r address <"$card/address" || exit
+    echo "$address ${card##*/}"
+done""",
+)
 
 
 def names(machine: GuestVerbs) -> dict[str, str]:
-    """The name of each card that is a device, by its address."""
-    found: dict[str, str] = read_json(machine, _LOOK, ())
-    return found
+    """The name of each card that is a device, by its address. `ImageError` if the guest does not tell."""
+    return read(ask(machine.channel, [_CARDS]), _CARDS, _names)
+
+
+def _names(text: str) -> dict[str, str]:
+    heading, *rows = text.splitlines()
+    if heading != "look":
+        raise ValueError("no heading")
+    return {row.split()[0]: row.split()[1] for row in rows}
 
 
 def renamed(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:

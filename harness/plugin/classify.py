@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, BootproofError, HostError, ImageError, is_claim
+from harness.examine.rules import RuleFailed
 from harness.guest.channel import Completed
 from harness.lint.finding import LintFailed
 from harness.machine.errors import BootFailed, by_hand
@@ -68,6 +70,8 @@ def classify(
         cause = str(mark.args[0]) if mark and mark.args and _is_about_image(error) else ""
         statement = tracebacks.statement_of(excinfo)
         finding = finding_of(error, test, machine, cause, statement)
+        if isinstance(error, RuleFailed):
+            finding = of_rule(error, finding)
         if statement and (crash := getattr(report.longrepr, "reprcrash", None)):  # of --tb=line and pytest's summary
             crash.message = "\n".join((finding.what, *finding.evidence))
         with suppress(HostError):  # a full disk; the test has failed, so its check has
@@ -119,6 +123,13 @@ def finding_of(
         evidence=tuple(lines[0 if what not in lines[:1] else 1 :][:_EVIDENCE_LINES]),
         cause=doubt or cause,
     )
+
+
+def of_rule(error: RuleFailed, finding: Finding) -> Finding:
+    """``finding``, about the test of a rule, with what the rule says: its id, what is wrong, where the rule is."""
+    rule = error.finding
+    cause = finding.cause or rule.cause
+    return replace(finding, id=rule.id, what=rule.what, evidence=(rule.where, *rule.evidence), cause=cause)
 
 
 def claim(statement: str, message: str) -> str:

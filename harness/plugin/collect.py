@@ -16,7 +16,7 @@ from harness.model.prepared import PreparedImage
 from harness.persistence.unit_delays import orders
 from harness.plugin.options import RunOptions
 from harness.plugin.state import RunState
-from harness.verdict.coverage import ABOUT_DATA, without_repeat
+from harness.verdict.coverage import ABOUT_DATA, SOAK, without_repeat
 
 _LISTS = {
     "service": "services",
@@ -25,6 +25,8 @@ _LISTS = {
     "persistent_path": "persistent_paths",
     "tolerated_network_fault": "tolerated_network_faults",
     "hardware_profile": "hardware",
+    "own_check": "check_names",
+    "goss_resource": "goss_names",
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
@@ -94,7 +96,7 @@ def planned(item: pytest.Item, options: RunOptions) -> PlannedTest:
     return PlannedTest(
         test=item.nodeid,
         file=str(item.path),
-        checks=_checks(item),
+        checks=checks_of(item),
         group=_group(item, image_of(item)),
         boots=_boots(item, options),
         templates=tuple(_templates(item, options)),
@@ -109,7 +111,7 @@ def is_left_out(item: pytest.Item, options: RunOptions) -> bool:
     if item.get_closest_marker("thorough") is None:
         return False
     definition = options.definitions.get(image_of(item) or "")
-    is_about_data = not set(_checks(item)).isdisjoint(ABOUT_DATA)
+    is_about_data = not set(checks_of(item)).isdisjoint(ABOUT_DATA)
     return not options.is_thorough or (definition is not None and is_about_data and not definition.persistent_paths)
 
 
@@ -118,7 +120,7 @@ def looks(item: pytest.Item) -> bool:
     return _SHARED in getattr(item, "fixturenames", ())
 
 
-def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> None:
+def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage], options: RunOptions) -> None:
     """Before anything is deselected: drop tests without an entry, group and sort the others, lint and then the longest.
 
     ``prepared`` has the durations of earlier runs.
@@ -130,7 +132,7 @@ def arrange(items: list[pytest.Item], prepared: Mapping[str, PreparedImage]) -> 
     took_s = dict[str, float]()
     for item in items:
         group = _group(item, image_of(item))
-        took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""))
+        took_s[group] = took_s.get(group, 0.0) + expected_s(item, prepared.get(image_of(item) or ""), options)
     items.sort(key=lambda item: (_is_told_from_files(item), took_s[_group(item, image_of(item))]), reverse=True)
 
 
@@ -192,7 +194,7 @@ def _has_no_entry(item: pytest.Item | pytest.Collector) -> bool:
     return any(why.startswith("got empty parameter set") and private("") in why for why in reasons)
 
 
-def _checks(item: pytest.Item) -> tuple[str, ...]:
+def checks_of(item: pytest.Item) -> tuple[str, ...]:
     """A marker ``check`` without a name is not Bootproof's."""
     return tuple(str(mark.args[0]) for mark in item.iter_markers("check") if mark.args)
 
@@ -221,15 +223,29 @@ def _group(item: pytest.Item, image: str | None) -> str:
     return f"{image} {item.path.name} {without_repeat(item.nodeid)[1]}".rstrip() if looks(item) else item.nodeid
 
 
-def expected_s(item: pytest.Item, prepared: PreparedImage | None) -> float:
-    """The duration in earlier runs on this host, which the controller read for all workers; else by its boots."""
+def expected_s(item: pytest.Item, prepared: PreparedImage | None, options: RunOptions) -> float:
+    """The duration in earlier runs on this host, which the controller read for all workers; else by its boots. A soak
+    takes as long as ``options`` say, and some more."""
+    mark = item.get_closest_marker("boots")
+    return _expected_s(item.nodeid, checks_of(item), int(mark.args[0]) if mark and mark.args else 0, prepared, options)
+
+
+def expected_of(test: PlannedTest, prepared: PreparedImage | None, options: RunOptions) -> float:
+    """The same of a test that a worker planned."""
+    return _expected_s(test.test, test.checks, test.boots, prepared, options)
+
+
+def _expected_s(
+    test: str, checks: Sequence[str], boots: int, prepared: PreparedImage | None, options: RunOptions
+) -> float:
+    if SOAK in checks:
+        return 60.0 * (options.soak_minutes + 1)
     known = prepared.durations.tests_s if prepared else {}
-    for name in (item.nodeid, without_repeat(item.nodeid)[0]):
+    for name in (test, without_repeat(test)[0]):
         if name in known:
             return known[name]
-    mark = item.get_closest_marker("boots")
     slowness = prepared.slowness if prepared else 1.0
-    return REFERENCE_BOOT_S * slowness * int(mark.args[0]) if mark and mark.args else 1.0
+    return REFERENCE_BOOT_S * slowness * boots if boots else 1.0
 
 
 def image_of(item: pytest.Item | pytest.Collector) -> str | None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from harness.core import serialization
+from harness.model.events import PlannedTest
 from harness.plugin import conclude, controller, dependents, shards
+from harness.plugin.collect import expected_of
 from harness.plugin.state import KEY, RunState
 from harness.verdict import attribution
 
@@ -44,7 +46,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from harness.plugin.scheduler import Groups
 
-    return Groups(config, log, config.stash[KEY].runs.values())
+    return Groups(config, log, lambda: _planned(config.stash[KEY]))
+
+
+def _planned(state: RunState) -> list[tuple[PlannedTest, float]]:
+    """Each test that a worker planned, with the seconds that it is expected to take."""
+    return [
+        (test, expected_of(test, state.prepared.get(image), state.options))
+        for image, run in state.runs.items()
+        for test in run.of_kind(PlannedTest)
+    ]
 
 
 class Reports:

@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    collect.arrange(items, state.prepared)
+    collect.arrange(items, state.prepared, state.options)
     if state.options.plan and not config.option.collectonly:
         config.hook.pytest_deselected(items=shards.select(config, items, state))
 

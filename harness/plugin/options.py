@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _POWER_CUTS = 20000
+_SOAK_MINUTES = 10
 _HIDDEN = "==SUPPRESS=="
 """The help text of an option that --help does not list."""
 
@@ -58,10 +59,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Inject this network fault into all labs, for example dhcp-late (repeatable; see docs/network-faults.md).")
     # how much is tested
     add("--thorough", action="store_true",
-        help="Also run the long tests: power cuts, disk and network faults, hardware, late units, all upgrades.")
+        help="Also run the long tests: power cuts, disk and network faults, hardware, late units, upgrades, a soak.")
     add("--power-cuts", type=int, metavar="N",
         help="With --thorough: check N disk states that a power cut could leave, boot one in 1000 "
         f"(default: {_POWER_CUTS}).")
+    add("--soak", type=int, metavar="MINUTES",
+        help="With --thorough: watch a host for so long, used and through 30 days by its clock "
+        f"(default: {_SOAK_MINUTES}).")
     add("--repeat", type=int, default=1, metavar="N",
         help="Run each test N times, each time on freshly booted machines; not --thorough's tests (default: 1).")
     add("--seed", type=int, default=1, metavar="N", help="Seed for random choices, such as power cuts (default: 1).")
@@ -105,6 +109,7 @@ class RunOptions:
     network_faults: tuple[NetworkFault, ...] = ()
     is_thorough: bool = False
     power_cuts: int = _POWER_CUTS
+    soak_minutes: int = _SOAK_MINUTES
     repeats: int = 1
     seed: int = 1
     sign_key: str | None = None
@@ -198,6 +203,7 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
         network_faults=tuple(network_faults.read(name) for name in dict.fromkeys(option.network_fault)),
         is_thorough=option.thorough,
         power_cuts=option.power_cuts or _POWER_CUTS,
+        soak_minutes=option.soak or _SOAK_MINUTES,
         repeats=option.repeat,
         seed=option.seed,
         sign_key=option.sign_key,
@@ -222,7 +228,12 @@ def read_options(option: Any, roots: Sequence[Path]) -> RunOptions:
 
 def check_without_image(option: Any) -> None:
     """Raise pytest's `UsageError` for an option that has an effect only on the machines of a run with ``--image``."""
-    needing = {"--network-fault": option.network_fault, "--power-cuts": option.power_cuts, "--qemu": option.qemu}
+    needing = {
+        "--network-fault": option.network_fault,
+        "--power-cuts": option.power_cuts,
+        "--soak": option.soak,
+        "--qemu": option.qemu,
+    }
     for name, value in needing.items():
         if value:
             raise pytest.UsageError(f"{name} needs --image, without which no machine is booted")
@@ -240,7 +251,9 @@ def _check_values(option: Any) -> None:
         raise UsageError("--kernel-arguments: the artifacts in a published tree have a manifest with their arguments")
     if option.power_cuts is not None and not option.thorough:
         raise UsageError("--power-cuts needs --thorough, without which no power cut is tested")
-    for name in ("power_cuts", "keep_minutes", "repeat"):
+    if option.soak is not None and not option.thorough:
+        raise UsageError("--soak needs --thorough, without which no host is soaked")
+    for name in ("power_cuts", "soak", "keep_minutes", "repeat"):
         value = getattr(option, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")

@@ -35,6 +35,7 @@ def _settings_of(options: RunOptions) -> dict[str, str]:
         "--network-fault": ",".join(fault.name for fault in options.network_faults),
         "--thorough": "yes" if options.is_thorough else "",
         "--power-cuts": str(options.power_cuts) if options.is_thorough else "",
+        "--soak": str(options.soak_minutes) if options.is_thorough else "",
         "--repeat": str(options.repeats),
         "--seed": str(options.seed),
     }
@@ -70,7 +71,7 @@ def _image_plan(name: str, items: Sequence[pytest.Item], state: RunState) -> Ima
         digests=_digests(name, own, state),
         versions={role: load_artifacts(folder).digest for role, folder in folders},
         tests=tuple(planned(item, options) for item in own),
-        expected_s={item.nodeid: round(expected_s(item, prepared), 1) for item in own},
+        expected_s={item.nodeid: round(expected_s(item, prepared, options), 1) for item in own},
     )
 
 

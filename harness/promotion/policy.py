@@ -42,9 +42,10 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much more than the published build is allowed: in percent, or a number. None is no limit."""
+    """How much more than the published build is allowed: in percent, in seconds, or a number. None is no limit."""
 
     boot_percent: int | None = None
+    boot_idle_s: int | None = None
     size_percent: int | None = None
     memory_percent: int | None = None
     packages: int | None = None
@@ -294,8 +295,8 @@ def _about_budget(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterato
 
 
 def _about_boots(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterator[Refusal]:
-    """Each phase of each boot path."""
-    if budget.boot_percent is None:
+    """Each phase of each boot path, and the time in which the CPUs were idle."""
+    if budget.boot_percent is None and budget.boot_idle_s is None:
         return
     if not is_like(new.ran_on, now.ran_on):
         yield Refusal(why=f"boots under {new.ran_on} cannot be compared with the published build's under {now.ran_on}",
@@ -308,9 +309,30 @@ def _about_boots(budget: Budget, new: ProvenBuild, now: ProvenBuild) -> Iterator
         if refusal := _too_few(path, len(fresh), len(old)):
             yield refusal
             continue
-        for phase in dict.fromkeys(phase for row in (*fresh, *old) for phase in row):
-            times, before = ([row.get(phase, 0.0) for row in rows] for rows in (fresh, old))
-            yield from _compared(f"{phase} by {path}", times, before, budget.boot_percent, _FLOOR_S, "s")
+        yield from _about_phases(budget, path, fresh, old)
+        yield from _about_idle(budget, path, fresh, old)
+
+
+def _about_phases(budget: Budget, path: str, new: Sequence[BootResult], old: Sequence[BootResult]) -> Iterator[Refusal]:
+    if budget.boot_percent is None:
+        return
+    for phase in dict.fromkeys(phase for boot in (*new, *old) for phase in boot.phases):
+        times, before = ([boot.phases.get(phase, 0.0) for boot in boots] for boots in (new, old))
+        limit = _Percent(budget.boot_percent, _FLOOR_S)
+        yield from _compared(f"{phase} by {path}", times, before, limit, "s")
+
+
+def _about_idle(budget: Budget, path: str, new: Sequence[BootResult], old: Sequence[BootResult]) -> Iterator[Refusal]:
+    """Not of a published build that was tested by a Bootproof from before 1 December 2026, which did not measure it."""
+    if budget.boot_idle_s is None:
+        return
+    times, before = ([boot.idle_s for boot in boots if boot.idle_s is not None] for boots in (new, old))
+    if not before:
+        return
+    if refusal := _too_few(f"{path} with known idle time", len(times), len(before)):
+        yield refusal
+    else:
+        yield from _compared(f"idle CPUs in boots by {path}", times, before, _More(budget.boot_idle_s), "s")
 
 
 def _about_memory(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusal]:
@@ -322,7 +344,7 @@ def _about_memory(budget: Budget, new: Verdict, now: Verdict) -> Iterator[Refusa
     if refusal := _too_few("any path", len(fresh), len(old)):
         yield refusal
     else:
-        yield from _compared("memory when idle", fresh, old, budget.memory_percent, 0.0, "MiB")
+        yield from _compared("memory when idle", fresh, old, _Percent(budget.memory_percent), "MiB")
 
 
 def _too_few(path: str, new: int, old: int) -> Refusal | None:
@@ -335,24 +357,51 @@ def _too_few(path: str, new: int, old: int) -> Refusal | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Percent:
+    """So many percent more are allowed, and always ``floor`` more."""
+
+    percent: int
+    floor: float = 0.0
+
+    def most(self, old: float) -> float:
+        return max(old * (1 + self.percent / 100), old + self.floor)
+
+    def __str__(self) -> str:
+        return f"{self.percent} %"
+
+
+@dataclass(frozen=True, slots=True)
+class _More:
+    """So many seconds more are allowed."""
+
+    more_s: float
+
+    def most(self, old: float) -> float:
+        return old + self.more_s
+
+    def __str__(self) -> str:
+        return f"{self.more_s} s more"
+
+
 def _compared(
-    what: str, new: Sequence[float], old: Sequence[float], percent: int, floor: float, unit: str
+    what: str, new: Sequence[float], old: Sequence[float], limit: _Percent | _More, unit: str
 ) -> Iterator[Refusal]:
     """Over budget only if the closest ends of both 95 % intervals are: noise alone refuses nothing."""
     low, high = median_interval(new)[0], median_interval(old)[1]
-    if low > high * (1 + percent / 100) and low - high > floor:
+    if low > limit.most(high):
         was, now = statistics.median(old), statistics.median(new)
         yield _over(what, f"{now:.1f} {unit} instead of {was:.1f} (at least {low:.1f} against at most {high:.1f})",
-                    f"{percent} %")  # fmt: skip
+                    str(limit))  # fmt: skip
 
 
 def _over(what: str, seen: str, allowed: str) -> Refusal:
     return Refusal(why=f"over budget: {what}, {seen}; {allowed} is allowed", remedy="bootproof diff shows what changed")
 
 
-def _boots(verdict: Verdict, path: str) -> list[dict[str, float]]:
-    """The phases, in seconds, of each boot by ``path`` that counts."""
-    return [boot.phases for boot in _own(verdict) if boot.boot_path == path]
+def _boots(verdict: Verdict, path: str) -> list[BootResult]:
+    """Each boot by ``path`` that counts."""
+    return [boot for boot in _own(verdict) if boot.boot_path == path]
 
 
 def _own(verdict: Verdict) -> list[BootResult]:

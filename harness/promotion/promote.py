@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 
 from harness.core import digest, serialization
 from harness.core.errors import BootproofError, ImageError, UsageError
-from harness.fleet import FleetChange, compare, read_drivers
+from harness.fleet import FleetChange, ImageDrivers, compare, read_drivers
 from harness.model.artifacts import MANIFEST, Artifacts, Manifest, load_artifacts
 from harness.model.verdict import Part, Verdict
 from harness.promotion import attest
@@ -83,10 +83,11 @@ def promote(
     with tree.locked():
         pointer = tree.current(image, stream)
         _check_clock(pointer, promoter.at)
-        needs_now = pointer is not None and rules.budget != Budget()
+        needs_now = pointer is not None and (rules.budget != Budget() or bool(rules.fleet))
         now = _published(tree, pointer, policy) if pointer and needs_now else None
         new = _described(attested, artifacts.manifest)
-        fleet = _fleet_change(tree, pointer, artifacts, promoter.policy.parent / rules.fleet) if rules.fleet else None
+        folder = promoter.policy.parent / rules.fleet
+        fleet = _fleet_change(tree, pointer, artifacts, folder, new, now) if rules.fleet else None
         if reasons := list(dict.fromkeys(refusals(rules, new, now, promoter.at, fleet))):
             raise NotPromoted(f"{image} {artifacts.manifest.version} ({artifacts.digest[:12]})", reasons)
         if fleet and fleet.unused:
@@ -101,12 +102,18 @@ def promote(
         return tree.move(image, stream, entry, boot_script(artifacts, image, stream))
 
 
-def _fleet_change(tree: PublishedTree, pointer: Pointer | None, artifacts: Artifacts, folder: Path) -> FleetChange:
-    """What the hosts of the fleet in ``folder`` lose relative to the published build."""
+def _fleet_change(
+    tree: PublishedTree, pointer: Pointer | None, artifacts: Artifacts, folder: Path, new: ProvenBuild,
+    now: ProvenBuild | None,
+) -> FleetChange:  # fmt: skip
+    """What the hosts of the fleet in ``folder`` lose relative to the published build, which ``now`` describes."""
+
+    def drivers(artifacts: Artifacts, about: ProvenBuild | None) -> ImageDrivers:
+        return replace(read_drivers(artifacts, find_store()), guests=about.verdict.guests if about else None)
+
     try:
-        store = find_store()
-        old = read_drivers(load_artifacts(tree.artifacts(pointer.entry.artifacts)), store) if pointer else None
-        return compare(folder, read_drivers(artifacts, store), old)
+        old = drivers(load_artifacts(tree.artifacts(pointer.entry.artifacts)), now) if pointer else None
+        return compare(folder, drivers(artifacts, new), old)
     except BootproofError as error:
         return FleetChange(problem=f"the fleet cannot be judged: {error}")
 

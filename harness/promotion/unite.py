@@ -63,9 +63,11 @@ def _coverage(of: Sequence[Coverage]) -> Coverage:
 
 
 def _profile(of: Sequence[RuntimeProfile]) -> RuntimeProfile:
-    """Every socket and unit that a run has seen."""
+    """Every socket and unit that a run has seen, and what the first that knows says of the host and its guests."""
     units = {name: unit for one in reversed(of) for name, unit in one.units.items()}
-    return replace(of[0], sockets=tuple(_once(one.sockets for one in of)), units=units)
+    hosts = [one.host for one in of if one.host]
+    host = next((one for one in hosts if one.guests), hosts[0] if hosts else None)
+    return replace(of[0], sockets=tuple(_once(one.sockets for one in of)), units=units, host=host)
 
 
 def _once(of: Iterable[Iterable[str]]) -> list[str]:

@@ -82,6 +82,11 @@ def flatten(overlay: Path, target: Path) -> None:
     _qemu_img("convert", "-O", "raw", str(overlay), str(target))
 
 
+def to_qcow2(raw: Path, target: Path) -> None:
+    """Write the content of the raw image ``raw`` to ``target``, a qcow2 without a backing file or compression."""
+    _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(raw), str(target))
+
+
 def pack(disk: Path, target: Path) -> None:
     """Write the content of ``disk`` to ``target``, a compressed qcow2 without a backing file."""
     _qemu_img("convert", "-c", "-f", format_of(disk), "-O", "qcow2", str(disk), str(target))

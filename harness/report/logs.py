@@ -12,7 +12,6 @@ from pathlib import Path
 from harness.core.text import clean
 from harness.model.verdict import BootResult, Finding
 from harness.report.evidence import read_beside
-from harness.report.words import name_of
 
 _SINCE_START = re.compile(r"^\[ *\d+\.\d\d\] ")
 """The time that the console log has before each line."""
@@ -53,7 +52,7 @@ def pack(boot: BootResult, anchor: str, findings: Iterable[Finding], folder: Pat
     texts = [_SINCE_START.sub("", line).strip() for line in lines]
     guilty: set[int] = set()
     links: dict[tuple[Finding, str], str] = {}
-    name = name_of(boot)
+    name = boot.name
     for finding in findings:
         if name in (finding.where, *finding.places):
             found = locate(finding.evidence, texts)

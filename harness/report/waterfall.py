@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core import serialization
+from harness.model.critical_path import PathStep
+from harness.model.layout import CRITICAL_PATH, UNITS
 from harness.model.verdict import BootResult, Unit, Verdict
 from harness.report.evidence import read_beside
-from harness.report.words import name_of
 
 PHASES = {
     "shutdown": "shutdown", "firmware": "firmware", "ipxe": "iPXE", "grub": "GRUB", "kernel": "kernel",
@@ -74,7 +75,8 @@ class Units:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootRow:
-    """One boot; ``label`` is the text alternative of its bars. ``slower_s`` compares with the promoted version."""
+    """One boot; ``label`` is the text alternative of its bars. ``slower_s`` compares with the promoted version.
+    ``path`` is its critical path, empty if it was not recorded."""
 
     boot: BootResult
     anchor: str
@@ -84,6 +86,7 @@ class BootRow:
     ghosts: tuple[Bar, ...]
     slower_s: float | None
     units: Units | None
+    path: tuple[PathStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ def lay_out(verdict: Verdict, promoted: Verdict | None, anchors: Mapping[int, st
         ghost = ghosts[boot.boot_path] if is_under_test and not boot.begins else None
         units = units_of(_units(boot, folder), ghost_units)
         row = _row(boot, anchors[place], scale, ghost, units, is_under_test=is_under_test)
-        rows.setdefault(boot.boot_path, []).append(row)
+        rows.setdefault(boot.boot_path, []).append(replace(row, path=_path(boot, folder)))
     lanes = (Lane(boot_path=path, rows=tuple(rows[path]), slower_s=_middle(rows[path])) for path in sorted(rows))
     return Waterfall(scale=scale, lanes=tuple(lanes))
 
@@ -148,7 +151,7 @@ def _row(
         boot=boot,
         anchor=anchor,
         is_under_test=is_under_test,
-        label=f"{name_of(boot)}: {_format(boot)}{f'; promoted: {_format(ghost)}' if ghost else ''}",
+        label=f"{boot.name}: {_format(boot)}{f'; promoted: {_format(ghost)}' if ghost else ''}",
         bars=_bars(boot, scale),
         ghosts=_bars(ghost, scale) if ghost else (),
         slower_s=boot.ready_s - ghost.ready_s if ghost and ghost.ready_s and boot.ready_s else None,
@@ -183,9 +186,17 @@ def _bars(boot: BootResult, scale: Scale) -> tuple[Bar, ...]:
 def _units(boot: BootResult, folder: Path) -> dict[str, Unit]:
     """The units' times; empty if they were not recorded or the file no longer exists."""
     try:
-        return serialization.load(dict[str, Unit], json.loads(read_beside(boot, "units.json", folder)))
+        return serialization.load(dict[str, Unit], json.loads(read_beside(boot, UNITS, folder)))
     except ValueError:
         return {}
+
+
+def _path(boot: BootResult, folder: Path) -> tuple[PathStep, ...]:
+    """The boot's critical path; empty as above."""
+    try:
+        return serialization.load(tuple[PathStep, ...], json.loads(read_beside(boot, CRITICAL_PATH, folder)))
+    except ValueError:
+        return ()
 
 
 def units_of(units: Mapping[str, Unit], ghosts: Mapping[str, Unit]) -> Units | None:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 
 from harness.core.errors import Blame
 from harness.model.finding_catalog import next_step
-from harness.model.verdict import BootResult, Coverage, Finding, Outcome, Verdict, boot_name
+from harness.model.guest_contract import KVM
+from harness.model.verdict import Coverage, Finding, Outcome, Verdict
 
 _EVIDENCE_LINES = 6
 _PLACES = 3
@@ -121,6 +122,26 @@ def facts(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def name_of(boot: BootResult) -> str:
-    """The name of a boot in a finding's ``where``."""
-    return boot_name(boot.machine, boot.number, boot.boot_path)
+_FOR_GUESTS = {
+    "machine_types": "machine types",
+    "cpu_models": "CPU models",
+    "firmware": "files of firmware",
+    "devices": "devices",
+    "capabilities": "domain capabilities",
+    "kvm": "KVM",
+}
+
+
+def guests(verdict: Verdict) -> dict[str, str]:
+    """What the image offers to guests, in short, and what could not be looked at; empty for an image without QEMU."""
+    offered = verdict.guests
+    if offered is None or not offered.programs:
+        return {}
+    counts = {
+        title: f"{len(getattr(offered, kind)):,}"
+        for kind, title in _FOR_GUESTS.items()
+        if kind != KVM and kind not in offered.unknown
+    }
+    aliases = {name: said for name, said in offered.machine_types.items() if said.startswith("alias of ")}
+    unknown = {_FOR_GUESTS[kind]: f"not known: {why}" for kind, why in offered.unknown.items()}
+    return {**offered.programs, **counts, **aliases, **unknown}

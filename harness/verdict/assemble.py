@@ -24,6 +24,7 @@ from harness.model.prepared import PreparedImage
 from harness.model.verdict import BootResult, Cost, Finding, Part, Verdict
 from harness.runs.folder import Run
 from harness.runs.record import RunRecord, read_record
+from harness.verdict.boot_waits import BOOT_WAITS, over_idle_budget
 from harness.verdict.causes import one_per_cause
 from harness.verdict.coverage import (
     FLAKE,
@@ -98,6 +99,7 @@ def assemble(scope: Scope, subject: Subject | None, record: RunRecord, cores_now
             boot.boot_path for boot in record.boots if boot.ready_s and boot.artifacts == judged and not boot.begins
         }
         findings += over_budget(definition, subject.artifacts, record.boots, subject.accelerator)
+        findings = [*_without_waits(findings), *_waits(definition, judged, record.boots)]
     found = one_per_cause([*findings, *_flakes(record, results)], record.dependents)
     paths = [path.value for path in scope.boot_paths]
     reasons = reasons_of(record.reported)
@@ -237,6 +239,17 @@ def over_budget(
             where=f"image {definition.name}",
             cause="a slow unit: run systemd-analyze blame in a machine of `bootproof boot`",
         )
+
+
+def _without_waits(findings: Iterable[Finding]) -> list[Finding]:
+    """Those about waits are made anew: boots of other versions do not count, those of an earlier run's templates do."""
+    return [finding for finding in findings if finding.id != BOOT_WAITS]
+
+
+def _waits(definition: ImageDefinition, judged: str, boots: Iterable[BootResult]) -> Iterator[Finding]:
+    for boot in boots:
+        if boot.artifacts == judged:
+            yield from over_idle_budget(definition, boot)
 
 
 def _before_kernel_s(boot: BootResult) -> float:

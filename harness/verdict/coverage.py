@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from itertools import chain
 from types import MappingProxyType
 
 from harness.core.errors import Blame
@@ -28,12 +29,16 @@ FLAKE = "flake"
 """The id of the finding for a test that both passed and failed."""
 
 HARDWARE = "hardware"
-THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering", "host")
+SOAK = "soak"
+THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering", SOAK)
 NETWORK_FAULTS = "network-faults"
-_BY_PATH = {"/etc/libvirt": "libvirt", "/var/lib/libvirt": "libvirt", "/etc/openvswitch": "openvswitch"}
+RULES = "rules"
+GUESTS = "guests"
+_OF_LIBVIRT = ("libvirt", GUESTS)
+_BY_PATH = {"/etc/libvirt": _OF_LIBVIRT, "/var/lib/libvirt": _OF_LIBVIRT, "/etc/openvswitch": ("openvswitch",)}
 ABOUT_DATA = ("links", "power-cuts", "disk-faults")
 """Checks that are not applicable to an image without persistent paths, whatever their tests say."""
-_ALWAYS = ("lint", "image", "services", "waiting", "sockets", "links", "ssh", "identity", "survival")
+_ALWAYS = ("lint", "image", "services", "waiting", "sockets", "links", "ssh", "host", "identity", "survival")
 
 _NO_REASONS: Mapping[str, str] = MappingProxyType({})
 _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
@@ -42,7 +47,7 @@ _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
 
 def known_checks() -> frozenset[str]:
     """Every name that a verdict may have in its coverage, except ``boot:PATH``."""
-    return frozenset((*_ALWAYS, *THOROUGH, HARDWARE, NETWORK_FAULTS, *_BY_PATH.values()))
+    return frozenset((*_ALWAYS, *THOROUGH, RULES, HARDWARE, NETWORK_FAULTS, *chain(*_BY_PATH.values())))
 
 
 def results_of(reported: Iterable[ReportedTest]) -> dict[str, Result]:
@@ -74,11 +79,12 @@ def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -
         "services": not definition.services,
     }
     names = [name for name in _ALWAYS if not absent.get(name, False)]
+    names += [RULES] if definition.checks or definition.goss else []
     names += [f"boot:{path}" for path in definition.boot_paths]
     names += THOROUGH if is_thorough else ()
     names += [NETWORK_FAULTS] if is_thorough and definition.tolerated_network_faults else []
     names += [HARDWARE] if is_thorough and definition.hardware else []
-    names += [check for path, check in _BY_PATH.items() if path in definition.persistent_paths]
+    names += [check for path, checks in _BY_PATH.items() if path in definition.persistent_paths for check in checks]
     return tuple(dict.fromkeys(names))
 
 

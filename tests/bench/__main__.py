@@ -27,6 +27,7 @@ from . import (
     fits,
     fits_truth,
     gate,
+    guests,
     idle_clones,
     initrd_starts,
     inspections,
@@ -59,6 +60,7 @@ ROWS: dict[str, Callable[..., list[Figure]]] = {
     "profile": profile.measure,
     "clones": clones.measure,
     "idle-clones": idle_clones.measure,
+    "guests": guests.measure,
     "power-cuts": power_cuts.measure,
     "initrd-starts": initrd_starts.measure,
     "template-transport": template_transport.measure,
@@ -74,6 +76,7 @@ ON_REQUEST: dict[str, Callable[..., list[Figure]]] = {
     "fits-truth": fits_truth.measure,
     "kvm": kvm.measure,
     "pool": pool.measure,
+    "thorough": gate.measure_thorough,
 }
 """Not among all rows: these take hours, root, or a host with KVM."""
 RESULT = Path("runs/bench.json")

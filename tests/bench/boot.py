@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ from typing import IO
 
 from harness.build.pipeline import build
 from harness.core.errors import BootproofError
-from harness.host import accelerator
 from harness.lab import open_lab
 from harness.machine.boot_plan import BootContext
 from harness.machine.machine import boot
@@ -37,11 +35,11 @@ from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, MachineSpec
 from harness.model.qemu import Qemu
 from harness.qemu import command_line, program
-from harness.qemu.disk_images import make_disk
 from harness.qemu.kernel_arguments import kernel_arguments
-from harness.runs.folder import Run, make_key
+from harness.runs.folder import Run
 from harness.store.store import find_store
 
+from ..machines import run_in, specify
 from .start import ROOT
 from .table import Figure, Limit, alternate, compared
 
@@ -77,25 +75,6 @@ def measure(*, quick: bool) -> list[Figure]:
     ours, bare = alternate(1 if quick else 6, lambda: patiently(boot_in_harness), lambda: patiently(boot_bare))
     what = "CPU of a boot to ready"
     return [compared("boot", what, ours, "bare QEMU", bare, unit="s", limit=Limit(most=1.05))]
-
-
-def specify(definition: ImageDefinition, artifacts: Artifacts, folder: Path) -> MachineSpec:
-    store = find_store()
-    return MachineSpec(
-        name="machine",
-        uuid=uuid.uuid4(),
-        boot_path=BootPath.DIRECT,
-        accelerator=accelerator.take("auto", artifacts, store).accelerator,
-        cpus=definition.cpus,
-        memory_mib=definition.memory_mib,
-        disks=(make_disk(folder / "data.raw"),),
-    )
-
-
-def run_in(folder: Path) -> Run:
-    run = Run(folder, "main")
-    make_key(run, find_store())
-    return run
 
 
 class _Stopped(Run):

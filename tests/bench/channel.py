@@ -13,7 +13,7 @@ from harness.machine.machine import boot
 from harness.model.definition import load_definition
 from harness.store.store import find_store
 
-from .boot import run_in, specify
+from ..machines import run_in, specify
 from .start import ROOT, seconds
 from .table import Figure, Limit, alternate, compared
 

@@ -29,7 +29,8 @@ from harness.model.qemu import Qemu, Thread
 from harness.qemu import program
 from harness.store.store import find_store
 
-from .boot import NotReady, boot_bare_by, ready_after, specify
+from ..machines import specify
+from .boot import NotReady, boot_bare_by, ready_after
 from .start import ROOT
 from .table import Figure
 

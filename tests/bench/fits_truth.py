@@ -116,10 +116,8 @@ def matrix(pairs: Iterable[Pair]) -> Iterator[str]:
 
 
 def _cell(pairs: list[Pair]) -> str:
-    words = {
-        pair.place: ("yes" if pair.is_driven else "no") + (f" ({pair.predicted})" if pair.is_wrong else "")
-        for pair in pairs
-    }
+    seen = {True: "yes", False: "no", None: "not tried"}
+    words = {pair.place: seen[pair.is_driven] + (f" ({pair.predicted})" if pair.is_wrong else "") for pair in pairs}
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
     return ", ".join(f"{place}: {word}" for place, word in words.items())

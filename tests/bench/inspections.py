@@ -15,7 +15,7 @@ from harness.store.store import find_store
 
 from ..broken_commands import BreakableChannel, break_each
 from ..inspections import inspections
-from .boot import run_in, specify
+from ..machines import run_in, specify
 from .start import ROOT
 from .table import Figure, Limit
 

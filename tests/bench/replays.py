@@ -30,7 +30,7 @@ from harness.replay.bundle_write import write_bundle
 from harness.runs.folder import Run
 from harness.store.store import find_store
 
-from .boot import run_in, specify
+from ..machines import run_in, specify
 from .start import ROOT
 from .table import Figure, Limit
 

@@ -76,7 +76,7 @@ class Proven:
             BootResult(
                 machine=f"m{number}", number=1, boot_path="direct", artifacts=artifacts.digest, ready_s=54.0 * slower,
                 phases={phase: (seconds + number / 10) * slower for phase, seconds in PHASES.items()},
-                console="", added_arguments=(), memory_mib=300,
+                console="", added_arguments=(), memory_mib=300, idle_s=1.5,
             )
             for number in range(boots)
         )  # fmt: skip

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOR_MAINTAINERS = ("architecture.md", "CONTRIBUTING.md")
-FOREIGN_OPTIONS = {"--array", "--base", "--dependency", "--device", "--now", "--no-deps"}
+FOREIGN_OPTIONS = {"--array", "--base", "--dependency", "--device", "--now", "--no-deps", "--vars"}
 """Of other programs, and of tests/system."""
 GROUPS = ("attest", "store")
 """Commands with commands of their own."""

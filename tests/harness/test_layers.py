@@ -17,7 +17,7 @@ LAYERS = (
     ("lab", "build", "runs", "diff"),
     ("verdict", "report", "host", "lint", "fleet"),
     ("machine", "promotion"),
-    ("persistence", "replay", "pool", "examine"),
+    ("persistence", "replay", "pool", "examine", "guests"),
     ("cli", "plugin"),
 )
 """From the lowest to the highest. Later imports inside of functions count."""

@@ -12,7 +12,6 @@ from harness.model.prepared import PreparedImage
 from harness.runs.folder import Run
 
 
-@pytest.mark.thorough
 @pytest.mark.check("host")
 def test_the_running_host_is_fit(
     shared_machine: Machine, definition: ImageDefinition, prepared: PreparedImage, run: Run

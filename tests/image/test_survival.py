@@ -1,5 +1,7 @@
 """Data and identity survive upgrades, rollbacks and power cuts; data that is not on /data survives none of them.
 
+An upgrade takes no network card its name, and no defence from the kernel.
+
 An image without persistent paths makes the same boots, and nothing may survive them; then its check is not applicable.
 """
 
@@ -10,8 +12,10 @@ from uuid import uuid4
 import pytest
 
 from harness import BootPath, ImageDefinition, Machine, Versions, not_applicable
+from harness.examine.defences import defences, weakened
 from harness.machine.states import PREVIOUS
 from harness.model.definition import KEEPS_NOTHING
+from harness.persistence import network_cards
 from harness.persistence.identity import changes, identity
 from harness.persistence.journey import Journey
 from harness.persistence.workloads import failures, make_workloads, workloads_of
@@ -67,13 +71,15 @@ def test_data_survives_upgrade_and_rollback(
 ) -> None:  # fmt: skip
     journey = Journey(machine)
     workloads = workloads_of(definition)
-    before = identity(machine)
+    before, cards, defended = identity(machine), network_cards.names(machine), defences(machine.channel)
     make_workloads(machine, workloads)
     journey.write("first")
 
     machine.reboot(into=versions.new)
     journey.check("after the upgrade")
     assert list(changes(definition, before, identity(machine))) == []
+    assert list(network_cards.renamed(cards, network_cards.names(machine))) == []
+    assert list(weakened(defended, defences(machine.channel))) == []
     assert failures(machine, workloads) == []
     journey.write("upgraded")
 

@@ -25,6 +25,7 @@ _NOT_WRAPPED = {"apt", "debconf", "dpkg", "ucf", "debian-archive-keyring", "base
 """Package managers of Debian, and what only maintainer scripts need."""
 _LEFT_OUT = re.compile(
     r"(usr/share/(doc|man|locale|info)|var/lib/(dpkg|apt|ucf)|var/cache|boot|vmlinuz.*|initrd.*)(/.*)?"
+    r"|var/log/(btmp|lastlog|wtmp)"
 )
 _SETUP, _SKELETON = "setup", "filesystem"
 """Users and groups, which must be there first; all folders, and the files that maintainer scripts made."""
@@ -205,6 +206,8 @@ def _files_by_package(tree: Path, packages: dict[str, dict[str, str]]) -> dict[s
         if _LEFT_OUT.fullmatch(name) and name != "boot":
             continue
         of, seen = renamed.get(name) or owners.get(name, ""), path.lstat()
+        if of in _NOT_WRAPPED and not stat.S_ISDIR(seen.st_mode):
+            continue
         if stat.S_ISDIR(seen.st_mode) or of not in packages:
             of = _SETUP if name in ("etc/passwd", "etc/group") else _SKELETON
         if name.startswith("usr/lib/modules/") and not path.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -12,53 +11,34 @@ from typing import Any
 import pytest
 
 from harness import report
-from harness.build.pipeline import build
 from harness.diff import Side, compare
+from harness.examine.facts import read_facts
+from harness.guest.control_plane import read_waiting_unit
 from harness.guest.health import inspect_guest
 from harness.guest.runtime_profile import read_profile
 from harness.guest.serial_shell import SerialChannel, takes_serial_shell
-from harness.host import accelerator
-from harness.lab import open_lab
-from harness.machine.boot_plan import BootContext
-from harness.machine.machine import Machine, boot
+from harness.machine.machine import Machine
 from harness.machine.shared import take_snapshot
 from harness.model.artifacts import Artifacts
 from harness.model.definition import load_definition
-from harness.model.machine_spec import BootPath, MachineSpec
 from harness.persistence.identity import PROBES, identity
 from harness.persistence.locations import find_locations, partition_number, serials
 from harness.persistence.seeded_defaults import missing
-from harness.qemu.disk_images import make_disk
-from harness.runs.folder import Run, make_key
-from harness.store.store import find_store
 
 from .conftest import ROOT, Judge
+from .ready import ready_machine
 
-MAY_BE_EMPTY = {"failed_units", "tainted"}
-"""A good machine has no failed unit and no taint."""
+MAY_BE_EMPTY = {"failed_units", "tainted", "host", "begins_s", "ends_s", "after", "pulls"}
+"""A good machine has no failed unit and no taint; the facts about a host have a test of their own; a unit may have
+begun with the kernel, still be starting, or name no others."""
 
 
 @pytest.fixture(scope="module", params=["base", "base-bookworm", "base-ubuntu", "nova-kvm"])
 def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A ready machine of that image, for looking only."""
     definition, folder = load_definition(ROOT / "images" / request.param), tmp_path_factory.mktemp(request.param)
-    artifacts = build(definition, find_store())
-    run = Run(folder, "main")
-    make_key(run, find_store())
-    spec = MachineSpec(
-        name="machine",
-        uuid=uuid.uuid4(),
-        boot_path=BootPath.DIRECT,
-        accelerator=accelerator.take("auto", artifacts, find_store()).accelerator,
-        cpus=definition.cpus,
-        memory_mib=definition.memory_mib,
-        disks=(make_disk(folder / "data.raw"),),
-    )
-    (folder / "lab").mkdir()
-    with open_lab(folder / "lab") as lab:
-        context = BootContext(lab=lab, run=run, slots=find_store().folder("slots"))
-        with boot(spec, artifacts, definition, context=context) as machine:
-            yield machine
+    with ready_machine(definition, folder) as machine:
+        yield machine
 
 
 def empty(value: Any, name: str = "") -> Iterator[str]:
@@ -89,6 +69,19 @@ def test_the_health_and_the_fingerprint_of_a_guest_have_each_field(machine: Mach
 
     assert list(empty(seen)) == []
     assert (seen.failed_units, seen.image) == ((), machine.definition.name)
+    assert len(seen.starts) > 20
+    assert len({one.begins_s for one in seen.starts}) > 20, "each has its own time"
+    assert any(one.after for one in seen.starts)
+    assert any(one.pulls for one in seen.starts)
+
+
+def test_a_unit_shows_its_process_and_its_own_lines(machine: Machine) -> None:
+    seen = read_waiting_unit(machine.channel, machine.unit_name("ssh.service"))
+
+    assert (seen.load, seen.active, seen.sub) == ("loaded", "active", "running")
+    assert seen.main_pid > 1
+    assert seen.type
+    assert any("Server listening on" in line for line in seen.said), seen.said
 
 
 def test_the_runtime_profile_has_each_field(machine: Machine) -> None:
@@ -104,6 +97,41 @@ def test_the_runtime_profile_has_each_field(machine: Machine) -> None:
     assert (seen.users["root"], seen.groups["root"]) == (0, 0)
     assert set(seen.links) == set(machine.definition.persistent_paths)
     assert 30 < seen.memory_mib < machine.spec.memory_mib
+
+
+def test_the_facts_about_a_host_have_each_kind(machine: Machine) -> None:
+    paths, units = machine.definition.persistent_paths, ["ssh.service", "-.mount"]
+    seen = read_facts(machine.channel, paths, units)
+
+    has_guests = "/etc/libvirt" in paths
+    left_out = ("profiles", "guests", *(() if has_guests else ("members", "references")))
+    assert [name for name in seen.__slots__ if name not in left_out and not getattr(seen, name)] == []
+    assert len(seen.sysctl) > 300
+    assert seen.interfaces["lo"] == "lo"
+    assert [name for place, name in seen.interfaces.items() if place.startswith("pci")]
+    assert {"/", "/data"} <= set(seen.mounts)
+    assert any(place.startswith("by-id/") for place in seen.disks)
+    assert int(seen.limits["default LimitNOFILE"]) > 1000
+    assert all(": " in times and times[:5] != "never" for times in seen.timers.values()), seen.timers
+    assert seen.logins["root"].startswith("/root /")
+    if has_guests:
+        assert seen.references["nova"]
+    again = read_facts(machine.channel, paths, units)
+    changed = [name for name in seen.__slots__ if getattr(seen, name) != getattr(again, name)]
+    assert changed == [], "two looks at one machine differ"
+
+
+def test_a_reference_of_a_persistent_path_is_found(machine: Machine) -> None:
+    (path, *_) = machine.definition.persistent_paths
+    card = next(name for place, name in read_facts(machine.channel, [], []).interfaces.items() if place != name)
+    plant = f"printf '[Match]\nName={card}\n' >{path}/planted; ln -s /usr/lib/systemd/system/ssh.service {path}/link"
+    machine.check(plant)
+
+    found = read_facts(machine.channel, [path], ["ssh.service"]).references
+
+    machine.check(f"rm {path}/planted {path}/link")
+    assert found[card] == (f"{path}/planted",)
+    assert found["ssh.service"] == (f"{path}/link",)
 
 
 def test_a_boot_has_its_memory_and_the_times_of_its_units(machine: Machine) -> None:
@@ -164,6 +192,7 @@ def test_a_run_shows_its_units_in_verdict_report_and_diff(judge: Judge, artifact
     profile = verdict.runtime_profile
     assert profile is not None
     assert list(empty(profile)) == []
+    assert profile.host is not None
     assert len(profile.units) > 20
     failed = {**profile.units, "ssh.service": replace(profile.units["ssh.service"], state="failed")}
     other = replace(verdict, runtime_profile=replace(profile, units=failed))

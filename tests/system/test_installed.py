@@ -74,7 +74,7 @@ def test_an_image_is_proven_by_the_suite_and_their_own_tests(theirs: Repository)
     run = Run((theirs.folder / "runs" / "latest").resolve(), "main")
     verdict = serialization.read(Verdict, run.folder / "verdict.json")
     assert (status, verdict.outcome) == (0, Outcome.PASSED), text
-    checks = ("lint", "image", "services", "links", "ssh", "identity", "survival", "boot:direct")
+    checks = ("lint", "image", "services", "links", "ssh", "host", "identity", "survival", "boot:direct")
     assert verdict.coverage.passed == checks
     own = "tests/image/test_services.py::test_what_runs_is_theirs[theirs]"
     assert (own, "call", "passed") in [(part.test, part.when, part.outcome) for part in run.of_kind(ReportedTest)]

@@ -53,5 +53,7 @@ def _compared(guess: Pair, spec: MachineSpec, artifacts: Artifacts, folder: Path
     with started(argv, folder) as (child, paused):
         paused.go()
         found = wait_for_console(child, folder, f"{_UP}|{_DOWN}", _BOOT_S)
+        if found is None and (instruction := paused.endless_instruction()):
+            return replace(guess, seen=(f"the emulator never completes the instruction {instruction}",))
     said = found[0].strip() if found else "nothing within the time"
     return replace(guess, is_driven=re.match(_UP, said) is not None, seen=(said,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from .survey import END, TRUTH_ARGUMENTS, TRUTH_CREDENTIALS
 
 _BOOT_S = 300.0
 _ASK_S = 30.0
+_LOOKS, _BETWEEN_LOOKS_S = 6, 0.3
 _LEVELS = (
     ("lm", "cmov", "cx8", "fpu", "fxsr", "mmx", "sse", "sse2"),
     ("cx16", "lahf-lm", "popcnt", "pni", "sse4.1", "sse4.2", "ssse3"),
@@ -109,6 +111,20 @@ class Paused:
 
     def go(self) -> None:
         self.ask("cont")
+
+    def endless_instruction(self) -> str:
+        """The instruction that the running CPU does not get past, "" if it does: the fault of the emulator, as a CPU
+        completes each instruction or raises an exception. A jump to itself and a halted CPU are the guest's doing."""
+        states = {self._cpu_state() for _ in range(_LOOKS)}
+        if len(states) > 1 or "HLT=0" not in states.pop():
+            return ""
+        instruction = " ".join(self._monitor("x/1i $pc").split("  ", 1)[-1].split())
+        return "" if instruction.startswith("jmp") else instruction
+
+    def _cpu_state(self) -> str:
+        """Where the CPU is, and whether it halts."""
+        time.sleep(_BETWEEN_LOOKS_S)
+        return " ".join(re.findall(r"RIP=\S+|HLT=\d", self._monitor("info registers")))
 
 
 @contextmanager

@@ -25,10 +25,9 @@ from .machine import argv_of, devices_argv, started
 from .pairs import Pair, predicted
 from .survey import INITRD
 
-MODELS: dict[str, NicModel | DiskBus] = {
+MODELS: dict[str, NicModel | DiskBus] = {  # cards for which QEMU has a ROM that boots
     "virtio-net-pci": NicModel.VIRTIO,
     "e1000e": NicModel.E1000E,
-    "igb": NicModel.IGB,
     "vmxnet3": NicModel.VMXNET3,
     "megasas": DiskBus.MEGASAS,
     "nvme": DiskBus.NVME,

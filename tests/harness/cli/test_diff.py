@@ -77,4 +77,20 @@ def test_boots_of_an_upgrade_count_for_the_version_that_they_ran(
     assert "OLD booted 3 times, NEW 2" in found["boot phases"]["notes"]
     ready = next(entry for entry in found["boot phases"]["entries"] if entry["what"] == "direct, until ready")
     assert (ready["old"], ready["new"]) == ("54.0 s (54.0 to 54.0, 3 boots)", "108.0 s (108.0 to 108.0, 2 boots)")
-    assert found["units"]["unknown"] == "no known run of NEW recorded them"
+    place = find_store().root / "artifacts" / new.digest
+    command = f"run pytest --image site --artifacts {place}"
+    assert found["units"]["unknown"] == f"no known run of NEW recorded them; {command}"
+
+
+@pytest.mark.usefixtures("proven")
+def test_only_what_hosts_show_is_printed_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "site@1", f"site@{NEXT}", "--on-hosts"]) == 0
+    printed = capsys.readouterr().out
+    assert "sysctl" in printed
+    assert "packages" not in printed
+
+
+@pytest.mark.usefixtures("proven")
+def test_data_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "site@1", f"site@{NEXT}", "--data", "nowhere"]) == 4
+    assert "nowhere is not a folder; --data names a copy of a host's /data" in capsys.readouterr().err

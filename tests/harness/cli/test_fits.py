@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,16 @@ import pytest
 from harness.cli.main import main
 from harness.core import serialization
 from harness.fleet import ImageDrivers
-from harness.model.artifacts import MANIFEST, Manifest
+from harness.model.artifacts import MANIFEST, Manifest, load_artifacts
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
+from harness.model.verdict import RuntimeProfile
+from harness.runs import history
+from harness.store.store import find_store
 
 from ...small_fleet import MODULES, NIC, RAID, drivers, text
 from ...small_image import record
+from ..proven import Proven
 
 
 @pytest.fixture
@@ -23,8 +30,6 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: ImageDrivers) -> Path:
-    from dataclasses import replace
-
     from ...small_image import image
 
     monkeypatch.setenv("BOOTPROOF_STORE", str(tmp_path / "store"))
@@ -120,3 +125,31 @@ def test_a_build_that_is_not_there_is_a_sentence(
 
     assert main(["fits", "none", str(fleet)]) == 4
     assert capsys.readouterr().err.startswith("bootproof: no artifacts of none")
+
+
+def test_what_a_run_of_the_build_offered_to_guests_is_compared_with_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = known(tmp_path, monkeypatch, "good", drivers())
+    for number in range(5):
+        (fleet / f"r{number}.toml").write_text(text(NIC, RAID) + '[seen.guests]\nmachine_types = {"pc-q35-9.2" = 2}\n')
+    assert main(["fits", str(good), str(fleet)]) == 0
+    assert "whether guests start: no run of the image is known here [guests-not-told]" in capsys.readouterr().out
+
+    proven = Proven(tmp_path)
+    offered = GuestContract(programs={"QEMU": "11.0.0"}, machine_types={"q35": "alias of pc-q35-11.0"})
+    verdict = proven.verdict(load_artifacts(good))
+    profile = RuntimeProfile(memory_mib=1, sockets=(), users={}, groups={}, links={}, units={})
+    seen = replace(profile, host=HostFacts(guests=offered))
+    run = tmp_path / "run"
+    run.mkdir()
+    serialization.write(run / "verdict.json", replace(verdict, runtime_profile=seen))
+    history.keep(find_store(), verdict, run)
+
+    assert main(["fits", str(good), str(fleet)]) == 1
+    printed = capsys.readouterr().out
+    assert (
+        "missing, 5 hosts: machine type pc-q35-9.2: guests have it, and QEMU 11.0.0 of the image does not: "
+        "they neither start nor migrate [guest-contract-broken]"
+    ) in printed
+    assert f"    hosts: {fleet}/r0, {fleet}/r1, {fleet}/r2 and 2 more\n" in printed

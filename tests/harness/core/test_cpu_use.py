@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.core.cpu_use import CpuSample, CpuUse, metering, use_between
+from harness.core.cpu_use import CpuSample, CpuUse, IdleSpan, idle_spans, metering, use_between
 from harness.core.deadline import Deadline, poll
 
 SPIN = ["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]
@@ -60,6 +60,23 @@ def test_time_in_which_it_was_stopped_or_nothing_was_sampled_is_lost() -> None:
     assert use_between(stopped, 0.0, 9.0).stopped_s == 1.5
     assert use_between(paused, 0.0, 31.0).stopped_s == 30.0
     assert use_between(paused, 0.0, 31.0).is_starved
+
+
+def test_idle_is_what_a_process_neither_ran_nor_wanted_to() -> None:
+    busy, idle = CpuSample(0.5, 0.5, 0.0), CpuSample(1.0, 0.5625, 0.0625)
+
+    assert list(idle_spans([CpuSample(0.0, 0.0, 0.0), busy, idle])) == [IdleSpan(0.5, 1.0, 0.375)]
+    assert list(idle_spans(steady(ran=0.25, waited=0.75))) == []
+    assert list(idle_spans(steady(ran=0.9, waited=0.9))) == [], "two threads at the same time"
+
+
+def test_a_process_is_not_known_to_be_idle_while_it_is_stopped_or_nothing_was_sampled_or_a_thread_ended() -> None:
+    running, later = CpuSample(0.0, 9.0, 0.0), CpuSample(0.5, 9.0, 0.0)
+
+    assert list(idle_spans([running, CpuSample(0.5, 9.0, 0.0, is_stopped=True), CpuSample(1.0, 9.0, 0.0)])) == []
+    assert list(idle_spans([running, CpuSample(30.0, 9.0, 0.0)])) == []
+    assert list(idle_spans([running, CpuSample(0.5, 7.0, 0.0)])) == []
+    assert list(idle_spans([running, later])) == [IdleSpan(0.0, 0.5, 0.5)]
 
 
 def test_without_samples_nothing_is_known() -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness.core import process, serialization
-from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_text, compare
+from harness.diff import Change, Diff, DiffEntry, Section, Side, Weight, as_text, compare, on_hosts
 from harness.model.artifacts import Artifacts, Manifest, describe
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
 from harness.model.verdict import BootResult, Coverage, Outcome, RuntimeProfile, Unit, Verdict
 from harness.store.squashfs_tree import read_tree
 
@@ -38,6 +40,7 @@ TRAITS = RuntimeProfile(
     groups={"root": 0},
     links={"/etc/nova": "/data/etc/nova"},
     units={"ssh.service": Unit(state="active", begins_s=1.0, ready_s=2.0)},
+    host=HostFacts(interfaces={"pci": "enp0s3"}, timers={"fstrim.timer": "weekly"}, guests=GuestContract()),
 )
 
 
@@ -239,6 +242,37 @@ def test_what_runs_is_compared_between_two_verdicts(make: Make) -> None:
     assert ("memory in use when idle", "changed", "300.0 MiB", "400.0 MiB (+33%)") in seen(found, "sizes")
 
 
+def test_what_hosts_show_is_compared_between_two_verdicts(make: Make, tmp_path: Path) -> None:
+    old, new = make("old"), make("new", {"etc/ours.conf": "2"})
+    referring = replace(TRAITS.host or HostFacts(), references={"enp0s3": ("/etc/lan",), "nova": ("/etc/nova",)})
+    before = verdict(old, host=referring, units={**TRAITS.units, "own.timer": TRAITS.units["ssh.service"]})
+    after = verdict(new, host=HostFacts(interfaces={"pci": "ens3"}), users={"root": 0, "nova": 7})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wants").write_text("own.timer")
+
+    found = of_runs(old, before, new, after)
+    with_data = compare(Side(artifacts=old, verdict=before), Side(artifacts=new, verdict=after), tmp_path / "data")
+
+    assert [one.name for one in found.sections if one.is_referred_to] == ["users", "interfaces"]
+    assert section(found, "interfaces").entries[0].referring == ("/etc/lan",)
+    assert seen(found, "timers") == [("fstrim.timer", "removed", "weekly", "")]
+    assert "       /etc/lan refers to it" in list(as_text(found))
+    assert [one.name for one in with_data.sections if one.is_referred_to] == ["users", "units", "interfaces"]
+    assert {one.name for one in on_hosts(found).sections} >= {"interfaces", "sysctl", "users", "kernel"}
+    assert not {one.name for one in on_hosts(found).sections} & {"packages", "sizes", "files of no package"}
+
+
+def test_a_run_of_an_older_bootproof_has_no_facts_about_its_host(make: Make) -> None:
+    one, other = make("one"), make("other", {"etc/ours.conf": "2"})
+
+    found = of_runs(one, verdict(one, host=None), other, verdict(other))
+
+    assert seen(found, "units") == []
+    why = section(found, "limits").unknown
+    assert why.startswith("the run of OLD recorded none: it is of an older Bootproof, or the host did not answer; run ")
+    assert why.endswith(f"--artifacts {one.folder}")
+
+
 def test_boot_phases_within_the_spread_of_boots_are_left_out(make: Make) -> None:
     old, new = make("old"), make("new", {"etc/ours.conf": "2"})
 
@@ -293,7 +327,8 @@ def test_unknown_facts_are_named_and_never_shown_as_removed(make: Make) -> None:
     found = compare(Side(artifacts=old, verdict=verdict(old)), Side(artifacts=new))
 
     said = {section.name: section.unknown for section in found.sections if section.unknown}
-    assert said["units"] == said["sockets"] == "no known run of NEW recorded them"
+    command = f"run pytest --image base --artifacts {new.folder}"
+    assert said["units"] == said["sockets"] == said["sysctl"] == f"no known run of NEW recorded them; {command}"
     assert said["users"] == "the users of NEW are not known"
     assert said["packages"] == said["dracut modules"] == "the manifest of NEW does not list them"
     assert said["kernel configuration"] == "the root file system of NEW has none that could be read"
@@ -307,7 +342,7 @@ def test_a_verdict_on_other_bytes_has_no_profile_of_these(make: Make) -> None:
 
     found = of_runs(old, verdict(new), new, verdict(new))
 
-    assert section(found, "units").unknown == "no known run of OLD recorded them"
+    assert section(found, "units").unknown.startswith("no known run of OLD recorded them; run pytest --image base")
     assert section(found, "boot phases").unknown == "no boot of OLD is known"
 
 

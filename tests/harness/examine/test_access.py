@@ -21,7 +21,11 @@ ANSWERS = {
     "nologin": "look",
     "programs with setuid": "look\nsetuid /usr/bin/su\nplain /usr/bin/mount",
     "ping by an unprivileged user": "status 0\nPING 127.0.0.1",
+    "what an ordinary user needs": "status 0\nmay",
+    "what PAM says of accounts": "login root 0 Success\nlogin nobody 6 Permission denied\nasked",
     "new files with setuid": "/run/overlayfs\n/run/overlayfs/usr/bin/odd",
+    "new files with capabilities": "/run/overlayfs/etc (Not a regular file)\n/run/overlayfs/usr/bin/odd\n"
+    "/run/overlayfs/usr/bin/dump cap_net_raw=ep",
 }
 
 
@@ -35,12 +39,38 @@ def test_access_is_read() -> None:
 
     assert read.set_uid == {"/usr/bin/su": True, "/usr/bin/mount": False}
     assert read.gained == ("/usr/bin/odd",)
+    assert read.capable == ("/usr/bin/dump cap_net_raw=ep",)
 
 
-@pytest.mark.parametrize("name", ["programs with setuid", "new files with setuid", "ping by an unprivileged user"])
+@pytest.mark.parametrize("name", sorted(set(ANSWERS) - {"kernel arguments"}))
 def test_another_answer_is_an_error(name: str) -> None:
     with pytest.raises(ImageError, match=name):
         access.parse({**ANSWERS, name: "sorry"}, (ROOT,))
+
+
+@pytest.mark.parametrize("said", ["status 0", "status 127\nsh: setpriv: not found", "status 137"])
+def test_a_shell_of_a_user_that_did_not_run_is_an_error(said: str) -> None:
+    with pytest.raises(ImageError, match="ordinary user"):
+        access.parse({**ANSWERS, "what an ordinary user needs": said}, (ROOT,))
+
+
+@pytest.mark.parametrize("said", ["status 126\nsetpriv: failed to execute sh: Permission denied", "status 1\nno"])
+def test_a_user_who_may_not_is_found(said: str) -> None:
+    read = access.parse({**ANSWERS, "what an ordinary user needs": said, "new files with setuid": "absent",
+                         "new files with capabilities": "absent"}, (ROOT,))  # fmt: skip
+
+    assert "login-refused user:nobody" in found(read)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [("su nobody 28 Module is unknown", True), ("su root 13 User account has expired", True),
+     ("su nobody 6 Permission denied", False), ("su nobody 0 Success", False)],
+)  # fmt: skip
+def test_an_account_that_pam_refuses_is_found_unless_a_site_may_refuse_it(line: str, is_found: bool) -> None:
+    read = access.parse({**ANSWERS, "what PAM says of accounts": f"{line}\nasked"}, (ROOT,))
+
+    assert ("login-refused pam:su" in found(read)) == is_found
 
 
 def test_a_usual_host_is_in_order() -> None:
@@ -58,6 +88,14 @@ def test_a_defence_that_is_off_is_found_unless_it_is_declared(argument: str) -> 
 def test_refused_logins_are_found() -> None:
     assert found(replace(GOOD, nologin=("/run/nologin",))) == ["login-refused /run/nologin"]
     assert found(GOOD, getty=replace(GETTY, active="failed")) == ["login-refused unit:getty.target"]
+    assert found(replace(GOOD, user="status 2\nls: cannot open directory")) == ["login-refused user:nobody"]
+
+
+def test_a_serial_console_of_the_definition_without_a_login_is_found() -> None:
+    serial = "login-refused unit:serial-getty@ttyS1.service"
+
+    assert found(GOOD, declared=("console=ttyS1,115200n8", "console=tty0")) == [serial]
+    assert found(GOOD, getty=replace(GETTY, id="serial-getty@ttyS1.service"), declared=("console=ttyS1",)) == []
 
 
 def test_lost_and_new_rights_are_found() -> None:
@@ -66,6 +104,7 @@ def test_lost_and_new_rights_are_found() -> None:
     usr = Mount(place="/usr", kind="squashfs", source="/dev/loop1", options=("ro", "nosuid"))
     assert found(GOOD, ROOT, usr) == ["setid-lost /usr/bin/su"]
     assert found(replace(GOOD, gained=("/usr/bin/odd",))) == ["setid-unexpected /usr/bin/odd"]
+    assert found(replace(GOOD, capable=("/usr/bin/dump cap_net_raw=ep",))) == ["setid-unexpected /usr/bin/dump"]
 
 
 def test_a_refused_ping_is_found_and_a_missing_one_is_said() -> None:
@@ -73,7 +112,14 @@ def test_a_refused_ping_is_found_and_a_missing_one_is_said() -> None:
         "ping-refused /usr/bin/ping"
     ]
     assert found(replace(GOOD, ping="absent ping")) == []
-    assert list(access.unchecked(replace(GOOD, ping="absent ping")))
+    assert (
+        len(
+            list(
+                access.unchecked(replace(GOOD, ping="absent ping", user="absent setpriv", capable=None, accounts=None))
+            )
+        )
+        == 4
+    )
 
 
 TIMESYNCD = {"systemd-timesyncd.service": UnitRow(id="systemd-timesyncd.service")}

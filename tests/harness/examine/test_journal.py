@@ -15,6 +15,8 @@ ANSWERS = {
     "messages of systemd": "look\nStarted a.service.",
     "messages of the kernel": "Linux version 6.12\nCommand line: quiet",
     "messages of the journal itself": "look\nJournal started",
+    "messages of the bus": "look",
+    "the log of auditd": "absent",
     "files of the journal": "look\n/run/log/journal/1/system.journal",
 }
 APPARMOR = (
@@ -48,7 +50,9 @@ def test_another_answer_is_an_error(name: str) -> None:
 
 
 def test_a_quiet_journal_is_in_order() -> None:
-    assert not found(JournalReading(kernel=("Linux version 6.12", 'apparmor="STATUS" operation="profile_load"')))
+    boot = ("Linux version 6.12", 'apparmor="STATUS" operation="profile_load"', "systemd 257 running (+SMACK +SECCOMP)")
+
+    assert not found(JournalReading(kernel=boot))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,19 @@ def test_a_quiet_journal_is_in_order() -> None:
 )
 def test_a_denial_is_found(line: str, program: str) -> None:
     assert found(JournalReading(kernel=(line, line))) == [("access-denied", f"process:{program}")]
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ('apparmor="DENIED" operation="dbus_method_call" bus="system" mask="send" label="site"', "site"),
+        ('type=AVC msg=audit(1.0:1): apparmor="DENIED" operation="open" profile="x" comm="reader"', "reader"),
+        ("type=SECCOMP msg=audit(1.0:2): auid=0 sig=31", "a program"),
+    ],
+    ids=["bus", "auditd", "no-program"],
+)
+def test_a_denial_that_the_kernel_log_lacks_is_found(line: str, program: str) -> None:
+    assert found(JournalReading(audit=(line,))) == [("access-denied", f"process:{program}")]
 
 
 def test_an_error_is_found_once_with_its_unit_and_is_known_if_it_is_declared() -> None:
@@ -79,3 +96,12 @@ def test_errors_that_any_board_makes_are_in_order() -> None:
 )
 def test_a_journal_that_keeps_too_little_is_found(reading: JournalReading) -> None:
     assert found(reading) == [("journal-not-kept", "journal:systemd-journald")]
+
+
+@pytest.mark.parametrize("path", ["/var/log", "/var/log/journal"])
+def test_a_journal_in_ram_is_found_if_the_definition_keeps_it(path: str) -> None:
+    def paths(*places: str) -> list[str]:
+        return [one.path for one in journal.judge(JournalReading(places=places), (), ("/etc/nova", path))]
+
+    assert paths("/run/log/journal/0/system.journal") == ["/var/log/journal"]
+    assert paths("/var/log/journal/0/system.journal") == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.examine import network
 from harness.examine.network import Interface, NetworkReading, Route
+from harness.guest.channel import Channel, Completed
 
 ENS3 = Interface(name="ens3", mac="52:54:00:00:00:01", addresses=("10.77.0.10/24",))
 ROUTE = Route(interface="ens3", gateway="10.77.0.1", protocol="dhcp", metric=1024)
@@ -20,11 +23,12 @@ ANSWERS = {
     "addresses": json.dumps(
         [
             {
+                "ifindex": 2,
                 "ifname": "ens3",
                 "flags": ["UP", "LOWER_UP"],
                 "mtu": 1500,
                 "addr_info": [
-                    {"family": "inet", "local": "10.77.0.10", "prefixlen": 24},
+                    {"family": "inet", "local": "10.77.0.10", "prefixlen": 24, "valid_life_time": 3412},
                     {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
                 ],
             }
@@ -40,6 +44,7 @@ ANSWERS = {
     "/sys/class/net/ens3/name_assign_type:4",
     "devices of network cards": "look\n/sys/class/net/ens3/device",
     "leases": "look\n/run/systemd/netif/leases/2:ADDRESS=10.77.0.10",
+    "cards of networkd": "look\n/run/systemd/netif/links/2:ADMIN_STATE=configured",
     "resolv.conf": "644 systemd-resolve regular file\nnameserver 127.0.0.53",
 }
 
@@ -53,7 +58,7 @@ def test_the_network_is_read() -> None:
     read = network.parse({**ANSWERS, question.name: "status 0\n10.77.0.1 STREAM lab.test"}, {}, question)
 
     assert (read.name, read.own_name, read.resolver_mode) == ("machine-0", "machine-0", 0o644)
-    assert read.interfaces == (replace(ENS3, assigned="4"),)
+    assert read.interfaces == (replace(ENS3, index=2, assigned="4", leased=ENS3.addresses),)
     assert read.routes == (ROUTE,)
     assert found(read) == []
 
@@ -64,6 +69,65 @@ def test_another_answer_is_an_error(name: str) -> None:
         network.parse({**ANSWERS, name: "sorry"}, {})
 
 
+class Guest(Channel):
+    """Gives these answers, in the order in which a list of probes asks."""
+
+    def __init__(self, **changed: str) -> None:
+        self.answers = {**ANSWERS, "kernel arguments": "root=live:/x", **changed}
+
+    def run(self, command: str, deadline: Deadline | None = None) -> Completed:  # noqa: ARG002  # a Channel
+        names = re.findall(r"^answered '?([^'\n]+)'?$", command, re.MULTILINE)
+        text = "".join(f"{self.answers[name]}\n\n\x1e{name} 0\n" for name in names)
+        return Completed(command=command, status=0, stdout=text.encode(), stderr=b"")
+
+
+def test_cards_whose_names_depend_on_their_order_are_found_on_a_machine() -> None:
+    ens3 = {"ifindex": 2, "ifname": "ens3", "flags": [], "mtu": 1500, "addr_info": []}
+    of_eth1 = "/sys/class/net/eth1/type:1\n/sys/class/net/eth1/name_assign_type:1"
+    cards = {
+        "addresses": json.dumps([ens3, {**ens3, "ifname": "eth1"}]),
+        "network cards": f"{ANSWERS['network cards']}\n{of_eth1}",
+        "devices of network cards": "look\n/sys/class/net/ens3/device\n/sys/class/net/eth1/device",
+    }
+
+    assert network.unstable_names(Guest()) == ()
+    assert [one.path for one in network.unstable_names(Guest(**cards))] == ["interface:eth1"]
+    by_order = {**cards, "kernel arguments": "net.ifnames=0"}
+    assert len(network.unstable_names(Guest(**by_order))) == 2
+
+
+LEASED = replace(ENS3, index=2, leased=ENS3.addresses)
+LEASE = {"/run/systemd/netif/leases/2": ["ADDRESS=10.77.0.10", "LIFETIME=3600"]}
+
+
+@pytest.mark.parametrize(
+    ("card", "leases", "programs", "is_lost"),
+    [
+        (LEASED, LEASE, {"systemd-network"}, False),
+        (LEASED, {}, {"dhclient"}, False),
+        (ENS3, {}, {"systemd-network"}, False),
+        (LEASED, {}, {"systemd-network"}, True),
+        (LEASED, LEASE, {"sshd"}, True),
+        (replace(LEASED, is_managed=False), LEASE, {"systemd-network"}, True),
+    ],
+    ids=["networkd", "dhclient", "for-ever", "other-lease", "no-client", "not-managed"],
+)
+def test_an_address_that_ends_and_is_not_renewed_is_found(
+    card: Interface, leases: dict[str, list[str]], programs: set[str], is_lost: bool
+) -> None:
+    judged = network.judge(replace(GOOD, interfaces=(card,), leases=leases), (), programs)
+
+    assert [one.id for one in judged] == ["lease-not-renewed"] * is_lost
+
+
+def test_two_cards_in_one_network_are_found() -> None:
+    second = replace(ENS3, name="ens4", addresses=("10.77.0.11/24",))
+    elsewhere = replace(second, addresses=("10.78.0.11/24",))
+
+    assert found(replace(GOOD, interfaces=(ENS3, second))) == [("network-ambiguous", "interface:ens4")]
+    assert found(replace(GOOD, interfaces=(ENS3, elsewhere))) == []
+
+
 def test_a_host_without_ip_is_said_to_be_unchecked() -> None:
     read = network.parse({**ANSWERS, "addresses": "absent", "routes": "absent"}, {})
 
@@ -71,7 +135,7 @@ def test_a_host_without_ip_is_said_to_be_unchecked() -> None:
     assert any("addresses" in sentence for sentence in network.unchecked(read))
 
 
-@pytest.mark.parametrize("name", ["localhost", "", "(none)", "localhost.localdomain"])
+@pytest.mark.parametrize("name", ["localhost", "", "(none)", "localhost.localdomain", "node_7", "-x", "n" * 65])
 def test_a_host_without_a_name_is_found(name: str) -> None:
     assert found(replace(GOOD, name=name)) == [("host-name-not-set", "host:name")]
 
@@ -140,42 +204,3 @@ def test_names_of_several_cards_by_their_order_are_found() -> None:
     assert [name for name, _ in found(replace(GOOD, interfaces=two))] == ["interface-name-unstable"] * 2
     assert found(replace(GOOD, interfaces=two[:1])) == []
     assert found(replace(GOOD, interfaces=(ENS3, replace(ENS3, name="ens4"))), "net.ifnames=0")
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["[Match]", "Name=eno1"],
-        ["[Match]", "MACAddress=52:54:00:ff:ff:ff"],
-        ["[Match]", "PermanentMACAddress=52-54-00-ff-ff-ff"],
-        ["[Match]", "Name=ens3", "[Network]", "Bridge=br0"],
-    ],
-    ids=["name", "address", "permanent-address", "bridge"],
-)
-def test_a_configuration_for_nothing_is_found(lines: list[str]) -> None:
-    path = "/etc/systemd/network/10-site.network"
-
-    assert found(replace(GOOD, files={path: lines})) == [("network-config-unused", path)]
-    assert found(replace(GOOD, files={"/usr/lib/systemd/network/10.network": lines})) == []
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["[Match]", "Name=en* eth*", "[Network]", "DHCP=yes"],
-        ["[Match]", "Name=!eno1"],
-        ["[Match]", "# Name=eno1", "Type=ether"],
-        ["[Match]", "MACAddress=52:54:00:FF:FF:FF 52:54:00:00:00:01"],
-    ],
-    ids=["pattern", "all-but", "comment", "list"],
-)
-def test_a_configuration_that_applies_is_in_order(lines: list[str]) -> None:
-    assert found(replace(GOOD, files={"/etc/systemd/network/10.network": lines})) == []
-
-
-def test_a_device_that_was_not_made_is_found() -> None:
-    path = "/etc/systemd/network/br0.netdev"
-
-    assert found(replace(GOOD, files={path: ["[NetDev]", "Name=br0", "Kind=bridge"]})) == [
-        ("network-config-unused", path)
-    ]

@@ -15,8 +15,8 @@ def texts(files: dict[str, str]) -> Texts:
     return Texts(files={path: text.splitlines() for path, text in files.items()}, ids=IDS)
 
 
-def found(of: Texts, cards: dict[str, str] | None = None, **state: object) -> list[tuple[str, str]]:
-    judged = list(settings.judge(of, StateReading(**state), cards or {}))  # type: ignore[arg-type]
+def found(of: Texts, **state: object) -> list[tuple[str, str]]:
+    judged = list(settings.judge(of, StateReading(**state)))  # type: ignore[arg-type]  # as above
     assert {one.id for one in judged} <= {"setting-not-in-force"}
     return [(one.path, one.what) for one in judged]
 
@@ -121,36 +121,24 @@ def test_a_path_that_is_not_as_made_is_found(path: str, state: FileState | None)
     assert [where for where, _ in found(TMPFILES, files=files)] == [path]
 
 
-RULES = texts(
+WRITTEN = texts(
     {
-        "/etc/udev/rules.d/70.rules": 'KERNEL=="kvm", GROUP="kvm", MODE="0660"\n'
-        'SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="52:54:00:00:00:01", NAME="uplink"\n'
-        'KERNEL=="sdb", ENV{X}=="1", MODE="0600"\n# KERNEL=="null", MODE="0600"\n'
-        'KERNEL=="ttyS1", SYMLINK+="shell"'
+        "/usr/lib/tmpfiles.d/a.conf": "w /sys/kernel/mm/transparent_hugepage/enabled - - - - always\n"
+        "w+ /sys/x - - - - 1",
+        "/etc/tmpfiles.d/b.conf": "w! /sys/kernel/mm/*/enabled - - - - never\nw /run/x - - - - 1",
     }
 )
-DEVICES = {
-    "/dev/kvm": FileState(kind="character special file", mode=0o660, user="root", group="kvm"),
-    "/dev/sdb": FileState(kind="block special file", mode=0o660, user="root", group="disk"),
-    "/dev/ttyS1": FileState(kind="character special file", mode=0o660, user="root", group="tty"),
-    "/dev/shell": FileState(kind="symbolic link", mode=0o777, user="root", group="root"),
-}
 
 
-def test_rules_that_were_applied_are_in_order() -> None:
-    assert found(RULES, {"52:54:00:00:00:01": "uplink"}, devices=DEVICES) == []
+def test_values_that_tmpfiles_writes_are_compared_and_the_last_line_counts() -> None:
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"
 
-
-def test_rules_that_were_not_applied_are_found() -> None:
-    kvm = FileState(kind="character special file", mode=0o600, user="root", group="root")
-    devices = {path: state for path, state in {**DEVICES, "/dev/kvm": kvm}.items() if path != "/dev/shell"}
-
-    assert [what for _, what in found(RULES, {"52:54:00:00:00:01": "ens3"}, devices=devices)] == [
-        "/dev/kvm has mode 0600, and by its rule 0660",
-        "/dev/kvm belongs to root, and by its rule to kvm (GROUP)",
-        "the network card 52:54:00:00:00:01 is called ens3, not uplink",
-        "/dev/shell is missing, and a rule makes it",
-    ]
+    assert found(WRITTEN, values={path: "always madvise [never]"}) == []
+    ((where, what),) = found(WRITTEN, values={path: "[always] madvise never"})
+    assert (where, "to never" in what) == (path, True)
+    assert [what.split(",")[0] for _, what in found(WRITTEN)] == ["there is no such file"] * 2
+    (probe,) = settings.state_probes(WRITTEN)
+    assert probe.command.count("/sys/kernel/mm/") == 2
 
 
 def test_only_what_is_set_is_asked() -> None:

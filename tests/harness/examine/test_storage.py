@@ -15,9 +15,9 @@ MOUNTS = """\
 GOOD = ("rw", "relatime", "errors=remount-ro")
 
 
-def superblock(compatible: int = 0x3C, errors: int = 2, magic: bytes = b"\x53\xef") -> str:
+def superblock(compatible: int = 0x3C, errors: int = 2, magic: bytes = b"\x53\xef", defaults: bytes = b"\x0c\0") -> str:
     raw = bytearray(264)
-    raw[0x38:0x3A], raw[0x3C], raw[0x5C] = magic, errors, compatible
+    raw[0x38:0x3A], raw[0x3C], raw[0x5C], raw[0x100:0x102] = magic, errors, compatible, defaults
     return " ".join(f"{byte:02x}" for byte in raw)
 
 
@@ -43,7 +43,11 @@ def test_a_superblock_is_read() -> None:
     read = storage.parse_superblocks({probe.name: superblock()}, mounts)["/dev/sda2"]
 
     assert "has_journal" in read.features
-    assert not read.goes_on_after_errors
+    assert read == Superblock(features=read.features)
+    tuned = superblock(defaults=b"\x6c\x01")
+    read = storage.parse_superblocks({probe.name: tuned}, mounts)["/dev/sda2"]
+    assert read.writes_back
+    assert read.has_no_barrier
     with pytest.raises(ImageError, match="superblock"):
         storage.parse_superblocks({probe.name: superblock(magic=b"\0\0")}, mounts)
 
@@ -86,10 +90,23 @@ def test_an_option_that_loses_data_is_found(option: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [Superblock(features=()), Superblock(goes_on_after_errors=True)], ids=["no-journal", "goes-on"]
+    "block",
+    [
+        Superblock(features=()),
+        Superblock(goes_on_after_errors=True),
+        Superblock(writes_back=True),
+        Superblock(has_no_barrier=True),
+    ],
+    ids=["no-journal", "goes-on", "writeback", "no-barrier"],
 )
 def test_a_file_system_that_was_made_so_is_found(block: Superblock) -> None:
     assert len(found("rw", "relatime", block=block)) == 1
+
+
+def test_a_mount_option_counts_before_that_of_the_file_system() -> None:
+    block = Superblock(writes_back=True, has_no_barrier=True)
+
+    assert found(*GOOD, "data=ordered", "barrier", block=block) == []
 
 
 def test_another_kind_without_a_journal_and_read_only_data_are_found() -> None:

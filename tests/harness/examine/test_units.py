@@ -63,11 +63,49 @@ def test_enabled_units_that_are_inactive_are_asked_by_name() -> None:
     answers = {"units": SHOWN, "enabled units": wants}
     (probe,) = units.inactive_probe(answers)
 
-    assert probe.command.endswith(" -- -.x.service")
+    assert probe.command.endswith(" -- -.x.service a.target")
     gone = SHOWN.replace("ssh", "-.x").replace("=active", "=inactive")
     assert units.parse({**answers, probe.name: gone})["-.x.service"].active == "inactive"
     assert units.parse(answers)["ssh.service"].active == "active"
     assert units.inactive_probe({**answers, "enabled units": "look"}) == []
+
+
+def test_the_least_of_a_units_limits_counts() -> None:
+    shown = SHOWN.replace("TasksMax=2262", "TasksMax=2262\nEffectiveTasksMax=50")
+
+    assert units.parse({"units": shown})["ssh.service"].tasks_limit == "50"
+
+
+def test_templates_and_devices_are_not_asked() -> None:
+    links = (
+        "look\n/etc/systemd/system/sshd@.service.wants/ssh.service\n/run/systemd/generator/a.device.wants/ssh.service"
+    )
+
+    assert units.inactive_probe({"units": SHOWN, "enabled units": links}) == []
+
+
+def test_a_unit_that_only_a_missing_unit_wants_is_found() -> None:
+    rows = {
+        "a.service": UnitRow(id="a.service", active="inactive", was_started=False),
+        "multiuser.target": UnitRow(id="multiuser.target", load="not-found", active="inactive"),
+        "multi-user.target": TARGET,
+    }
+
+    def paths(*wanted: tuple[str, str]) -> list[tuple[str, str]]:
+        return [(one.path, one.what) for one in units.judge(rows, wanted, [], [])]
+
+    ((path, what),) = paths(("multiuser.target", "a.service"))
+    assert (path, "multiuser.target" in what) == ("unit:a.service", True)
+    rows["a.service"] = UnitRow(id="a.service")
+    assert paths(("multiuser.target", "a.service"), ("multi-user.target", "a.service")) == []
+
+
+def test_a_timer_that_never_starts_its_unit_is_found() -> None:
+    timer = UnitRow(id="a.timer", sub="elapsed")
+
+    assert [path for _, path, _ in found(timer, wanted="a.timer")] == ["unit:a.timer"]
+    assert not found(UnitRow(id="a.timer", sub="waiting"), wanted="a.timer")
+    assert not found(UnitRow(id="a.timer", sub="elapsed", last_trigger="Mon 2026-11-30"), wanted="a.timer")
 
 
 def test_links_are_read() -> None:

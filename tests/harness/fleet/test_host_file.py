@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.fleet import BadHostFile, parse_host, pci_modalias, read_host
-from harness.fleet.host_file import find_files
-from harness.fleet.plain_profile import read_plain
+from harness.fleet.host_file import GuestsInUse, find_files
 
 from ...small_fleet import BNX2X, NIC, RAID, text
 
@@ -39,6 +37,12 @@ def test_words_are_decoded_and_unknown_keys_left_out() -> None:
     assert (host.devices[-1].address, host.devices[-1].driver) == ("X Y:00", "Serial bus")
 
 
+def test_what_guests_have_is_read_also_if_written_by_hand() -> None:
+    by_hand = text() + '[seen.guests]\nmachine_types = {"pc-q35-9.2" = 3, "pc" = 1}\n'
+
+    assert parse_host(by_hand.encode(), "x").guests == GuestsInUse(state="whole", machine_types=("pc", "pc-q35-9.2"))
+
+
 def test_a_file_of_the_older_schema_is_read() -> None:
     content = 'description = "Old"\n[seen]\npci = ["0000:03:00.0 0104 1000:005d megaraid_sas", "0000:00:00.0 0600 8086:1237"]\n'
 
@@ -59,6 +63,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "JSON": (b'{"a": 1}', "is not TOML"),
     "binary": (bytes(range(256)), "is not a text"),
     "empty": (b"", "lists no devices"),
+    "guests in a list": (text().encode() + b'[seen.guests]\nmachine_types = ["q35"]\n', "machine_types is not a table"),
+    "guests of another kind": (text().encode().replace(b"[seen]", b"[seen]\nguests = 3"), "guests is not a table"),
     "nested": (b"x = " + b"[" * 50_000, "is not TOML"),
     "a wrong type": (text().replace("devices = ", "devices = 1\nx = ").encode(), "[seen] is damaged: devices is not a text"),
     "a wrong line": (text().replace("pci 0000:01", "pci").encode().replace(b" id=", b" nonsense id="), "is not the line of a device"),
@@ -108,43 +114,6 @@ def test_folders_are_searched_in_order_and_links_to_folders_are_not_followed(tmp
     assert [path.name for path in found[:-1] if isinstance(path, Path)] == ["0.toml", "1.toml", "2.toml", "single"]
     assert isinstance(found[-1], BadHostFile)
     assert "has no file *.toml" in str(found[-1])
-
-
-def test_the_quick_reader_says_what_the_reader_of_all_toml_says() -> None:
-    plain = '\n# a: "x"\n[[disk]]\nbus = "sata"\n\n[[disk]]\nbus = "nvme"  # y\nsize_gib = 8\n\n[seen]\n'
-    good = text().replace("\n[seen]\n", plain)
-    assert read_plain(good) == tomllib.loads(good)
-    assert read_plain(text()) is not None
-    chance, quick = random.Random(5), 0
-    pieces = (
-        "\n",
-        "'",
-        '"',
-        "[",
-        "]",
-        "=",
-        "#",
-        "\\",
-        " ",
-        "a",
-        "1",
-        "0",
-        "'''",
-        "seen",
-        "[[nic]]\n",
-        "disk = 1\n",
-        "\t",
-        "\r",
-        "\x7f",
-        "é",
-    )
-    for _ in range(5000):
-        at, length = chance.randrange(len(good)), chance.choice((0, 0, 1, 3, 20))
-        changed = good[:at] + chance.choice(pieces) + good[at + length :]
-        if (said := read_plain(changed)) is not None:
-            quick += 1
-            assert said == tomllib.loads(changed)
-    assert quick > 1000
 
 
 def test_no_change_of_a_byte_is_more_than_a_sentence() -> None:

@@ -176,3 +176,12 @@ def test_a_build_is_read_once_and_remembered(artifacts: Artifacts, tmp_path: Pat
     (tmp_path / "store" / "drivers" / f"{artifacts.digest}.json").write_text("{")
     with pytest.raises(UsageError, match="file by file"):
         read_drivers(artifacts, store)
+
+
+def test_an_ext4_says_the_same_as_a_squashfs(artifacts: Artifacts, tmp_path: Path) -> None:
+    of_squashfs = read_drivers(artifacts)
+    rootfs = artifacts.folder / "rootfs.squashfs"
+    process.output(["mke2fs", "-q", "-t", "ext4", "-d", str(tmp_path / "tree"), str(tmp_path / "root.ext4"), "16M"])
+    rootfs.write_bytes((tmp_path / "root.ext4").read_bytes())
+
+    assert read_drivers(artifacts) == of_squashfs

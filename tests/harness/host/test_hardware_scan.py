@@ -353,16 +353,19 @@ def test_the_packed_scan_prints_the_same_profile_under_a_bare_python(packed: Pat
     assert "--serials" in subprocess.run([*bare, "--help"], env={}, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_packed_scan_has_two_modules_that_python_3_9_can_read(packed: Path) -> None:
+def test_the_packed_scan_has_three_modules_that_python_3_9_can_read(packed: Path) -> None:
     with zipfile.ZipFile(packed) as file:
         texts = {name: file.read(name).decode() for name in file.namelist() if name.endswith(".py")}
 
-    assert set(texts) == {"__main__.py", "harness/host/hardware_scan.py", "harness/model/device_kinds.py"}
+    own = {"harness/host/hardware_scan.py", "harness/host/guest_scan.py", "harness/model/device_kinds.py"}
+    assert set(texts) == {"__main__.py", *own}
     assert ast.parse(texts.pop("__main__.py"), feature_version=(3, 4))
     for text in texts.values():
         tree = ast.parse(text, feature_version=(3, 9))
         imported = {name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in [node.module]}
-        assert {name for name in imported if name and name.startswith("harness.")} <= {"harness.model.device_kinds"}
+        assert {name for name in imported if name and name.startswith("harness.")} <= {
+            name.removesuffix(".py").replace("/", ".") for name in own
+        }
         assert "dataclass" not in text  # whose slots and kw_only are of Python 3.10
 
 

@@ -3,81 +3,28 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.core import serialization
-from harness.core.cpu_use import CpuMeter, CpuSample
-from harness.core.deadline import Changes, HostSpeed, use_host_speed
+from harness.core.cpu_use import CpuSample
+from harness.core.deadline import HostSpeed, use_host_speed
 from harness.core.errors import Blame, HostError
 from harness.guest.channel import ChannelTimeout
 from harness.guest.console_patterns import PATTERNS
 from harness.guest.pattern_watcher import PatternMatch
 from harness.guest.unit_findings import Awaited
-from harness.machine.boot_plan import BootContext, BootPlan
 from harness.machine.errors import BootFailed
 from harness.machine.observation import BootState
 from harness.machine.watch import BootWatch
-from harness.model.definition import load_definition
 from harness.model.layout import FINDING
-from harness.model.machine_spec import Accelerator, BootPath, MachineSpec
+from harness.model.machine_spec import Accelerator
 from harness.model.verdict import Finding
 from harness.qemu.snapshot import CannotFreeze
-from harness.runs.folder import Run
 
-from ... import samples
-
-BASE = load_definition(Path(__file__).parents[3] / "images" / "base")
 PANIC = PatternMatch(next(pattern for pattern in PATTERNS if pattern.id == "kernel-panic"), ("Kernel panic",))
-
-
-class FakeConsole:
-    def __init__(self) -> None:
-        self.phases = {"kernel": 1.0, "userspace": 2.0}
-        self.lines = ["the last line"]
-        self.matches: list[PatternMatch] = []
-        self.problem: HostError | None = None
-        self.started_s, self.silent_s, self.awaits_registers = 0.0, 1.0, False
-
-
-class FakeLab:
-    has_only_transient_faults = False
-    problem = ""
-    http = SimpleNamespace(log=(), under_way=(), answer_to=None)
-    trace = SimpleNamespace(events=lambda _number, _since_s: [])
-
-
-@pytest.fixture
-def watch(tmp_path: Path) -> Any:
-    plan = BootPlan(
-        number=1,
-        folder=tmp_path / "m" / "boot-1",
-        spec=MachineSpec(name="m", uuid=uuid.UUID(int=0), boot_path=BootPath.DIRECT),
-        artifacts=samples.artifacts(tmp_path / "artifacts", "1"),
-        definition=BASE,
-    )
-    plan.folder.mkdir(parents=True)
-    log = plan.folder / "qemu.log"
-    log.write_text("qemu: killed\n")
-    lab: Any = FakeLab()
-    context = BootContext(lab=lab, run=Run(tmp_path, "main"), slots=tmp_path)
-    child: Any = SimpleNamespace(status=None, pid=0)
-    console: Any = FakeConsole()
-    return BootWatch(
-        plan=plan,
-        context=context,
-        child=child,
-        console=console,
-        qemu_log=log,
-        changes=Changes(),
-        events=[],
-        meter=CpuMeter(),
-    )
 
 
 def noted(watch: BootWatch) -> list[str]:

@@ -76,6 +76,20 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
     assert (definition.disk.minimum_gib, definition.disk.serial, definition.disk.path) == (4, None, None)
     assert definition.cpus == 2
     assert definition.waiting == ("nova-compute.service",)
+    assert definition.boot_idle_s == 10
+
+
+def test_a_unit_that_may_wait_can_say_in_which_words_it_does(folder: Path) -> None:
+    rows = '[{ unit = "nova-compute.service", says = "AMQP .* unreachable" }, "agent.service"]'
+
+    definition = load_definition(_changed(folder, '["nova-compute.service"]', rows))
+
+    assert definition.waiting == ("nova-compute.service", "agent.service")
+    assert definition.waiting_says == {"nova-compute.service": "AMQP .* unreachable"}
+
+
+def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
+    assert load_definition(_changed(folder, "boot_s = 60", "boot_s = 60\nboot_idle_s = 0")).boot_idle_s == 0
 
 
 @pytest.mark.parametrize(
@@ -105,11 +119,18 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
         ('"ssh.service"', '"ssh"', "expect.services", "ssh.service"),
         ('"libvirtd.socket"', '"libvirtd.service"', "expect.sockets", "libvirtd.socket"),
         ('"nova-compute.service"', '"ssh.service"', "expect.waiting", "control plane"),
+        ('"nova-compute.service"', '"nova-compute"', "expect.waiting[0].unit", "name.service"),
+        ('"nova-compute.service"', '"a.service", "a.service"', "expect.waiting", "list it once"),
+        ('"nova-compute.service"', "5", "expect.waiting[0]", "not a table"),
+        ('"nova-compute.service"', '{ unit = "a.service", says = "(" }', "expect.waiting[0].says", "correct it"),
+        ('"nova-compute.service"', '{ unit = "a.service", say = "x" }', "expect.waiting[0].say", "did you mean says?"),
+        ('"nova-compute.service"', '{ says = "x" }', "expect.waiting[0].unit", "for example"),
         ('"direct", "ipxe-bios"', '"floppy"', "boot.paths", "known: direct"),
         ('"direct", "ipxe-bios"', "", "boot.paths", "at least one"),
         ("memory_mib = 2048", 'memory_mib = "2G"', "boot.memory_mib", "2048"),
         ("memory_mib = 2048", 'hardware = ["sata"]\nmemory_mib = 2048', "boot.hardware", "sata-bios"),
         ("[budget]", "[budgets]", "budget.boot_s", "for example"),
+        ("boot_s = 60", 'boot_s = 60\nboot_idle_s = "5"', "budget.boot_idle_s", "from 0"),
         ("[boot]", '[[boot]]\nx = "y"', "boot", "for example"),
     ],
 )
@@ -314,7 +335,7 @@ def test_findings_of_lint_are_allowed_by_path_reason_and_day(folder: Path) -> No
 
 
 HOST = """\
-listens = ["tcp 0.0.0.0:22 sshd", "udp [::]:* *"]
+listens = ["tcp 0.0.0.0:22 sshd", "udp [::]:* *", "packet *:88CC lldpd in blue"]
 
 [[expect.errors]]
 message = "^no sensor"
@@ -323,6 +344,10 @@ reason = "none here"
 [[host.allow]]
 path = "swap:/dev/zram0"
 reason = "8 GiB"
+
+[[soak.allow]]
+path = "unit:agent.service"
+reason = "restarted every night"
 
 [budget]"""
 
@@ -334,9 +359,10 @@ def _with_host(folder: Path, text: str = HOST) -> ImageDefinition:
 def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
     definition = _with_host(folder)
 
-    assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *")
+    assert definition.listens == ("tcp 0.0.0.0:22 sshd", "udp [::]:* *", "packet *:88CC lldpd in blue")
     assert definition.expected_errors == (ExpectedError(message="^no sensor", reason="none here"),)
     assert definition.host_allow == (Allowance(path="swap:/dev/zram0", reason="8 GiB"),)
+    assert definition.soak_allow == (Allowance(path="unit:agent.service", reason="restarted every night"),)
     assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
 
 
@@ -345,6 +371,7 @@ def test_what_a_running_host_may_have_is_declared(folder: Path) -> None:
     [
         ("tcp 0.0.0.0:22 sshd", "0.0.0.0:22", "expect.listens"),
         ("tcp 0.0.0.0:22 sshd", "tcp 22 sshd", "expect.listens"),
+        ("tcp 0.0.0.0:22 sshd", "tcp 0.0.0.0:22 sshd blue", "expect.listens"),
         ("^no sensor", "(", "expect.errors[0].message"),
         ('reason = "none here"\n', "", "expect.errors[0].reason"),
         ('reason = "8 GiB"\n', "", "host.allow[0].reason"),

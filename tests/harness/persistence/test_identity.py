@@ -40,6 +40,7 @@ NETWORKCTL = """\
 ANSWERS = {
     "machine-id": "0123456789abcdef0123456789abcdef",
     "SSH host keys": "256 SHA256:b no comment (ED25519)\n256 SHA256:a no comment (ECDSA)",
+    "host name": "node-7",
     "DHCP client id": NETWORKCTL,
     "Open vSwitch system id": '{hostname="a", rundir="/run/openvswitch", system-id="c-d-e"}',
     "libvirt host UUID": "<capabilities>\n  <host>\n    <uuid>f-g</uuid>\n    <cpu/>\n  </host>\n",
@@ -52,6 +53,7 @@ def test_each_part_is_found_in_what_its_command_prints() -> None:
     assert dict(parts(ANSWERS, load_definition(IMAGES / "nova-kvm"))) == {
         "machine-id": "0123456789abcdef0123456789abcdef",
         "SSH host keys": "256 SHA256:a no comment (ECDSA)\n256 SHA256:b no comment (ED25519)",
+        "host name": "node-7",
         "DHCP client id": "IAID:0xb7e7dcda/DUID",
         "Open vSwitch system id": "c-d-e",
         "libvirt host UUID": "f-g",
@@ -63,6 +65,11 @@ def test_each_part_is_found_in_what_its_command_prints() -> None:
 def test_a_required_part_that_the_answer_lacks_is_an_error(name: str) -> None:
     with pytest.raises(ImageError, match=f"the machine has no {name}: .* printed:\nother"):
         dict(parts({**ANSWERS, name: "other"}, load_definition(IMAGES / "nova-kvm")))
+
+
+@pytest.mark.parametrize("name", ["localhost", "localhost.localdomain", "(none)"])
+def test_two_hosts_without_a_name_do_not_have_one_name(name: str) -> None:
+    assert "host name" not in dict(parts({**ANSWERS, "host name": name}, load_definition(IMAGES / "nova-kvm")))
 
 
 def test_a_part_that_the_image_may_lack_is_asked_for_only_where_it_exists() -> None:
@@ -79,6 +86,8 @@ def test_an_identity_that_changed_is_reported_unless_the_definition_says_that_it
 
     assert list(changes(base, before, before)) == []
     assert list(changes(base, before, after)) == ["machine-id was 'a', is 'b'"]
+    assert list(changes(base, {"host name": "node-7"}, {})) == ["host name was 'node-7', is None"]
+    assert list(changes(base, {}, {"host name": "node-7"})) == []
     assert list(changes(stateless, before, after)) == []
     (sentence,) = changes(replace(stateless, identity=Identity.KEPT), before, after)
     assert sentence.endswith('if that is intended, write identity = "new-each-boot" below [expect] in image.toml')

@@ -6,12 +6,13 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.core.errors import Blame, HarnessError, HostError, ImageError
+from harness.examine.rules import RuleFailed
 from harness.guest.channel import Completed
 from harness.guest.waiting import WaitFailed
 from harness.machine.errors import BootFailed
 from harness.machine.template_store import StateFailed
 from harness.model.verdict import Finding
-from harness.plugin.classify import cause_of, claim, finding_of
+from harness.plugin.classify import cause_of, claim, finding_of, of_rule
 from harness.store.memo import FailedBefore
 
 
@@ -60,6 +61,23 @@ def test_blame_depends_on_the_error_and_on_what_the_machine_still_does(
     error: BaseException, machine: Machine | None, blame: Blame
 ) -> None:
     assert finding_of(error, "t::one", machine).blame is blame
+
+
+def test_a_rule_that_is_broken_is_a_finding_about_its_test_that_names_the_rule() -> None:
+    rule = Finding(id="rule-broken", what="utc: no", where="image.toml: check: utc", evidence=("CET",), cause="a zone")
+    error = RuleFailed(rule)
+
+    good, doubted = (
+        of_rule(error, finding_of(error, "test_own_checks.py::test_it[base-utc]", machine))
+        for machine in (None, Machine(doubt="the emulator hit int3"))
+    )
+
+    assert (good.id, good.what, good.cause, good.blame) == ("rule-broken", "utc: no", "a zone", Blame.IMAGE)
+    assert (good.where, good.evidence) == (
+        "test_own_checks.py::test_it[base-utc]", ("image.toml: check: utc", "CET")
+    )  # fmt: skip
+    assert (doubted.cause, doubted.blame) == ("the emulator hit int3", Blame.HOST)
+    assert str(error).splitlines()[-1].strip() == "suspected cause: a zone"
 
 
 def test_a_doubt_about_the_machine_is_the_cause() -> None:

@@ -14,6 +14,7 @@ from harness.model.definition import load_definition
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath
 from harness.model.prepared import TestDurations as Durations
+from harness.model.rules import GossResource, OwnCheck
 from harness.plugin import collect
 from harness.plugin.options import RunOptions
 
@@ -47,6 +48,15 @@ def test_a_test_without_an_image_is_left_alone() -> None:
 
 def test_a_test_runs_for_each_entry_of_a_list_of_the_definition() -> None:
     assert generated(Metafunc("image", "service")) == {"image": ["base"], "service": [*BASE.services]}
+
+
+def test_a_test_runs_for_each_rule_of_the_definition() -> None:
+    resource = GossResource(file="goss.yaml", kind="file", key="/etc/x", about="/etc/x", wanted={"exists": True})
+    own = replace(BASE, checks=(OwnCheck(name="utc", command="date"),), goss=(resource,))
+
+    given = generated(Metafunc("image", "own_check", "goss_resource"), definitions={"base": own})
+
+    assert (given["own_check"], given["goss_resource"]) == (["utc"], ["goss.yaml file:/etc/x"])
 
 
 def test_a_test_repeats_unless_it_is_thorough() -> None:
@@ -116,7 +126,8 @@ class Item:
 def arranged(*items: Item, tests_s: dict[str, float] | None = None) -> list[str]:
     prepared = SimpleNamespace(durations=Durations(tests_s=tests_s or {}), slowness=1.0)
     given: Any = list(items)
-    collect.arrange(given, {"base": prepared} if tests_s else {})  # type: ignore[dict-item]  # only durations are read
+    known: Any = {"base": prepared} if tests_s else {}  # only durations are read
+    collect.arrange(given, known, RunOptions(definitions={"base": BASE}))
     return [item.nodeid.partition("::")[2] for item in given]
 
 
@@ -130,6 +141,10 @@ def test_a_known_duration_outranks_the_number_of_boots() -> None:
     known = {"tests/image/test_x.py::quick[base]": 300.0}
 
     assert arranged(Item("long[base]", boots=3), Item("quick[base]"), tests_s=known)[0] == "quick[base]"
+
+
+def test_a_soak_takes_as_long_as_it_is_told() -> None:
+    assert arranged(Item("boots[base]", boots=3), Item("soak[base]", check=("soak",)))[0] == "soak[base]"
 
 
 def test_a_repeat_has_the_duration_of_its_test() -> None:

@@ -46,6 +46,8 @@ def read(roots: tuple[Path, ...] = (ROOT,), **given: Any) -> RunOptions:
         ({"kernel_arguments": "quiet", "artifacts": TREE}, "a published tree have a manifest with their arguments"),
         ({"power_cuts": 0, "thorough": True}, "--power-cuts 0: must be at least 1"),
         ({"power_cuts": 20000}, "--power-cuts needs --thorough"),
+        ({"soak": 0, "thorough": True}, "--soak 0: must be at least 1"),
+        ({"soak": 5}, "--soak needs --thorough"),
         ({"keep_minutes": 0}, "--keep-minutes 0: must be at least 1"),
         ({"repeat": -1}, "--repeat -1: must be at least 1"),
         ({"policy": "/nonexistent"}, "the policy /nonexistent cannot be read: No such file or directory"),
@@ -85,6 +87,10 @@ def test_an_image_that_is_given_twice_is_tested_once() -> None:
 def test_one_in_a_thousand_power_cuts_is_booted_and_two_at_least() -> None:
     assert read().power_cuts == 20000
     assert [read(power_cuts=count, thorough=True).cut_boots for count in (1, 2999, 3000, 20000)] == [2, 2, 3, 20]
+
+
+def test_a_host_is_soaked_for_ten_minutes_unless_others_are_given() -> None:
+    assert [read().soak_minutes, read(soak=60, thorough=True).soak_minutes] == [10, 60]
 
 
 def test_definitions_are_found_from_the_second_root_if_the_first_has_none(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from .conftest import RunPytest, run_pytest_apart, write
 pytest_plugins = ["pytester"]
 
 OWN_TEST = "def test_own(host):\n    assert host.file('/').exists\n"
+OWN_CHECK = '\n[[check]]\nname = "has a root"\ncommand = "ls /"\n'
 COLLECT = ("--collect-only", "-q", "--image", "theirs")
 
 
@@ -98,10 +99,14 @@ def test_unknown_test_of_the_suite_is_one_sentence_and_status_4(run_pytest: RunP
 def test_modules_of_the_same_name_do_not_meet(
     run_pytest: RunPytest, repository: Path, mode: str, packages: list[str]
 ) -> None:
+    with (repository / "images" / "theirs" / "image.toml").open("a") as definition:
+        definition.write('[[check]]\nname = "a rule"\ncommand = "true"\n')  # so that each module has a test
     for file in FOLDER.glob("test_*.py"):
         write(repository / "tests" / "image" / file.name, OWN_TEST)
     for package in packages:
         write(repository / package / "__init__.py", "")
+    with (repository / "images" / "theirs" / "image.toml").open("a", encoding="utf-8") as definition:
+        definition.write(OWN_CHECK)  # the suite has a test for each, and none without
 
     run = run_pytest_apart if "tests" in packages else run_pytest  # here, "tests" is this repository's package
     status, text = run(*COLLECT, "--thorough", f"--import-mode={mode}", cwd=repository)

@@ -10,6 +10,8 @@ import pytest
 
 from harness.core import serialization
 from harness.fleet import Effect, FleetChange, ImageDrivers, Reason
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
 from harness.promotion.policy import ProvenBuild, StreamRules, refusals
 from harness.promotion.promote import NotPromoted, promote
 
@@ -43,9 +45,15 @@ def know(proven: Proven, version: str, value: ImageDrivers) -> None:
     serialization.write(folder / f"{proven.artifacts(version).digest}.json", value)
 
 
-def promoted(proven: Proven, version: str, notes: list[str] | None = None) -> str:
+def promoted(
+    proven: Proven, version: str, notes: list[str] | None = None, *, offers: GuestContract | None = None
+) -> str:
     artifacts = proven.artifacts(version)
-    proof = proven.proof(artifacts, proven.verdict(artifacts))
+    verdict = proven.verdict(artifacts)
+    if offers and verdict.runtime_profile:
+        profile = replace(verdict.runtime_profile, host=HostFacts(guests=offers))
+        verdict = replace(verdict, runtime_profile=profile)
+    proof = proven.proof(artifacts, verdict)
     note = (notes if notes is not None else []).append
     return promote(proven.tree, "site", "stable", artifacts, [proof], proven.promoter(), note).entry.version
 
@@ -72,6 +80,20 @@ def test_a_build_that_never_drove_a_host_may_go_on_without(proven: Proven) -> No
         know(proven, version, drivers(initrd={f"{MODULES}/kernel/drivers/bnx2x.ko": None}))
 
     assert [promoted(proven, "1"), promoted(proven, "2")] == ["1", "2"]
+
+
+def test_a_machine_type_that_guests_have_and_the_new_build_lacks_refuses_it(proven: Proven) -> None:
+    guests = '\n[seen.guests]\nstate = "whole"\nmachine_types = {"pc-q35-9.2" = 3, "pc-own" = 1}\n'
+    (proven.folder / "fleet" / "dell.toml").write_text(text(NIC, RAID) + guests)
+    for version in ("1", "2"):
+        know(proven, version, drivers())
+    assert promoted(proven, "1", offers=GuestContract(machine_types={"pc-q35-9.2": "", "q35": ""})) == "1"
+
+    with pytest.raises(NotPromoted) as error:
+        promoted(proven, "2", offers=GuestContract(machine_types={"q35": ""}))
+
+    assert "1 host of the fleet: machine type pc-q35-9.2: guests have it" in str(error.value)
+    assert "pc-own" not in str(error.value), "the published build lacks it too"
 
 
 def test_a_dropped_driver_that_no_host_has_is_a_note(proven: Proven) -> None:
@@ -107,7 +129,7 @@ def test_a_fleet_that_is_not_judged_refuses_also_the_first_build(proven: Proven,
         "missing": "is not a folder",
         "empty": "has no file *.toml",
         "unreadable": "is not a text",
-        "image": "needs a squashfs",
+        "image": "file by file",
     }
     assert wanted[fault] in str(error.value)
 

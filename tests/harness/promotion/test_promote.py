@@ -303,6 +303,10 @@ BUDGETS: dict[str, tuple[Callable[[Verdict], Verdict], str]] = {
         ),
         "over budget: initrd by direct, 30.0 s instead of",
     ),
+    "boot_idle_s = 5": (
+        lambda verdict: replace(verdict, boots=tuple(replace(boot, idle_s=9.0) for boot in verdict.boots)),
+        "over budget: idle CPUs in boots by direct, 9.0 s instead of 1.5",
+    ),
     "memory_percent = 10": (
         lambda verdict: replace(verdict, boots=tuple(replace(boot, memory_mib=400) for boot in verdict.boots)),
         "over budget: memory when idle",
@@ -323,6 +327,20 @@ def test_more_than_the_published_build_has_is_over_budget(proven: Proven, budget
 
     assert said in why_not(proven, change(verdict), "2")
     assert proven.promote("2", verdict).entry.version == "2"
+
+
+def test_waits_within_the_budget_and_those_that_nobody_measured_refuse_nothing(proven: Proven) -> None:
+    def with_idle(version: str, idle_s: float | None) -> Verdict:
+        verdict = proven.verdict(proven.artifacts(version))
+        return replace(verdict, boots=tuple(replace(boot, idle_s=idle_s) for boot in verdict.boots))
+
+    proven.demand("budget = { boot_idle_s = 5 }")
+    proven.promote("1", with_idle("1", None))
+    assert proven.promote("2", with_idle("2", 9.0)).entry.version == "2"
+    assert proven.promote("3", with_idle("3", 14.0)).entry.version == "3"
+    assert "0 boots by direct with known idle time cannot be compared with the published build's 3" in why_not(
+        proven, with_idle("4", None), "4"
+    )
 
 
 def test_a_size_and_a_number_of_packages_are_over_budget(proven: Proven) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from harness.core.errors import Blame
 from harness.core.process import find
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
 from harness.model.verdict import Finding, Outcome, Part, Verdict, is_like
 from harness.promotion.attest import NotVerified
 from harness.promotion.promote import NotPromoted, promote, roll_back
@@ -261,6 +263,17 @@ def test_what_failed_anywhere_has_failed_and_what_passed_somewhere_was_not_missi
 
 
 @pytest.mark.skipif(not find("rclone"), reason="no rclone")
+def test_what_one_run_knows_of_guests_all_runs_know(proven: Proven) -> None:
+    profile = quick(proven).runtime_profile
+    assert profile is not None
+    offered = GuestContract(machine_types={"q35": ""})
+    hosts = (None, HostFacts(cpu="older"), HostFacts(guests=offered))
+    runs = [replace(quick(proven), runtime_profile=replace(profile, host=host)) for host in hosts]
+
+    assert unite(runs).guests == offered
+    assert unite(runs[:2]).guests is None
+
+
 def test_a_remote_tree_has_all_attestations(proven: Proven, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOOTPROOF_STORE", str(proven.folder / "store"))
     place, artifacts = f":local:{proven.folder}/remote", proven.artifacts()

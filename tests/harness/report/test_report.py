@@ -13,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from harness import report
+from harness.core import serialization
 from harness.core.errors import Blame, HostError
 from harness.diff import Change, Diff, DiffEntry, Section, Weight
 from harness.diff.value import Named
-from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, Verdict
+from harness.model.critical_path import PathStep
+from harness.model.guest_contract import GuestContract
+from harness.model.host_facts import HostFacts
+from harness.model.layout import CRITICAL_PATH
+from harness.model.verdict import BootResult, Finding, Outcome, Rate, RuntimeProfile, Unit, UnitWait, Verdict
 from harness.report import logs, matrix, waterfall
 from harness.report.waterfall import scale_to
 from harness.runs.history import Series
@@ -72,9 +77,11 @@ def evil(folder: Path) -> Verdict:
     (place / "units.json").write_text(
         json.dumps({f"{EVIL}.service": {"state": EVIL, "begins_s": 0.0, "ready_s": 9.0}}), "utf-8"
     )
+    serialization.write(place / CRITICAL_PATH, (PathStep(unit=EVIL, begins_s=1.0, ready_s=9.0, earlier_s=3.0),))
     boot = BootResult(
         machine=EVIL, number=1, boot_path=EVIL, artifacts=EVIL, phases={EVIL: 3.0}, ready_s=3.0,
         console=str(place / "console.log"), added_arguments=(EVIL,), run=EVIL,
+        idle_s=8.0, waits=(UnitWait(unit=EVIL, idle_s=8.0, lines=(EVIL,)),),
     )  # fmt: skip
     where = f"{EVIL}, boot 1 ({EVIL})"
     findings = [Finding(id=EVIL, what=EVIL, where=where, evidence=(EVIL, "\udcff\x1b[31m\x00"), cause=EVIL)]
@@ -290,6 +297,13 @@ def test_nothing_in_a_diff_becomes_an_element(tmp_path: Path, verdict: Verdict) 
     assert seen.text.count(EVIL) > 20
 
 
+def test_a_diff_names_the_files_that_refer_to_what_is_gone(tmp_path: Path, verdict: Verdict) -> None:
+    entry = DiffEntry(what="pci", change=Change.CHANGED, old="eth0", new="ens3", referring=(f"/etc/{EVIL}",))
+    diff = replace(many_packages(1), sections=(Section(name="interfaces", entries=(entry,)),))
+
+    assert f"/etc/{EVIL} refers to it" in Reader(report.write_page(verdict, tmp_path, diff=diff)).text
+
+
 def test_a_diff_names_packages_and_marks_alarms(tmp_path: Path, verdict: Verdict) -> None:
     entry = DiffEntry(what="/etc/shadow", change=Change.CHANGED, package="passwd", weight=Weight.ALARM)
     diff = replace(many_packages(1), sections=(Section(name="files", entries=(entry,)),))
@@ -321,6 +335,28 @@ def test_boots_are_compared_with_the_median_boot_on_their_path(tmp_path: Path, v
     assert all(row.ghosts for row in laid.lanes[0].rows)
     assert not any(row.ghosts for row in laid.lanes[1].rows)
     assert [row.boot.ready_s is None for row in laid.lanes[1].rows] == [True, False, False, False]
+
+
+def test_each_boot_has_its_critical_path_and_says_what_it_waited_for(tmp_path: Path, verdict: Verdict) -> None:
+    text = Reader(report.write_page(verdict, tmp_path)).text
+
+    assert "It waited 6.4 s with idle CPUs: 5.5 s for openvswitch-switch.service." in text
+    path = text.partition("Critical path: ")[2].partition("Units that took longest")[0]
+    assert "openvswitch-switch.service 7.50 7.40 5.50" in path
+    assert "libvirtd.service 15.10 9.50 0.20 6.90 s earlier, which it neither requires nor wants" in path
+    assert "multi-user.target 24.70 0.00 8.30 s earlier" in path
+    assert path.count("neither") == 1
+
+
+def test_a_boot_of_an_older_bootproof_says_nothing_about_waits(tmp_path: Path) -> None:
+    boot = replace(samples.boot(tmp_path, 0, "direct"), idle_s=None, waits=())
+    (tmp_path / "web-0" / "boot-1" / CRITICAL_PATH).unlink()
+
+    text = Reader(report.write_page(samples.verdict((boot,)), tmp_path)).text
+
+    assert "Units that took longest" in text
+    assert "idle" not in text.partition("Units that took longest")[0].partition("Boots ")[2]
+    assert "Critical path" not in text
 
 
 def test_only_units_that_took_time_in_user_space_are_drawn() -> None:
@@ -437,6 +473,21 @@ def test_a_runtime_profile_of_an_earlier_run_is_shown(tmp_path: Path, verdict: V
     traits = RuntimeProfile(memory_mib=77, sockets=(), users={}, groups={}, links={}, units={})
 
     assert "77 MiB" in Reader(report.write_page(replace(verdict, runtime_profile=traits), tmp_path)).text
+
+
+def test_what_guests_can_have_is_shown(tmp_path: Path, verdict: Verdict) -> None:
+    offered = GuestContract(
+        programs={"QEMU": "10.0.2", "libvirt": "11.3.0"}, unknown={"kvm": "the machine has no /dev/kvm"},
+        machine_types={"pc-q35-10.0": "", "q35": "alias of pc-q35-10.0"},
+    )  # fmt: skip
+    assert verdict.runtime_profile is not None
+    profile = replace(verdict.runtime_profile, host=HostFacts(guests=offered))
+
+    text = Reader(report.write_page(replace(verdict, runtime_profile=profile), tmp_path)).text
+
+    assert "What guests can have QEMU 10.0.2 libvirt 11.3.0 machine types 2 CPU models 0" in text
+    assert "q35 alias of pc-q35-10.0 KVM not known: the machine has no /dev/kvm" in text
+    assert "What guests can have" not in Reader(report.write_page(verdict, tmp_path)).text
 
 
 def test_a_boot_shows_its_network_log_and_its_finding_the_display(tmp_path: Path, verdict: Verdict) -> None:

@@ -22,7 +22,7 @@ from harness.model.events import (
     Unchecked,
 )
 from harness.model.machine_spec import Accelerator, BootPath
-from harness.model.verdict import BootResult, Finding, Outcome, Verdict
+from harness.model.verdict import BootResult, Finding, Outcome, UnitWait, Verdict
 from harness.runs.record import record_of
 from harness.verdict.assemble import Scope, Subject, assemble
 from harness.verdict.coverage import required_checks
@@ -98,6 +98,31 @@ def test_blame_decides_and_one_failure_of_the_image_outranks_the_rest(
     found: list[Event] = [replace(FINDING, blame=blame) for blame in blames]
 
     assert verdict([*good(subject), *found], subject).outcome is outcome
+
+
+WAITS = (UnitWait(unit="sleeper.service", idle_s=40.0),)
+WAITED = Finding(id="boot-waits", what="whatever was noted when it booted", where="m, boot 1 (direct)")
+
+
+def test_a_boot_that_waited_fails_also_if_an_earlier_run_made_it(subject: Subject) -> None:
+    boots: list[Event] = [
+        replace(boot(subject), idle_s=40.0, waits=WAITS, run=run, number=len(run)) for run in ("", "/runs/earlier")
+    ]
+
+    made = verdict([*good(subject), *boots, WAITED], subject)
+
+    assert made.outcome is Outcome.FAILED
+    (finding,) = made.findings
+    assert finding.what.startswith("the boot waited 40 s with idle CPUs, for sleeper.service")
+    assert (finding.where, finding.places) == ("m, boot 0 (direct)", ("m, boot 13 (direct)",))
+
+
+def test_waits_of_another_version_from_which_a_machine_is_upgraded_do_not_count(subject: Subject) -> None:
+    older = replace(boot(subject), artifacts="0" * 64, idle_s=40.0, waits=WAITS)
+
+    made = verdict([*good(subject), older, WAITED], subject)
+
+    assert (made.outcome, made.findings) == (Outcome.PASSED, ())
 
 
 def test_a_boot_that_began_in_the_initrd_proves_no_boot_path(subject: Subject) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import Blame
 from harness.model.definition import KEEPS_NOTHING, ImageDefinition, load_definition
+from harness.model.rules import GossResource, OwnCheck
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
 
@@ -50,7 +51,18 @@ def test_a_check_that_failed_without_a_finding_is_not_passed() -> None:
 
 
 def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) -> None:
-    assert {"boot:direct", "boot:ipxe-bios", "libvirt", "openvswitch", "waiting"} <= set(required_checks(nova))
+    assert {"boot:direct", "boot:ipxe-bios", "guests", "libvirt", "openvswitch", "waiting"} <= set(
+        required_checks(nova)
+    )
+
+
+def test_rules_are_required_of_a_definition_that_has_some(nova: ImageDefinition) -> None:
+    check = OwnCheck(name="own", command="true")
+    resource = GossResource(file="goss.yaml", kind="process", key="x", about="x", wanted={"running": True})
+
+    assert "rules" not in required_checks(nova)
+    assert "rules" in required_checks(replace(nova, checks=(check,)))
+    assert "rules" in required_checks(replace(nova, goss=(resource,)))
 
 
 def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
@@ -65,7 +77,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "disk-faults",
         "upgrades",
         "ordering",
-        "host",
+        "soak",
     }
 
 

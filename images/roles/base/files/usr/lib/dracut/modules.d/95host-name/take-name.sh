@@ -1,0 +1,2 @@
+#!/bin/sh
+/usr/lib/host-name/take "${NEWROOT:-/sysroot}"
