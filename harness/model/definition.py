@@ -17,6 +17,9 @@ paths = ["/etc/nova", …]         # the persistent paths
 image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until a host replaces them
 redact = ["/etc/nova/keys"]      # files and folders in them that are left out of every bundle
 tolerates = ["late", …]          # disk faults with which the image must boot
+validate = [                     # commands that complain, with another status than 0, of what a persistent path holds
+    { path = "/etc/site", command = "site-agent --check" },
+]
 
 [network]
 tolerates = ["link-lossy", …]    # network faults with which the image must boot
@@ -159,6 +162,14 @@ class ExpectedError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Validator:
+    """A shell ``command`` that ends with another status than 0, and says why, if it does not understand ``path``."""
+
+    path: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSelector:
     """How the image recognizes its persistent disk: exactly one of the three is set; none without persistent paths."""
 
@@ -218,6 +229,7 @@ class ImageDefinition:
     """Whether packages come from ``<suite>-backports`` where it has them."""
     waiting_says: dict[str, str] = field(default_factory=dict)
     """What units of ``waiting`` say while they wait: regular expressions. The others need not say anything."""
+    validators: tuple[Validator, ...] = ()
 
     @property
     def may_wait(self) -> tuple[str, ...]:
@@ -282,6 +294,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         persistent_paths=_persistent_paths(persist),
         image_owned=_image_owned(persist),
         redact=_inside(persist, "redact", '["/etc/nova/nova.conf"]'),
+        validators=tuple(_validators(persist)),
         tolerates=tuple(
             map(DiskFault, persist.some_of("tolerates", list(DiskFault), "a disk fault", '["late", "nvme"]', ()))
         ),
@@ -430,13 +443,26 @@ def _persistent_paths(persist: ConfigTable) -> tuple[str, ...]:
 def _inside(persist: ConfigTable, key: str, example: str) -> tuple[str, ...]:
     """Files and folders at or below a persistent path."""
     names = persist.strings(key, example, ())
-    paths = persist.content.get("paths", ())
     for name in names:
-        is_inside = any(name == path or name.startswith(f"{path}/") for path in paths)
-        if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:
-            remedy = f"name a path below one of persist.paths, for example {key} = {example}"
-            raise persist.error(key, f"{name!r} is not in a persistent path", remedy)
+        _check_inside(persist, persist, key, name, f"{key} = {example}")
     return names
+
+
+def _check_inside(persist: ConfigTable, table: ConfigTable, key: str, name: str, example: str) -> None:
+    paths = persist.content.get("paths", ())
+    is_inside = any(name == path or name.startswith(f"{path}/") for path in paths)
+    if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:
+        remedy = f"name a path below one of persist.paths, for example {example}"
+        raise table.error(key, f"{name!r} is not in a persistent path", remedy)
+
+
+def _validators(persist: ConfigTable) -> Iterator[Validator]:
+    for row in persist.tables("validate"):
+        path = row.matching("path", _NOT_BLANK, "/etc/nova", "name a file or folder in a persistent path")
+        command = row.matching("command", _NOT_BLANK, "site-agent --check", "write a shell command")
+        row.finish()
+        _check_inside(persist, row, "path", path, 'path = "/etc/nova"')
+        yield Validator(path=path, command=command)
 
 
 def _image_owned(persist: ConfigTable) -> tuple[str, ...]:
