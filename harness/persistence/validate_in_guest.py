@@ -107,8 +107,10 @@ def journal(path: str) -> None:
     if status:
         unchecked.append(f"journalctl ended with status {status}: {' '.join(lines[-1:])}")
     for line in lines:
-        if line.startswith(f"{path}/"):
-            note("systemd", line.split(":")[0], (0, [line]))
+        for folder in {path, os.path.realpath(path)}:
+            if line.startswith(f"{folder}/"):
+                name, _, complaint = line.partition(":")
+                note("systemd", path + name[len(folder) :], (0, [complaint]))
 
 
 def openvswitch(path: str) -> None:

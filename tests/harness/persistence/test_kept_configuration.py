@@ -49,8 +49,8 @@ def test_an_unknown_and_a_deprecated_option_are_named_with_what_replaces_it() ->
         (answer("virt-xml-validate", DOMAIN, f"{DOMAIN} validates"), []),
         (answer("virt-xml-validate", DOMAIN, "Relax-NG validity error : Extra element os", status=3),
          [f"{DOMAIN}: Relax-NG validity error : Extra element os"]),
-        (answer("systemd", NETWORK, f"{NETWORK}:3: Unknown key 'Adress' in section [Network], ignoring."),
-         [f"{NETWORK}: {NETWORK}:3: Unknown key 'Adress' in section [Network], ignoring."]),
+        (answer("systemd", NETWORK, "3: Unknown key 'Adress' in section [Network], ignoring."),
+         [f"{NETWORK}: 3: Unknown key 'Adress' in section [Network], ignoring."]),
         (answer("Open vSwitch", "/var/lib/openvswitch", "2026-12-01T02:00:00.1Z|00012|bridge|WARN|could not open eth9"),
          ["/var/lib/openvswitch: bridge|WARN|could not open eth9"]),
         (answer("validate", "/etc/site", "all is well"), []),
@@ -68,7 +68,7 @@ def kept(*complaints: Complaint) -> KeptConfiguration:
 
 
 def test_only_complaints_of_the_newer_version_are_stale_whatever_line_they_are_about() -> None:
-    old, moved = (Complaint(file=NETWORK, says=f"{NETWORK}:{line}: Unknown key 'A', ignoring.") for line in (3, 12))
+    old, moved = (Complaint(file=NETWORK, says=f"{line}: Unknown key 'A', ignoring.") for line in (3, 12))
     gone = Complaint(file=NOVA, about="option a of [b]", says="is unknown")
     deprecated = Complaint(file=NOVA, about="option a of [b]", says="is deprecated")
 
