@@ -111,7 +111,7 @@ def wrong_memory(guest: SampleGuest, wanted: Expected, known: Known | None, answ
     """What is wrong with a guest that runs again, by its own ``answer`` to ``status``."""
     boots, disk, word = answer.number("boots"), answer.fields["disk"], answer.fields["word"]
     was = known.answer if known else None
-    boots_before = was.number("boots") if was else 0
+    boots_before = was.number("boots") if was else boots - 1
     if answer.fields["nonce"] != guest.tiny.nonce or disk != guest.tiny.nonce:
         yield Problem("guest-changed", f"it is {answer.fields['nonce']} on the disk of {disk}, not {guest.tiny.nonce}")
     elif was and word != was.fields["word"]:

@@ -52,6 +52,11 @@ class Ground(StrEnum):
         return Bridge(name=BRIDGE, is_openvswitch=self is Ground.OPENVSWITCH)
 
 
+def keeps_guests(persistent_paths: Collection[str]) -> bool:
+    """Whether an image that keeps these paths keeps guests of libvirt, and their disks."""
+    return {"/etc/libvirt", "/var/lib/libvirt"} <= set(persistent_paths)
+
+
 def ground_of(persistent_paths: Collection[str]) -> Ground:
     """What an image that keeps these paths can make a bridge with."""
     if "/etc/openvswitch" in persistent_paths:

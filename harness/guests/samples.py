@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from uuid import uuid4
+from uuid import NAMESPACE_DNS, uuid5
 
 from harness.guests.domains import IMAGES, Bridge, DiskBus, Domain, NicModel
 from harness.guests.ground import BRIDGE, NETWORK, POOL, SUBNET, Ground
@@ -44,50 +45,48 @@ class SampleGuest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class Row:
+    """A guest in the list: its board, how it is left, and what else it has. Without ``is_on_bridge``, its card is in
+    the libvirt network; with ``has_pool``, its disk is a volume of the pool."""
+
     name: str
-    machine_type: str
-    disk_bus: DiskBus
-    nic_model: NicModel
-    activity: Activity
+    machine_type: str = "q35"
+    disk_bus: DiskBus = "virtio"
+    nic_model: NicModel = "virtio"
+    activity: Activity = Activity.RUNNING
     autostarts: bool = False
     is_on_bridge: bool = False
     has_pool: bool = False
 
 
-_ROWS = (
-    _Row(
-        name="q35-virtio-autostart", machine_type="q35", disk_bus="virtio", nic_model="virtio",
-        activity=Activity.RUNNING, autostarts=True, has_pool=True,
-    ),
-    _Row(
-        name="pc-ide-e1000", machine_type="pc", disk_bus="ide", nic_model="e1000", activity=Activity.RUNNING,
-        is_on_bridge=True,
-    ),
-    _Row(
-        name="q35-sata-e1000e-paused", machine_type="q35", disk_bus="sata", nic_model="e1000e",
-        activity=Activity.PAUSED, is_on_bridge=True,
-    ),
-    _Row(
-        name="pc-virtio-saved", machine_type="pc", disk_bus="virtio", nic_model="virtio", activity=Activity.SAVED,
-    ),
-    _Row(
-        name="q35-scsi-off", machine_type="q35", disk_bus="scsi", nic_model="rtl8139", activity=Activity.OFF,
-        is_on_bridge=True,
-    ),
-)  # fmt: skip
+ROWS = (
+    Row(name="q35-virtio-autostart", autostarts=True, has_pool=True),
+    Row(name="pc-ide-e1000", machine_type="pc", disk_bus="ide", nic_model="e1000", is_on_bridge=True),
+    Row(name="q35-sata-paused", disk_bus="sata", nic_model="e1000e", activity=Activity.PAUSED, is_on_bridge=True),
+    Row(name="pc-virtio-saved", machine_type="pc", activity=Activity.SAVED),
+    Row(name="q35-scsi-off", disk_bus="scsi", nic_model="rtl8139", activity=Activity.OFF, is_on_bridge=True),
+)
+AUTOSTARTED = (
+    Row(name="q35-virtio-network", autostarts=True, has_pool=True),
+    Row(name="pc-ide-bridge", machine_type="pc", disk_bus="ide", nic_model="e1000", autostarts=True, is_on_bridge=True),
+)
+"""Those that start by themselves, and need all that a host gives to guests: a bridge, a network, a pool."""
 
 
-def sample_guests(ground: Ground) -> tuple[SampleGuest, ...]:
-    """All of them, with UUIDs and nonces of their own."""
-    return tuple(_guest(row, number, ground.bridge) for number, row in enumerate(_ROWS, start=11))
+def new_seed() -> str:
+    return secrets.token_hex(4)
 
 
-def _guest(row: _Row, number: int, bridge: str | Bridge) -> SampleGuest:
+def sample_guests(ground: Ground, seed: str, rows: Sequence[Row] = ROWS) -> tuple[SampleGuest, ...]:
+    """The guests of ``rows``. ``seed`` makes their UUIDs and nonces: the same ones for the same seed."""
+    return tuple(_guest(row, number, ground.bridge, seed) for number, row in enumerate(rows, start=11))
+
+
+def _guest(row: Row, number: int, bridge: str | Bridge, seed: str) -> SampleGuest:
     mac = f"52:54:00:67:75:{number:02x}"
     domain = Domain(
         name=row.name,
-        uuid=uuid4(),
+        uuid=uuid5(NAMESPACE_DNS, f"{row.name}.{seed}"),
         mac=mac,
         disk=f"{IMAGES}/{row.name}.qcow2",
         network=bridge if row.is_on_bridge else NETWORK,
@@ -97,5 +96,5 @@ def _guest(row: _Row, number: int, bridge: str | Bridge) -> SampleGuest:
         nic_model=row.nic_model,
         autostarts=row.autostarts,
     )
-    tiny = TinyGuest(nonce=f"{row.name[:14]}-{secrets.token_hex(4)}", addresses={mac: f"{SUBNET}.{number}"})
+    tiny = TinyGuest(nonce=f"{number}-{seed}", addresses={mac: f"{SUBNET}.{number}"})
     return SampleGuest(domain=domain, tiny=tiny, activity=row.activity)

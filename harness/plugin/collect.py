@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.fixtures.naming import private
+from harness.guests.ground import keeps_guests
 from harness.guests.routes import routes
 from harness.machine.states import BOOTED, PREVIOUS, State, path_to
 from harness.model.events import PlannedTest
@@ -17,7 +18,7 @@ from harness.model.prepared import PreparedImage
 from harness.persistence.unit_delays import orders
 from harness.plugin.options import RunOptions
 from harness.plugin.state import RunState
-from harness.verdict.coverage import ABOUT_DATA, GUESTS, SOAK, required_checks, without_repeat
+from harness.verdict.coverage import ABOUT_DATA, SOAK, without_repeat
 
 _LISTS = {
     "service": "services",
@@ -32,7 +33,7 @@ _LISTS = {
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order", "guest_route")
 _IMAGE, _REPEAT, _SHARED, _OWN, _SECOND = map(private, ("image", "repeat", "shared", "machine", "second_machine"))
-_FROM_BOOTED = frozenset(map(private, ("shared", "seeded_disk", "power_cuts")))
+_FROM_BOOTED = frozenset(map(private, ("shared", "seeded_disk", "disk_with_guests", "power_cuts")))
 """What is made from a machine in the state ``booted``."""
 
 IMAGE_PROPERTY, TEST_PROPERTY, CONSOLE_PROPERTY = "bootproof-image", "bootproof-test", "bootproof-console"
@@ -77,8 +78,8 @@ def _values(name: str, options: RunOptions, image: str) -> Sequence[object]:
     if name == "order":
         return orders(options.definitions[image], options.seed)
     if name == "guest_route":
-        has_guests = GUESTS in required_checks(options.definitions[image])
-        return routes(is_thorough=options.is_thorough) if has_guests else []
+        paths = options.definitions[image].persistent_paths
+        return routes(is_thorough=options.is_thorough) if keeps_guests(paths) else []
     if name == "other_boot_path":
         return [path.value for path in options.other_paths_of(image)]
     return list(getattr(options.definitions[image], _LISTS[name]))

@@ -16,7 +16,7 @@ from harness.guests.ground import ground_of
 from harness.guests.guests_service import credentials, read_service, set_ending
 from harness.guests.over_boots import GuestsOverBoots
 from harness.guests.routes import ROUTES, Step
-from harness.guests.samples import sample_guests
+from harness.guests.samples import new_seed, sample_guests
 from harness.machine.states import BOOTED, PREVIOUS
 from harness.machine.templates import Templates
 from harness.model.guest_contract import GuestContract
@@ -62,7 +62,7 @@ def test_guests_outlive_the_change_of_their_host(
     machine: Machine, versions: Versions, definition: ImageDefinition, guest_route: str
 ) -> None:  # fmt: skip
     ground = ground_of(definition.persistent_paths)
-    guests = GuestsOverBoots(machine, ground, sample_guests(ground))
+    guests = GuestsOverBoots(machine, ground, sample_guests(ground, new_seed()))
     with machine.boot_slot():  # guests that start keep the CPU busy, as a boot does
         guests.make()
     for step in ROUTES[guest_route]:

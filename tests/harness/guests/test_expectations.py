@@ -21,9 +21,9 @@ from harness.guests.samples import SampleGuest, sample_guests
 from harness.guests.survey import SeenGuest, Survey
 from harness.guests.tiny_guest import Answer
 
-GUESTS = {guest.name: guest for guest in sample_guests(Ground.OPENVSWITCH)}
+GUESTS = {guest.name: guest for guest in sample_guests(Ground.OPENVSWITCH, "seed")}
 AUTOSTARTED, MANUAL = GUESTS["q35-virtio-autostart"], GUESTS["pc-ide-e1000"]
-PAUSED, SAVED, UNUSED = GUESTS["q35-sata-e1000e-paused"], GUESTS["pc-virtio-saved"], GUESTS["q35-scsi-off"]
+PAUSED, SAVED, UNUSED = GUESTS["q35-sata-paused"], GUESTS["pc-virtio-saved"], GUESTS["q35-scsi-off"]
 RUNS_ANEW = Expected(state="running", is_saved=False, resumes=False)
 RUNS_ON = Expected(state="running", is_saved=False, resumes=True)
 STAYS_OFF = Expected(state="shut off", is_saved=False, resumes=False)
