@@ -12,6 +12,7 @@ from harness.core.errors import SpecError
 
 DiskBus = Literal["virtio", "scsi", "sata", "ide"]
 NicModel = Literal["virtio", "e1000", "e1000e", "rtl8139"]
+Firmware = Literal["bios", "efi"]
 Kind = Literal["kvm", "qemu"]
 """Whether the host's KVM runs the guest, or QEMU emulates it."""
 
@@ -47,7 +48,7 @@ class Domain:
     machine_type: str = "q35"
     disk_bus: DiskBus = "virtio"
     nic_model: NicModel = "virtio"
-    firmware: Literal["bios", "efi"] = "bios"
+    firmware: Firmware = "bios"
     has_tpm: bool = False
     memory_mib: int = 16
     autostarts: bool = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import NAMESPACE_DNS, uuid5
 
-from harness.guests.domains import IMAGES, Bridge, DiskBus, Domain, NicModel
+from harness.guests.domains import IMAGES, Bridge, DiskBus, Domain, Firmware, NicModel
 from harness.guests.ground import BRIDGE, NETWORK, POOL, SUBNET, Ground
 from harness.guests.tiny_guest import TinyGuest
 
@@ -53,6 +53,9 @@ class Row:
     machine_type: str = "q35"
     disk_bus: DiskBus = "virtio"
     nic_model: NicModel = "virtio"
+    firmware: Firmware = "bios"
+    has_tpm: bool = False
+    memory_mib: int = 16
     activity: Activity = Activity.RUNNING
     autostarts: bool = False
     is_on_bridge: bool = False
@@ -94,6 +97,9 @@ def _guest(row: Row, number: int, bridge: str | Bridge, seed: str) -> SampleGues
         machine_type=row.machine_type,
         disk_bus=row.disk_bus,
         nic_model=row.nic_model,
+        firmware=row.firmware,
+        has_tpm=row.has_tpm,
+        memory_mib=row.memory_mib,
         autostarts=row.autostarts,
     )
     tiny = TinyGuest(nonce=f"{number}-{seed}", addresses={mac: f"{SUBNET}.{number}"})

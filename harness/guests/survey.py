@@ -145,7 +145,7 @@ def read_start(stat: str) -> float:
 def read_check(text: str) -> str:
     """What ``qemu-img check`` found: nothing with status 0; an error with 2, a leak with 3."""
     said, _, status = text.rpartition("status ")
-    if int(status) not in (0, 2, 3):
+    if int(status) not in (0, 2, 3) or (int(status) == 0 and "No errors were found" not in said):
         raise ValueError(f"qemu-img ended with status {int(status)}")
     return "; ".join(said.split("\n")[:4]).strip("; ") if int(status) else ""
 
@@ -170,7 +170,9 @@ def read_bridges(text: str) -> dict[str, str]:
 
 def read_logs(text: str) -> dict[str, str]:
     """The first line of each guest's log, by the guest's name; find(1) prints the name of a file before it."""
-    lines = text.splitlines()
+    folder, *lines = text.splitlines()
+    if folder != "qemu":
+        raise ValueError("no folder of logs")
     return {
         line.removesuffix(".log"): following
         for line, following in zip(lines, [*lines[1:], ""], strict=True)

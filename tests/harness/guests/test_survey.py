@@ -78,8 +78,9 @@ def test_the_start_of_a_process_is_read_though_its_name_has_blanks() -> None:
 def test_a_disk_is_whole_or_has_errors() -> None:
     assert survey.read_check("No errors were found on the image.\nstatus 0") == ""
     assert survey.read_check("ERROR cluster 5 refcount=0 reference=1\n1 errors\nstatus 2").startswith("ERROR cluster 5")
-    with pytest.raises(ValueError, match="127"):
-        survey.read_check("sh: qemu-img: not found\nstatus 127")
+    for broken in ("status 0", "sh: qemu-img: not found\nstatus 127"):
+        with pytest.raises(ValueError, match="ended with status"):
+            survey.read_check(broken)
 
 
 def test_units_and_logs_are_read() -> None:
