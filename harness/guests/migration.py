@@ -76,6 +76,14 @@ tty=$(virsh -q ttyconsole {{guest}}) || exit
 systemd-run -q --collect --unit=bootproof-writer bash {_FILES}.writer "$tty" &&
 systemd-run -q --collect --unit=bootproof-migration sh {_FILES}.migrate
 """
+_COPYING = f"""\
+end=$(($(date +%s) + 100))
+while [ ! -e {_FILES}.status ] && [ "$(date +%s)" -lt $end ]; do
+    virsh -q domjobinfo {{guest}} 2>/dev/null | grep -E '^(File|Data) processed: +[1-9]' && exit
+    sleep 0.2
+done
+exit 1
+"""
 _END_WRITER = f"""\
 touch {_FILES}.stop
 for _ in $(seq 300); do systemctl is-active -q bootproof-writer.service || break; sleep 0.2; done
@@ -100,16 +108,7 @@ def begin(migration: Migration) -> Answer:
 
 def wait_until_copying(migration: Migration) -> None:
     """Wait until it is in the middle: part of the disk is copied. `MigrationFailed` if it ends before."""
-    look = (
-        f"cat {_FILES}.status 2>/dev/null || virsh -q domjobinfo {migration.guest} | grep -E '^(File|Data) processed'"
-    )
-
-    def is_copying() -> str:
-        text = migration.source.machine.run(look).text
-        return text if any(character in text for character in "123456789") or text == "0" else ""
-
-    seen = poll(is_copying, Deadline(_STEP_S), every_s=0.2)
-    if not seen or "processed" not in seen:
+    if migration.source.machine.run(_COPYING.format(guest=migration.guest), Deadline(2 * _STEP_S)).status:
         ending = ending_of(migration)
         fail(migration, CANNOT_MIGRATE, f"it ended too soon: {ending}" if ending else "it does not begin to copy")
 
@@ -154,9 +153,9 @@ def check_arrived(migration: Migration, before: Answer, ending: Ending) -> None:
     migration.source.machine.check(f"rm {migration.disk}")
 
 
-def check_stayed(migration: Migration, before: Answer) -> None:
+def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CLEAN_UP_S) -> None:
     """The migration failed or was cancelled: the guest went on at the source, and nothing of it is at the target, at
-    once or as soon as that has noticed. `MigrationFailed` otherwise."""
+    once or when that has cleaned up. `MigrationFailed` otherwise."""
     _check_goes_on(migration, migration.source, before)
     left: list[str] = []
 
@@ -164,7 +163,7 @@ def check_stayed(migration: Migration, before: Answer) -> None:
         left[:] = leftovers(migration, migration.target)
         return not left
 
-    if not poll(is_clean, Deadline(CLEAN_UP_S), every_s=2.0):
+    if not poll(is_clean, Deadline(clean_up_s), every_s=2.0):
         fail(migration, HARMED, f"it was not migrated, and the destination has {'; '.join(left)}")
 
 
