@@ -35,9 +35,9 @@ class HostKeys:
     key: str
 
     def files(self) -> Mapping[str, tuple[str, str]]:
-        """What a host needs: the path of each file, its mode with its group, and its text.
+        """What a host needs: the path of each file, its mode with its owner, and its text.
 
-        libvirtd(8) reads the first two folders as root; QEMU reads its own as the group of its user.
+        libvirtd(8) reads the first two folders as root; QEMU reads its own as its user.
         """
         return {
             "/etc/pki/CA/cacert.pem": ("0644 root", self.authority),
@@ -48,8 +48,8 @@ class HostKeys:
             "/etc/pki/qemu/ca-cert.pem": ("0644 root", self.authority),
             "/etc/pki/qemu/server-cert.pem": ("0644 root", self.certificate),
             "/etc/pki/qemu/client-cert.pem": ("0644 root", self.certificate),
-            "/etc/pki/qemu/server-key.pem": ("0640 $group", self.key),
-            "/etc/pki/qemu/client-key.pem": ("0640 $group", self.key),
+            "/etc/pki/qemu/server-key.pem": ("0400 $user", self.key),
+            "/etc/pki/qemu/client-key.pem": ("0400 $user", self.key),
         }
 
 
@@ -99,13 +99,13 @@ def install_script(keys: HostKeys) -> str:
     """Shell: pure."""
     lines = [
         "set -e; umask 077",
-        "group=$(awk -F'\"' '/^group *=/ { print $2 }' /etc/libvirt/qemu.conf)",
-        '[ "$group" ] || group=$(id -gn libvirt-qemu 2>/dev/null || echo qemu)',
+        "user=$(awk -F'\"' '/^user *=/ { print $2 }' /etc/libvirt/qemu.conf)",
+        'if [ ! "$user" ]; then user=qemu; ! id libvirt-qemu >/dev/null 2>&1 || user=libvirt-qemu; fi',
         "mkdir -p /etc/pki/libvirt/private",
     ]
-    for path, (mode_and_group, text) in keys.files().items():
-        mode, group = mode_and_group.split()
-        lines += [f"printf %s {shlex.quote(text)} >{path}", f"chgrp {group} {path}; chmod {mode} {path}"]
+    for path, (mode_and_owner, text) in keys.files().items():
+        mode, owner = mode_and_owner.split()
+        lines += [f"printf %s {shlex.quote(text)} >{path}", f"chown {owner} {path}; chmod {mode} {path}"]
     lines += [
         "chmod 0755 /etc/pki/CA /etc/pki/libvirt /etc/pki/qemu; sync",
         "systemctl stop libvirtd.service",

@@ -47,8 +47,8 @@ def test_keys_are_for_root_and_qemu_alone(keys: HostKeys) -> None:
     assert secret == {
         "/etc/pki/libvirt/private/serverkey.pem": "0600 root",
         "/etc/pki/libvirt/private/clientkey.pem": "0600 root",
-        "/etc/pki/qemu/server-key.pem": "0640 $group",
-        "/etc/pki/qemu/client-key.pem": "0640 $group",
+        "/etc/pki/qemu/server-key.pem": "0400 $user",
+        "/etc/pki/qemu/client-key.pem": "0400 $user",
     }
 
 
