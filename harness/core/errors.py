@@ -12,7 +12,8 @@
     │   ├── LintFailed                   its files do not hold together             lint.finding
     │   │   ├── HostFaulty                   a ready host is not fit for its work    examine.finding
     │   │   ├── ContractBroken               guests of its hosts no longer start     guests.broken
-    │   │   └── ConfigurationStale           it does not understand what is kept     persistence.kept_configuration
+    │   │   ├── ConfigurationStale           it does not understand what is kept     persistence.kept_configuration
+    │   │   └── MigrationFailed              a guest does not survive a migration    guests.migration
     │   ├── RuleFailed                   a rule of its definition does not hold     examine.rules
     │   ├── NotReady                     a demanded unit is not active              guest.readiness
     │   ├── StillStarting                jobs have not ended in time                guest.readiness

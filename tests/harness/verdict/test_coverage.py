@@ -56,6 +56,14 @@ def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) ->
     )
 
 
+def test_guests_must_migrate_in_a_thorough_run_of_an_image_with_libvirt(nova: ImageDefinition) -> None:
+    without = replace(nova, persistent_paths=("/var/lib/nova",))
+
+    assert "guests-migrate" in required_checks(nova, is_thorough=True)
+    assert "guests-migrate" not in required_checks(nova)
+    assert "guests-migrate" not in required_checks(without, is_thorough=True)
+
+
 def test_rules_are_required_of_a_definition_that_has_some(nova: ImageDefinition) -> None:
     check = OwnCheck(name="own", command="true")
     resource = GossResource(file="goss.yaml", kind="process", key="x", about="x", wanted={"running": True})
@@ -78,6 +86,7 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
         "upgrades",
         "ordering",
         "soak",
+        "guests-migrate",
     }
 
 
