@@ -81,6 +81,11 @@ class Answer:
     word: str
     fields: Mapping[str, str]
 
+    @property
+    def owner(self) -> str:
+        """The nonce in its record, on its disk or in a variable of its firmware; empty if there is no such field."""
+        return self.fields.get("disk") or self.fields.get("variable", "")
+
     def number(self, name: str) -> int:
         """`HarnessError` if there is no such field or if it is not a number."""
         try:
