@@ -22,7 +22,6 @@ from harness.guests.samples import Activity, Row, new_seed, sample_guests
 from harness.machine.machine import Machine
 from harness.model.definition import load_definition
 from harness.model.verdict import Finding
-from harness.persistence.unit_delays import delays
 
 from .conftest import ROOT
 from .ready import ready_machine
@@ -58,7 +57,7 @@ if [ "$1" = fails-by-its-hook ] && [ "$2" = prepare ]; then
 fi
 """
 LOSE_LOCK = """\
-write() {{ {{ sleep 3; echo "write -P 7 $1 64k"; }} | qemu-io --image-opts \
+write() {{ {{ sleep 10; echo "write -P 7 $1 64k"; }} | qemu-io --image-opts \
 driver=qcow2,file.driver=file,file.locking=off,file.filename={disk}; }}
 write 512k & write 768k
 wait
@@ -170,10 +169,9 @@ def before_openvswitch(machine: Machine) -> Iterator[None]:
     """libvirtd is not ordered after the network any more, and Open vSwitch starts late."""
     unit = machine.check("systemctl cat libvirtd.service")
     early = "\n".join(line for line in unit.splitlines() if line != "After=network.target" and line[:1] != "#")
-    spec = machine.spec
-    machine.spec = replace(
-        spec, credentials={"systemd.extra-unit.libvirtd.service": early, **delays("ovs-vswitchd.service")}
-    )
+    spec, late = machine.spec, "[Service]\nExecStartPre=/bin/sleep 40\n"
+    drop_in = {"systemd.unit-dropin.ovs-vswitchd.service~late": late}
+    machine.spec = replace(spec, credentials={"systemd.extra-unit.libvirtd.service": early, **drop_in})
     yield
     machine.spec = spec
 
@@ -216,7 +214,7 @@ def test_what_is_wrong_with_a_host_is_found_and_named(host: GuestsOverBoots, fau
     plant, name, words = FAULTS[fault]
     machine = host.machine
     for guest in host.guests:  # what the fault before left off
-        machine.run(f"virsh -q start {guest.name}").status  # noqa: B018
+        machine.check(f"virsh -q domstate {guest.name} | grep -qx running || virsh -q start {guest.name}")
     host.leave()
     host.findings.clear()
 
