@@ -72,6 +72,8 @@ ROWS = {
     "is-started-by-a-link": Row(name="is-started-by-a-link", activity=Activity.OFF),
     "has-its-log-in-ram": Row(name="has-its-log-in-ram", autostarts=True),
     "lost-its-port": Row(name="lost-its-port", autostarts=True, is_on_bridge=True),
+    "lost-its-variables": Row(name="lost-its-variables", firmware="efi", memory_mib=128, nic_model="e1000e"),
+    "lost-its-tpm": Row(name="lost-its-tpm", has_tpm=True),
 }
 PLANT = {
     "has-no-autostart-link": "rm /etc/libvirt/qemu/autostart/has-no-autostart-link.xml",
@@ -81,6 +83,8 @@ PLANT = {
     "has-no-definition": "rm /etc/libvirt/qemu/has-no-definition.xml",
     "is-started-by-a-link": "ln -s /etc/libvirt/qemu/is-started-by-a-link.xml /etc/libvirt/qemu/autostart/",
     "has-its-log-in-ram": f"rm {LOGS}/has-its-log-in-ram.log",
+    "lost-its-variables": "rm /var/lib/libvirt/qemu/nvram/lost-its-variables_VARS.fd",
+    "lost-its-tpm": "rm -r /var/lib/libvirt/swtpm/$(virsh -q domuuid lost-its-tpm)",
 }
 PLANT_AFTER_BOOT = (
     "until port=$(virsh -q domiflist lost-its-port | awk '/vnet/ { print $1 }') && [ -n \"$port\" ]; do sleep 1; done",
@@ -95,6 +99,10 @@ FOUND = {
     "guest-lost": {"has-no-definition": "libvirt does not know it any more"},
     "guest-unwanted": {"is-started-by-a-link": "it is running, and nobody started it"},
     "guest-changed": {"has-no-autostart-link": "its autostart was True, is False"},
+    "guest-firmware-lost": {
+        "lost-its-variables": "its UEFI variables have the word '-'",
+        "lost-its-tpm": "its TPM has lost 1",
+    },
     "guest-log-lost": {"has-its-log-in-ram": "its log begins"},
     "guest-cut-off": {"lost-its-port": f"not on {BRIDGE}"},
     "guest-too-early": {"lost-its-lock": "systemd-networkd.service"},
