@@ -12,6 +12,7 @@ from harness.core.errors import SpecError
 
 DiskBus = Literal["virtio", "scsi", "sata", "ide"]
 NicModel = Literal["virtio", "e1000", "e1000e", "rtl8139"]
+Firmware = Literal["bios", "efi"]
 Kind = Literal["kvm", "qemu"]
 """Whether the host's KVM runs the guest, or QEMU emulates it."""
 
@@ -34,20 +35,20 @@ class Domain:
     """A tiny guest as libvirt knows it.
 
     ``disk`` is the file of its disk on the host; with ``pool``, the volume of that name there. ``network`` is the name
-    of a libvirt network, or a bridge. ``machine_type`` may be an alias, which libvirt resolves when it defines the
-    guest. With ``firmware`` "efi", libvirt chooses the firmware and its variables.
+    of a libvirt network, or a bridge; None for a guest without a card. ``machine_type`` may be an alias, which libvirt
+    resolves when it defines the guest. With ``firmware`` "efi", libvirt chooses the firmware and its variables.
     """
 
     name: str
     uuid: UUID
     mac: str
     disk: str
-    network: str | Bridge
+    network: str | Bridge | None
     pool: str = ""
     machine_type: str = "q35"
     disk_bus: DiskBus = "virtio"
     nic_model: NicModel = "virtio"
-    firmware: Literal["bios", "efi"] = "bios"
+    firmware: Firmware = "bios"
     has_tpm: bool = False
     memory_mib: int = 16
     autostarts: bool = False
@@ -74,12 +75,7 @@ def domain_xml(domain: Domain, kind: Kind) -> str:
     <memballoon model='none'/>
     <video><model type='none'/></video>
     {_disk(domain)}
-    <interface type={quoteattr("network" if isinstance(domain.network, str) else "bridge")}>
-      <mac address={quoteattr(domain.mac)}/>
-      {_source(domain.network)}
-      <model type={quoteattr(domain.nic_model)}/>
-      <rom enabled='no'/>
-    </interface>
+    {_card(domain)}
     <serial type='pty'/>
     {_TPM if domain.has_tpm else ""}
   </devices>
@@ -108,6 +104,16 @@ def _disk(domain: Domain) -> str:
     return (
         f"{controller}<disk type='{kind}' device='disk'><driver name='qemu' type='qcow2'{cache}/>{source}"
         f"<target dev='{_TARGETS[domain.disk_bus]}' bus='{domain.disk_bus}'/></disk>"
+    )
+
+
+def _card(domain: Domain) -> str:
+    if domain.network is None:
+        return ""
+    return (
+        f"<interface type='{'network' if isinstance(domain.network, str) else 'bridge'}'>"
+        f"<mac address={quoteattr(domain.mac)}/>{_source(domain.network)}"
+        f"<model type={quoteattr(domain.nic_model)}/><rom enabled='no'/></interface>"
     )
 
 

@@ -10,6 +10,7 @@ import gzip
 import math
 import shlex
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ _TIMED_OUT = (124, 137)
 """timeout(1): the status of a command that was ended, by SIGTERM and by SIGKILL."""
 _LOG = "/var/log/libvirt/qemu"
 _SHOWN = 300
+_QUOTED_GUESTS = 2
 _VERSION = Probe("versions of libvirt and QEMU", "virsh version --daemon")
 _KVM = Probe("KVM", "if [ -w /dev/kvm ]; then echo kvm; else echo qemu; fi")
 _ASK = """\
@@ -181,14 +183,24 @@ class Hypervisor:
 
     def fail(self, finding: str, guest: str, problem: str, *, error: BaseException | None = None) -> NoReturn:
         """Raise the finding of this id about ``guest``, which the run has then."""
-        raise GuestFailed(self.report(finding, guest, problem, error=error))
+        raise GuestFailed(self.report(finding, {guest: problem}, error=error))
 
-    def report(self, finding: str, guest: str, problem: str, *, error: BaseException | None = None) -> Finding:
-        """Add the finding to the run: the host's, if the test host is why."""
-        now = self._version_now()
-        evidence = (*self.words(guest), f"the guest was made on {self.origin}", f"the host now has {now}")
-        where = self.machine.name if now == self.origin else f"{self.machine.name}, {self.origin.image} → {now.image}"
-        found = Finding(id=finding, what=f"guest {guest}: {problem}", where=where, evidence=evidence)
+    def report(
+        self, finding: str, problems: Mapping[str, str], *, stage: str = "", error: BaseException | None = None
+    ) -> Finding:
+        """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why."""
+        now, (first, *others) = self._version_now(), problems
+        more = f", and so {_plural(len(others))}: {', '.join(others)}" if others else ""
+        lines = [f"{guest}: {problems[guest]}" for guest in others]
+        lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
+        found = Finding(
+            id=finding,
+            what=f"{stage}{': ' if stage else ''}guest {first}: {problems[first]}{more}",
+            where=self.machine.name
+            if now == self.origin
+            else f"{self.machine.name}, {self.origin.image} → {now.image}",
+            evidence=(*dict.fromkeys(lines), f"the guests were made on {self.origin}", f"the host now has {now}"),
+        )
         found = doubted(found, self.machine.doubt(error))
         self.machine.context.run.add_finding(found)
         return found
@@ -201,6 +213,10 @@ class Hypervisor:
 
 def _kind(text: str) -> Kind:
     return "kvm" if text == "kvm" else "qemu"
+
+
+def _plural(count: int) -> str:
+    return "has one more" if count == 1 else f"have {count} more"
 
 
 def _ending(done: Completed, command: str, limit_s: int) -> str:

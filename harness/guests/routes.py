@@ -1,0 +1,54 @@
+"""What a host with guests goes through: how it goes down each time, and which version it comes up with. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.guests.expectations import Ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The host goes down by ``ending`` and comes up ``into`` a version. ``starts_on_boot`` is the ON_BOOT of
+    libvirt-guests there; None for what the image has."""
+
+    ending: Ending
+    into: Literal["old", "new"]
+    starts_on_boot: bool | None = None
+
+    @property
+    def stage(self) -> str:
+        """For findings: "after an upgrade with guests suspended"."""
+        how = {
+            Ending.SUSPEND: "with guests suspended",
+            Ending.SHUTDOWN: "with guests shut down",
+            Ending.POWER_CUT: "by a power cut",
+        }[self.ending]
+        return f"after {'an upgrade' if self.into == 'new' else 'a rollback'} {how}"
+
+
+DEFAULT = {
+    "there-and-back": (
+        Step(ending=Ending.SUSPEND, into="new"),
+        Step(ending=Ending.POWER_CUT, into="new"),
+        Step(ending=Ending.SHUTDOWN, into="old"),
+    )
+}
+THOROUGH = {
+    "started-on-boot": (
+        Step(ending=Ending.SHUTDOWN, into="new", starts_on_boot=True),
+        Step(ending=Ending.SUSPEND, into="old", starts_on_boot=True),
+    ),
+    "ignored-on-boot": (
+        Step(ending=Ending.SUSPEND, into="new", starts_on_boot=False),
+        Step(ending=Ending.SHUTDOWN, into="old", starts_on_boot=False),
+    ),
+    "power-cuts": (Step(ending=Ending.POWER_CUT, into="new"), Step(ending=Ending.POWER_CUT, into="old")),
+}
+ROUTES = DEFAULT | THOROUGH
+
+
+def routes(*, is_thorough: bool) -> tuple[str, ...]:
+    """The names of the routes that a run goes."""
+    return tuple(ROUTES if is_thorough else DEFAULT)
