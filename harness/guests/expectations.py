@@ -109,13 +109,18 @@ def _misplaced(guest: SampleGuest, now: SeenGuest, units: Mapping[str, float]) -
 
 def wrong_memory(guest: SampleGuest, wanted: Expected, known: Known | None, answer: Answer) -> Iterator[Problem]:
     """What is wrong with a guest that runs again, by its own ``answer`` to ``status``."""
-    boots, disk, word = answer.number("boots"), answer.fields["disk"], answer.fields["word"]
+    boots, word, nonce = answer.number("boots"), answer.fields["word"], answer.fields["nonce"]
     was = known.answer if known else None
     boots_before = was.number("boots") if was else boots - 1
-    if answer.fields["nonce"] != guest.tiny.nonce or disk != guest.tiny.nonce:
-        yield Problem("guest-changed", f"it is {answer.fields['nonce']} on the disk of {disk}, not {guest.tiny.nonce}")
+    if nonce != guest.tiny.nonce or answer.owner != guest.tiny.nonce:
+        yield Problem("guest-changed", f"it is {nonce} with the record of {answer.owner}, not {guest.tiny.nonce}")
     elif was and word != was.fields["word"]:
-        yield Problem("guest-disk-damaged", f"its disk has the word {word!r}, it wrote {was.fields['word']!r}")
+        is_uefi = "variable" in answer.fields
+        kept = "its UEFI variables have" if is_uefi else "its disk has"
+        found = "guest-firmware-lost" if is_uefi else "guest-disk-damaged"
+        yield Problem(found, f"{kept} the word {word!r}, it wrote {was.fields['word']!r}")
+    if guest.domain.has_tpm:
+        yield from _wrong_tpm(guest, was, answer)
     if wanted.resumes and was:
         counter, before = answer.number("counter"), was.number("counter")
         if boots != boots_before:
@@ -124,3 +129,16 @@ def wrong_memory(guest: SampleGuest, wanted: Expected, known: Known | None, answ
             yield Problem("guest-not-resumed", f"its counter is {counter}, was {before} before")
     elif boots > boots_before + 1:
         yield Problem("guest-unwanted", f"it was started {boots - boots_before} times since the host went down")
+
+
+def _wrong_tpm(guest: SampleGuest, was: Answer | None, answer: Answer) -> Iterator[Problem]:
+    """A start counts both in the guest's record and in its TPM: their difference stays."""
+    tpm = answer.fields.get("tpm", "none")
+    if tpm != guest.tiny.nonce:
+        yield Problem("guest-firmware-lost", f"its TPM says {tpm}, not {guest.tiny.nonce}")
+    elif was and (lost := _ahead(answer) - _ahead(was)) > 0:
+        yield Problem("guest-firmware-lost", f"its TPM has lost {lost} of the guest's {answer.number('boots')} starts")
+
+
+def _ahead(answer: Answer) -> int:
+    return answer.number("boots") - answer.number("tpm-boots")

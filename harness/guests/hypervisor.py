@@ -27,13 +27,18 @@ from harness.guests.domains import Domain, Kind, domain_xml
 from harness.guests.tiny_guest import Answer, Record, TinyGuest, make_disk, parse_answer, read_record
 from harness.lint.finding import LintFailed
 from harness.machine.machine import Machine
+from harness.model.device_kinds import Firmware
 from harness.model.machine_spec import DiskFormat
 from harness.model.verdict import Finding
 from harness.verdict.attribution import doubted
 
 STEP_S = 60.0
 """How long a step may take on the reference machine: libvirt starts a tiny guest there in 4 s (KVM) to 13 s (TCG)."""
-_ASK_S = 20.0
+ASK_S = 20.0
+"""How long a guest may take to answer; it may be starting."""
+UEFI_ASK_S = 120.0
+"""The same for a guest by UEFI: its firmware takes most of it."""
+_AGAIN_S = 15
 _GRACE_S = 30.0
 """Between the limit of a command in the guest and the harness's own."""
 _TIMED_OUT = (124, 137)
@@ -46,10 +51,14 @@ _KVM = Probe("KVM", "if [ -w /dev/kvm ]; then echo kvm; else echo qemu; fi")
 _ASK = """\
 tty=$(virsh -q ttyconsole {guest}) || exit
 exec 3<>"$tty" || exit
-printf '%s\\n' {command} >&3
+while printf '%s\\n' {command} >&3; do sleep {again_s} 3>&-; done >/dev/null 2>&1 &
 timeout -k 5 {limit_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3
+status=$?
+{{ kill $!; wait $!; }} 2>/dev/null
+exit $status
 """
-"""Only while the terminal is open does QEMU pass on what the guest prints."""
+"""Only while the terminal is open does QEMU pass on what the guest prints. UEFI firmware takes what comes before the
+guest starts, so that the command is sent again."""
 _ANSWERS = {"write": "written"}
 """The first word of an answer, where it is not that of the command."""
 _WORDS = """\
@@ -135,7 +144,8 @@ class Hypervisor:
         """Make the disk of ``domain``, a qcow2."""
         with TemporaryDirectory(prefix="bootproof-") as work:
             disk = Path(work) / "tiny.qcow2"
-            make_disk(disk, tiny, DiskFormat.QCOW2)
+            firmware = Firmware.UEFI if domain.firmware == "efi" else Firmware.BIOS
+            make_disk(disk, tiny, DiskFormat.QCOW2, firmware=firmware)
             packed = b64encode(gzip.compress(disk.read_bytes())).decode()
         file, folder = shlex.quote(domain.disk), shlex.quote(str(Path(domain.disk).parent))
         self.machine.check(
@@ -156,11 +166,12 @@ class Hypervisor:
             problem = f"{step}: it is {seen.text or seen.errors!r} after {error.waited_s:.0f} s, not {state}"
             self.fail("guest-step-failed", guest, problem, error=error)
 
-    def ask(self, guest: str, command: str = "status", *, step: str = "") -> Answer:
+    def ask(self, guest: str, command: str = "status", *, step: str = "", limit_s: float = ASK_S) -> Answer:
         """Its answer to ``command`` on its serial port; `GuestFailed` if it is silent."""
-        limit = math.ceil(Deadline(_ASK_S).length_s)
+        limit = math.ceil(Deadline(limit_s).length_s)
         verb = command.partition(" ")[0]
-        script = _ASK.format(guest=guest, command=shlex.quote(command), word=_ANSWERS.get(verb, verb), limit_s=limit)
+        word = _ANSWERS.get(verb, verb)
+        script = _ASK.format(guest=guest, command=shlex.quote(command), word=word, limit_s=limit, again_s=_AGAIN_S)
         done = self.machine.run(script, Deadline(limit + _GRACE_S, scaled=False))
         if done.status or not done.text:
             self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")

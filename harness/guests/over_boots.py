@@ -12,7 +12,7 @@ from harness.guest import waiting
 from harness.guest.waiting import WaitFailed
 from harness.guests.expectations import Ending, Expected, Known, Problem, expected, wrong_after_boot, wrong_memory
 from harness.guests.ground import Ground, make_ground, reach_guests
-from harness.guests.hypervisor import GuestFailed, Hypervisor
+from harness.guests.hypervisor import ASK_S, UEFI_ASK_S, GuestFailed, Hypervisor
 from harness.guests.samples import Activity, SampleGuest
 from harness.guests.survey import OFF, SeenGuest, Survey, survey
 from harness.guests.tiny_guest import Answer
@@ -59,7 +59,7 @@ class GuestsOverBoots:
         self._word += 1
         answers = dict[str, Answer]()
         for guest in self._used():
-            self.hypervisor.ask(guest.name, f"write word-{self._word}")
+            self.hypervisor.ask(guest.name, f"write word-{self._word}", limit_s=_answers_within_s(guest))
             answers[guest.name] = self.hypervisor.ask(guest.name)
             if guest.activity is Activity.PAUSED:
                 self.hypervisor.virsh(f"suspend {guest.name}", guest=guest.name, step="pause")
@@ -99,7 +99,7 @@ class GuestsOverBoots:
                 why = " ".join(done.errors.split())
                 return [Problem("guest-not-started", f"{command} by hand fails: {why}")]
         try:
-            answer = self.hypervisor.ask(name)
+            answer = self.hypervisor.ask(name, limit_s=_answers_within_s(guest))
         except GuestFailed as error:
             self.findings.append(error.finding)
             return []
@@ -139,3 +139,7 @@ class GuestsOverBoots:
     @property
     def _keeps_logs(self) -> bool:
         return any(LOGS.startswith(path) for path in self.machine.definition.persistent_paths)
+
+
+def _answers_within_s(guest: SampleGuest) -> float:
+    return UEFI_ASK_S if guest.domain.firmware == "efi" else ASK_S

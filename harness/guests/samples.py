@@ -68,6 +68,8 @@ ROWS = (
     Row(name="q35-sata-paused", disk_bus="sata", nic_model="e1000e", activity=Activity.PAUSED, is_on_bridge=True),
     Row(name="pc-virtio-saved", machine_type="pc", activity=Activity.SAVED),
     Row(name="q35-scsi-off", disk_bus="scsi", nic_model="rtl8139", activity=Activity.OFF, is_on_bridge=True),
+    Row(name="q35-uefi", firmware="efi", nic_model="e1000e", memory_mib=128, is_on_bridge=True),
+    Row(name="q35-tpm", has_tpm=True),
 )
 AUTOSTARTED = (
     Row(name="q35-virtio-network", autostarts=True, has_pool=True),

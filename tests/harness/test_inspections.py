@@ -17,6 +17,7 @@ from harness.core.deadline import Deadline
 from harness.guest.channel import Channel, Completed
 from harness.guests.domains import Domain
 from harness.guests.ground import Ground
+from harness.guests.offer import read_offer
 from harness.guests.survey import survey
 from harness.model.definition import load_definition
 from harness.persistence.locations import Location, serials
@@ -78,6 +79,7 @@ def test_each_inspection_notices_each_broken_program_and_names_it(
     all_of_them = {
         **inspections(machine),
         "serial numbers": lambda: serials(channel, on_disk),
+        "what guests may have": lambda: read_offer(channel),
         "guests after a boot": lambda: survey(channel, [GUEST], Ground.NETWORKD),
     }
     for name in ("host", "soak"):  # they look at all processes and mounts, which must be a guest's

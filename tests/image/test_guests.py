@@ -14,9 +14,10 @@ from harness.guests.contract import read_contract
 from harness.guests.expectations import Ending
 from harness.guests.ground import ground_of
 from harness.guests.guests_service import credentials, read_service, set_ending
+from harness.guests.offer import read_offer
 from harness.guests.over_boots import GuestsOverBoots
 from harness.guests.routes import ROUTES, Step
-from harness.guests.samples import new_seed, sample_guests
+from harness.guests.samples import ROWS, new_seed, sample_guests
 from harness.machine.states import BOOTED, PREVIOUS
 from harness.machine.templates import Templates
 from harness.model.guest_contract import GuestContract
@@ -59,10 +60,13 @@ def test_guests_of_the_version_before_start_under_this_one(
 @pytest.mark.state(PREVIOUS)
 @pytest.mark.boots(3)
 def test_guests_outlive_the_change_of_their_host(
-    machine: Machine, versions: Versions, definition: ImageDefinition, guest_route: str
+    machine: Machine, versions: Versions, definition: ImageDefinition, run: Run, guest_route: str
 ) -> None:  # fmt: skip
-    ground = ground_of(definition.persistent_paths)
-    guests = GuestsOverBoots(machine, ground, sample_guests(ground, new_seed()))
+    ground, offer = ground_of(definition.persistent_paths), read_offer(machine.channel)
+    for row in ROWS:
+        for reason in offer.reasons_against(row):
+            run.add_unchecked(f"guest {row.name}: {reason}")
+    guests = GuestsOverBoots(machine, ground, sample_guests(ground, new_seed(), offer.possible(ROWS)))
     with machine.boot_slot():  # guests that start keep the CPU busy, as a boot does
         guests.make()
     for step in ROUTES[guest_route]:

@@ -22,7 +22,6 @@ from harness.guests.samples import Activity, Row, new_seed, sample_guests
 from harness.machine.machine import Machine
 from harness.model.definition import load_definition
 from harness.model.verdict import Finding
-from harness.persistence.unit_delays import delays
 
 from .conftest import ROOT
 from .ready import ready_machine
@@ -58,7 +57,7 @@ if [ "$1" = fails-by-its-hook ] && [ "$2" = prepare ]; then
 fi
 """
 LOSE_LOCK = """\
-write() {{ {{ sleep 3; echo "write -P 7 $1 64k"; }} | qemu-io --image-opts \
+write() {{ {{ sleep 10; echo "write -P 7 $1 64k"; }} | qemu-io --image-opts \
 driver=qcow2,file.driver=file,file.locking=off,file.filename={disk}; }}
 write 512k & write 768k
 wait
@@ -73,6 +72,8 @@ ROWS = {
     "is-started-by-a-link": Row(name="is-started-by-a-link", activity=Activity.OFF),
     "has-its-log-in-ram": Row(name="has-its-log-in-ram", autostarts=True),
     "lost-its-port": Row(name="lost-its-port", autostarts=True, is_on_bridge=True),
+    "lost-its-variables": Row(name="lost-its-variables", firmware="efi", memory_mib=128, nic_model="e1000e"),
+    "lost-its-tpm": Row(name="lost-its-tpm", has_tpm=True),
 }
 PLANT = {
     "has-no-autostart-link": "rm /etc/libvirt/qemu/autostart/has-no-autostart-link.xml",
@@ -82,6 +83,8 @@ PLANT = {
     "has-no-definition": "rm /etc/libvirt/qemu/has-no-definition.xml",
     "is-started-by-a-link": "ln -s /etc/libvirt/qemu/is-started-by-a-link.xml /etc/libvirt/qemu/autostart/",
     "has-its-log-in-ram": f"rm {LOGS}/has-its-log-in-ram.log",
+    "lost-its-variables": "rm /var/lib/libvirt/qemu/nvram/lost-its-variables_VARS.fd",
+    "lost-its-tpm": "rm -r /var/lib/libvirt/swtpm/$(virsh -q domuuid lost-its-tpm)",
 }
 PLANT_AFTER_BOOT = (
     "until port=$(virsh -q domiflist lost-its-port | awk '/vnet/ { print $1 }') && [ -n \"$port\" ]; do sleep 1; done",
@@ -96,6 +99,10 @@ FOUND = {
     "guest-lost": {"has-no-definition": "libvirt does not know it any more"},
     "guest-unwanted": {"is-started-by-a-link": "it is running, and nobody started it"},
     "guest-changed": {"has-no-autostart-link": "its autostart was True, is False"},
+    "guest-firmware-lost": {
+        "lost-its-variables": "its UEFI variables have the word '-'",
+        "lost-its-tpm": "its TPM has lost 1",
+    },
     "guest-log-lost": {"has-its-log-in-ram": "its log begins"},
     "guest-cut-off": {"lost-its-port": f"not on {BRIDGE}"},
     "guest-too-early": {"lost-its-lock": "systemd-networkd.service"},
@@ -162,10 +169,9 @@ def before_openvswitch(machine: Machine) -> Iterator[None]:
     """libvirtd is not ordered after the network any more, and Open vSwitch starts late."""
     unit = machine.check("systemctl cat libvirtd.service")
     early = "\n".join(line for line in unit.splitlines() if line != "After=network.target" and line[:1] != "#")
-    spec = machine.spec
-    machine.spec = replace(
-        spec, credentials={"systemd.extra-unit.libvirtd.service": early, **delays("ovs-vswitchd.service")}
-    )
+    spec, late = machine.spec, "[Service]\nExecStartPre=/bin/sleep 40\n"
+    drop_in = {"systemd.unit-dropin.ovs-vswitchd.service~late": late}
+    machine.spec = replace(spec, credentials={"systemd.extra-unit.libvirtd.service": early, **drop_in})
     yield
     machine.spec = spec
 
@@ -208,7 +214,7 @@ def test_what_is_wrong_with_a_host_is_found_and_named(host: GuestsOverBoots, fau
     plant, name, words = FAULTS[fault]
     machine = host.machine
     for guest in host.guests:  # what the fault before left off
-        machine.run(f"virsh -q start {guest.name}").status  # noqa: B018
+        machine.check(f"virsh -q domstate {guest.name} | grep -qx running || virsh -q start {guest.name}")
     host.leave()
     host.findings.clear()
 

@@ -23,6 +23,7 @@ from harness.guests.tiny_guest import Answer
 
 GUESTS = {guest.name: guest for guest in sample_guests(Ground.OPENVSWITCH, "seed")}
 AUTOSTARTED, MANUAL = GUESTS["q35-virtio-autostart"], GUESTS["pc-ide-e1000"]
+UEFI, TPM = GUESTS["q35-uefi"], GUESTS["q35-tpm"]
 PAUSED, SAVED, UNUSED = GUESTS["q35-sata-paused"], GUESTS["pc-virtio-saved"], GUESTS["q35-scsi-off"]
 RUNS_ANEW = Expected(state="running", is_saved=False, resumes=False)
 RUNS_ON = Expected(state="running", is_saved=False, resumes=True)
@@ -135,3 +136,34 @@ def test_a_saved_memory_that_is_gone_is_found_before_the_guest_starts() -> None:
 )
 def test_what_a_guest_says_of_itself_has_a_finding(wanted: Expected, changed: dict[str, str], finding: str) -> None:
     assert ids(list(wrong_memory(MANUAL, wanted, known(MANUAL), answer(MANUAL, **changed)))) == [finding]
+
+
+@pytest.mark.parametrize(("word", "found"), [("word-1", []), ("-", ["guest-firmware-lost"])])
+def test_lost_uefi_variables_have_a_finding_of_their_own(word: str, found: list[str]) -> None:
+    def said(**changed: str) -> Answer:
+        fields = {"nonce": UEFI.tiny.nonce, "variable": UEFI.tiny.nonce, "word": "word-1", "boots": "2", "counter": "1"}
+        return Answer("status", {**fields, **changed})
+
+    before = Known(answer=said(boots="1"), log_begins="")
+
+    assert ids(list(wrong_memory(UEFI, RUNS_ANEW, before, said(word=word)))) == found
+
+
+@pytest.mark.parametrize(
+    ("tpm", "tpm_boots", "found"),
+    [
+        ("its own", "4", ""),
+        ("its own", "2", "its TPM has lost 2 of the guest's 5 starts"),
+        ("none", "4", "its TPM says none, not"),
+        ("error:0x0000018b", "4", "its TPM says error:0x0000018b, not"),
+    ],
+)
+def test_a_tpm_that_lost_its_state_has_a_finding(tpm: str, tpm_boots: str, found: str) -> None:
+    own = TPM.tiny.nonce
+    before = Known(answer=answer(TPM, boots="4", **{"tpm": own, "tpm-boots": "3"}), log_begins="")
+    now = answer(TPM, boots="5", **{"tpm": own if tpm == "its own" else tpm, "tpm-boots": tpm_boots})
+
+    problems = list(wrong_memory(TPM, RUNS_ANEW, before, now))
+
+    assert [problem.id for problem in problems] == (["guest-firmware-lost"] if found else [])
+    assert "".join(problem.what for problem in problems).startswith(found)
