@@ -1,9 +1,9 @@
 """Guests of two hosts that see each other over a tunnel between the hosts, each VLAN for itself.
 
-A tiny guest cannot ping. The sender is a network namespace on the host that stays on: its only card is a port of the
-same bridge, with the tag of its VLAN, as a guest's is.
+A tiny guest sends nothing by itself. The sender is a network namespace on the host that stays on: its only card is a
+port of the same bridge, with the tag of its VLAN, as a guest's is.
 
-make → check → begin_pings → (the other host is upgraded) → check → end_pings
+make → check → begin_traffic → (the other host is upgraded) → check → wait_for_streams → end_traffic
 """
 
 from __future__ import annotations
@@ -11,76 +11,32 @@ from __future__ import annotations
 import gzip
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from uuid import NAMESPACE_DNS, uuid5
 
 from harness.core.deadline import Deadline
 from harness.guest import waiting
 from harness.guest.probes import Probe, ask, read
 from harness.guest.waiting import WaitFailed
-from harness.guests.domains import IMAGES, Bridge, Domain
+from harness.guests.answer_log import AnswerLog, read_log
 from harness.guests.ground import BRIDGE, SUBNET, Ground, make_ground
 from harness.guests.hypervisor import GuestFailed, Hypervisor
-from harness.guests.ping_log import PingLog, read_log
+from harness.guests.network_guests import FLOWS, GUESTS, VLANS, Flow, NetworkGuest, Way, sender
 from harness.guests.survey import read_cards
 from harness.guests.switch_ports import Wiring, changes, read_ports, wiring
 from harness.guests.tiny_guest import TinyGuest
 from harness.guests.tunnels import OFFERS, Offers, Tunnel, add_sender, add_tunnel, read_offers
 from harness.model.verdict import Finding
 
-EVERY_S = 0.2
 _ANSWER_S = 60.0
 """How long a guest may take to answer after its host is ready, on the reference machine."""
 _PORTS = Probe("ports of Open vSwitch", "ovs-vsctl show")
+_STREAM_S = 150.0
+"""How long the kernel of the sender may wait before it sends once more to a guest that did not answer: TCP_RTO_MAX,
+120 s in Linux. It does not depend on the host."""
+_PORTS = Probe("ports of Open vSwitch", "ovs-vsctl show")
 _PING = "ip netns exec {sender} ping -n -c {count} -i {every_s} -W {wait_s} {address}"
-_BEGIN = """\
-systemd-run -q --collect --unit=bootproof-ping-{guest} -p StandardOutput=file:{log} \
-bash -c 'date "+begin %s.%N"; exec ip netns exec {sender} ping -n -D -i {every_s} {address}'
-"""
-_END = """\
-systemctl stop bootproof-ping-{guest}.service || exit
-date '+end %s.%N' >>{log} || exit
-gzip -f {log} || exit
-base64 -w 0 {log}.gz"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkGuest:
-    """A guest on a VLAN: on the host that is ``upgraded``, or on the one that stays. ``number`` is the last byte of its
-    address and of its MAC."""
-
-    name: str
-    number: int
-    vlan: int
-    is_upgraded: bool
-
-    @property
-    def address(self) -> str:
-        return f"{SUBNET}.{self.number}"
-
-    @property
-    def mac(self) -> str:
-        return f"52:54:00:67:75:{self.number:02x}"
-
-    @property
-    def domain(self) -> Domain:
-        """It starts with its host, and goes on if it was suspended."""
-        return Domain(
-            name=self.name,
-            uuid=uuid5(NAMESPACE_DNS, self.name),
-            mac=self.mac,
-            disk=f"{IMAGES}/{self.name}.qcow2",
-            network=Bridge(name=BRIDGE, is_openvswitch=True, vlan=self.vlan),
-            autostarts=True,
-        )
-
-
-GUESTS = (
-    NetworkGuest(name="upgraded-vlan-10", number=21, vlan=10, is_upgraded=True),
-    NetworkGuest(name="upgraded-vlan-20", number=22, vlan=20, is_upgraded=True),
-    NetworkGuest(name="staying-vlan-10", number=23, vlan=10, is_upgraded=False),
-)
-VLANS = tuple(sorted({guest.vlan for guest in GUESTS}))
+_STREAM_GOES = "grep -q ' lost ' {log} || [ $(grep -c ' echo ' {log}) -gt {known} ]"
 
 
 def offers_of(hypervisor: Hypervisor) -> Offers:
@@ -106,7 +62,7 @@ class GuestNetwork:
             make_ground(host, Ground.OPENVSWITCH)
             host.machine.check(add_tunnel(BRIDGE, self.tunnel, other.machine.spec.address))
         for vlan in VLANS:
-            self.staying.machine.check(add_sender(BRIDGE, _sender(vlan), vlan, f"{SUBNET}.{200 + vlan}/24"))
+            self.staying.machine.check(add_sender(BRIDGE, sender(vlan), vlan, f"{SUBNET}.{200 + vlan}/24"))
         for guest in GUESTS:
             host, domain = self.host_of(guest), guest.domain
             host.put_disk(domain, TinyGuest(nonce=guest.name, addresses={guest.mac: guest.address}))
@@ -175,31 +131,33 @@ class GuestNetwork:
         """Unix time on the clock of the senders."""
         return float(self.staying.machine.check("date +%s.%N"))
 
-    def begin_pings(self) -> None:
-        """From now on, all guests are pinged by the sender of their VLAN, whether they answer or not."""
-        for guest in GUESTS:
-            log, sender = _log(guest), _sender(guest.vlan)
-            begin = _BEGIN.format(guest=guest.name, log=log, sender=sender, every_s=EVERY_S, address=guest.address)
-            self.staying.machine.check(begin)
+    def begin_traffic(self) -> None:
+        """From now on, all guests are pinged by the sender of their VLAN, whether they answer or not, and have a
+        connection to it."""
+        for flow in FLOWS:
+            self.staying.machine.check(flow.begin)
 
-    def end_pings(self) -> Mapping[str, PingLog]:
-        """When each guest answered, by name. `ImageError` if the host that stays has no record of it."""
-        logs = dict[str, PingLog]()
-        for guest in GUESTS:
-            probe = Probe(f"answers of {guest.name}", _END.format(guest=guest.name, log=_log(guest)))
-            packed = ask(self.staying.machine.channel, [probe], Deadline(60))
-            logs[guest.name] = read(packed, probe, lambda text: read_log(gzip.decompress(b64decode(text)).decode()))
-        return logs
+    def wait_for_streams(self) -> None:
+        """Wait until each connection goes on, or is lost, or for as long as a sender may wait: the logs tell which."""
+        streams = [flow for flow in FLOWS if flow.way is Way.TCP]
+        counts = self.staying.machine.check("".join(f"grep -c ' echo ' {flow.log} || :\n" for flow in streams)).split()
+        goes = (
+            f"{{ {_STREAM_GOES.format(log=flow.log, known=known)}; }}"
+            for flow, known in zip(streams, counts, strict=True)
+        )
+        staying, wait = self.staying.machine, waiting.command_succeeds(" && ".join(goes))
+        with suppress(WaitFailed):
+            waiting.wait(staying.name, staying.channel, wait, Deadline(_STREAM_S, scaled=False))
 
+    def end_traffic(self) -> Mapping[Flow, AnswerLog]:
+        """When each guest answered. `ImageError` if the host that stays has no record of it."""
+        return {flow: self._end(flow) for flow in FLOWS}
 
-def _log(guest: NetworkGuest) -> str:
-    return f"/run/bootproof-ping-{guest.name}"
-
-
-def _sender(vlan: int) -> str:
-    return f"sender{vlan}"
+    def _end(self, flow: Flow) -> AnswerLog:
+        probe = Probe(f"answers of {flow.guest.name}", flow.end)
+        packed = ask(self.staying.machine.channel, [probe], Deadline(60))
+        return read(packed, probe, lambda text: read_log(gzip.decompress(b64decode(text)).decode()))
 
 
 def _ping(guest: NetworkGuest, vlan: int, *, count: int, wait_s: int) -> str:
-    sender, address = _sender(vlan), guest.address
-    return _PING.format(sender=sender, count=count, every_s=0.5, wait_s=wait_s, address=address)
+    return _PING.format(sender=sender(vlan), count=count, every_s=0.5, wait_s=wait_s, address=guest.address)

@@ -131,11 +131,11 @@ class PowerCutsJudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestGap:
-    """For ``longest_s``, a ``guest`` on ``machine`` did not answer ``way`` ("ping") from another host, while a host was
-    rebooted: ``is_upgraded`` tells whether that was the guest's own.
+    """For ``longest_s``, a ``guest`` on ``machine`` did not answer ``way`` ("ping", "TCP") from another host, while a
+    host was rebooted: ``is_upgraded`` tells whether that was the guest's own.
 
     The ``queued_s`` in which the test host had no room for that boot do not count. ``limit_s`` is the budget here, None
-    without one.
+    without one, and for TCP: a sender that got no answer waits longer and longer before it sends again.
     """
 
     guest: str

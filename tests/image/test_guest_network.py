@@ -1,5 +1,5 @@
-"""Guests of two hosts reach each other over a tunnel, each VLAN for itself, before and after one host is upgraded; the
-time in which they do not answer is measured."""
+"""Guests of two hosts reach each other over a tunnel, each VLAN for itself, before and after one host is upgraded; how
+long they do not answer is measured, and connections to them last."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ def test_guests_reach_each_other_over_a_tunnel_before_and_after_one_host_is_upgr
     ):
         network = make_network(upgraded, staying)
         network.check("before an upgrade")
-        network.begin_pings()
+        network.begin_traffic()
         down_s = network.now_s()
-        go_down(upgraded)
+        keeps_memory = go_down(upgraded)
         upgraded.reboot(into=versions.new)
-        up_s = network.now_s()
+        reboot = Reboot(down_s=down_s, up_s=network.now_s(), keeps_memory=keeps_memory)
         with upgraded.boot_slot():
             network.check(STAGE)
-        judge_gaps(network, network.end_pings(), Reboot(down_s=down_s, up_s=up_s), STAGE)
+        network.wait_for_streams()
+        judge_gaps(network, network.end_traffic(), reboot, STAGE)
 
 
 def make_network(upgraded: Machine, staying: Machine) -> GuestNetwork:
@@ -63,8 +64,9 @@ def make_network(upgraded: Machine, staying: Machine) -> GuestNetwork:
     return network
 
 
-def go_down(machine: Machine) -> None:
-    """Let the host suspend its guests when it goes down: without libvirt-guests, nobody tells them."""
+def go_down(machine: Machine) -> bool:
+    """Let the host suspend its guests when it goes down; false without libvirt-guests: nobody tells the guests then."""
     service = read_service(machine.channel)
     if service.is_active:
         set_ending(machine.channel, service, Ending.SUSPEND)
+    return service.is_active

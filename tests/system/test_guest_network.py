@@ -12,8 +12,9 @@ import pytest
 
 from harness.core.deadline import Deadline
 from harness.guests.guest_gaps import Reboot, judge_gaps
-from harness.guests.guest_network import GUESTS, GuestNetwork, offers_of
+from harness.guests.guest_network import GuestNetwork, offers_of
 from harness.guests.hypervisor import GuestFailed, Hypervisor
+from harness.guests.network_guests import FLOWS, GUESTS
 from harness.guests.tunnels import PORT, Tunnel, choose
 from harness.model.definition import DEFINITION_FILE, load_definition
 from harness.model.events import GuestGap
@@ -93,19 +94,38 @@ def test_a_guest_that_does_not_answer_for_longer_than_the_budget_is_found(networ
     machine.definition = replace(good, guest_gap_s=1)
     long_s = allowed_s(1) + 3
 
-    network.begin_pings()
+    network.begin_traffic()
     down_s = network.now_s()
     machine.check(f"virsh suspend {GUEST} && sleep {long_s:.0f} && virsh resume {GUEST}", Deadline(120))
+    reboot = Reboot(down_s=down_s, up_s=network.now_s())
     network.check("resumed")
+    network.wait_for_streams()
     with pytest.raises(GuestFailed) as failure:
-        judge_gaps(network, network.end_pings(), Reboot(down_s=down_s, up_s=network.now_s()), "planted")
+        judge_gaps(network, network.end_traffic(), reboot, "planted")
     machine.definition = good
 
-    gaps = {gap.guest: gap for gap in run.of_kind(GuestGap)}
-    assert set(gaps) == {guest.name for guest in GUESTS}
-    assert gaps[GUEST].longest_s >= long_s - 1
+    gaps = {(gap.guest, gap.way): gap for gap in run.of_kind(GuestGap)}
+    assert set(gaps) == {(flow.guest.name, flow.way) for flow in FLOWS}
+    assert gaps[GUEST, "ping"].longest_s >= long_s - 1
     assert failure.value.finding.id == "guest-gap-too-long"
-    assert f"guest {GUEST}: it did not answer ping for {gaps[GUEST].longest_s:.1f} s" in failure.value.finding.what
+    assert f"guest {GUEST}: it did not answer ping for {gaps[GUEST, 'ping'].longest_s:.1f} s" in (
+        failure.value.finding.what
+    )
+
+
+def test_a_guest_that_was_started_anew_has_lost_its_connection(network: GuestNetwork) -> None:
+    network.begin_traffic()
+    down_s = network.now_s()
+    network.upgraded.machine.check(f"sleep 2; virsh reset {GUEST}")
+    reboot = Reboot(down_s=down_s, up_s=network.now_s())
+    network.check("reset")
+    network.wait_for_streams()
+    with pytest.raises(GuestFailed) as failure:
+        judge_gaps(network, network.end_traffic(), reboot, "planted")
+
+    assert failure.value.finding.id == "guest-connection-lost"
+    assert f"guest {GUEST}: its connection from before is lost after line " in failure.value.finding.what
+    assert "Connection reset by peer" in failure.value.finding.what
 
 
 def test_a_guest_that_comes_back_too_late_fails_the_verdict_of_its_image(judge: Judge, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.guests.ping_log import Gap, PingLog, longest_gap, queued_s, read_log
+from harness.guests.answer_log import AnswerLog, Gap, longest_gap, queued_s, read_log
 from harness.model.events import Event, PhaseBegan, Recorded
 
 TEXT = """\
@@ -19,8 +19,8 @@ end 1764554441.250000000
 """
 
 
-def log(*answers_s: float, end_s: float = 10.0) -> PingLog:
-    return PingLog(begin_s=0.0, end_s=end_s, answers_s=answers_s)
+def log(*answers_s: float, end_s: float = 10.0) -> AnswerLog:
+    return AnswerLog(begin_s=0.0, end_s=end_s, answers_s=answers_s)
 
 
 def test_answers_are_read_and_errors_are_not_answers() -> None:
@@ -28,6 +28,24 @@ def test_answers_are_read_and_errors_are_not_answers() -> None:
 
     assert (read.begin_s, read.end_s) == (1764554400.0, 1764554441.25)
     assert [round(answer_s - read.begin_s, 3) for answer_s in read.answers_s] == [0.5, 0.7, 40.7, 40.9]
+
+
+STREAM = """\
+begin 1764554400.000000000
+[1764554400.500000] echo 1
+[1764554400.700000] echo 2
+/bin/bash: line 7: read error: 3: Connection reset by peer
+[1764554441.000000] lost 3
+end 1764554450.000000000
+"""
+
+
+def test_a_stream_tells_where_and_why_it_was_lost() -> None:
+    read = read_log(STREAM)
+
+    assert (len(read.answers_s), read.lost) == (2, "3: read error: 3: Connection reset by peer")
+    assert read_log(STREAM.replace("/bin/bash: line 7", "other")).lost == "3: no answer"
+    assert read_log(TEXT).lost == ""
 
 
 @pytest.mark.parametrize("lost", ["begin", "end"])
