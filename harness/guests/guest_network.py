@@ -98,9 +98,10 @@ class GuestNetwork:
             waiting.wait(staying.name, staying.channel, ping, Deadline(_ANSWER_S))
         except WaitFailed as error:
             state = host.machine.run(f"virsh -q domstate {guest.name}")
+            said = state.errors if state.status else state.text
             return (
-                f"it is {state.text or state.errors}, and has not answered ping on VLAN {guest.vlan} from "
-                f"{staying.name} for {error.waited_s:.0f} s"
+                f"it is {said}, and has not answered ping on VLAN {guest.vlan} from {staying.name} "
+                f"for {error.waited_s:.0f} s"
             )
         return ""
 

@@ -75,6 +75,11 @@ def sender(vlan: int) -> str:
     return f"sender{vlan}"
 
 
+def stream_script(address: str, port: int = ECHO_PORT) -> str:
+    """For bash(1): send a line over one connection, wait until it comes back, and so on, with the time of each."""
+    return _STREAM.format(address=address, port=port, every_s=EVERY_S, limit_s=_STREAM_S)
+
+
 class Way(StrEnum):
     """What is sent to a guest: pings, or lines over one connection that lasts."""
 
@@ -101,12 +106,12 @@ class Flow:
     @property
     def begin(self) -> str:
         """The command that begins to send."""
-        template = _PING if self.way is Way.PING else _STREAM
-        script = template.format(address=self.guest.address, port=ECHO_PORT, every_s=EVERY_S, limit_s=_STREAM_S)
-        script = f"date '+begin %s.%N'\n{script}"
+        is_ping, address = self.way is Way.PING, self.guest.address
+        sending = _PING.format(address=address, every_s=EVERY_S) if is_ping else stream_script(address)
+        script = shlex.quote(f"date '+begin %s.%N'\n{sending}")
         return (
-            f"systemd-run -q --collect --unit={self.unit} -p KillSignal=SIGINT -p StandardOutput=file:{self.log} "
-            f"ip netns exec {sender(self.guest.vlan)} bash -c {shlex.quote(script)}"
+            f"systemd-run -q --collect --unit={self.unit} -p StandardOutput=file:{self.log} "
+            f"ip netns exec {sender(self.guest.vlan)} bash -c {script}"
         )
 
     @property
