@@ -195,10 +195,10 @@ def arp_reply(frame: bytes) -> tuple[str, str]:
 def echo_request(target: str, number: int, payload: bytes, *, mac: str = MAC, fragment: int = 0) -> bytes:
     """A ping (RFC 792); ``fragment`` are the flags and the offset of the IPv4 header."""
     message = struct.pack(">BBHHH", 8, 0, 0, _IDENTIFIER, number) + payload
-    message = message[:2] + _checksum(message) + message[4:]
+    message = message[:2] + checksum(message) + message[4:]
     addresses = IPv4Address(OUR_ADDRESS).packed + IPv4Address(target).packed
     header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(message), number, fragment, 64, 1, 0) + addresses
-    header = header[:10] + _checksum(header) + header[12:]
+    header = header[:10] + checksum(header) + header[12:]
     return (bytes.fromhex(mac.replace(":", "")) + OUR_MAC + _IPV4 + header + message).ljust(_SHORTEST, b"\0")
 
 
@@ -212,14 +212,14 @@ def echo_reply(frame: bytes) -> tuple[str, int, bytes]:
     assert (frame[:6], frame[12:14]) == (OUR_MAC, _IPV4), frame.hex()
     header, length = frame[14:34], int.from_bytes(frame[16:18], "big")
     message = frame[34 : 14 + length]
-    assert _checksum(header) == _checksum(message) == b"\0\0", frame.hex()
+    assert checksum(header) == checksum(message) == b"\0\0", frame.hex()
     assert header[16:] == IPv4Address(OUR_ADDRESS).packed, frame.hex()
     kind, code, _, identifier, number = struct.unpack_from(">BBHHH", message)
     assert (kind, code, identifier) == (0, 0, _IDENTIFIER), frame.hex()
     return str(IPv4Address(header[12:16])), number, message[8:]
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(data: bytes) -> bytes:
     """Of the Internet (RFC 1071): zeros for data that has the right one in it."""
     padded = data + bytes(len(data) % 2)
     total = sum(struct.unpack(f">{len(padded) // 2}H", padded))

@@ -10,7 +10,7 @@ import gzip
 import math
 import shlex
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,12 +203,19 @@ class Hypervisor:
         raise GuestFailed(self.report(finding, {guest: problem}, error=error))
 
     def report(
-        self, finding: str, problems: Mapping[str, str], *, stage: str = "", error: BaseException | None = None
+        self,
+        finding: str,
+        problems: Mapping[str, str],
+        *,
+        stage: str = "",
+        evidence: Sequence[str] = (),
+        error: BaseException | None = None,
     ) -> Finding:
-        """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why."""
+        """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why.
+        ``evidence`` comes before what libvirt and QEMU said."""
         now, (first, *others) = self._version_now(), problems
         more = f", and so {_plural(len(others))}: {', '.join(others)}" if others else ""
-        lines = [f"{guest}: {problems[guest]}" for guest in others]
+        lines = [*(f"{guest}: {problems[guest]}" for guest in others), *evidence]
         lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
         found = Finding(
             id=finding,

@@ -1,7 +1,7 @@
 """The tiny guest: its disk, and what it says. The program is assembled from ``tiny/``, which also describes it.
 
-It counts, answers commands on its first serial port, keeps a record, and answers ARP and ping. The record is on its
-disk or, under UEFI, a variable of the firmware. Each answer is one line: a word, then ``key=value`` pairs.
+It counts, answers commands on its first serial port, keeps a record, and answers ARP, ping and TCP. The record is on
+its disk or, under UEFI, a variable of the firmware. Each answer is one line: a word, then ``key=value`` pairs.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ reason = "…"
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
 boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
+guest_gap_s = 300                # optional: how long guests may not answer over an upgrade; the limit is twice that
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -224,6 +225,8 @@ class ImageDefinition:
     checks: tuple[OwnCheck, ...] = ()
     goss: tuple[GossResource, ...] = ()
     boot_idle_s: int = 10
+    guest_gap_s: int | None = None
+    """None for no limit."""
     """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
@@ -317,6 +320,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         goss=read_goss_files(expect),
         boot_s=budget.take("boot_s", int, "120"),
         boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
+        guest_gap_s=budget.take("guest_gap_s", int, "300", None),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )

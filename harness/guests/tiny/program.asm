@@ -1,4 +1,4 @@
-; The program of the tiny guest: it counts, answers on COM1, keeps a record, and answers ARP and ping.
+; The program of the tiny guest: it counts, answers on COM1, keeps a record, and answers ARP, ping and TCP.
 ;
 ; It is in real mode. The descriptor caches of DS and ES get a limit of 4 GiB ("big real mode", `flat`), which reaches the
 ; registers of network cards and of the TPM.
@@ -124,6 +124,7 @@ flat:
 %include "interrupts.asm"
 %include "pci.asm"
 %include "network.asm"
+%include "tcp.asm"
 %include "virtio_net.asm"
 %include "e1000.asm"
 %include "rtl8139.asm"
