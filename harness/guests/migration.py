@@ -99,8 +99,8 @@ for _ in 1 2 3 4 5; do
 done
 exit 1
 """
-"""A guest that has moved may have received half a command of the writer, and its first answer may be lost: a serial port
-that was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
+"""A guest that has moved may have received half a command of the writer, and its first answer may be lost: a serial
+port that was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
 _LEFT = """\
 virsh -q list --all --name | grep -qx {guest} && echo "the guest itself, $(virsh -q domstate {guest})"
 grep -lsa 'gues[t]={guest},' /proc/[0-9]*/cmdline | sed 's/^/a QEMU for it: /'

@@ -9,7 +9,8 @@ import pytest
 
 from harness.build.pipeline import build
 from harness.machine.machine import Machine
-from harness.model.definition import ImageDefinition, Validator, load_definition
+from harness.model.definition import ImageDefinition, load_definition
+from harness.model.definition_persist import Validator
 from harness.model.verdict import Outcome
 from harness.persistence.kept_configuration import KeptConfiguration, read_kept_configuration
 from harness.store.store import find_store

@@ -15,7 +15,8 @@ from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, ImageError
 from harness.core.namespaces import prefix
-from harness.model.definition import DISTRIBUTIONS, ImageDefinition
+from harness.model.definition import ImageDefinition
+from harness.model.definition_build import DISTRIBUTIONS
 from harness.model.kernel_image import kernel_version
 
 # What is made again, and what is not

@@ -11,7 +11,6 @@ from harness.core import serialization
 from harness.core.errors import DefinitionError, UsageError
 from harness.model.definition import (
     Allowance,
-    DiskSelector,
     ExpectedError,
     Identity,
     ImageDefinition,
@@ -20,6 +19,7 @@ from harness.model.definition import (
     load_definition,
     sources_digest,
 )
+from harness.model.definition_persist import DiskSelector
 from harness.model.machine_spec import BootPath
 
 GOOD = """
