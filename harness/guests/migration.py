@@ -99,8 +99,8 @@ for _ in 1 2 3 4 5; do
 done
 exit 1
 """
-"""A guest that has moved may have received half a command of the writer, and its first answer may be lost: a serial port
-that was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
+"""A guest that has moved may have half a command of the writer, and its first answer may be lost: a serial port that
+was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
 _LEFT = """\
 virsh -q list --all --name | grep -qx {guest} && echo "the guest itself, $(virsh -q domstate {guest})"
 grep -lsa 'gues[t]={guest},' /proc/[0-9]*/cmdline | sed 's/^/a QEMU for it: /'
@@ -166,17 +166,30 @@ def check_arrived(migration: Migration, before: Answer, ending: Ending) -> None:
 
 
 def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CLEAN_UP_S) -> None:
-    """The migration failed or was cancelled: the guest went on at the source, and nothing of it is at the target, at
-    once or when that has cleaned up. `MigrationFailed` otherwise."""
+    """The migration failed or was cancelled: the guest went on at the source, and the target does not have it, at once
+    or when that has cleaned up. `MigrationFailed` otherwise.
+
+    libvirt leaves the disk that it made at the target, and whoever manages the guests removes it, as nova does: it must
+    not be in use. It is removed here, and the run says so.
+    """
     _check_goes_on(migration, migration.source, before)
+    disk = f"its disk {migration.disk}"
     left: list[str] = []
 
     def is_clean() -> bool:
         left[:] = leftovers(migration, migration.target)
-        return not left
+        return left in ([], [disk])
 
     if not poll(is_clean, Deadline(clean_up_s), every_s=2.0):
         fail(migration, HARMED, f"it was not migrated, and the destination has {'; '.join(left)}")
+    if left:
+        locked = migration.target.machine.run(f"qemu-img info {migration.disk} && rm {migration.disk}")
+        if locked.status:
+            fail(migration, HARMED, f"it was not migrated, and the destination uses its disk: {locked.errors}")
+        version = migration.target.version
+        migration.target.machine.context.run.add_note(
+            f"a migration that does not succeed leaves the disk that libvirt {version.libvirt} made at the destination"
+        )
 
 
 def leftovers(migration: Migration, peer: Peer) -> list[str]:
