@@ -16,7 +16,7 @@ from harness.core.deadline import Deadline, poll
 from harness.core.errors import BootproofError
 from harness.guests.hypervisor import GuestFailed
 from harness.guests.migration_words import CANNOT_MIGRATE, HARMED, Ending, cause_of, changes
-from harness.guests.peers import FOLDER, HOST_ADDRESS, Peer
+from harness.guests.peers import FOLDER, HOST_ADDRESS, POOL, Peer
 from harness.guests.tiny_guest import Answer
 from harness.model.verdict import Finding
 from harness.verdict.attribution import doubted
@@ -79,7 +79,7 @@ systemd-run -q --collect --unit=bootproof-migration sh {_FILES}.migrate
 _COPYING = f"""\
 end=$(($(date +%s) + 100))
 while [ ! -e {_FILES}.status ] && [ "$(date +%s)" -lt $end ]; do
-    virsh -q domjobinfo {{guest}} 2>/dev/null | grep -E '^(File|Data) processed: +[1-9]' && exit
+    virsh -q domjobinfo {{guest}} 2>/dev/null | grep -E '^File total: +[1-9]' && exit
     sleep 0.2
 done
 exit 1
@@ -162,7 +162,7 @@ def check_arrived(migration: Migration, before: Answer, ending: Ending) -> None:
     )
     if ("Persistent:     yes" in persistent) != migration.is_persistent:
         fail(migration, HARMED, f"it is {'not ' * migration.is_persistent}defined at the destination")
-    migration.source.machine.check(f"rm {migration.disk}")
+    migration.source.machine.check(_remove(migration.disk))
 
 
 def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CLEAN_UP_S) -> None:
@@ -183,13 +183,18 @@ def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CL
     if not poll(is_clean, Deadline(clean_up_s), every_s=2.0):
         fail(migration, HARMED, f"it was not migrated, and the destination has {'; '.join(left)}")
     if left:
-        locked = migration.target.machine.run(f"qemu-img info {migration.disk} && rm {migration.disk}")
+        locked = migration.target.machine.run(f"qemu-img info {migration.disk} && {_remove(migration.disk)}")
         if locked.status:
             fail(migration, HARMED, f"it was not migrated, and the destination uses its disk: {locked.errors}")
         version = migration.target.version
         migration.target.machine.context.run.add_note(
             f"a migration that does not succeed leaves the disk that libvirt {version.libvirt} made at the destination"
         )
+
+
+def _remove(disk: str) -> str:
+    """Shell: libvirt does not make a disk anew that its pool has listed, even if the file is gone."""
+    return f"rm {disk} && virsh -q pool-refresh {POOL}"
 
 
 def leftovers(migration: Migration, peer: Peer) -> list[str]:
