@@ -70,6 +70,7 @@ timeout -k 10 {{limit_s}} {{command}} >{_FILES}.said 2>&1
 echo $? >{_FILES}.ending && mv {_FILES}.ending {_FILES}.status
 """
 _BEGIN = f"""\
+systemctl stop bootproof-writer.service bootproof-migration.service 2>/dev/null
 rm -f {_FILES}.*
 printf %s {{writer}} >{_FILES}.writer && printf %s {{migrate}} >{_FILES}.migrate || exit
 tty=$(virsh -q ttyconsole {{guest}}) || exit
