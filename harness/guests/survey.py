@@ -171,7 +171,7 @@ def read_bridges(text: str) -> dict[str, str]:
 def read_logs(text: str) -> dict[str, str]:
     """The first line of each guest's log, by the guest's name; find(1) prints the name of a file before it."""
     folder, *lines = text.splitlines()
-    if folder != "qemu":
+    if folder.rstrip("/") != "qemu":
         raise ValueError("no folder of logs")
     return {
         line.removesuffix(".log"): following
