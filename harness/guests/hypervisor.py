@@ -34,6 +34,8 @@ from harness.verdict.attribution import doubted
 
 STEP_S = 60.0
 """How long a step may take on the reference machine: libvirt starts a tiny guest there in 4 s (KVM) to 13 s (TCG)."""
+TPM_START_S = 180.0
+"""The same for the first guest with a TPM: swtpm makes the keys of a certificate authority and of the TPM (29 s)."""
 ASK_S = 20.0
 """How long a guest may take to answer; it may be starting."""
 UEFI_ASK_S = 120.0
@@ -158,9 +160,9 @@ class Hypervisor:
             f"mkdir -p {folder} && base64 -d <<'END' | gzip -d >{file}\n{packed}\nEND\n[ -s {file} ] && sync {file}"
         )
 
-    def start(self, guest: str) -> None:
+    def start(self, guest: str, *, limit_s: float = STEP_S) -> None:
         """Start it, or resume it if its memory was saved: returns once it runs."""
-        self.virsh(f"start {guest}", guest=guest, step="start")
+        self.virsh(f"start {guest}", guest=guest, step="start", limit_s=limit_s)
 
     def wait_for_state(self, guest: str, state: str, *, step: str, limit_s: float = STEP_S) -> None:
         """Wait until libvirt says that ``guest`` is in ``state``: "running", "paused", "shut off"."""

@@ -12,7 +12,14 @@ from harness.guest import waiting
 from harness.guest.waiting import WaitFailed
 from harness.guests.expectations import Ending, Expected, Known, Problem, expected, wrong_after_boot, wrong_memory
 from harness.guests.ground import Ground, make_ground, reach_guests
-from harness.guests.hypervisor import ASK_S, UEFI_ASK_S, GuestFailed, Hypervisor
+from harness.guests.hypervisor import (
+    ASK_S,
+    STEP_S,
+    TPM_START_S,
+    UEFI_ASK_S,
+    GuestFailed,
+    Hypervisor,
+)
 from harness.guests.samples import Activity, SampleGuest
 from harness.guests.survey import OFF, SeenGuest, Survey, survey
 from harness.guests.tiny_guest import Answer
@@ -51,7 +58,7 @@ class GuestsOverBoots:
         for guest in self.guests:
             self.hypervisor.define(guest.domain, kind)
             if guest.activity is not Activity.OFF:
-                self.hypervisor.start(guest.name)
+                self.hypervisor.start(guest.name, limit_s=TPM_START_S if guest.domain.has_tpm else STEP_S)
 
     def leave(self) -> None:
         """Let each that runs write a word on its disk, and leave it as its `Activity` says; what was written by then is

@@ -17,13 +17,13 @@ from harness.guests.expectations import (
     wrong_memory,
 )
 from harness.guests.ground import Ground
-from harness.guests.samples import SampleGuest, sample_guests
+from harness.guests.samples import FIRMWARE_ROWS, SampleGuest, sample_guests
 from harness.guests.survey import SeenGuest, Survey
 from harness.guests.tiny_guest import Answer
 
 GUESTS = {guest.name: guest for guest in sample_guests(Ground.OPENVSWITCH, "seed")}
 AUTOSTARTED, MANUAL = GUESTS["q35-virtio-autostart"], GUESTS["pc-ide-e1000"]
-UEFI, TPM = GUESTS["q35-uefi"], GUESTS["q35-tpm"]
+UEFI, TPM = sample_guests(Ground.OPENVSWITCH, "seed", FIRMWARE_ROWS)
 PAUSED, SAVED, UNUSED = GUESTS["q35-sata-paused"], GUESTS["pc-virtio-saved"], GUESTS["q35-scsi-off"]
 RUNS_ANEW = Expected(state="running", is_saved=False, resumes=False)
 RUNS_ON = Expected(state="running", is_saved=False, resumes=True)
