@@ -30,7 +30,6 @@ from harness.model.verdict import Finding
 
 _ANSWER_S = 60.0
 """How long a guest may take to answer after its host is ready, on the reference machine."""
-_PORTS = Probe("ports of Open vSwitch", "ovs-vsctl show")
 _STREAM_S = 150.0
 """How long the kernel of the sender may wait before it sends once more to a guest that did not answer: TCP_RTO_MAX,
 120 s in Linux. It does not depend on the host."""
@@ -71,8 +70,8 @@ class GuestNetwork:
         self.upgraded.machine.check("sync")
 
     def check(self, stage: str) -> None:
-        """Each guest answers the sender of its VLAN, and no other. `GuestFailed` otherwise, with the
-        first finding; the run has all that were found."""
+        """Each guest answers the sender of its VLAN, and no other. `GuestFailed` otherwise, with the first finding; the
+        run has all that were found."""
         wired = {host.machine.name: self._wiring(host) for host in (self.upgraded, self.staying)}
         before, self._wired = self._wired, self._wired or wired
         changed = [line for name, was in before.items() for line in changes(was, wired[name])]
