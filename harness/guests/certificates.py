@@ -21,7 +21,7 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
 _AUTHORITY = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
 _HOST = (
     "basicConstraints=critical,CA:FALSE",
-    "keyUsage=critical,digitalSignature",
+    "keyUsage=critical,digitalSignature,keyEncipherment",  # libvirt before 10 demands the latter
     "extendedKeyUsage=serverAuth,clientAuth",
 )
 
