@@ -30,7 +30,6 @@ from harness.model.verdict import Finding
 
 _ANSWER_S = 60.0
 """How long a guest may take to answer after its host is ready, on the reference machine."""
-_PORTS = Probe("ports of Open vSwitch", "ovs-vsctl show")
 _STREAM_S = 150.0
 """How long the kernel of the sender may wait before it sends once more to a guest that did not answer: TCP_RTO_MAX,
 120 s in Linux. It does not depend on the host."""
@@ -46,11 +45,15 @@ def offers_of(hypervisor: Hypervisor) -> Offers:
 
 @dataclass(slots=True)
 class GuestNetwork:
-    """`GUESTS` on a host that is to be upgraded and on one that stays, both on and in one lab."""
+    """`GUESTS` on a host that is to be upgraded and on one that stays, both on and in one lab.
+
+    ``patience_s`` is how long guests may take to answer when they are looked for, on the reference machine.
+    """
 
     upgraded: Hypervisor
     staying: Hypervisor
     tunnel: Tunnel
+    patience_s: float = _ANSWER_S
     _wired: dict[str, Wiring] = field(default_factory=dict)
 
     def host_of(self, guest: NetworkGuest) -> Hypervisor:
@@ -71,8 +74,8 @@ class GuestNetwork:
         self.upgraded.machine.check("sync")
 
     def check(self, stage: str) -> None:
-        """Each guest answers the sender of its VLAN, and no other. `GuestFailed` otherwise, with the
-        first finding; the run has all that were found."""
+        """Each guest answers the sender of its VLAN, and no other. `GuestFailed` otherwise, with the first finding; the
+        run has all that were found."""
         wired = {host.machine.name: self._wiring(host) for host in (self.upgraded, self.staying)}
         before, self._wired = self._wired, self._wired or wired
         changed = [line for name, was in before.items() for line in changes(was, wired[name])]
@@ -83,27 +86,29 @@ class GuestNetwork:
 
     def _problems(self) -> Iterator[tuple[str, dict[str, str]]]:
         """What is wrong with which guest, by the id of the finding."""
-        yield "guest-cut-off", {guest.name: why for guest in GUESTS if (why := self._silence(guest))}
+        yield "guest-cut-off", dict(self._silent())
         yield "guest-not-isolated", dict(self._leaks())
 
     def _report(self, kind: str, problems: Mapping[str, str], stage: str, evidence: tuple[str, ...]) -> Finding:
         first = next(guest for guest in GUESTS if guest.name in problems)
         return self.host_of(first).report(kind, problems, stage=stage, evidence=evidence)
 
-    def _silence(self, guest: NetworkGuest) -> str:
-        """Why ``guest`` does not answer on its VLAN; empty if it does, at once or soon."""
-        host, staying = self.host_of(guest), self.staying.machine
-        ping = waiting.command_succeeds(_ping(guest, guest.vlan, count=1, wait_s=5))
+    def _silent(self) -> Iterator[tuple[str, str]]:
+        """The guests that do not answer on their VLAN, at once or soon."""
+        pings = {guest: _ping(guest, guest.vlan, count=1, wait_s=5) for guest in GUESTS}
+        staying, wait = self.staying.machine, waiting.command_succeeds(" && ".join(pings.values()))
         try:
-            waiting.wait(staying.name, staying.channel, ping, Deadline(_ANSWER_S))
+            waiting.wait(staying.name, staying.channel, wait, Deadline(self.patience_s))
         except WaitFailed as error:
-            state = host.machine.run(f"virsh -q domstate {guest.name}")
-            said = state.errors if state.status else state.text
-            return (
-                f"it is {said}, and has not answered ping on VLAN {guest.vlan} from {staying.name} "
-                f"for {error.waited_s:.0f} s"
-            )
-        return ""
+            for guest, ping in pings.items():
+                if staying.run(ping).status:
+                    yield guest.name, self._silence(guest, error.waited_s)
+
+    def _silence(self, guest: NetworkGuest, waited_s: float) -> str:
+        state = self.host_of(guest).machine.run(f"virsh -q domstate {guest.name}")
+        said = state.errors if state.status else state.text
+        name = self.staying.machine.name
+        return f"it is {said}, and has not answered ping on VLAN {guest.vlan} from {name} for {waited_s:.0f} s"
 
     def _leaks(self) -> Iterator[tuple[str, str]]:
         """The guests that answer on another VLAN than theirs: all are asked at once."""

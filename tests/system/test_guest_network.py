@@ -25,6 +25,7 @@ from .conftest import ROOT, Judge
 from .ready import ready_pair
 
 IMAGE = "nova-kvm"
+PATIENCE_S = 10.0
 GUEST = GUESTS[0].name
 CARD = "$(virsh -q domiflist {} | awk '{{ print $1 }}')"
 
@@ -39,6 +40,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestNetwork]:
         network = GuestNetwork(left, right, Tunnel.GENEVE)
         network.make()
         network.check("at first")
+        network.patience_s = PATIENCE_S
         yield network
 
 
