@@ -121,9 +121,9 @@ class Hypervisor:
     def virsh(self, arguments: str, *, guest: str, step: str, limit_s: float = STEP_S) -> str:
         """What ``virsh`` prints with these arguments, in the shell's words; `GuestFailed` if it fails or takes too
         long."""
-        return self.run(f"virsh -q {arguments}", guest=guest, step=step, limit_s=limit_s)
+        return self.check(f"virsh -q {arguments}", guest=guest, step=step, limit_s=limit_s)
 
-    def run(self, command: str, *, guest: str, step: str, limit_s: float = STEP_S) -> str:
+    def check(self, command: str, *, guest: str, step: str, limit_s: float = STEP_S) -> str:
         """What the simple ``command`` prints on the host, as in `virsh`."""
         limit = math.ceil(Deadline(limit_s).length_s)
         done = self.machine.run(f"timeout -k 5 {limit} {command}", Deadline(limit + _GRACE_S, scaled=False))
@@ -146,7 +146,7 @@ class Hypervisor:
     def define_xml(self, verb: str, xml: str, *, guest: str) -> None:
         """Give ``xml`` to a command of virsh that takes a file, such as net-define."""
         command = f"sh -c {shlex.quote(f'printf %s {shlex.quote(xml)} | virsh -q {verb} /dev/stdin')}"
-        self.run(command, guest=guest, step=verb)
+        self.check(command, guest=guest, step=verb)
 
     def put_disk(self, domain: Domain, tiny: TinyGuest) -> None:
         """Make the disk of ``domain``, a qcow2."""
@@ -171,7 +171,9 @@ class Hypervisor:
             waiting.wait(self.machine.name, self.machine.channel, wait, Deadline(limit_s))
         except WaitFailed as error:
             seen = self.machine.run(f"virsh -q domstate --reason {guest}")
-            problem = f"{step}: it is {seen.text or seen.errors!r} after {error.waited_s:.0f} s, not {state}"
+            problem = (
+                f"{step}: it is {seen.errors if seen.status else seen.text!r} after {error.waited_s:.0f} s, not {state}"
+            )
             self.fail("guest-step-failed", guest, problem, error=error)
 
     def ask(self, guest: str, command: str = "status", *, step: str = "", limit_s: float = ASK_S) -> Answer:
@@ -196,7 +198,7 @@ class Hypervisor:
     def words(self, guest: str) -> tuple[str, ...]:
         """What libvirt and QEMU said last about ``guest``; nothing if the host does not answer."""
         with suppress(BootproofError):
-            lines = self.machine.run(_WORDS.format(log=_LOG, guest=guest)).text.splitlines()
+            lines = self.machine.check(_WORDS.format(log=_LOG, guest=guest)).splitlines()
             return tuple(line[:_SHOWN] for line in lines)
         return ()
 

@@ -57,7 +57,7 @@ def end_guest(peer: Peer, domain: Domain) -> None:
     limit = (
         "for _ in $(seq 60); do virsh -q domstate {0} 2>/dev/null | grep -q running || exit 0; sleep 1; done; exit 1"
     )
-    ask.run(f"bash -c {shlex.quote(limit.format(domain.name))}", guest=domain.name, step="off", limit_s=90)
+    ask.check(f"bash -c {shlex.quote(limit.format(domain.name))}", guest=domain.name, step="off", limit_s=90)
     for problem in disk_problems(peer, domain):
         ask.fail(HARMED, domain.name, problem)
     peer.machine.check(f"virsh -q undefine {domain.name} 2>/dev/null; rm {domain.disk}")

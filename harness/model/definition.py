@@ -18,7 +18,7 @@ image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version
 redact = ["/etc/nova/keys"]      # files and folders in them that are left out of every bundle
 tolerates = ["late", …]          # disk faults with which the image must boot
 validate = [                     # commands that complain, with another status than 0, of what a persistent path holds
-    { path = "/etc/site", command = "site-agent --check" },
+    { path = "/etc/site", command = "site-agent check" },
 ]
 
 [network]

@@ -78,7 +78,7 @@ def _check_inside(persist: ConfigTable, table: ConfigTable, key: str, name: str,
 def read_validators(persist: ConfigTable) -> Iterator[Validator]:
     for row in persist.tables("validate"):
         path = row.matching("path", _NOT_BLANK, "/etc/nova", "name a file or folder in a persistent path")
-        command = row.matching("command", _NOT_BLANK, "site-agent --check", "write a shell command")
+        command = row.matching("command", _NOT_BLANK, "site-agent check", "write a shell command")
         row.finish()
         _check_inside(persist, row, "path", path, 'path = "/etc/nova"')
         yield Validator(path=path, command=command)

@@ -200,7 +200,7 @@ def test_a_step_that_fails_or_hangs_names_guest_step_and_words(host: GuestsOverB
     with pytest.raises(GuestFailed) as failed:
         hypervisor.start("on-no-bridge")
     with pytest.raises(GuestFailed) as hung:
-        hypervisor.run("sleep 600", guest="on-no-bridge", step="wait", limit_s=1)
+        hypervisor.check("sleep 600", guest="on-no-bridge", step="wait", limit_s=1)
     hypervisor.machine.check("virsh undefine on-no-bridge")
 
     assert failed.value.finding.id == hung.value.finding.id == "guest-step-failed"
