@@ -53,11 +53,11 @@ timeout -k 5 {limit_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3
 _ANSWERS = {"write": "written"}
 """The first word of an answer, where it is not that of the command."""
 _WORDS = """\
-tail -n 3 {log}/{guest}.log 2>&1 | sed 's/^/QEMU: /'
+grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 | tail -n 3 | sed 's/^/QEMU: /'
 journalctl -b -p warning -u libvirtd.service -u virtqemud.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt: /'
 journalctl -b -u libvirt-guests.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt-guests: /'
 :"""
-"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log."""
+"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log, without its command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class Hypervisor:
     ) -> Finding:
         """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why."""
         now, (first, *others) = self._version_now(), problems
-        more = f", and so {_plural(len(others))}: {', '.join(others)}" if others else ""
+        more = f"; also {', '.join(others)}" if others else ""
         lines = [f"{guest}: {problems[guest]}" for guest in others]
         lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
         found = Finding(
@@ -213,10 +213,6 @@ class Hypervisor:
 
 def _kind(text: str) -> Kind:
     return "kvm" if text == "kvm" else "qemu"
-
-
-def _plural(count: int) -> str:
-    return "has one more" if count == 1 else f"have {count} more"
 
 
 def _ending(done: Completed, command: str, limit_s: int) -> str:
