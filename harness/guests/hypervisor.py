@@ -46,14 +46,21 @@ _KVM = Probe("KVM", "if [ -w /dev/kvm ]; then echo kvm; else echo qemu; fi")
 _ASK = """\
 tty=$(virsh -q ttyconsole {guest}) || exit
 exec 3<>"$tty" || exit
-printf '%s\\n' {command} >&3
-timeout -k 5 {limit_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3
+for attempt in $(seq {attempts}); do
+    printf '%s\\n' {command} >&3
+    answer=$(timeout {patience_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3)
+    case $answer in '' | *reason=unknown-command*) ;; *) echo "$answer"; exit ;; esac
+done
+exit 124
 """
-"""Only while the terminal is open does QEMU pass on what the guest prints."""
+"""Only while the terminal is open does QEMU pass on what the guest prints. A guest that has just been started empties
+its serial port when it gets to it, and sees no command or the end of one."""
+_PATIENCE_S = 5
 _ANSWERS = {"write": "written"}
 """The first word of an answer, where it is not that of the command."""
 _WORDS = """\
-grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 | tail -n 3 | sed 's/^/QEMU: /'
+grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 |
+    tail -n 3 | sed 's/^/QEMU: /'
 journalctl -b -p warning -u libvirtd.service -u virtqemud.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt: /'
 journalctl -b -u libvirt-guests.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt-guests: /'
 :"""
@@ -160,7 +167,13 @@ class Hypervisor:
         """Its answer to ``command`` on its serial port; `GuestFailed` if it is silent."""
         limit = math.ceil(Deadline(_ASK_S).length_s)
         verb = command.partition(" ")[0]
-        script = _ASK.format(guest=guest, command=shlex.quote(command), word=_ANSWERS.get(verb, verb), limit_s=limit)
+        script = _ASK.format(
+            guest=guest,
+            command=shlex.quote(command),
+            word=_ANSWERS.get(verb, verb),
+            attempts=math.ceil(limit / _PATIENCE_S),
+            patience_s=_PATIENCE_S,
+        )
         done = self.machine.run(script, Deadline(limit + _GRACE_S, scaled=False))
         if done.status or not done.text:
             self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")
