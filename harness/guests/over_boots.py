@@ -27,8 +27,9 @@ from harness.machine.machine import Machine
 from harness.model.verdict import Finding
 
 LOGS = "/var/log/libvirt"
-_UP_S = 60.0
-"""How long guests may take to come back after a boot, on the reference machine."""
+_UP_S = 10.0
+"""How long guests may take to come back once libvirt answers on a ready host: it tries all guests with autostart
+before it answers anybody (libvirt 11.3, src/qemu/qemu_driver.c, qemuStateInitialize), and libvirt-guests has ended."""
 _PING = "ping -n -c 3 -W 10 -i 0.5 {address}"
 
 
@@ -131,6 +132,7 @@ class GuestsOverBoots:
 
     def _wait_for(self, wanted: dict[str, Expected]) -> None:
         """Until each is in its state, or for as long as guests may take; `check` says what is wrong."""
+        self.hypervisor.version()
         active = [(name, one.state) for name, one in wanted.items() if one.state != OFF]
         tests = " && ".join(f"virsh -q domstate {name} | grep -qx {state}" for name, state in active)
         with suppress(WaitFailed):

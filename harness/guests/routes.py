@@ -29,15 +29,13 @@ class Step:
         return f"after {'an upgrade' if self.into == 'new' else 'a rollback'} {how}"
 
 
-DEFAULT = {
+FIRMWARE = "firmware-and-tpm"
+ROUTES = {
     "there-and-back": (
         Step(ending=Ending.SUSPEND, into="new"),
         Step(ending=Ending.POWER_CUT, into="new"),
         Step(ending=Ending.SHUTDOWN, into="old"),
-    )
-}
-FIRMWARE = "firmware-and-tpm"
-THOROUGH = {
+    ),
     "started-on-boot": (
         Step(ending=Ending.SHUTDOWN, into="new", starts_on_boot=True),
         Step(ending=Ending.SUSPEND, into="old", starts_on_boot=True),
@@ -49,14 +47,8 @@ THOROUGH = {
     FIRMWARE: (Step(ending=Ending.POWER_CUT, into="new"), Step(ending=Ending.SUSPEND, into="old")),
     "power-cuts": (Step(ending=Ending.POWER_CUT, into="new"), Step(ending=Ending.POWER_CUT, into="old")),
 }
-ROUTES = DEFAULT | THOROUGH
 
 
 def rows_of(route: str) -> tuple[Row, ...]:
     """The guests that go ``route``."""
     return FIRMWARE_ROWS if route == FIRMWARE else ROWS
-
-
-def routes(*, is_thorough: bool) -> tuple[str, ...]:
-    """The names of the routes that a run goes."""
-    return tuple(ROUTES if is_thorough else DEFAULT)

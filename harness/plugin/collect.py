@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import UsageError
 from harness.fixtures.naming import private
 from harness.guests.ground import keeps_guests
-from harness.guests.routes import routes
+from harness.guests.routes import ROUTES
 from harness.machine.states import BOOTED, PREVIOUS, State, path_to
 from harness.model.events import PlannedTest
 from harness.model.machine_spec import BootPath, DiskFault
@@ -79,7 +79,7 @@ def _values(name: str, options: RunOptions, image: str) -> Sequence[object]:
         return orders(options.definitions[image], options.seed)
     if name == "guest_route":
         paths = options.definitions[image].persistent_paths
-        return routes(is_thorough=options.is_thorough) if keeps_guests(paths) else []
+        return list(ROUTES) if keeps_guests(paths) else []
     if name == "other_boot_path":
         return [path.value for path in options.other_paths_of(image)]
     return list(getattr(options.definitions[image], _LISTS[name]))

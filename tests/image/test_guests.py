@@ -56,6 +56,7 @@ def test_guests_of_the_version_before_start_under_this_one(
         raise ContractBroken(finding)
 
 
+@pytest.mark.thorough
 @pytest.mark.cause("something that guests need is not kept on /data, or starts after them")
 @pytest.mark.state(PREVIOUS)
 @pytest.mark.boots(3)
