@@ -226,7 +226,7 @@ class Hypervisor:
         ``evidence`` comes before what libvirt and QEMU said."""
         now, (first, *others) = self._version_now(), problems
         more = f"; also {', '.join(others)}" if others else ""
-        lines = [f"{guest}: {problems[guest]}" for guest in others]
+        lines = [*(f"{guest}: {problems[guest]}" for guest in others), *evidence]
         lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
         found = Finding(
             id=finding,
