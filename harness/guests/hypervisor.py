@@ -133,10 +133,10 @@ class Hypervisor:
         if domain.autostarts:
             self.virsh(f"autostart {domain.name}", guest=domain.name, step="autostart")
 
-    def define_xml(self, verb: str, xml: str, *, guest: str) -> None:
-        """Give ``xml`` to a command of virsh that takes a file, such as net-define."""
+    def define_xml(self, verb: str, xml: str, *, guest: str) -> str:
+        """Give ``xml`` to a command of virsh that takes a file, such as net-define; what it prints."""
         command = f"sh -c {shlex.quote(f'printf %s {shlex.quote(xml)} | virsh -q {verb} /dev/stdin')}"
-        self.run(command, guest=guest, step=verb)
+        return self.run(command, guest=guest, step=verb)
 
     def put_disk(self, domain: Domain, tiny: TinyGuest) -> None:
         """Make the disk of ``domain``, a qcow2."""
@@ -159,8 +159,9 @@ class Hypervisor:
         try:
             waiting.wait(self.machine.name, self.machine.channel, wait, Deadline(limit_s))
         except WaitFailed as error:
-            seen = self.machine.run(f"virsh -q domstate --reason {guest}")
-            problem = f"{step}: it is {seen.text or seen.errors!r} after {error.waited_s:.0f} s, not {state}"
+            done = self.machine.run(f"virsh -q domstate --reason {guest}")
+            seen = done.errors if done.status else done.text
+            problem = f"{step}: it is {seen!r} after {error.waited_s:.0f} s, not {state}"
             self.fail("guest-step-failed", guest, problem, error=error)
 
     def ask(self, guest: str, command: str = "status", *, step: str = "") -> Answer:
@@ -190,7 +191,7 @@ class Hypervisor:
     def words(self, guest: str) -> tuple[str, ...]:
         """What libvirt and QEMU said last about ``guest``; nothing if the host does not answer."""
         with suppress(BootproofError):
-            lines = self.machine.run(_WORDS.format(log=_LOG, guest=guest)).text.splitlines()
+            lines = self.machine.check(_WORDS.format(log=_LOG, guest=guest)).splitlines()
             return tuple(line[:_SHOWN] for line in lines)
         return ()
 
