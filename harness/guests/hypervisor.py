@@ -145,10 +145,10 @@ class Hypervisor:
         if domain.autostarts:
             self.virsh(f"autostart {domain.name}", guest=domain.name, step="autostart")
 
-    def define_xml(self, verb: str, xml: str, *, guest: str) -> None:
-        """Give ``xml`` to a command of virsh that takes a file, such as net-define."""
+    def define_xml(self, verb: str, xml: str, *, guest: str) -> str:
+        """Give ``xml`` to a command of virsh that takes a file, such as net-define; what it prints."""
         command = f"sh -c {shlex.quote(f'printf %s {shlex.quote(xml)} | virsh -q {verb} /dev/stdin')}"
-        self.check(command, guest=guest, step=verb)
+        return self.check(command, guest=guest, step=verb)
 
     def put_disk(self, domain: Domain, tiny: TinyGuest) -> None:
         """Make the disk of ``domain``, a qcow2."""
@@ -172,10 +172,9 @@ class Hypervisor:
         try:
             waiting.wait(self.machine.name, self.machine.channel, wait, Deadline(limit_s))
         except WaitFailed as error:
-            seen = self.machine.run(f"virsh -q domstate --reason {guest}")
-            problem = (
-                f"{step}: it is {seen.errors if seen.status else seen.text!r} after {error.waited_s:.0f} s, not {state}"
-            )
+            done = self.machine.run(f"virsh -q domstate --reason {guest}")
+            seen = done.errors if done.status else done.text
+            problem = f"{step}: it is {seen!r} after {error.waited_s:.0f} s, not {state}"
             self.fail("guest-step-failed", guest, problem, error=error)
 
     def ask(self, guest: str, command: str = "status", *, step: str = "", limit_s: float = ASK_S) -> Answer:

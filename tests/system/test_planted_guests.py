@@ -117,7 +117,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
         guests = guests_on(machine, *ROWS.values())
         guests.make()
         machine.check(f"mkdir -p {SAVE} && mount -t tmpfs tmpfs {SAVE}")
-        guests.leave()
+        guests.leave(Ending.POWER_CUT)
         for plant in PLANT.values():
             machine.check(plant)
         machine.check("sync")
@@ -216,7 +216,7 @@ def test_what_is_wrong_with_a_host_is_found_and_named(host: GuestsOverBoots, fau
     machine = host.machine
     for guest in host.guests:  # what the fault before left off
         machine.check(f"virsh -q domstate {guest.name} | grep -qx running || virsh -q start {guest.name}")
-    host.leave()
+    host.leave(Ending.POWER_CUT)
     host.findings.clear()
 
     with plant(machine):  # type: ignore[attr-defined]
