@@ -26,8 +26,8 @@ from harness.verdict.coverage import GUESTS_MIGRATE, required_checks
 pytestmark = [pytest.mark.thorough, pytest.mark.check(GUESTS_MIGRATE)]
 SLOW_MIB_PER_S = 1
 CUT_S = 60.0
-"""Twice what libvirt's keepalive needs, which does not follow the host. libvirt 9 gives up then, but QEMU ends only
-with its connection: here, when the link is back; else when TCP gives up, after a quarter of an hour."""
+"""Twice what libvirt's keepalive needs, which does not follow the host. libvirt 9 gives up then, but QEMU waits for its
+connection: here until the link is back, else until TCP gives up, after a quarter of an hour."""
 
 
 def has_guests(definition: ImageDefinition, lab: Lab) -> bool:
