@@ -48,7 +48,7 @@ packages:
 $(VENV)/installed: pyproject.toml
 	@$(call install,python3-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,build,promotion]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,build,openstack,promotion]'
 	@touch $@
 
 test: setup ## lint, types, the quick tests, one boot of base

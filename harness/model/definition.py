@@ -30,6 +30,7 @@ sockets = ["libvirtd.socket", …] # enabled and listening once ready
 waiting = [                      # enabled and running; each may wait for a control plane, and says so in its journal
     { unit = "nova-compute.service", says = "AMQP server .* is unreachable" },  # a regular expression
 ]
+control_plane = "control-plane"  # the image of the control plane that starts these units; --thorough tests against it
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
@@ -103,7 +104,13 @@ from harness.model.definition_persist import (
     read_persistent_paths,
     read_validators,
 )
-from harness.model.definition_rules import check_regex, read_checks, read_goss_files
+from harness.model.definition_rules import (
+    ControlPlaneImage,
+    check_regex,
+    read_checks,
+    read_control_plane,
+    read_goss_files,
+)
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
 from harness.model.rules import GossResource, OwnCheck
@@ -206,6 +213,8 @@ class ImageDefinition:
     waiting_says: dict[str, str] = field(default_factory=dict)
     """What units of ``waiting`` say while they wait: regular expressions. The others need not say anything."""
     validators: tuple[Validator, ...] = ()
+    control_plane: ControlPlaneImage | None = None
+    """The image with which ``waiting`` units wait no longer."""
 
     @property
     def may_wait(self) -> tuple[str, ...]:
@@ -221,6 +230,11 @@ class ImageDefinition:
     def goss_names(self) -> tuple[str, ...]:
         """The names of the resources in its goss files."""
         return tuple(resource.name for resource in self.goss)
+
+    @property
+    def control_planes(self) -> tuple[str, ...]:
+        """The name of the image of the control plane, if there is one."""
+        return (self.control_plane.image,) if self.control_plane else ()
 
     @property
     def can_be_built(self) -> bool:
@@ -291,6 +305,7 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
         checks=read_checks(top),
         goss=read_goss_files(expect),
+        control_plane=read_control_plane(expect),
         boot_s=budget.take("boot_s", int, "120"),
         boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
         guest_gap_s=budget.take("guest_gap_s", int, "300", None),

@@ -29,6 +29,7 @@ _LISTS = {
     "hardware_profile": "hardware",
     "own_check": "check_names",
     "goss_resource": "goss_names",
+    "control_plane_image": "control_planes",
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
 _ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order", "guest_route")

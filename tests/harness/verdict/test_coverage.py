@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import Blame
 from harness.model.definition import KEEPS_NOTHING, ImageDefinition, load_definition
+from harness.model.definition_rules import ControlPlaneImage
 from harness.model.rules import GossResource, OwnCheck
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
@@ -77,10 +78,12 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
-    demanding = replace(nova, hardware=("megasas",), tolerated_network_faults=("link-lossy",))
+    plane = ControlPlaneImage(image="control-plane")
+    demanding = replace(nova, hardware=("megasas",), tolerated_network_faults=("link-lossy",), control_plane=plane)
     assert set(required_checks(demanding, is_thorough=True)) - set(required_checks(demanding)) == {
         "hardware",
         "network-faults",
+        "nova",
         "power-cuts",
         "disk-faults",
         "upgrades",
