@@ -46,18 +46,25 @@ _KVM = Probe("KVM", "if [ -w /dev/kvm ]; then echo kvm; else echo qemu; fi")
 _ASK = """\
 tty=$(virsh -q ttyconsole {guest}) || exit
 exec 3<>"$tty" || exit
-printf '%s\\n' {command} >&3
-timeout -k 5 {limit_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3
+for attempt in $(seq {attempts}); do
+    printf '%s\\n' {command} >&3
+    answer=$(timeout {patience_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3)
+    case $answer in '' | *reason=unknown-command*) ;; *) echo "$answer"; exit ;; esac
+done
+exit 124
 """
-"""Only while the terminal is open does QEMU pass on what the guest prints."""
+"""Only while the terminal is open does QEMU pass on what the guest prints. A guest that has just been started empties
+its serial port when it gets to it, and sees no command or the end of one."""
+_PATIENCE_S = 5
 _ANSWERS = {"write": "written"}
 """The first word of an answer, where it is not that of the command."""
 _WORDS = """\
-tail -n 3 {log}/{guest}.log 2>&1 | sed 's/^/QEMU: /'
+grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 |
+    tail -n 3 | sed 's/^/QEMU: /'
 journalctl -b -p warning -u libvirtd.service -u virtqemud.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt: /'
 journalctl -b -u libvirt-guests.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt-guests: /'
 :"""
-"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log."""
+"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log, without its command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +133,10 @@ class Hypervisor:
         if domain.autostarts:
             self.virsh(f"autostart {domain.name}", guest=domain.name, step="autostart")
 
-    def define_xml(self, verb: str, xml: str, *, guest: str) -> None:
-        """Give ``xml`` to a command of virsh that takes a file, such as net-define."""
+    def define_xml(self, verb: str, xml: str, *, guest: str) -> str:
+        """Give ``xml`` to a command of virsh that takes a file, such as net-define; what it prints."""
         command = f"sh -c {shlex.quote(f'printf %s {shlex.quote(xml)} | virsh -q {verb} /dev/stdin')}"
-        self.run(command, guest=guest, step=verb)
+        return self.run(command, guest=guest, step=verb)
 
     def put_disk(self, domain: Domain, tiny: TinyGuest) -> None:
         """Make the disk of ``domain``, a qcow2."""
@@ -152,15 +159,22 @@ class Hypervisor:
         try:
             waiting.wait(self.machine.name, self.machine.channel, wait, Deadline(limit_s))
         except WaitFailed as error:
-            seen = self.machine.run(f"virsh -q domstate --reason {guest}")
-            problem = f"{step}: it is {seen.text or seen.errors!r} after {error.waited_s:.0f} s, not {state}"
+            done = self.machine.run(f"virsh -q domstate --reason {guest}")
+            seen = done.errors if done.status else done.text
+            problem = f"{step}: it is {seen!r} after {error.waited_s:.0f} s, not {state}"
             self.fail("guest-step-failed", guest, problem, error=error)
 
     def ask(self, guest: str, command: str = "status", *, step: str = "") -> Answer:
         """Its answer to ``command`` on its serial port; `GuestFailed` if it is silent."""
         limit = math.ceil(Deadline(_ASK_S).length_s)
         verb = command.partition(" ")[0]
-        script = _ASK.format(guest=guest, command=shlex.quote(command), word=_ANSWERS.get(verb, verb), limit_s=limit)
+        script = _ASK.format(
+            guest=guest,
+            command=shlex.quote(command),
+            word=_ANSWERS.get(verb, verb),
+            attempts=math.ceil(limit / _PATIENCE_S),
+            patience_s=_PATIENCE_S,
+        )
         done = self.machine.run(script, Deadline(limit + _GRACE_S, scaled=False))
         if done.status or not done.text:
             self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")
@@ -177,7 +191,7 @@ class Hypervisor:
     def words(self, guest: str) -> tuple[str, ...]:
         """What libvirt and QEMU said last about ``guest``; nothing if the host does not answer."""
         with suppress(BootproofError):
-            lines = self.machine.run(_WORDS.format(log=_LOG, guest=guest)).text.splitlines()
+            lines = self.machine.check(_WORDS.format(log=_LOG, guest=guest)).splitlines()
             return tuple(line[:_SHOWN] for line in lines)
         return ()
 
@@ -190,7 +204,7 @@ class Hypervisor:
     ) -> Finding:
         """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why."""
         now, (first, *others) = self._version_now(), problems
-        more = f", and so {_plural(len(others))}: {', '.join(others)}" if others else ""
+        more = f"; also {', '.join(others)}" if others else ""
         lines = [f"{guest}: {problems[guest]}" for guest in others]
         lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
         found = Finding(
@@ -213,10 +227,6 @@ class Hypervisor:
 
 def _kind(text: str) -> Kind:
     return "kvm" if text == "kvm" else "qemu"
-
-
-def _plural(count: int) -> str:
-    return "has one more" if count == 1 else f"have {count} more"
 
 
 def _ending(done: Completed, command: str, limit_s: int) -> str:

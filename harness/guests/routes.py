@@ -37,13 +37,14 @@ DEFAULT = {
 }
 THOROUGH = {
     "started-on-boot": (
-        Step(ending=Ending.SHUTDOWN, into="new", starts_on_boot=True),
-        Step(ending=Ending.SUSPEND, into="old", starts_on_boot=True),
+        Step(ending=Ending.SUSPEND, into="new", starts_on_boot=True),
+        Step(ending=Ending.SHUTDOWN, into="old", starts_on_boot=True),
     ),
     "ignored-on-boot": (
         Step(ending=Ending.SUSPEND, into="new", starts_on_boot=False),
         Step(ending=Ending.SHUTDOWN, into="old", starts_on_boot=False),
     ),
+    "suspended-back": (Step(ending=Ending.SUSPEND, into="new"), Step(ending=Ending.SUSPEND, into="old")),
     "power-cuts": (Step(ending=Ending.POWER_CUT, into="new"), Step(ending=Ending.POWER_CUT, into="old")),
 }
 ROUTES = DEFAULT | THOROUGH

@@ -67,7 +67,7 @@ def test_guests_outlive_the_change_of_their_host(
         guests.make()
     for step in ROUTES[guest_route]:
         with machine.boot_slot():
-            guests.leave()
+            guests.leave(step.ending, goes_back=step.into == "old")
         ending, starts_on_boot = take(step, machine, versions)
         with machine.boot_slot():
             guests.check(step.stage, ending, starts_on_boot=starts_on_boot)

@@ -13,6 +13,7 @@ from harness.guests.expectations import (
     Known,
     Problem,
     expected,
+    left,
     wrong_after_boot,
     wrong_memory,
 )
@@ -87,6 +88,13 @@ def test_what_is_expected_follows_from_how_the_host_went_down(
     guest: SampleGuest, ending: Ending, starts_on_boot: bool, wanted: Expected
 ) -> None:  # fmt: skip
     assert expected(guest, ending, starts_on_boot=starts_on_boot) == wanted
+
+
+def test_a_guest_runs_where_it_could_not_come_back_otherwise() -> None:
+    assert left(PAUSED, Ending.SHUTDOWN, goes_back=False).activity == "running"
+    assert left(SAVED, Ending.SUSPEND, goes_back=True).activity == "running"
+    assert left(PAUSED, Ending.SUSPEND, goes_back=True) == PAUSED
+    assert left(SAVED, Ending.POWER_CUT, goes_back=False) == SAVED
 
 
 def test_nothing_is_wrong_with_a_guest_that_came_back() -> None:
