@@ -207,7 +207,7 @@ def _check_goes_on(migration: Migration, peer: Peer, before: Answer) -> None:
     acknowledged = int(migration.source.machine.check(_END_WRITER, Deadline(_STEP_S + 60)))
     peer.hypervisor.wait_for_state(migration.guest, "running", step="after the migration")
     if peer.machine.run(_RESYNCHRONIZE.format(guest=migration.guest), Deadline(2 * _STEP_S)).status:
-        fail(migration, HARMED, f"{migration.guest} does not answer on its serial port after it")
+        fail(migration, HARMED, f"its serial port on {peer.name} does not answer after it")
     after = peer.hypervisor.ask(migration.guest, step="after the migration")
     if changed := "; ".join(changes(before, after, acknowledged)):
         fail(migration, HARMED, changed)
