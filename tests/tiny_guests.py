@@ -95,6 +95,7 @@ def tpm_options(model: str, state: Path) -> Iterator[list[str]]:
     state.mkdir(exist_ok=True)
     control = state.parent / f"{state.name}.sock"
     argv = [process.require("swtpm", "swtpm"), "socket", "--tpm2", "--tpmstate", f"dir={state}"]
+    argv += ["--pid", f"file={state.parent / state.name}.pid"]
     with process.spawn([*argv, "--ctrl", f"type=unixio,path={control}"], stderr=2):
         assert poll(control.exists, Deadline(10), every_s=0.05), "swtpm does not listen"
         yield [

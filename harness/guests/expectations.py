@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.guests.samples import Activity, SampleGuest
@@ -43,6 +43,18 @@ class Problem:
 
     id: str
     what: str
+
+
+def left(guest: SampleGuest, ending: Ending, *, goes_back: bool) -> SampleGuest:
+    """``guest`` as its operator leaves it before the host goes down so, to an older version with ``goes_back``.
+
+    A paused guest hears no request to shut down. QEMU reads what an older one has saved; the other way round is not
+    promised.
+    """
+    runs = (guest.activity is Activity.PAUSED and ending is Ending.SHUTDOWN) or (
+        guest.activity is Activity.SAVED and goes_back
+    )
+    return replace(guest, activity=Activity.RUNNING) if runs else guest
 
 
 def expected(guest: SampleGuest, ending: Ending, *, starts_on_boot: bool) -> Expected:

@@ -34,11 +34,12 @@ from harness.verdict.attribution import doubted
 
 STEP_S = 60.0
 """How long a step may take on the reference machine: libvirt starts a tiny guest there in 4 s (KVM) to 13 s (TCG)."""
+TPM_START_S = 180.0
+"""The same for the first guest with a TPM: swtpm makes the keys of a certificate authority and of the TPM (29 s)."""
 ASK_S = 20.0
 """How long a guest may take to answer; it may be starting."""
 UEFI_ASK_S = 120.0
 """The same for a guest by UEFI: its firmware takes most of it."""
-_AGAIN_S = 15
 _GRACE_S = 30.0
 """Between the limit of a command in the guest and the harness's own."""
 _TIMED_OUT = (124, 137)
@@ -51,22 +52,25 @@ _KVM = Probe("KVM", "if [ -w /dev/kvm ]; then echo kvm; else echo qemu; fi")
 _ASK = """\
 tty=$(virsh -q ttyconsole {guest}) || exit
 exec 3<>"$tty" || exit
-while printf '%s\\n' {command} >&3; do sleep {again_s} 3>&-; done >/dev/null 2>&1 &
-timeout -k 5 {limit_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3
-status=$?
-{{ kill $!; wait $!; }} 2>/dev/null
-exit $status
+for attempt in $(seq {attempts}); do
+    printf '%s\\n' {command} >&3
+    answer=$(timeout {patience_s} sed -u -n -E '/^({word}|error)\\>/{{p;q}}' <&3)
+    case $answer in '' | *reason=unknown-command*) ;; *) echo "$answer"; exit ;; esac
+done
+exit 124
 """
-"""Only while the terminal is open does QEMU pass on what the guest prints. UEFI firmware takes what comes before the
-guest starts, so that the command is sent again."""
+"""Only while the terminal is open does QEMU pass on what the guest prints. A guest that has just been started empties
+its serial port when it gets to it, and sees no command or the end of one; UEFI firmware takes what comes before."""
+_PATIENCE_S = 5
 _ANSWERS = {"write": "written"}
 """The first word of an answer, where it is not that of the command."""
 _WORDS = """\
-tail -n 3 {log}/{guest}.log 2>&1 | sed 's/^/QEMU: /'
+grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 |
+    tail -n 3 | sed 's/^/QEMU: /'
 journalctl -b -p warning -u libvirtd.service -u virtqemud.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt: /'
 journalctl -b -u libvirt-guests.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt-guests: /'
 :"""
-"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log."""
+"""What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log, without its command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +145,10 @@ class Hypervisor:
         if domain.autostarts:
             self.virsh(f"autostart {domain.name}", guest=domain.name, step="autostart")
 
-    def define_xml(self, verb: str, xml: str, *, guest: str) -> None:
-        """Give ``xml`` to a command of virsh that takes a file, such as net-define."""
+    def define_xml(self, verb: str, xml: str, *, guest: str) -> str:
+        """Give ``xml`` to a command of virsh that takes a file, such as net-define; what it prints."""
         command = f"sh -c {shlex.quote(f'printf %s {shlex.quote(xml)} | virsh -q {verb} /dev/stdin')}"
-        self.run(command, guest=guest, step=verb)
+        return self.run(command, guest=guest, step=verb)
 
     def put_disk(self, domain: Domain, tiny: TinyGuest) -> None:
         """Make the disk of ``domain``, a qcow2."""
@@ -158,9 +162,9 @@ class Hypervisor:
             f"mkdir -p {folder} && base64 -d <<'END' | gzip -d >{file}\n{packed}\nEND\n[ -s {file} ] && sync {file}"
         )
 
-    def start(self, guest: str) -> None:
+    def start(self, guest: str, *, limit_s: float = STEP_S) -> None:
         """Start it, or resume it if its memory was saved: returns once it runs."""
-        self.virsh(f"start {guest}", guest=guest, step="start")
+        self.virsh(f"start {guest}", guest=guest, step="start", limit_s=limit_s)
 
     def wait_for_state(self, guest: str, state: str, *, step: str, limit_s: float = STEP_S) -> None:
         """Wait until libvirt says that ``guest`` is in ``state``: "running", "paused", "shut off"."""
@@ -168,16 +172,22 @@ class Hypervisor:
         try:
             waiting.wait(self.machine.name, self.machine.channel, wait, Deadline(limit_s))
         except WaitFailed as error:
-            seen = self.machine.run(f"virsh -q domstate --reason {guest}")
-            problem = f"{step}: it is {seen.text or seen.errors!r} after {error.waited_s:.0f} s, not {state}"
+            done = self.machine.run(f"virsh -q domstate --reason {guest}")
+            seen = done.errors if done.status else done.text
+            problem = f"{step}: it is {seen!r} after {error.waited_s:.0f} s, not {state}"
             self.fail("guest-step-failed", guest, problem, error=error)
 
     def ask(self, guest: str, command: str = "status", *, step: str = "", limit_s: float = ASK_S) -> Answer:
         """Its answer to ``command`` on its serial port; `GuestFailed` if it is silent."""
         limit = math.ceil(Deadline(limit_s).length_s)
         verb = command.partition(" ")[0]
-        word = _ANSWERS.get(verb, verb)
-        script = _ASK.format(guest=guest, command=shlex.quote(command), word=word, limit_s=limit, again_s=_AGAIN_S)
+        script = _ASK.format(
+            guest=guest,
+            command=shlex.quote(command),
+            word=_ANSWERS.get(verb, verb),
+            attempts=math.ceil(limit / _PATIENCE_S),
+            patience_s=_PATIENCE_S,
+        )
         done = self.machine.run(script, Deadline(limit + _GRACE_S, scaled=False))
         if done.status or not done.text:
             self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")
@@ -194,7 +204,7 @@ class Hypervisor:
     def words(self, guest: str) -> tuple[str, ...]:
         """What libvirt and QEMU said last about ``guest``; nothing if the host does not answer."""
         with suppress(BootproofError):
-            lines = self.machine.run(_WORDS.format(log=_LOG, guest=guest)).text.splitlines()
+            lines = self.machine.check(_WORDS.format(log=_LOG, guest=guest)).splitlines()
             return tuple(line[:_SHOWN] for line in lines)
         return ()
 
@@ -214,7 +224,7 @@ class Hypervisor:
         """Add a finding about all guests that have ``problems`` to the run; it is the test host's, if that is why.
         ``evidence`` comes before what libvirt and QEMU said."""
         now, (first, *others) = self._version_now(), problems
-        more = f", and so {_plural(len(others))}: {', '.join(others)}" if others else ""
+        more = f"; also {', '.join(others)}" if others else ""
         lines = [*(f"{guest}: {problems[guest]}" for guest in others), *evidence]
         lines += [line for guest in [*problems][:_QUOTED_GUESTS] for line in self.words(guest)]
         found = Finding(
@@ -237,10 +247,6 @@ class Hypervisor:
 
 def _kind(text: str) -> Kind:
     return "kvm" if text == "kvm" else "qemu"
-
-
-def _plural(count: int) -> str:
-    return "has one more" if count == 1 else f"have {count} more"
 
 
 def _ending(done: Completed, command: str, limit_s: int) -> str:

@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from harness.core.deadline import Deadline
 from harness.guest import waiting
 from harness.guest.waiting import WaitFailed
-from harness.guests.expectations import Ending, Expected, Known, Problem, expected, wrong_after_boot, wrong_memory
+from harness.guests.expectations import Ending, Expected, Known, Problem, expected, left, wrong_after_boot, wrong_memory
 from harness.guests.ground import Ground, make_ground, reach_guests
-from harness.guests.hypervisor import ASK_S, UEFI_ASK_S, GuestFailed, Hypervisor
+from harness.guests.hypervisor import (
+    ASK_S,
+    STEP_S,
+    TPM_START_S,
+    UEFI_ASK_S,
+    GuestFailed,
+    Hypervisor,
+)
 from harness.guests.samples import Activity, SampleGuest
 from harness.guests.survey import OFF, SeenGuest, Survey, survey
 from harness.guests.tiny_guest import Answer
@@ -20,8 +27,9 @@ from harness.machine.machine import Machine
 from harness.model.verdict import Finding
 
 LOGS = "/var/log/libvirt"
-_UP_S = 60.0
-"""How long guests may take to come back after a boot, on the reference machine."""
+_UP_S = 10.0
+"""How long guests may take to come back once libvirt answers on a ready host: it tries all guests with autostart
+before it answers anybody (libvirt 11.3, src/qemu/qemu_driver.c, qemuStateInitialize), and libvirt-guests has ended."""
 _PING = "ping -n -c 3 -W 10 -i 0.5 {address}"
 
 
@@ -36,10 +44,12 @@ class GuestsOverBoots:
     hypervisor: Hypervisor = field(init=False)
     known: dict[str, Known] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    _left: tuple[SampleGuest, ...] = ()
     _word: int = 0
 
     def __post_init__(self) -> None:
         self.hypervisor = Hypervisor(self.machine)
+        self._left = self.guests
 
     def make(self) -> None:
         """Make them with their network and pool, and start all but those that are left off. `GuestFailed` if one cannot
@@ -51,11 +61,12 @@ class GuestsOverBoots:
         for guest in self.guests:
             self.hypervisor.define(guest.domain, kind)
             if guest.activity is not Activity.OFF:
-                self.hypervisor.start(guest.name)
+                self.hypervisor.start(guest.name, limit_s=TPM_START_S if guest.domain.has_tpm else STEP_S)
 
-    def leave(self) -> None:
-        """Let each that runs write a word on its disk, and leave it as its `Activity` says; what was written by then is
-        on the host's disk."""
+    def leave(self, ending: Ending, *, goes_back: bool = False) -> None:
+        """Let each that runs write a word on its disk, and leave it as its `Activity` says (see `left`); what was
+        written by then is on the host's disk."""
+        self._left = tuple(left(guest, ending, goes_back=goes_back) for guest in self.guests)
         self._word += 1
         answers = dict[str, Answer]()
         for guest in self._used():
@@ -74,11 +85,11 @@ class GuestsOverBoots:
     def check(self, stage: str, ending: Ending, *, starts_on_boot: bool) -> None:
         """Look for all of them after a boot, start those that were left to be started, and look whether they are as
         they were. `GuestFailed` with the first finding, after all that this stage found were added to the run."""
-        wanted = {guest.name: expected(guest, ending, starts_on_boot=starts_on_boot) for guest in self.guests}
+        wanted = {guest.name: expected(guest, ending, starts_on_boot=starts_on_boot) for guest in self._left}
         self._wait_for(wanted)
         seen = self._survey()
         problems = dict[str, list[Problem]]()
-        for guest in self.guests:
+        for guest in self._left:
             known = self.known.get(guest.name)
             found = list(wrong_after_boot(guest, seen, wanted[guest.name], known, keeps_log=self._keeps_logs))
             if guest.name in seen.guests and guest.activity is not Activity.OFF:
@@ -124,6 +135,7 @@ class GuestsOverBoots:
 
     def _wait_for(self, wanted: dict[str, Expected]) -> None:
         """Until each is in its state, or for as long as guests may take; `check` says what is wrong."""
+        self.hypervisor.version()
         active = [(name, one.state) for name, one in wanted.items() if one.state != OFF]
         tests = " && ".join(f"virsh -q domstate {name} | grep -qx {state}" for name, state in active)
         with suppress(WaitFailed):
@@ -134,7 +146,7 @@ class GuestsOverBoots:
         return survey(self.machine.channel, [guest.domain for guest in self.guests], self.ground)
 
     def _used(self) -> tuple[SampleGuest, ...]:
-        return tuple(guest for guest in self.guests if guest.activity is not Activity.OFF)
+        return tuple(guest for guest in self._left if guest.activity is not Activity.OFF)
 
     @property
     def _keeps_logs(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.guests.expectations import Ending
+from harness.guests.samples import FIRMWARE_ROWS, ROWS, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +36,26 @@ DEFAULT = {
         Step(ending=Ending.SHUTDOWN, into="old"),
     )
 }
+FIRMWARE = "firmware-and-tpm"
 THOROUGH = {
     "started-on-boot": (
-        Step(ending=Ending.SHUTDOWN, into="new", starts_on_boot=True),
-        Step(ending=Ending.SUSPEND, into="old", starts_on_boot=True),
+        Step(ending=Ending.SUSPEND, into="new", starts_on_boot=True),
+        Step(ending=Ending.SHUTDOWN, into="old", starts_on_boot=True),
     ),
     "ignored-on-boot": (
         Step(ending=Ending.SUSPEND, into="new", starts_on_boot=False),
         Step(ending=Ending.SHUTDOWN, into="old", starts_on_boot=False),
     ),
+    FIRMWARE: (Step(ending=Ending.SUSPEND, into="new"), Step(ending=Ending.POWER_CUT, into="old")),
+    "suspended-back": (Step(ending=Ending.SUSPEND, into="new"), Step(ending=Ending.SUSPEND, into="old")),
     "power-cuts": (Step(ending=Ending.POWER_CUT, into="new"), Step(ending=Ending.POWER_CUT, into="old")),
 }
 ROUTES = DEFAULT | THOROUGH
+
+
+def rows_of(route: str) -> tuple[Row, ...]:
+    """The guests that go ``route``."""
+    return FIRMWARE_ROWS if route == FIRMWARE else ROWS
 
 
 def routes(*, is_thorough: bool) -> tuple[str, ...]:

@@ -68,9 +68,12 @@ ROWS = (
     Row(name="q35-sata-paused", disk_bus="sata", nic_model="e1000e", activity=Activity.PAUSED, is_on_bridge=True),
     Row(name="pc-virtio-saved", machine_type="pc", activity=Activity.SAVED),
     Row(name="q35-scsi-off", disk_bus="scsi", nic_model="rtl8139", activity=Activity.OFF, is_on_bridge=True),
+)
+FIRMWARE_ROWS = (
     Row(name="q35-uefi", firmware="efi", nic_model="e1000e", memory_mib=128, is_on_bridge=True),
     Row(name="q35-tpm", has_tpm=True),
 )
+"""Those of which the host keeps more than a disk. On an emulated host, UEFI firmware needs as long as a host's boot."""
 AUTOSTARTED = (
     Row(name="q35-virtio-network", autostarts=True, has_pool=True),
     Row(name="pc-ide-bridge", machine_type="pc", disk_bus="ide", nic_model="e1000", autostarts=True, is_on_bridge=True),

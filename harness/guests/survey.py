@@ -143,9 +143,11 @@ def read_start(stat: str) -> float:
 
 
 def read_check(text: str) -> str:
-    """What ``qemu-img check`` found: nothing with status 0; an error with 2, a leak with 3."""
+    """What ``qemu-img check`` found: nothing with status 0; with 1 that it cannot read the disk, with 2 errors, with 3
+    leaks."""
     said, _, status = text.rpartition("status ")
-    if int(status) not in (0, 2, 3) or (int(status) == 0 and "No errors were found" not in said):
+    expected = {0: "No errors were found", 1: "qemu-img: ", 2: "", 3: ""}.get(int(status))
+    if expected is None or expected not in said:
         raise ValueError(f"qemu-img ended with status {int(status)}")
     return "; ".join(said.split("\n")[:4]).strip("; ") if int(status) else ""
 
@@ -171,7 +173,7 @@ def read_bridges(text: str) -> dict[str, str]:
 def read_logs(text: str) -> dict[str, str]:
     """The first line of each guest's log, by the guest's name; find(1) prints the name of a file before it."""
     folder, *lines = text.splitlines()
-    if folder != "qemu":
+    if folder.rstrip("/") != "qemu":
         raise ValueError("no folder of logs")
     return {
         line.removesuffix(".log"): following

@@ -16,8 +16,8 @@ from harness.guests.ground import ground_of
 from harness.guests.guests_service import credentials, read_service, set_ending
 from harness.guests.offer import read_offer
 from harness.guests.over_boots import GuestsOverBoots
-from harness.guests.routes import ROUTES, Step
-from harness.guests.samples import ROWS, new_seed, sample_guests
+from harness.guests.routes import ROUTES, Step, rows_of
+from harness.guests.samples import new_seed, sample_guests
 from harness.machine.states import BOOTED, PREVIOUS
 from harness.machine.templates import Templates
 from harness.model.guest_contract import GuestContract
@@ -63,15 +63,15 @@ def test_guests_outlive_the_change_of_their_host(
     machine: Machine, versions: Versions, definition: ImageDefinition, run: Run, guest_route: str
 ) -> None:  # fmt: skip
     ground, offer = ground_of(definition.persistent_paths), read_offer(machine.channel)
-    for row in ROWS:
+    for row in rows_of(guest_route):
         for reason in offer.reasons_against(row):
             run.add_unchecked(f"guest {row.name}: {reason}")
-    guests = GuestsOverBoots(machine, ground, sample_guests(ground, new_seed(), offer.possible(ROWS)))
+    guests = GuestsOverBoots(machine, ground, sample_guests(ground, new_seed(), offer.possible(rows_of(guest_route))))
     with machine.boot_slot():  # guests that start keep the CPU busy, as a boot does
         guests.make()
     for step in ROUTES[guest_route]:
         with machine.boot_slot():
-            guests.leave()
+            guests.leave(step.ending, goes_back=step.into == "old")
         ending, starts_on_boot = take(step, machine, versions)
         with machine.boot_slot():
             guests.check(step.stage, ending, starts_on_boot=starts_on_boot)

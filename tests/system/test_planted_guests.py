@@ -57,12 +57,13 @@ if [ "$1" = fails-by-its-hook ] && [ "$2" = prepare ]; then
 fi
 """
 LOSE_LOCK = """\
-write() {{ {{ sleep 10; echo "write -P 7 $1 64k"; }} | qemu-io --image-opts \
-driver=qcow2,file.driver=file,file.locking=off,file.filename={disk}; }}
-write 512k & write 768k
+disk=driver=qcow2,discard=unmap,file.driver=file,file.locking=off,file.filename={disk}
+{{ echo write -P 7 512k 64k; echo flush; sleep 20; echo discard 512k 64k; }} | qemu-io --image-opts $disk &
+sleep 10
+qemu-img snapshot --image-opts -c backup $disk
 wait
 """
-"""Two programs that have the disk open at once take the same new cluster of the file for different blocks."""
+"""A backup makes a snapshot while another program has the disk open, which then writes back what it knew before."""
 ROWS = {
     "has-no-autostart-link": Row(name="has-no-autostart-link", autostarts=True),
     "fails-by-its-hook": Row(name="fails-by-its-hook", autostarts=True, is_on_bridge=True),
@@ -116,7 +117,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
         guests = guests_on(machine, *ROWS.values())
         guests.make()
         machine.check(f"mkdir -p {SAVE} && mount -t tmpfs tmpfs {SAVE}")
-        guests.leave()
+        guests.leave(Ending.POWER_CUT)
         for plant in PLANT.values():
             machine.check(plant)
         machine.check("sync")
@@ -215,7 +216,7 @@ def test_what_is_wrong_with_a_host_is_found_and_named(host: GuestsOverBoots, fau
     machine = host.machine
     for guest in host.guests:  # what the fault before left off
         machine.check(f"virsh -q domstate {guest.name} | grep -qx running || virsh -q start {guest.name}")
-    host.leave()
+    host.leave(Ending.POWER_CUT)
     host.findings.clear()
 
     with plant(machine):  # type: ignore[attr-defined]

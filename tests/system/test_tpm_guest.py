@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,24 @@ def test_a_tpm_whose_owner_has_a_password_is_named(disk: Path, tmp_path: Path) -
     started = start(disk, tmp_path / "tpm")
 
     assert (started.word, started.fields["tpm"]) == ("started", "error:0x000009a2")  # TPM_RC_BAD_AUTH of a session
+
+
+def test_a_tpm_that_its_firmware_turned_off_is_tried_again_after_a_reset(disk: Path, tmp_path: Path) -> None:
+    """Its self-test takes longer than SeaBIOS waits for it, 2 s, while swtpm runs only now and then."""
+    with (
+        tpm_options("tpm-tis", tmp_path / "tpm") as options,
+        running(BOARD, disk, "-S", *options, "-action", "reboot=reset", patience_s=60) as guest,
+    ):
+        swtpm = int((tmp_path / "tpm.pid").read_text())
+        guest.qmp.execute("cont", deadline=Deadline(5))
+        for _ in range(8):
+            os.kill(swtpm, signal.SIGSTOP)
+            time.sleep(1)
+            os.kill(swtpm, signal.SIGCONT)
+            time.sleep(0.004)
+        started = guest.wait_until_started()
+
+    assert (started.fields["tpm"], started.number("tpm-boots"), started.number("boots")) == ("7f3c-T", 1, 1)
 
 
 def test_no_tpm_is_named(disk: Path) -> None:

@@ -39,10 +39,10 @@ main:
         call serial_start
         call check_parameters
         call flat
-        call record_start
         call nic_start
         call interrupts_start
-        call tpm_start                  ; waits by the counter
+        call tpm_start                  ; waits by the counter, and may reset the machine
+        call record_start
 %ifdef NEEDS_NEWLINE
         call print_newline
 %endif

@@ -19,6 +19,9 @@ TPM_ATTRIBUTES  equ 1 << 1 | 1 << 2 | 1 << 17 | 1 << 18 | 1 << 25       ; writte
 TPM_OWNER       equ 0x40000001
 TPM_PASSWORD    equ 0x40000009
 TPM_NO_HANDLE   equ 0x18B               ; the index is not defined
+TPM_DISABLED    equ 0x185               ; the owner's hierarchy is off
+TPM_RESETS      equ 5                   ; at most
+CMOS_RESETS     equ 0x7E                ; a byte that nobody uses, and that is 0 when the machine is powered on
 TPM_NO_ANSWER   equ -1
 
 TPM_RECORD_BYTES equ NAME_BYTES + 4     ; a nonce, and how often its guest started
@@ -56,6 +59,23 @@ tpm_start:
         call tpm_count
         jnc .done
         mov byte [tpm_failed], 1
+        cmp dword [tpm_code], TPM_DISABLED
+        jne .done
+        cli                             ; the clock's interrupt selects another byte
+        mov al, CMOS_RESETS             ; SeaBIOS turned the TPM off, because its self-test took longer than 2 s: try again
+        out 0x70, al
+        in al, 0x71
+        cmp al, TPM_RESETS
+        jae .enough
+        inc ax
+        out 0x71, al
+        mov dx, 0xCF9                   ; reset
+        mov al, 6
+        out dx, al
+.reset: hlt
+        jmp .reset
+.enough:
+        sti
 .done:  ret
 
 ; Carry: it failed.

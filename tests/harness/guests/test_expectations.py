@@ -13,17 +13,18 @@ from harness.guests.expectations import (
     Known,
     Problem,
     expected,
+    left,
     wrong_after_boot,
     wrong_memory,
 )
 from harness.guests.ground import Ground
-from harness.guests.samples import SampleGuest, sample_guests
+from harness.guests.samples import FIRMWARE_ROWS, SampleGuest, sample_guests
 from harness.guests.survey import SeenGuest, Survey
 from harness.guests.tiny_guest import Answer
 
 GUESTS = {guest.name: guest for guest in sample_guests(Ground.OPENVSWITCH, "seed")}
 AUTOSTARTED, MANUAL = GUESTS["q35-virtio-autostart"], GUESTS["pc-ide-e1000"]
-UEFI, TPM = GUESTS["q35-uefi"], GUESTS["q35-tpm"]
+UEFI, TPM = sample_guests(Ground.OPENVSWITCH, "seed", FIRMWARE_ROWS)
 PAUSED, SAVED, UNUSED = GUESTS["q35-sata-paused"], GUESTS["pc-virtio-saved"], GUESTS["q35-scsi-off"]
 RUNS_ANEW = Expected(state="running", is_saved=False, resumes=False)
 RUNS_ON = Expected(state="running", is_saved=False, resumes=True)
@@ -88,6 +89,13 @@ def test_what_is_expected_follows_from_how_the_host_went_down(
     guest: SampleGuest, ending: Ending, starts_on_boot: bool, wanted: Expected
 ) -> None:  # fmt: skip
     assert expected(guest, ending, starts_on_boot=starts_on_boot) == wanted
+
+
+def test_a_guest_runs_where_it_could_not_come_back_otherwise() -> None:
+    assert left(PAUSED, Ending.SHUTDOWN, goes_back=False).activity == "running"
+    assert left(SAVED, Ending.SUSPEND, goes_back=True).activity == "running"
+    assert left(PAUSED, Ending.SUSPEND, goes_back=True) == PAUSED
+    assert left(SAVED, Ending.POWER_CUT, goes_back=False) == SAVED
 
 
 def test_nothing_is_wrong_with_a_guest_that_came_back() -> None:

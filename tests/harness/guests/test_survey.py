@@ -85,7 +85,7 @@ def test_a_disk_is_whole_or_has_errors() -> None:
 
 def test_units_and_logs_are_read() -> None:
     assert survey.read_units(UNITS) == {"ovs-vswitchd.service": 21.5}
-    assert survey.read_logs("qemu\none.log\n2026: starting up\ntwo.log\n2026: two") == {
+    assert survey.read_logs("qemu/\none.log\n2026: starting up\ntwo.log\n2026: two") == {
         "one": "2026: starting up",
         "two": "2026: two",
     }
