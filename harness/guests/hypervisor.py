@@ -67,8 +67,9 @@ _ANSWERS = {"write": "written"}
 _WORDS = """\
 grep -Ev '^-|\\\\$|^[A-Z_]+=|starting up libvirt|device redirected' {log}/{guest}.log 2>&1 |
     tail -n 3 | sed 's/^/QEMU: /'
-journalctl -b -p warning -u libvirtd.service -u virtqemud.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt: /'
-journalctl -b -u libvirt-guests.service -n 4 -o cat --no-pager 2>&1 | sed 's/^/libvirt-guests: /'
+journalctl -b -p warning -n 6 -o cat --no-pager _SYSTEMD_UNIT=libvirtd.service + _SYSTEMD_UNIT=virtqemud.service 2>&1 |
+    sed -n 's/^./libvirt: &/p'
+journalctl -b -n 4 -o cat --no-pager _SYSTEMD_UNIT=libvirt-guests.service 2>&1 | sed -n 's/^./libvirt-guests: &/p'
 :"""
 """What libvirt and QEMU said about a guest, in lines of the journal and of QEMU's log, without its command line."""
 
