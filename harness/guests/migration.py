@@ -16,7 +16,7 @@ from harness.core.deadline import Deadline, poll
 from harness.core.errors import BootproofError
 from harness.guests.hypervisor import GuestFailed
 from harness.guests.migration_words import CANNOT_MIGRATE, HARMED, Ending, cause_of, changes
-from harness.guests.peers import FOLDER, HOST_ADDRESS, Peer
+from harness.guests.peers import FOLDER, HOST_ADDRESS, POOL, Peer
 from harness.guests.tiny_guest import Answer
 from harness.model.verdict import Finding
 from harness.verdict.attribution import doubted
@@ -70,6 +70,7 @@ timeout -k 10 {{limit_s}} {{command}} >{_FILES}.said 2>&1
 echo $? >{_FILES}.ending && mv {_FILES}.ending {_FILES}.status
 """
 _BEGIN = f"""\
+systemctl stop bootproof-writer.service bootproof-migration.service 2>/dev/null
 rm -f {_FILES}.*
 printf %s {{writer}} >{_FILES}.writer && printf %s {{migrate}} >{_FILES}.migrate || exit
 tty=$(virsh -q ttyconsole {{guest}}) || exit
@@ -79,7 +80,7 @@ systemd-run -q --collect --unit=bootproof-migration sh {_FILES}.migrate
 _COPYING = f"""\
 end=$(($(date +%s) + 100))
 while [ ! -e {_FILES}.status ] && [ "$(date +%s)" -lt $end ]; do
-    virsh -q domjobinfo {{guest}} 2>/dev/null | grep -E '^(File|Data) processed: +[1-9]' && exit
+    virsh -q domjobinfo {{guest}} 2>/dev/null | grep -E '^File total: +[1-9]' && exit
     sleep 0.2
 done
 exit 1
@@ -99,8 +100,8 @@ for _ in 1 2 3 4 5; do
 done
 exit 1
 """
-"""A guest that has moved may have received half a command of the writer, and its first answer may be lost: a serial port
-that was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
+"""A guest that has moved may have half a command of the writer, and its first answer may be lost: a serial port that
+was sending when QEMU saved its state does not go on before the guest gives up (seen with 7.2 and 10.0)."""
 _LEFT = """\
 virsh -q list --all --name | grep -qx {guest} && echo "the guest itself, $(virsh -q domstate {guest})"
 grep -lsa 'gues[t]={guest},' /proc/[0-9]*/cmdline | sed 's/^/a QEMU for it: /'
@@ -162,21 +163,39 @@ def check_arrived(migration: Migration, before: Answer, ending: Ending) -> None:
     )
     if ("Persistent:     yes" in persistent) != migration.is_persistent:
         fail(migration, HARMED, f"it is {'not ' * migration.is_persistent}defined at the destination")
-    migration.source.machine.check(f"rm {migration.disk}")
+    migration.source.machine.check(_remove(migration.disk))
 
 
 def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CLEAN_UP_S) -> None:
-    """The migration failed or was cancelled: the guest went on at the source, and nothing of it is at the target, at
-    once or when that has cleaned up. `MigrationFailed` otherwise."""
+    """The migration failed or was cancelled: the guest went on at the source, and the target does not have it, at once
+    or when that has cleaned up. `MigrationFailed` otherwise.
+
+    libvirt leaves the disk that it made at the target, and whoever manages the guests removes it, as nova does: it must
+    not be in use. It is removed here, and the run says so.
+    """
     _check_goes_on(migration, migration.source, before)
+    disk = f"its disk {migration.disk}"
     left: list[str] = []
 
     def is_clean() -> bool:
         left[:] = leftovers(migration, migration.target)
-        return not left
+        return left in ([], [disk])
 
     if not poll(is_clean, Deadline(clean_up_s), every_s=2.0):
         fail(migration, HARMED, f"it was not migrated, and the destination has {'; '.join(left)}")
+    if left:
+        locked = migration.target.machine.run(f"qemu-img info {migration.disk} && {_remove(migration.disk)}")
+        if locked.status:
+            fail(migration, HARMED, f"it was not migrated, and the destination uses its disk: {locked.errors}")
+        version = migration.target.version
+        migration.target.machine.context.run.add_note(
+            f"a migration that does not succeed leaves the disk that libvirt {version.libvirt} made at the destination"
+        )
+
+
+def _remove(disk: str) -> str:
+    """Shell: libvirt does not make a disk anew that its pool has listed, even if the file is gone."""
+    return f"rm {disk} && virsh -q pool-refresh {POOL}"
 
 
 def leftovers(migration: Migration, peer: Peer) -> list[str]:
@@ -188,7 +207,7 @@ def _check_goes_on(migration: Migration, peer: Peer, before: Answer) -> None:
     acknowledged = int(migration.source.machine.check(_END_WRITER, Deadline(_STEP_S + 60)))
     peer.hypervisor.wait_for_state(migration.guest, "running", step="after the migration")
     if peer.machine.run(_RESYNCHRONIZE.format(guest=migration.guest), Deadline(2 * _STEP_S)).status:
-        fail(migration, HARMED, "its serial port does not answer after it")
+        fail(migration, HARMED, f"its serial port on {peer.name} does not answer after it")
     after = peer.hypervisor.ask(migration.guest, step="after the migration")
     if changed := "; ".join(changes(before, after, acknowledged)):
         fail(migration, HARMED, changed)

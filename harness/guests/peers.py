@@ -14,7 +14,8 @@ from harness.machine.machine import Machine
 
 FOLDER = "/var/lib/libvirt/bootproof"
 """Of the pool for the guests' disks: libvirt makes the disk of a guest that arrives only in a pool."""
-NETWORK, HOST_ADDRESS = "bootproof", "192.0.2.1"
+POOL = NETWORK = "bootproof"
+HOST_ADDRESS = "192.0.2.1"
 _BRIDGE = Bridge(name="bootproof0")
 _SETUP = "set-up for migration"
 
@@ -53,9 +54,9 @@ def _make_peer(machine: Machine, name: str) -> Peer:
         f"mkdir -p {FOLDER} && ip link add {_BRIDGE.name} type bridge && ip link set {_BRIDGE.name} up && "
         f"ip address add {HOST_ADDRESS}/24 dev {_BRIDGE.name}"
     )
-    hypervisor.define_xml("pool-define", pool_xml("bootproof", FOLDER), guest=_SETUP)
+    hypervisor.define_xml("pool-define", pool_xml(POOL, FOLDER), guest=_SETUP)
     hypervisor.define_xml("net-define", network_xml(NETWORK, _BRIDGE), guest=_SETUP)
-    for verb in ("pool-start bootproof", f"net-start {NETWORK}"):
+    for verb in (f"pool-start {POOL}", f"net-start {NETWORK}"):
         hypervisor.virsh(verb, guest=_SETUP, step=verb)
     capabilities = hypervisor.virsh("capabilities", guest=_SETUP, step="capabilities", limit_s=240)
     return Peer(
