@@ -51,7 +51,7 @@ def _put_disk(peer: Peer, domain: Domain) -> None:
 
 
 def end_guest(peer: Peer, domain: Domain) -> None:
-    """Let the guest turn itself off on ``peer``, and remove it. `ImageError` if it stays, or if its disk is not whole."""
+    """Let the guest turn itself off on ``peer``, and remove it. `ImageError` if it stays, or its disk is not whole."""
     hypervisor = peer.hypervisor
     hypervisor.ask(domain.name, "off", step="off")
     peer.machine.wait_until_fails(f"virsh -q domstate {domain.name} 2>/dev/null | grep -q running")
