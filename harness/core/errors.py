@@ -13,7 +13,8 @@
     │   │   ├── HostFaulty                   a ready host is not fit for its work    examine.finding
     │   │   ├── ContractBroken               guests of its hosts no longer start     guests.broken
     │   │   ├── ConfigurationStale           it does not understand what is kept     persistence.kept_configuration
-    │   │   └── MigrationFailed              a guest does not survive a migration    guests.migration
+    │   │   └── GuestFailed                  a guest of a host is not as it should be guests.hypervisor
+    │   │       └── MigrationFailed              … after a live migration, or cannot    guests.migration
     │   ├── RuleFailed                   a rule of its definition does not hold     examine.rules
     │   ├── NotReady                     a demanded unit is not active              guest.readiness
     │   ├── StillStarting                jobs have not ended in time                guest.readiness
