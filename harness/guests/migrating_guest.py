@@ -51,15 +51,12 @@ def _put_disk(peer: Peer, domain: Domain) -> None:
 
 
 def end_guest(peer: Peer, domain: Domain) -> None:
-    """Let the guest turn itself off on ``peer``, and remove it. `GuestFailed` if its disk is not whole."""
-    ask = peer.hypervisor
-    ask.ask(domain.name, "off", step="off")
-    limit = (
-        "for _ in $(seq 60); do virsh -q domstate {0} 2>/dev/null | grep -q running || exit 0; sleep 1; done; exit 1"
-    )
-    ask.run(f"bash -c {shlex.quote(limit.format(domain.name))}", guest=domain.name, step="off", limit_s=90)
+    """Let the guest turn itself off on ``peer``, and remove it. `ImageError` if it stays, or its disk is not whole."""
+    hypervisor = peer.hypervisor
+    hypervisor.ask(domain.name, "off", step="off")
+    peer.machine.wait_until_fails(f"virsh -q domstate {domain.name} 2>/dev/null | grep -q running")
     for problem in disk_problems(peer, domain):
-        ask.fail(HARMED, domain.name, problem)
+        hypervisor.fail(HARMED, domain.name, problem)
     peer.machine.check(f"virsh -q undefine {domain.name} 2>/dev/null; rm {domain.disk}")
 
 

@@ -46,6 +46,11 @@ def after(**changed: object) -> Answer:
         ("error: unable to connect to server at 'machine-1.lab.test:16514': Connection refused", CLOSED),
         ("error: operation failed: migration out job: Unable to write to socket: Broken pipe", LINK_LOST),
         ("error: internal error: client socket is closed", LINK_LOST),
+        (
+            "error: internal error: unable to execute QEMU command 'blockdev-add': Failed to connect to "
+            "'machine-1.lab.test:49153': Connection refused",
+            CLOSED,
+        ),
         ("error: The server certificate /etc/pki/libvirt/servercert.pem has expired", UNTRUSTED),
         ("error: something new", ""),
     ],
