@@ -128,7 +128,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_is_wrong_with_a_guest_is_found_and_names_it(findings: dict[str, Finding], name: str) -> None:
+def test_a_guest_that_is_not_as_it_was_is_found_and_named(findings: dict[str, Finding], name: str) -> None:
     for guest, words in FOUND[name].items():
         assert guest in said(findings[name])
         assert words in said(findings[name])
