@@ -170,7 +170,7 @@ def check_stayed(migration: Migration, before: Answer, *, clean_up_s: float = CL
     """The migration failed or was cancelled: the guest went on at the source, and the target does not have it, at once
     or when that has cleaned up. `MigrationFailed` otherwise.
 
-    libvirt leaves the disk that it made at the target, and whoever manages the guests removes it, as nova does: it must
+    libvirt leaves the disk that it made at the target, and nova, or the operator, removes it: it must
     not be in use. It is removed here, and the run says so.
     """
     _check_goes_on(migration, migration.source, before)

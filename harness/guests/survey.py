@@ -12,6 +12,7 @@ from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 from harness.guests.domains import Domain
 from harness.guests.ground import Ground
+from harness.guests.switch_ports import read_ports
 
 OFF = "shut off"
 _READ_S = 120.0
@@ -26,7 +27,6 @@ _PORTS = {
     True: Probe("ports of Open vSwitch", "ovs-vsctl show"),
     False: Probe("ports of bridges", "ip -o link show"),
 }
-_OVS_LINE = re.compile(r'^ +(Bridge|Port) "?([^"\n]+)"?$', re.MULTILINE)
 _MASTER = re.compile(r"^\d+: ([^:@]+)[:@].* master (\S+)", re.MULTILINE)
 _GUEST_LINE = re.compile(r"^ +(?:-|\d+) +(\S+) +(.+?) *$", re.MULTILINE)
 
@@ -154,13 +154,7 @@ def read_check(text: str) -> str:
 
 def read_openvswitch(text: str) -> dict[str, str]:
     """The bridge of each port, from ``ovs-vsctl show``."""
-    found, bridge = dict[str, str](), ""
-    for kind, name in _OVS_LINE.findall(text):
-        if kind == "Bridge":
-            bridge = name
-        else:
-            found[name] = bridge
-    return found
+    return {name: port.bridge for name, port in read_ports(text).items()}
 
 
 def read_bridges(text: str) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,11 @@ from harness.guests.migrating_guest import end_guest, make_guest
 from harness.guests.migration import Migration, MigrationFailed
 from harness.guests.migration_words import CLOSED, LACKS_CPU, LACKS_MACHINE_TYPE
 from harness.guests.peers import Peer, make_peers
-from harness.lab import open_lab
-from harness.machine.boot_plan import BootContext
-from harness.machine.machine import boot, power_on_together
 from harness.model.definition import load_definition
 from harness.store.store import find_store
 
-from ..machines import run_in, specify
 from .conftest import ROOT, Judge
+from .ready import ready_pair
 
 IMAGE, PREVIOUS = "kvm", "kvm-bookworm"
 CPU_MODEL = "Opteron_G1"
@@ -36,19 +32,7 @@ REJECT = "iptables -{{}} INPUT -p tcp --dport {} -j REJECT --reject-with tcp-res
 def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Peer, Peer]]:
     """Two hosts of the image, ready to migrate guests to each other."""
     folder = tmp_path_factory.mktemp("pair")
-    definition, store = load_definition(ROOT / "images" / IMAGE), find_store()
-    artifacts, run = build(definition, store), run_in(folder)
-    (folder / "lab").mkdir()
-    with ExitStack() as stack:
-        lab = stack.enter_context(open_lab(folder / "lab"))
-        context = BootContext(lab=lab, run=run, slots=store.folder("slots"))
-        machines = []
-        for number, name in enumerate(("left", "right")):
-            (folder / name).mkdir()
-            spec = specify(definition, artifacts, folder / name)
-            spec = replace(spec, name=name, number=number, uuid=uuid.uuid4())
-            machines.append(stack.enter_context(boot(spec, artifacts, definition, context=context, power=False)))
-        power_on_together(machines)
+    with ready_pair(load_definition(ROOT / "images" / IMAGE), folder) as machines:
         left, right = make_peers(machines, folder / "keys")
         yield left, right
 

@@ -6,7 +6,7 @@ One machine for all faults of one guest each, another for those of a host. Both 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from shlex import quote
 from uuid import uuid4
@@ -177,7 +177,7 @@ def before_openvswitch(machine: Machine) -> Iterator[None]:
     machine.spec = spec
 
 
-FAULTS: dict[str, tuple[Callable[[Machine], object], str, str]] = {
+FAULTS: dict[str, tuple[Callable[[Machine], AbstractContextManager[None]], str, str]] = {
     "wrong-owner": (wrong_owner, "guest-not-started", "Permission denied"),
     "lost-database": (lost_database, "guest-not-started", BRIDGE),
     "before-openvswitch": (before_openvswitch, "guest-not-started", BRIDGE),
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_host_is_found_and_named(host: GuestsOverBoots, fau
     host.leave(Ending.POWER_CUT)
     host.findings.clear()
 
-    with plant(machine):  # type: ignore[attr-defined]
+    with plant(machine):
         machine.kill()
         machine.power_on()
         findings = found(host)
