@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.model.machine_spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
+from harness.model.machine_spec import (
+    BOOT_URL,
+    CONTROLLER,
+    CONTROLLER_NUMBER,
+    GATEWAY,
+    IPXE_BIOS_LOADER,
+    IPXE_LOADER,
+    address_of,
+    mac_of,
+)
 from harness.model.network_faults import DhcpFault, DnsFault, NetworkFault, TftpFault
 
 PLACES = 64
@@ -97,6 +106,7 @@ def _dns(config: DhcpConfig) -> list[str]:
         f"domain={DOMAIN}",
         f"local=/{DOMAIN}/",
         f"host-record=lab.{DOMAIN},{GATEWAY}",
+        f"host-record={CONTROLLER}.{DOMAIN},{address_of(CONTROLLER_NUMBER)}",
         f"dhcp-option=option:dns-server,{GATEWAY}",
     ]
 
@@ -154,6 +164,6 @@ def hosts(config: DhcpConfig) -> str:
 
 
 def _host(number: int, config: DhcpConfig) -> str:
-    name = config.names.get(number, f"machine-{number}")
+    name = config.names.get(number, CONTROLLER if number == CONTROLLER_NUMBER else f"machine-{number}")
     tag = "set:plain," if number in config.plain else ""
     return f"{mac_of(number, config.nics.get(number, 0) or 0)},{tag}{address_of(number)},{name},{config.lease_s}"
