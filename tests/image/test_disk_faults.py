@@ -19,7 +19,11 @@ from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
-_FROM_POWER_ON = tuple(DiskFault)[::5]
+_SEVERAL_DISKS = {DiskFault.TWIN, DiskFault.FOREIGN_FIRST}
+"""Which disk gets which name and who sees it first is decided while the kernel starts: one after the other, later, they
+do not meet an image that goes by names."""
+
+_FROM_POWER_ON = {*tuple(DiskFault)[::5], *_SEVERAL_DISKS}
 
 
 @pytest.mark.cause("the image runs from RAM, or uses a disk that is not its own, without an error")
