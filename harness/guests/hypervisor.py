@@ -39,8 +39,8 @@ TPM_START_S = 180.0
 ASK_S = 20.0
 """How long a guest may take to answer; it may be starting."""
 SLOW_ASK_S = 120.0
-"""The same for a guest by UEFI, whose firmware takes most of it, and for one with a TPM: SeaBIOS turns the TPM off if its
-self-test takes longer than 2 s, and the guest then resets itself, up to five times."""
+"""The same for a guest by UEFI, whose firmware takes most of it, and for one with a TPM: if its self-test takes longer
+than 2 s, SeaBIOS turns it off, and the guest resets itself, up to five times."""
 _GRACE_S = 30.0
 """Between the limit of a command in the guest and the harness's own."""
 _TIMED_OUT = (124, 137)
