@@ -76,8 +76,8 @@ def configuration(config: DhcpConfig) -> str:
     """dnsmasq's configuration file.
 
     Every machine has a static address: a machine restored from a frozen state renews a lease that this server never
-    gave, and must get it. Its name is known before it asks, which it may not do for half an hour. iPXE is recognized by its option 175; inside it, option 176 says that no ProxyDHCP offer will
-    come, so that iPXE does not wait for one.
+    gave, and must get it. Its name is known before it asks, which it may not do for half an hour. iPXE is recognized by
+    its option 175; inside it, option 176 says that no ProxyDHCP offer will come, so that iPXE does not wait for one.
     """
     first, last = TFTP_PORTS
     tftp = ("enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}")

@@ -82,6 +82,7 @@ def test_a_tunnel_that_is_not_kept_is_named(network: GuestNetwork) -> None:
     finding = findings["guest-cut-off"]
     assert finding.what.startswith(f"planted: guest {GUEST}: it is running, and has not answered ping on VLAN 10")
     assert any(line.startswith("upgraded-vlan-20: it is running") for line in finding.evidence)
+    assert "; on its serial port it says link=up received=" in finding.what
     assert not any("staying-vlan-10: it is" in line for line in finding.evidence)
     assert f"tunnel {PORT} on left: geneve to {other} → none" in finding.evidence
 
