@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.deadline import Deadline, poll
+from harness.core.errors import HostError
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 
@@ -29,7 +30,7 @@ CAUSES = {
     r"No local node identity found": "/var/lib/nova/compute_id is lost: nova-compute does not start without it again",
     r"libvirt-sock'?: Permission denied": "libvirt refuses nova-compute: is the user nova in the group libvirt?",
 }
-"""What a line of nova-compute's journal has, as a regular expression, and what it means. None of it passes by itself."""
+"""A regular expression for a line of nova-compute's journal, and what it means: nothing that passes by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +96,22 @@ def wait_until_registered(
     cloud: Connection, channel: Channel, name: str, deadline: Deadline | None = None
 ) -> Registration:
     """What the control plane knows of the host once it knows all, once the host says why not (`read_causes`), or at
-    the deadline."""
-    last = Registration(name=name)
+    the deadline. `HostError` if the control plane does not answer any more."""
+    from keystoneauth1.exceptions import ClientException
+    from openstack.exceptions import SDKException
+
+    last, problem, deadline = Registration(name=name), "", deadline or Deadline(UP_S)
 
     def is_settled() -> bool:
-        nonlocal last
-        last = read_registration(cloud, name)
+        nonlocal last, problem
+        try:
+            last, problem = read_registration(cloud, name), ""
+        except (ClientException, SDKException) as error:  # one is late; the next may be in time
+            problem = f"{type(error).__name__}: {error}"
         return last.is_complete or bool(read_causes(channel))
 
-    poll(is_settled, deadline or Deadline(UP_S), every_s=_EVERY_S)
+    if not poll(is_settled, deadline, every_s=_EVERY_S) and problem:
+        raise HostError(f"the control plane does not answer after {deadline.passed_s:.0f} s: {problem}")
     return last
 
 
