@@ -30,6 +30,8 @@ from harness.model.verdict import Finding
 
 _ANSWER_S = 60.0
 """How long a guest may take to answer after its host is ready, on the reference machine."""
+_CARD_FIELDS = ("link", "received", "answered")
+"""What a guest says about its network card: whether its fault is before the card or behind it."""
 _STREAM_S = 150.0
 """How long the kernel of the sender may wait before it sends once more to a guest that did not answer: TCP_RTO_MAX,
 120 s in Linux. It does not depend on the host."""
@@ -105,10 +107,16 @@ class GuestNetwork:
                     yield guest.name, self._silence(guest, error.waited_s)
 
     def _silence(self, guest: NetworkGuest, waited_s: float) -> str:
-        state = self.host_of(guest).machine.run(f"virsh -q domstate {guest.name}")
+        host, name = self.host_of(guest), self.staying.machine.name
+        state = host.machine.run(f"virsh -q domstate {guest.name}")
         said = state.errors if state.status else state.text
-        name = self.staying.machine.name
-        return f"it is {said}, and has not answered ping on VLAN {guest.vlan} from {name} for {waited_s:.0f} s"
+        silence = f"it is {said}, and has not answered ping on VLAN {guest.vlan} from {name} for {waited_s:.0f} s"
+        if said != "running":
+            return silence
+        if answer := host.status_of(guest.name):
+            seen = " ".join(f"{name}={answer.fields.get(name, '-')}" for name in _CARD_FIELDS)
+            return f"{silence}; on its serial port it says {seen}"
+        return f"{silence}; on its serial port it says nothing either"
 
     def _leaks(self) -> Iterator[tuple[str, str]]:
         """The guests that answer on another VLAN than theirs: all are asked at once."""

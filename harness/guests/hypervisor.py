@@ -38,8 +38,9 @@ TPM_START_S = 180.0
 """The same for the first guest with a TPM: swtpm makes the keys of a certificate authority and of the TPM (29 s)."""
 ASK_S = 20.0
 """How long a guest may take to answer; it may be starting."""
-UEFI_ASK_S = 120.0
-"""The same for a guest by UEFI: its firmware takes most of it."""
+SLOW_ASK_S = 120.0
+"""The same for a guest by UEFI, whose firmware takes most of it, and for one with a TPM: if its self-test takes longer
+than 2 s, SeaBIOS turns it off, and the guest resets itself, up to five times."""
 _GRACE_S = 30.0
 """Between the limit of a command in the guest and the harness's own."""
 _TIMED_OUT = (124, 137)
@@ -180,19 +181,27 @@ class Hypervisor:
 
     def ask(self, guest: str, command: str = "status", *, step: str = "", limit_s: float = ASK_S) -> Answer:
         """Its answer to ``command`` on its serial port; `GuestFailed` if it is silent."""
-        limit, patience = (math.ceil(Deadline(seconds).length_s) for seconds in (limit_s, _PATIENCE_S))
-        verb = command.partition(" ")[0]
+        limit = math.ceil(Deadline(limit_s).length_s)
+        done = self._asked(guest, command, limit)
+        if done.status or not done.text:
+            self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")
+        return parse_answer(done.text)
+
+    def status_of(self, guest: str) -> Answer | None:
+        """Its answer to "status" on its serial port; None if it is silent."""
+        done = self._asked(guest, "status", math.ceil(Deadline(ASK_S).length_s))
+        return None if done.status or not done.text else parse_answer(done.text)
+
+    def _asked(self, guest: str, command: str, limit_s: int) -> Completed:
+        patience, verb = math.ceil(Deadline(_PATIENCE_S).length_s), command.partition(" ")[0]
         script = _ASK.format(
             guest=guest,
             command=shlex.quote(command),
             word=_ANSWERS.get(verb, verb),
-            attempts=math.ceil(limit / patience),
+            attempts=math.ceil(limit_s / patience),
             patience_s=patience,
         )
-        done = self.machine.run(script, Deadline(limit + _GRACE_S, scaled=False))
-        if done.status or not done.text:
-            self.fail("guest-step-failed", guest, f"{step or command}: {_ending(done, 'its serial port', limit)}")
-        return parse_answer(done.text)
+        return self.machine.run(script, Deadline(limit_s + _GRACE_S, scaled=False))
 
     def record(self, disk: str) -> Record | None:
         """What is recorded on the ``disk`` of a guest that is off."""

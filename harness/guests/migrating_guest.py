@@ -51,9 +51,9 @@ def _put_disk(peer: Peer, domain: Domain) -> None:
 
 
 def end_guest(peer: Peer, domain: Domain) -> None:
-    """Let the guest turn itself off on ``peer``, and remove it. `ImageError` if it stays, or its disk is not whole."""
+    """Shut the guest down on ``peer``, and remove it. `ImageError` if it stays, or its disk is not whole."""
     hypervisor = peer.hypervisor
-    hypervisor.ask(domain.name, "off", step="off")
+    hypervisor.virsh(f"shutdown {domain.name}", guest=domain.name, step="shut down")
     peer.machine.wait_until_fails(f"virsh -q domstate {domain.name} 2>/dev/null | grep -q running")
     for problem in disk_problems(peer, domain):
         hypervisor.fail(HARMED, domain.name, problem)

@@ -88,8 +88,10 @@ exit 1
 _END_WRITER = f"""\
 touch {_FILES}.stop
 for _ in $(seq 300); do systemctl is-active -q bootproof-writer.service || break; sleep 0.2; done
-grep -c '^written ' {_FILES}.written 2>/dev/null || :
+cat {_FILES}.written 2>/dev/null | grep -c '^written '
+rm -f {_FILES}.written
 """
+"""How many writes the guest acknowledged since the migration began, once."""
 _RESYNCHRONIZE = """\
 tty=$(virsh -q ttyconsole {guest}) && exec 3<>"$tty" || exit
 for _ in 1 2 3 4 5; do

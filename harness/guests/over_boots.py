@@ -14,9 +14,9 @@ from harness.guests.expectations import Ending, Expected, Known, Problem, expect
 from harness.guests.ground import Ground, make_ground, reach_guests
 from harness.guests.hypervisor import (
     ASK_S,
+    SLOW_ASK_S,
     STEP_S,
     TPM_START_S,
-    UEFI_ASK_S,
     GuestFailed,
     Hypervisor,
 )
@@ -154,4 +154,4 @@ class GuestsOverBoots:
 
 
 def _answers_within_s(guest: SampleGuest) -> float:
-    return UEFI_ASK_S if guest.domain.firmware == "efi" else ASK_S
+    return SLOW_ASK_S if guest.domain.firmware == "efi" or guest.domain.has_tpm else ASK_S

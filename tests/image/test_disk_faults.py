@@ -20,8 +20,7 @@ from harness.runs.folder import Run
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
 _SEVERAL_DISKS = {DiskFault.TWIN, DiskFault.FOREIGN_FIRST}
-"""Which disk gets which name and who sees it first is decided while the kernel starts: one after the other, later, they
-do not meet an image that goes by names."""
+"""A kernel that finds two disks one after the other does not meet an image that takes the first."""
 
 _FROM_POWER_ON = {*tuple(DiskFault)[::5], *_SEVERAL_DISKS}
 

@@ -58,6 +58,23 @@ PLANTED = {
 }  # fmt: skip
 
 
+# Whole runs come first, before machines that the other tests share.
+def test_a_run_finds_what_an_upgrade_no_longer_understands(
+    base: ImageDefinition, judge: Judge, make_image: MakeImage
+) -> None:
+    previous = build(base, find_store(), version="2026.10").folder
+    images = make_image("stricter", STRICTER, ("[budget]", VALIDATE))
+
+    status, verdict = judge(
+        "stricter", "--thorough", "tests/image/test_kept_configuration.py", f"--previous={previous}", images=images
+    )
+
+    assert (status, verdict.outcome) == (1, Outcome.FAILED)
+    (finding,) = verdict.findings
+    assert finding.id == "kept-configuration-stale"
+    assert finding.evidence == ("/var/local: colour is gone",)
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     definition = replace(load_definition(ROOT / "images" / IMAGE), validators=(OWN,))
@@ -108,19 +125,3 @@ path = "/var/local"
 command = "! test -e /usr/lib/stricter || { echo colour is gone; false; }"
 
 [budget]"""
-
-
-def test_a_run_finds_what_an_upgrade_no_longer_understands(
-    base: ImageDefinition, judge: Judge, make_image: MakeImage
-) -> None:
-    previous = build(base, find_store(), version="2026.10").folder
-    images = make_image("stricter", STRICTER, ("[budget]", VALIDATE))
-
-    status, verdict = judge(
-        "stricter", "--thorough", "tests/image/test_kept_configuration.py", f"--previous={previous}", images=images
-    )
-
-    assert (status, verdict.outcome) == (1, Outcome.FAILED)
-    (finding,) = verdict.findings
-    assert finding.id == "kept-configuration-stale"
-    assert finding.evidence == ("/var/local: colour is gone",)

@@ -5,6 +5,7 @@ One machine for all faults of one guest each, another for those of a host. Both 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -165,14 +166,17 @@ def lost_database(machine: Machine) -> Iterator[None]:
     machine.check(f"ovs-vsctl --may-exist add-br {BRIDGE} && sync")
 
 
+_ORDERS_LATE = re.compile(r"After=(?!\S+\.socket$|dbus)").match
+
+
 @contextmanager
 def before_openvswitch(machine: Machine) -> Iterator[None]:
-    """libvirtd is not ordered after the network any more, and Open vSwitch starts late."""
+    """libvirtd is ordered after nothing but its sockets any more, and Open vSwitch starts late."""
     unit = machine.check("systemctl cat libvirtd.service")
-    early = "\n".join(line for line in unit.splitlines() if line != "After=network.target" and line[:1] != "#")
-    spec, late = machine.spec, "[Service]\nExecStartPre=/bin/sleep 40\n"
-    drop_in = {"systemd.unit-dropin.ovs-vswitchd.service~late": late}
-    machine.spec = replace(spec, credentials={"systemd.extra-unit.libvirtd.service": early, **drop_in})
+    early = "\n".join(line for line in unit.splitlines() if not _ORDERS_LATE(line) and line[:1] != "#")
+    spec, late = machine.spec, "[Service]\nExecStartPre=/bin/sleep 60\n"
+    planted = {"systemd.extra-unit.libvirtd.service": early, "systemd.unit-dropin.ovs-vswitchd.service~late": late}
+    machine.spec = replace(spec, credentials={**spec.credentials, **planted})
     yield
     machine.spec = spec
 
