@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import tarfile
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,12 +22,31 @@ from harness.core.errors import HostError
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 from harness.guests.cloud import CALL_S, open_cloud
+from harness.lab import Lab, open_lab
+from harness.machine.boot_plan import BootContext
 from harness.machine.machine import Machine
+from harness.machine.states import Versions
+from harness.machine.template_store import TemplateStore
+from harness.machine.templates import Templates, TemplateSpec
+from harness.model.artifacts import Artifacts
+from harness.model.definition import ImageDefinition
+from harness.model.machine_spec import (
+    CONTROLLER,
+    CONTROLLER_NUMBER,
+    Accelerator,
+    MachineSpec,
+    Network,
+    default_boot_path,
+)
 from harness.model.seed_file import SeedFile
+from harness.runs.folder import Run
+from harness.store.store import find_store
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
+_SLOWER = 7.0
+"""Its boot takes some 750 s of an emulated CPU, where that of a hypervisor takes 100: it starts ten services."""
 ANSWERS_S = 600.0
 """For all of them to answer, on the reference machine, once the machine is ready."""
 _CLOUDS = Probe("clouds.yaml", "cat /etc/openstack/clouds.yaml")
@@ -41,6 +62,47 @@ class ControlPlane:
     machine: Machine
     cloud: Connection
     seed: tuple[SeedFile, ...]
+
+
+def templates_of(
+    definition: ImageDefinition,
+    artifacts: Artifacts,
+    *,
+    accelerator: Accelerator,
+    network: Network,
+    run: Run,
+    context_of: Callable[[Lab], BootContext],
+) -> Templates:
+    """Makes machines of that image as ``controller``: clones of one that answers. ``run`` gets what its boots say."""
+    machine = MachineSpec(
+        name=CONTROLLER,
+        number=CONTROLLER_NUMBER,
+        uuid=uuid.uuid4(),
+        boot_path=default_boot_path(definition.boot_paths),
+        accelerator=accelerator,
+        cpus=definition.cpus,
+        memory_mib=definition.memory_mib,
+    )
+    spec = TemplateSpec(
+        definition=definition,
+        versions=Versions(artifacts, artifacts, artifacts, artifacts),
+        machine=machine,
+        network=network,
+        label=CONTROLLER,
+    )
+    return Templates(
+        spec=spec,
+        store=TemplateStore(store=find_store(), run=run),
+        open_lab=partial(open_lab, network=network),
+        context_of=lambda lab: _patient(context_of(lab)),
+        warm_up=lambda machine: wait_until_it_answers(read_control_plane(machine)),
+    )
+
+
+def _patient(context: BootContext) -> BootContext:
+    timeouts = context.timeouts
+    longer = replace(timeouts, boot_s=_SLOWER * timeouts.boot_s, quiet_s=_SLOWER * timeouts.quiet_s)
+    return replace(context, timeouts=longer)
 
 
 def read_control_plane(machine: Machine) -> ControlPlane:

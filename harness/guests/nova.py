@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.deadline import Deadline, poll
+from harness.core.errors import HostError
 from harness.guest.channel import Channel
 from harness.guest.probes import Probe, ask, read
 
@@ -16,10 +18,19 @@ if TYPE_CHECKING:
 UP_S = 600.0
 """For a service of a host to be up, on the reference machine, once the host is ready: nova-compute asks libvirt, which
 takes 40 s of an emulated CPU."""
-_EVERY_S = 3.0
+_EVERY_S = 5.0
 _COMPUTE = "nova-compute"
+INSTANCES = "/var/lib/nova/instances"
+"""The disks of guests, of which nova's inventory tells the size."""
 _FACTS = Probe("size of the host", "nproc && grep MemTotal /proc/meminfo && df -BG --output=size /var/lib/nova")
 _NAME = Probe("name of the host", "cat /proc/sys/kernel/hostname")
+_JOURNAL = Probe("journal of nova-compute", f"journalctl -b -q -u {_COMPUTE} --no-pager --no-hostname -n 200")
+CAUSES = {
+    r"ACCESS_REFUSED": "RabbitMQ refuses the user or the password of transport_url in /etc/nova/nova.conf",
+    r"No local node identity found": "/var/lib/nova/compute_id is lost: nova-compute does not start without it again",
+    r"libvirt-sock'?: Permission denied": "libvirt refuses nova-compute: is the user nova in the group libvirt?",
+}
+"""A regular expression for a line of nova-compute's journal, and what it means: nothing that passes by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +92,38 @@ def _inventory(cloud: Connection, provider: Any) -> dict[str, int]:
     return {one.resource_class: one.total for one in cloud.placement.resource_provider_inventories(provider)}
 
 
-def wait_until_registered(cloud: Connection, name: str, deadline: Deadline | None = None) -> Registration:
-    """What the control plane knows of the host once it knows all, or at the deadline."""
-    last = Registration(name=name)
+def wait_until_registered(
+    cloud: Connection, channel: Channel, name: str, deadline: Deadline | None = None
+) -> Registration:
+    """What the control plane knows of the host once it knows all, once the host says why not (`read_causes`), or at
+    the deadline. `HostError` if the control plane does not answer any more."""
+    from keystoneauth1.exceptions import ClientException
+    from openstack.exceptions import SDKException
 
-    def is_complete() -> bool:
-        nonlocal last
-        last = read_registration(cloud, name)
-        return last.is_complete
+    last, problem, deadline = Registration(name=name), "", deadline or Deadline(UP_S)
 
-    poll(is_complete, deadline or Deadline(UP_S), every_s=_EVERY_S)
+    def is_settled() -> bool:
+        nonlocal last, problem
+        try:
+            last, problem = read_registration(cloud, name), ""
+        except (ClientException, SDKException) as error:  # one is late; the next may be in time
+            problem = f"{type(error).__name__}: {error}"
+        return last.is_complete or bool(read_causes(channel))
+
+    if not poll(is_settled, deadline, every_s=_EVERY_S) and problem:
+        raise HostError(f"the control plane does not answer after {deadline.passed_s:.0f} s: {problem}")
     return last
+
+
+def read_causes(channel: Channel) -> tuple[str, ...]:
+    """What keeps nova-compute from work, as far as its journal of this boot has one of `CAUSES`."""
+    return read(ask(channel, [_JOURNAL]), _JOURNAL, lambda text: causes(text.splitlines()))
+
+
+def causes(lines: Iterable[str]) -> tuple[str, ...]:
+    """A sentence for each of `CAUSES` in ``lines``, with the last line that says so: pure."""
+    seen = {words: line for line in lines for words in CAUSES if re.search(words, line)}
+    return tuple(f"{CAUSES[words]}: {line.strip()}" for words, line in seen.items())
 
 
 def wrong(registration: Registration, size: HostSize) -> Iterator[str]:

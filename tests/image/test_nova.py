@@ -9,7 +9,8 @@ import pytest
 from harness import DiskSpec, ImageDefinition, Lab
 from harness.fixtures.machine import MakeMachine
 from harness.guests.controller import ControlPlane
-from harness.guests.nova import read_host, wait_until_registered, wrong
+from harness.guests.nova import INSTANCES, read_causes, read_host, wait_until_registered, wrong
+from harness.persistence.locations import misplaced
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("nova")]
 
@@ -30,9 +31,9 @@ def test_a_new_host_with_its_configuration_on_data_registers_once(
     with make_machine("new-host", lab=lab, disks=disks, boot_path=default_boot_path) as host:
         name, size = read_host(host.channel)
 
-        registration = wait_until_registered(control_plane.cloud, name)
+        registration = wait_until_registered(control_plane.cloud, host.channel, name)
 
-        problems = list(wrong(registration, size))
+        problems = [*read_causes(host.channel), *wrong(registration, size), *misplaced(host.channel, [INSTANCES])]
         assert not problems, "\n".join([*problems, host.check(_JOURNAL)])
         for unit in definition.waiting:
             host.wait_for_unit(unit)

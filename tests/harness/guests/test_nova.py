@@ -13,7 +13,7 @@ from harness.core.deadline import Deadline
 from harness.core.errors import ImageError
 from harness.guest.channel import Channel, Completed
 from harness.guests.controller import read_access
-from harness.guests.nova import HostSize, Registration, read_host, wrong
+from harness.guests.nova import HostSize, Registration, causes, read_causes, read_host, wrong
 from harness.model.seed_file import SeedFile
 
 SIZE = HostSize(cpus=2, memory_mib=1967, disk_gib=5)
@@ -55,6 +55,36 @@ def test_a_host_that_is_not_up_yet_is_waited_for(registration: Registration) -> 
     assert not registration.is_complete
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "ERROR oslo.messaging._drivers.impl_rabbit [-] Connection failed: (0, 0): (403) ACCESS_REFUSED - Login was "
+            "refused using authentication mechanism AMQPLAIN.",
+            "RabbitMQ refuses the user or the password of transport_url",
+        ),
+        (
+            "ERROR oslo_service.service nova.exception.InvalidConfiguration: No local node identity found, but this is "
+            "not our first startup on this host.",
+            "/var/lib/nova/compute_id is lost",
+        ),
+        (
+            "libvirt.libvirtError: Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied",
+            "is the user nova in the group libvirt?",
+        ),
+    ],
+)
+def test_a_line_of_nova_compute_that_is_known_has_a_cause(line: str, sentence: str) -> None:
+    (found,) = causes(["INFO nova.service [-] Starting compute node", line, line])
+
+    assert sentence in found
+    assert found.endswith(line)
+
+
+def test_that_rabbitmq_is_not_there_yet_is_no_cause() -> None:
+    assert causes(["ERROR oslo.messaging._drivers.impl_rabbit [-] Connection failed: [Errno 111] ECONNREFUSED"]) == ()
+
+
 class Here(Channel):
     """This host's shell, in which the programs of ``stubs`` print a text."""
 
@@ -76,6 +106,14 @@ def test_a_host_says_what_it_has(tmp_path: Path) -> None:
 
     assert name == Path("/proc/sys/kernel/hostname").read_text().strip()
     assert size == SIZE
+
+
+def test_the_journal_of_nova_compute_is_read_for_causes(tmp_path: Path) -> None:
+    refused = "nova-compute[7]: (403) ACCESS_REFUSED - Login was refused\n"
+
+    (found,) = read_causes(Here(tmp_path, {"journalctl": refused}))
+
+    assert found.endswith(refused.strip())
 
 
 def test_a_host_that_does_not_say_is_an_error(tmp_path: Path) -> None:
