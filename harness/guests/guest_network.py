@@ -114,7 +114,7 @@ class GuestNetwork:
         if said != "running":
             return silence
         if answer := host.status_of(guest.name):
-            seen = " ".join(f"{name}={answer.fields.get(name, '-')}" for name in _CARD_FIELDS)
+            seen = " ".join(f"{field}={answer.fields.get(field, '-')}" for field in _CARD_FIELDS)
             return f"{silence}; on its serial port it says {seen}"
         return f"{silence}; on its serial port it says nothing either"
 
