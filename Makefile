@@ -10,7 +10,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Debian packages; the documentation says what each is for.
 PACKAGES := python3-venv git qemu-system-x86 qemu-utils ipxe-qemu ipxe ovmf mmdebstrap uidmap squashfs-tools dnsmasq-base \
 	iproute2 openssh-client e2fsprogs fdisk util-linux zstd debian-archive-keyring grub-common grub-pc-bin \
-	grub-efi-amd64-bin mtools nasm nftables parallel swtpm curl
+	grub-efi-amd64-bin mtools nasm nftables openssl parallel swtpm curl
 # Needed only by the harness's own tests.
 TEST_PACKAGES := chromium createrepo-c dnf gcc jq libc6-dev munge openssh-server rclone rpm slurm-client slurmctld slurmd tcpdump \
 	xorriso zypper
@@ -48,7 +48,7 @@ packages:
 $(VENV)/installed: pyproject.toml
 	@$(call install,python3-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,build,promotion]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,build,openstack,promotion]'
 	@touch $@
 
 test: setup ## lint, types, the quick tests, one boot of base

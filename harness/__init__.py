@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.model.artifacts import Artifacts
     from harness.model.definition import ImageDefinition
     from harness.model.machine_spec import BootPath, DiskSpec
+    from harness.model.seed_file import SeedFile
     from harness.plugin.not_applicable import not_applicable
 
 _MODULES = {
@@ -39,6 +40,7 @@ _MODULES = {
     "ImageError": "harness.core.errors",
     "Lab": "harness.lab",
     "Machine": "harness.machine.machine",
+    "SeedFile": "harness.model.seed_file",
     "Versions": "harness.machine.states",
     "WaitFailed": "harness.guest.waiting",
     "not_applicable": "harness.plugin.not_applicable",
@@ -60,6 +62,7 @@ __all__ = [
     "ImageError",
     "Lab",
     "Machine",
+    "SeedFile",
     "Versions",
     "WaitFailed",
     "not_applicable",

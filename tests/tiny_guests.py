@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from pathlib import Path
 from subprocess import Popen
 
 from harness.core import process
-from harness.core.deadline import Deadline
+from harness.core.deadline import Deadline, poll
 from harness.core.errors import HarnessError
-from harness.guests.tiny_guest import Answer, parse_answer
-from harness.qemu import program
+from harness.guests.tiny_guest import Answer, first_answer, parse_answer
+from harness.qemu import command_line, program
 from harness.qemu.disk_images import format_of
 from harness.qemu.qmp import Qmp, open_qmp
 
@@ -66,6 +67,43 @@ BOARDS = {
 }
 
 
+UEFI_BOARDS = {
+    "q35-virtio": Board(machine="q35", disk="virtio-blk-pci", nic="e1000e", has_ports=True),
+    "q35-ahci": Board(machine="q35", disk="ide-hd", nic="e1000"),
+    "pc-virtio": Board(machine="pc", disk="virtio-blk-pci", nic="rtl8139"),
+}
+"""UEFI firmware puts the registers of virtio cards out of the guest's reach."""
+UEFI_PATIENCE_S = 60
+"""How long UEFI firmware may take until the guest starts; 4 CPU seconds on a host of today."""
+
+
+def uefi_options(variables: Path) -> list[str]:
+    """Options of QEMU for UEFI firmware with the file ``variables``, which are made if there are none."""
+    if not variables.exists():
+        shutil.copyfile(process.require_file(command_line.UEFI_FACTORY_VARIABLES, "ovmf"), variables)
+    code = process.require_file(command_line.UEFI_CODE, "ovmf")
+    return [
+        *("-m", "128M"),
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+    ]
+
+
+@contextmanager
+def tpm_options(model: str, state: Path) -> Iterator[list[str]]:
+    """Options of QEMU for a TPM 2.0 of ``model``, with its state in the folder ``state``: it runs in the block."""
+    state.mkdir(exist_ok=True)
+    control = state.parent / f"{state.name}.sock"
+    argv = [process.require("swtpm", "swtpm"), "socket", "--tpm2", "--tpmstate", f"dir={state}"]
+    argv += ["--pid", f"file={state.parent / state.name}.pid"]
+    with process.spawn([*argv, "--ctrl", f"type=unixio,path={control}"], stderr=2):
+        assert poll(control.exists, Deadline(10), every_s=0.05), "swtpm does not listen"
+        yield [
+            *("-chardev", f"socket,id=tpm,path={control}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+            *("-device", f"{model},tpmdev=tpm0"),
+        ]
+
+
 class Cable:
     """Our end of the cable: a datagram is a frame."""
 
@@ -101,6 +139,10 @@ class RunningGuest:
             raise HarnessError(f"QEMU ended with status {self.child.wait(5)} while its guest was asked")
         return parse_answer(line)
 
+    def wait_until_started(self) -> Answer:
+        """Its first line, past what firmware prints. UEFI firmware needs seconds."""
+        return first_answer(line.decode("ascii", "replace") for line in self._lines)
+
     def ask(self, command: str) -> Answer:
         self.tell(command)
         return self.next_line()
@@ -110,8 +152,11 @@ class RunningGuest:
 
 
 @contextmanager
-def running(board: Board, disk: Path, *options: str) -> Iterator[RunningGuest]:
-    """A tiny guest on ``board`` with ``disk``, killed after the block: as when the power fails."""
+def running(board: Board, disk: Path, *options: str, patience_s: float = 15) -> Iterator[RunningGuest]:
+    """A tiny guest on ``board`` with ``disk``, killed after the block: as when the power fails.
+
+    ``options`` are further ones of QEMU; ``patience_s`` is how long to wait for its answers.
+    """
     with ExitStack() as stack:
         serial, com1 = socket.socketpair()
         monitor, qmp_end = socket.socketpair()
@@ -124,7 +169,7 @@ def running(board: Board, disk: Path, *options: str) -> Iterator[RunningGuest]:
             argv = board.command(disk, serial_fd=fds[0], qmp_fd=fds[1], cable_fd=fds[2])
             child = stack.enter_context(process.spawn([*argv, *options], pass_fds=fds, stderr=2, grace_s=0.0))
         qmp = stack.enter_context(open_qmp(monitor, name="tiny", on_event=lambda *_: None))
-        serial.settimeout(Deadline(15).length_s)
+        serial.settimeout(Deadline(patience_s).length_s)
         lines = stack.enter_context(serial.makefile("rb"))
         yield RunningGuest(child, qmp, serial, lines, Cable(ours))
 
@@ -151,10 +196,10 @@ def arp_reply(frame: bytes) -> tuple[str, str]:
 def echo_request(target: str, number: int, payload: bytes, *, mac: str = MAC, fragment: int = 0) -> bytes:
     """A ping (RFC 792); ``fragment`` are the flags and the offset of the IPv4 header."""
     message = struct.pack(">BBHHH", 8, 0, 0, _IDENTIFIER, number) + payload
-    message = message[:2] + _checksum(message) + message[4:]
+    message = message[:2] + checksum(message) + message[4:]
     addresses = IPv4Address(OUR_ADDRESS).packed + IPv4Address(target).packed
     header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(message), number, fragment, 64, 1, 0) + addresses
-    header = header[:10] + _checksum(header) + header[12:]
+    header = header[:10] + checksum(header) + header[12:]
     return (bytes.fromhex(mac.replace(":", "")) + OUR_MAC + _IPV4 + header + message).ljust(_SHORTEST, b"\0")
 
 
@@ -168,14 +213,14 @@ def echo_reply(frame: bytes) -> tuple[str, int, bytes]:
     assert (frame[:6], frame[12:14]) == (OUR_MAC, _IPV4), frame.hex()
     header, length = frame[14:34], int.from_bytes(frame[16:18], "big")
     message = frame[34 : 14 + length]
-    assert _checksum(header) == _checksum(message) == b"\0\0", frame.hex()
+    assert checksum(header) == checksum(message) == b"\0\0", frame.hex()
     assert header[16:] == IPv4Address(OUR_ADDRESS).packed, frame.hex()
     kind, code, _, identifier, number = struct.unpack_from(">BBHHH", message)
     assert (kind, code, identifier) == (0, 0, _IDENTIFIER), frame.hex()
     return str(IPv4Address(header[12:16])), number, message[8:]
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(data: bytes) -> bytes:
     """Of the Internet (RFC 1071): zeros for data that has the right one in it."""
     padded = data + bytes(len(data) % 2)
     total = sum(struct.unpack(f">{len(padded) // 2}H", padded))

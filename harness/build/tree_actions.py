@@ -88,8 +88,9 @@ def anonymous(root: Path, epoch_s: str, *traces: str) -> None:
     ``traces`` are patterns of the package manager, as for `forget`.
     """
     forget(root, *_IDENTITY, *(f"{_DEFAULTS}/{pattern}" for pattern in _IDENTITY), *_TRACES, *_EMPTIED, *traces)
-    for path in _files(root / "var/log"):
-        path.unlink()
+    for path in (*_files(root / "var/log"), *_files(root / _DEFAULTS / "var/log")):
+        if not (path.is_symlink() and path.readlink().is_relative_to("/data")):  # a persistent path
+            path.unlink()
     for path in _files(root / "etc/ssl/certs"):
         if path.is_symlink() and path.readlink().name == "ssl-cert-snakeoil.pem":
             path.unlink()

@@ -11,7 +11,10 @@
     │   ├── UnknownArchive               nothing reads a part of the initrd         store.initrd_tree
     │   ├── LintFailed                   its files do not hold together             lint.finding
     │   │   ├── HostFaulty                   a ready host is not fit for its work    examine.finding
-    │   │   └── ContractBroken               guests of its hosts no longer start     guests.broken
+    │   │   ├── ContractBroken               guests of its hosts no longer start     guests.broken
+    │   │   ├── ConfigurationStale           it does not understand what is kept     persistence.kept_configuration
+    │   │   └── GuestFailed                  a guest of a host is not as it should be guests.hypervisor
+    │   │       └── MigrationFailed              … after a live migration, or cannot    guests.migration
     │   ├── RuleFailed                   a rule of its definition does not hold     examine.rules
     │   ├── NotReady                     a demanded unit is not active              guest.readiness
     │   ├── StillStarting                jobs have not ended in time                guest.readiness

@@ -15,7 +15,10 @@ CONTEXT_LINES = 6
 REGISTERS_S = 1.0
 """How long the kernel may take from the first line of a bug to the registers, which follow within a few lines."""
 _OVERCOME = ("kernel", "userspace")
-_OVERRIDDEN = {name for pattern in PATTERNS for name in pattern.overrides}
+_SHOWN_BY_REGISTERS = {
+    name for pattern in PATTERNS if any(map(has_registers, pattern.any_of)) for name in pattern.overrides
+}
+"""Findings that may turn out to be the emulator's a few lines later."""
 
 
 def _outlasts_a_phase(pattern: ConsolePattern) -> bool:
@@ -84,7 +87,7 @@ class PatternWatcher:
     def _note(self, pattern: ConsolePattern, line: str, at_s: float) -> list[PatternMatch]:
         evidence = tuple(self._context)
         if not (pattern.overrides and has_registers(line)):
-            if pattern.id in _OVERRIDDEN and self._is_emulated:  # before another thread may see the match
+            if pattern.id in _SHOWN_BY_REGISTERS and self._is_emulated:  # before another thread may see the match
                 self._bug_s, self._bug = at_s, len(self.matches)
             self.matches.append(PatternMatch(pattern, evidence))
             return self.matches[-1:]

@@ -1,14 +1,14 @@
 """The tiny guest: its disk, and what it says. The program is assembled from ``tiny/``, which also describes it.
 
-It counts, answers commands on its first serial port, writes its disk, and answers ARP and ping. Each answer is one
-line: a word, then ``key=value`` pairs.
+It counts, answers commands on its first serial port, keeps a record, and answers ARP, ping and TCP. The record is on
+its disk or, under UEFI, a variable of the firmware. Each answer is one line: a word, then ``key=value`` pairs.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import AddressValueError, IPv4Address
@@ -17,6 +17,8 @@ from tempfile import TemporaryDirectory
 
 from harness.core import process
 from harness.core.errors import HarnessError, SpecError
+from harness.guests.uefi_disk import make_uefi_disk
+from harness.model.device_kinds import Firmware
 from harness.model.machine_spec import DiskFormat
 from harness.qemu import disk_images
 
@@ -27,10 +29,14 @@ DISK_BYTES = 1 << 20
 PARAMETERS_MAGIC, RECORD_MAGIC = b"BPTINY01", b"BPREC001"
 _SECTOR_BYTES, _RECORD_SECTOR = 512, 128
 _ROWS = 47
+_SOURCES = {Firmware.BIOS: "tiny.asm", Firmware.UEFI: "uefi.asm"}
+_UEFI_PARAMETERS = 4096
+"""Where `parameters` are in the application: PROGRAM_AT in ``tiny/uefi.asm``."""
 _RATES = {1: 0, **{32768 >> (rate - 1): rate for rate in range(3, 16)}}
 """Interrupts of the real time clock a second, and the rate that selects them (MC146818 data sheet, register A): 0 is
 the interrupt of each second."""
 _NAME = re.compile(r"[!-~]{1,31}")
+_FIRST_WORDS = ("started ", "error ")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -75,6 +81,11 @@ class Answer:
     word: str
     fields: Mapping[str, str]
 
+    @property
+    def owner(self) -> str:
+        """The nonce in its record, on its disk or in a variable of its firmware; empty if there is no such field."""
+        return self.fields.get("disk") or self.fields.get("variable", "")
+
     def number(self, name: str) -> int:
         """`HarnessError` if there is no such field or if it is not a number."""
         try:
@@ -92,15 +103,22 @@ def parse_answer(line: str) -> Answer:
     return Answer(word, fields)
 
 
+def first_answer(lines: Iterable[str]) -> Answer:
+    """The first answer in ``lines`` of a serial port, past what firmware prints. `HarnessError` if there is none."""
+    for line in lines:
+        if line.startswith(_FIRST_WORDS):
+            return parse_answer(line)
+    raise HarnessError("the serial port was closed before a tiny guest started")
+
+
 @cache
-def program() -> bytes:
-    """Boot sector, a sector for `parameters`, and the rest, as nasm(1) assembles them."""
+def program(firmware: Firmware = Firmware.BIOS) -> bytes:
+    """As nasm(1) assembles it: boot sector, a sector for `parameters`, and the rest. For UEFI, an application."""
     nasm = process.require("nasm", "nasm")
+    source = SOURCES / _SOURCES[firmware]
     with TemporaryDirectory(prefix="bootproof-") as folder:
         target = Path(folder) / "tiny.bin"
-        process.output(
-            [nasm, "-Wall", "-Werror", f"-I{SOURCES}/", "-f", "bin", "-o", str(target), f"{SOURCES}/tiny.asm"]
-        )
+        process.output([nasm, "-Wall", "-Werror", f"-I{SOURCES}/", "-f", "bin", "-o", str(target), str(source)])
         return target.read_bytes()
 
 
@@ -112,8 +130,14 @@ def parameters(guest: TinyGuest) -> bytes:
     return (head + table).ljust(_SECTOR_BYTES, b"\0")
 
 
+def application(guest: TinyGuest) -> bytes:
+    """``guest`` as an application for UEFI."""
+    code = program(Firmware.UEFI)
+    return code[:_UEFI_PARAMETERS] + parameters(guest) + code[_UEFI_PARAMETERS + _SECTOR_BYTES :]
+
+
 def disk_content(guest: TinyGuest) -> bytes:
-    """The whole disk of a guest that never ran.
+    """The whole disk of a guest for a BIOS that never ran.
 
     Its record is not all zeros, so that it has space in a qcow2 from the start: writing it changes no metadata there.
     """
@@ -127,20 +151,32 @@ def disk_content(guest: TinyGuest) -> bytes:
     return b"".join(parts).ljust(DISK_BYTES, b"\0")
 
 
-def make_disk(path: Path, guest: TinyGuest, disk_format: DiskFormat = DiskFormat.RAW) -> None:
-    """Make the boot disk of ``guest``, 1 MiB. `FileExistsError` if there is a file, `HostError` without nasm(1)."""
+def make_disk(
+    path: Path,
+    guest: TinyGuest,
+    disk_format: DiskFormat = DiskFormat.RAW,
+    *,
+    firmware: Firmware = Firmware.BIOS,
+) -> None:
+    """Make the boot disk of ``guest``, 1 MiB.
+
+    `FileExistsError` if there is a file, `HostError` without nasm(1) or, for UEFI, mtools(1).
+    """
     if disk_format is DiskFormat.RAW:
+        if firmware is Firmware.UEFI:
+            make_uefi_disk(path, application(guest), DISK_BYTES)
+            return
         with path.open("xb") as file:
             file.write(disk_content(guest))
         return
     with TemporaryDirectory(prefix="bootproof-") as folder:
         raw = Path(folder) / "tiny.raw"
-        make_disk(raw, guest)
+        make_disk(raw, guest, firmware=firmware)
         disk_images.to_qcow2(raw, path)
 
 
 def read_record(disk: Path) -> Record | None:
-    """What a guest wrote on its disk, which no machine has open; None if it wrote nothing."""
+    """What a guest wrote on its disk, which no machine has open; None if it wrote nothing, as under UEFI."""
     with TemporaryDirectory(prefix="bootproof-") as folder:
         raw = Path(folder) / "tiny.raw"
         disk_images.flatten(disk, raw)

@@ -87,6 +87,10 @@ class Lab(ABC):
         """A TCP socket that listens inside the lab, at 10.77.0.1, and is served by the caller."""
         raise lacks(self.network, f"a server on port {port}")
 
+    def connect(self, address: str, port: int, timeout_s: float | None) -> socket.socket:  # noqa: ARG002  # as above
+        """A TCP connection from 10.77.0.1 to a machine of the lab, used outside of it; `OSError` if there is none."""
+        raise lacks(self.network, f"a connection to {address}, port {port}")
+
     def spawn(
         self,
         argv: Sequence[str],

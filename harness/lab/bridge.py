@@ -7,6 +7,7 @@ those. `supervisor` is its process 1; when it ends, the kernel ends all other pr
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import sys
@@ -102,6 +103,17 @@ class BridgeLab(Lab):
 
     def listen(self, port: int) -> socket.socket:
         return _listen(self._control, port)
+
+    def connect(self, address: str, port: int, timeout_s: float | None) -> socket.socket:
+        what = f"connect to {address}:{port}"
+        _, (fd,) = self._control.ask(what, "connect", address=address, port=port)
+        sock = socket.socket(fileno=fd)
+        try:
+            wait_until_connected(sock, what, timeout_s)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def _apply_faults(self, faults: Sequence[NetworkFault]) -> None:
         if any(fault.needs_packets for fault in (*faults, *self.network_faults)):
@@ -222,6 +234,17 @@ def _ip(control: SupervisorClient, batch: str) -> None:
 def _listen(control: SupervisorClient, port: int) -> socket.socket:
     _, (fd,) = control.ask(f"listen on {GATEWAY}:{port}", "listen", address=GATEWAY, port=port)
     return socket.socket(fileno=fd)
+
+
+def wait_until_connected(sock: socket.socket, what: str, timeout_s: float | None) -> None:
+    """Wait until ``sock``, which is connecting, is connected, and give it that timeout; `OSError` if it is not."""
+    poll = select.poll()  # select(2) takes no descriptor above 1023
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(None if timeout_s is None else 1000 * timeout_s):
+        raise TimeoutError(f"{what}: no answer within {timeout_s} s")
+    if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    sock.settimeout(timeout_s)
 
 
 def _check_host() -> None:

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.model.machine_spec import BOOT_URL, GATEWAY, IPXE_BIOS_LOADER, IPXE_LOADER, address_of, mac_of
+from harness.model.machine_spec import (
+    BOOT_URL,
+    CONTROLLER,
+    CONTROLLER_NUMBER,
+    GATEWAY,
+    IPXE_BIOS_LOADER,
+    IPXE_LOADER,
+    address_of,
+    mac_of,
+)
 from harness.model.network_faults import DhcpFault, DnsFault, NetworkFault, TftpFault
 
 PLACES = 64
@@ -67,8 +76,8 @@ def configuration(config: DhcpConfig) -> str:
     """dnsmasq's configuration file.
 
     Every machine has a static address: a machine restored from a frozen state renews a lease that this server never
-    gave, and must get it. iPXE is recognized by its option 175; inside it, option 176 says that no ProxyDHCP offer will
-    come, so that iPXE does not wait for one.
+    gave, and must get it. Its name is known before it asks, which it may not do for half an hour. iPXE is recognized by
+    its option 175; inside it, option 176 says that no ProxyDHCP offer will come, so that iPXE does not wait for one.
     """
     first, last = TFTP_PORTS
     tftp = ("enable-tftp", f"tftp-root={config.tftp_root}", f"tftp-port-range={first},{last}")
@@ -97,6 +106,7 @@ def _dns(config: DhcpConfig) -> list[str]:
         f"domain={DOMAIN}",
         f"local=/{DOMAIN}/",
         f"host-record=lab.{DOMAIN},{GATEWAY}",
+        *(f"host-record={_name(number, config)}.{DOMAIN},{address_of(number)}" for number in range(PLACES)),
         f"dhcp-option=option:dns-server,{GATEWAY}",
     ]
 
@@ -154,6 +164,9 @@ def hosts(config: DhcpConfig) -> str:
 
 
 def _host(number: int, config: DhcpConfig) -> str:
-    name = config.names.get(number, f"machine-{number}")
-    tag = "set:plain," if number in config.plain else ""
-    return f"{mac_of(number, config.nics.get(number, 0) or 0)},{tag}{address_of(number)},{name},{config.lease_s}"
+    tag, mac = "set:plain," if number in config.plain else "", mac_of(number, config.nics.get(number, 0) or 0)
+    return f"{mac},{tag}{address_of(number)},{_name(number, config)},{config.lease_s}"
+
+
+def _name(number: int, config: DhcpConfig) -> str:
+    return config.names.get(number, CONTROLLER if number == CONTROLLER_NUMBER else f"machine-{number}")

@@ -61,6 +61,7 @@ class Supervisor:
             "spawn": self.spawn,
             "signal": self.signal,
             "listen": self.listen,
+            "connect": self.connect,
             "advertise": self.advertise,
             "packets": self.packets,
         }
@@ -113,6 +114,14 @@ class Supervisor:
     def listen(self, request: dict[str, Any], _fds: list[int]) -> Answer:
         """Bind and listen inside the lab; the descriptor works anywhere."""
         sock = socket.create_server((request["address"], request["port"]), backlog=128)
+        return None, (sock.detach(),)
+
+    def connect(self, request: dict[str, Any], _fds: list[int]) -> Answer:
+        """A TCP socket that is connecting inside the lab: it may be refused, or never be answered. The caller waits."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            sock.connect((request["address"], request["port"]))
         return None, (sock.detach(),)
 
     def advertise(self, request: dict[str, Any], _fds: list[int]) -> Answer:

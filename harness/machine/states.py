@@ -16,7 +16,6 @@ repository adds states in conftest.py:
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +113,3 @@ def _way_back(name: str) -> Iterator[State]:
 @state("upgraded", on=PREVIOUS, boots=1)
 def _upgraded(machine: Machine, versions: Versions) -> None:
     machine.reboot(into=versions.new)
-
-
-DOMAIN = """<domain type='qemu'><name>bootproof</name><memory unit='MiB'>64</memory>
-<os><type arch='x86_64'>hvm</type></os></domain>"""
-"""A libvirt domain without a disk: only its firmware runs."""
-
-
-@state("with-domain")
-def _with_domain(machine: Machine, _: Versions) -> None:
-    machine.check(
-        f"echo {shlex.quote(DOMAIN)} >/run/domain.xml && virsh define /run/domain.xml && virsh start bootproof"
-    )

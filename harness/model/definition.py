@@ -17,6 +17,9 @@ paths = ["/etc/nova", …]         # the persistent paths
 image_owned = ["/etc/nova/api.ini"]  # files in them that come with each version, until a host replaces them
 redact = ["/etc/nova/keys"]      # files and folders in them that are left out of every bundle
 tolerates = ["late", …]          # disk faults with which the image must boot
+validate = [                     # commands that complain, with another status than 0, of what a persistent path holds
+    { path = "/etc/site", command = "site-agent check" },
+]
 
 [network]
 tolerates = ["link-lossy", …]    # network faults with which the image must boot
@@ -27,6 +30,7 @@ sockets = ["libvirtd.socket", …] # enabled and listening once ready
 waiting = [                      # enabled and running; each may wait for a control plane, and says so in its journal
     { unit = "nova-compute.service", says = "AMQP server .* is unreachable" },  # a regular expression
 ]
+control_plane = "control-plane"  # the image of the control plane that starts these units; --thorough tests against it
 identity = "new-each-boot"       # only without persistent paths: machine-id and host keys are new at each boot
 listens = ["tcp 0.0.0.0:22 sshd", …]  # what may take packets from the network; * stands for any text
 
@@ -64,6 +68,7 @@ reason = "…"
 [budget]
 boot_s = 120                     # from the kernel's first line to ready, emulated; the limit is twice that
 boot_idle_s = 10                 # of these, what the CPUs may be idle while a unit starts, emulated or not
+guest_gap_s = 300                # optional: how long guests may not answer over an upgrade; the limit is twice that
 rootfs_mib = 700
 initrd_mib = 80
 """
@@ -71,28 +76,47 @@ initrd_mib = 80
 from __future__ import annotations
 
 import re
-import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from ipaddress import IPv6Address
 from pathlib import Path
 
 from harness.core import digest
 from harness.core.config_file import ConfigTable, read_table, suggestion
 from harness.core.errors import DefinitionError, UsageError
 from harness.model import network_faults
-from harness.model.definition_rules import check_regex, read_checks, read_goss_files
+from harness.model.definition_build import (
+    DISTRIBUTIONS,
+    Repository,
+    read_kernel_arguments,
+    read_packages,
+    read_playbook,
+    read_repositories,
+    read_suite,
+)
+from harness.model.definition_persist import (
+    DiskSelector,
+    Validator,
+    read_disk,
+    read_image_owned,
+    read_inside,
+    read_persistent_paths,
+    read_validators,
+)
+from harness.model.definition_rules import (
+    ControlPlaneImage,
+    check_regex,
+    read_checks,
+    read_control_plane,
+    read_goss_files,
+)
 from harness.model.hardware import find_profile
 from harness.model.machine_spec import BootPath, DiskFault
 from harness.model.rules import GossResource, OwnCheck
 from harness.model.unit_names import same_service
 
 DEFINITION_FILE = "image.toml"
-DISTRIBUTIONS = ("debian", "ubuntu", "fedora", "centos", "opensuse")
-"""The files of harness/build/distributions/."""
-RPM_FAMILIES = ("fedora", "centos", "opensuse")
 _UNITS = {"services": ".service", "sockets": ".socket"}
 _WAITING = '[{ unit = "name.service", says = "server .* is unreachable" }]'
 
@@ -101,20 +125,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"[a-zA-Z0-9._+~^-]+")
 """os-release(5): IMAGE_VERSION."""
 _VERSION_RULE = "letters, digits and ._+~^- only"
-_SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?")
-"""Debian Policy 5.6.1, and what apt-get(8) takes behind it: an architecture, a version or a suite."""
-_RPM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.~^-]*(-\d+:[A-Za-z0-9_+.~^-]+)?(?<!\.rpm)")
-"""A name, perhaps with epoch, version, release and architecture, as dnf(8) and zypper(8) take it; no file, and none of
-zypper's kinds (``pattern:base``)."""
-_REPOSITORY_URL = re.compile(
-    r"(https?://([\w-]{1,63}(\.[\w-]{1,63})*|\[[0-9A-Fa-f:.]+\])(:[1-9]\d{0,4})?|file://(?=/))"
-    r"(/+([\w.~!&'()*+;=:@-]|%[0-9A-Fa-f]{2}|\$(releasever|basearch)\b)+)*",
-    re.ASCII,
-)
-"""Without credentials, and without a comma, which separates URLs in dnf's configuration; other variables than the two
-have values of the host."""
-
 _LINT_PATH = re.compile(r"(initrd:)?/\S.*|[a-z]+:.*")
 _LISTENS = re.compile(r"(tcp|udp|udplite|raw|packet|vsock|\*) \S+:([0-9A-F]+|\*) \S+( in \S+)?")
 _NOT_BLANK = re.compile(r".*\S.*")
@@ -129,15 +139,6 @@ class Identity(StrEnum):
 
     KEPT = "kept"
     NEW_EACH_BOOT = "new-each-boot"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
-    """The ``url`` of the folder with ``repodata``, in which the package manager replaces $releasever (the suite) and
-    $basearch. ``key`` is the file with the public keys that sign the packages, and the metadata."""
-
-    url: str
-    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +157,6 @@ class ExpectedError:
 
     message: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskSelector:
-    """How the image recognizes its persistent disk: exactly one of the three is set; none without persistent paths."""
-
-    serial: str | None = None
-    path: str | None = None
-    minimum_gib: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +205,16 @@ class ImageDefinition:
     checks: tuple[OwnCheck, ...] = ()
     goss: tuple[GossResource, ...] = ()
     boot_idle_s: int = 10
+    guest_gap_s: int | None = None
+    """None for no limit."""
     """How many seconds a boot may wait while the CPUs are idle."""
     backports: bool = False
     """Whether packages come from ``<suite>-backports`` where it has them."""
     waiting_says: dict[str, str] = field(default_factory=dict)
     """What units of ``waiting`` say while they wait: regular expressions. The others need not say anything."""
+    validators: tuple[Validator, ...] = ()
+    control_plane: ControlPlaneImage | None = None
+    """The image with which ``waiting`` units wait no longer."""
 
     @property
     def may_wait(self) -> tuple[str, ...]:
@@ -233,6 +230,11 @@ class ImageDefinition:
     def goss_names(self) -> tuple[str, ...]:
         """The names of the resources in its goss files."""
         return tuple(resource.name for resource in self.goss)
+
+    @property
+    def control_planes(self) -> tuple[str, ...]:
+        """The name of the image of the control plane, if there is one."""
+        return (self.control_plane.image,) if self.control_plane else ()
 
     @property
     def can_be_built(self) -> bool:
@@ -269,19 +271,20 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
     definition = ImageDefinition(
         name=file.parent.name,
         folder=file.parent.resolve(),
-        description=top.take("description", str, '"Debian with libvirt"'),
+        description=top.take("description", str, '"a hypervisor with libvirt"'),
         version=top.matching("version", _VERSION, "2026.11", _VERSION_RULE),
         distribution=build.one_of("distribution", DISTRIBUTIONS, "a supported distribution") if is_built else "",
-        suite=build.matching("suite", _SUITE, "trixie", 'a name, for example "trixie"') if is_built else "",
+        suite=read_suite(build) if is_built else "",
         backports=build.take("backports", bool, "true", False),
-        packages=_packages(build) if is_built else (),
-        repositories=_repositories(build),
-        playbook=_playbook(build) if is_built else "",
-        kernel_arguments=_kernel_arguments(build),
-        disk=_disk(persist),
-        persistent_paths=_persistent_paths(persist),
-        image_owned=_image_owned(persist),
-        redact=_inside(persist, "redact", '["/etc/nova/nova.conf"]'),
+        packages=read_packages(build) if is_built else (),
+        repositories=read_repositories(build),
+        playbook=read_playbook(build) if is_built else "",
+        kernel_arguments=read_kernel_arguments(build),
+        disk=read_disk(persist),
+        persistent_paths=read_persistent_paths(persist),
+        image_owned=read_image_owned(persist),
+        redact=read_inside(persist, "redact", '["/etc/nova/nova.conf"]'),
+        validators=tuple(read_validators(persist)),
         tolerates=tuple(
             map(DiskFault, persist.some_of("tolerates", list(DiskFault), "a disk fault", '["late", "nvme"]', ()))
         ),
@@ -302,8 +305,10 @@ def _read(file: Path, top: ConfigTable) -> ImageDefinition:
         expected_errors=tuple(map(_expected_error, expect.tables("errors"))),
         checks=read_checks(top),
         goss=read_goss_files(expect),
+        control_plane=read_control_plane(expect),
         boot_s=budget.take("boot_s", int, "120"),
         boot_idle_s=budget.take("boot_idle_s", int, "10", 10, least=0),
+        guest_gap_s=budget.take("guest_gap_s", int, "300", None),
         rootfs_mib=budget.take("rootfs_mib", int, "700"),
         initrd_mib=budget.take("initrd_mib", int, "80"),
     )
@@ -323,129 +328,6 @@ def check_version(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise UsageError(f"version {version!r} is not valid; {_VERSION_RULE}")
     return version
-
-
-def _packages(build: ConfigTable) -> tuple[str, ...]:
-    names = build.strings("packages", '["openssh-server"]')
-    rule = _RPM_PACKAGE if build.content.get("distribution") in RPM_FAMILIES else _PACKAGE
-    for name in names:
-        if not rule.fullmatch(name):
-            remedy = 'one name a string, for example "dracut"'
-            raise build.error("packages", f"{name!r} is not a valid package name", remedy)
-    return names
-
-
-def _repositories(build: ConfigTable) -> tuple[Repository, ...]:
-    example = '[{ url = "https://mirror.example/$releasever/os", key = "RPM-GPG-KEY" }]'
-    rows = build.tables("repositories", example)
-    distribution = build.content.get("distribution")
-    if rows and distribution not in RPM_FAMILIES:
-        remedy = f"remove this key; bootproof build --mirror URL names another archive ({distribution} has its own)"
-        raise build.error("repositories", f"is for {', '.join(RPM_FAMILIES)}", remedy)
-    if not rows and distribution in RPM_FAMILIES:
-        remedy = f"name at least one, for example repositories = {example}"
-        raise build.error("repositories", f"is missing or empty, and {distribution} needs it", remedy)
-    if rows and build.content.get("backports"):
-        raise build.error("backports", f"does not apply to {distribution}", "name another one in build.repositories")
-    repositories = tuple(map(_repository, rows))
-    urls = [one.url for one in repositories]
-    if twice := next((url for url in urls if urls.count(url) > 1), ""):
-        raise build.error("repositories", f"{twice} is listed twice", "list it once")
-    return repositories
-
-
-def _repository(row: ConfigTable) -> Repository:
-    example = "https://mirror.example/$releasever/os"
-    remedy = (
-        "a URL of http, https or file, no slash at its end; ASCII without credentials and commas, no variable but "
-        "$releasever and $basearch"
-    )
-    url = row.matching("url", _REPOSITORY_URL, example, remedy)
-    if not _has_valid_address(url):
-        raise row.error("url", f"{url!r} is not valid", "correct its host or its port")
-    name = str(row.take("key", str, '"RPM-GPG-KEY"'))
-    key = row.file.parent / name
-    row.finish()
-    if "/" in name or not key.is_file():
-        problem = f"{name} is not a file's name" if "/" in name else f"{name} does not exist"
-        raise row.error("key", problem, f"put the file with the public keys beside {row.file}")
-    return Repository(url=url, key=key.resolve())
-
-
-def _has_valid_address(url: str) -> bool:
-    """Whether the port is one, and an IPv6 address too."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        return parts.port != 0 and (":" not in (parts.hostname or "") or bool(IPv6Address(parts.hostname)))
-    except ValueError:
-        return False
-
-
-def _kernel_arguments(build: ConfigTable) -> tuple[str, ...]:
-    arguments = build.strings("kernel_arguments", '["mitigations=auto"]', ())
-    for argument in arguments:
-        if argument.split() != [argument]:
-            raise build.error("kernel_arguments", f"{argument!r} contains blanks", "write one argument a string")
-    return arguments
-
-
-def _playbook(build: ConfigTable) -> str:
-    name = str(build.take("playbook", str, '"playbook.yml"', "playbook.yml"))
-    if not (build.file.parent / name).is_file():
-        raise build.error("playbook", f"{name} does not exist", f"put it beside {build.file}")
-    return name
-
-
-def _disk(persist: ConfigTable) -> DiskSelector:
-    if not persist.content.get("paths") and "disk" not in persist.content:
-        return DiskSelector()
-    example = "{ minimum_gib = 4 }"
-    table = ConfigTable(persist.file, "persist.disk", persist.take("disk", dict, example))
-    if len(table.content) != 1:
-        raise persist.error("disk", f"{len(table.content)} keys given", f"exactly one, for example {example}")
-    selector = DiskSelector(
-        serial=table.take("serial", str, '"S123"', "") or None,
-        path=table.take("path", str, '"/dev/sda"', "") or None,
-        minimum_gib=table.take("minimum_gib", int, "4", 0) or None,
-    )
-    table.finish()
-    if selector.path and not selector.path.startswith("/dev/"):
-        raise table.error("path", f"{selector.path!r} is not a device", 'for example path = "/dev/sda"')
-    return selector
-
-
-def _persistent_paths(persist: ConfigTable) -> tuple[str, ...]:
-    paths = persist.strings("paths", '["/etc/nova"]', *([] if persist.content else [()]))
-    for path in paths:
-        if not re.fullmatch(r"(/[^/\s]+)+", path) or ".." in path.split("/"):
-            raise persist.error("paths", f"{path!r} is not valid", "absolute, no trailing slash: /etc/nova")
-        if path == "/data" or path.startswith("/data/"):
-            raise persist.error("paths", f"{path!r} is on /data already", "name the path services use")
-        inside = [other for other in paths if other.startswith(path + "/")]
-        if inside:
-            raise persist.error("paths", f"{inside[0]} lies inside {path}", "name only the outer one")
-    return paths
-
-
-def _inside(persist: ConfigTable, key: str, example: str) -> tuple[str, ...]:
-    """Files and folders at or below a persistent path."""
-    names = persist.strings(key, example, ())
-    paths = persist.content.get("paths", ())
-    for name in names:
-        is_inside = any(name == path or name.startswith(f"{path}/") for path in paths)
-        if not is_inside or ".." in name.split("/") or '"' in name or "\n" in name:
-            remedy = f"name a path below one of persist.paths, for example {key} = {example}"
-            raise persist.error(key, f"{name!r} is not in a persistent path", remedy)
-    return names
-
-
-def _image_owned(persist: ConfigTable) -> tuple[str, ...]:
-    names = _inside(persist, "image_owned", '["/etc/nova/api-paste.ini"]')
-    for name in names:
-        if name in persist.content["paths"]:
-            remedy = "name a path below one of persist.paths"
-            raise persist.error("image_owned", f"{name!r} is a persistent path", remedy)
-    return names
 
 
 def _tolerated_network_faults(network: ConfigTable) -> tuple[str, ...]:

@@ -130,6 +130,24 @@ class PowerCutsJudged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestGap:
+    """For ``longest_s``, a ``guest`` on ``machine`` did not answer ``way`` ("ping", "TCP") from another host, while a
+    host was rebooted: ``is_upgraded`` tells whether that was the guest's own.
+
+    The ``queued_s`` in which the test host had no room for that boot do not count. ``limit_s`` is the budget here, None
+    without one, and for TCP: a sender that got no answer waits longer and longer before it sends again.
+    """
+
+    guest: str
+    machine: str
+    way: str
+    is_upgraded: bool
+    longest_s: float
+    queued_s: float = 0.0
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """A sentence for the person who follows the run; the verdict does not use it."""
 
@@ -145,7 +163,7 @@ class Unchecked:
 
 Event = (
     PhaseBegan | Killed | Frozen | Cloned | Resumed | Prepared | PlannedTest | ReportedTest | DependentTest
-    | PowerCutsJudged | Note | Unchecked | Finding | BootResult
+    | PowerCutsJudged | GuestGap | Note | Unchecked | Finding | BootResult
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 """The classes by the name that a line of ``events.jsonl`` has under "kind"."""

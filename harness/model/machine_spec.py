@@ -266,6 +266,9 @@ BOOT_LABEL = "bootproof-boot"
 BOOT_URL = f"http://{GATEWAY}/boot.ipxe"
 """The script that DHCP gives to iPXE."""
 
+CONTROLLER, CONTROLLER_NUMBER = "controller", 63
+"""The name of the machine that is a control plane, in every lab, and its number: the last one."""
+
 
 def mac_of(number: int, nic: int = 0) -> str:
     """The MAC of network card ``nic`` of machine ``number``; 52:54:00 is QEMU's prefix."""

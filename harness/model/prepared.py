@@ -28,6 +28,8 @@ class PreparedImage:
     slowness: float = 1.0
     network_faults: tuple[str, ...] = ()
     hardware: str = ""
+    control_plane: Path | None = None
+    """The artifacts of the definition's control plane; None if no test that this run requires needs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.fixtures.naming import private
+from harness.guests.ground import keeps_guests
+from harness.guests.routes import ROUTES
 from harness.machine.states import BOOTED, PREVIOUS, State, path_to
 from harness.model.events import PlannedTest
 from harness.model.machine_spec import BootPath, DiskFault
@@ -27,11 +29,12 @@ _LISTS = {
     "hardware_profile": "hardware",
     "own_check": "check_names",
     "goss_resource": "goss_names",
+    "control_plane_image": "control_planes",
 }
 """A test that uses one of these fixtures runs once for each entry of that list of the definition."""
-_ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order")
+_ENTRIES = (*_LISTS, "other_boot_path", "cut_number", "disk_fault", "order", "guest_route")
 _IMAGE, _REPEAT, _SHARED, _OWN, _SECOND = map(private, ("image", "repeat", "shared", "machine", "second_machine"))
-_FROM_BOOTED = frozenset(map(private, ("shared", "seeded_disk", "power_cuts")))
+_FROM_BOOTED = frozenset(map(private, ("shared", "seeded_disk", "disk_with_guests", "power_cuts")))
 """What is made from a machine in the state ``booted``."""
 
 IMAGE_PROPERTY, TEST_PROPERTY, CONSOLE_PROPERTY = "bootproof-image", "bootproof-test", "bootproof-console"
@@ -75,6 +78,9 @@ def _values(name: str, options: RunOptions, image: str) -> Sequence[object]:
         return list(DiskFault)
     if name == "order":
         return orders(options.definitions[image], options.seed)
+    if name == "guest_route":
+        paths = options.definitions[image].persistent_paths
+        return list(ROUTES) if keeps_guests(paths) else []
     if name == "other_boot_path":
         return [path.value for path in options.other_paths_of(image)]
     return list(getattr(options.definitions[image], _LISTS[name]))

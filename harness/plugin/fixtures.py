@@ -8,7 +8,18 @@ from types import ModuleType
 
 import pytest
 
-MODULES = ("artifacts", "disk", "entries", "guest", "lab", "machine", "power_cuts", "rules")
+MODULES = (
+    "artifacts",
+    "control_plane",
+    "disk",
+    "entries",
+    "guest",
+    "lab",
+    "machine",
+    "migration",
+    "power_cuts",
+    "rules",
+)
 
 
 def register(plugins: pytest.PytestPluginManager) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import lab
@@ -15,7 +15,7 @@ from harness.host import accelerator
 from harness.machine.states import Versions
 from harness.model import network_faults
 from harness.model.artifacts import NEXT, Artifacts, InTree
-from harness.model.definition import ImageDefinition
+from harness.model.definition import ImageDefinition, load_definition
 from harness.model.machine_spec import BootPath, Network
 from harness.model.prepared import PreparedImage
 from harness.model.shard import ROLES, ImagePlan
@@ -27,6 +27,7 @@ from harness.qemu.kernel_arguments import kernel_arguments
 from harness.runs import history
 from harness.runs.folder import Run, make_key
 from harness.store.store import Store
+from harness.verdict.coverage import NOVA, required_checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
     noted in ``run``. `UsageError` for options that this image or host does not support.
     """
     store, hardware = source.store, options.hardware
+    required = required_checks(source.definition, is_thorough=options.is_thorough)
     make_key(run, store)
     if options.qemu:
         program.use(options.qemu)
@@ -102,7 +104,16 @@ def prepare(source: Source, options: RunOptions, run: Run) -> PreparedImage:
         slowness=round(slowness, 2),
         network_faults=tuple(fault.name for fault in options.network_faults),
         hardware=f"{hardware.name}: {hardware.description}" if hardware else "",
+        control_plane=make_control_plane(source).folder if NOVA in required else None,
     )
+
+
+def make_control_plane(source: Source) -> Artifacts:
+    """Build or take in the control plane of the image that ``source`` is about."""
+    named = source.definition.control_plane
+    assert named is not None
+    own = replace(source, definition=load_definition(source.definition.folder.parent / named.image))
+    return own.take(named.artifacts) if named.artifacts else own.build()
 
 
 def choose_network(options: RunOptions, run: Run) -> lab.NetworkChoice:

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.core import digest
-from harness.core.deadline import host_scale
 from harness.core.process import cores_s
 from harness.model.artifacts import INITRD, Artifacts, load_artifacts
 from harness.model.definition import ImageDefinition, sources_digest
@@ -38,13 +37,11 @@ from harness.verdict.coverage import (
     results_of,
     without_repeat,
 )
+from harness.verdict.time_budget import allowed_s
 
 _MIB = 1 << 20
 _LONGEST = 3
 _CONSOLE_LINES = 6
-_SWING = 2.0
-"""An emulated boot takes up to twice as long from one hour to the next on the same idle host (seen: base, 43 and 88 s),
-and no quick measurement of the host predicts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +228,7 @@ def over_budget(
                 cause="compare the package list with the previous version's",
             )
     times = [boot.ready_s - _before_kernel_s(boot) for boot in boots if boot.ready_s is not None and boot.is_ordinary]
-    limit_s = definition.boot_s * host_scale() * _SWING
+    limit_s = allowed_s(definition.boot_s)
     if times and accelerator is Accelerator.TCG and min(times) > limit_s:
         yield Finding(
             id="over-budget",

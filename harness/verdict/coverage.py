@@ -34,6 +34,8 @@ THOROUGH = ("power-cuts", "disk-faults", "upgrades", "ordering", SOAK)
 NETWORK_FAULTS = "network-faults"
 RULES = "rules"
 GUESTS = "guests"
+GUESTS_MIGRATE = "guests-migrate"
+NOVA = "nova"
 _OF_LIBVIRT = ("libvirt", GUESTS)
 _BY_PATH = {"/etc/libvirt": _OF_LIBVIRT, "/var/lib/libvirt": _OF_LIBVIRT, "/etc/openvswitch": ("openvswitch",)}
 ABOUT_DATA = ("links", "power-cuts", "disk-faults")
@@ -47,7 +49,9 @@ _REPEAT = re.compile(r"-(repeat~\d+)(?=[\]-])")
 
 def known_checks() -> frozenset[str]:
     """Every name that a verdict may have in its coverage, except ``boot:PATH``."""
-    return frozenset((*_ALWAYS, *THOROUGH, RULES, HARDWARE, NETWORK_FAULTS, *chain(*_BY_PATH.values())))
+    return frozenset(
+        (*_ALWAYS, *THOROUGH, RULES, HARDWARE, NETWORK_FAULTS, NOVA, GUESTS_MIGRATE, *chain(*_BY_PATH.values()))
+    )
 
 
 def results_of(reported: Iterable[ReportedTest]) -> dict[str, Result]:
@@ -83,8 +87,10 @@ def required_checks(definition: ImageDefinition, *, is_thorough: bool = False) -
     names += [f"boot:{path}" for path in definition.boot_paths]
     names += THOROUGH if is_thorough else ()
     names += [NETWORK_FAULTS] if is_thorough and definition.tolerated_network_faults else []
+    names += [NOVA] if is_thorough and definition.control_plane else []
     names += [HARDWARE] if is_thorough and definition.hardware else []
     names += [check for path, checks in _BY_PATH.items() if path in definition.persistent_paths for check in checks]
+    names += [GUESTS_MIGRATE] if is_thorough and GUESTS in names else []
     return tuple(dict.fromkeys(names))
 
 

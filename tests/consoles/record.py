@@ -72,7 +72,8 @@ UNITS = {
     "circle": "[Unit]\nRequires=circles.service\nAfter=circles.service\n[Service]\nExecStart=/bin/sleep infinity\n",
     "circles": "[Unit]\nRequires=circle.service\nAfter=circle.service\n[Service]\nExecStart=/bin/sleep infinity\n",
     "crash": "[Service]\nExecStart=/bin/sh -c 'sleep 2; echo c >/proc/sysrq-trigger'\n",
-    "eats": "[Service]\nExecStart=/bin/sh -c 'tail /dev/zero'\n",
+    # tail of uutils, which Ubuntu 26.04 has, needs no memory for this; perl-base is everywhere
+    "eats": "[Service]\nExecStart=/usr/bin/perl -e 'push @kept, q(x) x 65536 while 1'\n",
     "ext4": "[Service]\nExecStart=/bin/sh -c 'sleep 2; echo planted >/sys/fs/ext4/vda/trigger_fs_error'\n",
 }
 FAULTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.definition import DISTRIBUTIONS
+from harness.model.definition_build import DISTRIBUTIONS
 
 HARNESS = Path(__file__).parents[2] / "harness"
 ALLOWED = {
@@ -18,7 +18,7 @@ ALLOWED = {
     "host/": "about the host that runs Bootproof: the packages that doctor tells to install",
     "core/process.py": "about the host: the package that has a missing program",
     "pool/survey.py": "about a host of a pool, as doctor",
-    "model/definition.py": "the names that a definition may have; the next test compares them with the files",
+    "model/definition_build.py": "the names that a definition may have; the next test compares them with the files",
 }
 NAMES = re.compile(
     r"\b(debian|ubuntu|fedora|centos|opensuse|archlinux|alpine|dpkg|dpkg-query|apt|apt-get|mmdebstrap|debootstrap|dnf|rpm"

@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 FOR_MAINTAINERS = ("architecture.md", "CONTRIBUTING.md")
-FOREIGN_OPTIONS = {"--array", "--base", "--dependency", "--device", "--now", "--no-deps", "--vars"}
+FOREIGN_OPTIONS = {
+    "--array", "--base", "--dependency", "--device", "--now", "--no-deps", "--vars", "--live", "--tls", "--persistent",
+    "--undefinesource", "--copy-storage-all", "--migrateuri",
+}  # fmt: skip
 """Of other programs, and of tests/system."""
 GROUPS = ("attest", "store")
 """Commands with commands of their own."""

@@ -34,6 +34,14 @@ try:
 except MissingExtra as error:
     sys.exit(str(error))
 """
+OPEN_CLOUD = """
+from harness.core.errors import MissingExtra
+from harness.guests.cloud import open_cloud
+try:
+    open_cloud({}, None)
+except MissingExtra as error:
+    sys.exit(str(error))
+"""
 WRITE_ALL = """
 from pathlib import Path
 from harness.core.errors import MissingExtra
@@ -74,6 +82,12 @@ def test_building_says_in_a_sentence_how_to_get_ansible(tmp_path: Path) -> None:
     assert done.stderr == "building needs Ansible with community.general: pip install 'bootproof[build]'\n"
 
 
+def test_calling_a_control_plane_says_in_a_sentence_how_to_get_openstacksdk(tmp_path: Path) -> None:
+    done = run(("openstack", "keystoneauth1"), OPEN_CLOUD, tmp_path)
+
+    assert done.stderr == "calling a control plane needs openstacksdk: pip install 'bootproof[openstack]'\n"
+
+
 def test_signing_says_in_a_sentence_how_to_get_its_library(tmp_path: Path) -> None:
     done = run(PROMOTION, COMMAND.format(arguments=["attest", "key", "new.key"]), tmp_path)
 
@@ -93,9 +107,10 @@ def test_the_extras_bring_what_the_sentences_promise() -> None:
     extras = project["optional-dependencies"]
 
     assert [name.partition(">=")[0] for name in extras["build"]] == ["ansible"]
+    assert [name.partition(">=")[0] for name in extras["openstack"]] == ["openstacksdk"]
     assert {"cyclonedx-python-lib", "in-toto-attestation", "securesystemslib[crypto]"} == {
         name.partition(">=")[0] for name in extras["promotion"]
     }
     every = [*project["dependencies"], *(name for names in extras.values() for name in names)]
     assert [name for name in every if ">=" not in name] == []
-    assert "'.[dev,build,promotion]'" in (ROOT / "Makefile").read_text()
+    assert "'.[dev,build,openstack,promotion]'" in (ROOT / "Makefile").read_text()

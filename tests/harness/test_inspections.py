@@ -9,11 +9,16 @@ import subprocess
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
 from harness.core.deadline import Deadline
 from harness.guest.channel import Channel, Completed
+from harness.guests.domains import Domain
+from harness.guests.ground import Ground
+from harness.guests.offer import read_offer
+from harness.guests.survey import survey
 from harness.model.definition import load_definition
 from harness.persistence.locations import Location, serials
 
@@ -23,6 +28,7 @@ from ..inspections import inspections
 ROOT = Path(__file__).parents[2]
 RECORDED = tomllib.loads((Path(__file__).parent / "guest" / "recorded.toml").read_text("utf-8"))
 """What commands printed in a guest of base, shortened: by program and arguments."""
+GUEST = Domain(name="one", uuid=UUID(int=7), mac="52:54:00:00:00:01", disk="/one.qcow2", network="guests")
 STUB = """\
 #!/bin/sh
 case "$*" in
@@ -70,7 +76,12 @@ def test_each_inspection_notices_each_broken_program_and_names_it(
     machine: SimpleNamespace, channel: BreakableChannel
 ) -> None:
     on_disk = Location(path="/data", device="/dev/sda2", mount="/data", root="/", inner="/")
-    all_of_them = {**inspections(machine), "serial numbers": lambda: serials(channel, on_disk)}
+    all_of_them = {
+        **inspections(machine),
+        "serial numbers": lambda: serials(channel, on_disk),
+        "what guests may have": lambda: read_offer(channel),
+        "guests after a boot": lambda: survey(channel, [GUEST], Ground.NETWORKD),
+    }
     for name in ("host", "soak"):  # they look at all processes and mounts, which must be a guest's
         del all_of_them[name]
 

@@ -30,6 +30,7 @@ NAMES = (
     "ImageError",
     "Lab",
     "Machine",
+    "SeedFile",
     "Versions",
     "WaitFailed",
     "not_applicable",

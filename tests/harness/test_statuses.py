@@ -15,7 +15,7 @@ METHODS = {"run", "systemctl"}
 FUNCTIONS = {("process", "answer"), ("process", "capture")}
 RAISE = {("process", "run"), ("chroot", "run")}
 """Functions that raise for any status but 0."""
-LOOKS = {"status", "ending", "rc", "succeeded", "failed", "checked"}
+LOOKS = {"status", "ending", "rc", "returncode", "succeeded", "failed", "checked"}
 """Attributes of a completed command that show its status, or raise."""
 
 

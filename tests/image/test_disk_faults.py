@@ -19,7 +19,10 @@ from harness.runs.folder import Run
 
 pytestmark = [pytest.mark.thorough, pytest.mark.check("disk-faults")]
 
-_FROM_POWER_ON = tuple(DiskFault)[::5]
+_SEVERAL_DISKS = {DiskFault.TWIN, DiskFault.FOREIGN_FIRST}
+"""A kernel that finds two disks one after the other does not meet an image that takes the first."""
+
+_FROM_POWER_ON = {*tuple(DiskFault)[::5], *_SEVERAL_DISKS}
 
 
 @pytest.mark.cause("the image runs from RAM, or uses a disk that is not its own, without an error")

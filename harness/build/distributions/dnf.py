@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from harness.build.distributions.distribution import FirstTree
 from harness.build.distributions.rpm import RpmFamily, Signs, home, identity, unreachable
-from harness.model.definition import Repository
+from harness.model.definition_build import Repository
 
 _CACHE = "var/cache/dnf"
 _CONFIG = f"""\

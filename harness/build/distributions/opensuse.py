@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from harness.build.distributions.distribution import FirstTree
 from harness.build.distributions.rpm import RpmFamily, Signs, home, identity
-from harness.model.definition import Repository
+from harness.model.definition_build import Repository
 
 _REPOSITORY = """\
 [{identity}]

@@ -15,7 +15,8 @@ from harness.build import chroot
 from harness.build.distributions.distribution import Archive, FirstTree, HostNeed, says_no_network
 from harness.core import digest, process
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
-from harness.model.definition import DEFINITION_FILE, ImageDefinition, Repository
+from harness.model.definition import DEFINITION_FILE, ImageDefinition
+from harness.model.definition_build import Repository
 from harness.packages.rpm import Rpm
 
 _METADATA = "repodata/repomd.xml"

@@ -10,7 +10,6 @@ from harness.core.errors import ImageError
 from harness.examine.soak.ground import Ground
 from harness.guest.channel import Channel
 from harness.lint.finding import LintFinding, fails
-from harness.machine.states import DOMAIN
 from harness.model.definition import ImageDefinition
 
 _RENEW = """
@@ -24,7 +23,11 @@ done
 _ROTATE = "[ ! -e /etc/logrotate.conf ] || logrotate -f /etc/logrotate.conf"
 _EVENTS = "udevadm trigger --action=change --subsystem-match=net --subsystem-match=block && udevadm settle --timeout=60"
 """Of cards and disks. Those of all devices take ten seconds under emulation."""
-_GUEST = DOMAIN.replace("<name>bootproof</name>", "<name>bootproof-soak</name>")
+_GUEST = (
+    "<domain type='qemu'><name>bootproof-soak</name><memory unit='MiB'>64</memory>"
+    "<os><type arch='x86_64'>hvm</type></os></domain>"
+)
+"""A guest without a disk: only its firmware runs."""
 _HYPERVISORS = ("libvirtd", "virtqemud")
 
 

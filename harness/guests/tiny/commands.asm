@@ -49,6 +49,7 @@ print_status:
         mov eax, [counter]
         call print_decimal
         call print_record_fields
+        call print_tpm
         call print_nic
         jmp print_newline
 
@@ -57,7 +58,7 @@ read_command:
         call print_record_fields
         jmp print_newline
 
-; SI: the word. The answer comes from the disk, not from memory.
+; SI: the word. The answer comes from the disk or the variable, not from memory.
 write_command:
         call record_read
         jc .failed
@@ -73,8 +74,8 @@ write_command:
         say "error reason=bad-word"
         jmp print_newline
 .failed:
-        say "error reason=disk status=0x"
-        mov al, [disk_status]
+        say "error reason=", RECORD_STORE, " status=0x"
+        mov al, [record_status]
         call print_hex
         jmp print_newline
 
@@ -82,7 +83,7 @@ write_command:
 print_record_fields:
         call record_read
         jc .failed
-        say " disk="
+        say " ", RECORD_STORE, "="
         mov si, record.nonce
         call print_name
         say " word="
@@ -95,6 +96,6 @@ print_record_fields:
         mov eax, [record.writes]
         jmp print_decimal
 .failed:
-        say " disk=error:0x"
-        mov al, [disk_status]
+        say " ", RECORD_STORE, "=error:0x"
+        mov al, [record_status]
         jmp print_hex

@@ -2,7 +2,8 @@
 ;
 ; The BIOS left the interrupt controllers as it uses them: lines 0 to 7 are vectors 8 to 15, lines 8 to 15 are 0x70 to 0x77.
 
-ACPI_PM         equ 0x600               ; SeaBIOS puts the power management registers there, on i440fx and on q35
+PIIX4_PM        equ 1 << 31 | 1 << 11 | 3 << 8          ; of i440fx: where the power management registers are is at 0x40 of
+ICH9_LPC        equ 1 << 31 | 31 << 11                  ; these PCI functions
 
 interrupts_start:
         cli
@@ -18,7 +19,9 @@ interrupts_start:
         mov al, 1                       ; interrupt when a byte is there
         out dx, al
         call clock_start
-        mov dx, ACPI_PM + 2             ; PM1 enable: else the button leaves no trace in PM1 status
+        call power_management_find
+        mov dx, [power_management]
+        add dx, 2                       ; PM1 enable: else the button leaves no trace in PM1 status
         mov ax, 1 << 8
         out dx, ax
         mov byte [nic_pending], 1       ; unmasks the card's line
@@ -98,9 +101,21 @@ nic_interrupt:
         pop ax
         iret
 
+power_management_find:
+        mov eax, PIIX4_PM
+        call pci_read
+        cmp eax, 0x7113 << 16 | 0x8086
+        mov eax, PIIX4_PM | 0x40
+        je .found
+        mov eax, ICH9_LPC | 0x40
+.found: call pci_read
+        and ax, 0xFFC0                  ; bits 6 (ICH9: 7) to 15
+        mov [power_management], ax
+        ret
+
 ; Power off if the button was pressed, as `virsh shutdown` does.
 power_button:
-        mov dx, ACPI_PM                 ; PM1 status
+        mov dx, [power_management]      ; PM1 status
         in ax, dx
         test ah, 1
         jnz power_off
@@ -109,7 +124,8 @@ power_button:
 power_off:
         say "off"
         call print_newline
-        mov dx, ACPI_PM + 4             ; PM1 control: sleep type 0, which is S5 in QEMU, and sleep enable
+        mov dx, [power_management]
+        add dx, 4                       ; PM1 control: sleep type 0, which is S5 in QEMU, and sleep enable
         mov ax, 1 << 13
         out dx, ax
         ret
@@ -117,3 +133,4 @@ power_off:
         align 4
 counter:        dd 0
 counter_seen:   dd 0
+power_management: dw 0

@@ -1,4 +1,4 @@
-; One network card, ARP and ping. Frames are answered in the memory in which they were received.
+; One network card, ARP, ping and TCP (`tcp.asm`). Frames are answered in the memory in which they were received.
 
 RING            equ 16                  ; descriptors, and buffers, of each direction
 BUFFER_SHIFT    equ 11                  ; 2 KiB each
@@ -143,7 +143,7 @@ frame_received:
         mov ecx, 14 + 28
         jmp .answer
 
-.ipv4:  ; RFC 791 and 792: to this address, not a fragment, an echo request of which all is there
+.ipv4:  ; RFC 791: to this address, not a fragment, all of it is there
         movzx ebx, byte [esi + 14]
         mov al, bl
         shr al, 4
@@ -153,8 +153,6 @@ frame_received:
         shl ebx, 2                      ; EBX: bytes of the header
         cmp ebx, 20
         jb .ignored
-        cmp byte [esi + 23], 1          ; ICMP
-        jne .ignored
         test word [esi + 20], 0xFF3F    ; more fragments, or an offset
         jnz .ignored
         mov eax, [address]
@@ -166,6 +164,10 @@ frame_received:
         cmp eax, ecx
         ja .ignored
         mov ecx, eax
+        cmp byte [esi + 23], 6
+        je tcp_received
+        cmp byte [esi + 23], 1          ; ICMP (RFC 792): an echo request
+        jne .ignored
         lea eax, [ebx + 14 + 8]
         cmp ecx, eax
         jb .ignored

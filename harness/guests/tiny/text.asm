@@ -44,13 +44,7 @@ print_char:
         mov al, 10
         out dx, al
         mov dx, COM1 + 5
-.wait:  mov cl, [parameters.rate]
-        dec cl
-        mov esi, 32768
-        shr esi, cl                     ; counts of a second, or 0 for rate 0
-        inc esi
-        shl esi, 4                      ; of 16 seconds at least
-        add esi, [counter]
+.wait:  call counter_in_16_s
 .again: in al, dx
         test al, TAKES_A_BYTE
         jnz .ready
@@ -70,6 +64,19 @@ print_char:
         mov al, bl
         out dx, al
 .done:  popad
+        ret
+
+; ESI: what the counter will be in 16 seconds, or later.
+counter_in_16_s:
+        push cx
+        mov cl, [parameters.rate]
+        dec cl
+        mov esi, 32768
+        shr esi, cl                     ; counts of a second, or 0 for rate 0
+        inc esi
+        shl esi, 4
+        add esi, [counter]
+        pop cx
         ret
 
 ; The text behind the call, up to a NUL.

@@ -18,7 +18,7 @@ from harness.core import process
 from harness.core.namespaces import has_ids, prefix
 from harness.core.user import user_name
 from harness.host.doctor.check import INSTALL, SUDO, CheckState, HostCheck, attempt, from_packages
-from harness.model.definition import DISTRIBUTIONS
+from harness.model.definition_build import DISTRIBUTIONS
 
 
 def for_builds() -> Iterator[HostCheck]:

@@ -39,7 +39,7 @@ _PACKAGES = (
     _Package("e2fsprogs", ("debugfs", "e2fsck"), "reads /data from the raw disk"),
     _Package("fdisk", ("sfdisk",), "finds /data on the raw disk"),
     _Package("grub-common", ("grub-mkimage",), _GRUB, without=CheckState.LIMITED),
-    _Package("mtools", ("mformat", "mmd", "mcopy"), _GRUB, without=CheckState.LIMITED),
+    _Package("mtools", ("mformat", "mmd", "mcopy"), f"{_GRUB}, and test guests by UEFI", without=CheckState.LIMITED),
     _Package("swtpm", ("swtpm",), "TPMs of hardware profiles", without=CheckState.LIMITED),
     _Package("parallel", ("parallel",), "runs shards on many hosts", without=CheckState.LIMITED),
     _Package("mmdebstrap", ("mmdebstrap",), "bootstraps images", "1.3"),

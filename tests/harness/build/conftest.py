@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.definition import DiskSelector, ImageDefinition
+from harness.model.definition import ImageDefinition
+from harness.model.definition_persist import DiskSelector
 from harness.model.machine_spec import BootPath
 
 

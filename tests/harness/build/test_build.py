@@ -15,7 +15,8 @@ from harness.core import process
 from harness.core.deadline import Deadline, poll
 from harness.core.errors import HostError, ImageError
 from harness.core.namespaces import prefix
-from harness.model.definition import DISTRIBUTIONS, ImageDefinition
+from harness.model.definition import ImageDefinition
+from harness.model.definition_build import DISTRIBUTIONS
 from harness.model.kernel_image import kernel_version
 
 # What is made again, and what is not
@@ -234,6 +235,18 @@ def test_traces_of_the_build_are_removed_and_folders_stay(tmp_path: Path) -> Non
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == ["etc/machine-id", "usr/bin/nova"]
     assert (tmp_path / "tmp").is_dir()
+
+
+def test_a_persistent_folder_of_logs_stays_without_the_logs_of_the_build(tmp_path: Path) -> None:
+    _tree(tmp_path, {"usr/share/persist/var/log/libvirt/qemu/a.log": "x", "etc/machine-id": ""})
+    (tmp_path / "var/log").mkdir(parents=True)
+    (tmp_path / "var/log/libvirt").symlink_to("/data/var/log/libvirt")
+    (tmp_path / "var/log/README").symlink_to("../../usr/share/doc/systemd/README.logs")
+
+    tree_actions.anonymous(tmp_path, "0")
+
+    assert [path.name for path in (tmp_path / "var/log").iterdir()] == ["libvirt"]
+    assert list((tmp_path / "usr/share/persist/var/log/libvirt/qemu").iterdir()) == []
 
 
 def test_a_resolver_that_is_a_link_stays(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from harness.build.distributions.ubuntu import DISTRIBUTION as UBUNTU
 from harness.build.distributions.ubuntu import Ubuntu
 from harness.core import process
 from harness.core.errors import HostError, ImageError, UsageError
-from harness.model.definition import DISTRIBUTIONS, ImageDefinition
+from harness.model.definition import ImageDefinition
+from harness.model.definition_build import DISTRIBUTIONS
 
 
 def _first(definition: ImageDefinition, *, mirror: str | None = None) -> FirstTree:

@@ -25,7 +25,8 @@ from harness.build.distributions.fedora import DISTRIBUTION as FEDORA
 from harness.build.distributions.opensuse import DISTRIBUTION as OPENSUSE
 from harness.build.distributions.rpm import RpmFamily, home
 from harness.core.errors import BootproofError, HostError, ImageError, UsageError
-from harness.model.definition import RPM_FAMILIES, ImageDefinition, Repository
+from harness.model.definition import ImageDefinition
+from harness.model.definition_build import RPM_FAMILIES, Repository
 
 PROGRAMS = {"dnf": "fedora", "zypper": "opensuse"}
 NOT_SIGNED = "build.repositories: not signed by the key that is named there"

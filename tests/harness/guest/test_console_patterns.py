@@ -54,6 +54,7 @@ TROUBLE = {
     "[    5.0] Oops: general protection fault, probably for non-canonical address": "kernel-oops",
     "[    2.3] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI": "emulator-fault",
     "[  118.9] RSP: 0018:ffffb5e840013a58 EFLAGS: 0600d622": "emulator-fault",
+    "[    0.0] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug": "emulator-fault",
     "[   97.8] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [systemd:1]": "kernel-lockup",
     "[  242.6] INFO: task mount:411 blocked for more than 120 seconds.": "kernel-lockup",
     "[    0.9] Initramfs unpacking failed: invalid magic at start of compressed archive": "initrd-corrupt",

@@ -92,6 +92,17 @@ def test_flags_that_are_not_of_the_bug_itself_excuse_nothing() -> None:
     assert ids(watcher) == ["kernel-oops", "kernel-panic"]
 
 
+@pytest.mark.parametrize(("is_emulated", "seen"), [(True, "emulator-fault"), (False, "kernel-panic")])
+def test_a_timer_without_interrupts_is_the_emulators(is_emulated: bool, seen: str) -> None:
+    watcher = PatternWatcher(is_emulated=is_emulated)
+
+    feed(watcher, "Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug\n")
+    feed(watcher, "---[ end Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug ]---\n")
+
+    assert ids(watcher) == [seen]
+    assert not watcher.awaits_registers(0.0)
+
+
 def test_registers_are_awaited_only_for_a_moment() -> None:
     watcher = PatternWatcher(is_emulated=True, registers_s=1.0)
     assert not watcher.awaits_registers(0.0)

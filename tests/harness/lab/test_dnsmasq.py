@@ -13,7 +13,19 @@ def test_every_place_has_its_address() -> None:
 
     assert len(lines) == PLACES
     assert "52:54:00:77:00:00,10.77.0.10,machine-0,3600" in lines
-    assert "52:54:00:77:00:3f,10.77.0.73,machine-63,3600" in lines
+    assert "52:54:00:77:00:3e,10.77.0.72,machine-62,3600" in lines
+
+
+def test_the_last_place_is_that_of_a_control_plane() -> None:
+    assert "52:54:00:77:00:3f,10.77.0.73,controller,3600" in hosts(DhcpConfig(folder=Path("/lab"))).splitlines()
+
+
+def test_a_machines_name_is_known_before_it_asks_for_its_address() -> None:
+    lines = configuration(DhcpConfig(folder=Path("/lab"), names={2: "compute"})).splitlines()
+
+    assert "host-record=machine-1.lab.test,10.77.0.11" in lines
+    assert "host-record=compute.lab.test,10.77.0.12" in lines
+    assert "host-record=controller.lab.test,10.77.0.73" in lines
 
 
 def test_of_a_machines_network_cards_one_is_answered_or_none() -> None:

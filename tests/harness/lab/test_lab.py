@@ -68,14 +68,21 @@ def test_taps_are_made_once_and_are_on_the_bridge(lab: Lab, shell: Shell) -> Non
     assert "master br0" in shell("ip link show tap3")
 
 
-def test_names_are_answered_in_the_lab(lab: Lab) -> None:
-    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03lab\x03lab\x04test\x00\x00\x01\x00\x01"
+@pytest.mark.parametrize(
+    ("labels", "address"),
+    [
+        (b"\x03lab\x03lab\x04test", (10, 77, 0, 1)),
+        (b"\x0acontroller\x03lab\x04test", (10, 77, 0, 73)),
+    ],
+)
+def test_names_are_answered_in_the_lab(lab: Lab, labels: bytes, address: tuple[int, ...]) -> None:
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + labels + b"\x00\x00\x01\x00\x01"
     program = f"""
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(5)
 s.sendto({query!r}, ("10.77.0.1", 53))
-raise SystemExit(s.recv(512)[-4:] != bytes([10, 77, 0, 1]))
+raise SystemExit(s.recv(512)[-4:] != bytes({list(address)}))
 """
     assert lab.spawn([sys.executable, "-I", "-c", program]).wait(Deadline(10)) == 0
 
@@ -167,6 +174,44 @@ def test_a_fault_in_a_listener_does_not_deafen_the_others(any_lab: Lab) -> None:
     finally:
         threading.excepthook = hook
     assert "planted" in str(reported[0].exc_value)
+
+
+SERVE = """
+import socket, sys
+with socket.create_server(("10.77.0.1", 5000)) as server:
+    print("ready", flush=True)
+    connection, _ = server.accept()
+    connection.sendall(connection.recv(100).upper())
+"""
+
+
+def test_this_process_connects_to_machines_in_the_lab(lab: Lab) -> None:
+    read, write = os.pipe()
+    server = lab.spawn([sys.executable, "-I", "-c", SERVE], stdout=write)
+    os.close(write)
+    with open(read, "rb") as output:
+        output.readline()
+
+    with lab.connect("10.77.0.1", 5000, 5.0) as connection:
+        connection.sendall(b"who is there")
+        assert connection.recv(100) == b"WHO IS THERE"
+        assert connection.gettimeout() == 5.0
+    assert server.wait(Deadline(10)) == 0
+
+
+def test_a_connection_that_is_refused_is_an_error(lab: Lab) -> None:
+    with pytest.raises(ConnectionRefusedError, match=r"connect to 10.77.0.1:5001"):
+        lab.connect("10.77.0.1", 5001, 5.0)
+
+
+def test_a_connection_that_nobody_answers_ends(lab: Lab) -> None:
+    with pytest.raises(OSError, match=r"connect to 10.77.0.9:5000"):
+        lab.connect("10.77.0.9", 5000, 0.05)
+
+
+def test_the_user_network_has_no_such_connections(tmp_path: Path) -> None:
+    with open_lab(tmp_path, "user") as lab, pytest.raises(HostError, match="not on the user network"):
+        lab.connect("10.77.0.9", 5000, 1.0)
 
 
 def test_long_command_lines_arrive(any_lab: Lab) -> None:

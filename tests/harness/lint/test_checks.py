@@ -6,12 +6,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.lint import check
 from harness.lint.image import Previous
+from harness.model.definition import load_definition
 from harness.packages.database import Rights
 
 from ...small_image import GOOD, MODULES, Content, definition, elf, image, record, tree
@@ -116,6 +118,8 @@ ROOT_FILES: list[tuple[str, str, Mapping[str, Content]]] = [
     ("builder-proxy", f"/{UNITS}/ssh.service.d/x.conf", {f"{UNITS}/ssh.service.d/x.conf": '[Service]\nEnvironment="https_proxy=http://x:1"\n'}),
     ("builder-credentials", "/root/.netrc", {"root/.netrc": "machine x login y password z\n"}),
     ("builder-credentials", "/etc/apt/sources.list", {"etc/apt/sources.list": "deb https://ci:hunter2@mirror/ x main\n"}),
+    ("builder-credentials", "/etc/openstack/clouds.yaml", {"etc/openstack/clouds.yaml": "clouds:\n  x:\n    auth:\n      password: hunter2\n"}),
+    ("builder-credentials", "/etc/nova/nova.conf", {"etc/nova/nova.conf": "transport_url = rabbit://openstack:hunter2@controller.lab.test:5672/\n"}),
     ("authorized-keys", "/root/.ssh/authorized_keys", {"root/.ssh/authorized_keys": "ssh-rsa AAAA\n"}),
     ("builder-traces", "/root/.bash_history", {"root/.bash_history": "ls\n"}),
     ("builder-traces", "/tmp/x", {"tmp/x": ""}),
@@ -453,3 +457,9 @@ def test_what_has_no_end_is_read_to_a_bound() -> None:
     }
 
     assert ("sshd-open", "/etc/ssh/sshd_config.d/b.conf") in found(changed=hostile)
+
+
+def test_the_control_plane_for_tests_allows_nothing_so_that_its_passwords_keep_it_from_promotion() -> None:
+    definition = load_definition(Path(__file__).parents[3] / "images" / "control-plane")
+
+    assert definition.lint_allow == ()

@@ -11,7 +11,6 @@ from harness.core import serialization
 from harness.core.errors import DefinitionError, UsageError
 from harness.model.definition import (
     Allowance,
-    DiskSelector,
     ExpectedError,
     Identity,
     ImageDefinition,
@@ -20,6 +19,7 @@ from harness.model.definition import (
     load_definition,
     sources_digest,
 )
+from harness.model.definition_persist import DiskSelector
 from harness.model.machine_spec import BootPath
 
 GOOD = """
@@ -77,6 +77,7 @@ def test_a_good_definition_says_what_is_in_its_file(folder: Path) -> None:
     assert definition.cpus == 2
     assert definition.waiting == ("nova-compute.service",)
     assert definition.boot_idle_s == 10
+    assert definition.guest_gap_s is None
 
 
 def test_a_unit_that_may_wait_can_say_in_which_words_it_does(folder: Path) -> None:
@@ -86,6 +87,10 @@ def test_a_unit_that_may_wait_can_say_in_which_words_it_does(folder: Path) -> No
 
     assert definition.waiting == ("nova-compute.service", "agent.service")
     assert definition.waiting_says == {"nova-compute.service": "AMQP .* unreachable"}
+
+
+def test_a_definition_may_limit_how_long_guests_do_not_answer(folder: Path) -> None:
+    assert load_definition(_changed(folder, "boot_s = 60", "boot_s = 60\nguest_gap_s = 90")).guest_gap_s == 90
 
 
 def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
@@ -131,6 +136,7 @@ def test_a_definition_may_allow_no_wait_at_all(folder: Path) -> None:
         ("memory_mib = 2048", 'hardware = ["sata"]\nmemory_mib = 2048', "boot.hardware", "sata-bios"),
         ("[budget]", "[budgets]", "budget.boot_s", "for example"),
         ("boot_s = 60", 'boot_s = 60\nboot_idle_s = "5"', "budget.boot_idle_s", "from 0"),
+        ("boot_s = 60", "boot_s = 60\nguest_gap_s = 0", "budget.guest_gap_s", "from 1"),
         ("[boot]", '[[boot]]\nx = "y"', "boot", "for example"),
     ],
 )

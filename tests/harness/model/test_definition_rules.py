@@ -9,6 +9,7 @@ import pytest
 from harness.core import serialization
 from harness.core.errors import DefinitionError
 from harness.model.definition import ImageDefinition, load_definition
+from harness.model.definition_rules import ControlPlaneImage
 from harness.model.rules import GossResource, OwnCheck
 
 from .test_definition import GOOD
@@ -116,3 +117,43 @@ def test_a_mistake_in_a_goss_file_names_that_file(tmp_path: Path) -> None:
 
     assert caught.value.file == str(tmp_path / "mine" / "goss.yaml")
     assert caught.value.key == "user.nova.exists"
+
+
+def with_control_plane(folder: Path, value: str) -> ImageDefinition:
+    """A definition with that value, beside one that is called ``cloud``."""
+    for name in ("mine", "cloud"):
+        (folder / name).mkdir()
+        (folder / name / "playbook.yml").touch()
+        (folder / name / "image.toml").write_text(GOOD, "utf-8")
+    text = GOOD.replace("[expect]\n", f"[expect]\ncontrol_plane = {value}\n")
+    (folder / "mine" / "image.toml").write_text(text, "utf-8")
+    return load_definition(folder / "mine")
+
+
+def test_a_definition_names_the_image_of_its_control_plane(tmp_path: Path) -> None:
+    definition = with_control_plane(tmp_path, '"cloud"')
+
+    assert definition.control_plane == ControlPlaneImage(image="cloud")
+    assert definition.control_planes == ("cloud",)
+    assert serialization.load(ImageDefinition, serialization.dump(definition)) == definition
+
+
+def test_a_control_plane_may_be_prebuilt(tmp_path: Path) -> None:
+    definition = with_control_plane(tmp_path, '{ image = "cloud", artifacts = "/srv/cloud" }')
+
+    assert definition.control_plane == ControlPlaneImage(image="cloud", artifacts=Path("/srv/cloud"))
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "remedy"),
+    [
+        ('"clouds"', "expect.control_plane", "name one that is there"),
+        ("5", "expect.control_plane", "for example"),
+        ('{ artifacts = "/srv/cloud" }', "expect.control_plane.image", "for example"),
+        ('{ image = "cloud", artifacts = "cloud" }', "expect.control_plane.artifacts", "whole path"),
+        ('{ image = "cloud", path = "/srv" }', "expect.control_plane.path", "not a known key"),
+    ],
+)
+def test_what_is_wrong_with_a_control_plane_is_named(tmp_path: Path, value: str, key: str, remedy: str) -> None:
+    with pytest.raises(DefinitionError, match=f"{key}: .*{remedy}"):
+        with_control_plane(tmp_path, value)

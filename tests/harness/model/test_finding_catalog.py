@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 FILES = [*ROOT.glob("harness/**/*.py"), *ROOT.glob("tests/image/*.py")]
 MAKERS = {
     "Finding", "_last_words", "_of_the_harness", "fails", "warns", "report",
-    "will_not_boot", "lacks", "changes", "not_told",
+    "will_not_boot", "lacks", "changes", "not_told", "fail", "Problem",
 }  # fmt: skip
 DERIVED = {"build-failed", "check-failed", "state-failed", "unit-not-ready", "host-error", "harness-error", FLAKE}
 """Those that the source does not give in so many words."""

@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import Blame
 from harness.model.definition import KEEPS_NOTHING, ImageDefinition, load_definition
+from harness.model.definition_rules import ControlPlaneImage
 from harness.model.rules import GossResource, OwnCheck
 from harness.model.verdict import Coverage, Finding, Outcome
 from harness.verdict.coverage import Result, cover, decide, flakes, rates, required_checks, without_repeat
@@ -56,6 +57,14 @@ def test_every_boot_path_of_the_definition_is_required(nova: ImageDefinition) ->
     )
 
 
+def test_guests_must_migrate_in_a_thorough_run_of_an_image_with_libvirt(nova: ImageDefinition) -> None:
+    without = replace(nova, persistent_paths=("/var/lib/nova",))
+
+    assert "guests-migrate" in required_checks(nova, is_thorough=True)
+    assert "guests-migrate" not in required_checks(nova)
+    assert "guests-migrate" not in required_checks(without, is_thorough=True)
+
+
 def test_rules_are_required_of_a_definition_that_has_some(nova: ImageDefinition) -> None:
     check = OwnCheck(name="own", command="true")
     resource = GossResource(file="goss.yaml", kind="process", key="x", about="x", wanted={"running": True})
@@ -69,15 +78,18 @@ def test_a_check_without_tests_is_missing(nova: ImageDefinition) -> None:
     coverage = cover(nova, ["direct"], {}, {}, [])
 
     assert coverage.missing == required_checks(nova)
-    demanding = replace(nova, hardware=("megasas",), tolerated_network_faults=("link-lossy",))
+    plane = ControlPlaneImage(image="control-plane")
+    demanding = replace(nova, hardware=("megasas",), tolerated_network_faults=("link-lossy",), control_plane=plane)
     assert set(required_checks(demanding, is_thorough=True)) - set(required_checks(demanding)) == {
         "hardware",
         "network-faults",
+        "nova",
         "power-cuts",
         "disk-faults",
         "upgrades",
         "ordering",
         "soak",
+        "guests-migrate",
     }
 
 
